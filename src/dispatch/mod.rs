@@ -1,0 +1,1 @@
+//! Runs the plan and tells its story.

@@ -1,0 +1,1 @@
+//! Dockerfile text becomes instructions, stages, and a graph.

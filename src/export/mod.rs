@@ -1,0 +1,1 @@
+//! Hands results to their destinations.

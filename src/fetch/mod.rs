@@ -1,0 +1,1 @@
+//! Git and http sources.

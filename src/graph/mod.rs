@@ -1,0 +1,92 @@
+//! The work of a run as a graph of vertices: what LLB is to BuildKit.
+//!
+//! One [`Graph`] holds the vertices of every build of the plan. A vertex is its op, the vertices whose results it reads,
+//! and its platform; vertices that are equal in all of these are one vertex, whatever target asked for them.
+//! Pure data: how a vertex is keyed and run is `solve`'s affair.
+
+mod op;
+
+use std::collections::HashMap;
+
+pub(crate) use op::*;
+
+use crate::{
+    oci::{Digest, Platform, digest::FieldHasher},
+    report::Span,
+};
+
+/// Index of a vertex in its [`Graph`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct VertexIx(u32);
+
+impl VertexIx {
+    pub(crate) const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// An op with its inputs.
+///
+/// *Invariant:* inputs have lower indices, hence the graph is acyclic. `digest` covers op, inputs and platform, never `meta`.
+#[derive(Clone, Debug)]
+pub(crate) struct Vertex {
+    pub(crate) op: Op,
+    pub(crate) inputs: Vec<VertexIx>,
+    pub(crate) platform: Platform,
+    pub(crate) digest: Digest,
+    pub(crate) meta: Meta,
+}
+
+/// What a vertex is called and where it was written; of equal vertices the first one's is kept.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Meta {
+    /// `[web build 2/5] RUN make`; the part in brackets names targets and stage.
+    pub(crate) name: String,
+    pub(crate) at: Option<Span>,
+    /// Run it even if a result is known (`no-cache`). Of equal vertices one that asks so is enough.
+    pub(crate) ignore_cache: bool,
+}
+
+/// All vertices of a run, inputs before users.
+#[derive(Debug, Default)]
+pub(crate) struct Graph {
+    vertices: Vec<Vertex>,
+    by_digest: HashMap<Digest, VertexIx>,
+}
+
+impl Graph {
+    /// Adds a vertex, or finds the equal one that is there.
+    ///
+    /// # Panics
+    /// When an input is not of this graph.
+    pub(crate) fn add(&mut self, op: Op, inputs: Vec<VertexIx>, platform: Platform, meta: Meta) -> VertexIx {
+        let mut hasher = FieldHasher::new("vertex/1");
+        hasher.bytes(&serde_json::to_vec(&op).expect("ops are plain data"));
+        hasher.text(&platform.to_string()).number(inputs.len() as u64);
+        for input in &inputs {
+            hasher.digest(&self.vertices[input.index()].digest);
+        }
+        let digest = hasher.finish();
+        if let Some(found) = self.by_digest.get(&digest) {
+            self.vertices[found.index()].meta.ignore_cache |= meta.ignore_cache;
+            return *found;
+        }
+        let ix = VertexIx(u32::try_from(self.vertices.len()).expect("a run has fewer than 2^32 vertices"));
+        self.vertices.push(Vertex { op, inputs, platform, digest, meta });
+        self.by_digest.insert(digest, ix);
+        ix
+    }
+
+    pub(crate) fn get(&self, ix: VertexIx) -> &Vertex {
+        &self.vertices[ix.index()]
+    }
+
+    /// All vertices, inputs before users.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (VertexIx, &Vertex)> {
+        (0..).map(VertexIx).zip(&self.vertices)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.vertices.len()
+    }
+}

@@ -1,0 +1,35 @@
+//! `bake`: reads a plan of targets, builds what changed, hands the results to exporters.
+//!
+//! The modules, in reading order; see ARCHITECTURE.md for the whole in one look. Each may use only those above it, as
+//! `tests/architecture.rs` checks.
+
+#![allow(dead_code)]
+
+// ── words: pure data, no I/O, used by all ──
+mod oci; // digest, descriptor, platform, reference, image config
+mod report; // span, source map, diagnostic, event: what we tell the user, as data
+mod spec; // the option mini-languages, parsed once: output, cache-from/to, attest, secret, ssh, ulimit
+
+// ── language: text to plan ──
+mod definition; // find, read, parse bake files into one syntax: HCL, JSON, YAML, Compose
+mod dockerfile;
+mod eval; // variables, functions, matrix, inheritance, overrides ─► typed targets
+mod graph; // op, vertex, graph: the work of a run
+mod plan; // targets × platforms ─► petgraph of builds and exports, deduplicated // text ─► instructions ─► stages ─► graph
+
+// ── mechanisms: one resource each, no knowledge of builds ──
+mod fetch; // git and http
+mod layer; // tree ◄─► tar, diff, gzip, zstd
+mod registry; // distribution protocol and OCI layouts: resolve, pull, push
+mod sandbox; // one process in namespaces
+mod store; // blobs, snapshots, records on disk; leases, locks, collection
+
+// ── running ──
+mod dispatch;
+mod engine; // plan nodes ─► dockerfile ─► solve ─► export
+mod export; // image, registry, local, tar, oci, docker, cacheonly
+mod solve; // decides what is cached, runs the rest // walks the plan, runs what is ready, tells one story of it
+
+// ── shell ──
+pub mod cli;
+mod ui; // everything printed // arguments ─► settings ─► commands

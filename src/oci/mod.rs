@@ -1,0 +1,17 @@
+//! The words of the OCI specifications, used by every other module: digest, descriptor, platform, reference, image
+//! config, media types. Pure data: nothing here reads a file or speaks to a registry.
+//!
+//! Descriptor, manifest and index are the types of the `oci-spec` crate. Our own types stand where that crate drops
+//! what we must keep (unknown config keys, Docker's health check) or leaves out the rules (platform normalisation).
+
+pub(crate) mod config;
+pub(crate) mod digest;
+pub(crate) mod media;
+pub(crate) mod platform;
+pub(crate) mod reference;
+
+pub(crate) use config::ImageConfig;
+pub(crate) use digest::{DiffId, Digest};
+pub(crate) use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
+pub(crate) use platform::Platform;
+pub(crate) use reference::Reference;

@@ -1,0 +1,1 @@
+//! Targets and platforms become a petgraph of builds and exports.

@@ -1,0 +1,95 @@
+//! The one type in which a fault reaches the user: what is wrong, where, and what to type instead.
+
+use std::fmt;
+
+use super::Span;
+
+/// How bad it is: an error makes the command fail, a warning does not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Severity {
+    Warning,
+    Error,
+}
+
+/// A place in a source, and what was seen there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Label {
+    pub(crate) at: Span,
+    pub(crate) text: String,
+}
+
+/// One fault.
+///
+/// Wording: lower case, no full stop, names in backticks, the value at the end after a colon. `message` says what is
+/// wrong, labels where and what was seen, `help` what to type instead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Diagnostic {
+    /// `bake::<module>::<what>`, stable, listed in the docs.
+    pub(crate) code: &'static str,
+    pub(crate) severity: Severity,
+    pub(crate) message: String,
+    /// The first label is the main place.
+    pub(crate) labels: Vec<Label>,
+    pub(crate) help: Option<String>,
+    /// What lies beneath, outermost first: the system's or the server's own words.
+    pub(crate) causes: Vec<String>,
+    /// Text to show as it is after the message: the last lines of a failed step's output.
+    pub(crate) output: Option<String>,
+}
+
+impl Diagnostic {
+    /// An error without a place yet.
+    pub(crate) fn error(code: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            severity: Severity::Error,
+            message: message.into(),
+            labels: Vec::new(),
+            help: None,
+            causes: Vec::new(),
+            output: None,
+        }
+    }
+
+    /// A warning without a place yet.
+    pub(crate) fn warning(code: &'static str, message: impl Into<String>) -> Self {
+        Self { severity: Severity::Warning, ..Self::error(code, message) }
+    }
+
+    /// Adds a place; the first one added is the main place.
+    #[must_use]
+    pub(crate) fn at(mut self, at: Span, text: impl Into<String>) -> Self {
+        self.labels.push(Label { at, text: text.into() });
+        self
+    }
+
+    /// Sets what to type instead.
+    #[must_use]
+    pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// Adds the error beneath, and all that lie beneath it.
+    #[must_use]
+    pub(crate) fn cause(mut self, cause: &(dyn std::error::Error + 'static)) -> Self {
+        let mut next = Some(cause);
+        while let Some(error) = next {
+            self.causes.push(error.to_string());
+            next = error.source();
+        }
+        self
+    }
+
+    pub(crate) const fn is_error(&self) -> bool {
+        matches!(self.severity, Severity::Error)
+    }
+}
+
+/// The message alone, for a place where no excerpt can be shown.
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        self.causes.iter().try_for_each(|cause| write!(f, ": {cause}"))
+    }
+}

@@ -1,0 +1,10 @@
+//! What we tell the user, as data: where text came from (`source`), what is wrong with it (`diagnostic`), what happens
+//! while work runs (`event`). How it is drawn is `ui`'s affair; nothing here knows a terminal.
+
+pub(crate) mod diagnostic;
+pub(crate) mod event;
+pub(crate) mod source;
+pub(crate) mod suggest;
+
+pub(crate) use diagnostic::{Diagnostic, Label, Severity};
+pub(crate) use source::{SourceId, SourceMap, Span, Spanned};

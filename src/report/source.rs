@@ -1,0 +1,90 @@
+//! Source texts and places in them. A place is a byte range of one source; lines and columns are computed when shown.
+
+use std::{fmt, sync::Arc};
+
+/// One text in a [`SourceMap`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct SourceId(u32);
+
+/// A half-open byte range of one source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Span {
+    pub(crate) source: SourceId,
+    pub(crate) start: u32,
+    pub(crate) end: u32,
+}
+
+impl Span {
+    /// The range from the start of `self` to the end of `other`; both lie in the same source.
+    pub(crate) fn to(self, other: Self) -> Self {
+        Self { source: self.source, start: self.start.min(other.start), end: self.end.max(other.end) }
+    }
+}
+
+/// A value and the place where it was written.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Spanned<T> {
+    pub(crate) value: T,
+    pub(crate) at: Span,
+}
+
+impl<T> Spanned<T> {
+    pub(crate) const fn new(value: T, at: Span) -> Self {
+        Self { value, at }
+    }
+}
+
+/// One text with the name to show for it.
+#[derive(Clone)]
+pub(crate) struct Source {
+    /// What the user calls it: the path as given, `-` for standard input, `--set a.tags=x`, `environment variable TAG`.
+    pub(crate) name: Arc<str>,
+    pub(crate) text: Arc<str>,
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Source({})", self.name)
+    }
+}
+
+/// All texts of a run, in the order in which they were read.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SourceMap {
+    sources: Vec<Source>,
+}
+
+impl SourceMap {
+    /// Adds a text. Spans hold 32-bit offsets: callers refuse texts over 1 GiB before they come here.
+    pub(crate) fn add(&mut self, name: impl Into<Arc<str>>, text: impl Into<Arc<str>>) -> SourceId {
+        self.sources.push(Source { name: name.into(), text: text.into() });
+        SourceId(u32::try_from(self.sources.len() - 1).expect("a run reads fewer than 2^32 sources"))
+    }
+
+    /// The source of an id made by this map.
+    pub(crate) fn get(&self, id: SourceId) -> &Source {
+        &self.sources[id.0 as usize]
+    }
+
+    /// The text under a span; empty if the span does not lie on character bounds.
+    pub(crate) fn text(&self, at: Span) -> &str {
+        self.get(at.source).text.get(at.start as usize..at.end as usize).unwrap_or_default()
+    }
+
+    /// 1-based line and column (in characters) of a span's start.
+    pub(crate) fn line_column(&self, at: Span) -> (usize, usize) {
+        let text = &self.get(at.source).text;
+        let mut start = (at.start as usize).min(text.len());
+        while !text.is_char_boundary(start) {
+            start -= 1;
+        }
+        let before = &text[..start];
+        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+        (before.bytes().filter(|b| *b == b'\n').count() + 1, before[line_start..].chars().count() + 1)
+    }
+
+    /// `file:line` of a span's start.
+    pub(crate) fn place(&self, at: Span) -> String {
+        format!("{}:{}", self.get(at.source).name, self.line_column(at).0)
+    }
+}

@@ -1,0 +1,1 @@
+//! Finds or makes the results of vertices.

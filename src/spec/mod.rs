@@ -1,0 +1,1 @@
+//! The option mini-languages, parsed once.
