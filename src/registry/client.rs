@@ -1,6 +1,16 @@
 //! The client of all registries of a run: options, and what is shared between requests.
 
-use std::{collections::BTreeMap, ffi::OsString, path::PathBuf, process::Command, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    ffi::OsString,
+    path::PathBuf,
+    process::Command,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use super::{host::Host, http::Clients};
+use crate::oci::Digest;
 
 /// Makes a command of a program (`sandbox::command`): clean environment, closed descriptors.
 pub(crate) type CommandFn = fn(&std::ffi::OsStr) -> Command;
@@ -22,7 +32,7 @@ pub(crate) struct Options {
     pub(crate) hosts: BTreeMap<String, HostOptions>,
     /// Folders with a subfolder per host that holds `*.crt`, `*.cert`, `*.key`: `/etc/docker/certs.d`.
     pub(crate) certificate_folders: Vec<PathBuf>,
-    /// Time that one request may spend in waiting for retries.
+    /// How long an operation goes on trying without making progress.
     pub(crate) retry_budget: Duration,
     /// Transfers at a time per registry.
     pub(crate) parallel: usize,
@@ -57,7 +67,14 @@ pub(crate) struct Client {
 /// What requests share.
 pub(super) struct Shared {
     pub(super) options: Options,
+    pub(super) clients: Clients,
+    hosts: Mutex<HashMap<HostKey, Arc<Host>>>,
+    /// Repositories known to hold a blob, by registry: they are asked for mounts.
+    held: Mutex<HashMap<(String, Digest), BTreeSet<String>>>,
 }
+
+/// Domain of a reference, whether insecure is acceptable, and which mirror (`None`: the registry itself).
+type HostKey = (String, bool, Option<usize>);
 
 impl Options {
     /// Nothing but defaults: no credentials, no mirrors.
@@ -69,7 +86,7 @@ impl Options {
             command,
             hosts: BTreeMap::new(),
             certificate_folders: vec!["/etc/docker/certs.d".into(), "/etc/containers/certs.d".into()],
-            retry_budget: Duration::from_secs(60),
+            retry_budget: Duration::from_secs(45),
             parallel: 4,
         }
     }
@@ -78,6 +95,48 @@ impl Options {
 impl Client {
     /// A client. Reads nothing, opens nothing.
     pub(crate) fn new(options: Options) -> Self {
-        Self { shared: Arc::new(Shared { options }) }
+        let shared =
+            Shared { options, clients: Clients::default(), hosts: Mutex::default(), held: Mutex::default() };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// The registry of a domain.
+    pub(super) fn origin(&self, domain: &str, insecure: bool) -> Arc<Host> {
+        let key = (domain.to_owned(), insecure, None);
+        let mut hosts = self.shared.hosts.lock().expect("no holder of this lock panics");
+        hosts.entry(key).or_insert_with(|| Arc::new(Host::origin(&self.shared.options, domain, insecure))).clone()
+    }
+
+    /// Where a domain's content may be read: its mirrors in order, then the registry itself.
+    pub(super) fn readers(&self, domain: &str) -> Vec<Arc<Host>> {
+        let mut readers = Vec::new();
+        while let Some(host) = self.mirror(domain, readers.len()) {
+            readers.push(host);
+        }
+        readers.push(self.origin(domain, false));
+        readers
+    }
+
+    fn mirror(&self, domain: &str, index: usize) -> Option<Arc<Host>> {
+        let mut hosts = self.shared.hosts.lock().expect("no holder of this lock panics");
+        let key = (domain.to_owned(), false, Some(index));
+        if let Some(host) = hosts.get(&key) {
+            return Some(host.clone());
+        }
+        let host = Arc::new(Host::mirror(&self.shared.options, domain, index)?);
+        hosts.insert(key, host.clone());
+        Some(host)
+    }
+
+    /// Remembers that a repository holds a blob.
+    pub(super) fn note_held(&self, domain: &str, path: &str, digest: Digest) {
+        let mut held = self.shared.held.lock().expect("no holder of this lock panics");
+        held.entry((domain.to_owned(), digest)).or_default().insert(path.to_owned());
+    }
+
+    /// Repositories of a registry known to hold a blob.
+    pub(super) fn holders(&self, domain: &str, digest: Digest) -> BTreeSet<String> {
+        let held = self.shared.held.lock().expect("no holder of this lock panics");
+        held.get(&(domain.to_owned(), digest)).cloned().unwrap_or_default()
     }
 }

@@ -70,6 +70,15 @@ impl RegistryError {
     pub(crate) const fn is_not_found(&self) -> bool {
         matches!(self, Self::Status { status: 404, .. })
     }
+
+    /// Whether the same may work a little later.
+    pub(super) const fn is_transient(&self) -> bool {
+        match self {
+            Self::Transport { .. } => true,
+            Self::Status { status, .. } => *status >= 500 || matches!(*status, 408 | 429),
+            _ => false,
+        }
+    }
 }
 
 fn words(message: &str) -> String {

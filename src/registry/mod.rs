@@ -12,8 +12,13 @@
 //! Nothing here knows the store or builds: blobs are written into what the caller opens, documents are looked up in
 //! what the caller gives. Whatever a server sends is bounded and verified before it is believed.
 
+mod api;
+mod auth;
 mod client;
+mod credentials;
 mod error;
+mod host;
+mod http;
 mod image;
 mod layout;
 mod pull;
@@ -24,4 +29,4 @@ pub(crate) use error::{RegistryError, Target};
 pub(crate) use image::{Document, Documents, Image, NoDocuments, resolve_platform};
 pub(crate) use layout::Layout;
 pub(crate) use pull::Resolved;
-pub(crate) use push::{Push, Source, Upload};
+pub(crate) use push::{Fetch, Push, Source, Upload};
