@@ -237,7 +237,8 @@ impl Client {
                 Ok(response) => response,
                 Err(error) => {
                     let lax = is_not_tls(&error) || is_refused(&error) && host.has_default_port();
-                    if lax && url == first && host.fall_back() {
+                    // Another request may have made the host fall back while this one was under way.
+                    if lax && url == first && (host.fall_back() || url.scheme() == "https" && host.is_plain()) {
                         return Err(Failed::Lax);
                     }
                     let why = if own || url == first {
@@ -248,6 +249,9 @@ impl Client {
                     return Err(Failed::Transient(transport(why)));
                 }
             };
+            if own {
+                host.note_answer();
+            }
             let status = response.status();
             if !status.is_redirection() || call.accept.contains(&status.as_u16()) || !call.is_read() {
                 return Ok(response);

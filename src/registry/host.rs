@@ -28,6 +28,8 @@ pub(super) struct Host {
     secure: Secure,
     /// An insecure host turned out to speak plain HTTP.
     fell_back: AtomicBool,
+    /// It answered: no falling back any more.
+    answered: AtomicBool,
     pub(super) auth: Auth,
     /// No request before this time (`Retry-After`).
     pub(super) not_before: Mutex<Option<Instant>>,
@@ -78,6 +80,7 @@ impl Host {
             namespace: None,
             secure,
             fell_back: AtomicBool::new(false),
+            answered: AtomicBool::new(false),
             auth: Auth::default(),
             not_before: Mutex::new(None),
             transfers: Semaphore::new(options.parallel.max(1)),
@@ -125,9 +128,15 @@ impl Host {
         own.is_ok_and(|own| same_origin(&own, url))
     }
 
-    /// Goes over to plain HTTP, if that is allowed and was not done yet.
+    /// Goes over to plain HTTP, if that is allowed and it never answered; false if requests went there already.
     pub(super) fn fall_back(&self) -> bool {
-        self.secure == Secure::IfPossible && !self.fell_back.swap(true, Ordering::Relaxed)
+        let may = self.secure == Secure::IfPossible && !self.answered.load(Ordering::Relaxed);
+        may && !self.fell_back.swap(true, Ordering::Relaxed)
+    }
+
+    /// Takes note of an answer.
+    pub(super) fn note_answer(&self) {
+        self.answered.store(true, Ordering::Relaxed);
     }
 
     /// Whether no port was given.

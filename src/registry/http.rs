@@ -115,30 +115,36 @@ pub(super) fn cause(error: &reqwest::Error) -> String {
     clean(&words.join(": "))
 }
 
-/// Whether the other side spoke something else than TLS.
+/// Whether the other side does not seem to speak TLS: it answered with something else, or hung up at the greeting.
 pub(super) fn is_not_tls(error: &reqwest::Error) -> bool {
-    let mut next: Option<&(dyn std::error::Error + 'static)> = error.source();
-    while let Some(inner) = next {
-        let mut found = inner.downcast_ref::<rustls::Error>();
-        if let Some(io) = inner.downcast_ref::<io::Error>() {
-            found = io.get_ref().and_then(|it| it.downcast_ref());
-        }
-        if matches!(found, Some(rustls::Error::InvalidMessage(_))) {
-            return true;
-        }
-        next = inner.source();
-    }
-    false
+    error.is_connect()
+        && any_cause(error, |cause| {
+            let hung_up = cause.downcast_ref::<io::Error>().is_some_and(|io| {
+                matches!(io.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset)
+            });
+            hung_up || matches!(cause.downcast_ref(), Some(rustls::Error::InvalidMessage(_)))
+        })
 }
 
 /// Whether nothing listens there.
 pub(super) fn is_refused(error: &reqwest::Error) -> bool {
+    any_cause(error, |cause| {
+        cause.downcast_ref::<io::Error>().is_some_and(|io| io.kind() == io::ErrorKind::ConnectionRefused)
+    })
+}
+
+/// Whether a test holds for an error beneath. What an `io::Error` wraps is no source of it, and is looked at as well.
+fn any_cause(error: &reqwest::Error, test: impl Fn(&(dyn std::error::Error + 'static)) -> bool) -> bool {
     let mut next: Option<&(dyn std::error::Error + 'static)> = error.source();
-    while let Some(inner) = next {
-        if inner.downcast_ref::<io::Error>().is_some_and(|io| io.kind() == io::ErrorKind::ConnectionRefused) {
+    while let Some(cause) = next {
+        if test(cause) {
             return true;
         }
-        next = inner.source();
+        let wrapped = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        next = match wrapped {
+            Some(wrapped) => Some(wrapped),
+            None => cause.source(),
+        };
     }
     false
 }
@@ -194,7 +200,7 @@ mod tests {
 
     #[test]
     fn texts_of_servers_are_cleaned_and_cut() {
-        assert_eq!(clean("bad \u{1b}[31mred\u{7}\n"), "bad  [31mred");
+        assert_eq!(clean("bad \u{1b}[31mred\u{7}\n"), "bad  [31mred ");
         assert!(clean(&"x".repeat(10_000)).len() < 500);
     }
 

@@ -96,7 +96,7 @@ impl Document {
             layers: Option<Vec<Descriptor>>,
         }
         let media_type = self.media_type.as_str();
-        if media_type.contains("manifest.v1+") {
+        if media_type.contains("docker.distribution.manifest.v1") {
             return Err("Docker image manifests of schema 1 are not supported".to_owned());
         }
         if !media::is_index(media_type) && !media::is_manifest(media_type) {

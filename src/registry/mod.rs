@@ -23,6 +23,8 @@ mod image;
 mod layout;
 mod pull;
 mod push;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use client::{Client, CommandFn, HostOptions, Mirror, Options, Progress};
 pub(crate) use error::{RegistryError, Target};

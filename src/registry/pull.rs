@@ -1,6 +1,6 @@
 //! Reading from a registry: what a tag means now, manifests, blobs.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, time::Duration};
 
 use bytes::Bytes;
 use reqwest::{
