@@ -40,7 +40,11 @@ pub(super) enum Content {
     None,
     Bytes(Bytes),
     /// A file of this size; `sent` is told the bytes handed to the connection.
-    File { path: PathBuf, size: u64, sent: Arc<dyn Fn(u64) + Send + Sync> },
+    File {
+        path: PathBuf,
+        size: u64,
+        sent: Arc<dyn Fn(u64) + Send + Sync>,
+    },
 }
 
 /// A request.
@@ -120,7 +124,12 @@ fn random() -> f32 {
 
 impl Client {
     /// Sends a request until it is answered as wanted, or it is time to give up.
-    pub(super) async fn send(&self, host: &Host, call: &Call<'_>, retry: &mut Retry) -> Result<Response, RegistryError> {
+    pub(super) async fn send(
+        &self,
+        host: &Host,
+        call: &Call<'_>,
+        retry: &mut Retry,
+    ) -> Result<Response, RegistryError> {
         let mut refused = 0;
         let mut scopes = call.scopes.to_owned();
         loop {
@@ -338,10 +347,7 @@ pub(super) fn registry_words(body: &[u8]) -> String {
     clean(&words.join(", "))
 }
 
-async fn with_content(
-    request: reqwest::RequestBuilder,
-    content: &Content,
-) -> std::io::Result<reqwest::RequestBuilder> {
+async fn with_content(request: reqwest::RequestBuilder, content: &Content) -> std::io::Result<reqwest::RequestBuilder> {
     Ok(match content {
         Content::None => request,
         Content::Bytes(bytes) => request.header(CONTENT_LENGTH, bytes.len()).body(bytes.clone()),

@@ -75,8 +75,14 @@ impl fmt::Debug for Secret {
 /// Why there is nothing to show.
 pub(super) enum Refused {
     /// The token server may answer if asked again.
-    Transient { realm: String, why: String },
-    Final { realm: String, why: String },
+    Transient {
+        realm: String,
+        why: String,
+    },
+    Final {
+        realm: String,
+        why: String,
+    },
     Credentials(RegistryError),
 }
 
@@ -211,9 +217,10 @@ impl TokenRequest<'_> {
         match read_body(response, LONGEST_TOKEN, TOKEN_TIME).await {
             Ok(body) => Ok((status, body)),
             Err(BodyError::Broken(why)) => Err(transient(why)),
-            Err(BodyError::TooLong) => {
-                Err(Refused::Final { realm: clean(self.realm), why: "the token server's answer does not end".to_owned() })
-            }
+            Err(BodyError::TooLong) => Err(Refused::Final {
+                realm: clean(self.realm),
+                why: "the token server's answer does not end".to_owned(),
+            }),
         }
     }
 
@@ -323,7 +330,8 @@ mod tests {
 
     #[test]
     fn challenges_are_read() {
-        let bearer = of(&["Basic realm=x", r#"Bearer realm="https://a/t",service="s, \"q\"",scope="repository:r:pull""#]);
+        let bearer =
+            of(&["Basic realm=x", r#"Bearer realm="https://a/t",service="s, \"q\"",scope="repository:r:pull""#]);
         let wanted = Challenge::Bearer {
             realm: "https://a/t".into(),
             service: Some("s, \"q\"".into()),

@@ -95,8 +95,7 @@ impl Options {
 impl Client {
     /// A client. Reads nothing, opens nothing.
     pub(crate) fn new(options: Options) -> Self {
-        let shared =
-            Shared { options, clients: Clients::default(), hosts: Mutex::default(), held: Mutex::default() };
+        let shared = Shared { options, clients: Clients::default(), hosts: Mutex::default(), held: Mutex::default() };
         Self { shared: Arc::new(shared) }
     }
 

@@ -28,11 +28,18 @@ const HELPER_TIME: Duration = Duration::from_secs(120);
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum Credentials {
     Anonymous,
-    Basic { user: String, password: String },
+    Basic {
+        user: String,
+        password: String,
+    },
     /// A refresh token for the OAuth flow.
-    Identity { token: String },
+    Identity {
+        token: String,
+    },
     /// A bearer token, ready for use.
-    Bearer { token: String },
+    Bearer {
+        token: String,
+    },
 }
 
 impl fmt::Debug for Credentials {
@@ -100,9 +107,9 @@ fn read(path: &Path) -> Result<Option<Config>, String> {
         return Ok(None);
     }
     // The position is given, the text is not: it may be a secret.
-    serde_json::from_slice(&bytes).map(Some).map_err(|e| {
-        format!("`{}` is not valid at line {}, column {}", path.display(), e.line(), e.column())
-    })
+    serde_json::from_slice(&bytes)
+        .map(Some)
+        .map_err(|e| format!("`{}` is not valid at line {}, column {}", path.display(), e.line(), e.column()))
 }
 
 fn look_up(options: &Options, config: &Config, registry: &str, path: &Path) -> Result<Option<Credentials>, String> {
@@ -117,9 +124,10 @@ fn look_up(options: &Options, config: &Config, registry: &str, path: &Path) -> R
             return Ok(Some(found));
         }
     }
-    let entry = names.iter().find_map(|name| config.auths.get(*name)).or_else(|| {
-        config.auths.iter().find(|(key, _)| names.contains(&host_of(key))).map(|(_, entry)| entry)
-    });
+    let entry = names
+        .iter()
+        .find_map(|name| config.auths.get(*name))
+        .or_else(|| config.auths.iter().find(|(key, _)| names.contains(&host_of(key))).map(|(_, entry)| entry));
     let Some(Some(entry)) = entry else { return Ok(None) };
     entry.credentials().map_err(|why| format!("`{}`: {why}", path.display()))
 }

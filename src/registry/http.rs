@@ -110,7 +110,9 @@ pub(super) fn cause(error: &reqwest::Error) -> String {
         next = inner.source();
     }
     if words.is_empty() {
-        words.push(if error.is_body() || error.is_decode() { "the body broke off" } else { "the request failed" }.into());
+        words.push(
+            if error.is_body() || error.is_decode() { "the body broke off" } else { "the request failed" }.into(),
+        );
     }
     clean(&words.join(": "))
 }
@@ -119,9 +121,9 @@ pub(super) fn cause(error: &reqwest::Error) -> String {
 pub(super) fn is_not_tls(error: &reqwest::Error) -> bool {
     error.is_connect()
         && any_cause(error, |cause| {
-            let hung_up = cause.downcast_ref::<io::Error>().is_some_and(|io| {
-                matches!(io.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset)
-            });
+            let hung_up = cause
+                .downcast_ref::<io::Error>()
+                .is_some_and(|io| matches!(io.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset));
             hung_up || matches!(cause.downcast_ref(), Some(rustls::Error::InvalidMessage(_)))
         })
 }

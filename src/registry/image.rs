@@ -152,7 +152,8 @@ fn without_nulls(value: &mut Value) {
 /// Whether a media type is that of a file system layer.
 fn is_layer(media_type: &str) -> bool {
     let oci = ["application/vnd.oci.image.layer.v1.tar", "application/vnd.oci.image.layer.nondistributable.v1.tar"];
-    let docker = ["application/vnd.docker.image.rootfs.diff.tar", "application/vnd.docker.image.rootfs.foreign.diff.tar"];
+    let docker =
+        ["application/vnd.docker.image.rootfs.diff.tar", "application/vnd.docker.image.rootfs.foreign.diff.tar"];
     let known = |prefixes: &[&str], suffixes: &[&str]| {
         prefixes.iter().filter_map(|it| media_type.strip_prefix(it)).any(|suffix| suffixes.contains(&suffix))
     };

@@ -247,7 +247,8 @@ fn tag_of(descriptor: &Descriptor) -> Option<&str> {
 fn has_tag(descriptor: &Descriptor, tag: &str) -> bool {
     let names = [annotation(descriptor, REF_NAME), annotation(descriptor, IMAGE_NAME)];
     names.into_iter().flatten().any(|name| {
-        name == tag || Reference::parse(name).is_ok_and(|it| name.contains([':', '/']) && it.tag.as_deref() == Some(tag))
+        name == tag
+            || Reference::parse(name).is_ok_and(|it| name.contains([':', '/']) && it.tag.as_deref() == Some(tag))
     })
 }
 

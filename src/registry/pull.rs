@@ -202,9 +202,7 @@ impl Client {
             };
         }
         let document = self.document_at(host, reference, &name, reference.digest.as_ref()).await?;
-        document
-            .parse()
-            .map_err(|why| RegistryError::Document { target: call.target.clone(), why })?;
+        document.parse().map_err(|why| RegistryError::Document { target: call.target.clone(), why })?;
         Ok(Resolved { digest: document.digest, media_type: document.media_type, size: document.bytes.len() as u64 })
     }
 

@@ -237,9 +237,7 @@ impl Repository<'_> {
         let path = match &blob.source {
             Source::Bytes(bytes) => return Ok(Content::Bytes(bytes.clone())),
             Source::File(path) => path.clone(),
-            Source::Fetch(fetch) => {
-                fetch().await.map_err(|why| RegistryError::Source { digest: blob.digest, why })?
-            }
+            Source::Fetch(fetch) => fetch().await.map_err(|why| RegistryError::Source { digest: blob.digest, why })?,
         };
         let sent = self.sent.clone();
         let sent: Arc<dyn Fn(u64) + Send + Sync> = Arc::new(move |n| {
