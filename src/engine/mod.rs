@@ -1,1 +1,1 @@
-//! Runs plan nodes.
+//! x

@@ -1,1 +1,1 @@
-//! Finds or makes the results of vertices.
+//! x
