@@ -1,1 +1,17 @@
-//! Dockerfile text becomes instructions, stages, and a graph.
+//! The Dockerfile frontend: text to instructions to the graph of one build. Pure: what it needs from the world
+//! (contexts, configs of base images) comes in as [`Options`] and [`Known`].
+//!
+//! ```text
+//! text ─► lex (lines, words) ─► parse (typed instructions) ─► stage (names, reachable) ─► lower ─► graph
+//!                                                 expand (variables) ──────────────────────┘  └─► check (warnings)
+//! ```
+
+pub(crate) mod expand;
+mod flag;
+pub(crate) mod instruction;
+mod lex;
+mod parse;
+mod value;
+
+pub(crate) use instruction::Dockerfile;
+pub(crate) use parse::parse;
