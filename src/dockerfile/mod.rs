@@ -6,12 +6,19 @@
 //!                                                 expand (variables) ──────────────────────┘  └─► check (warnings)
 //! ```
 
+pub(crate) mod check;
 pub(crate) mod expand;
 mod flag;
+pub(crate) mod ignore;
 pub(crate) mod instruction;
 mod lex;
+mod lower;
+pub(crate) mod options;
 mod parse;
+pub(crate) mod remote;
+mod stage;
 mod value;
 
 pub(crate) use instruction::Dockerfile;
+pub(crate) use lower::{epoch, lower};
 pub(crate) use parse::parse;
