@@ -1,8 +1,8 @@
-//! `output`: which exporter writes the result, and where, as written. What the options mean is `exporter`'s affair.
+//! `output`: which exporter writes the result, and where, as written. What the other options mean is `export`'s affair.
 
 use std::collections::BTreeMap;
 
-use super::{Fault, csv, key_value, not_key_value};
+use super::{Fault, boolean, csv, key_value, not_key_value};
 
 /// One output in canonical form, as `--print` shows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,7 +82,7 @@ impl Output {
     fn set(&mut self, key: String, value: String) {
         match key.as_str() {
             "type" => self.kind = value,
-            "dest" => self.dest = Some(value),
+            "dest" => self.dest = Some(value).filter(|it| !it.is_empty()),
             _ => {
                 self.attrs.insert(key, value);
             }
@@ -92,6 +92,53 @@ impl Output {
     fn checked(self, text: &str) -> Result<Self, Fault> {
         if self.kind.is_empty() { Err(missing_type(text)) } else { Ok(self) }
     }
+}
+
+/// What can be said of `dest` without looking at the disk; asked for `--print` as well.
+pub(crate) fn dest_fault(output: &Output) -> Option<Fault> {
+    let dest = output.dest.as_deref().filter(|it| !it.is_empty());
+    match (output.kind.as_str(), dest) {
+        ("local", None) => {
+            Some(Fault::new("an output of type `local` wants a `dest`").help("write type=local,dest=DIRECTORY"))
+        }
+        ("local", Some("-")) => Some(
+            Fault::new("the `dest` of an output of type `local` cannot be stdout: -").help("write type=tar,dest=- for a tar stream"),
+        ),
+        ("oci" | "docker", Some("-")) if !is_tar(output) => Some(
+            Fault::new(format!("an output of type `{}` with tar=false is a directory, not stdout: -", output.kind))
+                .help("give a directory, or drop tar=false"),
+        ),
+        ("oci", None) if !is_tar(output) => {
+            Some(Fault::new("an output of type `oci` with tar=false wants a `dest`").help("write type=oci,tar=false,dest=DIRECTORY"))
+        }
+        _ => None,
+    }
+}
+
+/// What an output writes on this machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Writes<'a> {
+    Nothing,
+    Stdout,
+    File(&'a str),
+    Directory(&'a str),
+}
+
+/// What the output will write here; for a bad output `Nothing`.
+pub(crate) fn writes(output: &Output) -> Writes<'_> {
+    let dest = output.dest.as_deref().filter(|it| !it.is_empty());
+    match (output.kind.as_str(), dest) {
+        ("local", Some(dest)) if dest != "-" => Writes::Directory(dest),
+        ("oci" | "docker", Some(dest)) if !is_tar(output) => Writes::Directory(dest),
+        ("tar" | "oci", None) => Writes::Stdout,
+        ("tar" | "oci" | "docker", Some("-")) => Writes::Stdout,
+        ("tar" | "oci" | "docker", Some(dest)) => Writes::File(dest),
+        _ => Writes::Nothing,
+    }
+}
+
+fn is_tar(output: &Output) -> bool {
+    output.attrs.get("tar").is_none_or(|text| boolean(text).unwrap_or(true))
 }
 
 fn missing_type(text: &str) -> Fault {
