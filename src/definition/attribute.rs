@@ -153,18 +153,49 @@ const NULLABLE: Kind = Entries { null_ok: true };
 pub(crate) static TARGET: [Attribute; 31] = [
     row(Id::Description, "description", Text, ReplaceNonEmpty, No, "What the target is for, as shown by --list."),
     row(Id::Annotations, "annotations", Texts, Append, AppendList, "OCI annotations: [TYPE[PLATFORM],…:]KEY=VALUE."),
-    row(Id::Attest, "attest", Items(ItemKind::Attest), ById, AppendList, "Attestations: provenance, sbom; one per type."),
+    row(
+        Id::Attest,
+        "attest",
+        Items(ItemKind::Attest),
+        ById,
+        AppendList,
+        "Attestations: provenance, sbom; one per type.",
+    ),
     row(Id::Context, "context", Text, Replace, One, "The main context: a directory, git or http URL; `.` by default."),
-    row(Id::Contexts, "contexts", Entries { null_ok: false }, ByKey, Named, "Named contexts: directory, docker-image://, target:, URL."),
-    row(Id::Dockerfile, "dockerfile", Text, Replace, One, "The Dockerfile, relative to the context; `Dockerfile` by default."),
-    row(Id::DockerfileInline, "dockerfile-inline", Text, Replace, No, "The text of the Dockerfile; wins over `dockerfile`."),
+    row(
+        Id::Contexts,
+        "contexts",
+        Entries { null_ok: false },
+        ByKey,
+        Named,
+        "Named contexts: directory, docker-image://, target:, URL.",
+    ),
+    row(
+        Id::Dockerfile,
+        "dockerfile",
+        Text,
+        Replace,
+        One,
+        "The Dockerfile, relative to the context; `Dockerfile` by default.",
+    ),
+    row(
+        Id::DockerfileInline,
+        "dockerfile-inline",
+        Text,
+        Replace,
+        No,
+        "The text of the Dockerfile; wins over `dockerfile`.",
+    ),
     row(Id::Args, "args", NULLABLE, ByKey, Named, "Build arguments; null is the Dockerfile's default."),
     row(Id::Labels, "labels", NULLABLE, ByKey, Named, "Labels of the image."),
     row(Id::Tags, "tags", Texts, Replace, List, "Names of the image."),
     row(Id::CacheFrom, "cache-from", Items(ItemKind::Cache), Append, List, "Caches to read."),
     row(Id::CacheTo, "cache-to", Items(ItemKind::Cache), Replace, List, "Caches to write."),
     row(Id::Target, "target", Text, Replace, One, "The stage of the Dockerfile to build."),
-    set_as("secrets", row(Id::Secret, "secret", Items(ItemKind::Secret), ById, List, "Secrets of the build; one per id.")),
+    set_as(
+        "secrets",
+        row(Id::Secret, "secret", Items(ItemKind::Secret), ById, List, "Secrets of the build; one per id."),
+    ),
     row(Id::Ssh, "ssh", Items(ItemKind::Ssh), ById, List, "SSH agents and keys of the build; one per id."),
     set_as("platform", row(Id::Platforms, "platforms", Texts, Replace, List, "Platforms to build for.")),
     row(Id::Output, "output", Items(ItemKind::Output), Replace, List, "Where the result goes."),
@@ -176,7 +207,14 @@ pub(crate) static TARGET: [Attribute; 31] = [
     row(Id::Ulimits, "ulimits", Texts, Append, List, "Limits of processes: name=soft[:hard]."),
     row(Id::Resources, "resources", Resources, ByKey, Named, "Memory and CPU limits of the build's processes."),
     row(Id::Call, "call", Text, Replace, One, "What to ask of the Dockerfile: build, check, outline, targets."),
-    row(Id::Entitlements, "entitlements", Texts, Append, AppendList, "What the build may do: network.host, security.insecure, device."),
+    row(
+        Id::Entitlements,
+        "entitlements",
+        Texts,
+        Append,
+        AppendList,
+        "What the build may do: network.host, security.insecure, device.",
+    ),
     row(Id::ExtraHosts, "extra-hosts", NULLABLE, ByKey, Named, "Names and addresses for /etc/hosts of the build."),
     row(Id::Policy, "policy", Items(ItemKind::Policy), Append, List, "Policies that sources must keep."),
     row(Id::Inherits, "inherits", Texts, Append, No, "Targets whose attributes come first; later ones win."),
@@ -191,13 +229,18 @@ pub(crate) const COUNT: usize = TARGET.len();
 pub(crate) const PRINTED: usize = Id::Inherits as usize;
 
 /// Attributes of a group.
-pub(crate) const GROUP: [(&str, &str); 2] =
-    [("targets", "Targets and groups that belong to it."), ("description", "What the group is for, as shown by --list.")];
+pub(crate) const GROUP: [(&str, &str); 2] = [
+    ("targets", "Targets and groups that belong to it."),
+    ("description", "What the group is for, as shown by --list."),
+];
 
 /// Attributes of a variable; `validation` is a block.
 pub(crate) const VARIABLE: [(&str, &str); 5] = [
     ("default", "The value when nothing else gives one."),
-    ("type", "What the value must be: bool, number, string, any, list(T), set(T), map(T), tuple([T…]), object({k = T})."),
+    (
+        "type",
+        "What the value must be: bool, number, string, any, list(T), set(T), map(T), tuple([T…]), object({k = T}).",
+    ),
     ("description", "What it is for, as shown by --list."),
     ("validation", "A condition that the value must meet."),
     ("sensitive", "Do not show the value."),

@@ -144,15 +144,20 @@ impl<'a> Names<'a> {
 
     fn suggestion(&self, name: &str) -> String {
         let all: Vec<Arc<str>> = self.targets.iter().chain(self.groups.keys()).cloned().collect();
-        suggest::did_you_mean(name, all.iter().map(|it| &**it)).unwrap_or_else(|| known_names("targets and groups", &all))
+        suggest::did_you_mean(name, all.iter().map(|it| &**it))
+            .unwrap_or_else(|| known_names("targets and groups", &all))
     }
 
     fn unknown(&self, name: &str, is_default: bool) -> Diagnostic {
         if is_default {
-            return Diagnostic::error("bake::eval::unknown_target", "no target is named, and there is no target or group `default`")
-                .help(format!("name a target; {}", self.suggestion(name)));
+            return Diagnostic::error(
+                "bake::eval::unknown_target",
+                "no target is named, and there is no target or group `default`",
+            )
+            .help(format!("name a target; {}", self.suggestion(name)));
         }
-        Diagnostic::error("bake::eval::unknown_target", format!("no target or group of this name: {name}")).help(self.suggestion(name))
+        Diagnostic::error("bake::eval::unknown_target", format!("no target or group of this name: {name}"))
+            .help(self.suggestion(name))
     }
 
     fn no_match(&self, text: &str) -> Diagnostic {
@@ -172,9 +177,11 @@ impl<'a> Names<'a> {
 
 fn cycle(member: &str, path: &[(&Group, usize)]) -> Diagnostic {
     let names: Vec<&str> = path.iter().map(|(group, _)| &*group.name).chain([member]).collect();
-    let mut diagnostic =
-        Diagnostic::error("bake::eval::group_cycle", format!("groups contain each other in a circle: {}", chain(&names)))
-            .help("remove one of these members");
+    let mut diagnostic = Diagnostic::error(
+        "bake::eval::group_cycle",
+        format!("groups contain each other in a circle: {}", chain(&names)),
+    )
+    .help("remove one of these members");
     for ((group, _), inner) in path.iter().zip(&names[1..]).take(MAX_STEPS) {
         diagnostic = diagnostic.at(group.at, format!("`{}` contains `{inner}`", group.name));
     }

@@ -54,7 +54,11 @@ enum State {
 }
 
 impl<'a> Resolver<'a> {
-    pub(crate) fn new(own: &'a [Own], overrides: &'a Overrides, groups: &'a dyn Fn(&str) -> Option<Vec<String>>) -> Self {
+    pub(crate) fn new(
+        own: &'a [Own],
+        overrides: &'a Overrides,
+        groups: &'a dyn Fn(&str) -> Option<Vec<String>>,
+    ) -> Self {
         let index: HashMap<&str, usize> = own.iter().enumerate().map(|(ix, it)| (&*it.name, ix)).collect();
         let mut children = vec![0; own.len()];
         let mut kept: HashSet<&str> = HashSet::new();
@@ -188,24 +192,30 @@ impl<'a> Resolver<'a> {
             ),
             None => (
                 "is not defined",
-                suggest::did_you_mean(parent, names.iter().map(|it| &**it)).unwrap_or_else(|| known_names("targets", &names)),
+                suggest::did_you_mean(parent, names.iter().map(|it| &**it))
+                    .unwrap_or_else(|| known_names("targets", &names)),
             ),
         };
-        Diagnostic::error("bake::eval::unknown_parent", format!("target `{name}` inherits from `{parent}`, which {what}"))
-            .at(self.inherits_at(ix), format!("`{parent}` {what}"))
-            .help(help)
+        Diagnostic::error(
+            "bake::eval::unknown_parent",
+            format!("target `{name}` inherits from `{parent}`, which {what}"),
+        )
+        .at(self.inherits_at(ix), format!("`{parent}` {what}"))
+        .help(help)
     }
 
     fn cycle(&self, start: usize, path: &[(usize, usize)]) -> Diagnostic {
         let from = path.iter().position(|(ix, _)| *ix == start).unwrap_or(0);
-        let names: Vec<&str> = path[from..].iter().map(|(ix, _)| &*self.own[*ix].name).chain([&*self.own[start].name]).collect();
+        let names: Vec<&str> =
+            path[from..].iter().map(|(ix, _)| &*self.own[*ix].name).chain([&*self.own[start].name]).collect();
         let mut diagnostic = Diagnostic::error(
             "bake::eval::inherits_cycle",
             format!("targets inherit from each other in a circle: {}", chain(&names)),
         )
         .help("remove one of these `inherits`");
         for ((ix, _), parent) in path[from..].iter().zip(&names[1..]).take(MAX_STEPS) {
-            diagnostic = diagnostic.at(self.inherits_at(*ix), format!("`{}` inherits from `{parent}`", self.own[*ix].name));
+            diagnostic =
+                diagnostic.at(self.inherits_at(*ix), format!("`{}` inherits from `{parent}`", self.own[*ix].name));
         }
         diagnostic
     }

@@ -7,6 +7,7 @@
 //! ```
 
 pub(crate) mod block;
+pub(crate) mod call;
 pub(crate) mod convert;
 pub(crate) mod expr;
 pub(crate) mod function;
@@ -14,9 +15,11 @@ pub(crate) mod group;
 pub(crate) mod inherit;
 pub(crate) mod input;
 pub(crate) mod list;
+pub(crate) mod names;
 pub(crate) mod number;
 pub(crate) mod overrides;
 pub(crate) mod print;
 pub(crate) mod scope;
 pub(crate) mod target;
 pub(crate) mod value;
+pub(crate) mod variable;

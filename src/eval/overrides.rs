@@ -129,9 +129,10 @@ impl Overrides {
             }
         }
         let flag = |wanted: fn(&Key) -> bool| mine.iter().rfind(|it| wanted(&it.key));
-        for (argument, apply) in
-            [(flag(|key| matches!(key, Key::Push)), push as fn(&mut Vec<Item>, bool)), (flag(|key| matches!(key, Key::Load)), load)]
-        {
+        for (argument, apply) in [
+            (flag(|key| matches!(key, Key::Push)), push as fn(&mut Vec<Item>, bool)),
+            (flag(|key| matches!(key, Key::Load)), load),
+        ] {
             let Some(argument) = argument else { continue };
             match spec::boolean(&argument.value) {
                 Ok(on) => {
@@ -203,19 +204,16 @@ impl Override {
     }
 
     fn bad_value(&self, fault: Fault) -> Diagnostic {
-        let mut diagnostic =
-            Diagnostic::error("bake::eval::set_bad_value", format!("`{}` of `--set`: {}", self.key_text, fault.message))
-                .at(self.value_at, "given here");
+        let mut diagnostic = Diagnostic::error(
+            "bake::eval::set_bad_value",
+            format!("`{}` of `--set`: {}", self.key_text, fault.message),
+        )
+        .at(self.value_at, "given here");
         diagnostic.help = fault.help;
         diagnostic
     }
 
-    fn unmatched(
-        &self,
-        bad: bool,
-        targets: &[Arc<str>],
-        is_group: &dyn Fn(&str) -> Option<Vec<String>>,
-    ) -> Diagnostic {
+    fn unmatched(&self, bad: bool, targets: &[Arc<str>], is_group: &dyn Fn(&str) -> Option<Vec<String>>) -> Diagnostic {
         let pattern = &self.pattern;
         if bad {
             return Diagnostic::error("bake::eval::bad_pattern", format!("not a pattern: {pattern}"))
@@ -224,11 +222,15 @@ impl Override {
         }
         if let Some(members) = is_group(pattern) {
             let hint = common_pattern(pattern, &members);
-            return Diagnostic::error("bake::eval::set_on_group", format!("`--set` changes targets, and this is a group: {pattern}"))
-                .at(self.pattern_at, "a group or the label of a matrix")
-                .help(format!("write {hint} or name its targets: {}", members.join(", ")));
+            return Diagnostic::error(
+                "bake::eval::set_on_group",
+                format!("`--set` changes targets, and this is a group: {pattern}"),
+            )
+            .at(self.pattern_at, "a group or the label of a matrix")
+            .help(format!("write {hint} or name its targets: {}", members.join(", ")));
         }
-        let help = suggest::did_you_mean(pattern, targets.iter().map(|it| &**it)).unwrap_or_else(|| known_names("targets", targets));
+        let help = suggest::did_you_mean(pattern, targets.iter().map(|it| &**it))
+            .unwrap_or_else(|| known_names("targets", targets));
         Diagnostic::error("bake::eval::set_unknown_target", format!("no target matches `--set`: {pattern}"))
             .at(self.pattern_at, "no such target")
             .help(help)
@@ -253,7 +255,11 @@ pub(crate) fn known_names(what: &str, names: &[Arc<str>]) -> String {
 /// A pattern that takes all members, if their names start with the group's.
 fn common_pattern(group: &str, members: &[String]) -> String {
     let prefix = format!("{group}-");
-    if !members.is_empty() && members.iter().all(|it| it.starts_with(&prefix)) { format!("`{prefix}*`") } else { "a pattern".to_owned() }
+    if !members.is_empty() && members.iter().all(|it| it.starts_with(&prefix)) {
+        format!("`{prefix}*`")
+    } else {
+        "a pattern".to_owned()
+    }
 }
 
 fn part(at: Span, start: usize, len: usize) -> Span {
@@ -271,10 +277,19 @@ fn find_key(name: &str, subkey: &str, argument: &Spanned<String>) -> Boxed<Key> 
     if let Some(row) = attribute::TARGET.iter().find(|row| row.set != Set::No && row.set_key == name) {
         return Ok(Key::Attribute(row));
     }
-    let keys = || attribute::TARGET.iter().filter(|row| row.set != Set::No).map(|row| row.set_key).chain(["push", "load", "secret.ID"]);
-    let spelled = attribute::target(name).filter(|row| row.set != Set::No).map(|row| format!("did you mean `{}`?", row.set_key));
+    let keys = || {
+        attribute::TARGET.iter().filter(|row| row.set != Set::No).map(|row| row.set_key).chain([
+            "push",
+            "load",
+            "secret.ID",
+        ])
+    };
+    let spelled =
+        attribute::target(name).filter(|row| row.set != Set::No).map(|row| format!("did you mean `{}`?", row.set_key));
     let help = match attribute::target(name) {
-        Some(row) if row.set == Set::No => format!("`{name}` is set in the bake file only; keys: {}", keys().collect::<Vec<_>>().join(", ")),
+        Some(row) if row.set == Set::No => {
+            format!("`{name}` is set in the bake file only; keys: {}", keys().collect::<Vec<_>>().join(", "))
+        }
         _ => spelled
             .or_else(|| suggest::did_you_mean(name, keys()))
             .unwrap_or_else(|| format!("known keys: {}", keys().collect::<Vec<_>>().join(", "))),
@@ -313,12 +328,14 @@ fn apply_attribute(row: &'static Attribute, group: &[&Override], fields: &mut Fi
             fields.put(row.id, Field::Resources(Arc::new(resources)), last.at);
         }
         Kind::Texts => {
-            let mut texts = if last.append || row.set == Set::AppendList { fields.texts(row.id).to_vec() } else { Vec::new() };
+            let mut texts =
+                if last.append || row.set == Set::AppendList { fields.texts(row.id).to_vec() } else { Vec::new() };
             texts.extend(group.iter().filter(|it| !it.value.is_empty()).map(|it| Arc::from(it.value.as_str())));
             fields.put(row.id, Field::Texts(Arc::new(texts)), last.at);
         }
         Kind::Items(kind) => {
-            let mut items = if last.append || row.set == Set::AppendList { fields.items(row.id).to_vec() } else { Vec::new() };
+            let mut items =
+                if last.append || row.set == Set::AppendList { fields.items(row.id).to_vec() } else { Vec::new() };
             for it in group.iter().filter(|it| !it.value.is_empty()) {
                 field::parse_items(kind, &it.value, &mut items).map_err(|wrong| fault(it, wrong))?;
             }
@@ -348,7 +365,9 @@ fn apply_secret(argument: &Override, target: &str, fields: &mut Fields) -> Boxed
     let Some(ix) = declared.iter().position(|it| it == id) else {
         let help = match suggest::did_you_mean(id, declared.iter().map(String::as_str)) {
             Some(help) => help,
-            None if declared.is_empty() => format!("target `{target}` declares no secret; write {target}.secrets+=id={id},…"),
+            None if declared.is_empty() => {
+                format!("target `{target}` declares no secret; write {target}.secrets+=id={id},…")
+            }
             None => format!("declared: {}", declared.join(", ")),
         };
         return Err(error(format!("target `{target}` declares no secret of this id: {id}"), help));

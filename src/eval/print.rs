@@ -154,7 +154,8 @@ fn item(json: &mut Json, item: &Item) {
             }
         }
         Item::Attest(it) => {
-            let mut all: BTreeMap<&str, Option<&str>> = it.attrs.iter().map(|(k, v)| (k.as_str(), Some(v.as_str()))).collect();
+            let mut all: BTreeMap<&str, Option<&str>> =
+                it.attrs.iter().map(|(k, v)| (k.as_str(), Some(v.as_str()))).collect();
             if !it.kind.is_empty() {
                 all.insert("type", Some(&it.kind));
             }

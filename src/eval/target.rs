@@ -44,7 +44,13 @@ pub(crate) struct Target {
 
 impl Target {
     /// Reads the option texts of a resolved target.
-    pub(crate) fn new(name: &Arc<str>, at: Span, is_linked: bool, fields: Fields, diagnostics: &mut Vec<Diagnostic>) -> Self {
+    pub(crate) fn new(
+        name: &Arc<str>,
+        at: Span,
+        is_linked: bool,
+        fields: Fields,
+        diagnostics: &mut Vec<Diagnostic>,
+    ) -> Self {
         let mut reader = Reader { name, at, fields: &fields, diagnostics };
         let platforms = reader.platforms();
         let annotations = reader.each(Id::Annotations, Annotation::parse);
@@ -234,8 +240,16 @@ impl Reader<'_> {
                     Ok(platform) if all.contains(&platform) => (),
                     Ok(platform) => all.push(platform),
                     Err(error) => {
-                        let known = ["linux/amd64", "linux/arm64", "linux/arm/v7", "linux/s390x", "linux/ppc64le", "linux/riscv64"];
-                        let help = suggest::did_you_mean(one, known).unwrap_or_else(|| "write OS/ARCH or OS/ARCH/VARIANT, as in linux/arm64".to_owned());
+                        let known = [
+                            "linux/amd64",
+                            "linux/arm64",
+                            "linux/arm/v7",
+                            "linux/s390x",
+                            "linux/ppc64le",
+                            "linux/riscv64",
+                        ];
+                        let help = suggest::did_you_mean(one, known)
+                            .unwrap_or_else(|| "write OS/ARCH or OS/ARCH/VARIANT, as in linux/arm64".to_owned());
                         self.fault(Id::Platforms, &format!("[{ix}]"), Fault::new(error.to_string()).help(help));
                     }
                 }
@@ -245,7 +259,9 @@ impl Reader<'_> {
     }
 
     fn paths(&mut self) {
-        for (id, text) in [(Id::Context, self.fields.text(Id::Context)), (Id::Dockerfile, self.fields.text(Id::Dockerfile))] {
+        for (id, text) in
+            [(Id::Context, self.fields.text(Id::Context)), (Id::Dockerfile, self.fields.text(Id::Dockerfile))]
+        {
             if text.is_some_and(|it| &**it == "-") {
                 let help = "give a path; the text of a Dockerfile can be given as `dockerfile-inline`";
                 self.fault(id, "", Fault::new("stdin cannot be read here: -").help(help));
@@ -275,7 +291,8 @@ impl Reader<'_> {
             if let Item::Secret(it) = item
                 && it.id.is_empty()
             {
-                let fault = Fault::new("a secret has no id").help("write id=NAME, by which RUN --mount=type=secret asks for it");
+                let fault = Fault::new("a secret has no id")
+                    .help("write id=NAME, by which RUN --mount=type=secret asks for it");
                 self.fault(Id::Secret, &format!("[{ix}]"), fault);
             }
         }

@@ -35,7 +35,8 @@ impl Annotation {
     /// Without `=`, on an unknown type or a bad platform.
     pub(crate) fn parse(text: &str) -> Result<Self, Fault> {
         let form = "write KEY=VALUE or TYPE:KEY=VALUE, as in index,manifest[linux/amd64]:org.example.a=1";
-        let (key, value) = text.split_once('=').ok_or_else(|| Fault::new(format!("not an annotation: {text}")).help(form))?;
+        let (key, value) =
+            text.split_once('=').ok_or_else(|| Fault::new(format!("not an annotation: {text}")).help(form))?;
         let (levels, key) = match key.split_once(':') {
             Some((levels, key)) => (levels.split(',').map(|it| level(it, text)).collect::<Result<_, _>>()?, key),
             None => (vec![(Level::Manifest, None)], key),
@@ -47,8 +48,16 @@ impl Annotation {
 fn level(text: &str, whole: &str) -> Result<(Level, Option<Platform>), Fault> {
     let (name, platform) = match text.split_once('[') {
         Some((name, rest)) => {
-            let inner = rest.strip_suffix(']').ok_or_else(|| Fault::new(format!("`[` is not closed in the annotation: {whole}")))?;
-            (name, Some(Platform::parse(inner).map_err(|error| Fault::new(format!("{error} in the annotation: {whole}")))?))
+            let inner = rest
+                .strip_suffix(']')
+                .ok_or_else(|| Fault::new(format!("`[` is not closed in the annotation: {whole}")))?;
+            (
+                name,
+                Some(
+                    Platform::parse(inner)
+                        .map_err(|error| Fault::new(format!("{error} in the annotation: {whole}")))?,
+                ),
+            )
         }
         None => (text, None),
     };
@@ -69,7 +78,10 @@ mod tests {
         let it = Annotation::parse("index,manifest[linux/amd64]:a.b=c=d").expect("valid");
         assert_eq!((it.levels.len(), it.key.as_str(), it.value.as_str()), (2, "a.b", "c=d"));
         assert_eq!(Annotation::parse("a=1").expect("valid").levels, [(Level::Manifest, None)]);
-        assert_eq!(Annotation::parse("layer:a=1").expect_err("bad").message, "`layer` is not an annotation type: layer:a=1");
+        assert_eq!(
+            Annotation::parse("layer:a=1").expect_err("bad").message,
+            "`layer` is not an annotation type: layer:a=1"
+        );
         assert!(Annotation::parse("a").is_err());
     }
 }

@@ -31,14 +31,16 @@ impl Call {
     pub(crate) fn parse(text: &str) -> Result<Self, Fault> {
         let mut call = Self::default();
         let fields = csv::fields(text)?;
-        let (method, options) = fields.split_first().map_or(("", [].as_slice()), |(first, rest)| (first.as_str(), rest));
+        let (method, options) =
+            fields.split_first().map_or(("", [].as_slice()), |(first, rest)| (first.as_str(), rest));
         call.method = match method.strip_prefix("type=").unwrap_or(method) {
             "" | "build" => Method::Build,
             "check" | "lint" => Method::Check,
             "outline" | "subrequests.outline" => Method::Outline,
             "targets" | "subrequests.targets" => Method::Targets,
             other => {
-                let help = suggest::did_you_mean(other, METHODS).unwrap_or_else(|| format!("known methods: {}", METHODS.join(", ")));
+                let help = suggest::did_you_mean(other, METHODS)
+                    .unwrap_or_else(|| format!("known methods: {}", METHODS.join(", ")));
                 return Err(Fault::new(format!("not a call method: {other}")).help(help));
             }
         };
@@ -47,12 +49,15 @@ impl Call {
                 Some(("format", "json")) => call.json = true,
                 Some(("format", "text")) => call.json = false,
                 Some(("format", other)) => {
-                    return Err(Fault::new(format!("not a call format: {other}")).help("write format=json or format=text"));
+                    return Err(
+                        Fault::new(format!("not a call format: {other}")).help("write format=json or format=text")
+                    );
                 }
                 Some(("ignorestatus", value)) => call.ignore_status = boolean(value)?,
                 None if field == "ignorestatus" => call.ignore_status = true,
                 _ => {
-                    return Err(Fault::new(format!("unknown option of call: {field}")).help("known options: format, ignorestatus"));
+                    return Err(Fault::new(format!("unknown option of call: {field}"))
+                        .help("known options: format, ignorestatus"));
                 }
             }
         }

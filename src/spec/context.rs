@@ -58,7 +58,11 @@ impl Context {
 /// Whether a text names a git repository.
 pub(crate) fn is_git(text: &str) -> bool {
     let (base, _) = text.split_once('#').unwrap_or((text, ""));
-    if base.starts_with("git://") || base.starts_with("ssh://") || base.starts_with("git@") || base.starts_with("github.com/") {
+    if base.starts_with("git://")
+        || base.starts_with("ssh://")
+        || base.starts_with("git@")
+        || base.starts_with("github.com/")
+    {
         return true;
     }
     if let Some(rest) = base.strip_prefix("https://").or_else(|| base.strip_prefix("http://")) {
@@ -69,7 +73,8 @@ pub(crate) fn is_git(text: &str) -> bool {
     match base.split_once(':') {
         Some((host, path)) => {
             host.split_once('@').is_some_and(|(user, name)| {
-                let word = |it: &str| !it.is_empty() && it.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+                let word =
+                    |it: &str| !it.is_empty() && it.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
                 word(user) && word(name)
             }) && !path.is_empty()
         }
@@ -134,9 +139,14 @@ mod tests {
 
     #[test]
     fn paths_are_cleaned_by_text() {
-        for (path, expected) in
-            [("./src/../app/", "app"), ("", "."), ("/../a", "/a"), ("../../a", "../../a"), ("a//b/./c", "a/b/c"), ("a/..", ".")]
-        {
+        for (path, expected) in [
+            ("./src/../app/", "app"),
+            ("", "."),
+            ("/../a", "/a"),
+            ("../../a", "../../a"),
+            ("a//b/./c", "a/b/c"),
+            ("a/..", "."),
+        ] {
             assert_eq!(clean(path), expected);
         }
     }

@@ -18,7 +18,9 @@ pub(crate) fn fields(text: &str) -> Result<Vec<String>, Fault> {
             let mut tail = quoted;
             loop {
                 let Some(end) = tail.find('"') else {
-                    return Err(bad("a quote is not closed").help("write `\"` twice to mean one quote inside a quoted field"));
+                    return Err(
+                        bad("a quote is not closed").help("write `\"` twice to mean one quote inside a quoted field")
+                    );
                 };
                 value.push_str(&tail[..end]);
                 tail = &tail[end + 1..];

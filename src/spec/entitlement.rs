@@ -25,7 +25,8 @@ impl Entitlement {
             Some(("device", name)) => Ok(Self::Device(Some(name.to_owned()))),
             _ => {
                 let known = ["network.host", "security.insecure", "device"];
-                let help = suggest::did_you_mean(text, known).unwrap_or_else(|| format!("known entitlements: {}", known.join(", ")));
+                let help = suggest::did_you_mean(text, known)
+                    .unwrap_or_else(|| format!("known entitlements: {}", known.join(", ")));
                 Err(Fault::new(format!("not an entitlement: {text}")).help(help))
             }
         }
@@ -71,7 +72,8 @@ impl Grant {
         let (key, value) = text.split_once('=').map_or((text, None), |(key, value)| (key, Some(value)));
         let path = |make: fn(String) -> Self| match value {
             Some(path) if !path.is_empty() => Ok(make(path.to_owned())),
-            _ => Err(Fault::new(format!("`{key}` wants a path: {text}")).help(format!("write --allow={key}=PATH, * means all"))),
+            _ => Err(Fault::new(format!("`{key}` wants a path: {text}"))
+                .help(format!("write --allow={key}=PATH, * means all"))),
         };
         let plain = |grant: Self| match value {
             None => Ok(grant),
@@ -88,7 +90,8 @@ impl Grant {
             "fs.write" => path(Self::Write),
             "image" | "image.push" | "image.load" => Ok(Self::Image),
             _ => {
-                let help = suggest::did_you_mean(key, GRANTS).unwrap_or_else(|| format!("known grants: {}", GRANTS[..11].join(", ")));
+                let help = suggest::did_you_mean(key, GRANTS)
+                    .unwrap_or_else(|| format!("known grants: {}", GRANTS[..11].join(", ")));
                 Err(Fault::new(format!("unknown entitlement: {text}")).help(help))
             }
         }

@@ -102,15 +102,17 @@ pub(crate) fn dest_fault(output: &Output) -> Option<Fault> {
             Some(Fault::new("an output of type `local` wants a `dest`").help("write type=local,dest=DIRECTORY"))
         }
         ("local", Some("-")) => Some(
-            Fault::new("the `dest` of an output of type `local` cannot be stdout: -").help("write type=tar,dest=- for a tar stream"),
+            Fault::new("the `dest` of an output of type `local` cannot be stdout: -")
+                .help("write type=tar,dest=- for a tar stream"),
         ),
         ("oci" | "docker", Some("-")) if !is_tar(output) => Some(
             Fault::new(format!("an output of type `{}` with tar=false is a directory, not stdout: -", output.kind))
                 .help("give a directory, or drop tar=false"),
         ),
-        ("oci", None) if !is_tar(output) => {
-            Some(Fault::new("an output of type `oci` with tar=false wants a `dest`").help("write type=oci,tar=false,dest=DIRECTORY"))
-        }
+        ("oci", None) if !is_tar(output) => Some(
+            Fault::new("an output of type `oci` with tar=false wants a `dest`")
+                .help("write type=oci,tar=false,dest=DIRECTORY"),
+        ),
         _ => None,
     }
 }
@@ -153,9 +155,8 @@ mod tests {
 
     #[test]
     fn outputs_are_read_in_all_forms() {
-        let print = |text: &str| {
-            Output::parse(text).map_or_else(|fault| fault.message, |it| format!("{:?}", it.entries()))
-        };
+        let print =
+            |text: &str| Output::parse(text).map_or_else(|fault| fault.message, |it| format!("{:?}", it.entries()));
         assert_eq!(print("type=image,\"name=a,b\",Push=true"), r#"{"name": "a,b", "push": "true", "type": "image"}"#);
         assert_eq!(print("out/dir"), r#"{"dest": "out/dir", "type": "local"}"#);
         assert_eq!(print("-"), r#"{"dest": "-", "type": "tar"}"#);

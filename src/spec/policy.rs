@@ -67,7 +67,8 @@ impl Policy {
             "strict" => self.strict = Some(flag()?),
             "log-level" => self.log_level = Some(value.to_owned()),
             _ => {
-                let help = suggest::did_you_mean(key, KEYS).unwrap_or_else(|| format!("known keys: {}", KEYS.join(", ")));
+                let help =
+                    suggest::did_you_mean(key, KEYS).unwrap_or_else(|| format!("known keys: {}", KEYS.join(", ")));
                 return Err(Fault::new(format!("unknown policy key: {key}")).help(help));
             }
         }

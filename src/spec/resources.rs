@@ -32,9 +32,7 @@ impl Resources {
     /// # Errors
     /// On an unknown key, or text where a whole number is wanted.
     pub(crate) fn set(&mut self, key: &str, value: &str) -> Result<(), Fault> {
-        let whole = || {
-            value.parse::<i64>().map_err(|_| Fault::new(format!("`{key}` is not a whole number: {value}")))
-        };
+        let whole = || value.parse::<i64>().map_err(|_| Fault::new(format!("`{key}` is not a whole number: {value}")));
         match key {
             "memory" => self.memory = Some(value.to_owned()),
             "memory-swap" => self.memory_swap = Some(value.to_owned()),

@@ -48,7 +48,8 @@ impl Secret {
     /// Reads the object form; keys that mean nothing are handed back as warnings.
     pub(crate) fn from_entries(entries: &BTreeMap<String, String>) -> (Self, Vec<Fault>) {
         let get = |key: &str| entries.get(key).filter(|it| !it.is_empty()).cloned();
-        let mut secret = Self { id: get("id").unwrap_or_default(), src: get("src").or_else(|| get("source")), env: get("env") };
+        let mut secret =
+            Self { id: get("id").unwrap_or_default(), src: get("src").or_else(|| get("source")), env: get("env") };
         if entries.get("type").is_some_and(|it| it == "env") && secret.env.is_none() {
             secret.env = secret.src.take();
         }
@@ -58,7 +59,8 @@ impl Secret {
 }
 
 fn unknown_key(key: &str) -> Fault {
-    let help = suggest::did_you_mean(key, KEYS).unwrap_or_else(|| "a secret has the keys id, src, env and type".to_owned());
+    let help =
+        suggest::did_you_mean(key, KEYS).unwrap_or_else(|| "a secret has the keys id, src, env and type".to_owned());
     Fault::new(format!("unknown secret key: {key}")).help(help)
 }
 

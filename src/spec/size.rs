@@ -26,7 +26,8 @@ pub(crate) fn parse(text: &str) -> Result<u64, Fault> {
     let scale = 1u128 << shift;
     let whole = whole.parse::<u64>().map_err(|_| bad())?;
     let fraction = &fraction[..fraction.len().min(18)];
-    let part = fraction.parse::<u128>().map_err(|_| bad())? * scale / 10u128.pow(u32::try_from(fraction.len()).map_err(|_| bad())?);
+    let part = fraction.parse::<u128>().map_err(|_| bad())? * scale
+        / 10u128.pow(u32::try_from(fraction.len()).map_err(|_| bad())?);
     u64::try_from(u128::from(whole) * scale + part).map_err(|_| bad())
 }
 

@@ -15,8 +15,21 @@ pub(crate) struct Ulimit {
 
 /// The limits that Linux has.
 pub(crate) const NAMES: [&str; 15] = [
-    "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio", "rttime",
-    "sigpending", "stack",
+    "core",
+    "cpu",
+    "data",
+    "fsize",
+    "locks",
+    "memlock",
+    "msgqueue",
+    "nice",
+    "nofile",
+    "nproc",
+    "rss",
+    "rtprio",
+    "rttime",
+    "sigpending",
+    "stack",
 ];
 
 impl Ulimit {
@@ -26,9 +39,11 @@ impl Ulimit {
     /// On an unknown name, what is no number, or a soft limit over the hard one.
     pub(crate) fn parse(text: &str) -> Result<Self, Fault> {
         let form = "write name=soft or name=soft:hard, as in nofile=1024:2048";
-        let (name, limits) = text.split_once('=').ok_or_else(|| Fault::new(format!("not a ulimit: {text}")).help(form))?;
+        let (name, limits) =
+            text.split_once('=').ok_or_else(|| Fault::new(format!("not a ulimit: {text}")).help(form))?;
         if !NAMES.contains(&name) {
-            let help = suggest::did_you_mean(name, NAMES).unwrap_or_else(|| format!("known limits: {}", NAMES.join(", ")));
+            let help =
+                suggest::did_you_mean(name, NAMES).unwrap_or_else(|| format!("known limits: {}", NAMES.join(", ")));
             return Err(Fault::new(format!("`{name}` is not the name of a limit: {text}")).help(help));
         }
         let number = |it: &str| {
