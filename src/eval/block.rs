@@ -10,7 +10,10 @@ use super::{
     value::Value,
 };
 use crate::{
-    definition::syntax::{Attribute, Block, Expr, ExprKind},
+    definition::{
+        attribute,
+        syntax::{Attribute, Block, Expr, ExprKind},
+    },
     report::{Diagnostic, Span, Spanned, suggest},
 };
 
@@ -341,14 +344,7 @@ impl<'a> Scope<'a> {
                 values.push(self.block_value(expanded, position, &own[position], attribute.at)?);
             }
         }
-        super::target::reference_value(kind, &name.value, &attribute.value, &values).map_err(|message| {
-            let fault = Diagnostic::error("bake::eval::bad_reference", message).at(attribute.at, "referred to here");
-            let known = super::target::attribute_names(kind);
-            Fail::of(match suggest::did_you_mean(&attribute.value, known) {
-                Some(help) => fault.help(help),
-                None => fault,
-            })
-        })
+        own_value(kind, name, attribute, &values)
     }
 
     fn unknown_block(&self, kind: &str, name: &Spanned<Arc<str>>) -> Diagnostic {
@@ -365,6 +361,29 @@ impl<'a> Scope<'a> {
             None => fault
                 .help("only targets of HCL, JSON and YAML bake files can be referred to, not those of Compose files"),
         }
+    }
+}
+
+/// The value of an attribute as other blocks see it: the block's own, not what it inherits.
+fn own_value(kind: &str, name: &Spanned<Arc<str>>, attribute: &Spanned<Arc<str>>, values: &[Value]) -> Result<Value> {
+    let unknown = |message: String, known: &[&str]| {
+        let fault = Diagnostic::error("bake::eval::bad_reference", message).at(attribute.at, "referred to here");
+        Fail::of(match suggest::did_you_mean(&attribute.value, known.iter().copied()) {
+            Some(help) => fault.help(help),
+            None => fault,
+        })
+    };
+    match (kind, &*attribute.value) {
+        (_, "name") => Ok(Value::String(name.value.clone())),
+        ("group", "targets") => Ok(values.last().cloned().unwrap_or(Value::NULL)),
+        ("group", "description") => Ok(values.last().cloned().unwrap_or_else(|| Value::string(""))),
+        ("group", other) => {
+            Err(unknown(format!("a group has no attribute `{other}`"), &["targets", "description", "name"]))
+        }
+        (_, other) => super::target::reference_value(other, values).map_err(|message| {
+            let known: Vec<&str> = attribute::TARGET.iter().map(|row| row.name).collect();
+            unknown(message, &known)
+        }),
     }
 }
 

@@ -68,7 +68,7 @@ pub(crate) struct Misfit {
 
 impl Misfit {
     fn wants(path: String, wanted: &str, got: &Value) -> Self {
-        Self { path, message: format!(" must be {wanted}, not {}", kind(got)), help: None }
+        Self { path, message: format!(" must be {wanted}, but is: {}", got.kind()), help: None }
     }
 
     fn fault(path: String, fault: Fault) -> Self {
@@ -204,13 +204,15 @@ pub(crate) fn decode(row: &Attribute, value: &Value, warnings: &mut Vec<Misfit>)
     }
     let wants = || {
         let mut misfit = Misfit::wants(String::new(), row.wants(), value);
-        if matches!(row.kind, Kind::Texts | Kind::Items(_)) && let Some(text) = scalar(value) {
+        if matches!(row.kind, Kind::Texts | Kind::Items(_))
+            && let Some(text) = value.to_text()
+        {
             misfit.help = Some(format!("write [\"{text}\"]"));
         }
         misfit
     };
     let field = match row.kind {
-        Kind::Text => Field::Text(scalar(value).ok_or_else(wants)?),
+        Kind::Text => Field::Text(value.to_text().ok_or_else(wants)?),
         Kind::Bool => Field::Bool(truth(value).ok_or_else(|| match value {
             Value::String(text) => Misfit {
                 path: String::new(),
@@ -219,10 +221,10 @@ pub(crate) fn decode(row: &Attribute, value: &Value, warnings: &mut Vec<Misfit>)
             },
             _ => wants(),
         })?),
-        Kind::Texts => Field::Texts(Arc::new(texts(elements(value).ok_or_else(wants)?, "")?)),
-        Kind::Entries { null_ok } => Field::Entries(Arc::new(entries(members(value).ok_or_else(wants)?, null_ok)?)),
+        Kind::Texts => Field::Texts(Arc::new(texts(value.items().ok_or_else(wants)?, "")?)),
+        Kind::Entries { null_ok } => Field::Entries(Arc::new(entries(value.entries().ok_or_else(wants)?, null_ok)?)),
         Kind::Items(kind) => {
-            let elements = elements(value).ok_or_else(wants)?;
+            let elements = value.items().ok_or_else(wants)?;
             let mut items = Vec::with_capacity(elements.len());
             for (ix, element) in elements.iter().enumerate() {
                 decode_item(kind, element, ix, &mut items, warnings)?;
@@ -231,12 +233,12 @@ pub(crate) fn decode(row: &Attribute, value: &Value, warnings: &mut Vec<Misfit>)
         }
         Kind::Resources => {
             let mut resources = Resources::default();
-            for (key, value) in members(value).ok_or_else(wants)?.iter() {
+            for (key, value) in value.entries().ok_or_else(wants)?.iter() {
                 let path = || format!(".{key}");
                 if matches!(value, Value::Null(_)) {
                     continue;
                 }
-                let text = scalar(value).ok_or_else(|| Misfit::wants(path(), "a string or number", value))?;
+                let text = value.to_text().ok_or_else(|| Misfit::wants(path(), "a string or number", value))?;
                 if crate::spec::resources::KEYS.contains(&&**key) {
                     resources.set(key, &text).map_err(|fault| Misfit::fault(path(), fault))?;
                 } else {
@@ -280,7 +282,7 @@ fn decode_item(
         }
         return parse_items(kind, text, items).map_err(|fault| Misfit::fault(path(), fault));
     }
-    let Some(members) = members(value) else {
+    let Some(members) = value.entries() else {
         return Err(Misfit::wants(path(), "an object or a string", value));
     };
     if kind == ItemKind::Ssh {
@@ -292,7 +294,8 @@ fn decode_item(
         if matches!(value, Value::Null(_)) {
             continue;
         }
-        let text = scalar(value).ok_or_else(|| Misfit::wants(format!("[{ix}].{key}"), "a string, number or bool", value))?;
+        let text =
+            value.to_text().ok_or_else(|| Misfit::wants(format!("[{ix}].{key}"), "a string, number or bool", value))?;
         plain.insert(key.to_string(), text.to_string());
     }
     let item = match kind {
@@ -323,46 +326,22 @@ fn ssh(members: &BTreeMap<Arc<str>, Value>, ix: usize, warnings: &mut Vec<Misfit
         match &**key {
             _ if matches!(value, Value::Null(_)) => (),
             "id" => {
-                ssh.id = scalar(value).ok_or_else(|| Misfit::wants(format!("[{ix}].id"), "a string", value))?.to_string();
+                ssh.id =
+                    value.to_text().ok_or_else(|| Misfit::wants(format!("[{ix}].id"), "a string", value))?.to_string();
             }
             "paths" => {
                 let at = format!("[{ix}].paths");
-                let list = elements(value).ok_or_else(|| Misfit::wants(at.clone(), "a list of strings", value))?;
+                let list = value.items().ok_or_else(|| Misfit::wants(at.clone(), "a list of strings", value))?;
                 ssh.paths = texts(list, &at)?.iter().map(ToString::to_string).collect();
             }
             other => {
-                let fault = Fault::new(format!("unknown ssh key: {other}")).help("an ssh object has the keys id and paths");
+                let fault =
+                    Fault::new(format!("unknown ssh key: {other}")).help("an ssh object has the keys id and paths");
                 warnings.push(Misfit::fault(format!("[{ix}]"), fault));
             }
         }
     }
     Ok(ssh)
-}
-
-/// The elements of a list, tuple or set.
-pub(crate) fn elements(value: &Value) -> Option<&[Value]> {
-    match value {
-        Value::List { items, .. } | Value::Set { items, .. } | Value::Tuple(items) => Some(items),
-        _ => None,
-    }
-}
-
-/// The members of a map or object.
-pub(crate) fn members(value: &Value) -> Option<&BTreeMap<Arc<str>, Value>> {
-    match value {
-        Value::Map { entries, .. } | Value::Object(entries) => Some(entries),
-        _ => None,
-    }
-}
-
-/// A string, number or bool as text.
-pub(crate) fn scalar(value: &Value) -> Option<Arc<str>> {
-    match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string().into()),
-        Value::Bool(flag) => Some(if *flag { "true" } else { "false" }.into()),
-        _ => None,
-    }
 }
 
 fn truth(value: &Value) -> Option<bool> {
@@ -379,7 +358,7 @@ fn truth(value: &Value) -> Option<bool> {
 
 fn texts(elements: &[Value], path: &str) -> Result<Vec<Arc<str>>, Misfit> {
     let one = |(ix, value): (usize, &Value)| {
-        scalar(value).ok_or_else(|| Misfit::wants(format!("{path}[{ix}]"), "a string", value))
+        value.to_text().ok_or_else(|| Misfit::wants(format!("{path}[{ix}]"), "a string", value))
     };
     elements.iter().enumerate().map(one).collect()
 }
@@ -387,26 +366,12 @@ fn texts(elements: &[Value], path: &str) -> Result<Vec<Arc<str>>, Misfit> {
 fn entries(members: &BTreeMap<Arc<str>, Value>, null_ok: bool) -> Result<Entries, Misfit> {
     let one = |(key, value): (&Arc<str>, &Value)| match value {
         Value::Null(_) if null_ok => Ok((key.clone(), None)),
-        _ => match scalar(value) {
+        _ => match value.to_text() {
             Some(text) => Ok((key.clone(), Some(text))),
             None => Err(Misfit::wants(format!(".{key}"), "a string", value)),
         },
     };
     members.iter().map(one).collect()
-}
-
-/// `a string`, `a list` …, for messages.
-pub(crate) const fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null(_) => "null",
-        Value::Bool(_) => "a bool",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::List { .. } | Value::Tuple(_) => "a list",
-        Value::Set { .. } => "a set",
-        Value::Map { .. } => "a map",
-        Value::Object(_) => "an object",
-    }
 }
 
 /// Combines by rule; `false` if the later one changes nothing.

@@ -134,13 +134,16 @@ fn platform_gap(name: &str, user: &Fields, context: &str, linked_name: &str, lin
     }
     let missing: Vec<&str> = wanted
         .iter()
-        .filter(|(text, platform)| !offered.iter().any(|(other, it)| if platform.is_some() { it == platform } else { other == text }))
+        .filter(|(text, platform)| {
+            !offered.iter().any(|(other, it)| if platform.is_some() { it == platform } else { other == text })
+        })
         .map(|(text, _)| text.as_str())
         .collect();
     if missing.is_empty() {
         return None;
     }
-    let list = |all: &[(String, Option<Platform>)]| all.iter().map(|(text, _)| text.as_str()).collect::<Vec<_>>().join(", ");
+    let list =
+        |all: &[(String, Option<Platform>)]| all.iter().map(|(text, _)| text.as_str()).collect::<Vec<_>>().join(", ");
     let mut diagnostic = Diagnostic::error(
         "bake::eval::link_platforms",
         format!(

@@ -4,9 +4,12 @@
 
 use std::{fmt, sync::Arc};
 
-use super::field::{Entries, Field, Fields, Item};
+use super::{
+    field::{self, Entries, Field, Fields, Item},
+    value::Value,
+};
 use crate::{
-    definition::attribute::Id,
+    definition::attribute::{self, Id},
     oci::Platform,
     report::{Diagnostic, Span, suggest},
     spec::{Annotation, Attest, Cache, Fault, Output, Policy, Resources, Secret, Ssh, Ulimit, context, output, size},
@@ -200,6 +203,21 @@ pub(crate) fn fill_in(fields: &mut Fields, at: Span, folder: Option<&str>, sourc
             fields.put(Id::Args, Field::Entries(Arc::new(args)), fields.at(Id::Args).unwrap_or(at));
         }
     }
+}
+
+/// What `target.x.ATTRIBUTE` is worth, from the values that the blocks of `x` give it, in order; without any, null or
+/// what stands for nothing.
+///
+/// # Errors
+/// When there is no such attribute or a value does not fit it.
+pub(crate) fn reference_value(attribute: &str, own: &[Value]) -> Result<Value, String> {
+    let Some(row) = attribute::target(attribute) else {
+        let help = attribute::nearest_target_attribute(attribute)
+            .map(|it| format!(", did you mean `{it}`?"))
+            .unwrap_or_default();
+        return Err(format!("a target has no attribute `{attribute}`{help}"));
+    };
+    field::reference_value(row, own).map_err(|misfit| format!("`{attribute}{}`{}", misfit.path, misfit.message))
 }
 
 struct Reader<'a> {
