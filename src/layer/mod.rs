@@ -1,1 +1,3 @@
 //! Trees and tars.
+
+pub(crate) mod view;

@@ -1,1 +1,4 @@
-//! x
+//! Finds or makes the results of vertices.
+
+pub(crate) mod content;
+pub(crate) mod op;
