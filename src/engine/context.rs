@@ -58,6 +58,11 @@ impl Contexts {
         clean(&self.cwd.join(path.strip_prefix("cwd://").unwrap_or(path)))
     }
 
+    /// A path as the user would write it: relative where it lies below the working directory.
+    pub(crate) fn shown(&self, path: &Path) -> String {
+        path.strip_prefix(&self.cwd).unwrap_or(path).display().to_string()
+    }
+
     /// The Dockerfile of a local context.
     ///
     /// # Errors
@@ -112,7 +117,7 @@ impl Contexts {
             match read_ignore(&path)? {
                 None => (),
                 Some(text) => {
-                    let shown = path.strip_prefix(&self.cwd).unwrap_or(&path).display().to_string();
+                    let shown = self.shown(&path);
                     let source =
                         self.sources.lock().unwrap_or_else(PoisonError::into_inner).add(shown.as_str(), text.as_str());
                     let (patterns, faults) = parse_ignore(source, &text);
