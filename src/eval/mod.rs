@@ -10,6 +10,7 @@ pub(crate) mod block;
 pub(crate) mod call;
 pub(crate) mod convert;
 pub(crate) mod expr;
+pub(crate) mod fault;
 pub(crate) mod field;
 pub(crate) mod function;
 pub(crate) mod group;
@@ -26,6 +27,9 @@ pub(crate) mod scope;
 pub(crate) mod target;
 pub(crate) mod value;
 pub(crate) mod variable;
+
+#[cfg(test)]
+mod language_tests;
 
 use std::sync::Arc;
 
