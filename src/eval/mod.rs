@@ -9,6 +9,7 @@
 pub(crate) mod block;
 pub(crate) mod call;
 pub(crate) mod convert;
+pub(crate) mod evaluate;
 pub(crate) mod expr;
 pub(crate) mod field;
 pub(crate) mod function;
@@ -24,6 +25,7 @@ pub(crate) mod pattern;
 pub(crate) mod print;
 pub(crate) mod scope;
 pub(crate) mod target;
+pub(crate) mod unknown;
 pub(crate) mod value;
 pub(crate) mod variable;
 
