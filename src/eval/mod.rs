@@ -13,6 +13,7 @@ pub(crate) mod function;
 pub(crate) mod group;
 pub(crate) mod inherit;
 pub(crate) mod input;
+pub(crate) mod json;
 pub(crate) mod list;
 pub(crate) mod number;
 pub(crate) mod overrides;
