@@ -17,6 +17,7 @@ pub(crate) mod group;
 pub(crate) mod inherit;
 pub(crate) mod input;
 pub(crate) mod link;
+pub(crate) mod json;
 pub(crate) mod list;
 pub(crate) mod names;
 pub(crate) mod number;

@@ -70,6 +70,7 @@ impl Target {
         {
             reader.fault(Id::Resources, "", fault);
         }
+        reader.inline();
         reader.paths();
         reader.outputs();
         reader.secrets();
@@ -274,6 +275,16 @@ impl Reader<'_> {
             }
         }
         all
+    }
+
+    fn inline(&mut self) {
+        const LARGEST: usize = 4 << 20;
+        if let Some(text) = self.fields.text(Id::DockerfileInline)
+            && text.len() > LARGEST
+        {
+            let fault = Fault::new(format!("a Dockerfile may have {LARGEST} bytes, and this has: {}", text.len()));
+            self.fault(Id::DockerfileInline, "", fault.help("bring data in by a context"));
+        }
     }
 
     fn paths(&mut self) {
