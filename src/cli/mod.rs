@@ -68,7 +68,10 @@ fn run_bake(bake: Bake, env: BTreeMap<String, String>) -> u8 {
     on_large_stack(move || match list {
         Some(what) => commands::list::run(&settings, what),
         None if bake.print => commands::print::run(&settings),
-        None => commands::build::run(&settings),
+        None => match definition::allowed(&settings) {
+            Ok(planned) => commands::build::run(&settings, planned),
+            Err(code) => code,
+        },
     })
 }
 

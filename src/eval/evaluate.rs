@@ -304,7 +304,7 @@ impl<'s, 'a> Blocks<'s, 'a> {
             targets.insert(TargetName(name), target);
         }
         let groups = selection.groups.iter().filter_map(|name| self.groups.get(name).map(|it| (name.clone(), it.clone())));
-        let evaluated = Evaluated { targets, groups: groups.collect(), arguments: selection.arguments };
+        let evaluated = Evaluated { targets, groups: groups.collect(), arguments: selection.arguments, grants: overrides.grants() };
         self.diagnostics.extend(diagnostics);
         evaluated
     }

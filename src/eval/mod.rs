@@ -34,6 +34,7 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 
+use crate::spec::entitlement::Grant;
 use group::Group;
 use target::{Target, TargetName};
 
@@ -46,4 +47,6 @@ pub(crate) struct Evaluated {
     pub(crate) groups: IndexMap<Arc<str>, Group>,
     /// What was asked for: names as typed, patterns expanded.
     pub(crate) arguments: Vec<Arc<str>>,
+    /// What `--set` names itself and is therefore allowed.
+    pub(crate) grants: Vec<Grant>,
 }

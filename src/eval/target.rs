@@ -9,11 +9,14 @@ use super::{
     value::Value,
 };
 use crate::{
-    definition::attribute::{self, Id},
+    definition::attribute,
     oci::Platform,
     report::{Diagnostic, Span, suggest},
     spec::{Annotation, Attest, Cache, Fault, Output, Policy, Resources, Secret, Ssh, Ulimit, context, output, size},
 };
+
+/// The attributes, for those who may not see the definition.
+pub(crate) use crate::definition::attribute::Id;
 
 /// The name of a target: `[A-Za-z0-9_-]+`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
