@@ -19,6 +19,10 @@ pub(crate) mod remote;
 mod stage;
 mod value;
 
+#[cfg(test)]
+mod tests;
+
 pub(crate) use instruction::Dockerfile;
 pub(crate) use lower::{epoch, lower};
+pub(crate) use options::Options;
 pub(crate) use parse::parse;

@@ -62,7 +62,7 @@ pub(crate) fn lower(file: &Dockerfile, options: &Options, known: &Known, graph: 
         Ok(Step::Done(lowered)) => Outcome::Done(lowered),
         Ok(Step::Ask(asked)) => Outcome::Needs(asked),
         Err(Stop) => {
-            let (mut all, error) = work.report.finish();
+            let (mut all, error) = work.report.take();
             all.append(&mut work.faults);
             all.extend(error);
             Outcome::Failed(all)
@@ -325,8 +325,7 @@ impl<'a> Lowerer<'a, '_> {
         let result = self.root(target);
         let state = self.states[target].as_ref().expect("the target is reachable from itself");
         let lowered = state.lowered(result, self.options, &self.chain(target));
-        let empty = Report::new(self.file, Some("skip=all")).map_err(|_| Stop)?;
-        let (warnings, error) = std::mem::replace(&mut self.report, empty).finish();
+        let (warnings, error) = self.report.take();
         if let Some(error) = error {
             self.faults.extend(warnings);
             self.faults.push(error);
