@@ -14,6 +14,7 @@ pub(crate) mod instruction;
 mod lex;
 mod lower;
 pub(crate) mod options;
+pub(crate) mod outline;
 mod parse;
 pub(crate) mod remote;
 mod stage;

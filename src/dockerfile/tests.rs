@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::{Dockerfile, Options, lower, options::*, parse};
+use super::{Dockerfile, Options, lower, options::*, outline, parse};
 use crate::{
     graph::{self, Action, BaseLayer, Graph, MountKind, Network, Op, Origin, Resources},
     oci::{Digest, ImageConfig, Platform},
@@ -612,6 +612,25 @@ fn checks_fire() {
 }
 
 #[test]
+fn targets_and_outline_are_listed() {
+    let text = "ARG BASE=alpine\n# A is the first\nARG A=one-$BASE OTHER=x\n# build makes it\nFROM $BASE AS build\nARG B=two\n\
+        ARG A\nRUN --mount=type=secret,id=tok,required --mount=type=ssh --mount=type=cache,target=/c x\n\
+        FROM scratch AS unused\nARG Z\nFROM scratch\nCOPY --from=build / /\n";
+    let it = case(text);
+    let mut map = SourceMap::default();
+    let (file, _) = parse(map.add("Dockerfile", text), text);
+    assert_eq!(outline::targets(&file).to_text(), "TARGET    DESCRIPTION\nbuild     makes it\nunused\n(default)\n\n");
+    let outline = outline::outline(&file, &options(&it)).expect("it is fine");
+    assert_eq!(
+        outline.to_text(),
+        "BUILD ARG   VALUE        DESCRIPTION\nBASE        alpine\nA           one-alpine   is the first\nB           two\n\n\
+         SECRET   REQUIRED\ntok      true\n\nSSH       REQUIRED\ndefault\n\nCACHE\n/c\n\n"
+    );
+    let json = serde_json::to_value(&outline).expect("plain data");
+    assert_eq!(json["secrets"], json!([{ "name": "tok", "required": true }]));
+}
+
+#[test]
 fn unused_build_arguments_are_told() {
     let mut it = case("FROM scratch\nARG VERSION\n");
     it.args = vec![("VERSON", "1"), ("HTTP_PROXY", "p"), ("BUILDKIT_X", "1"), ("TARGETARCH", "x"), ("VERSION", "2")];
@@ -637,4 +656,104 @@ fn hostile_files_are_read_in_time() {
     assert!(fine("FROM scratch\n".to_owned() + &"RUN <<A <<B <<C\n".repeat(1000)).0.is_err());
     assert!(fine("\u{feff}FROM scratch\u{0}\n\u{1}\n".to_owned()).0.is_err());
     assert!(fine("FROM scratch AS a\n".to_owned() + &"COPY --from=b / /\nFROM a AS b\n".repeat(500)).0.is_err());
+}
+
+mod property {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Lines made of what Dockerfiles are made of, in any order.
+    fn file() -> impl Strategy<Value = String> {
+        let piece = prop_oneof![
+            Just("FROM "),
+            Just("RUN "),
+            Just("COPY "),
+            Just("ADD "),
+            Just("ENV "),
+            Just("ARG "),
+            Just("ONBUILD "),
+            Just("EXPOSE "),
+            Just("HEALTHCHECK CMD "),
+            Just("SHELL "),
+            Just("WORKDIR "),
+            Just("--from="),
+            Just("--mount="),
+            Just("type=cache,"),
+            Just("target=/x"),
+            Just("--chmod="),
+            Just("scratch"),
+            Just("a"),
+            Just(" AS a"),
+            Just("0"),
+            Just("<<E"),
+            Just("<<-\"E\" "),
+            Just("\nE\n"),
+            Just("\n"),
+            Just("\n"),
+            Just("\r\n"),
+            Just(" "),
+            Just("\t"),
+            Just("\\"),
+            Just("\\\n"),
+            Just("#"),
+            Just("# escape=`\n"),
+            Just("$a"),
+            Just("${a:-"),
+            Just("}"),
+            Just("${a//"),
+            Just("/"),
+            Just("'"),
+            Just("\""),
+            Just("["),
+            Just("]"),
+            Just(","),
+            Just("="),
+            Just("="),
+            Just("*"),
+            Just("é"),
+            Just("\u{feff}"),
+            Just("http://h/r.git?ref=a#b:c"),
+            Just("65535"),
+            Just("-"),
+            Just("8000-9000/UDP"),
+            Just("1h"),
+            Just("\0"),
+        ];
+        prop::collection::vec(piece, 0..40).prop_map(|it| format!("FROM scratch AS a\n{}", it.concat()))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(600))]
+        #[test]
+        fn no_text_panics_and_all_spans_are_text(text in file()) {
+            let ran = run(&case(&text));
+            let all = match ran.result {
+                Ok(lowered) => lowered.warnings,
+                Err(faults) => faults,
+            };
+            for label in all.iter().flat_map(|it| &it.labels) {
+                let (start, end) = (label.at.start as usize, label.at.end as usize);
+                prop_assert!(text.get(start..end).is_some(), "{start}..{end} of {text:?}");
+            }
+        }
+
+        #[test]
+        fn layers_are_counted_by_history(text in file()) {
+            let ran = run(&case(&text));
+            if let Ok(lowered) = ran.result {
+                let mut n = 0;
+                let mut vertex = lowered.result;
+                loop {
+                    let it = ran.graph.get(vertex);
+                    match it.op {
+                        Op::Exec(_) | Op::File(_) | Op::Merge => n += 1,
+                        _ => break,
+                    }
+                    vertex = it.inputs[0];
+                }
+                prop_assert_eq!(n, lowered.steps.iter().filter(|it| !it.empty_layer).count());
+            }
+        }
+    }
 }
