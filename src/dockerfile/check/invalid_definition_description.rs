@@ -6,8 +6,12 @@ use crate::dockerfile::{
     instruction::{Instruction, Kind},
 };
 
-pub(crate) static RULE: Rule =
-    Rule { name: "InvalidDefinitionDescription", code: "bake::check::invalid_definition_description", experimental: true, check: Some(check) };
+pub(crate) static RULE: Rule = Rule {
+    name: "InvalidDefinitionDescription",
+    code: "bake::check::invalid_definition_description",
+    experimental: true,
+    check: Some(check),
+};
 
 fn check(file: &Dockerfile, report: &mut Report) {
     let describes = |comments: &[String], names: &[&str]| {

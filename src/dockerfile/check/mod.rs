@@ -164,13 +164,14 @@ impl Report {
         }
     }
 
-    /// What fired, and the error if the file wants violations to be errors.
-    pub(super) fn finish(self) -> (Vec<Diagnostic>, Option<Diagnostic>) {
-        let error = (self.config.error && !self.names.is_empty()).then(|| {
-            let names = self.names.into_iter().collect::<Vec<_>>().join(", ");
+    /// Takes what fired, and the error if the file wants violations to be errors.
+    pub(super) fn take(&mut self) -> (Vec<Diagnostic>, Option<Diagnostic>) {
+        let names = std::mem::take(&mut self.names);
+        let error = (self.config.error && !names.is_empty()).then(|| {
+            let names = names.into_iter().collect::<Vec<_>>().join(", ");
             Diagnostic::error("bake::check::failed", format!("checks failed and `error=true` is set: {names}"))
         });
-        (self.fired, error)
+        (std::mem::take(&mut self.fired), error)
     }
 }
 

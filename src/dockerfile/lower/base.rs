@@ -133,8 +133,8 @@ impl<'a> Lowerer<'a, '_> {
                     }
                 }
             });
-            let wanted = platform.as_ref().unwrap_or(&self.options.platform).clone();
-            let replaced = stage.name.as_ref().and_then(|name| self.context(&name.value, &wanted));
+            let wanted = platform.as_ref().unwrap_or(&self.options.platform);
+            let replaced = stage.name.as_ref().and_then(|name| self.context(&name.value, wanted));
             let base = match (replaced, image) {
                 (Some((key, _)), _) => Base::Replaced(key.to_owned()),
                 (None, Some(image)) => match self.nodes.named(&image) {
@@ -281,7 +281,8 @@ impl<'a> Lowerer<'a, '_> {
     fn resolve_image(&self, query: Query) -> Result<Found, Diagnostic> {
         let Some(info) = self.known.images.get(&query) else { return Ok(Found::Ask(query)) };
         let n_layers = info.config.rootfs.diff_ids.len();
-        let tree = if n_layers == 0 && info.image.layers.is_empty() { Tree::Scratch } else { Tree::Image(info.image.clone()) };
+        let tree =
+            if n_layers == 0 && info.image.layers.is_empty() { Tree::Scratch } else { Tree::Image(info.image.clone()) };
         Ok(Found::Base(Box::new(Based {
             tree,
             config: info.config.clone(),
@@ -291,7 +292,13 @@ impl<'a> Lowerer<'a, '_> {
         })))
     }
 
-    fn resolve_context(&mut self, key: &str, context: &Context, platform: Platform, at: Span) -> Result<Found, Diagnostic> {
+    fn resolve_context(
+        &mut self,
+        key: &str,
+        context: &Context,
+        platform: Platform,
+        at: Span,
+    ) -> Result<Found, Diagnostic> {
         let source = match context {
             Context::Scratch => return Ok(Found::Base(Box::new(scratch(&platform)))),
             Context::Image { reference, .. } if reference == "scratch" => {
@@ -360,7 +367,14 @@ impl<'a> Lowerer<'a, '_> {
         let found = based.config.platform();
         if !found.arch.is_empty() && (found.os != based.platform.os || found.arch != based.platform.arch) {
             let comments = node.stage.map_or(&[][..], |it| &it.comments);
-            check::invalid_base_image_platform::fire(&mut self.report, comments, node.at, name, &based.platform, &found);
+            check::invalid_base_image_platform::fire(
+                &mut self.report,
+                comments,
+                node.at,
+                name,
+                &based.platform,
+                &found,
+            );
         }
     }
 
@@ -395,7 +409,10 @@ impl<'a> Lowerer<'a, '_> {
                 Source::tree(self.graph.add(Op::Image(image.clone()), Vec::new(), based.platform.clone(), meta))
             }
             Tree::Built(vertex) => Source::tree(*vertex),
-            Tree::Files(source) => source.clone(),
+            Tree::Files(source) => {
+                done = usize::from(runs);
+                source.clone()
+            }
         };
         let mut state = State::new(&based, source, at);
         state.name_steps(label, done, n_own + done);
@@ -436,7 +453,8 @@ impl<'a> Lowerer<'a, '_> {
         };
         let op = Op::File(File { actions: vec![Action::Copy(Box::new(copy))] });
         let name = self.graph.get(state.source.vertex).meta.name.clone();
-        let meta = Meta { name: format!("{name} as a root"), at, ignore_cache: false };
+        let shown = format!("{name} as a root");
+        let meta = Meta { name: state.first_step_name(self.options, &shown), at, ignore_cache: false };
         let inputs = vec![scratch, state.source.vertex];
         state.tree = self.graph.add(op, inputs, state.platform.clone(), meta);
         state.is_files = false;

@@ -275,7 +275,10 @@ fn check_checksum(
         }
     } else if remote::is_http(&source.value) {
         if checksum.value.parse::<crate::oci::Digest>().is_err() {
-            return bad(format!("the checksum of a download is `sha256:` and 64 hexadecimal digits: {}", checksum.value));
+            return bad(format!(
+                "the checksum of a download is `sha256:` and 64 hexadecimal digits: {}",
+                checksum.value
+            ));
         }
     } else {
         return bad(format!("a checksum requires an HTTP(S) or git source: {}", source.value));

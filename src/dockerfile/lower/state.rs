@@ -174,10 +174,20 @@ impl State {
         self.step += 1;
         let trigger = if self.in_trigger { "ONBUILD " } else { "" };
         if let Some(last) = &mut self.unnamed_layers {
-            *last = numbered(&["", "", &self.label], self.step, self.n_steps, trigger, text);
+            // The peer does not count the copying of the context as a step done.
+            *last = numbered(&["", "", &self.label], self.step.saturating_sub(1), self.n_steps, trigger, text);
         }
         let platform = self.platform_label(options);
         numbered(&[&options.label_prefix, &platform, &self.label], self.step, self.n_steps, trigger, text)
+    }
+
+    /// The name of what comes before all instructions.
+    pub(super) fn first_step_name(&self, options: &Options, text: &str) -> String {
+        if self.step == 0 {
+            return text.to_owned();
+        }
+        let platform = self.platform_label(options);
+        numbered(&[&options.label_prefix, &platform, &self.label], 1, self.n_steps, "", text)
     }
 
     /// `linux/amd64`, `linux/amd64->arm64` when an ARG says that it builds for another.
