@@ -11,6 +11,10 @@
 //!
 //! It decides nothing about builds and never runs one.
 
+mod annotation;
+mod attest;
+mod options;
+
 use std::{future::Future, path::PathBuf, pin::Pin, sync::Arc};
 
 use serde_json::{Map, Value};
