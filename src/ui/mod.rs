@@ -1,1 +1,4 @@
-//! Everything that is printed.
+//! Everything printed: diagnostics, data, progress.
+
+pub(crate) mod diagnostic;
+pub(crate) mod output;
