@@ -48,7 +48,9 @@ fn tree_layer(layer: &LayerRef) -> TreeLayer {
         base: layer.base.as_ref().map(|base| Base {
             layer: graph::BaseLayer { diff_id: base.diff_id, descriptor: base.descriptor.clone() },
             origin: match &base.origin {
-                Origin::Registry { domain, path } => graph::Origin::Registry { domain: domain.clone(), path: path.clone() },
+                Origin::Registry { domain, path } => {
+                    graph::Origin::Registry { domain: domain.clone(), path: path.clone() }
+                }
                 Origin::Layout { folder } => graph::Origin::Layout { folder: folder.display().to_string() },
             },
         }),

@@ -177,7 +177,9 @@ fn read_text(path: &Path, shown: &str) -> Result<String, Diagnostic> {
 fn read_ignore(path: &Path) -> Result<Option<String>, Diagnostic> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
-        Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => Ok(None),
+        Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
+            Ok(None)
+        }
         Err(error) => Err(Diagnostic::error(
             "bake::engine::ignore_unreadable",
             format!("the ignore file cannot be read: {}", path.display()),

@@ -156,7 +156,11 @@ impl Ready {
     ///
     /// # Errors
     /// Names target, exporter and destination.
-    pub(crate) async fn export(&self, node: NodeIndex, builds: &[export::Built]) -> Result<export::Receipt, Diagnostic> {
+    pub(crate) async fn export(
+        &self,
+        node: NodeIndex,
+        builds: &[export::Built],
+    ) -> Result<export::Receipt, Diagnostic> {
         let index = u32::try_from(node.index()).expect("plans have fewer than 2^32 nodes");
         let context = export::Context {
             client: self.client.clone(),
@@ -222,7 +226,8 @@ fn built(lowered: &Lowered, tree: Tree) -> export::Built {
 
 /// An export of the plan as `export` wants it.
 fn request(it: &Export, cwd: &Path) -> (export::Output, export::Subject) {
-    let option = |key: &str, value: &str| export::OutputOption { key: key.to_owned(), value: value.to_owned(), at: Some(it.at) };
+    let option =
+        |key: &str, value: &str| export::OutputOption { key: key.to_owned(), value: value.to_owned(), at: Some(it.at) };
     let options = it.output.dest.iter().map(|dest| option("dest", dest));
     let options = options.chain(it.output.attrs.iter().map(|(key, value)| option(key, value))).collect();
     let output = export::Output { exporter: it.output.kind.clone(), options, at: Some(it.at) };

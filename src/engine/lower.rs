@@ -156,7 +156,8 @@ impl Lowering<'_> {
         if distinct.is_empty() {
             return true;
         }
-        let answers = join_all(distinct.iter().map(|(query, at)| async move { (query, *at, self.images.answer(query).await) }));
+        let answers =
+            join_all(distinct.iter().map(|(query, at)| async move { (query, *at, self.images.answer(query).await) }));
         let mut unanswered = false;
         for (query, at, answer) in answers.await {
             match answer {
@@ -164,7 +165,11 @@ impl Lowering<'_> {
                     known.images.insert(query.clone(), info);
                 }
                 Err(diagnostic) => {
-                    faults.push(if diagnostic.labels.is_empty() { diagnostic.at(at, "asked for here") } else { diagnostic });
+                    faults.push(if diagnostic.labels.is_empty() {
+                        diagnostic.at(at, "asked for here")
+                    } else {
+                        diagnostic
+                    });
                     unanswered = true;
                 }
             }
@@ -245,7 +250,9 @@ impl Lowering<'_> {
                 let digest = digest.as_ref().map(|it| format!("@{it}")).unwrap_or_default();
                 Context::Image { reference: format!("{path}{tag}{digest}"), layout: Some(folder) }
             }
-            context::Context::Local(path) => self.contexts.folder(&self.contexts.absolute(path), &format!("the context `{name}`"), None)?,
+            context::Context::Local(path) => {
+                self.contexts.folder(&self.contexts.absolute(path), &format!("the context `{name}`"), None)?
+            }
             context::Context::Git(url) | context::Context::Http(url) => {
                 return Err(Diagnostic::error(
                     "bake::engine::remote_context",
@@ -260,7 +267,8 @@ impl Lowering<'_> {
 
     fn options(&self, build: &Build, main: Context, contexts: IndexMap<String, Context>) -> Options {
         let has = |wanted: &dyn Fn(&Entitlement) -> bool| build.entitlements.iter().any(wanted);
-        let limit = |key: &str| build.resources.entries().into_iter().find(|it| it.key == key).map(|it| it.text.to_string());
+        let limit =
+            |key: &str| build.resources.entries().into_iter().find(|it| it.key == key).map(|it| it.text.to_string());
         let number = |key: &str| limit(key).and_then(|text| text.parse().ok());
         Options {
             target: build.stage.clone(),
@@ -309,9 +317,10 @@ impl Lowering<'_> {
         let mut scope = Scope::default();
         for secret in &build.secrets {
             let spec::Secret { id, src, env, .. } = secret;
-            let id = id.clone().or_else(|| src.clone()).unwrap_or_default();
-            let source =
-                secret::source(&id, src.as_deref(), env.as_deref(), self.is_env_set, |path| self.contexts.absolute(path));
+            let id = if id.is_empty() { src.clone().unwrap_or_default() } else { id.clone() };
+            let source = secret::source(&id, src.as_deref(), env.as_deref(), self.is_env_set, |path| {
+                self.contexts.absolute(path)
+            });
             scope.secrets.insert(id, source);
         }
         for ssh in &build.ssh {

@@ -182,6 +182,7 @@ pub(crate) trait BaseLayers: Send + Sync {
 #[derive(Clone)]
 pub(crate) struct Context {
     pub(crate) client: Client,
+    pub(crate) store: crate::store::Store,
     pub(crate) base: Arc<dyn BaseLayers>,
     /// Progress goes here under `step`.
     pub(crate) sink: Sink,

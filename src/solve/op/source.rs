@@ -59,9 +59,12 @@ pub(crate) async fn materialise(world: &World, tree: &Tree) -> Result<Vec<PathBu
             match &layer.base {
                 Some(base) => unpack(world, layer, base, &folders).await?,
                 None => {
-                    return Err(Diagnostic::error("bake::solve::snapshot_gone", "a layer was pruned while it was needed")
-                        .help("run the command again")
-                        .into());
+                    return Err(Diagnostic::error(
+                        "bake::solve::snapshot_gone",
+                        "a layer was pruned while it was needed",
+                    )
+                    .help("run the command again")
+                    .into());
                 }
             }
         }
@@ -85,7 +88,8 @@ async fn unpack(world: &World, layer: &TreeLayer, base: &Base, lowers: &[PathBuf
         let file = std::fs::File::open(&blob).map_err(|e| fault(&e))?;
         let unpacked = layer::unpack(file, &active.fs(), &lowers, &limits).map_err(|e| fault(&e))?;
         if unpacked.diff_id != base.layer.diff_id {
-            let text = format!("the content has the diff id {}, the config says {}", unpacked.diff_id, base.layer.diff_id);
+            let text =
+                format!("the content has the diff id {}, the config says {}", unpacked.diff_id, base.layer.diff_id);
             let mut diagnostic = layer_fault_text(&base);
             diagnostic.causes.push(text);
             return Err(diagnostic);
@@ -114,8 +118,7 @@ pub(crate) async fn fetch_blob(world: &World, base: &Base) -> Result<PathBuf, Fa
             .await?;
         }
         Origin::Registry { domain, path } => {
-            let reference =
-                Reference { domain: domain.clone(), path: path.clone(), tag: None, digest: Some(digest) };
+            let reference = Reference { domain: domain.clone(), path: path.clone(), tag: None, digest: Some(digest) };
             let store = world.store.clone();
             let open = move || store.blob_writer().map_err(std::io::Error::other);
             let pulled = tokio::select! {
@@ -162,4 +165,3 @@ pub(crate) fn read_limited(path: &std::path::Path, limit: u64) -> std::io::Resul
     }
     Ok(bytes)
 }
-
