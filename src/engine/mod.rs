@@ -14,5 +14,6 @@ pub(crate) mod secret;
 
 pub(crate) use crate::{
     export::{Built, Receipt},
-    solve::solver::Failure,
+    solve::solver::{Cancel, Failure},
 };
+pub(crate) use embedded::Setup;
