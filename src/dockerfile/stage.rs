@@ -39,6 +39,8 @@ pub(super) struct Node<'a> {
     /// `--platform` of FROM.
     pub(super) platform: Option<Platform>,
     pub(super) at: Span,
+    /// The image or name itself.
+    pub(super) image_at: Span,
     /// ONBUILD triggers of the base, once they are known.
     pub(super) triggers: Arc<Vec<Instruction>>,
     pub(super) triggers_known: bool,
@@ -84,6 +86,7 @@ impl<'a> Nodes<'a> {
             base,
             platform,
             at: stage.at,
+            image_at: stage.image.at,
             triggers: Arc::default(),
             triggers_known: false,
             trigger_sources: Arc::default(),
@@ -124,6 +127,7 @@ impl<'a> Nodes<'a> {
             base,
             platform: None,
             at,
+            image_at: at,
             triggers: Arc::default(),
             triggers_known: true,
             trigger_sources: Arc::default(),

@@ -517,7 +517,7 @@ fn faults_of_stages_are_named() {
         ("# x\n", "the Dockerfile has no instructions @ Dockerfile:1 ``"),
         ("ARG A\n", "the Dockerfile has no build stage @ Dockerfile:1 ``"),
         ("FROM $X\n", "the base name is blank after expansion: $X @ Dockerfile:1 `$X`"),
-        ("FROM FOO\n", "invalid image name, the repository name must be lower case: FOO @ Dockerfile:1 `FROM FOO`"),
+        ("FROM FOO\n", "invalid image name, the repository name must be lower case: FOO @ Dockerfile:1 `FOO`"),
         ("FROM a AS 1x\n", "invalid name for a build stage: 1x @ Dockerfile:1 `1x`"),
         ("FROM a\nCOPY --from=3 / /\n", "invalid stage index, the file has 1 stages: 3 @ Dockerfile:2 `--from=3`"),
         (

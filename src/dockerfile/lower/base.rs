@@ -233,7 +233,14 @@ impl<'a> Lowerer<'a, '_> {
                     self.check_base_platform(ix, &based);
                     self.based[ix] = Some(Arc::new(*based));
                 }
-                Ok(Found::Ask(query)) => ask(Asked { query, at: self.nodes.list[ix].at }),
+                Ok(Found::Ask(query)) => {
+                    let node = &self.nodes.list[ix];
+                    let near = match &node.base {
+                        Base::Image(name) => suggest::nearest(name, self.nodes.names()).map(str::to_owned),
+                        _ => None,
+                    };
+                    ask(Asked { query, at: node.image_at, near });
+                }
                 Err(fault) => self.faults.push(fault),
             }
         }
@@ -241,7 +248,7 @@ impl<'a> Lowerer<'a, '_> {
             let query = image_query(reference, layout.as_ref(), &self.options.platform);
             if let (Ok(query), false) = (&query, query.as_ref().is_ok_and(|it| self.known.images.contains_key(it))) {
                 let at = Span { source: self.file.source, start: 0, end: 0 };
-                ask(Asked { query: query.clone(), at });
+                ask(Asked { query: query.clone(), at, near: None });
             }
         }
         asked
@@ -249,7 +256,7 @@ impl<'a> Lowerer<'a, '_> {
 
     fn resolve_base(&mut self, ix: NodeIx) -> Result<Found, Diagnostic> {
         let node = &self.nodes.list[ix];
-        let at = node.at;
+        let at = node.image_at;
         let platform = node.platform.clone().unwrap_or_else(|| self.options.platform.clone());
         match node.base.clone() {
             Base::Scratch | Base::Node(_) => Ok(Found::Base(Box::new(scratch(&self.options.platform)))),
