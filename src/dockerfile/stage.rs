@@ -42,12 +42,12 @@ pub(super) struct Node<'a> {
     /// The image or name itself.
     pub(super) image_at: Span,
     /// ONBUILD triggers of the base, once they are known.
-    pub(super) triggers: Arc<Vec<Instruction>>,
+    pub(super) triggers: Arc<[Instruction]>,
     pub(super) triggers_known: bool,
     /// For each trigger: what COPY reads from, or each mount of RUN.
-    pub(super) trigger_sources: Arc<Vec<Sources>>,
+    pub(super) trigger_sources: Arc<[Sources]>,
     /// The same for each own instruction.
-    pub(super) sources: Arc<Vec<Sources>>,
+    pub(super) sources: Arc<[Sources]>,
 }
 
 /// What an instruction names in `from`, in order; `None` where it names nothing.
@@ -87,10 +87,10 @@ impl<'a> Nodes<'a> {
             platform,
             at: stage.at,
             image_at: stage.image.at,
-            triggers: Arc::default(),
+            triggers: Arc::new([]),
             triggers_known: false,
-            trigger_sources: Arc::default(),
-            sources: Arc::default(),
+            trigger_sources: Arc::new([]),
+            sources: Arc::new([]),
         });
         self.n_stages += 1;
     }
@@ -128,10 +128,10 @@ impl<'a> Nodes<'a> {
             platform: None,
             at,
             image_at: at,
-            triggers: Arc::default(),
+            triggers: Arc::new([]),
             triggers_known: true,
-            trigger_sources: Arc::default(),
-            sources: Arc::default(),
+            trigger_sources: Arc::new([]),
+            sources: Arc::new([]),
         });
         ix
     }

@@ -9,7 +9,7 @@ pub(crate) static RULE: Rule =
 pub(crate) fn fire<'a>(report: &mut Report, stage: &Stage, name: &str, known: impl IntoIterator<Item = &'a str>) {
     let mut message = format!("FROM uses a variable that is not declared before the first stage: ${name}");
     if let Some(near) = suggest::nearest(name, known) {
-        message.push_str(&format!(" (did you mean ${near}?)"));
+        message.extend([" (did you mean $", near, "?)"]);
     }
     report.fire(&RULE, &stage.comments, stage.at, message);
 }

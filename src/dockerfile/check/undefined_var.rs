@@ -9,7 +9,7 @@ pub(crate) static RULE: Rule =
 pub(crate) fn fire<'a>(report: &mut Report, it: &Instruction, name: &str, known: impl IntoIterator<Item = &'a str>) {
     let mut message = format!("use of an undefined variable: ${name}");
     if let Some(near) = suggest::nearest(name, known) {
-        message.push_str(&format!(" (did you mean ${near}?)"));
+        message.extend([" (did you mean $", near, "?)"]);
     }
     report.fire(&RULE, &it.comments, it.at, message);
 }

@@ -117,9 +117,9 @@ impl<'a> Lowerer<'a, '_> {
         self.check_defaults();
         let file = self.file;
         for stage in &file.stages {
-            let image = self.from_word(stage, &stage.image, "base name");
+            let image = self.base_word(stage, &stage.image, "base name");
             let platform = stage.platform.as_ref().and_then(|written| {
-                let text = self.from_word(stage, written, "platform")?;
+                let text = self.base_word(stage, written, "platform")?;
                 match Platform::parse(&text) {
                     Ok(platform) => {
                         self.check_platform_flag(stage, &written.value, &text, &platform);
@@ -150,7 +150,7 @@ impl<'a> Lowerer<'a, '_> {
     }
 
     /// Expands a word of FROM with the global variables; the result must not be empty.
-    fn from_word(
+    fn base_word(
         &mut self,
         stage: &crate::dockerfile::instruction::Stage,
         word: &crate::report::Spanned<String>,
