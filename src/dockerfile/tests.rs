@@ -522,7 +522,7 @@ fn faults_of_stages_are_named() {
         ("FROM a\nCOPY --from=3 / /\n", "invalid stage index, the file has 1 stages: 3 @ Dockerfile:2 `--from=3`"),
         (
             "FROM a\nCOPY --from=0 / /\n",
-            "invalid stage index, it must be that of an earlier stage: 0 @ Dockerfile:2 `--from=0`",
+            "circular dependency, a stage needs its own result: stage-0 @ Dockerfile:1 `FROM a`",
         ),
         (
             "FROM a AS a\nCOPY --from=a / /\n",
