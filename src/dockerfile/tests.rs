@@ -648,6 +648,8 @@ fn hostile_files_are_read_in_time() {
     };
     assert_eq!(fine(format!("FROM scratch\n{}", "ENV A=$A\n".repeat(50_000))).0, Ok(50_000));
     assert_eq!(fine(format!("FROM scratch\n{}", "COPY a b\n".repeat(5_000))).0, Ok(5_000));
+    let unset: String = (0..20_000).map(|i| format!("ENV A{i}=$U{i}\n")).collect();
+    assert_eq!(fine(format!("FROM scratch\n{unset}")).0, Ok(20_000));
     let chain: String = (1..3_000).map(|i| format!("FROM s{} AS s{i}\nCOPY --from=s0 a b\n", i - 1)).collect();
     assert_eq!(fine(format!("FROM scratch AS s0\n{chain}")).0, Ok(2_999));
     assert!(fine(format!("FROM scratch\nRUN {}", "[".repeat(60_000))).0.is_ok());

@@ -1,6 +1,6 @@
 //! What stages begin with: images (asked for), named contexts, results of other builds, nothing.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use super::{
     Lowerer,
@@ -219,8 +219,9 @@ impl<'a> Lowerer<'a, '_> {
     /// Finds the bases of all nodes that are needed; what must be asked for is returned.
     pub(super) fn resolve_bases(&mut self, reachable: &[bool]) -> Vec<Asked> {
         let mut asked: Vec<Asked> = Vec::new();
+        let mut seen = HashSet::new();
         let mut ask = |it: Asked| {
-            if !asked.iter().any(|known| known.query == it.query) {
+            if seen.insert(it.query.clone()) {
                 asked.push(it);
             }
         };
@@ -236,7 +237,9 @@ impl<'a> Lowerer<'a, '_> {
                 Ok(Found::Ask(query)) => {
                     let node = &self.nodes.list[ix];
                     let near = match &node.base {
-                        Base::Image(name) => suggest::nearest(name, self.nodes.names()).map(str::to_owned),
+                        Base::Image(name) => {
+                            suggest::nearest(name, self.nodes.names().take(check::MAX_COMPARED)).map(str::to_owned)
+                        }
                         _ => None,
                     };
                     ask(Asked { query, at: node.image_at, near });
