@@ -308,7 +308,9 @@ fn table<const N: usize>(out: &mut String, rows: &[[&str; N]], gap: usize) {
     for row in rows {
         let mut line = String::new();
         for (cell, width) in row.iter().zip(widths) {
-            line.push_str(&format!("{cell:width$}"));
+            let padding = width.saturating_sub(cell.chars().count());
+            line.push_str(cell);
+            line.extend(std::iter::repeat_n(' ', padding));
         }
         out.push_str(line.trim_end());
         out.push('\n');

@@ -420,11 +420,10 @@ fn json(text: &str) -> Result<Result<Vec<String>, ()>, serde_json::Error> {
     Ok(strings.collect())
 }
 
-/// An array of strings with its span and, if it only looks like one, why it is none.
-fn array(
-    context: &Context<'_>,
-    rest: &Range<usize>,
-) -> Result<(Option<Vec<String>>, Option<Spanned<String>>), Diagnostic> {
+/// An array of strings, or, if the text only looks like one, why it is none.
+type MaybeArray = (Option<Vec<String>>, Option<Spanned<String>>);
+
+fn array(context: &Context<'_>, rest: &Range<usize>) -> Result<MaybeArray, Diagnostic> {
     let text = &context.text[rest.clone()];
     if !text.starts_with('[') {
         return Ok((None, None));

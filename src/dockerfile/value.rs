@@ -196,8 +196,8 @@ pub(super) fn quoted(text: &str) -> String {
             '\r' => out.push_str("\\r"),
             '\t' => out.push_str("\\t"),
             '\u{b}' => out.push_str("\\v"),
-            '\0'..='\u{1f}' | '\u{7f}' => out.push_str(&format!("\\x{:02x}", c as u32)),
-            c if c.is_control() || (c.is_whitespace() && c != ' ') => out.push_str(&format!("\\u{:04x}", c as u32)),
+            '\0'..='\u{1f}' | '\u{7f}' => out.extend(["\\x", &format!("{:02x}", c as u32)]),
+            c if c.is_control() || (c.is_whitespace() && c != ' ') => out.extend(["\\u", &format!("{:04x}", c as u32)]),
             c => out.push(c),
         }
     }

@@ -1,6 +1,6 @@
 //! What stages begin with: images (asked for), named contexts, results of other builds, nothing.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use super::{
     Lowerer,
@@ -117,9 +117,9 @@ impl<'a> Lowerer<'a, '_> {
         self.check_defaults();
         let file = self.file;
         for stage in &file.stages {
-            let image = self.from_word(stage, &stage.image, "base name");
+            let image = self.base_word(stage, &stage.image, "base name");
             let platform = stage.platform.as_ref().and_then(|written| {
-                let text = self.from_word(stage, written, "platform")?;
+                let text = self.base_word(stage, written, "platform")?;
                 match Platform::parse(&text) {
                     Ok(platform) => {
                         self.check_platform_flag(stage, &written.value, &text, &platform);
@@ -150,7 +150,7 @@ impl<'a> Lowerer<'a, '_> {
     }
 
     /// Expands a word of FROM with the global variables; the result must not be empty.
-    fn from_word(
+    fn base_word(
         &mut self,
         stage: &crate::dockerfile::instruction::Stage,
         word: &crate::report::Spanned<String>,
@@ -219,8 +219,9 @@ impl<'a> Lowerer<'a, '_> {
     /// Finds the bases of all nodes that are needed; what must be asked for is returned.
     pub(super) fn resolve_bases(&mut self, reachable: &[bool]) -> Vec<Asked> {
         let mut asked: Vec<Asked> = Vec::new();
+        let mut seen = HashSet::new();
         let mut ask = |it: Asked| {
-            if !asked.iter().any(|known| known.query == it.query) {
+            if seen.insert(it.query.clone()) {
                 asked.push(it);
             }
         };
@@ -233,7 +234,16 @@ impl<'a> Lowerer<'a, '_> {
                     self.check_base_platform(ix, &based);
                     self.based[ix] = Some(Arc::new(*based));
                 }
-                Ok(Found::Ask(query)) => ask(Asked { query, at: self.nodes.list[ix].at }),
+                Ok(Found::Ask(query)) => {
+                    let node = &self.nodes.list[ix];
+                    let near = match &node.base {
+                        Base::Image(name) => {
+                            suggest::nearest(name, self.nodes.names().take(check::MAX_COMPARED)).map(str::to_owned)
+                        }
+                        _ => None,
+                    };
+                    ask(Asked { query, at: node.image_at, near });
+                }
                 Err(fault) => self.faults.push(fault),
             }
         }
@@ -241,7 +251,7 @@ impl<'a> Lowerer<'a, '_> {
             let query = image_query(reference, layout.as_ref(), &self.options.platform);
             if let (Ok(query), false) = (&query, query.as_ref().is_ok_and(|it| self.known.images.contains_key(it))) {
                 let at = Span { source: self.file.source, start: 0, end: 0 };
-                ask(Asked { query: query.clone(), at });
+                ask(Asked { query: query.clone(), at, near: None });
             }
         }
         asked
@@ -249,7 +259,7 @@ impl<'a> Lowerer<'a, '_> {
 
     fn resolve_base(&mut self, ix: NodeIx) -> Result<Found, Diagnostic> {
         let node = &self.nodes.list[ix];
-        let at = node.at;
+        let at = node.image_at;
         let platform = node.platform.clone().unwrap_or_else(|| self.options.platform.clone());
         match node.base.clone() {
             Base::Scratch | Base::Node(_) => Ok(Found::Base(Box::new(scratch(&self.options.platform)))),

@@ -37,7 +37,7 @@ impl Lowerer<'_, '_> {
         let mut text = String::from("ENV");
         for (name, value) in self.pairs(state, it, pairs)? {
             check::secrets_used_in_arg_or_env::check_name(&mut self.report, it, &name);
-            text.push_str(&format!(" {name}={value}"));
+            text.extend([" ", &name, "=", &value]);
             state.env.insert(name.clone(), value.clone());
             state.image_env.insert(name, value);
         }
@@ -48,7 +48,7 @@ impl Lowerer<'_, '_> {
     pub(super) fn label(&mut self, state: &mut State, it: &Instruction, pairs: &[Pair]) -> Result<(), Diagnostic> {
         let mut text = String::from("LABEL");
         for (name, value) in self.pairs(state, it, pairs)? {
-            text.push_str(&format!(" {name}={value}"));
+            text.extend([" ", &name, "=", &value]);
             state.run.labels.get_or_insert_default().insert(name, value);
         }
         state.note(it, text);

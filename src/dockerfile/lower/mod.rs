@@ -233,7 +233,7 @@ impl<'a, 'g> Lowerer<'a, 'g> {
                     Vec::new()
                 }));
             }
-            self.nodes.list[ix].sources = Arc::new(sources);
+            self.nodes.list[ix].sources = sources.into();
         }
         self.find_cycle();
     }
@@ -283,8 +283,8 @@ impl<'a, 'g> Lowerer<'a, 'g> {
                 }
             }
             let node = &mut self.nodes.list[ix];
-            node.triggers = Arc::new(triggers);
-            node.trigger_sources = Arc::new(sources);
+            node.triggers = triggers.into();
+            node.trigger_sources = sources.into();
         }
         if more {
             self.find_cycle();

@@ -50,7 +50,7 @@ pub(super) struct State {
     pub(super) cwd: String,
     pub(super) workdir_is_set: bool,
     base_layers: usize,
-    base_steps: Arc<Vec<HistoryStep>>,
+    base_steps: Arc<[HistoryStep]>,
     /// The tree has a layer without an instruction: the name of the last layer so far.
     pub(super) unnamed_layers: Option<String>,
     parent: Option<NodeIx>,
@@ -98,7 +98,7 @@ impl State {
             args: indexmap::IndexMap::new(),
             workdir_is_set: false,
             base_layers: based.base_layers,
-            base_steps: Arc::new(based.steps.clone()),
+            base_steps: based.steps.as_slice().into(),
             unnamed_layers: None,
             parent: None,
             steps: Vec::new(),
@@ -296,8 +296,8 @@ pub(super) fn numbered(parts: &[&str; 3], step: usize, n_steps: usize, trigger: 
         name.push_str(part);
         name.push(' ');
     }
-    name.push_str(&format!("{step:>width$}/{n_steps}] {trigger}"));
-    name.push_str(text);
+    let number = format!("{step:>width$}/{n_steps}] ");
+    name.extend([&number, trigger, text]);
     name
 }
 
