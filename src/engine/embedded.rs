@@ -44,6 +44,8 @@ pub(crate) struct Setup {
     pub(crate) env: Arc<BTreeMap<String, String>>,
     pub(crate) cwd: PathBuf,
     pub(crate) cancel: Cancel,
+    /// Makes the command of another program.
+    pub(crate) command: crate::fetch::CommandFn,
     pub(crate) now: fn() -> String,
     /// Seconds since 1970.
     pub(crate) epoch_now: i64,
@@ -61,17 +63,20 @@ pub(crate) struct Ready {
     pub(crate) warnings: Vec<Diagnostic>,
 }
 
-/// A plan read but not run: for checks.
+/// Reads the Dockerfiles of a plan, and lowers them.
+///
+/// # Errors
+/// Every fault that was found.
 pub(crate) async fn read(
     plan: &Plan,
-    setup: &Setup,
+    world: &World,
     contexts: &Contexts,
     all_stages: bool,
 ) -> Result<Prepared, Vec<Diagnostic>> {
-    let images = Images::new(Arc::new(setup.client.clone()), setup.store.clone());
-    let env = setup.env.clone();
-    let lowering =
-        Lowering { contexts, images: &images, is_env_set: &move |name: &str| env.contains_key(name), all_stages };
+    let images = Images::new(world.sources.client.clone(), world.store.clone());
+    let env = world.env.clone();
+    let is_env_set = move |name: &str| env.contains_key(name);
+    let lowering = Lowering { contexts, images: &images, world, is_env_set: &is_env_set, all_stages };
     lowering.run(plan).await
 }
 
@@ -101,7 +106,25 @@ pub(crate) async fn prepare(plan: &Plan, setup: Setup, contexts: &Contexts) -> R
             faults.extend(diagnostics);
         }
     }
-    let prepared = match read(plan, &setup, contexts, false).await {
+    let Setup { store, client, sink, jobs, env, cancel, now, epoch_now, command, .. } = setup;
+    let world = World {
+        locals: Locals::new(store.clone()),
+        store,
+        slots: Slots::new(jobs),
+        sink: sink.clone(),
+        sources: Sources {
+            client: Arc::new(client.clone()),
+            limits: crate::layer::Limits::default(),
+            http: crate::fetch::Http::default(),
+            command,
+            git_secrets: crate::fetch::GitSecrets::default(),
+            fetched: std::sync::Mutex::default(),
+        },
+        cancel,
+        env,
+        now,
+    };
+    let prepared = match read(plan, &world, contexts, false).await {
         Ok(prepared) => prepared,
         Err(diagnostics) => {
             faults.extend(diagnostics);
@@ -112,17 +135,6 @@ pub(crate) async fn prepare(plan: &Plan, setup: Setup, contexts: &Contexts) -> R
         return Err(faults);
     }
     let n_vertices = u32::try_from(prepared.graph.len()).expect("graphs have fewer than 2^32 vertices");
-    let Setup { store, client, sink, jobs, env, cancel, now, epoch_now, .. } = setup;
-    let world = World {
-        locals: Locals::new(store.clone()),
-        store,
-        slots: Slots::new(jobs),
-        sink: sink.clone(),
-        sources: Sources { client: Arc::new(client.clone()), limits: crate::layer::Limits::default() },
-        cancel,
-        env,
-        now,
-    };
     Ok(Ready {
         solver: Solver::new(prepared.graph, prepared.scopes, world),
         builds: prepared.builds,

@@ -21,11 +21,15 @@ use crate::{
         self,
         options::{Allow, Asked, Built, Context, Known, Lowered, NoCache, Options, Outcome, Query},
     },
-    graph::{Graph, Network, Resources},
+    graph::{self, Graph, Network, Resources},
+    layer::view::{Follow, View},
     oci::Platform,
     plan::{self, Build, Link, Node, Plan},
     report::Diagnostic,
-    solve::solver::Scope,
+    solve::{
+        op::source,
+        solver::{Failure, Scope, World},
+    },
     spec::{self, Entitlement, context},
 };
 
@@ -42,6 +46,7 @@ pub(crate) struct Prepared {
 pub(crate) struct Lowering<'a> {
     pub(crate) contexts: &'a Contexts,
     pub(crate) images: &'a Images,
+    pub(crate) world: &'a World,
     pub(crate) is_env_set: &'a (dyn Fn(&str) -> bool + Sync),
     /// Lower every stage, for checks.
     pub(crate) all_stages: bool,
@@ -67,7 +72,7 @@ impl Lowering<'_> {
         let order = petgraph::algo::toposort(&plan.graph, None).expect("plans are acyclic");
         for node in order {
             if let Node::Build(build) = &plan.graph[node] {
-                match self.pending(plan, node, build) {
+                match self.pending(plan, node, build).await {
                     Ok(it) => pending.push(it),
                     Err(diagnostics) => {
                         faults.extend(diagnostics);
@@ -150,26 +155,27 @@ impl Lowering<'_> {
     /// Answers all questions at once; whether one of them has no answer.
     async fn answer(&self, known: &mut Known, asked: Vec<Asked>, faults: &mut Vec<Diagnostic>) -> bool {
         let mut distinct: IndexMap<Query, _> = IndexMap::new();
-        for Asked { query, at } in asked {
-            distinct.entry(query).or_insert(at);
+        for Asked { query, at, near } in asked {
+            distinct.entry(query).or_insert((at, near));
         }
         if distinct.is_empty() {
             return true;
         }
-        let answers =
-            join_all(distinct.iter().map(|(query, at)| async move { (query, *at, self.images.answer(query).await) }));
+        let answers = distinct.iter().map(|(query, from)| async move { (query, from, self.images.answer(query).await) });
         let mut unanswered = false;
-        for (query, at, answer) in answers.await {
+        for (query, (at, near), answer) in join_all(answers).await {
             match answer {
                 Ok(info) => {
                     known.images.insert(query.clone(), info);
                 }
-                Err(diagnostic) => {
-                    faults.push(if diagnostic.labels.is_empty() {
-                        diagnostic.at(at, "asked for here")
-                    } else {
-                        diagnostic
-                    });
+                Err(mut diagnostic) => {
+                    if diagnostic.labels.is_empty() {
+                        diagnostic = diagnostic.at(*at, "asked for here");
+                    }
+                    if let Some(stage) = near {
+                        diagnostic = diagnostic.help(format!("did you mean the stage `{stage}`?"));
+                    }
+                    faults.push(diagnostic);
                     unanswered = true;
                 }
             }
@@ -177,34 +183,53 @@ impl Lowering<'_> {
         unanswered
     }
 
-    fn pending(&self, plan: &Plan, node: NodeIndex, build: &Build) -> Result<Pending, Vec<Diagnostic>> {
+    async fn pending(&self, plan: &Plan, node: NodeIndex, build: &Build) -> Result<Pending, Vec<Diagnostic>> {
         let one = |diagnostic: Diagnostic| vec![at_attribute(diagnostic, build, "context")];
-        let context::Context::Local(path) = &build.context else {
-            return Err(one(Diagnostic::error(
-                "bake::engine::remote_context",
-                "the main context must be a directory: remote contexts are not supported yet",
-            )));
+        let remote = match &build.context {
+            context::Context::Local(_) => None,
+            context::Context::Git(url) | context::Context::Http(url) => Some(remote_context(url, build).map_err(one)?),
+            _ => {
+                return Err(one(Diagnostic::error(
+                    "bake::engine::context_kind",
+                    "the main context must be a directory, a git repository or a download",
+                )
+                .help("an image or a target is a named context: `contexts = { name = \"…\" }`")));
+            }
         };
-        let folder = self.contexts.absolute(path);
-        let (wanted, shown) = match &build.dockerfile {
-            plan::build::Dockerfile::Inline(text) => {
-                let target = build.wanted_by.first().map(ToString::to_string).unwrap_or_default();
+        let folder = match &build.context {
+            context::Context::Local(path) => Some(self.contexts.absolute(path)),
+            _ => None,
+        };
+        let target = build.wanted_by.first().map(ToString::to_string).unwrap_or_default();
+        let (wanted, shown) = match (&build.dockerfile, &folder) {
+            (plan::build::Dockerfile::Inline(text), _) => {
                 let shown = format!("dockerfile-inline of {target}");
                 (Wanted::Inline { target, text: text.clone() }, shown)
             }
-            plan::build::Dockerfile::InContext(name) => {
+            (plan::build::Dockerfile::InContext(name), Some(folder)) => {
                 let file = super::context::clean(&folder.join(name));
                 let shown = self.contexts.shown(&file);
                 (Wanted::File(file), shown)
             }
-            plan::build::Dockerfile::Local(name) => {
+            (plan::build::Dockerfile::InContext(name), None) => {
+                let remote = remote.as_ref().expect("a context without folder is remote");
+                let text = self.remote_dockerfile(remote, name).await.map_err(one)?;
+                (Wanted::Inline { target, text }, name.clone())
+            }
+            (plan::build::Dockerfile::Local(name), _) => {
                 let file = self.contexts.absolute(name);
                 let shown = self.contexts.shown(&file);
                 (Wanted::File(file), shown)
             }
         };
         let beside = if let Wanted::File(path) = &wanted { Some(path.clone()) } else { None };
-        let main = self.contexts.folder(&folder, "the build context", beside.as_deref()).map_err(one)?;
+        let main = match (remote, &folder) {
+            (Some(remote), _) => remote,
+            (None, folder) => {
+                let folder = folder.as_deref().expect("a context that is not remote is a folder");
+                self.contexts.folder(folder, "the build context", beside.as_deref()).map_err(one)?
+            }
+        };
         let file = self
             .contexts
             .dockerfile(wanted, &shown)
@@ -238,6 +263,39 @@ impl Lowering<'_> {
         Ok(Pending { node, file, options, linked })
     }
 
+    /// The Dockerfile of a remote context: the file of this name, or the download itself if it is no archive.
+    async fn remote_dockerfile(&self, context: &Context, name: &str) -> Result<String, Diagnostic> {
+        const MAX: u64 = 16 << 20;
+        let op = match context {
+            Context::Git(git) => graph::Op::Git(git.clone()),
+            Context::Http(http) => graph::Op::Http(http.clone()),
+            _ => return Err(Diagnostic::error("bake::engine::context_kind", "the context is not remote")),
+        };
+        let mut graph = Graph::default();
+        let meta = graph::Meta { name: "[internal] load remote build context".to_owned(), ..graph::Meta::default() };
+        let ix = graph.add(op, Vec::new(), Platform::host(), meta);
+        let failed = |failure: Failure| match failure {
+            Failure::Failed(diagnostic) => (*diagnostic).clone(),
+            Failure::Cancelled => Diagnostic::error("bake::solve::cancelled", "cancelled"),
+        };
+        let step = crate::report::event::StepId(u32::MAX);
+        let (tree, _) = source::fetch(self.world, graph.get(ix), step).await.map_err(failed)?;
+        let dirs = source::materialise(self.world, &tree).await.map_err(failed)?;
+        let unreadable = |e: &std::io::Error| {
+            Diagnostic::error("bake::engine::dockerfile_unreadable", format!("the Dockerfile cannot be read: {name}")).cause(e)
+        };
+        let view = View::open(&dirs).map_err(|e| unreadable(&e))?;
+        let path = format!("/{name}");
+        let lone = matches!(context, Context::Http(http) if view.lookup(format!("/{}", http.filename), Follow::Last).ok().flatten().is_some());
+        let path = match context {
+            Context::Http(http) if lone => format!("/{}", http.filename),
+            _ => path,
+        };
+        let bytes = view.read(&path, MAX).map_err(|e| unreadable(&e))?;
+        String::from_utf8(bytes)
+            .map_err(|_| Diagnostic::error("bake::engine::dockerfile_not_utf8", format!("the Dockerfile is not UTF-8: {name}")))
+    }
+
     /// `None` for the result of another target: its link says more.
     fn named(&self, name: &str, context: &context::Context) -> Result<Option<Context>, Diagnostic> {
         Ok(Some(match context {
@@ -253,12 +311,7 @@ impl Lowering<'_> {
             context::Context::Local(path) => {
                 self.contexts.folder(&self.contexts.absolute(path), &format!("the context `{name}`"), None)?
             }
-            context::Context::Git(url) | context::Context::Http(url) => {
-                return Err(Diagnostic::error(
-                    "bake::engine::remote_context",
-                    format!("remote contexts are not supported yet: {url}"),
-                ));
-            }
+            context::Context::Git(url) | context::Context::Http(url) => remote(url, false, false)?,
             context::Context::Stdin => {
                 return Err(Diagnostic::error("bake::engine::stdin_context", "standard input cannot be a context"));
             }
@@ -357,6 +410,28 @@ impl Work<'_> {
     /// Vertices that were added since belong to this scope.
     fn fill_scopes(&mut self, scope: Arc<Scope>) {
         self.scopes.resize(self.graph.len(), scope);
+    }
+}
+
+/// A git repository or download as the main context.
+fn remote_context(url: &str, build: &Build) -> Result<Context, Diagnostic> {
+    let keep = build.args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR").is_some_and(|it| matches!(it.as_str(), "1" | "true"));
+    remote(url, keep, true)
+}
+
+/// A git repository or download as a context; `unpack`: an archive is unpacked.
+fn remote(url: &str, keep_git_dir: bool, unpack: bool) -> Result<Context, Diagnostic> {
+    let bad = |why: String| Diagnostic::error("bake::engine::bad_url", format!("{why}: {url}"));
+    match dockerfile::remote::git(url, true) {
+        Some(source) => {
+            let source = source.map_err(bad)?;
+            let keep_git_dir = source.keep_git_dir.unwrap_or(keep_git_dir);
+            Ok(Context::Git(graph::Git { keep_git_dir, ..source.git }))
+        }
+        None => {
+            let http = graph::Http { url: url.to_owned(), checksum: None, filename: "context".to_owned(), unpack };
+            Ok(Context::Http(http))
+        }
     }
 }
 

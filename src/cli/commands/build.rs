@@ -155,6 +155,7 @@ fn setup(settings: &Settings, drawing: &Drawing) -> Result<Setup, Box<Diagnostic
         env: Arc::new(settings.env.clone()),
         cwd: settings.cwd.clone(),
         cancel,
+        command: |program| sandbox::command(program),
         now: || jiff::Timestamp::now().to_string(),
         epoch_now: i64::try_from(now.as_secs()).unwrap_or(i64::MAX),
     })

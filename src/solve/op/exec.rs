@@ -324,7 +324,7 @@ impl Step {
             read::Place::Layers(dirs) => read::layers("the source of the cache mount", dirs)?,
             read::Place::Local(tree) => local_source(tree),
         };
-        copy_into(dir, &from, source, "/")
+        copy_into(dir, &from, source, "/", false)
     }
 
     /// A directory or file of the build context as a snapshot, less what is ignored; kept by its content.
@@ -336,7 +336,7 @@ impl Step {
         let id = SnapshotId(key.finish());
         if !self.store.has_snapshot(&id) {
             let active = self.store.prepare().map_err(|e| store_fault(&e))?;
-            copy_into(&active.fs(), &source, path, "/content/")?;
+            copy_into(&active.fs(), &source, path, "/content/", false)?;
             active.commit(&id, SnapshotMeta { created: self.created.clone() }).map_err(|e| store_fault(&e))?;
         }
         let dir = self.store.snapshot_fs(&id);
@@ -356,7 +356,8 @@ fn local_source(tree: &Arc<content::LocalTree>) -> Source {
     Source { name: "the build context".to_owned(), tree: content::Tree::Local(tree.clone()) }
 }
 
-fn copy_into(dir: &Path, source: &Source, path: &str, dest: &str) -> Result<(), Diagnostic> {
+/// Copies a path of a source into a directory that nothing else uses.
+pub(super) fn copy_into(dir: &Path, source: &Source, path: &str, dest: &str, unpack: bool) -> Result<(), Diagnostic> {
     let looked =
         |e: &std::io::Error| Diagnostic::error("bake::solve::view", "a directory cannot be looked at").cause(e);
     let lower = View::open(&[]).map_err(|e| looked(&e))?;
@@ -367,7 +368,7 @@ fn copy_into(dir: &Path, source: &Source, path: &str, dest: &str) -> Result<(), 
         dest: dest.to_owned(),
         owner: None,
         mode: None,
-        unpack: false,
+        unpack,
         parents: false,
         exclude: Vec::new(),
         optional: false,
