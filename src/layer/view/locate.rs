@@ -85,7 +85,9 @@ pub(crate) fn locate<W: Walk>(tree: &W, path: &OsStr, follow: Follow) -> io::Res
             None => None,
         };
         match (&entry, &parent) {
-            (Some(link), Some(parent)) if link.kind == Kind::Symlink && (follow == Follow::Last || !todo.is_empty()) => {
+            (Some(link), Some(parent))
+                if link.kind == Kind::Symlink && (follow == Follow::Last || !todo.is_empty()) =>
+            {
                 links += 1;
                 if links > MAX_LINKS {
                     return Err(io::Error::from_raw_os_error(rustix::io::Errno::LOOP.raw_os_error()));

@@ -7,5 +7,7 @@ pub(crate) mod file;
 mod glob;
 mod owner;
 pub(crate) mod select;
+#[cfg(test)]
+mod tests;
 mod transfer;
 mod tree_writer;
