@@ -106,8 +106,9 @@ pub(crate) fn of_copy(source: &Source, copy: &graph::Copy) -> Result<Digest, Fil
     let mut hasher = FieldHasher::new("copy/1");
     hasher.number(u64::from(selection.wildcard));
     for found in &selection.matches {
-        if selection.wildcard {
-            hasher.bytes(found.place.path.as_os_str().as_bytes());
+        // The name that it gets; of a directory only the content is copied.
+        if selection.wildcard && !found.is_dir() {
+            hasher.bytes(found.name.as_bytes());
         }
         of_match(source, &selection, &mut hasher, found)?;
     }

@@ -131,6 +131,10 @@ fn wildcards_count_the_names_they_find() {
     fs::rename(tmp.path().join("x.txt"), tmp.path().join("z.txt")).unwrap();
     assert_ne!(hash("*.txt"), before);
     assert_ne!(hash("*.txt"), hash("*.nope"));
+    symlink("other", tmp.path().join("link1")).unwrap();
+    let before = hash("link*");
+    fs::rename(tmp.path().join("link1"), tmp.path().join("link2")).unwrap();
+    assert_ne!(hash("link*"), before, "a link is copied under its own name");
 }
 
 /// Remembers digests by path and size; counts what it was asked.
