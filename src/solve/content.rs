@@ -37,6 +37,18 @@ pub(crate) const MAX_DEPTH: usize = 512;
 /// Below this depth one thread does it all.
 pub(crate) const PARALLEL_DEPTH: usize = 24;
 
+/// Calls `step` for the directories at this depth: on a new thread every so often, so that the depth of a tree needs
+/// many stacks instead of a large one.
+pub(crate) fn descend<T: Send>(depth: usize, step: impl FnOnce() -> T + Send) -> T {
+    if depth == 0 || depth % 32 != 0 {
+        return step();
+    }
+    std::thread::scope(|scope| match scope.spawn(step).join() {
+        Ok(result) => result,
+        Err(panic) => std::panic::resume_unwind(panic),
+    })
+}
+
 /// Digests of files that are known from an earlier run, by their stat data; `store`'s stat cache.
 pub(crate) trait FileDigests: Send + Sync {
     /// The digest of the file at this path of the folder (relative, with `/`), if it is the same file as then.
@@ -94,8 +106,9 @@ pub(crate) fn of_copy(source: &Source, copy: &graph::Copy) -> Result<Digest, Fil
     let mut hasher = FieldHasher::new("copy/1");
     hasher.number(u64::from(selection.wildcard));
     for found in &selection.matches {
-        if selection.wildcard {
-            hasher.bytes(found.place.path.as_os_str().as_bytes());
+        // The name that it gets; of a directory only the content is copied.
+        if selection.wildcard && !found.is_dir() {
+            hasher.bytes(found.name.as_bytes());
         }
         of_match(source, &selection, &mut hasher, found)?;
     }
@@ -202,13 +215,14 @@ impl Hashing<'_> {
         let mut any = false;
         if verdict.walk {
             let sub = self.source.tree.enter(folder, name).map_err(|cause| self.source.unreadable_in(folder, cause))?;
-            let inner = self.dir(&sub, &path, &verdict.state, depth + 1)?;
+            let inner = descend(depth, || self.dir(&sub, &path, &verdict.state, depth + 1))?;
             (payload, any) = (inner.digest, inner.any);
         }
         if !(verdict.taken || any) {
             return Ok(None);
         }
-        let xattrs = self.source.xattrs(folder, name, entry).map_err(|cause| self.source.unreadable_in(folder, cause))?;
+        let xattrs =
+            self.source.xattrs(folder, name, entry).map_err(|cause| self.source.unreadable_in(folder, cause))?;
         Ok(Some(Part { entry: entry.clone(), payload: Some(with_xattrs(payload, &xattrs)), link: None }))
     }
 }

@@ -13,7 +13,7 @@ use std::{
 
 use rayon::prelude::*;
 
-use super::{FileDigests, MAX_DEPTH, PARALLEL_DEPTH, absorb, dir_hasher, file_digest, with_xattrs};
+use super::{FileDigests, MAX_DEPTH, PARALLEL_DEPTH, absorb, descend, dir_hasher, file_digest, with_xattrs};
 use crate::{
     graph::{
         self,
@@ -232,7 +232,7 @@ impl LocalTree {
         }
         let sub = Dir::new(path, dir.depth + 1, verdict);
         // An ignored directory is there only for what an exception keeps in it.
-        if ignored && self.nodes(&sub)?.is_empty() {
+        if ignored && descend(dir.depth, || self.nodes(&sub).map(<[Node]>::is_empty))? {
             return Ok(None);
         }
         Ok(Some(Some(sub)))
@@ -245,7 +245,7 @@ impl LocalTree {
         let nodes = self.nodes(dir).map_err(|cause| self.unreadable(&dir.path, cause))?;
         let payload = |node: &Node| match (&node.dir, node.entry.kind) {
             (Some(sub), _) => {
-                let digest = self.hash_dir(sub)?;
+                let digest = descend(dir.depth, || self.hash_dir(sub))?;
                 let xattrs = self.xattrs(sub).map_err(|cause| self.unreadable(&sub.path, cause))?;
                 Ok(Some(with_xattrs(digest, xattrs)))
             }

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     graph::Mode,
     layer::view::{Entry, Kind, Walk, at},
-    solve::content::{Folder, MAX_DEPTH, PARALLEL_DEPTH, Source, Tree, unchanged},
+    solve::content::{Folder, MAX_DEPTH, PARALLEL_DEPTH, Source, Tree, descend, unchanged},
 };
 
 /// Copies one match of one source; hard links are kept within it.
@@ -98,8 +98,7 @@ impl<'a> Copier<'a> {
 
     /// Copies the content of a directory.
     pub(crate) fn content(&self, folder: &Folder, dest: Dest) -> Result<(), FileError> {
-        let top =
-            Target { parent: None, name: OsStr::new(""), from: None, dest: Mutex::new(Some(Arc::new(dest))) };
+        let top = Target { parent: None, name: OsStr::new(""), from: None, dest: Mutex::new(Some(Arc::new(dest))) };
         self.inside(folder, &top, "", &FilterState::default(), 0)
     }
 
@@ -130,7 +129,7 @@ impl<'a> Copier<'a> {
             if verdict.walk {
                 let from = self.source.tree.enter(folder, name);
                 let from = from.map_err(|cause| self.source.unreadable_in(folder, cause))?;
-                self.inside(&from, &sub, &path, &verdict.state, depth + 1)?;
+                descend(depth, || self.inside(&from, &sub, &path, &verdict.state, depth + 1))?;
             }
             Ok(())
         };
@@ -184,14 +183,7 @@ impl<'a> Copier<'a> {
         }
     }
 
-    fn put_file(
-        &self,
-        folder: &Folder,
-        name: &OsStr,
-        entry: &Entry,
-        dest: &Dest,
-        to: &OsStr,
-    ) -> Result<(), FileError> {
+    fn put_file(&self, folder: &Folder, name: &OsStr, entry: &Entry, dest: &Dest, to: &OsStr) -> Result<(), FileError> {
         let made = self.looks.of(entry)?;
         if self.link(folder, name, entry, made, dest, to) {
             return Ok(());

@@ -32,7 +32,11 @@ pub(crate) enum FileError {
     #[error("source not found in {of}: {path}")]
     NotFound { path: String, of: String, hint: Option<String> },
     #[error("cannot open the context directory: {folder}")]
-    Context { folder: String, #[source] cause: io::Error },
+    Context {
+        folder: String,
+        #[source]
+        cause: io::Error,
+    },
     #[error("malformed pattern{}, {why}: {pattern}", .file.as_ref().map(|it| format!(" in {it}")).unwrap_or_default())]
     BadPattern { pattern: String, why: &'static str, file: Option<String> },
     #[error("a file of {of} changed while it was read: {path}")]
@@ -218,12 +222,7 @@ fn prepare(writer: &TreeWriter, to: &str, looks: &Looks<'_>) -> Result<(), FileE
 }
 
 /// Where a file goes: into the destination if that is a directory, otherwise in its place. A link at the end is followed.
-fn file_target(
-    writer: &TreeWriter,
-    to: &str,
-    name: &OsStr,
-    looks: &Looks<'_>,
-) -> Result<(Dest, OsString), FileError> {
+fn file_target(writer: &TreeWriter, to: &str, name: &OsStr, looks: &Looks<'_>) -> Result<(Dest, OsString), FileError> {
     let place = writer.locate(to, Follow::Last)?;
     if place.entry.as_ref().is_some_and(|it| it.kind == Kind::Dir) {
         return Ok((writer.make_dirs(&place.path, looks.of_parents())?, name.to_owned()));

@@ -10,5 +10,7 @@ mod owner;
 pub(crate) mod read;
 pub(crate) mod select;
 pub(crate) mod source;
+#[cfg(test)]
+mod tests;
 mod transfer;
 mod tree_writer;

@@ -219,12 +219,8 @@ fn expand(
 
 /// `--parents`: the part before `/./` is a directory, the rest a pattern of what to take inside.
 fn select_parents(source: &Source, copy: &graph::Copy, exclude: Patterns) -> Result<Selection, FileError> {
-    let text = format!("/{}", copy.source);
-    let (prefix, pattern) = match text.split_once("/./") {
-        Some((prefix, pattern)) if !prefix.is_empty() => (clean(&format!("/{prefix}")), pattern.to_owned()),
-        // `/./x` is a pivot at the root, which is where it would be anyway.
-        _ => ("/".to_owned(), text),
-    };
+    let (prefix, pattern) = copy.source.split_once("/./").unwrap_or(("", &copy.source));
+    let prefix = clean(&format!("/{prefix}"));
     let pattern = clean(&format!("/{pattern}")).trim_start_matches('/').to_owned();
     let root = look(source, &prefix)?;
     let folder = root.folder(&source.tree).map_err(|cause| source.unreadable(&prefix, cause))?;

@@ -310,13 +310,7 @@ impl TreeWriter {
     }
 
     /// Makes a device, fifo or socket where there is nothing.
-    pub(crate) fn make_node(
-        &self,
-        dest: &Dest,
-        name: &OsStr,
-        kind: Kind,
-        rdev: (u32, u32),
-    ) -> Result<(), FileError> {
+    pub(crate) fn make_node(&self, dest: &Dest, name: &OsStr, kind: Kind, rdev: (u32, u32)) -> Result<(), FileError> {
         let shown = dest.shown(name);
         let file_type = match kind {
             Kind::Fifo => FileType::Fifo,
@@ -457,9 +451,7 @@ impl Walk for TreeWriter {
 
     fn link_text(&self, folder: &DestFolder, name: &OsStr, entry: &Entry) -> io::Result<OsString> {
         match &folder.lower {
-            _ if entry.layer == UPPER => {
-                at::read_link(at::dir(self.upper.as_fd(), &folder.path)?.as_fd(), name)
-            }
+            _ if entry.layer == UPPER => at::read_link(at::dir(self.upper.as_fd(), &folder.path)?.as_fd(), name),
             Some(lower) => self.lower.link_text(lower, name, entry),
             None => Err(Errno::NOENT.into()),
         }
