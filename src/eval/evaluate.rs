@@ -123,11 +123,11 @@ impl<'s, 'a> Blocks<'s, 'a> {
 
     fn unknown_vars(&mut self) {
         for name in self.scope.input.vars.keys() {
-            let declared = |name: &str| self.scope.variables.contains_key(name);
+            let declared = |name: &str| self.scope.is_variable(name);
             if declared(name) || name.strip_suffix("_JSON").is_some_and(declared) {
                 continue;
             }
-            let names: Vec<&str> = self.scope.variables.keys().map(|it| &**it).collect();
+            let names: Vec<&str> = self.scope.declared().map(|(name, _)| &**name).collect();
             let help = suggest::did_you_mean(name, names.iter().copied())
                 .unwrap_or_else(|| format!("declare it: variable \"{name}\" {{}}"));
             self.diagnostics.push(

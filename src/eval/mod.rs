@@ -11,6 +11,7 @@ pub(crate) mod call;
 pub(crate) mod convert;
 pub(crate) mod evaluate;
 pub(crate) mod expr;
+pub(crate) mod fault;
 pub(crate) mod field;
 pub(crate) mod function;
 pub(crate) mod group;
@@ -29,6 +30,9 @@ pub(crate) mod target;
 pub(crate) mod unknown;
 pub(crate) mod value;
 pub(crate) mod variable;
+
+#[cfg(test)]
+mod language_tests;
 
 use std::sync::Arc;
 
