@@ -35,6 +35,11 @@ pub(crate) const USAGE: u8 = 2;
 pub fn run() -> u8 {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let env = settings::environment();
+    // `help` alone is about the whole; `help plan` about one command.
+    let arguments = match arguments.as_slice() {
+        [program, word] if word == "help" => vec![program.clone(), "--help".into()],
+        _ => arguments,
+    };
     let is_command = arguments.get(1).and_then(|it| it.to_str()).is_some_and(|it| COMMANDS.contains(&it));
     if is_command {
         match WithCommand::try_parse_from(arguments) {
