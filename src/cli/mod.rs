@@ -41,6 +41,11 @@ pub fn run() -> u8 {
         return sandbox::helper_main();
     }
     let env = settings::environment();
+    // `help` alone is about the whole; `help plan` about one command.
+    let arguments = match arguments.as_slice() {
+        [program, word] if word == "help" => vec![program.clone(), "--help".into()],
+        _ => arguments,
+    };
     let is_command = arguments.get(1).and_then(|it| it.to_str()).is_some_and(|it| COMMANDS.contains(&it));
     if is_command {
         match WithCommand::try_parse_from(arguments) {
