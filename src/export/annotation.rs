@@ -138,12 +138,13 @@ mod tests {
 
     #[test]
     fn the_more_exact_and_the_later_win() {
-        let all: Vec<Annotation> = ["manifest[linux/arm64]:a=3", "a=1", "a=2", "b=1"]
-            .iter()
-            .flat_map(|it| parse(it).expect("good"))
-            .collect();
+        let all: Vec<Annotation> =
+            ["manifest[linux/arm64]:a=3", "a=1", "a=2", "b=1"].iter().flat_map(|it| parse(it).expect("good")).collect();
         let of = |platform: &str| at(&all, Level::Manifest, Platform::parse(platform).ok().as_ref());
-        assert_eq!(of("linux/amd64").into_iter().collect::<Vec<_>>(), [("a".into(), "2".into()), ("b".into(), "1".into())]);
+        assert_eq!(
+            of("linux/amd64").into_iter().collect::<Vec<_>>(),
+            [("a".into(), "2".into()), ("b".into(), "1".into())]
+        );
         assert_eq!(of("linux/arm64")["a"], "3");
     }
 }

@@ -124,13 +124,8 @@ impl Statements {
 
 /// The v0.2 predicate for the metadata file; `max` as `BUILDX_METADATA_PROVENANCE` says.
 pub(crate) fn metadata_predicate(provenance: &Provenance, max: bool) -> Value {
-    let plan = ProvenancePlan {
-        max,
-        v1: false,
-        builder_id: String::new(),
-        filename: String::new(),
-        reproducible: false,
-    };
+    let plan =
+        ProvenancePlan { max, v1: false, builder_id: String::new(), filename: String::new(), reproducible: false };
     v02(&plan, provenance)
 }
 
@@ -340,9 +335,12 @@ mod tests {
         let platform = Platform::parse("linux/arm/v7").expect("a platform");
         let subjects: Vec<String> =
             image_subjects(&names, &platform, Digest::of(b"")).into_iter().map(|it| it.name).collect();
-        assert_eq!(subjects, [
-            "pkg:docker/short@latest?platform=linux%2Farm%2Fv7",
-            "pkg:docker/example.com/a@1?platform=linux%2Farm%2Fv7"
-        ]);
+        assert_eq!(
+            subjects,
+            [
+                "pkg:docker/short@latest?platform=linux%2Farm%2Fv7",
+                "pkg:docker/example.com/a@1?platform=linux%2Farm%2Fv7"
+            ]
+        );
     }
 }

@@ -54,12 +54,8 @@ pub(super) enum Codec {
     Zstd,
 }
 
-const CODECS: &[(&str, Codec)] = &[
-    ("uncompressed", Codec::Uncompressed),
-    ("gzip", Codec::Gzip),
-    ("estargz", Codec::Estargz),
-    ("zstd", Codec::Zstd),
-];
+const CODECS: &[(&str, Codec)] =
+    &[("uncompressed", Codec::Uncompressed), ("gzip", Codec::Gzip), ("estargz", Codec::Estargz), ("zstd", Codec::Zstd)];
 
 impl Codec {
     pub(super) fn name(self) -> &'static str {
@@ -120,10 +116,21 @@ pub(super) struct ImagePlan {
 pub(super) enum ImageTo {
     /// Made and kept in our own store.
     Store,
-    Registry { by_digest: bool, insecure: bool },
-    Archive { docker: bool, dest: Dest },
-    Layout { docker: bool, folder: PathBuf },
-    Daemon { context: Option<String> },
+    Registry {
+        by_digest: bool,
+        insecure: bool,
+    },
+    Archive {
+        docker: bool,
+        dest: Dest,
+    },
+    Layout {
+        docker: bool,
+        folder: PathBuf,
+    },
+    Daemon {
+        context: Option<String>,
+    },
 }
 
 /// How a tree is written.
@@ -154,7 +161,9 @@ impl Plan {
     pub(super) fn dest(&self) -> Option<Dest> {
         match self {
             Self::Nothing => None,
-            Self::Image(_, ImageTo::Archive { dest, .. }) | Self::Tree(_, TreeTo::Archive { dest }) => Some(dest.clone()),
+            Self::Image(_, ImageTo::Archive { dest, .. }) | Self::Tree(_, TreeTo::Archive { dest }) => {
+                Some(dest.clone())
+            }
             Self::Image(_, ImageTo::Layout { folder, .. }) | Self::Tree(_, TreeTo::Folder { folder, .. }) => {
                 Some(Dest::File(folder.clone()))
             }
@@ -502,7 +511,8 @@ impl Reader<'_> {
                 faults.push((format!("{why}: {}", it.key), *place));
             }
             if it.level != Level::Manifest && !oci_types {
-                faults.push((format!("annotations beside the manifest's want oci-mediatypes=true: {}", it.key), *place));
+                faults
+                    .push((format!("annotations beside the manifest's want oci-mediatypes=true: {}", it.key), *place));
             }
         }
         for (why, place) in faults {
