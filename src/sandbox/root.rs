@@ -47,16 +47,15 @@ pub(super) fn overlay(lowers: &[OwnedFd], upper: &OwnedFd, work: &OwnedFd, shop:
     }
     let _infallible = write!(options, ",upperdir={},workdir={}", upper.as_raw_fd(), work.as_raw_fd());
     // The upper must be a plain diff that means the same in any stack: no names or numbers of other layers in it.
-    options.push_str(",index=off,redirect_dir=off,metacopy=off,xino=off");
-    if shop.user_namespace {
-        options.push_str(",userxattr");
-    }
+    options.push_str(match shop.user_namespace {
+        false => ",index=off,xino=off,redirect_dir=off,metacopy=off",
+        // These attributes imply the other two, which may then not be named.
+        true => ",index=off,xino=off,userxattr",
+    });
     let fds = open("/proc/self/fd", O_DIR, Mode::empty())?;
     fchdir(&fds)?;
     // Volatile: an unmount does not write the whole file system to disk; whoever keeps the result syncs once. Since 5.10.
-    let mut variants = vec![format!("{options},volatile"), options.clone()];
-    // redirect_dir is not for the unprivileged on some kernels, nor needed with userxattr.
-    variants.push(options.replace(",redirect_dir=off,metacopy=off", ""));
+    let variants = [format!("{options},volatile"), options];
     let mut last = Errno::INVAL;
     for variant in variants {
         let data = CString::new(variant).map_err(|_| Errno::INVAL)?;
