@@ -133,8 +133,18 @@ pub(crate) struct PlanArgs {
 /// How a plan is run.
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
-    /// How progress is shown
-    #[arg(long, value_enum, default_value_t = Progress::Auto, env = "BUILDKIT_PROGRESS", hide_env = true, value_name = "MODE", help_heading = RUN)]
+    /// How progress is shown: auto, plain, tty, rawjson, quiet
+    #[arg(
+        long,
+        value_enum,
+        default_value_t = Progress::Auto,
+        env = "BUILDKIT_PROGRESS",
+        hide_env = true,
+        hide_possible_values = true,
+        hide_default_value = true,
+        value_name = "MODE",
+        help_heading = RUN
+    )]
     pub(crate) progress: Progress,
 
     /// How many steps run at once; the number of cores by default

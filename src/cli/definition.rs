@@ -1,11 +1,13 @@
 //! Reading and evaluating the definition for a command, and telling the user what is wrong with it.
 
-use super::{FAILED, settings::Settings, world};
+use super::{FAILED, entitlements, settings::Settings, world};
 use crate::{
     definition::load::{self, Definition, Request},
     eval::{Evaluated, evaluate::evaluate, input::Input},
     oci::Platform,
+    plan::{Node, Plan, make::make, need::needs},
     report::{Diagnostic, Severity, SourceMap, Span, Spanned},
+    spec::Call,
     ui::output,
 };
 
@@ -81,4 +83,47 @@ pub(crate) fn check(settings: &Settings, mut diagnostics: Vec<Diagnostic>, sourc
     }
     output::diagnostics(&diagnostics, sources, settings.color);
     if diagnostics.iter().any(Diagnostic::is_error) { Err(FAILED) } else { Ok(()) }
+}
+
+/// A plan that may be run.
+pub(crate) struct Planned {
+    pub(crate) evaluated: Evaluated,
+    pub(crate) plan: Plan,
+    /// The texts that spans in the plan point into.
+    pub(crate) sources: SourceMap,
+}
+
+/// Reads, evaluates and plans.
+///
+/// # Errors
+/// The exit code, when something is at fault; that has been told.
+pub(crate) fn planned(settings: &Settings) -> Result<Planned, u8> {
+    let (evaluated, sources) = evaluated(settings)?;
+    let (plan, diagnostics) = make(&evaluated, &Platform::host());
+    check(settings, diagnostics, &sources)?;
+    Ok(Planned { evaluated, plan, sources })
+}
+
+/// As [`planned`], and the plan asks for nothing that the user does not allow.
+///
+/// # Errors
+/// The exit code, when something is at fault; that has been told.
+pub(crate) fn allowed(settings: &Settings) -> Result<Planned, u8> {
+    let planned = planned(settings)?;
+    let silent: Vec<&str> =
+        planned.plan.targets.iter().filter(|(_, it)| !it.has_output).map(|(name, _)| &*name.0).collect();
+    let calls = planned.plan.graph.node_weights().any(|it| matches!(it, Node::Build(it) if it.call != Call::default()));
+    let without_output = (!silent.is_empty() && !calls).then(|| {
+        Diagnostic::warning(
+            "bake::cli::no_output",
+            format!("nothing is written, the result stays in the cache, of: {}", silent.join(", ")),
+        )
+        .help("give an output, or --push or --load; `output = [\"type=cacheonly\"]` says that this is wanted")
+    });
+    if let Some(warning) = without_output {
+        output::diagnostics(&[warning], &planned.sources, settings.color);
+    }
+    let missing = entitlements::check(&needs(&planned.plan), &planned.evaluated.grants, settings);
+    check(settings, missing.into_iter().collect(), &planned.sources)?;
+    Ok(planned)
 }

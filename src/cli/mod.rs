@@ -35,6 +35,11 @@ pub(crate) const USAGE: u8 = 2;
 pub fn run() -> u8 {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let env = settings::environment();
+    // `help` alone is about the whole; `help plan` about one command.
+    let arguments = match arguments.as_slice() {
+        [program, word] if word == "help" => vec![program.clone(), "--help".into()],
+        _ => arguments,
+    };
     let is_command = arguments.get(1).and_then(|it| it.to_str()).is_some_and(|it| COMMANDS.contains(&it));
     if is_command {
         match WithCommand::try_parse_from(arguments) {
@@ -68,7 +73,10 @@ fn run_bake(bake: Bake, env: BTreeMap<String, String>) -> u8 {
     on_large_stack(move || match list {
         Some(what) => commands::list::run(&settings, what),
         None if bake.print => commands::print::run(&settings),
-        None => commands::build::run(&settings),
+        None => match definition::allowed(&settings) {
+            Ok(planned) => commands::build::run(&settings, planned),
+            Err(code) => code,
+        },
     })
 }
 

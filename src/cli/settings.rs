@@ -19,7 +19,7 @@ use std::{
 
 use super::args::{PlanArgs, Progress, RunArgs};
 use crate::{
-    report::{Diagnostic, suggest},
+    report::{Diagnostic, Severity, suggest},
     spec::{self, boolean, context, entitlement::Grant},
 };
 
@@ -123,7 +123,10 @@ impl Settings {
                 }),
             };
         let relative_paths = switch("BUILDX_BAKE_FILE_RELATIVE_PATHS", false, &mut faults);
-        let no_env_lookup = switch("BUILDX_BAKE_DISABLE_VARS_ENV_LOOKUP", false, &mut faults);
+        let mut warnings = Vec::new();
+        let no_env_lookup = switch("BUILDX_BAKE_DISABLE_VARS_ENV_LOOKUP", false, &mut warnings);
+        // The peer takes a bad value of this one for false.
+        warnings.iter_mut().for_each(|it| it.severity = Severity::Warning);
         let check_fs_entitlements = switch("BUILDX_BAKE_ENTITLEMENTS_FS", true, &mut faults);
         let (files, files_named_by) = definition_files(&plan, &env);
         let mut names = plan.targets.clone();
@@ -150,7 +153,6 @@ impl Settings {
             return Err(faults);
         }
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let mut warnings = Vec::new();
         if let Some(builder) = run.as_ref().and_then(|it| it.builder.as_ref()) {
             warnings.push(Diagnostic::warning(
                 "bake::cli::no_builders",

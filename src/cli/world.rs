@@ -1,7 +1,7 @@
 //! What targets use of this machine, looked at before anything is printed or built: secrets, ssh keys, destinations of
 //! outputs. Reads no secret, writes nothing.
 
-use std::{fs, os::unix::fs::FileTypeExt, path::Path};
+use std::{fs, os::unix::fs::FileTypeExt};
 
 use super::settings::Settings;
 use crate::{
@@ -63,7 +63,7 @@ fn secret_fault(secret: &Secret, settings: &Settings) -> Option<(String, String)
         return None;
     }
     let path = secret.src.as_deref().unwrap_or(&secret.id);
-    match fs::metadata(settings.cwd.join(expand_home(path, &settings.home))) {
+    match fs::metadata(settings.cwd.join(path)) {
         Ok(metadata) if metadata.is_dir() => {
             Some((format!("the file of secret `{}` is a directory: {path}", secret.id), "give a file".to_owned()))
         }
@@ -106,7 +106,7 @@ fn ssh_fault(ssh: &Ssh, settings: &Settings) -> Option<(String, String)> {
 /// A socket, or a file that looks like a private key.
 fn path_fault(path: &str, settings: &Settings) -> Option<String> {
     const LONGEST_KEY: u64 = 100 * 1024;
-    let full = settings.cwd.join(expand_home(path, &settings.home));
+    let full = settings.cwd.join(path);
     let metadata = match fs::metadata(&full) {
         Ok(metadata) => metadata,
         Err(error) => return Some(format!("the ssh agent or key cannot be read: {path} ({error})")),
@@ -119,11 +119,4 @@ fn path_fault(path: &str, settings: &Settings) -> Option<String> {
     }
     let is_key = fs::read(&full).is_ok_and(|bytes| bytes.windows(11).any(|it| it == b"PRIVATE KEY"));
     (!is_key).then(|| format!("neither an agent's socket nor a private key: {path}"))
-}
-
-fn expand_home(path: &str, home: &str) -> String {
-    match path.strip_prefix("~/") {
-        Some(rest) => Path::new(home).join(rest).display().to_string(),
-        None => path.to_owned(),
-    }
 }

@@ -378,6 +378,7 @@ fn missing(path: &str, named_by: &str) -> Diagnostic {
     let near = suggest::nearest(&file, names.iter().map(String::as_str));
     let bake = names.iter().find(|it| DEFAULT_NAMES.contains(&it.as_str())).map(String::as_str);
     match near.or(bake) {
+        Some(found) if folder == Path::new(".") => diagnostic.help(format!("there is {found}")),
         Some(found) => diagnostic.help(format!("there is {}", folder.join(found).display())),
         None => diagnostic,
     }

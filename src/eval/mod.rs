@@ -11,6 +11,7 @@ pub(crate) mod call;
 pub(crate) mod convert;
 pub(crate) mod evaluate;
 pub(crate) mod expr;
+pub(crate) mod fault;
 pub(crate) mod field;
 pub(crate) mod function;
 pub(crate) mod group;
@@ -30,10 +31,14 @@ pub(crate) mod unknown;
 pub(crate) mod value;
 pub(crate) mod variable;
 
+#[cfg(test)]
+mod language_tests;
+
 use std::sync::Arc;
 
 use indexmap::IndexMap;
 
+use crate::spec::entitlement::Grant;
 use group::Group;
 use target::{Target, TargetName};
 
@@ -46,4 +51,6 @@ pub(crate) struct Evaluated {
     pub(crate) groups: IndexMap<Arc<str>, Group>,
     /// What was asked for: names as typed, patterns expanded.
     pub(crate) arguments: Vec<Arc<str>>,
+    /// What `--set` names itself and is therefore allowed.
+    pub(crate) grants: Vec<Grant>,
 }

@@ -77,7 +77,15 @@ fn plain(block: &Block, kind: &str, known: &[(&str, &str)], blocks: &[&str], dia
 }
 
 fn unknown<T: AsRef<str>>(kind: &str, name: &Spanned<T>, near: Option<&str>) -> Diagnostic {
+    const LONGEST: usize = 1000;
     let text = name.value.as_ref();
+    if text.len() > LONGEST {
+        return Diagnostic::error(
+            "bake::eval::unknown_attribute",
+            format!("a {kind} has an attribute whose name has {} bytes", text.len()),
+        )
+        .at(name.at, "this is hardly a name");
+    }
     let diagnostic = Diagnostic::warning(
         "bake::eval::unknown_attribute",
         format!("a {kind} has no such attribute, passed over: {text}"),

@@ -80,6 +80,19 @@ pub(crate) fn harmless(text: &str, keep_lines: bool) -> String {
     text.chars().map(one).collect()
 }
 
+/// A text of one line, cut in the middle if it is absurdly long.
+fn line(text: &str) -> String {
+    const LONGEST: usize = 1500;
+    const KEPT: usize = 500;
+    if text.len() <= LONGEST {
+        return harmless(text, false);
+    }
+    let head: String = text.chars().take(KEPT).collect();
+    let mut tail: Vec<char> = text.chars().rev().take(KEPT).collect();
+    tail.reverse();
+    harmless(&format!("{head}… ({} bytes) …{}", text.len(), tail.into_iter().collect::<String>()), false)
+}
+
 /// A diagnostic as miette wants it.
 #[derive(Debug)]
 struct Shown {
@@ -107,23 +120,17 @@ impl Shown {
             .iter()
             .flat_map(|excerpt| here.iter().enumerate().map(|(ix, label)| excerpt.label(label, ix == 0)))
             .collect();
-        let elsewhere = there
-            .iter()
-            .map(|it| format!("{}: {}", harmless(&sources.place(it.at), false), harmless(&it.text, false)))
-            .collect();
-        let cause = diagnostic
-            .causes
-            .iter()
-            .rev()
-            .fold(None, |inner, text| Some(Box::new(Cause { text: harmless(text, true), inner })));
+        let elsewhere = there.iter().map(|it| format!("{}: {}", line(&sources.place(it.at)), line(&it.text))).collect();
+        let cause =
+            diagnostic.causes.iter().rev().fold(None, |inner, text| Some(Box::new(Cause { text: line(text), inner })));
         Self {
             code: diagnostic.code,
             severity: match diagnostic.severity {
                 Severity::Error => miette::Severity::Error,
                 Severity::Warning => miette::Severity::Warning,
             },
-            message: harmless(&diagnostic.message, false),
-            help: diagnostic.help.as_deref().map(|it| harmless(it, true)),
+            message: line(&diagnostic.message),
+            help: diagnostic.help.as_deref().map(line),
             excerpt,
             labels,
             elsewhere,
@@ -199,7 +206,7 @@ impl Excerpt {
         let end = self.bound(label.at.end as usize).max(start);
         let line_end = self.text[start..].find('\n').map_or(self.text.len(), |it| start + it);
         let span = (start, end.min(line_end).min(start + LONG_LINE) - start);
-        let text = Some(harmless(&label.text, false));
+        let text = Some(line(&label.text));
         if is_main { LabeledSpan::new_primary_with_span(text, span) } else { LabeledSpan::new_with_span(text, span) }
     }
 

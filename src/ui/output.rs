@@ -42,3 +42,11 @@ pub(crate) fn look(color: bool) -> Look {
 pub(crate) fn stdout_is_terminal() -> bool {
     io::stdout().is_terminal()
 }
+
+/// Asks a question on the terminal; anything but yes is no.
+pub(crate) fn confirm(question: &str) -> bool {
+    words(question);
+    let mut answer = String::new();
+    let read = io::stdin().read_line(&mut answer);
+    read.is_ok() && matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")
+}
