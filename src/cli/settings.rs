@@ -71,7 +71,6 @@ pub(crate) struct CallOptions {
 }
 
 /// The process environment, as far as it is text.
-#[expect(clippy::disallowed_methods, reason = "this is the one place")]
 pub(crate) fn environment() -> BTreeMap<String, String> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
@@ -339,14 +338,15 @@ impl ListWhat {
     ///
     /// # Errors
     /// Names the key or value that is not known.
-    pub(crate) fn parse(text: &str) -> Result<Self, Diagnostic> {
+    pub(crate) fn parse(text: &str) -> Result<Self, Box<Diagnostic>> {
         let error = |message: String, known: &[&str], given: &str| {
             let help = suggest::did_you_mean(given, known.iter().copied())
                 .unwrap_or_else(|| format!("known: {}", known.join(", ")));
-            Diagnostic::error("bake::cli::bad_list", message).help(help)
+            Box::new(Diagnostic::error("bake::cli::bad_list", message).help(help))
         };
         const TYPES: [&str; 2] = ["targets", "variables"];
-        let fields = spec::csv::fields(text).map_err(|fault| from_fault("bake::cli::bad_list", "--list", fault))?;
+        let fields =
+            spec::csv::fields(text).map_err(|fault| Box::new(from_fault("bake::cli::bad_list", "--list", fault)))?;
         let mut what: Option<bool> = None;
         let mut json = false;
         for field in &fields {
