@@ -8,6 +8,7 @@
 //! | `BUILDX_BAKE_ENTITLEMENTS_FS` | false: paths outside the working directory need no grant |
 //! | `SOURCE_DATE_EPOCH` | build argument of every target that has none |
 //! | `SSH_AUTH_SOCK` | agent of `ssh` without paths |
+//! | `BUILDKIT_PROGRESS` | `--progress` when it is not given |
 //! | `BAKE_HOME` | state directory; `$XDG_CACHE_HOME/bake` or `~/.cache/bake` without it |
 //! | `NO_COLOR`, `CLICOLOR` | colour of messages |
 
@@ -16,6 +17,8 @@ use std::{
     path::PathBuf,
     time::{SystemTime, UNIX_EPOCH},
 };
+
+use clap::ValueEnum;
 
 use super::args::{PlanArgs, Progress, RunArgs};
 use crate::{
@@ -71,7 +74,6 @@ pub(crate) struct CallOptions {
 }
 
 /// The process environment, as far as it is text.
-#[expect(clippy::disallowed_methods, reason = "this is the one place")]
 pub(crate) fn environment() -> BTreeMap<String, String> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
@@ -145,6 +147,7 @@ impl Settings {
             faults.push(Diagnostic::error("bake::cli::no_cwd", "the working directory cannot be found").cause(&error));
             PathBuf::from("/")
         });
+        let progress = run.as_ref().and_then(|it| it.progress).unwrap_or_else(|| progress(&env, &mut faults));
         let mut random = [0; 32];
         if let Err(error) = getrandom::fill(&mut random) {
             faults.push(Diagnostic::error("bake::cli::no_random", "the system gives no random numbers").cause(&error));
@@ -180,7 +183,7 @@ impl Settings {
             color: color(&env),
             now: (i64::try_from(now.as_secs()).unwrap_or(i64::MAX), now.subsec_nanos()),
             random,
-            progress: run.as_ref().map_or(Progress::Auto, |it| it.progress),
+            progress,
             jobs: run.as_ref().and_then(|it| it.jobs).map(std::num::NonZero::get),
             metadata_file: run.as_ref().and_then(|it| it.metadata_file.clone()).map(PathBuf::from),
             debug: run.as_ref().is_some_and(|it| it.debug),
@@ -188,6 +191,21 @@ impl Settings {
             warnings,
         })
     }
+}
+
+/// What `BUILDKIT_PROGRESS` asks for.
+fn progress(env: &BTreeMap<String, String>, faults: &mut Vec<Diagnostic>) -> Progress {
+    let Some(text) = env.get("BUILDKIT_PROGRESS").filter(|it| !it.is_empty()) else { return Progress::Auto };
+    Progress::from_str(text, true).unwrap_or_else(|_| {
+        faults.push(
+            Diagnostic::error(
+                "bake::cli::bad_progress",
+                format!("`BUILDKIT_PROGRESS` is not a way to show progress: {text}"),
+            )
+            .help("known: auto, plain, tty, rawjson, quiet, none"),
+        );
+        Progress::Auto
+    })
 }
 
 fn is_url(text: &str) -> bool {
@@ -339,14 +357,15 @@ impl ListWhat {
     ///
     /// # Errors
     /// Names the key or value that is not known.
-    pub(crate) fn parse(text: &str) -> Result<Self, Diagnostic> {
+    pub(crate) fn parse(text: &str) -> Result<Self, Box<Diagnostic>> {
         let error = |message: String, known: &[&str], given: &str| {
             let help = suggest::did_you_mean(given, known.iter().copied())
                 .unwrap_or_else(|| format!("known: {}", known.join(", ")));
-            Diagnostic::error("bake::cli::bad_list", message).help(help)
+            Box::new(Diagnostic::error("bake::cli::bad_list", message).help(help))
         };
         const TYPES: [&str; 2] = ["targets", "variables"];
-        let fields = spec::csv::fields(text).map_err(|fault| from_fault("bake::cli::bad_list", "--list", fault))?;
+        let fields =
+            spec::csv::fields(text).map_err(|fault| Box::new(from_fault("bake::cli::bad_list", "--list", fault)))?;
         let mut what: Option<bool> = None;
         let mut json = false;
         for field in &fields {
