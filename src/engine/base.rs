@@ -11,7 +11,6 @@ use crate::{
         solver::{Failure, Solver},
         tree::{Base, Tree, TreeLayer},
     },
-    store::SnapshotId,
 };
 
 /// Pulls through the sources of the solver.
@@ -43,7 +42,7 @@ impl BaseLayers for Pulled {
 
 fn tree_layer(layer: &LayerRef) -> TreeLayer {
     TreeLayer {
-        snapshot: SnapshotId(layer.snapshot),
+        snapshot: layer.snapshot.clone(),
         created: layer.created.clone(),
         base: layer.base.as_ref().map(|base| Base {
             layer: graph::BaseLayer { diff_id: base.diff_id, descriptor: base.descriptor.clone() },
@@ -60,7 +59,7 @@ fn tree_layer(layer: &LayerRef) -> TreeLayer {
 /// A layer of a result, as exporters know it.
 pub(crate) fn layer_ref(layer: TreeLayer) -> LayerRef {
     LayerRef {
-        snapshot: layer.snapshot.0,
+        snapshot: layer.snapshot,
         created: layer.created,
         base: layer.base.map(|base| BaseLayer {
             diff_id: base.layer.diff_id,

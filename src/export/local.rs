@@ -369,7 +369,7 @@ impl Job<'_> {
         match entry.kind {
             Kind::File => self.file(part, folder, dir, &dest.join(name), name, entry, false).map(Some),
             Kind::Symlink => {
-                let text = Walk::read_link(&part.view, folder, name, entry)?;
+                let text = Walk::link_text(&part.view, folder, name, entry)?;
                 self.symlink(dir, name, &text, times(entry, part.epoch)).map(|()| None)
             }
             Kind::Fifo | Kind::CharDev | Kind::BlockDev => self.node(dir, name, entry, part.epoch).map(|()| None),

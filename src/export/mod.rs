@@ -189,7 +189,6 @@ pub(crate) trait BaseLayers: Send + Sync {
 pub(crate) struct Context {
     pub(crate) store: Store,
     pub(crate) client: Client,
-    pub(crate) store: crate::store::Store,
     pub(crate) base: Arc<dyn BaseLayers>,
     /// Progress goes here under `step`.
     pub(crate) sink: Sink,
