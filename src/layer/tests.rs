@@ -1,0 +1,1 @@
+//! Tests of the whole way: tree ─► tar ─► tree, and archives that mean harm.
