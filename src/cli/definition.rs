@@ -110,11 +110,15 @@ pub(crate) fn planned(settings: &Settings) -> Result<Planned, u8> {
 /// The exit code, when something is at fault; that has been told.
 pub(crate) fn allowed(settings: &Settings) -> Result<Planned, u8> {
     let planned = planned(settings)?;
-    let silent: Vec<&str> = planned.plan.targets.iter().filter(|(_, it)| !it.has_output).map(|(name, _)| &*name.0).collect();
+    let silent: Vec<&str> =
+        planned.plan.targets.iter().filter(|(_, it)| !it.has_output).map(|(name, _)| &*name.0).collect();
     let calls = planned.plan.graph.node_weights().any(|it| matches!(it, Node::Build(it) if it.call != Call::default()));
     let without_output = (!silent.is_empty() && !calls).then(|| {
-        Diagnostic::warning("bake::cli::no_output", format!("nothing is written, the result stays in the cache, of: {}", silent.join(", ")))
-            .help("give an output, or --push or --load; `output = [\"type=cacheonly\"]` says that this is wanted")
+        Diagnostic::warning(
+            "bake::cli::no_output",
+            format!("nothing is written, the result stays in the cache, of: {}", silent.join(", ")),
+        )
+        .help("give an output, or --push or --load; `output = [\"type=cacheonly\"]` says that this is wanted")
     });
     if let Some(warning) = without_output {
         output::diagnostics(&[warning], &planned.sources, settings.color);

@@ -38,7 +38,10 @@ pub(crate) fn check(needs: &[Need], by_set: &[Grant], settings: &Settings) -> Op
         .help(format!("if that is right, allow it: {}", flags.join(" ")));
     const SHOWN: usize = 6;
     for it in missing.iter().take(SHOWN) {
-        diagnostic = diagnostic.at(it.at, format!("`{}` of target `{}` asks for {}", it.attribute, it.target, words(&it.what, &settings.cwd)));
+        diagnostic = diagnostic.at(
+            it.at,
+            format!("`{}` of target `{}` asks for {}", it.attribute, it.target, words(&it.what, &settings.cwd)),
+        );
     }
     Some(diagnostic)
 }
@@ -48,7 +51,11 @@ fn asks() -> bool {
 }
 
 fn question(lines: &[String], flags: &[String]) -> String {
-    format!("Your build asks for the following privileges:\n\n - {}\n\nTo allow them without a question: {}\n\nAllow them and go on? [y/N] ", lines.join("\n - "), flags.join(" "))
+    format!(
+        "Your build asks for the following privileges:\n\n - {}\n\nTo allow them without a question: {}\n\nAllow them and go on? [y/N] ",
+        lines.join("\n - "),
+        flags.join(" ")
+    )
 }
 
 fn describe(need: &Need, cwd: &Path) -> String {
@@ -100,7 +107,8 @@ struct Granted<'a> {
 impl<'a> Granted<'a> {
     fn new(grants: &'a [&'a Grant], cwd: &Path) -> Self {
         let here = resolve(".", cwd);
-        let mut granted = Self { grants, read: vec![here.clone()], write: vec![here], read_all: false, write_all: false };
+        let mut granted =
+            Self { grants, read: vec![here.clone()], write: vec![here], read_all: false, write_all: false };
         for grant in grants {
             let (path, read, write) = match grant {
                 Grant::Read(path) => (path, true, false),
@@ -136,7 +144,9 @@ impl<'a> Granted<'a> {
                 Grant::Need(Entitlement::Device(name)) => name == wanted,
                 _ => false,
             }),
-            What::Entitlement(it) => self.grants.iter().any(|grant| matches!(grant, Grant::Need(allowed) if allowed == it)),
+            What::Entitlement(it) => {
+                self.grants.iter().any(|grant| matches!(grant, Grant::Need(allowed) if allowed == it))
+            }
             What::Ssh => skip || self.grants.iter().any(|it| matches!(it, Grant::Ssh)),
             What::LocalDelete => self.grants.iter().any(|it| matches!(it, Grant::LocalDelete)),
             What::Read(path) => skip || self.read_all || under(path, &self.read),

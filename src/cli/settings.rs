@@ -73,7 +73,9 @@ pub(crate) struct CallOptions {
 /// The process environment, as far as it is text.
 #[expect(clippy::disallowed_methods, reason = "this is the one place")]
 pub(crate) fn environment() -> BTreeMap<String, String> {
-    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect()
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
 }
 
 /// The state directory that the environment asks for.
@@ -100,18 +102,26 @@ impl Settings {
     ///
     /// # Errors
     /// All that is wrong with them.
-    pub(crate) fn new(plan: PlanArgs, run: Option<RunArgs>, env: BTreeMap<String, String>) -> Result<Self, Vec<Diagnostic>> {
+    pub(crate) fn new(
+        plan: PlanArgs,
+        run: Option<RunArgs>,
+        env: BTreeMap<String, String>,
+    ) -> Result<Self, Vec<Diagnostic>> {
         let mut faults = Vec::new();
-        let switch = |name: &str, default: bool, faults: &mut Vec<Diagnostic>| match env.get(name).filter(|it| !it.is_empty()) {
-            None => default,
-            Some(text) => boolean(text).unwrap_or_else(|_| {
-                faults.push(
-                    Diagnostic::error("bake::cli::bad_switch", format!("the environment variable `{name}` is not a boolean: {text}"))
+        let switch =
+            |name: &str, default: bool, faults: &mut Vec<Diagnostic>| match env.get(name).filter(|it| !it.is_empty()) {
+                None => default,
+                Some(text) => boolean(text).unwrap_or_else(|_| {
+                    faults.push(
+                        Diagnostic::error(
+                            "bake::cli::bad_switch",
+                            format!("the environment variable `{name}` is not a boolean: {text}"),
+                        )
                         .help("write 1 or 0, true or false"),
-                );
-                default
-            }),
-        };
+                    );
+                    default
+                }),
+            };
         let relative_paths = switch("BUILDX_BAKE_FILE_RELATIVE_PATHS", false, &mut faults);
         let mut warnings = Vec::new();
         let no_env_lookup = switch("BUILDX_BAKE_DISABLE_VARS_ENV_LOOKUP", false, &mut warnings);
@@ -144,7 +154,10 @@ impl Settings {
         }
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         if let Some(builder) = run.as_ref().and_then(|it| it.builder.as_ref()) {
-            warnings.push(Diagnostic::warning("bake::cli::no_builders", format!("there are no builders to choose from, everything is built in this process: {builder}")));
+            warnings.push(Diagnostic::warning(
+                "bake::cli::no_builders",
+                format!("there are no builders to choose from, everything is built in this process: {builder}"),
+            ));
         }
         Ok(Self {
             files,
@@ -226,14 +239,15 @@ fn from_fault(code: &'static str, flag: &str, fault: spec::Fault) -> Diagnostic 
 /// `--set` first, then the shorthands in the peer's order.
 fn overrides(plan: &PlanArgs, faults: &mut Vec<Diagnostic>) -> (Vec<(String, String)>, CallOptions) {
     let mut all: Vec<(String, String)> = plan.sets.iter().map(|text| ("--set".to_owned(), text.clone())).collect();
-    let mut switch = |flag: &str, key: &str, value: Option<&String>, only_true: bool, all: &mut Vec<(String, String)>| {
-        let Some(text) = value else { return };
-        match boolean(text) {
-            Ok(false) if only_true => (),
-            Ok(on) => all.push((flag.to_owned(), format!("*.{key}={on}"))),
-            Err(fault) => faults.push(from_fault("bake::cli::bad_switch", flag, fault)),
-        }
-    };
+    let mut switch =
+        |flag: &str, key: &str, value: Option<&String>, only_true: bool, all: &mut Vec<(String, String)>| {
+            let Some(text) = value else { return };
+            match boolean(text) {
+                Ok(false) if only_true => (),
+                Ok(on) => all.push((flag.to_owned(), format!("*.{key}={on}"))),
+                Err(fault) => faults.push(from_fault("bake::cli::bad_switch", flag, fault)),
+            }
+        };
     switch("--push", "push", plan.push.as_ref(), true, &mut all);
     switch("--load", "load", plan.load.as_ref(), true, &mut all);
     let mut call = CallOptions::default();
@@ -282,8 +296,11 @@ fn policies(arguments: &[String], all: &mut Vec<(String, String)>, faults: &mut 
                 for (key, given) in [("filename", policy.filename.is_some()), ("reset", policy.reset.is_some())] {
                     if given {
                         faults.push(
-                            Diagnostic::error("bake::cli::bad_policy", format!("`--policy` does not take `{key}`: {text}"))
-                                .help("set it in the bake file, as in policy = [{ filename = \"policy.rego\" }]"),
+                            Diagnostic::error(
+                                "bake::cli::bad_policy",
+                                format!("`--policy` does not take `{key}`: {text}"),
+                            )
+                            .help("set it in the bake file, as in policy = [{ filename = \"policy.rego\" }]"),
                         );
                     }
                 }
@@ -297,8 +314,11 @@ fn policies(arguments: &[String], all: &mut Vec<(String, String)>, faults: &mut 
     }
     if arguments.len() > 1 || arguments.iter().any(|it| it.contains(',')) {
         faults.push(
-            Diagnostic::error("bake::cli::bad_policy", format!("`disabled=true` must be the only `--policy`: {}", arguments.join(" ")))
-                .help("drop the others"),
+            Diagnostic::error(
+                "bake::cli::bad_policy",
+                format!("`disabled=true` must be the only `--policy`: {}", arguments.join(" ")),
+            )
+            .help("drop the others"),
         );
         return;
     }
@@ -321,7 +341,8 @@ impl ListWhat {
     /// Names the key or value that is not known.
     pub(crate) fn parse(text: &str) -> Result<Self, Diagnostic> {
         let error = |message: String, known: &[&str], given: &str| {
-            let help = suggest::did_you_mean(given, known.iter().copied()).unwrap_or_else(|| format!("known: {}", known.join(", ")));
+            let help = suggest::did_you_mean(given, known.iter().copied())
+                .unwrap_or_else(|| format!("known: {}", known.join(", ")));
             Diagnostic::error("bake::cli::bad_list", message).help(help)
         };
         const TYPES: [&str; 2] = ["targets", "variables"];
@@ -332,7 +353,13 @@ impl ListWhat {
             let (key, value) = match field.split_once('=') {
                 Some((key, value)) => (key, value),
                 None if fields.len() == 1 => ("type", field.as_str()),
-                None => return Err(error(format!("`{field}` is not `key=value` in `--list`: {text}"), &["type", "format"], field)),
+                None => {
+                    return Err(error(
+                        format!("`{field}` is not `key=value` in `--list`: {text}"),
+                        &["type", "format"],
+                        field,
+                    ));
+                }
             };
             match (key, value) {
                 ("type", "targets") => what = Some(false),
@@ -340,7 +367,9 @@ impl ListWhat {
                 ("type", other) => return Err(error(format!("`--list` knows no: {other}"), &TYPES, other)),
                 ("format", "table" | "") => json = false,
                 ("format", "json") => json = true,
-                ("format", other) => return Err(error(format!("`--list` knows no format: {other}"), &["table", "json"], other)),
+                ("format", other) => {
+                    return Err(error(format!("`--list` knows no format: {other}"), &["table", "json"], other));
+                }
                 (other, _) => return Err(error(format!("`--list` has no key: {other}"), &["type", "format"], other)),
             }
         }

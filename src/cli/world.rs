@@ -32,8 +32,12 @@ pub(crate) fn check(evaluated: &Evaluated, settings: &Settings, diagnostics: &mu
         }
         for (ix, output) in target.outputs().enumerate() {
             let found = match writes(output) {
-                Writes::File(dest) if settings.cwd.join(dest).is_dir() => Some(format!("`dest` is a directory: {dest}")),
-                Writes::Directory(dest) if settings.cwd.join(dest).is_file() => Some(format!("`dest` is a file: {dest}")),
+                Writes::File(dest) if settings.cwd.join(dest).is_dir() => {
+                    Some(format!("`dest` is a directory: {dest}"))
+                }
+                Writes::Directory(dest) if settings.cwd.join(dest).is_file() => {
+                    Some(format!("`dest` is a file: {dest}"))
+                }
                 _ => None,
             };
             if let Some(message) = found {
@@ -72,9 +76,10 @@ fn secret_fault(secret: &Secret, settings: &Settings) -> Option<(String, String)
             format!("there is neither an environment variable nor a file for secret: {path} ({error})"),
             format!("write id={path},src=FILE or id={path},env=NAME"),
         )),
-        Err(error) => {
-            Some((format!("the file of secret `{}` cannot be read: {path} ({error})", secret.id), "give a file that exists".to_owned()))
-        }
+        Err(error) => Some((
+            format!("the file of secret `{}` cannot be read: {path} ({error})", secret.id),
+            "give a file that exists".to_owned(),
+        )),
     }
 }
 
@@ -82,10 +87,15 @@ fn ssh_fault(ssh: &Ssh, settings: &Settings) -> Option<(String, String)> {
     if ssh.paths.is_empty() {
         let agent = settings.env.get("SSH_AUTH_SOCK").filter(|it| !it.is_empty());
         return match agent {
-            Some(path) => path_fault(path, settings).map(|why| (why, "start an ssh agent, or name a key: ID=PATH".to_owned())),
+            Some(path) => {
+                path_fault(path, settings).map(|why| (why, "start an ssh agent, or name a key: ID=PATH".to_owned()))
+            }
             None => Some((
                 format!("there is no ssh agent, `SSH_AUTH_SOCK` is not set: {}", ssh.id),
-                format!("start an ssh agent, or name a key: {}=PATH", if ssh.id.is_empty() { "default" } else { &ssh.id }),
+                format!(
+                    "start an ssh agent, or name a key: {}=PATH",
+                    if ssh.id.is_empty() { "default" } else { &ssh.id }
+                ),
             )),
         };
     }

@@ -43,7 +43,11 @@ pub(crate) fn evaluate(definition: &Definition, input: &Input, local_platform: &
 }
 
 /// All targets and groups, for `--list`.
-pub(crate) fn list_targets(definition: &Definition, input: &Input, local_platform: &str) -> (Vec<ListedTarget>, Vec<Diagnostic>) {
+pub(crate) fn list_targets(
+    definition: &Definition,
+    input: &Input,
+    local_platform: &str,
+) -> (Vec<ListedTarget>, Vec<Diagnostic>) {
     let bodies: Vec<&Body> = definition.bodies().collect();
     let scope = Scope::new(&bodies, input, local_platform);
     let blocks = Blocks::new(&scope, &bodies, definition.compose.is_some());
@@ -131,8 +135,11 @@ impl<'s, 'a> Blocks<'s, 'a> {
             let help = suggest::did_you_mean(name, names.iter().copied())
                 .unwrap_or_else(|| format!("declare it: variable \"{name}\" {{}}"));
             self.diagnostics.push(
-                Diagnostic::warning("bake::eval::unknown_var", format!("`--var` sets a variable that no file declares: {name}"))
-                    .help(help),
+                Diagnostic::warning(
+                    "bake::eval::unknown_var",
+                    format!("`--var` sets a variable that no file declares: {name}"),
+                )
+                .help(help),
             );
         }
     }
@@ -187,7 +194,13 @@ impl<'s, 'a> Blocks<'s, 'a> {
         }
     }
 
-    fn decode(&mut self, row: &Attribute, whose: &std::fmt::Arguments<'_>, value: &Value, at: Span) -> Result<Option<Field>, ()> {
+    fn decode(
+        &mut self,
+        row: &Attribute,
+        whose: &std::fmt::Arguments<'_>,
+        value: &Value,
+        at: Span,
+    ) -> Result<Option<Field>, ()> {
         let mut warnings = Vec::new();
         let decoded = field::decode(row, value, &mut warnings);
         for it in warnings {
@@ -204,9 +217,12 @@ impl<'s, 'a> Blocks<'s, 'a> {
         for refused in ["name", "matrix"] {
             if let Some(it) = body.attribute(refused) {
                 self.diagnostics.push(
-                    Diagnostic::error("bake::eval::group_with_matrix", format!("group `{name}` cannot have: {refused}"))
-                        .at(expanded.block.at, "a group")
-                        .at(it.name.at, "only targets have this"),
+                    Diagnostic::error(
+                        "bake::eval::group_with_matrix",
+                        format!("group `{name}` cannot have: {refused}"),
+                    )
+                    .at(expanded.block.at, "a group")
+                    .at(it.name.at, "only targets have this"),
                 );
             }
         }
@@ -303,8 +319,10 @@ impl<'s, 'a> Blocks<'s, 'a> {
             let target = Target::new(&name, at, it.is_linked, fields, &mut diagnostics);
             targets.insert(TargetName(name), target);
         }
-        let groups = selection.groups.iter().filter_map(|name| self.groups.get(name).map(|it| (name.clone(), it.clone())));
-        let evaluated = Evaluated { targets, groups: groups.collect(), arguments: selection.arguments, grants: overrides.grants() };
+        let groups =
+            selection.groups.iter().filter_map(|name| self.groups.get(name).map(|it| (name.clone(), it.clone())));
+        let evaluated =
+            Evaluated { targets, groups: groups.collect(), arguments: selection.arguments, grants: overrides.grants() };
         self.diagnostics.extend(diagnostics);
         evaluated
     }

@@ -28,11 +28,15 @@ pub(crate) fn check(body: &Body, diagnostics: &mut Vec<Diagnostic>) {
             "variable" => plain(block, "variable", &VARIABLE, &["validation"], diagnostics),
             "function" => plain(block, "function", &FUNCTION, &[], diagnostics),
             other => {
-                let help = suggest::did_you_mean(other, BLOCKS).unwrap_or_else(|| format!("known blocks: {}", BLOCKS.join(", ")));
+                let help = suggest::did_you_mean(other, BLOCKS)
+                    .unwrap_or_else(|| format!("known blocks: {}", BLOCKS.join(", ")));
                 diagnostics.push(
-                    Diagnostic::warning("bake::eval::unknown_block_kind", format!("unknown block, passed over: {other}"))
-                        .at(block.kind.at, "no block is called so")
-                        .help(help),
+                    Diagnostic::warning(
+                        "bake::eval::unknown_block_kind",
+                        format!("unknown block, passed over: {other}"),
+                    )
+                    .at(block.kind.at, "no block is called so")
+                    .help(help),
                 );
             }
         }
@@ -56,7 +60,11 @@ fn plain(block: &Block, kind: &str, known: &[(&str, &str)], blocks: &[&str], dia
     for it in &block.body.attributes {
         // A group says more about these two.
         if !is_known(&it.name.value) && !(kind == "group" && matches!(&*it.name.value, "name" | "matrix")) {
-            diagnostics.push(unknown(kind, &it.name, suggest::nearest(&it.name.value, known.iter().map(|(it, _)| *it))));
+            diagnostics.push(unknown(
+                kind,
+                &it.name,
+                suggest::nearest(&it.name.value, known.iter().map(|(it, _)| *it)),
+            ));
         }
     }
     for inner in &block.body.blocks {
@@ -72,12 +80,17 @@ fn unknown<T: AsRef<str>>(kind: &str, name: &Spanned<T>, near: Option<&str>) -> 
     const LONGEST: usize = 1000;
     let text = name.value.as_ref();
     if text.len() > LONGEST {
-        return Diagnostic::error("bake::eval::unknown_attribute", format!("a {kind} has an attribute whose name has {} bytes", text.len()))
-            .at(name.at, "this is hardly a name");
+        return Diagnostic::error(
+            "bake::eval::unknown_attribute",
+            format!("a {kind} has an attribute whose name has {} bytes", text.len()),
+        )
+        .at(name.at, "this is hardly a name");
     }
-    let diagnostic =
-        Diagnostic::warning("bake::eval::unknown_attribute", format!("a {kind} has no such attribute, passed over: {text}"))
-            .at(name.at, format!("no attribute of a {kind}"));
+    let diagnostic = Diagnostic::warning(
+        "bake::eval::unknown_attribute",
+        format!("a {kind} has no such attribute, passed over: {text}"),
+    )
+    .at(name.at, format!("no attribute of a {kind}"));
     match near {
         Some(near) => diagnostic.help(format!("did you mean `{near}`?")),
         None => diagnostic,
@@ -86,8 +99,11 @@ fn unknown<T: AsRef<str>>(kind: &str, name: &Spanned<T>, near: Option<&str>) -> 
 
 fn inner_block(kind: &str, block: &Block, is_attribute: bool) -> Diagnostic {
     let name = &block.kind.value;
-    let diagnostic = Diagnostic::warning("bake::eval::unknown_inner_block", format!("a {kind} has no such block, passed over: {name}"))
-        .at(block.kind.at, "a block");
+    let diagnostic = Diagnostic::warning(
+        "bake::eval::unknown_inner_block",
+        format!("a {kind} has no such block, passed over: {name}"),
+    )
+    .at(block.kind.at, "a block");
     if is_attribute {
         diagnostic.help(format!("`{name}` is an attribute: write {name} = {{ … }}"))
     } else {

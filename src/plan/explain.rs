@@ -38,7 +38,10 @@ pub(crate) fn json(plan: &Plan) -> Value {
         .targets
         .iter()
         .map(|(name, it)| {
-            (name.to_string(), json!({ "builds": keys(&it.builds), "exports": keys(&it.exports), "linked": it.is_linked }))
+            (
+                name.to_string(),
+                json!({ "builds": keys(&it.builds), "exports": keys(&it.exports), "linked": it.is_linked }),
+            )
         })
         .collect();
     json!({ "builds": builds, "exports": exports, "targets": targets })
@@ -121,7 +124,10 @@ pub(crate) fn results(plan: &Plan, ix: NodeIndex) -> Vec<NodeIndex> {
 fn build_lines(plan: &Plan, ix: NodeIndex, build: &Build) -> String {
     let mut text = format!("build {}  {}  {}\n", build.key, build.platform, names(&build.wanted_by));
     let stage = build.stage.as_ref().map(|it| format!(", stage {it}")).unwrap_or_default();
-    put(&mut text, format_args!("  of {} in {}{stage}\n", dockerfile_text(&build.dockerfile), context_text(&build.context)));
+    put(
+        &mut text,
+        format_args!("  of {} in {}{stage}\n", dockerfile_text(&build.dockerfile), context_text(&build.context)),
+    );
     for (name, source) in needed(plan, ix) {
         put(&mut text, format_args!("  after build {} as context {name}\n", plan.graph[source].key()));
     }

@@ -28,7 +28,14 @@ use crate::{
 
 /// Makes the plan. With errors among the diagnostics it is not to be run.
 pub(crate) fn make(evaluated: &Evaluated, host: &Platform) -> (Plan, Vec<Diagnostic>) {
-    let mut maker = Maker { evaluated, host, plan: Plan::default(), by_key: HashMap::new(), dests: HashMap::new(), diagnostics: Vec::new() };
+    let mut maker = Maker {
+        evaluated,
+        host,
+        plan: Plan::default(),
+        by_key: HashMap::new(),
+        dests: HashMap::new(),
+        diagnostics: Vec::new(),
+    };
     for name in evaluated.targets.keys() {
         maker.target_and_links(name);
     }
@@ -98,7 +105,8 @@ impl<'a> Maker<'a> {
     /// The build of a target on no platform yet.
     fn model(&mut self, target: &'a Target, multi_platform: bool) -> Build {
         let owned = |id: Id| target.entries(id).map(|(k, v)| (k.to_owned(), v.to_owned())).collect::<IndexMap<_, _>>();
-        let contexts = target.entries(Id::Contexts).map(|(name, text)| (name.to_owned(), Context::parse(text))).collect();
+        let contexts =
+            target.entries(Id::Contexts).map(|(name, text)| (name.to_owned(), Context::parse(text))).collect();
         Build {
             key: PlanKey(Digest::from_raw([0; 32])),
             wanted_by: vec![target.name.clone()],
@@ -121,7 +129,8 @@ impl<'a> Maker<'a> {
             pull: target.pull(),
             secrets: target.secrets().cloned().collect(),
             ssh: target.ssh().cloned().collect(),
-            entitlements: self.each(target, Id::Entitlements, target.entitlements().iter(), |it| Entitlement::parse(it)),
+            entitlements: self
+                .each(target, Id::Entitlements, target.entitlements().iter(), |it| Entitlement::parse(it)),
             policies: target.policies().cloned().collect(),
             call: self.call(target),
             cache_from: self.caches(target, Id::CacheFrom),
@@ -170,11 +179,15 @@ impl<'a> Maker<'a> {
         }
         let found = nodes.builds.iter().find(|ix| self.plan.build(**ix).platform == *platform).copied();
         if found.is_none() {
-            let offered: Vec<String> = nodes.builds.iter().map(|ix| self.plan.build(*ix).platform.to_string()).collect();
+            let offered: Vec<String> =
+                nodes.builds.iter().map(|ix| self.plan.build(*ix).platform.to_string()).collect();
             self.diagnostics.push(
                 Diagnostic::error(
                     "bake::plan::link_platform",
-                    format!("context `{context}` of target `{}` points at `{linked}`, which is not built for: {platform}", target.name),
+                    format!(
+                        "context `{context}` of target `{}` points at `{linked}`, which is not built for: {platform}",
+                        target.name
+                    ),
                 )
                 .at(target.at(Id::Contexts), format!("`{linked}` is built for {}", offered.join(", ")))
                 .help(format!("add {platform} to `platforms` of `{linked}`")),
@@ -183,7 +196,13 @@ impl<'a> Maker<'a> {
         found
     }
 
-    fn add_export(&mut self, target: &'a Target, output: &Output, builds: &[NodeIndex], platforms: &[Platform]) -> NodeIndex {
+    fn add_export(
+        &mut self,
+        target: &'a Target,
+        output: &Output,
+        builds: &[NodeIndex],
+        platforms: &[Platform],
+    ) -> NodeIndex {
         let is_image = matches!(output.kind.as_str(), "image" | "registry" | "oci" | "docker");
         let tags = if is_image { self.tags(target) } else { Vec::new() };
         let annotations = self.evaluated.targets[&target.name].fields.texts(Id::Annotations);
@@ -234,7 +253,8 @@ impl<'a> Maker<'a> {
             return;
         };
         let other = self.plan.export(*other);
-        let merges = |it: &Export| it.output.kind == "local" && it.output.attrs.get("mode").is_none_or(|it| it != "delete");
+        let merges =
+            |it: &Export| it.output.kind == "local" && it.output.attrs.get("mode").is_none_or(|it| it != "delete");
         let layouts = |it: &Export| matches!(writes(&it.output), Writes::Directory(_)) && it.output.kind != "local";
         let (mine, theirs) = (&export.wanted_by[0], &other.wanted_by[0]);
         let described = |it: &Export| format!("`{}` writes {}", it.wanted_by[0], it.title());
@@ -250,7 +270,11 @@ impl<'a> Maker<'a> {
         } else if layouts(export) && layouts(other) && export.output.kind == other.output.kind {
             return;
         } else {
-            let who = if mine == theirs { format!("two outputs of target `{mine}`") } else { format!("targets `{theirs}` and `{mine}`") };
+            let who = if mine == theirs {
+                format!("two outputs of target `{mine}`")
+            } else {
+                format!("targets `{theirs}` and `{mine}`")
+            };
             finish(Diagnostic::error("bake::plan::same_dest", format!("{who} write different things to: {name}")))
                 .help("give each its own `dest`")
         };
@@ -261,7 +285,14 @@ impl<'a> Maker<'a> {
         self.report(target, id, path, fault, Diagnostic::error);
     }
 
-    fn report(&mut self, target: &Target, id: Id, path: &str, fault: Fault, make: fn(&'static str, String) -> Diagnostic) {
+    fn report(
+        &mut self,
+        target: &Target,
+        id: Id,
+        path: &str,
+        fault: Fault,
+        make: fn(&'static str, String) -> Diagnostic,
+    ) {
         let text = format!("`{}{path}` of target `{}`: {}", id.row().name, target.name, fault.message);
         let mut diagnostic = make("bake::plan::bad_option", text).at(target.at(id), "set here");
         diagnostic.help = fault.help;
@@ -316,7 +347,8 @@ impl<'a> Maker<'a> {
             Some("host") => Network::Host,
             Some(other) => {
                 let known = ["default", "none", "host"];
-                let help = suggest::did_you_mean(other, known).unwrap_or_else(|| format!("known networks: {}", known.join(", ")));
+                let help = suggest::did_you_mean(other, known)
+                    .unwrap_or_else(|| format!("known networks: {}", known.join(", ")));
                 self.fault(target, Id::Network, "", Fault::new(format!("not a network: {other}")).help(help));
                 Network::Default
             }
@@ -352,4 +384,3 @@ fn extra_hosts(target: &Target) -> Vec<(String, String)> {
     };
     target.entries(Id::ExtraHosts).flat_map(split).collect()
 }
-

@@ -75,7 +75,9 @@ fn of_build(build: &Build, all: &mut Vec<Need>) {
     }
     match (&build.dockerfile, &build.context) {
         (Dockerfile::Local(path), _) => need("dockerfile", What::Read(path.clone())),
-        (Dockerfile::InContext(path), Context::Local(context)) => need("dockerfile", What::Read(format!("{context}/{path}"))),
+        (Dockerfile::InContext(path), Context::Local(context)) => {
+            need("dockerfile", What::Read(format!("{context}/{path}")))
+        }
         _ => (),
     }
     for it in build.contexts.values() {

@@ -3,7 +3,10 @@
 
 use std::fmt;
 
-use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteError, MietteSpanContents, SourceCode, SourceSpan, SpanContents};
+use miette::{
+    GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteError, MietteSpanContents, SourceCode, SourceSpan,
+    SpanContents,
+};
 
 use crate::report::{Diagnostic, Label, Severity, SourceMap};
 
@@ -107,14 +110,19 @@ struct Shown {
 impl Shown {
     fn new(diagnostic: &Diagnostic, sources: &SourceMap) -> Self {
         let main = diagnostic.labels.first().map(|it| it.at.source);
-        let (here, there): (Vec<&Label>, Vec<&Label>) = diagnostic.labels.iter().partition(|it| Some(it.at.source) == main);
+        let (here, there): (Vec<&Label>, Vec<&Label>) =
+            diagnostic.labels.iter().partition(|it| Some(it.at.source) == main);
         let excerpt = main.map(|id| {
             let source = sources.get(id);
             Excerpt { name: harmless(&source.name, false), text: harmless(&source.text, true) }
         });
-        let labels = excerpt.iter().flat_map(|excerpt| here.iter().enumerate().map(|(ix, label)| excerpt.label(label, ix == 0))).collect();
+        let labels = excerpt
+            .iter()
+            .flat_map(|excerpt| here.iter().enumerate().map(|(ix, label)| excerpt.label(label, ix == 0)))
+            .collect();
         let elsewhere = there.iter().map(|it| format!("{}: {}", line(&sources.place(it.at)), line(&it.text))).collect();
-        let cause = diagnostic.causes.iter().rev().fold(None, |inner, text| Some(Box::new(Cause { text: line(text), inner })));
+        let cause =
+            diagnostic.causes.iter().rev().fold(None, |inner, text| Some(Box::new(Cause { text: line(text), inner })));
         Self {
             code: diagnostic.code,
             severity: match diagnostic.severity {

@@ -33,7 +33,8 @@ pub(crate) fn diagnostics(all: &[Diagnostic], sources: &SourceMap, color: bool) 
 /// How standard error looks; `color`: the user does not mind.
 pub(crate) fn look(color: bool) -> Look {
     let is_terminal = io::stderr().is_terminal();
-    let width = rustix::termios::tcgetwinsize(io::stderr()).ok().map(|it| usize::from(it.ws_col)).filter(|it| *it >= 40);
+    let width =
+        rustix::termios::tcgetwinsize(io::stderr()).ok().map(|it| usize::from(it.ws_col)).filter(|it| *it >= 40);
     Look { color: color && is_terminal, width: if is_terminal { Some(width.unwrap_or(80)) } else { None } }
 }
 
