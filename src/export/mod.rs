@@ -12,8 +12,8 @@
 //! It decides nothing about builds and never runs one.
 
 mod annotation;
-mod assemble;
 mod archive;
+mod assemble;
 mod attest;
 mod layout;
 mod local;
@@ -32,7 +32,7 @@ use crate::{
         Diagnostic, Span,
         event::{Sink, StepId},
     },
-    store::{SnapshotId, Store},
+    store::Store,
 };
 
 /// One output of a target as the user wrote it, `registry` and `--push` already resolved or not: both are understood.
@@ -122,7 +122,7 @@ pub(crate) struct Step {
 /// One layer of a result.
 #[derive(Clone, Debug)]
 pub(crate) struct LayerRef {
-    pub(crate) snapshot: SnapshotId,
+    pub(crate) snapshot: Digest,
     /// RFC 3339, when the snapshot was made.
     pub(crate) created: String,
     /// For a layer of a base image: what it is where it came from. It may be neither downloaded nor unpacked.
