@@ -371,7 +371,7 @@ impl Job<'_> {
         match entry.kind {
             Kind::File => self.file(part, folder, dir, &dest.join(name), name, entry, false).map(Some),
             Kind::Symlink => {
-                let text = Walk::link_text(&part.view, folder, name, entry)?;
+                let text = part.view.link_text(folder, name, entry)?;
                 self.symlink(dir, name, &text, times(entry, part.epoch)).map(|()| None)
             }
             Kind::Fifo | Kind::CharDev | Kind::BlockDev => self.node(dir, name, entry, part.epoch).map(|()| None),
