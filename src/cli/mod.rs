@@ -70,7 +70,7 @@ fn run_bake(bake: Bake, env: BTreeMap<String, String>) -> u8 {
     };
     let list = match list {
         Ok(list) => list,
-        Err(diagnostic) => return bad_usage(&[diagnostic], color),
+        Err(diagnostic) => return bad_usage(&[*diagnostic], color),
     };
     let settings = match Settings::new(bake.plan, Some(bake.run), env) {
         Ok(settings) => settings,

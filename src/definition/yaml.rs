@@ -62,6 +62,12 @@ impl Node {
         Self { kind, at, action: None, weight: 1 }
     }
 
+    /// The same with this action.
+    #[must_use]
+    pub(crate) fn with(self, action: Option<Action>) -> Self {
+        Self { action, ..self }
+    }
+
     pub(crate) const fn is_null(&self) -> bool {
         matches!(self.kind, NodeKind::Null)
     }

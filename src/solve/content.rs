@@ -40,7 +40,7 @@ pub(crate) const PARALLEL_DEPTH: usize = 24;
 /// Calls `step` for the directories at this depth: on a new thread every so often, so that the depth of a tree needs
 /// many stacks instead of a large one.
 pub(crate) fn descend<T: Send>(depth: usize, step: impl FnOnce() -> T + Send) -> T {
-    if depth == 0 || depth % 32 != 0 {
+    if depth == 0 || !depth.is_multiple_of(32) {
         return step();
     }
     std::thread::scope(|scope| match scope.spawn(step).join() {
@@ -337,7 +337,6 @@ impl Source {
     }
 
     /// What is not a directory, for hashing: its metadata, the digest of its data, the text of a link.
-    #[expect(clippy::type_complexity, reason = "three things that go together here only")]
     fn leaf(
         &self,
         folder: &Folder,

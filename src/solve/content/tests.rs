@@ -56,7 +56,8 @@ fn sample() -> tempfile::TempDir {
 
 #[test]
 fn only_what_is_selected_and_only_content_counts() {
-    let table: &[(&str, fn(&Path), bool)] = &[
+    type Change = (&'static str, fn(&Path), bool);
+    let table: &[Change] = &[
         // what changes, how, whether the hash of `d` does
         ("nothing", |_| (), false),
         ("a file beside", |dir| fs::write(dir.join("other"), "changed").unwrap(), false),

@@ -29,7 +29,7 @@ pub(crate) struct Copier<'a> {
     filter: &'a Filter,
     looks: &'a Looks<'a>,
     /// Files with several names: where the first one was written.
-    written: Mutex<HashMap<(usize, (u64, u64)), First>>,
+    written: Mutex<HashMap<(usize, u64, u64), First>>,
     /// For each layer of the source: its files may be linked instead of copied.
     linkable: Vec<bool>,
 }
@@ -155,7 +155,7 @@ impl<'a> Copier<'a> {
             Kind::File if entry.nlink > 1 => {
                 let slot = {
                     let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-                    written.entry((entry.layer, entry.dev_ino)).or_default().clone()
+                    written.entry((entry.layer, entry.dev_ino.0, entry.dev_ino.1)).or_default().clone()
                 };
                 // Whoever comes first writes it, while the others wait for this one file.
                 let mut first = slot.lock().unwrap_or_else(PoisonError::into_inner);

@@ -84,7 +84,6 @@ impl FileError {
         };
         Some(match self {
             Self::NotFound { hint, .. } => return hint.clone(),
-            Self::Context { cause, .. } => cause.to_string(),
             Self::Changed { .. } => {
                 "keep it still during the build, or name it in .dockerignore if it is not needed".to_owned()
             }

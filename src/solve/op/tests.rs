@@ -1,6 +1,7 @@
 //! Tests of the file op over real directories: the tables of spec/dockerfile.md §7.
 
 use std::{
+    fmt::Write as _,
     fs,
     io::Write,
     os::unix::fs::{MetadataExt, PermissionsExt, symlink},
@@ -122,7 +123,8 @@ fn list(view: &View) -> String {
                 other => format!("{other:?}"),
             };
             let mode = if entry.kind == Kind::Symlink { 0 } else { entry.mode };
-            out.push_str(&format!("{} {mode:o} {}:{} {what}\n", path.display(), entry.uid, entry.gid));
+            let path_text = path.display();
+            writeln!(out, "{path_text} {mode:o} {}:{} {what}", entry.uid, entry.gid).unwrap();
             if entry.kind == Kind::Dir {
                 walk(view, &path, out);
             }
@@ -229,7 +231,8 @@ fn entries_that_are_in_the_way_follow_the_table() {
         symlink("no/where", dir.join("dangling")).unwrap();
         symlink("/target", dir.join("real/a.txt")).unwrap();
     };
-    let table: &[(&str, &str, Result<(&str, &str), &str>)] = &[
+    type Outcome = Result<(&'static str, &'static str), &'static str>;
+    let table: &[(&str, &str, Outcome)] = &[
         // source, destination, Ok(path, content) or Err(part of the message)
         ("a.txt", "/f", Ok(("f", "a"))),
         ("a.txt", "/link", Ok(("target", "a"))),
