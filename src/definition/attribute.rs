@@ -228,6 +228,14 @@ pub(crate) const COUNT: usize = TARGET.len();
 /// How many of them `--print` shows: the first ones.
 pub(crate) const PRINTED: usize = Id::Inherits as usize;
 
+/// `targets` of a group, which has no row among those of targets.
+pub(crate) static GROUP_TARGETS: Attribute =
+    row(Id::Inherits, "targets", Texts, PerBlock, No, "Targets and groups that belong to it.");
+
+/// Attributes of a validation.
+pub(crate) const VALIDATION: [(&str, &str); 2] =
+    [("condition", "Must be true."), ("error_message", "What to say when it is not.")];
+
 /// Attributes of a group.
 pub(crate) const GROUP: [(&str, &str); 2] = [
     ("targets", "Targets and groups that belong to it."),

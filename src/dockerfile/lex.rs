@@ -116,8 +116,11 @@ impl<'a> Reader<'a> {
         self.next = start + end;
         if end > MAX_LINE {
             self.faults.push(
-                Diagnostic::error("bake::dockerfile::line_too_long", format!("line is longer than {MAX_LINE} bytes: {end}"))
-                    .at(self.span(start..start + 40.min(end)), "starts here"),
+                Diagnostic::error(
+                    "bake::dockerfile::line_too_long",
+                    format!("line is longer than {MAX_LINE} bytes: {end}"),
+                )
+                .at(self.span(start..start + 40.min(end)), "starts here"),
             );
         }
         Some(Physical { start, text: &rest[..end] })
@@ -246,7 +249,8 @@ impl<'a> Reader<'a> {
         };
         if seen {
             let message = format!("the directive `{key}` may be given only once");
-            self.faults.push(Diagnostic::error("bake::dockerfile::repeated_directive", message).at(span, "given again"));
+            self.faults
+                .push(Diagnostic::error("bake::dockerfile::repeated_directive", message).at(span, "given again"));
         }
         self.at_top = true;
         true

@@ -14,11 +14,16 @@ pub(crate) mod instruction;
 mod lex;
 mod lower;
 pub(crate) mod options;
+pub(crate) mod outline;
 mod parse;
 pub(crate) mod remote;
 mod stage;
 mod value;
 
+#[cfg(test)]
+mod tests;
+
 pub(crate) use instruction::Dockerfile;
 pub(crate) use lower::{epoch, lower};
+pub(crate) use options::Options;
 pub(crate) use parse::parse;

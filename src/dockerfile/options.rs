@@ -103,6 +103,8 @@ pub(crate) struct Query {
 pub(crate) struct Asked {
     pub(crate) query: Query,
     pub(crate) at: Span,
+    /// A stage whose name is near that of the image, should there be no such image.
+    pub(crate) near: Option<String>,
 }
 
 /// The answer to a [`Query`].

@@ -37,7 +37,8 @@ pub(crate) fn parse(source: SourceId, text: &str) -> (Dockerfile, Vec<Diagnostic
                 None if homeless => (),
                 None => {
                     homeless = true;
-                    let message = format!("no build stage yet, only ARG may come before the first FROM: `{}`", it.keyword);
+                    let message =
+                        format!("no build stage yet, only ARG may come before the first FROM: `{}`", it.keyword);
                     faults.push(fault("bake::dockerfile::no_stage", message, it.at, "before any FROM"));
                 }
             },
@@ -59,7 +60,10 @@ pub(crate) fn parse(source: SourceId, text: &str) -> (Dockerfile, Vec<Diagnostic
         all.push(fault("bake::dockerfile::empty", message, whole, "only comments and blank lines"));
     } else if file.stages.is_empty() && all.is_empty() {
         let message = "the Dockerfile has no build stage".to_owned();
-        all.push(fault("bake::dockerfile::no_stage", message, whole, "no FROM in this file").help("begin with `FROM scratch` or an image"));
+        all.push(
+            fault("bake::dockerfile::no_stage", message, whole, "no FROM in this file")
+                .help("begin with `FROM scratch` or an image"),
+        );
     }
     if let Some(syntax) = &file.syntax
         && !all.is_empty()
@@ -271,7 +275,8 @@ fn kind(context: &mut Context<'_>, upper: &str, keyword: Range<usize>, rest: Ran
     };
     if !KEYWORDS.contains(&upper) {
         let message = format!("unknown instruction: {}", context.keyword);
-        let fault = fault("bake::dockerfile::unknown_instruction", message, context.place.at(keyword), "not an instruction");
+        let fault =
+            fault("bake::dockerfile::unknown_instruction", message, context.place.at(keyword), "not an instruction");
         return Err(match suggest::did_you_mean(upper, KEYWORDS.iter().copied()) {
             Some(help) => fault.help(help),
             None => fault,
@@ -375,7 +380,11 @@ fn pairs(context: &Context<'_>, rest: Range<usize>) -> Result<Vec<Pair>, Diagnos
         if value.is_empty() {
             let keyword = context.keyword.to_ascii_uppercase();
             return Err(context
-                .fault("bake::dockerfile::arguments", format!("{keyword} must have two arguments"), "a value is missing")
+                .fault(
+                    "bake::dockerfile::arguments",
+                    format!("{keyword} must have two arguments"),
+                    "a value is missing",
+                )
                 .help(format!("write `{keyword} {}=value`", &context.text[key])));
         }
         let at = context.place.at(rest);
@@ -411,8 +420,10 @@ fn json(text: &str) -> Result<Result<Vec<String>, ()>, serde_json::Error> {
     Ok(strings.collect())
 }
 
-/// An array of strings with its span and, if it only looks like one, why it is none.
-fn array(context: &Context<'_>, rest: &Range<usize>) -> Result<(Option<Vec<String>>, Option<Spanned<String>>), Diagnostic> {
+/// An array of strings, or, if the text only looks like one, why it is none.
+type MaybeArray = (Option<Vec<String>>, Option<Spanned<String>>);
+
+fn array(context: &Context<'_>, rest: &Range<usize>) -> Result<MaybeArray, Diagnostic> {
     let text = &context.text[rest.clone()];
     if !text.starts_with('[') {
         return Ok((None, None));
@@ -506,8 +517,8 @@ fn run(context: &mut Context<'_>, rest: Range<usize>, flags: &mut Flags) -> Resu
 }
 
 fn check_mount_from(mount: &Spanned<String>) -> Result<(), Diagnostic> {
-    let fields = value::csv(&mount.value)
-        .map_err(|why| fault("bake::dockerfile::bad_mount", why, mount.at, "this mount"))?;
+    let fields =
+        value::csv(&mount.value).map_err(|why| fault("bake::dockerfile::bad_mount", why, mount.at, "this mount"))?;
     for field in fields {
         let Some((key, value)) = field.split_once('=') else { continue };
         if key.eq_ignore_ascii_case("from") && value.find('$').is_some_and(|at| at + 1 != value.len()) {
@@ -607,7 +618,8 @@ fn health(context: &Context<'_>, rest: Range<usize>, flags: &mut Flags) -> Resul
     }
     let mut time = |flag: &str| -> Result<i64, Diagnostic> {
         let Some(text) = flags.text(flag) else { return Ok(0) };
-        let bad = |why| fault("bake::dockerfile::bad_healthcheck", format!("bad `--{flag}`, {why}"), text.at, "this flag");
+        let bad =
+            |why| fault("bake::dockerfile::bad_healthcheck", format!("bad `--{flag}`, {why}"), text.at, "this flag");
         match value::duration(&text.value).map_err(bad)? {
             ns if ns != 0 && ns < 1_000_000 => Err(bad(format!("it can not be less than 1ms: {}", text.value))),
             ns => Ok(ns),

@@ -39,12 +39,11 @@ pub(crate) fn git(text: &str, context: bool) -> Option<Result<GitSource, String>
 
 /// `user@host:path`.
 fn is_scp(text: &str) -> bool {
-    let word = |it: &str, more: &[char]| {
-        !it.is_empty() && it.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(&c))
-    };
-    text.split_once('@').and_then(|(user, rest)| Some((user, rest.split_once(':')?.0))).is_some_and(|(user, host)| {
-        word(user, &['-', '_']) && word(host, &['-', '.'])
-    })
+    let word =
+        |it: &str, more: &[char]| !it.is_empty() && it.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(&c));
+    text.split_once('@')
+        .and_then(|(user, rest)| Some((user, rest.split_once(':')?.0)))
+        .is_some_and(|(user, host)| word(user, &['-', '_']) && word(host, &['-', '.']))
 }
 
 fn source(url: String, query: &str, fragment: &str) -> Result<GitSource, String> {
@@ -196,12 +195,20 @@ mod tests {
             ("ftp://h/r.git", "no"),
         ];
         table.iter().for_each(|(text, expected)| assert_eq!(check(text), *expected, "{text}"));
-        assert!(git("github.com/a/b#main", true).is_some_and(|it| it.is_ok_and(|it| it.git.url == "https://github.com/a/b")));
+        assert!(
+            git("github.com/a/b#main", true)
+                .is_some_and(|it| it.is_ok_and(|it| it.git.url == "https://github.com/a/b"))
+        );
     }
 
     #[test]
     fn downloads_are_named_by_their_path() {
-        let table = [("http://h/a/f.txt?x=/y", "f.txt"), ("http://h", "__unnamed__"), ("http://h/", "__unnamed__"), ("http://h/a%20b", "a b")];
+        let table = [
+            ("http://h/a/f.txt?x=/y", "f.txt"),
+            ("http://h", "__unnamed__"),
+            ("http://h/", "__unnamed__"),
+            ("http://h/a%20b", "a b"),
+        ];
         table.iter().for_each(|(url, name)| assert_eq!(file_name(url), *name));
     }
 }

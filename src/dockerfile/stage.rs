@@ -39,13 +39,15 @@ pub(super) struct Node<'a> {
     /// `--platform` of FROM.
     pub(super) platform: Option<Platform>,
     pub(super) at: Span,
+    /// The image or name itself.
+    pub(super) image_at: Span,
     /// ONBUILD triggers of the base, once they are known.
-    pub(super) triggers: Arc<Vec<Instruction>>,
+    pub(super) triggers: Arc<[Instruction]>,
     pub(super) triggers_known: bool,
     /// For each trigger: what COPY reads from, or each mount of RUN.
-    pub(super) trigger_sources: Arc<Vec<Sources>>,
+    pub(super) trigger_sources: Arc<[Sources]>,
     /// The same for each own instruction.
-    pub(super) sources: Arc<Vec<Sources>>,
+    pub(super) sources: Arc<[Sources]>,
 }
 
 /// What an instruction names in `from`, in order; `None` where it names nothing.
@@ -84,10 +86,11 @@ impl<'a> Nodes<'a> {
             base,
             platform,
             at: stage.at,
-            triggers: Arc::default(),
+            image_at: stage.image.at,
+            triggers: Arc::new([]),
             triggers_known: false,
-            trigger_sources: Arc::default(),
-            sources: Arc::default(),
+            trigger_sources: Arc::new([]),
+            sources: Arc::new([]),
         });
         self.n_stages += 1;
     }
@@ -124,28 +127,22 @@ impl<'a> Nodes<'a> {
             base,
             platform: None,
             at,
-            triggers: Arc::default(),
+            image_at: at,
+            triggers: Arc::new([]),
             triggers_known: true,
-            trigger_sources: Arc::default(),
-            sources: Arc::default(),
+            trigger_sources: Arc::new([]),
+            sources: Arc::new([]),
         });
         ix
     }
 
     /// A stage by its number, if `text` is one.
-    fn numbered(&self, text: &str, user: NodeIx, at: Span) -> Option<Result<NodeIx, Diagnostic>> {
+    fn numbered(&self, text: &str, at: Span) -> Option<Result<NodeIx, Diagnostic>> {
         let number = text.parse::<i64>().ok()?;
-        Some(match usize::try_from(number) {
-            Ok(ix) if ix < user => Ok(ix),
-            Ok(ix) if ix < self.n_stages => {
-                let message = format!("invalid stage index, it must be that of an earlier stage: {number}");
-                Err(fault("bake::dockerfile::bad_stage_index", message, at, format!("in stage {user}")))
-            }
-            _ => {
-                let message = format!("invalid stage index, the file has {} stages: {number}", self.n_stages);
-                Err(fault("bake::dockerfile::bad_stage_index", message, at, "no such stage"))
-            }
-        })
+        Some(usize::try_from(number).ok().filter(|ix| *ix < self.n_stages).ok_or_else(|| {
+            let message = format!("invalid stage index, the file has {} stages: {number}", self.n_stages);
+            fault("bake::dockerfile::bad_stage_index", message, at, "no such stage")
+        }))
     }
 
     /// What an instruction of stage `user` reads from.
@@ -153,7 +150,7 @@ impl<'a> Nodes<'a> {
         match &it.kind {
             Kind::Copy(copy) => match &copy.from {
                 None => Ok(Vec::new()),
-                Some(from) => Ok(vec![Some(match self.numbered(&from.value, user, from.at) {
+                Some(from) => Ok(vec![Some(match self.numbered(&from.value, from.at) {
                     Some(ix) => ix?,
                     None => self.source(&from.value, user, from.at),
                 })]),
@@ -163,7 +160,7 @@ impl<'a> Nodes<'a> {
                 .iter()
                 .map(|mount| {
                     let Some(from) = mount_from(&mount.value) else { return Ok(None) };
-                    match self.numbered(&from, user, mount.at).filter(|_| !self.by_name.contains_key(&from)) {
+                    match self.numbered(&from, mount.at).filter(|_| !self.by_name.contains_key(&from)) {
                         Some(ix) => ix.map(Some),
                         None => Ok(Some(self.source(&from, user, mount.at))),
                     }
@@ -196,7 +193,7 @@ impl<'a> Nodes<'a> {
 
     /// A node that needs itself, if there is one.
     ///
-    /// Bases and numbers point back, so that without a source that points forward there is none.
+    /// Bases point back, so that without a source that points forward there is none.
     pub(super) fn cycle(&self) -> Option<NodeIx> {
         let forward = |ix: NodeIx| self.needs(ix).any(|it| it >= ix && it < self.n_stages);
         if !(0..self.n_stages).any(forward) {

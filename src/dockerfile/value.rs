@@ -137,7 +137,8 @@ pub(super) fn ports(text: &str) -> Result<Ports, String> {
     if !address.is_empty() && bare.parse::<core::net::IpAddr>().is_err() {
         return Err(format!("invalid IP address `{address}`: {text}"));
     }
-    let (start, end) = port_range(range).ok_or_else(|| format!("invalid port, not a number or range of 0 to 65535: {text}"))?;
+    let (start, end) =
+        port_range(range).ok_or_else(|| format!("invalid port, not a number or range of 0 to 65535: {text}"))?;
     if !host.is_empty() {
         let (host_start, host_end) = port_range(host).ok_or_else(|| format!("invalid host port `{host}`: {text}"))?;
         if end - start != host_end - host_start && end != start {
@@ -175,9 +176,9 @@ pub(super) fn is_signal(text: &str) -> bool {
 }
 
 pub(super) const SIGNALS: &[&str] = &[
-    "ABRT", "ALRM", "BUS", "CHLD", "CLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "IOT", "KILL", "PIPE", "POLL", "PROF",
-    "PWR", "QUIT", "SEGV", "STKFLT", "STOP", "SYS", "TERM", "TRAP", "TSTP", "TTIN", "TTOU", "UNUSED", "URG", "USR1",
-    "USR2", "VTALRM", "WINCH", "XCPU", "XFSZ",
+    "ABRT", "ALRM", "BUS", "CHLD", "CLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "IOT", "KILL", "PIPE", "POLL",
+    "PROF", "PWR", "QUIT", "SEGV", "STKFLT", "STOP", "SYS", "TERM", "TRAP", "TSTP", "TTIN", "TTOU", "UNUSED", "URG",
+    "USR1", "USR2", "VTALRM", "WINCH", "XCPU", "XFSZ",
 ];
 
 /// Go's `%q`: in double quotes, what cannot be printed escaped.
@@ -195,8 +196,8 @@ pub(super) fn quoted(text: &str) -> String {
             '\r' => out.push_str("\\r"),
             '\t' => out.push_str("\\t"),
             '\u{b}' => out.push_str("\\v"),
-            '\0'..='\u{1f}' | '\u{7f}' => out.push_str(&format!("\\x{:02x}", c as u32)),
-            c if c.is_control() || (c.is_whitespace() && c != ' ') => out.push_str(&format!("\\u{:04x}", c as u32)),
+            '\0'..='\u{1f}' | '\u{7f}' => out.extend(["\\x", &format!("{:02x}", c as u32)]),
+            c if c.is_control() || (c.is_whitespace() && c != ' ') => out.extend(["\\u", &format!("{:04x}", c as u32)]),
             c => out.push(c),
         }
     }
@@ -220,7 +221,8 @@ pub(super) fn boolean(text: &str) -> Option<bool> {
 
 /// `--chmod`: octal, or symbolic in BSD grammar.
 pub(super) fn mode(text: &str) -> Result<crate::graph::Mode, String> {
-    let octal = || format!("invalid mode, octal digits between 0 and 07777 or the form `u=rwX,go=rX` are expected: {text}");
+    let octal =
+        || format!("invalid mode, octal digits between 0 and 07777 or the form `u=rwX,go=rX` are expected: {text}");
     if text.starts_with(|c: char| c.is_ascii_digit()) {
         return match u32::from_str_radix(text, 8) {
             Ok(bits) if bits <= 0o7777 => Ok(crate::graph::Mode::Octal(bits)),
@@ -349,7 +351,10 @@ mod tests {
 
     #[test]
     fn fields_may_be_quoted() {
-        assert_eq!(csv(r#"type=bind,"target=/a,b",x"#).as_deref(), Ok(&["type=bind".into(), "target=/a,b".into(), "x".into()][..]));
+        assert_eq!(
+            csv(r#"type=bind,"target=/a,b",x"#).as_deref(),
+            Ok(&["type=bind".into(), "target=/a,b".into(), "x".into()][..])
+        );
         assert!(csv(r#""a"#).is_err() && csv(r#"a"b"#).is_err() && csv(r#""a"b"#).is_err());
     }
 }

@@ -58,6 +58,11 @@ impl Contexts {
         clean(&self.cwd.join(path.strip_prefix("cwd://").unwrap_or(path)))
     }
 
+    /// A path as the user would write it: relative where it lies below the working directory.
+    pub(crate) fn shown(&self, path: &Path) -> String {
+        path.strip_prefix(&self.cwd).unwrap_or(path).display().to_string()
+    }
+
     /// The Dockerfile of a local context.
     ///
     /// # Errors
@@ -112,7 +117,7 @@ impl Contexts {
             match read_ignore(&path)? {
                 None => (),
                 Some(text) => {
-                    let shown = path.strip_prefix(&self.cwd).unwrap_or(&path).display().to_string();
+                    let shown = self.shown(&path);
                     let source =
                         self.sources.lock().unwrap_or_else(PoisonError::into_inner).add(shown.as_str(), text.as_str());
                     let (patterns, faults) = parse_ignore(source, &text);
@@ -172,7 +177,9 @@ fn read_text(path: &Path, shown: &str) -> Result<String, Diagnostic> {
 fn read_ignore(path: &Path) -> Result<Option<String>, Diagnostic> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
-        Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => Ok(None),
+        Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
+            Ok(None)
+        }
         Err(error) => Err(Diagnostic::error(
             "bake::engine::ignore_unreadable",
             format!("the ignore file cannot be read: {}", path.display()),

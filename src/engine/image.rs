@@ -103,5 +103,8 @@ fn info(reference: String, origin: Origin, found: registry::Image) -> ImageInfo 
         .zip(&found.config.rootfs.diff_ids)
         .map(|(descriptor, diff_id)| BaseLayer { diff_id: *diff_id, descriptor })
         .collect();
-    ImageInfo { image: Image { reference, manifest: found.manifest.digest, origin, layers }, config: Arc::new(found.config) }
+    ImageInfo {
+        image: Image { reference, manifest: found.manifest.digest, origin, layers },
+        config: Arc::new(found.config),
+    }
 }

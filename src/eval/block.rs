@@ -1,12 +1,13 @@
 //! Blocks of targets and groups: their matrices expanded to final names, their attributes evaluated on demand.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{cell::RefCell, collections::HashMap, sync::Arc};
 
 use indexmap::IndexMap;
 
 use super::{
     expr::{Result, article},
-    scope::{Env, Evaluated, Fail, Frame, Node, Scope},
+    fault::Fail,
+    scope::{Env, Evaluated, Frame, Node, Scope, State, is_local},
     value::Value,
 };
 use crate::{
@@ -25,6 +26,8 @@ pub(crate) struct Expanded<'a> {
     pub(crate) bindings: Vec<(Arc<str>, Value)>,
     /// Position among all blocks.
     pub(crate) ix: usize,
+    /// One for each attribute of the block.
+    states: RefCell<Box<[State]>>,
 }
 
 /// All blocks with their final names.
@@ -55,14 +58,20 @@ impl<'a> Scope<'a> {
     /// All blocks; expanded at the first call.
     pub(crate) fn expansion(&self) -> &Expansion<'a> {
         self.expansion.get_or_init(|| {
+            self.is_expanding.set(true);
             let mut expansion = Expansion::default();
-            for block in &self.blocks {
-                self.expand(block, &mut expansion);
+            expansion.blocks.reserve(self.blocks.len());
+            let at = self.blocks.first().map(|block| block.at);
+            let fill =
+                |expansion: &mut Expansion<'a>| self.blocks.iter().for_each(|block| self.expand(block, expansion));
+            if let Some(at) = at {
+                self.within(Node::Blocks, at, || fill(&mut expansion));
             }
             for expanded in &expansion.blocks {
                 let index = if expanded.is_target() { &mut expansion.targets } else { &mut expansion.group_blocks };
                 index.entry(expanded.name.clone()).or_default().push(expanded.ix);
             }
+            self.is_expanding.set(false);
             expansion
         })
     }
@@ -81,7 +90,8 @@ impl<'a> Scope<'a> {
         let label = &block.labels[0];
         let push = |expansion: &mut Expansion<'a>, name: Arc<str>, bindings| {
             let ix = expansion.blocks.len();
-            expansion.blocks.push(Expanded { name, block, bindings, ix });
+            let states = vec![State::New; block.body.attributes.len()].into_boxed_slice();
+            expansion.blocks.push(Expanded { name, block, bindings, ix, states: RefCell::new(states) });
         };
         if &*block.kind.value == "group" {
             return push(expansion, label.value.clone(), Vec::new());
@@ -89,10 +99,11 @@ impl<'a> Scope<'a> {
         let Some(matrix) = block.body.attribute("matrix") else {
             if let Some(name) = block.body.attribute("name") {
                 self.tell(
-                    Some(&label.value),
+                    Some(label.value.clone()),
                     Diagnostic::error("bake::eval::name_without_matrix", "`name` has a meaning only with `matrix`")
-                        .at(name.name.at, "there is no matrix")
-                        .help("the name of a target is its label"),
+                        .at(block.at, "this target has no matrix")
+                        .at(name.name.at, "hence no other name than its label")
+                        .help("add `matrix = { … }`, or remove `name`"),
                 );
                 expansion.broken.push(label.value.clone());
                 return;
@@ -111,9 +122,7 @@ impl<'a> Scope<'a> {
                 }
             }
             Err(fail) => {
-                if let Fail::Fault(fault) = fail {
-                    self.tell(Some(&label.value), *fault);
-                }
+                self.faults.settle(&Some(label.value.clone()), fail);
                 expansion.broken.push(label.value.clone());
             }
         }
@@ -156,7 +165,8 @@ impl<'a> Scope<'a> {
             if !is_valid_name(&text) {
                 return Err(Fail::of(
                     Diagnostic::error("bake::eval::bad_name", format!("not a name for a target: {text}"))
-                        .at(at, format!("with {}", show(&bindings)))
+                        .at(block.at, "a target of this matrix")
+                        .at(at, format!("for {}", show(&bindings)))
                         .help("names have letters, digits, `_` and `-`; `sanitize(x)` replaces the rest"),
                 ));
             }
@@ -170,6 +180,7 @@ impl<'a> Scope<'a> {
                         "bake::eval::repeated_name",
                         format!("two combinations of the matrix have the name `{text}`"),
                     )
+                    .at(block.at, "in this matrix")
                     .at(at, format!("the same for {} and {}", show(&names[before].1), show(&bindings)))
                     .help(help),
                 ));
@@ -181,7 +192,7 @@ impl<'a> Scope<'a> {
 
     fn matrix_name(&self, name: &'a Attribute, bindings: &Combination) -> Result<Arc<str>> {
         let frame = Frame { names: bindings, parent: None };
-        let value = self.eval(&name.expr, Env { frame: Some(&frame), references: false, owner: None })?;
+        let value = self.eval(&name.expr, Env { frame: Some(&frame), references: false })?;
         value.to_text().ok_or_else(|| {
             Fail::of(
                 Diagnostic::error(
@@ -195,7 +206,7 @@ impl<'a> Scope<'a> {
 
     /// Axes in the order in which they are written, each with its values.
     fn axes(&self, matrix: &'a Attribute) -> Result<Vec<(Arc<str>, Vec<Value>)>> {
-        let env = Env { frame: None, references: false, owner: None };
+        let env = Env::PLAIN;
         let value = self.eval(&matrix.expr, env)?;
         let Some(entries) = value.entries() else {
             return Err(Fail::of(
@@ -247,41 +258,26 @@ impl<'a> Scope<'a> {
             return Ok(None);
         };
         let attribute = &body.attributes[position];
-        let value = self.block_value(expanded, position, attribute, attribute.name.at);
-        let value = value.map_err(|fail| {
-            if let Fail::Fault(fault) = fail {
-                self.tell(Some(&expanded.name), *fault);
-            }
-        })?;
+        let value = self.block_value(expanded, position, attribute.name.at).map_err(|_| ())?;
         Ok(Some(Evaluated { value, at: attribute.expr.at, name_at: attribute.name.at, expr: &attribute.expr }))
     }
 
-    fn block_value(
-        &self,
-        expanded: &Expanded<'a>,
-        position: usize,
-        attribute: &'a Attribute,
-        from: Span,
-    ) -> Result<Value> {
-        let key = (expanded.ix, position);
-        if let Some(known) = self.block_values.borrow().get(&key) {
-            return known.clone().map_err(|()| Fail::Told);
+    fn block_value(&self, expanded: &Expanded<'a>, position: usize, from: Span) -> Result<Value> {
+        let node = Node::Attribute(expanded.ix, position);
+        match &expanded.states.borrow()[position] {
+            State::New => (),
+            State::Busy => return Err(self.cycle(node, from)),
+            State::Done(value) => return Ok(value.clone()),
+            State::Failed(owner) => return Err(Fail::Told(owner.clone())),
         }
-        let kind = if expanded.is_target() { "target" } else { "group" };
-        let value = {
-            let node = Node::Reference(kind, expanded.name.clone(), attribute.name.value.clone());
-            let _busy = self.enter(node, from)?;
-            let frame = Frame { names: &expanded.bindings, parent: None };
-            let frame = if expanded.bindings.is_empty() { None } else { Some(&frame) };
-            self.eval(&attribute.expr, Env { frame, references: true, owner: None })
-        };
-        let value = value.map_err(|fail| {
-            if let Fail::Fault(fault) = fail {
-                self.tell(Some(&expanded.name), *fault);
-            }
-        });
-        self.block_values.borrow_mut().insert(key, value.clone());
-        value.map_err(|()| Fail::Told)
+        expanded.states.borrow_mut()[position] = State::Busy;
+        let frame = Frame { names: &expanded.bindings, parent: None };
+        let frame = if expanded.bindings.is_empty() { None } else { Some(&frame) };
+        let expr = &expanded.block.body.attributes[position].expr;
+        let value = self.within(node, from, || self.eval(expr, Env { frame, references: true }));
+        let (state, value) = self.settle(Some(expanded.name.clone()), value);
+        expanded.states.borrow_mut()[position] = state;
+        value
     }
 
     /// `target.NAME.ATTRIBUTE`, if this is one.
@@ -290,14 +286,14 @@ impl<'a> Scope<'a> {
         whole: &'a Expr,
         source: &'a Expr,
         attribute: &Spanned<Arc<str>>,
-        env: Env<'a, '_>,
+        env: Env<'_>,
     ) -> Option<Result<Value>> {
         let root = |expr: &Expr| match &expr.kind {
             ExprKind::Variable(name) if &**name == "target" => Some("target"),
             ExprKind::Variable(name) if &**name == "group" => Some("group"),
             _ => None,
         };
-        if let Some(kind) = root(source) {
+        if let Some(kind) = root(source).filter(|kind| !is_local(env, kind)) {
             return Some(Err(Fail::of(
                 Diagnostic::error(
                     "bake::eval::bare_reference",
@@ -308,7 +304,7 @@ impl<'a> Scope<'a> {
             )));
         }
         let ExprKind::Member { source: root_expr, name } = &source.kind else { return None };
-        let kind = root(root_expr)?;
+        let kind = root(root_expr).filter(|kind| !is_local(env, kind))?;
         if !env.references {
             return Some(Err(Fail::of(
                 Diagnostic::error(
@@ -324,15 +320,15 @@ impl<'a> Scope<'a> {
 
     fn reference(&self, kind: &'static str, name: &Spanned<Arc<str>>, attribute: &Spanned<Arc<str>>) -> Result<Value> {
         // A matrix or a name that asks for blocks asks for itself.
-        if self.expansion.get().is_none() {
-            let _busy = self.enter(Node::Blocks, name.at)?;
-            self.expansion();
+        if self.is_expanding.get() {
+            return Err(self.cycle(Node::Blocks, name.at));
         }
         let expansion = self.expansion();
         let index = if kind == "target" { &expansion.targets } else { &expansion.group_blocks };
         let Some(blocks) = index.get(&name.value) else {
-            if self.is_broken(&name.value) {
-                return Err(Fail::Told);
+            // The name may be one that a broken matrix would have made.
+            if let Some(broken) = expansion.broken.first() {
+                return Err(Fail::Told(Some(broken.clone())));
             }
             return Err(Fail::of(self.unknown_block(kind, name)));
         };
@@ -341,7 +337,7 @@ impl<'a> Scope<'a> {
             let expanded = &expansion.blocks[*ix];
             let own = &expanded.block.body.attributes;
             if let Some(position) = own.iter().position(|it| it.name.value == attribute.value) {
-                values.push(self.block_value(expanded, position, &own[position], attribute.at)?);
+                values.push(self.block_value(expanded, position, attribute.at)?);
             }
         }
         own_value(kind, name, attribute, &values)

@@ -6,8 +6,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     convert::{convert, unify},
+    fault::{Fail, gather},
     number::Number,
-    scope::{Env, Fail, Frame, Scope},
+    scope::{Env, Frame, Scope},
     value::{Type, Value},
 };
 use crate::{
@@ -19,6 +20,11 @@ pub(super) type Result<T> = std::result::Result<T, Fail>;
 
 /// Evaluations nested deeper than this end in a fault, not in an overflow of the stack.
 const MAX_NESTED: u32 = 40_000;
+/// More steps than this are a mistake: some seconds of work.
+const MAX_STEPS: u64 = 50_000_000;
+/// Bytes that one text, and all together, may grow to.
+const MAX_TEXT: usize = 64 << 20;
+const MAX_ALL_TEXT: usize = 512 << 20;
 
 pub(super) fn fault<T>(code: &'static str, message: impl Into<String>, at: Span, seen: impl Into<String>) -> Result<T> {
     Err(Fail::of(Diagnostic::error(code, message).at(at, seen)))
@@ -26,23 +32,29 @@ pub(super) fn fault<T>(code: &'static str, message: impl Into<String>, at: Span,
 
 impl<'a> Scope<'a> {
     /// The value of an expression.
-    pub(super) fn eval(&self, expr: &'a Expr, env: Env<'a, '_>) -> Result<Value> {
-        let depth = self.depth.get();
-        if depth >= MAX_NESTED {
-            return fault(
-                "bake::eval::too_deep",
-                "an expression refers too deep",
-                expr.at,
-                "the limit is reached here",
-            );
+    pub(super) fn eval(&self, expr: &'a Expr, env: Env<'_>) -> Result<Value> {
+        // What is a value already needs no count.
+        match &expr.kind {
+            ExprKind::String(text) => return Ok(Value::string(text.clone())),
+            ExprKind::Bool(value) => return Ok(Value::Bool(*value)),
+            _ => (),
         }
-        self.depth.set(depth + 1);
+        let limits = &self.limits;
+        let (depth, steps) = (limits.depth.get(), limits.steps.get());
+        if depth >= MAX_NESTED || steps >= MAX_STEPS {
+            return Err(limit(
+                if depth >= MAX_NESTED { "an expression refers too deep" } else { "evaluation takes too long" },
+                expr.at,
+            ));
+        }
+        limits.depth.set(depth + 1);
+        limits.steps.set(steps + 1);
         let value = self.eval_kind(expr, env);
-        self.depth.set(depth);
+        limits.depth.set(depth);
         value
     }
 
-    fn eval_kind(&self, expr: &'a Expr, env: Env<'a, '_>) -> Result<Value> {
+    fn eval_kind(&self, expr: &'a Expr, env: Env<'_>) -> Result<Value> {
         match &expr.kind {
             ExprKind::Null => Ok(Value::NULL),
             ExprKind::Bool(value) => Ok(Value::Bool(*value)),
@@ -67,8 +79,7 @@ impl<'a> Scope<'a> {
                 self.conditional(condition, then, otherwise, expr.at, env)
             }
             ExprKind::Tuple(items) => {
-                let items: Result<Vec<_>> = items.iter().map(|item| self.eval(item, env)).collect();
-                Ok(Value::tuple(items?))
+                gather(items.iter().map(|item| self.eval(item, env)), items.len()).map(Value::tuple)
             }
             ExprKind::Object(items) => self.object(items, env),
             ExprKind::For(it) => self.for_expr(it, env),
@@ -76,16 +87,17 @@ impl<'a> Scope<'a> {
         }
     }
 
-    fn template(&self, parts: &'a [Part], env: Env<'a, '_>) -> Result<Value> {
+    fn template(&self, parts: &'a [Part], env: Env<'_>) -> Result<Value> {
         if let [Part::Interpolation(expr)] = parts {
             return self.eval(expr, env);
         }
         let mut text = String::new();
         self.render(parts, env, &mut text)?;
+        self.limits.text.set(self.limits.text.get() + text.len());
         Ok(Value::string(text))
     }
 
-    fn render(&self, parts: &'a [Part], env: Env<'a, '_>, out: &mut String) -> Result<()> {
+    fn render(&self, parts: &'a [Part], env: Env<'_>, out: &mut String) -> Result<()> {
         for part in parts {
             match part {
                 Part::Text(text) => out.push_str(text),
@@ -94,6 +106,9 @@ impl<'a> Scope<'a> {
                     match value.to_text() {
                         Some(text) => out.push_str(&text),
                         None => return not_a_text(&value, expr.at),
+                    }
+                    if out.len() > MAX_TEXT || self.limits.text.get() + out.len() > MAX_ALL_TEXT {
+                        return Err(limit("a text grows too large", expr.at));
                     }
                 }
                 Part::If { condition, then, otherwise } => {
@@ -116,13 +131,13 @@ impl<'a> Scope<'a> {
         Ok(())
     }
 
-    fn bool(&self, expr: &'a Expr, env: Env<'a, '_>, what: &str) -> Result<bool> {
+    fn bool(&self, expr: &'a Expr, env: Env<'_>, what: &str) -> Result<bool> {
         let value = self.eval(expr, env)?;
         to_bool(&value, expr.at, what)
     }
 
     /// Keys and values of a collection, in its order; a set's keys are its values.
-    fn items(&self, collection: &'a Expr, env: Env<'a, '_>) -> Result<Vec<(Value, Value)>> {
+    fn items(&self, collection: &'a Expr, env: Env<'_>) -> Result<Vec<(Value, Value)>> {
         let value = self.eval(collection, env)?;
         match &value {
             Value::List { items, .. } | Value::Tuple(items) => Ok(items
@@ -143,7 +158,7 @@ impl<'a> Scope<'a> {
         }
     }
 
-    fn for_expr(&self, it: &'a For, env: Env<'a, '_>) -> Result<Value> {
+    fn for_expr(&self, it: &'a For, env: Env<'_>) -> Result<Value> {
         let items = self.items(&it.collection, env)?;
         let mut tuple = Vec::new();
         let mut object: BTreeMap<Arc<str>, Value> = BTreeMap::new();
@@ -187,7 +202,7 @@ impl<'a> Scope<'a> {
     }
 
     /// The key of an object item.
-    fn key(&self, expr: &'a Expr, env: Env<'a, '_>) -> Result<Arc<str>> {
+    fn key(&self, expr: &'a Expr, env: Env<'_>) -> Result<Arc<str>> {
         let value = self.eval(expr, env)?;
         match value.to_text() {
             Some(text) => Ok(text),
@@ -200,16 +215,17 @@ impl<'a> Scope<'a> {
         }
     }
 
-    fn object(&self, items: &'a [(Expr, Expr)], env: Env<'a, '_>) -> Result<Value> {
-        let mut object = BTreeMap::new();
-        for (key, value) in items {
-            let key = self.key(key, env)?;
-            object.insert(key, self.eval(value, env)?);
-        }
-        Ok(Value::object(object))
+    fn object(&self, items: &'a [(Expr, Expr)], env: Env<'_>) -> Result<Value> {
+        let entries = items.iter().map(|(key, value)| match (self.key(key, env), self.eval(value, env)) {
+            (Ok(key), Ok(value)) => Ok((key, value)),
+            (Err(fail), Ok(_)) | (Ok(_), Err(fail)) => Err(fail),
+            (Err(fail), Err(other)) => Err(fail.and(other)),
+        });
+        // Of a key that is written twice the last one counts.
+        Ok(Value::object(gather(entries, items.len())?.into_iter().collect()))
     }
 
-    fn member(&self, whole: &'a Expr, source: &'a Expr, name: &Spanned<Arc<str>>, env: Env<'a, '_>) -> Result<Value> {
+    fn member(&self, whole: &'a Expr, source: &'a Expr, name: &Spanned<Arc<str>>, env: Env<'_>) -> Result<Value> {
         if let Some(value) = self.block_reference(whole, source, name, env) {
             return value;
         }
@@ -217,7 +233,7 @@ impl<'a> Scope<'a> {
         member_value(&container, name, source.at)
     }
 
-    fn splat(&self, source: &'a Expr, steps: &'a [Step], env: Env<'a, '_>) -> Result<Value> {
+    fn splat(&self, source: &'a Expr, steps: &'a [Step], env: Env<'_>) -> Result<Value> {
         let value = self.eval(source, env)?;
         let items: Vec<Value> = match &value {
             Value::Null(_) => return Ok(Value::tuple(Vec::new())),
@@ -246,7 +262,7 @@ impl<'a> Scope<'a> {
         }
     }
 
-    fn unary(&self, op: UnaryOp, operand: &'a Expr, env: Env<'a, '_>) -> Result<Value> {
+    fn unary(&self, op: UnaryOp, operand: &'a Expr, env: Env<'_>) -> Result<Value> {
         match op {
             UnaryOp::Not => Ok(Value::Bool(!self.bool(operand, env, "the operand of `!`")?)),
             UnaryOp::Negate => {
@@ -256,7 +272,7 @@ impl<'a> Scope<'a> {
         }
     }
 
-    fn chain(&self, first: &'a Expr, rest: &'a [(Spanned<BinaryOp>, Expr)], env: Env<'a, '_>) -> Result<Value> {
+    fn chain(&self, first: &'a Expr, rest: &'a [(Spanned<BinaryOp>, Expr)], env: Env<'_>) -> Result<Value> {
         let mut left = self.eval(first, env)?;
         let mut left_at = first.at;
         for (op, right) in rest {
@@ -272,7 +288,7 @@ impl<'a> Scope<'a> {
         left_at: Span,
         op: &Spanned<BinaryOp>,
         right: &'a Expr,
-        env: Env<'a, '_>,
+        env: Env<'_>,
     ) -> Result<Value> {
         let word = op.value.text();
         match op.value {
@@ -302,16 +318,20 @@ impl<'a> Scope<'a> {
         then: &'a Expr,
         otherwise: &'a Expr,
         at: Span,
-        env: Env<'a, '_>,
+        env: Env<'_>,
     ) -> Result<Value> {
         let chosen = self.bool(condition, env, "the condition")?;
         let (value, other) = if chosen {
-            (self.eval(then, env)?, self.quietly(|| self.eval(otherwise, env)))
+            (self.eval(then, env)?, self.eval(otherwise, env))
         } else {
-            (self.eval(otherwise, env)?, self.quietly(|| self.eval(then, env)))
+            (self.eval(otherwise, env)?, self.eval(then, env))
         };
-        // An arm that fails but is not chosen has no say in the type.
-        let Ok(other) = other else { return Ok(value) };
+        let other = match other {
+            Ok(other) => other,
+            Err(fatal @ Fail::Fatal(_)) => return Err(fatal),
+            // An arm that fails but is not chosen has no say in the type.
+            Err(_) => return Ok(value),
+        };
         if value.type_of() == other.type_of() {
             return Ok(value);
         }
@@ -338,6 +358,11 @@ impl<'a> Scope<'a> {
             }
         }
     }
+}
+
+/// The fault of what would take too much.
+fn limit(message: &str, at: Span) -> Fail {
+    Fail::Fatal(Box::new(Diagnostic::error("bake::eval::limit", message).at(at, "the limit is reached here")))
 }
 
 fn arithmetic(op: &Spanned<BinaryOp>, a: &Number, b: &Number, right_at: Span) -> Result<Value> {

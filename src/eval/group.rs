@@ -23,8 +23,8 @@ pub(crate) struct Group {
     pub(crate) members: Vec<Arc<str>>,
     /// Where the members were written, or the label of the matrix.
     pub(crate) at: Span,
-    /// Evaluating it failed; that has been reported.
-    pub(crate) is_broken: bool,
+    /// Made of a matrix.
+    pub(crate) is_matrix: bool,
 }
 
 /// What was asked for.
@@ -105,6 +105,14 @@ impl<'a> Names<'a> {
             selection.targets.insert(name.clone());
             return;
         };
+        if group.is_matrix && group.members.is_empty() {
+            diagnostics.push(
+                Diagnostic::error("bake::eval::empty_matrix", format!("the matrix makes no target of: {name}"))
+                    .at(group.at, "an axis of this matrix is empty")
+                    .help("give each axis a value"),
+            );
+            return;
+        }
         if !selection.groups.insert(name.clone()) {
             return;
         }

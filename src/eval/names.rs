@@ -7,13 +7,19 @@ use crate::{
     report::Span,
 };
 
+/// A global name in an expression.
+pub(super) enum Mention<'e> {
+    Name(&'e Arc<str>, Span),
+    Call(&'e Arc<str>, Span),
+}
+
 /// Calls `found` for each name that is none of `local`.
-pub(super) fn visit(expr: &Expr, local: &mut Vec<Arc<str>>, found: &mut dyn FnMut(&str, Span)) {
+pub(super) fn visit<'e>(expr: &'e Expr, local: &mut Vec<Arc<str>>, found: &mut dyn FnMut(Mention<'e>)) {
     match &expr.kind {
         ExprKind::Null | ExprKind::Bool(_) | ExprKind::Number(_) | ExprKind::String(_) => (),
         ExprKind::Variable(name) => {
             if !local.iter().any(|it| it == name) {
-                found(name, expr.at);
+                found(Mention::Name(name, expr.at));
             }
         }
         ExprKind::Template(parts) => visit_parts(parts, local, found),
@@ -35,6 +41,7 @@ pub(super) fn visit(expr: &Expr, local: &mut Vec<Arc<str>>, found: &mut dyn FnMu
         // `try` and `can` may name what is not there; the second argument of `convert` is a type.
         ExprKind::Call { name, .. } if matches!(&*name.value, "try" | "can") => (),
         ExprKind::Call { name, args, .. } => {
+            found(Mention::Call(&name.value, name.at));
             let n = if &*name.value == "convert" { 1 } else { args.len() };
             args.iter().take(n).for_each(|arg| visit(arg, local, found));
         }
@@ -63,7 +70,7 @@ pub(super) fn visit(expr: &Expr, local: &mut Vec<Arc<str>>, found: &mut dyn FnMu
     }
 }
 
-fn visit_parts(parts: &[Part], local: &mut Vec<Arc<str>>, found: &mut dyn FnMut(&str, Span)) {
+fn visit_parts<'e>(parts: &'e [Part], local: &mut Vec<Arc<str>>, found: &mut dyn FnMut(Mention<'e>)) {
     for part in parts {
         match part {
             Part::Text(_) => (),

@@ -13,9 +13,9 @@ use super::{
     pattern,
 };
 use crate::{
-    definition::attribute::{self, Attribute, Id, Kind, Set},
+    definition::attribute::{self, Attribute, Id, ItemKind, Kind, Set},
     report::{Diagnostic, Span, Spanned, suggest},
-    spec::{self, Fault, Output, Resources, Secret},
+    spec::{self, Entitlement, Fault, Output, Resources, Secret, entitlement::Grant},
 };
 
 /// What one argument changes.
@@ -110,6 +110,28 @@ impl Overrides {
             .filter_map(|it| it.value.strip_prefix("target:"))
     }
 
+    /// What the arguments name themselves is allowed: who types a path means it.
+    pub(crate) fn grants(&self) -> Vec<Grant> {
+        let mut grants = Vec::new();
+        for it in &self.all {
+            let mut items = Vec::new();
+            let (id, kind) = match it.key {
+                Key::SecretSource => (Id::Secret, ItemKind::Secret),
+                Key::Attribute(Attribute { id: Id::Entitlements, .. }) => {
+                    grants.extend(Entitlement::parse(&it.value).ok().map(Grant::Need));
+                    continue;
+                }
+                Key::Attribute(Attribute { id, kind: Kind::Items(kind), .. }) => (*id, *kind),
+                _ => continue,
+            };
+            if it.value.is_empty() || field::parse_items(kind, &it.value, &mut items).is_err() {
+                continue;
+            }
+            grants.extend(items.iter().flat_map(|item| item_grants(id, item)));
+        }
+        grants
+    }
+
     /// Applies what concerns one target.
     pub(crate) fn apply(&self, target: &str, fields: &mut Fields, diagnostics: &mut Vec<Diagnostic>) {
         let Some(indices) = self.by_target.get(target) else { return };
@@ -146,6 +168,18 @@ impl Overrides {
                 Err(fault) => diagnostics.push(argument.bad_value(fault)),
             }
         }
+    }
+}
+
+fn item_grants(id: Id, item: &Item) -> Vec<Grant> {
+    let read = |path: &String| Grant::Read(path.clone());
+    match item {
+        Item::Output(it) => it.dest.iter().map(|path| Grant::Write(path.clone())).collect(),
+        Item::Cache(it) if id == Id::CacheFrom => it.attrs.get("src").map(read).into_iter().collect(),
+        Item::Cache(it) => it.attrs.get("dest").map(|path| Grant::Write(path.clone())).into_iter().collect(),
+        Item::Secret(it) => it.src.as_ref().map(read).into_iter().collect(),
+        Item::Ssh(it) => it.paths.iter().map(read).collect(),
+        Item::Attest(_) | Item::Policy(_) => Vec::new(),
     }
 }
 

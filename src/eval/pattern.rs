@@ -100,7 +100,7 @@ fn check_bracket(pattern: &[char], mut at: usize) -> Result<usize, BadPattern> {
     if get(at)? == '^' {
         at += 1;
     }
-    let mut bound = |at: &mut usize| match get(*at)? {
+    let bound = |at: &mut usize| match get(*at)? {
         '-' | ']' => Err(BadPattern),
         '\\' => {
             get(*at + 1)?;

@@ -1,9 +1,11 @@
 //! Names and what they mean: variables, global attributes, functions, blocks. Each is evaluated when first asked for,
 //! once, and remembered; what asks for itself on the way is a cycle, told with every step.
+//!
+//! Faults are kept by the target they belong to: that one target is broken does not concern the others.
 
 use std::{
     cell::{Cell, OnceCell, RefCell},
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::Arc,
 };
 
@@ -13,43 +15,17 @@ use super::{
     block::{Expanded, Expansion},
     call::UserFunction,
     expr::Result,
+    fault::{Fail, Faults, OwnedFault, Owner},
     function::World,
     input::Input,
+    names::{self, Mention},
     value::Value,
     variable::VariableBlock,
 };
 use crate::{
-    definition::syntax::{Attribute, Block, Body, Expr, ExprKind},
-    report::{Diagnostic, Span, Spanned, suggest},
+    definition::syntax::{Attribute, Block, Body, Expr},
+    report::{Diagnostic, Span, suggest},
 };
-
-/// Why there is no value.
-#[derive(Clone, Debug)]
-pub(crate) enum Fail {
-    Fault(Box<Diagnostic>),
-    /// The fault is of something that this refers to, and has been told there.
-    Told,
-}
-
-impl Fail {
-    pub(super) fn of(diagnostic: Diagnostic) -> Self {
-        Self::Fault(Box::new(diagnostic))
-    }
-
-    /// Adds the call through which the fault was reached.
-    pub(super) fn seen_from(self, name: &Spanned<Arc<str>>, at: Span) -> Self {
-        match self {
-            Self::Fault(mut fault) => {
-                const MAX_LABELS: usize = 6;
-                if fault.labels.len() < MAX_LABELS {
-                    *fault = fault.at(at, format!("in this call of `{}`", name.value));
-                }
-                Self::Fault(fault)
-            }
-            Self::Told => Self::Told,
-        }
-    }
-}
 
 /// Names that are visible in an expression only: parameters, variables of a `for`, axes of a matrix.
 pub(super) struct Frame<'f> {
@@ -59,34 +35,37 @@ pub(super) struct Frame<'f> {
 
 /// Where an expression stands.
 #[derive(Clone, Copy)]
-pub(super) struct Env<'a, 'f> {
+pub(super) struct Env<'f> {
     pub(super) frame: Option<&'f Frame<'f>>,
     /// Whether `target.x.y` means something here.
     pub(super) references: bool,
-    /// The target whose attribute this is, for faults.
-    pub(super) owner: Option<&'a str>,
 }
 
-/// Something that is being evaluated.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+impl Env<'_> {
+    /// Outside of blocks and functions, where targets are not known yet.
+    pub(super) const PLAIN: Self = Self { frame: None, references: false };
+}
+
+/// Something that is being evaluated, by its position among its kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Node {
-    Variable(Arc<str>),
-    Function(Arc<str>),
-    /// Kind, name, attribute of a block.
-    Reference(&'static str, Arc<str>, Arc<str>),
+    Global(usize),
+    Function(usize),
+    /// An attribute of an expanded block.
+    Attribute(usize, usize),
     /// The expansion of all blocks.
     Blocks,
 }
 
-impl Node {
-    fn text(&self) -> String {
-        match self {
-            Self::Variable(name) => format!("`{name}`"),
-            Self::Function(name) => format!("`{name}()`"),
-            Self::Reference(kind, name, attribute) => format!("`{kind}.{name}.{attribute}`"),
-            Self::Blocks => "the names of the blocks".to_owned(),
-        }
-    }
+/// How far the evaluation of a node is.
+#[derive(Clone, Debug, Default)]
+pub(super) enum State {
+    #[default]
+    New,
+    Busy,
+    Done(Value),
+    /// Its fault has been told, under this owner.
+    Failed(Owner),
 }
 
 /// A value and where it was written.
@@ -99,45 +78,35 @@ pub(crate) struct Evaluated<'a> {
     pub(crate) expr: &'a Expr,
 }
 
-/// A fault, and the target it belongs to; none for what concerns all.
-#[derive(Clone, Debug)]
-pub(crate) struct OwnedFault {
-    pub(crate) owner: Option<Arc<str>>,
-    pub(crate) diagnostic: Diagnostic,
+/// A name outside of all blocks: a variable, a global attribute, or both.
+struct Global<'a> {
+    variable: Option<VariableBlock<'a>>,
+    attribute: Option<&'a Attribute>,
+    state: RefCell<State>,
 }
 
 /// All names of a definition.
 pub(crate) struct Scope<'a> {
     pub(super) input: &'a Input,
     pub(super) world: World,
-    pub(super) local_platform: String,
-    pub(super) variables: IndexMap<Arc<str>, VariableBlock<'a>>,
-    pub(super) functions: IndexMap<Arc<str>, std::result::Result<UserFunction<'a>, ()>>,
-    attributes: IndexMap<Arc<str>, &'a Attribute>,
+    local_platform: String,
+    globals: IndexMap<Arc<str>, Global<'a>>,
+    pub(super) functions: IndexMap<Arc<str>, UserFunction<'a>>,
     /// Blocks of targets and groups, in the order of the files.
     pub(super) blocks: Vec<&'a Block>,
     pub(super) expansion: OnceCell<Expansion<'a>>,
-    values: RefCell<HashMap<Arc<str>, std::result::Result<Value, ()>>>,
-    pub(super) block_values: RefCell<HashMap<(usize, usize), std::result::Result<Value, ()>>>,
-    pub(super) depth: Cell<u32>,
+    pub(super) is_expanding: Cell<bool>,
+    pub(super) faults: Faults,
+    pub(super) limits: Limits,
     stack: RefCell<Vec<(Node, Span)>>,
-    busy: RefCell<HashSet<Node>>,
-    quiet: Cell<u32>,
-    faults: RefCell<Vec<OwnedFault>>,
-    told: RefCell<HashSet<(&'static str, Option<Span>)>>,
 }
 
-/// Takes its node off the stack when dropped.
-pub(super) struct Busy<'s, 'a> {
-    scope: &'s Scope<'a>,
-    node: Node,
-}
-
-impl Drop for Busy<'_, '_> {
-    fn drop(&mut self) {
-        self.scope.stack.borrow_mut().pop();
-        self.scope.busy.borrow_mut().remove(&self.node);
-    }
+/// What evaluation has used up; hostile definitions end in a fault, not in a hang or an overflow.
+#[derive(Debug, Default)]
+pub(super) struct Limits {
+    pub(super) depth: Cell<u32>,
+    pub(super) steps: Cell<u64>,
+    pub(super) text: Cell<usize>,
 }
 
 /// Names that no variable, function or attribute may take.
@@ -150,19 +119,14 @@ impl<'a> Scope<'a> {
             input,
             world: World::new(input.now, input.random, input.home.clone()),
             local_platform: local_platform.to_owned(),
-            variables: IndexMap::new(),
+            globals: IndexMap::new(),
             functions: IndexMap::new(),
-            attributes: IndexMap::new(),
             blocks: Vec::new(),
             expansion: OnceCell::new(),
-            values: RefCell::default(),
-            block_values: RefCell::default(),
-            depth: Cell::new(0),
+            is_expanding: Cell::new(false),
+            faults: Faults::default(),
+            limits: Limits::default(),
             stack: RefCell::default(),
-            busy: RefCell::default(),
-            quiet: Cell::new(0),
-            faults: RefCell::default(),
-            told: RefCell::default(),
         };
         for body in bodies {
             scope.collect(body);
@@ -172,149 +136,119 @@ impl<'a> Scope<'a> {
 
     fn collect(&mut self, body: &'a Body) {
         for attribute in &body.attributes {
-            if !RESERVED.contains(&&*attribute.name.value) {
-                self.attributes.insert(attribute.name.value.clone(), attribute);
+            let name = &attribute.name;
+            if matches!(&*name.value, "target" | "group" | "variable" | "function") {
+                self.tell(None, block_as_attribute(&name.value, name.at));
+            } else if RESERVED.contains(&&*name.value) {
+                self.tell(None, reserved("an attribute", &name.value, name.at));
+            } else {
+                self.global_entry(&name.value).attribute = Some(attribute);
             }
         }
+        self.blocks.reserve(body.blocks.len());
         for block in &body.blocks {
-            let known = matches!(&*block.kind.value, "target" | "group" | "variable" | "function");
-            if !known {
+            if !matches!(&*block.kind.value, "target" | "group" | "variable" | "function") {
                 continue;
             }
             let [label] = block.labels.as_slice() else {
                 self.tell(None, bad_labels(block));
                 continue;
             };
-            let reserved = RESERVED.contains(&&*label.value);
             match &*block.kind.value {
-                "variable" if !reserved => {
-                    self.variables.insert(label.value.clone(), VariableBlock::new(block));
+                "target" | "group" => self.blocks.push(block),
+                kind if RESERVED.contains(&&*label.value) => {
+                    self.tell(None, reserved(&format!("a {kind}"), &label.value, label.at));
                 }
-                "function" if !reserved => {
+                "variable" => self.global_entry(&label.value).variable = Some(VariableBlock::new(block)),
+                _ => {
                     let function = self.user_function(block);
                     self.functions.insert(label.value.clone(), function);
                 }
-                "target" | "group" => self.blocks.push(block),
-                _ => (),
             }
         }
     }
 
-    fn user_function(&self, block: &'a Block) -> std::result::Result<UserFunction<'a>, ()> {
-        let missing = |name: &str| {
-            let label = &block.labels[0].value;
-            self.tell(
-                None,
-                Diagnostic::error("bake::eval::missing_attribute", format!("function `{label}` has no `{name}`"))
-                    .at(block.at, format!("`{name}` is missing"))
-                    .help(format!("a function has `params = [a, b]` and `result = …`; write `{name}`")),
-            );
-        };
-        let word = |expr: &'a Expr| match &expr.kind {
-            ExprKind::Variable(name) => Some(name.clone()),
-            ExprKind::String(name) if !name.is_empty() => Some(name.clone()),
-            _ => {
-                self.tell(
-                    None,
-                    Diagnostic::error("bake::eval::bad_parameter", "a parameter is a plain name")
-                        .at(expr.at, "not a name"),
-                );
-                None
-            }
-        };
-        let params = match block.body.attribute("params").map(|it| &it.expr) {
-            Some(Expr { kind: ExprKind::Tuple(items), .. }) => items.iter().map(word).collect::<Option<Vec<_>>>(),
-            Some(other) => {
-                self.tell(
-                    None,
-                    Diagnostic::error("bake::eval::bad_parameter", "`params` is a list of names")
-                        .at(other.at, "not a list")
-                        .help("write `params = [a, b]`"),
-                );
-                None
-            }
-            None => {
-                missing("params");
-                None
-            }
-        };
-        let result = block.body.attribute("result").map(|it| &it.expr);
-        if result.is_none() {
-            missing("result");
-        }
-        let variadic = match block.body.attribute("variadic_params") {
-            Some(attribute) => Some(word(&attribute.expr).ok_or(())?),
-            None => None,
-        };
-        Ok(UserFunction { params: params.ok_or(())?, variadic, result: result.ok_or(())?, at: block.at })
+    fn global_entry(&mut self, name: &Arc<str>) -> &mut Global<'a> {
+        self.globals.entry(name.clone()).or_insert_with(|| Global {
+            variable: None,
+            attribute: None,
+            state: RefCell::default(),
+        })
     }
 
     // ── faults ──
 
-    /// Notes a fault, once for each place.
-    pub(super) fn tell(&self, owner: Option<&str>, diagnostic: Diagnostic) {
-        let key = (diagnostic.code, diagnostic.labels.first().map(|label| label.at));
-        if key.1.is_none() || self.told.borrow_mut().insert(key) {
-            self.faults.borrow_mut().push(OwnedFault { owner: owner.map(Arc::from), diagnostic });
-        }
+    /// Notes a fault of a target, or of what concerns all.
+    pub(super) fn tell(&self, owner: Owner, diagnostic: Diagnostic) {
+        self.faults.add(owner, diagnostic);
     }
 
-    /// The faults so far; they are given out once.
+    /// The faults that concern all, those of the targets and groups that are needed, and those of what these refer to;
+    /// each place once, not more than a reader can use.
+    pub(crate) fn faults(&self, is_needed: impl Fn(&str) -> bool) -> Vec<Diagnostic> {
+        self.faults.of(is_needed)
+    }
+
+    /// The faults told since the last time, each place once.
     pub(crate) fn take_faults(&self) -> Vec<OwnedFault> {
         self.faults.take()
     }
 
-    /// Evaluates what may fail without being told: `try`, `can`, the arm that was not chosen.
-    pub(super) fn quietly<T>(&self, inner: impl FnOnce() -> T) -> T {
-        self.quiet.set(self.quiet.get() + 1);
+    // ── cycles ──
+
+    /// Evaluates a node, which is noted as being evaluated meanwhile.
+    pub(super) fn within<T>(&self, node: Node, at: Span, inner: impl FnOnce() -> T) -> T {
+        self.stack.borrow_mut().push((node, at));
         let result = inner();
-        self.quiet.set(self.quiet.get() - 1);
+        self.stack.borrow_mut().pop();
         result
     }
 
-    // ── cycles ──
-
-    /// Marks a node as being evaluated.
-    pub(super) fn enter(&self, node: Node, at: Span) -> Result<Busy<'_, 'a>> {
-        if self.busy.borrow().contains(&node) {
-            return Err(Fail::of(self.cycle(&node, at)));
-        }
-        self.stack.borrow_mut().push((node.clone(), at));
-        self.busy.borrow_mut().insert(node.clone());
-        Ok(Busy { scope: self, node })
-    }
-
-    fn cycle(&self, node: &Node, at: Span) -> Diagnostic {
-        let stack = self.stack.borrow();
-        let from = stack.iter().position(|(it, _)| it == node).unwrap_or(0);
-        let steps = &stack[from..];
-        let mut names: Vec<String> = steps.iter().map(|(it, _)| it.text()).collect();
-        names.push(node.text());
+    /// The fault of a node that is needed while it is being evaluated.
+    pub(super) fn cycle(&self, node: Node, at: Span) -> Fail {
         const SHOWN: usize = 12;
+        let stack = self.stack.borrow();
+        let from = stack.iter().position(|(it, _)| *it == node).unwrap_or(0);
+        let steps = &stack[from..];
+        let mut names: Vec<String> = steps.iter().map(|(it, _)| self.node_text(*it)).collect();
+        names.push(self.node_text(node));
         if names.len() > SHOWN {
             let hidden = names.len() - SHOWN;
             names.splice(SHOWN - 1..names.len() - 1, [format!("… {hidden} more …")]);
         }
-        let only_functions = steps.iter().all(|(it, _)| matches!(it, Node::Function(_)));
-        let (code, message) = if only_functions {
-            ("bake::eval::recursion", "a function calls itself")
-        } else {
-            ("bake::eval::cycle", "a value depends on itself")
-        };
-        let mut fault = Diagnostic::error(code, format!("{message}: {}", names.join(" → ")))
-            .at(at, format!("{} is needed here again", node.text()));
+        let mut fault =
+            Diagnostic::error("bake::eval::cycle", format!("a cycle: a value needs itself: {}", names.join(" → ")))
+                .at(at, format!("{} is needed here again", self.node_text(node)));
         for (step, at) in steps.iter().skip(1).take(SHOWN) {
-            fault = fault.at(*at, format!("{} is needed here", step.text()));
+            fault = fault.at(*at, format!("{} is needed here", self.node_text(*step)));
         }
-        if only_functions { fault.help("functions cannot be recursive; a `for` may do the same") } else { fault }
+        Fail::Fatal(Box::new(fault))
+    }
+
+    fn node_text(&self, node: Node) -> String {
+        match node {
+            Node::Global(ix) => self.globals.get_index(ix).map_or_else(String::new, |(name, _)| format!("`{name}`")),
+            Node::Function(ix) => {
+                self.functions.get_index(ix).map_or_else(String::new, |(name, _)| format!("`{name}()`"))
+            }
+            Node::Attribute(ix, position) => self.expansion.get().map_or_else(
+                || "a target".to_owned(),
+                |expansion| {
+                    let block = &expansion.blocks[ix];
+                    let attribute = &block.block.body.attributes[position].name.value;
+                    format!("`{}.{}.{attribute}`", block.block.kind.value, block.name)
+                },
+            ),
+            Node::Blocks => "the names of the targets".to_owned(),
+        }
     }
 
     // ── variables ──
 
     /// The value of a name in an expression.
-    pub(super) fn variable(&self, name: &Arc<str>, at: Span, env: Env<'a, '_>) -> Result<Value> {
+    pub(super) fn variable(&self, name: &Arc<str>, at: Span, env: Env<'_>) -> Result<Value> {
         if let Some(value) = local(env.frame, name) {
-            return Ok(value);
+            return Ok(value.clone());
         }
         if matches!(&**name, "target" | "group") {
             return Err(Fail::of(
@@ -323,86 +257,185 @@ impl<'a> Scope<'a> {
                     .help(format!("write `{name}.NAME.ATTRIBUTE`")),
             ));
         }
-        self.global(name, at)
+        self.global(name, at, env)
     }
 
     /// The value of a variable or global attribute.
-    pub(super) fn global(&self, name: &Arc<str>, at: Span) -> Result<Value> {
-        match &**name {
-            "BAKE_CMD_CONTEXT" => return Ok(Value::string(self.input.cmd_context.as_str())),
-            "BAKE_LOCAL_PLATFORM" => return Ok(Value::string(self.local_platform.as_str())),
-            _ => (),
-        }
-        if let Some(known) = self.values.borrow().get(name) {
-            return known.clone().map_err(|()| Fail::Told);
-        }
-        let variable = self.variables.get(name);
-        let attribute = self.attributes.get(name);
-        if variable.is_none() && attribute.is_none() {
-            return Err(Fail::of(self.unknown_variable(name, at)));
-        }
-        let value = {
-            let _busy = self.enter(Node::Variable(name.clone()), at)?;
-            match variable {
-                Some(variable) => self.variable_value(name, variable, attribute.copied()),
-                None => self.attribute_value(attribute.expect("one of the two is there")),
-            }
+    fn global(&self, name: &Arc<str>, at: Span, env: Env<'_>) -> Result<Value> {
+        let Some((ix, name, global)) = self.globals.get_full(name) else {
+            return match &**name {
+                "BAKE_CMD_CONTEXT" => Ok(Value::string(self.input.cmd_context.as_str())),
+                "BAKE_LOCAL_PLATFORM" => Ok(Value::string(self.local_platform.as_str())),
+                _ => Err(Fail::of(self.unknown_variable(name, at, env.frame))),
+            };
         };
-        let value = value.map_err(|fail| {
-            if let Fail::Fault(fault) = fail {
-                self.tell(None, *fault);
-            }
+        match &*global.state.borrow() {
+            State::New => (),
+            State::Busy => return Err(self.cycle(Node::Global(ix), at)),
+            State::Done(value) => return Ok(value.clone()),
+            State::Failed(owner) => return Err(Fail::Told(owner.clone())),
+        }
+        global.state.replace(State::Busy);
+        let value = self.within(Node::Global(ix), at, || match (&global.variable, global.attribute) {
+            (Some(variable), attribute) => self.variable_value(name, variable, attribute),
+            (None, Some(attribute)) => self.attribute_value(attribute),
+            (None, None) => Ok(Value::NULL),
         });
-        self.values.borrow_mut().insert(name.clone(), value.clone());
-        value.map_err(|()| Fail::Told)
+        let (state, value) = self.settle(None, value);
+        global.state.replace(state);
+        value
+    }
+
+    /// Tells the fault of a node that has been evaluated, and makes what is remembered of it.
+    pub(super) fn settle(&self, owner: Owner, value: Result<Value>) -> (State, Result<Value>) {
+        match value {
+            Ok(value) => (State::Done(value.clone()), Ok(value)),
+            Err(fail) => {
+                self.faults.settle(&owner, fail);
+                (State::Failed(owner.clone()), Err(Fail::Told(owner)))
+            }
+        }
     }
 
     pub(super) fn attribute_value(&self, attribute: &'a Attribute) -> Result<Value> {
-        self.eval(&attribute.expr, Env { frame: None, references: true, owner: None })
+        self.eval(&attribute.expr, Env { frame: None, references: true })
     }
 
-    fn unknown_variable(&self, name: &str, at: Span) -> Diagnostic {
-        let known = self.variables.keys().chain(self.attributes.keys()).map(|it| &**it);
-        let near = suggest::nearest(name, known);
-        let diagnostic = Diagnostic::error("bake::eval::unknown_variable", format!("variable `{name}` is not defined"))
+    /// All variables, in the order of the files.
+    pub(super) fn declared(&self) -> impl Iterator<Item = (&Arc<str>, &VariableBlock<'a>)> {
+        self.globals.iter().filter_map(|(name, global)| Some((name, global.variable.as_ref()?)))
+    }
+
+    pub(super) fn is_variable(&self, name: &str) -> bool {
+        self.globals.get(name).is_some_and(|global| global.variable.is_some())
+    }
+
+    fn unknown_variable(&self, name: &str, at: Span, mut frame: Option<&Frame<'_>>) -> Diagnostic {
+        let mut known: Vec<&str> = self.globals.keys().map(|it| &**it).collect();
+        while let Some(it) = frame {
+            known.extend(it.names.iter().map(|(name, _)| &**name));
+            frame = it.parent;
+        }
+        let fault = Diagnostic::error("bake::eval::unknown_variable", format!("variable `{name}` is not defined"))
             .at(at, "no variable or attribute of this name");
-        match near {
-            Some(near) => diagnostic.help(format!("did you mean `{near}`?")),
-            None => diagnostic.help(format!(
+        match suggest::nearest(name, known) {
+            Some(near) => {
+                let declared = self.globals.get(near).and_then(|it| it.variable.as_ref());
+                let fault = fault.help(format!("did you mean `{near}`?"));
+                match declared {
+                    Some(variable) => fault.at(variable.at(), format!("`{near}` is declared here")),
+                    None => fault,
+                }
+            }
+            None => fault.help(format!(
                 "declare it with `variable \"{name}\" {{}}`; for a literal `${{{name}}}` in a string write `$${{{name}}}`"
             )),
         }
     }
 
-    /// Evaluates everything whose fault concerns all: variables, validations, functions, global attributes.
+    /// Evaluates everything whose fault concerns all: functions, variables, validations, global attributes.
     pub(crate) fn check(&self) {
-        for (name, variable) in &self.variables {
+        self.check_functions();
+        self.expansion();
+        let mut all: Vec<(&Arc<str>, &Global<'a>)> = self.globals.iter().collect();
+        all.sort_by_key(|(_, global)| global.variable.is_none());
+        for (name, global) in &all {
+            let at = global.variable.as_ref().map(VariableBlock::at).or(global.attribute.map(|it| it.name.at));
             // A fault is told by the look-up itself.
-            drop(self.global(name, variable.at()));
+            drop(self.global(name, at.expect("one of the two is there"), Env::PLAIN));
         }
-        for (name, variable) in &self.variables {
+        for (name, variable) in self.declared() {
             self.validate(name, variable);
         }
-        for function in self.functions.values().flatten() {
-            self.check_names(function);
+    }
+
+    /// The value of a variable; `None` if it has failed.
+    pub(super) fn variable_now(&self, name: &Arc<str>, variable: &VariableBlock<'a>) -> Option<Value> {
+        self.global(name, variable.at(), Env::PLAIN).ok()
+    }
+
+    // ── functions ──
+
+    /// What is wrong in functions whether they are called or not: names that mean nothing, recursion.
+    fn check_functions(&self) {
+        let mut calls: Vec<Vec<(usize, Span)>> = Vec::with_capacity(self.functions.len());
+        for function in self.functions.values() {
+            let mut called = Vec::new();
+            let Some(body) = function.body.as_ref() else {
+                calls.push(called);
+                continue;
+            };
+            let mut known: Vec<Arc<str>> = body.params.clone();
+            known.extend(body.variadic.clone());
+            names::visit(body.result, &mut known, &mut |mention| match mention {
+                Mention::Name(name, at) => {
+                    if !self.globals.contains_key(name) && !RESERVED.contains(&&**name) {
+                        self.tell(None, self.unknown_variable(name, at, None));
+                    }
+                }
+                Mention::Call(name, at) => {
+                    if super::function::lookup(name).is_some() {
+                        return;
+                    }
+                    match self.functions.get_index_of(name) {
+                        Some(ix) => called.push((ix, at)),
+                        None => self.tell(None, self.unknown_function(name, at)),
+                    }
+                }
+            });
+            calls.push(called);
         }
-        for (name, attribute) in &self.attributes {
-            if !self.variables.contains_key(name) {
-                drop(self.global(name, attribute.name.at));
+        self.refuse_recursion(&calls);
+    }
+
+    /// Walks who calls whom, without recursion of its own.
+    fn refuse_recursion(&self, calls: &[Vec<(usize, Span)>]) {
+        let mut done = vec![false; calls.len()];
+        for start in 0..calls.len() {
+            // Each step: a function, where it is called, which of its calls comes next.
+            let mut path: Vec<(usize, Span, usize)> = vec![(start, self.functions[start].at, 0)];
+            let mut on_path: HashMap<usize, usize> = HashMap::from([(start, 0)]);
+            while let Some((ix, _, next)) = path.last_mut() {
+                let ix = *ix;
+                let call = calls[ix].get(*next).copied().filter(|_| !done[ix]);
+                *next += 1;
+                let Some((callee, at)) = call else {
+                    done[ix] = true;
+                    on_path.remove(&ix);
+                    path.pop();
+                    continue;
+                };
+                if let Some(from) = on_path.get(&callee) {
+                    let steps: Vec<(usize, Span)> = path[*from..].iter().map(|(ix, at, _)| (*ix, *at)).collect();
+                    self.tell(None, self.recursion(&steps, at));
+                    for (ix, ..) in path.drain(..) {
+                        self.functions[ix].is_broken.set(true);
+                        done[ix] = true;
+                    }
+                } else if !done[callee] {
+                    on_path.insert(callee, path.len());
+                    path.push((callee, at, 0));
+                }
             }
         }
     }
 
-    /// Names in the body of a function that mean nothing, whether it is called or not.
-    fn check_names(&self, function: &UserFunction<'a>) {
-        let mut known: Vec<Arc<str>> = function.params.clone();
-        known.extend(function.variadic.clone());
-        super::names::visit(function.result, &mut known, &mut |name, at| {
-            let reserved = RESERVED.contains(&name) && !matches!(name, "target" | "group");
-            if !reserved && !self.variables.contains_key(name) && !self.attributes.contains_key(name) {
-                self.tell(None, self.unknown_variable(name, at));
-            }
-        });
+    fn recursion(&self, steps: &[(usize, Span)], again: Span) -> Diagnostic {
+        const SHOWN: usize = 8;
+        let text = |ix: usize| self.node_text(Node::Function(ix));
+        let mut names: Vec<String> = steps.iter().take(SHOWN).map(|(ix, _)| text(*ix)).collect();
+        if steps.len() > SHOWN {
+            names.push(format!("… {} more …", steps.len() - SHOWN));
+        }
+        names.push(text(steps[0].0));
+        let message = format!("a cycle: a function calls itself: {}", names.join(" → "));
+        let mut fault = Diagnostic::error("bake::eval::recursion", message)
+            .at(again, format!("{} is called here again", text(steps[0].0)))
+            .help("functions cannot be recursive; a `for` may do the same");
+        for (ix, at) in steps.iter().skip(1).take(SHOWN) {
+            fault = fault.at(*at, format!("{} is called here", text(*ix)));
+        }
+        fault
     }
 
     /// Targets and groups with their final names, in the order of the files, matrices in the order of their axes.
@@ -411,14 +444,31 @@ impl<'a> Scope<'a> {
     }
 }
 
-fn local(mut frame: Option<&Frame<'_>>, name: &str) -> Option<Value> {
+fn local<'f>(mut frame: Option<&'f Frame<'f>>, name: &str) -> Option<&'f Value> {
     while let Some(it) = frame {
         if let Some((_, value)) = it.names.iter().find(|(known, _)| &**known == name) {
-            return Some(value.clone());
+            return Some(value);
         }
         frame = it.parent;
     }
     None
+}
+
+/// Whether a name is bound by a parameter, a `for` or an axis.
+pub(super) fn is_local(env: Env<'_>, name: &str) -> bool {
+    local(env.frame, name).is_some()
+}
+
+fn block_as_attribute(kind: &str, at: Span) -> Diagnostic {
+    Diagnostic::error("bake::eval::block_as_attribute", format!("`{kind}` is a block, not an attribute"))
+        .at(at, "an attribute of this name means nothing")
+        .help(format!("write `{kind} \"name\" {{ … }}`, without `=`"))
+}
+
+fn reserved(what: &str, name: &str, at: Span) -> Diagnostic {
+    Diagnostic::warning("bake::eval::reserved_name", format!("{what} cannot be called `{name}`, and is ignored"))
+        .at(at, "this name is taken")
+        .help("choose another name")
 }
 
 fn bad_labels(block: &Block) -> Diagnostic {

@@ -9,11 +9,14 @@ use super::{
     value::Value,
 };
 use crate::{
-    definition::attribute::{self, Id},
+    definition::attribute,
     oci::Platform,
     report::{Diagnostic, Span, suggest},
     spec::{Annotation, Attest, Cache, Fault, Output, Policy, Resources, Secret, Ssh, Ulimit, context, output, size},
 };
+
+/// The attributes, for those who may not see the definition.
+pub(crate) use crate::definition::attribute::Id;
 
 /// The name of a target: `[A-Za-z0-9_-]+`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -70,6 +73,7 @@ impl Target {
         {
             reader.fault(Id::Resources, "", fault);
         }
+        reader.inline();
         reader.paths();
         reader.outputs();
         reader.secrets();
@@ -274,6 +278,16 @@ impl Reader<'_> {
             }
         }
         all
+    }
+
+    fn inline(&mut self) {
+        const LARGEST: usize = 4 << 20;
+        if let Some(text) = self.fields.text(Id::DockerfileInline)
+            && text.len() > LARGEST
+        {
+            let fault = Fault::new(format!("a Dockerfile may have {LARGEST} bytes, and this has: {}", text.len()));
+            self.fault(Id::DockerfileInline, "", fault.help("bring data in by a context"));
+        }
     }
 
     fn paths(&mut self) {

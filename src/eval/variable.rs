@@ -7,8 +7,9 @@ use super::{
     call::type_of_expr,
     convert::convert,
     expr::{Result, article, to_bool},
+    fault::Fail,
     number::Number,
-    scope::{Env, Fail, Scope},
+    scope::{Env, Scope},
     value::{Type, Value},
 };
 use crate::{
@@ -78,12 +79,12 @@ impl<'a> Scope<'a> {
         self.warn_unknown(name, variable);
         let json_name = format!("{name}_JSON");
         let plain = self.given(name);
-        let json = if self.variables.contains_key(json_name.as_str()) || (declared.is_none() && plain.is_some()) {
+        let json = if self.is_variable(&json_name) || (declared.is_none() && plain.is_some()) {
             None
         } else {
             self.given(&json_name)
         };
-        let env = Env { frame: None, references: false, owner: None };
+        let env = Env::PLAIN;
         match (json, plain, &declared) {
             (Some(json), _, Some(ty)) => self.from_json(name, variable, &json, ty),
             (Some(given), None, None) | (_, Some(given), None) => {
@@ -160,14 +161,14 @@ impl<'a> Scope<'a> {
     /// Runs the validations of a variable.
     pub(super) fn validate(&self, name: &Arc<str>, variable: &VariableBlock<'a>) {
         for block in variable.block.body.blocks.iter().filter(|it| &*it.kind.value == "validation") {
-            if let Err(Fail::Fault(fault)) = self.validation(name, variable, block) {
-                self.tell(None, *fault);
+            if let Err(fail) = self.validation(name, variable, block) {
+                self.faults.settle(&None, fail);
             }
         }
     }
 
     fn validation(&self, name: &Arc<str>, variable: &VariableBlock<'a>, block: &'a Block) -> Result<()> {
-        let env = Env { frame: None, references: false, owner: None };
+        let env = Env::PLAIN;
         let Some(condition) = block.body.attribute("condition") else {
             return Err(Fail::of(
                 Diagnostic::error(
@@ -206,7 +207,7 @@ impl<'a> Scope<'a> {
                 }
             }
         };
-        let current = self.global(name, variable.block.at).ok();
+        let current = self.variable_now(name, variable);
         let shown = match &current {
             _ if self.is_sensitive(variable) => "***".to_owned(),
             Some(value) => value.to_text().map_or_else(|| value.to_json_text(false), |text| text.to_string()),
@@ -221,17 +222,17 @@ impl<'a> Scope<'a> {
     }
 
     fn is_sensitive(&self, variable: &VariableBlock<'a>) -> bool {
-        let env = Env { frame: None, references: false, owner: None };
-        let value = variable.expr("sensitive").map(|expr| self.quietly(|| self.eval(expr, env)));
+        let env = Env::PLAIN;
+        let value = variable.expr("sensitive").map(|expr| self.eval(expr, env));
         matches!(value, Some(Ok(Value::Bool(true))))
     }
 
     /// All variables with their values, sorted by name; those that failed are left out.
     pub(crate) fn variables(&self) -> Vec<Variable> {
-        let mut list = Vec::with_capacity(self.variables.len());
-        let env = Env { frame: None, references: false, owner: None };
-        for (name, variable) in &self.variables {
-            let Ok(value) = self.global(name, variable.block.at) else { continue };
+        let mut list = Vec::new();
+        let env = Env::PLAIN;
+        for (name, variable) in self.declared() {
+            let Some(value) = self.variable_now(name, variable) else { continue };
             let description = variable.expr("description").and_then(|expr| self.eval(expr, env).ok()?.to_text());
             list.push(Variable {
                 name: name.clone(),

@@ -11,6 +11,16 @@
 //!
 //! It decides nothing about builds and never runs one.
 
+mod annotation;
+mod assemble;
+mod archive;
+mod attest;
+mod layout;
+mod local;
+mod options;
+mod place;
+mod tree;
+
 use std::{future::Future, path::PathBuf, pin::Pin, sync::Arc};
 
 use serde_json::{Map, Value};
@@ -22,6 +32,7 @@ use crate::{
         Diagnostic, Span,
         event::{Sink, StepId},
     },
+    store::{SnapshotId, Store},
 };
 
 /// One output of a target as the user wrote it, `registry` and `--push` already resolved or not: both are understood.
@@ -111,8 +122,7 @@ pub(crate) struct Step {
 /// One layer of a result.
 #[derive(Clone, Debug)]
 pub(crate) struct LayerRef {
-    /// The snapshot's id in the store.
-    pub(crate) snapshot: Digest,
+    pub(crate) snapshot: SnapshotId,
     /// RFC 3339, when the snapshot was made.
     pub(crate) created: String,
     /// For a layer of a base image: what it is where it came from. It may be neither downloaded nor unpacked.
@@ -177,6 +187,7 @@ pub(crate) trait BaseLayers: Send + Sync {
 /// What exporters work with.
 #[derive(Clone)]
 pub(crate) struct Context {
+    pub(crate) store: Store,
     pub(crate) client: Client,
     pub(crate) base: Arc<dyn BaseLayers>,
     /// Progress goes here under `step`.

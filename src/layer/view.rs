@@ -103,6 +103,11 @@ impl View {
         Ok(Self { layers: vec![at::host_dir(dir)?], overlay: false })
     }
 
+    /// It is made of layers in overlayfs form, which never change.
+    pub(crate) fn is_layers(&self) -> bool {
+        self.overlay
+    }
+
     /// Device and inode of each layer directory, bottom first.
     pub(crate) fn layer_ids(&self) -> io::Result<Vec<(u64, u64)>> {
         self.layers.iter().map(|dir| Ok(at::entry(&rustix::fs::fstat(dir)?, 0).dev_ino)).collect()
@@ -154,7 +159,7 @@ impl View {
         let place = self.locate(path, Follow::No)?;
         match (&place.entry, &place.parent, place.name()) {
             (Some(entry), Some(parent), Some(name)) if entry.kind == Kind::Symlink => {
-                Walk::read_link(self, parent, name, entry)
+                self.link_text(parent, name, entry)
             }
             (Some(_), ..) => Err(Errno::INVAL.into()),
             (None, ..) => Err(Errno::NOENT.into()),
@@ -280,7 +285,7 @@ impl Walk for View {
         Ok(Folder { path, layers: layers.into() })
     }
 
-    fn read_link(&self, folder: &Folder, name: &OsStr, entry: &Entry) -> io::Result<OsString> {
+    fn link_text(&self, folder: &Folder, name: &OsStr, entry: &Entry) -> io::Result<OsString> {
         at::read_link(at::dir(self.layer(entry.layer)?, &folder.path)?.as_fd(), name)
     }
 }

@@ -14,15 +14,20 @@ mod command;
 mod error;
 mod exec;
 mod filter;
+mod fsmount;
 mod helper;
 mod inside;
 mod limits;
 mod mounts;
 mod namespace;
+mod root;
 mod run;
 mod spec;
 mod stubs;
 mod sys;
+mod system;
+#[cfg(test)]
+mod tests;
 mod user;
 
 pub(crate) use command::command;

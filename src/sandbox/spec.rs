@@ -125,7 +125,7 @@ impl Rlimit {
 }
 
 /// Bytes as a JSON string where they are text, else as a list of numbers.
-mod octets {
+pub(super) mod octets {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     #[derive(Serialize, Deserialize)]
@@ -135,14 +135,14 @@ mod octets {
         Bytes(Vec<u8>),
     }
 
-    pub(super) fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::sandbox) fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
         match std::str::from_utf8(bytes) {
             Ok(text) => Form::Text(text.into()).serialize(to),
             Err(_) => Form::Bytes(bytes.to_vec()).serialize(to),
         }
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
+    pub(in crate::sandbox) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
         Ok(match Form::deserialize(from)? {
             Form::Text(text) => text.into_owned().into_bytes(),
             Form::Bytes(bytes) => bytes,

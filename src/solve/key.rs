@@ -26,7 +26,7 @@
 //! | local | path | no | content counts, wherever it lies |
 
 use crate::{
-    graph::{Action, Copy, Exec, MountKind, Mode, Owner},
+    graph::{Action, Copy, Exec, Mode, MountKind, Owner},
     oci::{Digest, Platform, digest::FieldHasher},
 };
 

@@ -70,8 +70,11 @@ impl Locals {
                 blocking(move || {
                     let cache = Arc::new(Cached(store.stat_cache(Path::new(&local.folder))));
                     let tree = LocalTree::open(&local, cache.clone()).map_err(|error| {
-                        Diagnostic::error("bake::solve::context", format!("{} cannot be read: {}", local.name, local.folder))
-                            .cause(&error)
+                        Diagnostic::error(
+                            "bake::solve::context",
+                            format!("{} cannot be read: {}", local.name, local.folder),
+                        )
+                        .cause(&error)
                     })?;
                     Ok(Known { tree: Arc::new(tree), cache })
                 })

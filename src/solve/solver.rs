@@ -191,9 +191,8 @@ impl Solver {
                 let (solver, ix) = (self.clone(), *ix);
                 drop(tokio::spawn(async move {
                     let work = std::panic::AssertUnwindSafe(solver.vertex(ix));
-                    let solved = futures_util::FutureExt::catch_unwind(work)
-                        .await
-                        .unwrap_or_else(|_| Err(solver.bug(ix)));
+                    let solved =
+                        futures_util::FutureExt::catch_unwind(work).await.unwrap_or_else(|_| Err(solver.bug(ix)));
                     drop(solver.0.states[ix.index()].set(solved));
                 }));
             }
@@ -396,7 +395,9 @@ impl Solver {
         let mut places = Vec::with_capacity(inputs.len());
         for (input, tree) in vertex.inputs.iter().zip(inputs) {
             places.push(match &self.0.graph.get(*input).op {
-                Op::Local(local) => read::Place::Local(world.locals.tree(local).await.map_err(|e| self.blame(vertex, e))?),
+                Op::Local(local) => {
+                    read::Place::Local(world.locals.tree(local).await.map_err(|e| self.blame(vertex, e))?)
+                }
                 _ => read::Place::Layers(self.materialise(tree).await?),
             });
         }

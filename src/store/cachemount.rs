@@ -35,7 +35,8 @@ const MAX_PRIVATE: u64 = 64;
 impl Store {
     /// The directory of `key`. Blocks the thread while a locked one is in use.
     pub(crate) fn cache_dir(&self, key: &Digest, sharing: Sharing) -> Result<CacheDir> {
-        let place = |key: &Digest| (self.path(&["cachemounts", &key.hex()]), self.path(&["locks", &format!("c{}", key.hex())]));
+        let place =
+            |key: &Digest| (self.path(&["cachemounts", &key.hex()]), self.path(&["locks", &format!("c{}", key.hex())]));
         let (path, lock) = place(key);
         match sharing {
             Sharing::Shared => open(&path, None),

@@ -8,6 +8,7 @@
 //!   index/TABLE/HH/HEX              records: a line of heading, then JSON
 //!   stat/HEX                        stat cache of one directory
 //!   cachemounts/HEX/…               directories of RUN --mount=type=cache
+//!   git/                            bare repositories, one for each remote
 //!   locks/HEX                       locked by the process that works on the key
 //!   runs/RUN                        the run RUN has been synced to disk
 //!   tmp/RUN/…                       everything half made by the run RUN; `alive` in it is locked while it lives
@@ -85,7 +86,7 @@ struct Inner {
 }
 
 /// Folders of the store.
-const FOLDERS: &[&str] = &["blobs/sha256", "snapshots", "index", "stat", "cachemounts", "locks", "runs", "tmp"];
+const FOLDERS: &[&str] = &["blobs/sha256", "snapshots", "index", "stat", "cachemounts", "git", "locks", "runs", "tmp"];
 
 impl Store {
     /// Opens the store below `home`, making it if it is not there.
@@ -119,6 +120,11 @@ impl Store {
         let mut path = self.0.root.clone();
         path.extend(parts);
         path
+    }
+
+    /// Where repositories are kept between runs.
+    pub(crate) fn git_dir(&self) -> PathBuf {
+        self.path(&["git"])
     }
 
     /// Holds everything against `prune` as long as this process lives.

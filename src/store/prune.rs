@@ -149,7 +149,9 @@ impl Store {
             let wanted = path.file_name().and_then(|it| it.to_str()).and_then(|it| Digest::from_hex(it).ok());
             match (hash_file(&path), wanted) {
                 (Ok(found), Some(wanted)) if found == wanted => continue,
-                (Ok(found), _) => damages.push(Damage { path: path.clone(), why: format!("its content has the digest {found}") }),
+                (Ok(found), _) => {
+                    damages.push(Damage { path: path.clone(), why: format!("its content has the digest {found}") })
+                }
                 (Err(error), _) => damages.push(Damage { path: path.clone(), why: error.to_string() }),
             }
             drop(fs::remove_file(&path));

@@ -106,7 +106,7 @@ impl Cursor<'_> {
             }
             let expr = self.expression()?;
             body.attributes.push(Attribute { name, expr });
-            return self.end_of_item(false);
+            return self.end_of_item();
         }
         let mut labels = Vec::new();
         loop {
@@ -123,7 +123,7 @@ impl Cursor<'_> {
         let head = self.since(start);
         let block = self.block(name, labels, head)?;
         body.blocks.push(block);
-        self.end_of_item(true)
+        self.end_of_item()
     }
 
     fn label(&mut self) -> Parsed<Spanned<Arc<str>>> {
@@ -188,13 +188,20 @@ impl Cursor<'_> {
         )
     }
 
-    fn end_of_item(&mut self, is_block: bool) -> Parsed<()> {
+    fn end_of_item(&mut self) -> Parsed<()> {
         self.skip_blanks();
         match self.peek() {
             b'\n' => self.pos += 1,
             b'\r' if self.peek_at(1) == b'\n' => self.pos += 2,
             0 if self.at_end() => (),
-            b'}' if !is_block => (),
+            b'}' => {
+                let at = self.span(self.pos, self.pos + 1);
+                return Err(self.fault(
+                    Diagnostic::error("bake::definition::brace", "a closing brace stands on a line of its own")
+                        .at(at, "put this on the next line")
+                        .help("only a block that is wholly on one line ends on the line of its attribute"),
+                ));
+            }
             b',' => {
                 let at = self.span(self.pos, self.pos + 1);
                 return Err(self.fault(

@@ -50,7 +50,8 @@ impl Cursor<'_> {
         let start = self.pos;
         let opener = self.span(start, start + 1);
         self.pos += 1;
-        let tokens = self.tokens(Form::Quoted, opener)?;
+        let mut tokens = self.tokens(Form::Quoted, opener)?;
+        strip(&mut tokens);
         self.pos += 1;
         let at = self.since(start);
         let parts = self.nest(tokens)?;
@@ -73,7 +74,8 @@ impl Cursor<'_> {
     pub(super) fn bare_template(&mut self) -> Parsed<Expr> {
         let start = self.pos;
         let opener = self.span(start, start);
-        let tokens = self.tokens(Form::Bare, opener)?;
+        let mut tokens = self.tokens(Form::Bare, opener)?;
+        strip(&mut tokens);
         let at = self.since(start);
         let parts = self.nest(tokens)?;
         Ok(Expr::new(template(parts), at))
@@ -123,20 +125,13 @@ impl Cursor<'_> {
             }
         };
         self.pos = if self.text[..after].ends_with('\r') { after - 1 } else { after };
+        strip(&mut tokens);
         if flush {
             unindent(&mut tokens);
         }
         let at = self.since(start);
         let parts = self.nest(tokens)?;
-        // A heredoc is a text even when it is one interpolation.
-        let kind = match template(parts) {
-            ExprKind::Template(mut parts) if parts.len() == 1 => {
-                parts.push(Part::Text("".into()));
-                ExprKind::Template(parts)
-            }
-            other => other,
-        };
-        Ok(Expr::new(kind, at))
+        Ok(Expr::new(template(parts), at))
     }
 
     fn tokens(&mut self, form: Form, opener: Span) -> Parsed<Vec<Marked>> {
@@ -276,9 +271,9 @@ impl Cursor<'_> {
         })
     }
 
-    /// Applies strip markers and puts the parts of `if` and `for` into them.
-    fn nest(&mut self, mut tokens: Vec<Marked>) -> Parsed<Vec<Part>> {
-        strip(&mut tokens);
+    /// Puts the parts of `if` and `for` into them.
+    fn nest(&mut self, tokens: Vec<Marked>) -> Parsed<Vec<Part>> {
+        let is_alone = tokens.len() == 1;
         let mut tokens = tokens.into_iter();
         let mut open: Vec<Open> = Vec::new();
         let mut parts = Vec::new();
@@ -333,7 +328,13 @@ impl Cursor<'_> {
             }
         }
         match open.pop() {
-            None => Ok(parts),
+            None => {
+                // What had a text beside it stays a text, even if nothing is left of that.
+                if !is_alone && matches!(parts.as_slice(), [Part::Interpolation(_)]) {
+                    parts.push(Part::Text("".into()));
+                }
+                Ok(parts)
+            }
             Some(Open { at, kind, .. }) => {
                 let (what, closer) = match kind {
                     OpenKind::If { .. } => ("`%{ if }`", "%{ endif }"),
@@ -373,26 +374,18 @@ fn push_text(tokens: &mut Vec<Marked>, text: &mut String, at: Span) {
     }
 }
 
-/// `~` takes the blanks and line breaks of the text on its side.
+/// `~` takes the blanks and line breaks of the text next to it; a text ends at its line break, and so does what is taken.
 fn strip(tokens: &mut [Marked]) {
     for i in 0..tokens.len() {
-        if tokens[i].strip_before {
-            for marked in tokens[..i].iter_mut().rev() {
-                let Token::Text(text) = &mut marked.token else { break };
-                text.truncate(text.trim_end().len());
-                if !text.is_empty() {
-                    break;
-                }
-            }
+        if tokens[i].strip_before
+            && let Some(Marked { token: Token::Text(text), .. }) = i.checked_sub(1).map(|before| &mut tokens[before])
+        {
+            text.truncate(text.trim_end().len());
         }
-        if tokens[i].strip_after {
-            for marked in &mut tokens[i + 1..] {
-                let Token::Text(text) = &mut marked.token else { break };
-                *text = text.trim_start().to_owned();
-                if !text.is_empty() {
-                    break;
-                }
-            }
+        if tokens[i].strip_after
+            && let Some(Marked { token: Token::Text(text), .. }) = tokens.get_mut(i + 1)
+        {
+            *text = text.trim_start().to_owned();
         }
     }
 }

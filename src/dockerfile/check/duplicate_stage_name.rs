@@ -5,8 +5,12 @@ use std::collections::HashSet;
 use super::{Report, Rule};
 use crate::dockerfile::Dockerfile;
 
-pub(crate) static RULE: Rule =
-    Rule { name: "DuplicateStageName", code: "bake::check::duplicate_stage_name", experimental: false, check: Some(check) };
+pub(crate) static RULE: Rule = Rule {
+    name: "DuplicateStageName",
+    code: "bake::check::duplicate_stage_name",
+    experimental: false,
+    check: Some(check),
+};
 
 fn check(file: &Dockerfile, report: &mut Report) {
     let mut seen = HashSet::new();

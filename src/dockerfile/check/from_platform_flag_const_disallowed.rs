@@ -3,8 +3,12 @@
 use super::{Report, Rule};
 use crate::{dockerfile::instruction::Stage, oci::Platform};
 
-pub(crate) static RULE: Rule =
-    Rule { name: "FromPlatformFlagConstDisallowed", code: "bake::check::from_platform_flag_const_disallowed", experimental: false, check: None };
+pub(crate) static RULE: Rule = Rule {
+    name: "FromPlatformFlagConstDisallowed",
+    code: "bake::check::from_platform_flag_const_disallowed",
+    experimental: false,
+    check: None,
+};
 
 pub(crate) fn fire(report: &mut Report, stage: &Stage, platform: &Platform, written: &str) {
     let name = stage.name.as_ref().map_or("", |it| it.value.as_str());

@@ -3,8 +3,12 @@
 use super::{Report, Rule};
 use crate::dockerfile::instruction::Stage;
 
-pub(crate) static RULE: Rule =
-    Rule { name: "InvalidDefaultArgInFrom", code: "bake::check::invalid_default_arg_in_from", experimental: false, check: None };
+pub(crate) static RULE: Rule = Rule {
+    name: "InvalidDefaultArgInFrom",
+    code: "bake::check::invalid_default_arg_in_from",
+    experimental: false,
+    check: None,
+};
 
 pub(crate) fn fire(report: &mut Report, stage: &Stage) {
     let message = format!("without build arguments this is not an image name: {}", stage.image.value);

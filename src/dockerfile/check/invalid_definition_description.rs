@@ -6,14 +6,18 @@ use crate::dockerfile::{
     instruction::{Instruction, Kind},
 };
 
-pub(crate) static RULE: Rule =
-    Rule { name: "InvalidDefinitionDescription", code: "bake::check::invalid_definition_description", experimental: true, check: Some(check) };
+pub(crate) static RULE: Rule = Rule {
+    name: "InvalidDefinitionDescription",
+    code: "bake::check::invalid_definition_description",
+    experimental: true,
+    check: Some(check),
+};
 
 fn check(file: &Dockerfile, report: &mut Report) {
     let describes = |comments: &[String], names: &[&str]| {
         comments.last().is_none_or(|line| names.contains(&line.split(' ').next().unwrap_or_default()))
     };
-    let mut arg = |it: &Instruction, report: &mut Report| {
+    let arg = |it: &Instruction, report: &mut Report| {
         let Kind::Arg(args) = &it.kind else { return };
         let names: Vec<&str> = args.iter().map(|it| it.name.as_str()).collect();
         if !describes(&it.comments, &names) {

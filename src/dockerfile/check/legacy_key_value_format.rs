@@ -3,8 +3,12 @@
 use super::{Report, Rule};
 use crate::dockerfile::instruction::Instruction;
 
-pub(crate) static RULE: Rule =
-    Rule { name: "LegacyKeyValueFormat", code: "bake::check::legacy_key_value_format", experimental: false, check: None };
+pub(crate) static RULE: Rule = Rule {
+    name: "LegacyKeyValueFormat",
+    code: "bake::check::legacy_key_value_format",
+    experimental: false,
+    check: None,
+};
 
 pub(crate) fn fire(report: &mut Report, it: &Instruction) {
     let keyword = it.keyword.to_uppercase();

@@ -3,8 +3,12 @@
 use super::{Report, Rule};
 use crate::dockerfile::{Dockerfile, instruction::Kind};
 
-pub(crate) static RULE: Rule =
-    Rule { name: "MaintainerDeprecated", code: "bake::check::maintainer_deprecated", experimental: false, check: Some(check) };
+pub(crate) static RULE: Rule = Rule {
+    name: "MaintainerDeprecated",
+    code: "bake::check::maintainer_deprecated",
+    experimental: false,
+    check: Some(check),
+};
 
 fn check(file: &Dockerfile, report: &mut Report) {
     for it in file.stages.iter().flat_map(|stage| &stage.instructions) {

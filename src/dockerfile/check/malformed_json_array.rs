@@ -3,8 +3,12 @@
 use super::{Report, Rule};
 use crate::dockerfile::{Dockerfile, instruction::Kind};
 
-pub(crate) static RULE: Rule =
-    Rule { name: "MalformedJSONArray", code: "bake::check::malformed_json_array", experimental: false, check: Some(check) };
+pub(crate) static RULE: Rule = Rule {
+    name: "MalformedJSONArray",
+    code: "bake::check::malformed_json_array",
+    experimental: false,
+    check: Some(check),
+};
 
 fn check(file: &Dockerfile, report: &mut Report) {
     for it in file.stages.iter().flat_map(|stage| &stage.instructions) {
@@ -17,7 +21,8 @@ fn check(file: &Dockerfile, report: &mut Report) {
         };
         if let Some(why) = why {
             let keyword = it.keyword.to_uppercase();
-            let message = format!("the arguments of {keyword} look like a JSON array but are taken as plain text: {}", why.value);
+            let message =
+                format!("the arguments of {keyword} look like a JSON array but are taken as plain text: {}", why.value);
             report.fire(&RULE, &it.comments, why.at, message);
         }
     }

@@ -7,7 +7,7 @@
 use std::collections::{BTreeSet, HashSet};
 
 use super::{Dockerfile, lex};
-use crate::report::{Diagnostic, Span, Spanned};
+use crate::report::{Diagnostic, Span, Spanned, suggest};
 
 pub(super) mod consistent_instruction_casing;
 pub(super) mod copy_ignored_file;
@@ -32,6 +32,9 @@ pub(super) mod stage_name_casing;
 pub(super) mod undefined_arg_in_from;
 pub(super) mod undefined_var;
 pub(super) mod workdir_relative_path;
+
+/// With how many names a misspelt one is compared, so that huge files take linear time.
+pub(super) const MAX_COMPARED: usize = 1000;
 
 /// One rule.
 pub(crate) struct Rule {
@@ -164,13 +167,19 @@ impl Report {
         }
     }
 
-    /// What fired, and the error if the file wants violations to be errors.
-    pub(super) fn finish(self) -> (Vec<Diagnostic>, Option<Diagnostic>) {
-        let error = (self.config.error && !self.names.is_empty()).then(|| {
-            let names = self.names.into_iter().collect::<Vec<_>>().join(", ");
+    /// The nearest known name, while few checks have fired: more than that nobody reads.
+    fn near<'a>(&self, name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+        if self.fired.len() < 50 { suggest::nearest(name, known.into_iter().take(MAX_COMPARED)) } else { None }
+    }
+
+    /// Takes what fired, and the error if the file wants violations to be errors.
+    pub(super) fn take(&mut self) -> (Vec<Diagnostic>, Option<Diagnostic>) {
+        let names = std::mem::take(&mut self.names);
+        let error = (self.config.error && !names.is_empty()).then(|| {
+            let names = names.into_iter().collect::<Vec<_>>().join(", ");
             Diagnostic::error("bake::check::failed", format!("checks failed and `error=true` is set: {names}"))
         });
-        (self.fired, error)
+        (std::mem::take(&mut self.fired), error)
     }
 }
 

@@ -3,8 +3,12 @@
 use super::{Report, Rule};
 use crate::{dockerfile::instruction::Instruction, report::Span};
 
-pub(crate) static RULE: Rule =
-    Rule { name: "MultipleInstructionsDisallowed", code: "bake::check::multiple_instructions_disallowed", experimental: false, check: None };
+pub(crate) static RULE: Rule = Rule {
+    name: "MultipleInstructionsDisallowed",
+    code: "bake::check::multiple_instructions_disallowed",
+    experimental: false,
+    check: None,
+};
 
 pub(crate) fn fire(report: &mut Report, it: &Instruction, earlier: Span) {
     let keyword = it.keyword.to_uppercase();

@@ -3,8 +3,12 @@
 use super::{Report, Rule};
 use crate::dockerfile::Dockerfile;
 
-pub(crate) static RULE: Rule =
-    Rule { name: "NoEmptyContinuation", code: "bake::check::no_empty_continuation", experimental: false, check: Some(check) };
+pub(crate) static RULE: Rule = Rule {
+    name: "NoEmptyContinuation",
+    code: "bake::check::no_empty_continuation",
+    experimental: false,
+    check: Some(check),
+};
 
 fn check(file: &Dockerfile, report: &mut Report) {
     for at in &file.empty_continuations {

@@ -8,7 +8,7 @@ pub(crate) static RULE: Rule =
 
 fn check(file: &Dockerfile, report: &mut Report) {
     for stage in &file.stages {
-        if let Some(name) = stage.written_name.as_deref().filter(|it| it.to_lowercase() != **it) {
+        if let Some(name) = stage.written_name.as_deref().filter(|it| it.chars().any(char::is_uppercase)) {
             let message = format!("stage name should be lower case: {name}");
             report.fire(&RULE, &stage.comments, stage.at, message);
         }

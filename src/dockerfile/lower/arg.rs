@@ -44,9 +44,11 @@ fn automatic(file: &Dockerfile, options: &Options) -> Vars {
         ("TARGETVARIANT", text(&target.variant)),
         ("TARGETSTAGE", stage.or_else(last).unwrap_or_else(|| "default".to_owned())),
     ];
-    list.into_iter()
-        .map(|(name, value)| (name.to_owned(), options.build_args.get(name).cloned().unwrap_or(value)))
-        .collect()
+    let mut vars = Vars::with_capacity(list.len() + file.globals.len());
+    for (name, value) in list {
+        vars.insert(name.to_owned(), options.build_args.get(name).cloned().unwrap_or(value));
+    }
+    vars
 }
 
 /// Adds the ARGs before the first stage, with these build arguments.
@@ -141,8 +143,11 @@ impl<'a> Lowerer<'a, '_> {
         self.epoch_text = Some(text);
     }
 
-    /// The variables of FROM if no build argument were given; `None` if they have faults.
+    /// The variables of FROM if no build argument were given; `None` if they have faults or no FROM has variables.
     pub(super) fn default_globals(&self) -> Option<Vars> {
+        if !self.file.stages.iter().any(|it| it.image.value.contains('$')) {
+            return None;
+        }
         let mut vars = automatic(self.file, self.options);
         add_globals(&mut vars, self.file, None).ok().map(|()| vars)
     }
@@ -196,6 +201,9 @@ impl<'a> Lowerer<'a, '_> {
 
     /// One warning for each build argument that nothing in the file declares.
     pub(super) fn unused_args(&self) -> Vec<Diagnostic> {
+        if self.options.build_args.is_empty() {
+            return Vec::new();
+        }
         let automatic = automatic(self.file, self.options);
         let in_stages = self.file.stages.iter().flat_map(|it| &it.instructions);
         let mut declared = self.global_names.clone();

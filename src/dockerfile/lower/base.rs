@@ -1,6 +1,6 @@
 //! What stages begin with: images (asked for), named contexts, results of other builds, nothing.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use super::{
     Lowerer,
@@ -117,9 +117,9 @@ impl<'a> Lowerer<'a, '_> {
         self.check_defaults();
         let file = self.file;
         for stage in &file.stages {
-            let image = self.from_word(stage, &stage.image, "base name");
+            let image = self.base_word(stage, &stage.image, "base name");
             let platform = stage.platform.as_ref().and_then(|written| {
-                let text = self.from_word(stage, written, "platform")?;
+                let text = self.base_word(stage, written, "platform")?;
                 match Platform::parse(&text) {
                     Ok(platform) => {
                         self.check_platform_flag(stage, &written.value, &text, &platform);
@@ -133,8 +133,8 @@ impl<'a> Lowerer<'a, '_> {
                     }
                 }
             });
-            let wanted = platform.as_ref().unwrap_or(&self.options.platform).clone();
-            let replaced = stage.name.as_ref().and_then(|name| self.context(&name.value, &wanted));
+            let wanted = platform.as_ref().unwrap_or(&self.options.platform);
+            let replaced = stage.name.as_ref().and_then(|name| self.context(&name.value, wanted));
             let base = match (replaced, image) {
                 (Some((key, _)), _) => Base::Replaced(key.to_owned()),
                 (None, Some(image)) => match self.nodes.named(&image) {
@@ -150,7 +150,7 @@ impl<'a> Lowerer<'a, '_> {
     }
 
     /// Expands a word of FROM with the global variables; the result must not be empty.
-    fn from_word(
+    fn base_word(
         &mut self,
         stage: &crate::dockerfile::instruction::Stage,
         word: &crate::report::Spanned<String>,
@@ -219,8 +219,9 @@ impl<'a> Lowerer<'a, '_> {
     /// Finds the bases of all nodes that are needed; what must be asked for is returned.
     pub(super) fn resolve_bases(&mut self, reachable: &[bool]) -> Vec<Asked> {
         let mut asked: Vec<Asked> = Vec::new();
+        let mut seen = HashSet::new();
         let mut ask = |it: Asked| {
-            if !asked.iter().any(|known| known.query == it.query) {
+            if seen.insert(it.query.clone()) {
                 asked.push(it);
             }
         };
@@ -233,7 +234,16 @@ impl<'a> Lowerer<'a, '_> {
                     self.check_base_platform(ix, &based);
                     self.based[ix] = Some(Arc::new(*based));
                 }
-                Ok(Found::Ask(query)) => ask(Asked { query, at: self.nodes.list[ix].at }),
+                Ok(Found::Ask(query)) => {
+                    let node = &self.nodes.list[ix];
+                    let near = match &node.base {
+                        Base::Image(name) => {
+                            suggest::nearest(name, self.nodes.names().take(check::MAX_COMPARED)).map(str::to_owned)
+                        }
+                        _ => None,
+                    };
+                    ask(Asked { query, at: node.image_at, near });
+                }
                 Err(fault) => self.faults.push(fault),
             }
         }
@@ -241,7 +251,7 @@ impl<'a> Lowerer<'a, '_> {
             let query = image_query(reference, layout.as_ref(), &self.options.platform);
             if let (Ok(query), false) = (&query, query.as_ref().is_ok_and(|it| self.known.images.contains_key(it))) {
                 let at = Span { source: self.file.source, start: 0, end: 0 };
-                ask(Asked { query: query.clone(), at });
+                ask(Asked { query: query.clone(), at, near: None });
             }
         }
         asked
@@ -249,7 +259,7 @@ impl<'a> Lowerer<'a, '_> {
 
     fn resolve_base(&mut self, ix: NodeIx) -> Result<Found, Diagnostic> {
         let node = &self.nodes.list[ix];
-        let at = node.at;
+        let at = node.image_at;
         let platform = node.platform.clone().unwrap_or_else(|| self.options.platform.clone());
         match node.base.clone() {
             Base::Scratch | Base::Node(_) => Ok(Found::Base(Box::new(scratch(&self.options.platform)))),
@@ -281,7 +291,8 @@ impl<'a> Lowerer<'a, '_> {
     fn resolve_image(&self, query: Query) -> Result<Found, Diagnostic> {
         let Some(info) = self.known.images.get(&query) else { return Ok(Found::Ask(query)) };
         let n_layers = info.config.rootfs.diff_ids.len();
-        let tree = if n_layers == 0 && info.image.layers.is_empty() { Tree::Scratch } else { Tree::Image(info.image.clone()) };
+        let tree =
+            if n_layers == 0 && info.image.layers.is_empty() { Tree::Scratch } else { Tree::Image(info.image.clone()) };
         Ok(Found::Base(Box::new(Based {
             tree,
             config: info.config.clone(),
@@ -291,7 +302,13 @@ impl<'a> Lowerer<'a, '_> {
         })))
     }
 
-    fn resolve_context(&mut self, key: &str, context: &Context, platform: Platform, at: Span) -> Result<Found, Diagnostic> {
+    fn resolve_context(
+        &mut self,
+        key: &str,
+        context: &Context,
+        platform: Platform,
+        at: Span,
+    ) -> Result<Found, Diagnostic> {
         let source = match context {
             Context::Scratch => return Ok(Found::Base(Box::new(scratch(&platform)))),
             Context::Image { reference, .. } if reference == "scratch" => {
@@ -360,7 +377,14 @@ impl<'a> Lowerer<'a, '_> {
         let found = based.config.platform();
         if !found.arch.is_empty() && (found.os != based.platform.os || found.arch != based.platform.arch) {
             let comments = node.stage.map_or(&[][..], |it| &it.comments);
-            check::invalid_base_image_platform::fire(&mut self.report, comments, node.at, name, &based.platform, &found);
+            check::invalid_base_image_platform::fire(
+                &mut self.report,
+                comments,
+                node.at,
+                name,
+                &based.platform,
+                &found,
+            );
         }
     }
 
@@ -395,7 +419,10 @@ impl<'a> Lowerer<'a, '_> {
                 Source::tree(self.graph.add(Op::Image(image.clone()), Vec::new(), based.platform.clone(), meta))
             }
             Tree::Built(vertex) => Source::tree(*vertex),
-            Tree::Files(source) => source.clone(),
+            Tree::Files(source) => {
+                done = usize::from(runs);
+                source.clone()
+            }
         };
         let mut state = State::new(&based, source, at);
         state.name_steps(label, done, n_own + done);
@@ -436,7 +463,8 @@ impl<'a> Lowerer<'a, '_> {
         };
         let op = Op::File(File { actions: vec![Action::Copy(Box::new(copy))] });
         let name = self.graph.get(state.source.vertex).meta.name.clone();
-        let meta = Meta { name: format!("{name} as a root"), at, ignore_cache: false };
+        let shown = format!("{name} as a root");
+        let meta = Meta { name: state.first_step_name(self.options, &shown), at, ignore_cache: false };
         let inputs = vec![scratch, state.source.vertex];
         state.tree = self.graph.add(op, inputs, state.platform.clone(), meta);
         state.is_files = false;

@@ -125,11 +125,11 @@ impl Lowerer<'_, '_> {
             text.push_str(" --parents");
         }
         if let Some(chown) = &chown {
-            text.push_str(&format!(" --chown={}", chown.value));
+            text.extend([" --chown=", &chown.value]);
         }
         let mode = match &chmod {
             Some(chmod) => {
-                text.push_str(&format!(" --chmod={}", chmod.value));
+                text.extend([" --chmod=", &chmod.value]);
                 let mode = value::mode(&chmod.value);
                 Some(mode.map_err(|why| fault("bake::dockerfile::bad_chmod", why, chmod.at, "this mode"))?)
             }
@@ -275,7 +275,10 @@ fn check_checksum(
         }
     } else if remote::is_http(&source.value) {
         if checksum.value.parse::<crate::oci::Digest>().is_err() {
-            return bad(format!("the checksum of a download is `sha256:` and 64 hexadecimal digits: {}", checksum.value));
+            return bad(format!(
+                "the checksum of a download is `sha256:` and 64 hexadecimal digits: {}",
+                checksum.value
+            ));
         }
     } else {
         return bad(format!("a checksum requires an HTTP(S) or git source: {}", source.value));

@@ -37,7 +37,7 @@ impl Lowerer<'_, '_> {
         let mut text = String::from("ENV");
         for (name, value) in self.pairs(state, it, pairs)? {
             check::secrets_used_in_arg_or_env::check_name(&mut self.report, it, &name);
-            text.push_str(&format!(" {name}={value}"));
+            text.extend([" ", &name, "=", &value]);
             state.env.insert(name.clone(), value.clone());
             state.image_env.insert(name, value);
         }
@@ -48,7 +48,7 @@ impl Lowerer<'_, '_> {
     pub(super) fn label(&mut self, state: &mut State, it: &Instruction, pairs: &[Pair]) -> Result<(), Diagnostic> {
         let mut text = String::from("LABEL");
         for (name, value) in self.pairs(state, it, pairs)? {
-            text.push_str(&format!(" {name}={value}"));
+            text.extend([" ", &name, "=", &value]);
             state.run.labels.get_or_insert_default().insert(name, value);
         }
         state.note(it, text);
@@ -81,7 +81,12 @@ impl Lowerer<'_, '_> {
         Ok(())
     }
 
-    pub(super) fn entrypoint(&mut self, state: &mut State, it: &Instruction, command: &Command) -> Result<(), Diagnostic> {
+    pub(super) fn entrypoint(
+        &mut self,
+        state: &mut State,
+        it: &Instruction,
+        command: &Command,
+    ) -> Result<(), Diagnostic> {
         self.used_once(&mut state.entrypoint_at, it);
         let args = self.command_line(state, it, command);
         state.note(it, format!("ENTRYPOINT {}", value::quoted_list(&args)));
@@ -98,7 +103,12 @@ impl Lowerer<'_, '_> {
         Ok(())
     }
 
-    pub(super) fn healthcheck(&mut self, state: &mut State, it: &Instruction, health: &Health) -> Result<(), Diagnostic> {
+    pub(super) fn healthcheck(
+        &mut self,
+        state: &mut State,
+        it: &Instruction,
+        health: &Health,
+    ) -> Result<(), Diagnostic> {
         self.used_once(&mut state.healthcheck_at, it);
         let time = value::print_duration;
         let text = format!(
@@ -172,7 +182,12 @@ impl Lowerer<'_, '_> {
         Ok(())
     }
 
-    pub(super) fn user(&mut self, state: &mut State, it: &Instruction, user: &Spanned<String>) -> Result<(), Diagnostic> {
+    pub(super) fn user(
+        &mut self,
+        state: &mut State,
+        it: &Instruction,
+        user: &Spanned<String>,
+    ) -> Result<(), Diagnostic> {
         let user = self.word(state, it, user)?;
         state.note(it, format!("USER {user}"));
         state.run.user = user;
@@ -187,7 +202,8 @@ impl Lowerer<'_, '_> {
     ) -> Result<(), Diagnostic> {
         let text = self.word(state, it, signal)?;
         if !value::is_signal(&text) {
-            let fault = fault("bake::dockerfile::bad_signal", format!("invalid signal: {text}"), signal.at, "this signal");
+            let fault =
+                fault("bake::dockerfile::bad_signal", format!("invalid signal: {text}"), signal.at, "this signal");
             let upper = text.to_ascii_uppercase();
             let near = suggest::nearest(upper.strip_prefix("SIG").unwrap_or(&upper), value::SIGNALS.iter().copied());
             return Err(match near {
@@ -207,7 +223,12 @@ impl Lowerer<'_, '_> {
     }
 
     /// WORKDIR: an absolute path is kept as written, a relative one is joined to the one before.
-    pub(super) fn workdir(&mut self, state: &mut State, it: &Instruction, path: &Spanned<String>) -> Result<(), Diagnostic> {
+    pub(super) fn workdir(
+        &mut self,
+        state: &mut State,
+        it: &Instruction,
+        path: &Spanned<String>,
+    ) -> Result<(), Diagnostic> {
         let path = self.word(state, it, path)?;
         if !state.workdir_is_set && !path.starts_with('/') {
             check::workdir_relative_path::fire(&mut self.report, it, &path);
@@ -234,11 +255,10 @@ impl Lowerer<'_, '_> {
     /// An instruction as shown: its keyword in upper case, its variables expanded where that can be done.
     pub(super) fn shown(&self, state: &State, code: &str, mode: Mode) -> String {
         let expanded = expand::expand(code, &state.env, self.file.escape, mode);
-        let text = expanded.map_or_else(|_| code.to_owned(), |it| it.text);
-        match text.split_once([' ', '\t']) {
-            Some((keyword, rest)) => format!("{} {rest}", keyword.to_ascii_uppercase()),
-            None => text.to_ascii_uppercase(),
-        }
+        let mut text = expanded.map_or_else(|_| code.to_owned(), |it| it.text);
+        let end = text.find(char::is_whitespace).unwrap_or(text.len());
+        text[..end].make_ascii_uppercase();
+        text
     }
 }
 

@@ -39,33 +39,43 @@ pub(crate) fn lower(file: &Dockerfile, options: &Options, known: &Known, graph: 
         Ok(report) => report,
         Err(fault) => return Outcome::Failed(vec![fault]),
     };
-    let mut work = Lowerer {
-        file,
-        options,
-        known,
-        graph,
-        report,
-        faults: Vec::new(),
-        globals: Vars::new(),
-        global_names: HashSet::new(),
-        epoch: None,
-        epoch_text: None,
-        nodes: Nodes::default(),
-        contexts: base::context_names(options),
-        based: Vec::new(),
-        states: Vec::new(),
-        main: None,
-        declared: HashSet::new(),
-        ignored: None,
-    };
+    let mut work = Lowerer::new(file, options, known, graph, report);
     match work.run() {
         Ok(Step::Done(lowered)) => Outcome::Done(lowered),
         Ok(Step::Ask(asked)) => Outcome::Needs(asked),
         Err(Stop) => {
-            let (mut all, error) = work.report.finish();
+            let (mut all, error) = work.report.take();
             all.append(&mut work.faults);
             all.extend(error);
             Outcome::Failed(all)
+        }
+    }
+}
+
+/// Which stages a target needs, as far as the file alone says.
+pub(super) struct Reach {
+    pub(super) target: NodeIx,
+    /// For each stage of the file.
+    pub(super) stages: Vec<bool>,
+    /// For each stage: the stage that it begins with.
+    pub(super) bases: Vec<Option<NodeIx>>,
+    /// The variables that FROM sees.
+    pub(super) globals: Vars,
+}
+
+/// Finds the stages that the target of the options needs.
+pub(super) fn reach(file: &Dockerfile, options: &Options) -> Result<Reach, Vec<Diagnostic>> {
+    let report = Report::new(file, Some("skip=all")).map_err(|fault| vec![fault])?;
+    let (known, mut graph) = (Known::default(), Graph::default());
+    let mut work = Lowerer::new(file, options, &known, &mut graph, report);
+    match work.define() {
+        Err(Stop) => Err(work.faults),
+        Ok(target) => {
+            let mut stages = work.nodes.reachable([target]);
+            stages.truncate(file.stages.len());
+            let base = |ix: NodeIx| if let Base::Node(base) = work.nodes.list[ix].base { Some(base) } else { None };
+            let bases = (0..file.stages.len()).map(base).collect();
+            Ok(Reach { target, stages, bases, globals: work.globals })
         }
     }
 }
@@ -110,8 +120,31 @@ struct Lowerer<'a, 'g> {
     ignored: Option<Patterns>,
 }
 
-impl<'a> Lowerer<'a, '_> {
-    fn run(&mut self) -> Result<Step, Stop> {
+impl<'a, 'g> Lowerer<'a, 'g> {
+    fn new(file: &'a Dockerfile, options: &'a Options, known: &'a Known, graph: &'g mut Graph, report: Report) -> Self {
+        Self {
+            file,
+            options,
+            known,
+            graph,
+            report,
+            faults: Vec::new(),
+            globals: Vars::new(),
+            global_names: HashSet::new(),
+            epoch: None,
+            epoch_text: None,
+            nodes: Nodes::default(),
+            contexts: base::context_names(options),
+            based: Vec::new(),
+            states: Vec::new(),
+            main: None,
+            declared: HashSet::new(),
+            ignored: None,
+        }
+    }
+
+    /// Finds stages, their bases and what they read from, and the target.
+    fn define(&mut self) -> Result<NodeIx, Stop> {
         self.check_syntax()?;
         check::run_static(self.file, &mut self.report);
         self.define_globals();
@@ -120,6 +153,11 @@ impl<'a> Lowerer<'a, '_> {
         let target = self.find_target()?;
         self.link_stages();
         self.stop_on_faults()?;
+        Ok(target)
+    }
+
+    fn run(&mut self) -> Result<Step, Stop> {
+        let target = self.define()?;
         let reachable = loop {
             let targets = if self.options.all_stages { 0..self.nodes.n_stages() } else { target..target + 1 };
             let reachable = self.nodes.reachable(targets);
@@ -160,6 +198,11 @@ impl<'a> Lowerer<'a, '_> {
     }
 
     fn find_target(&mut self) -> Result<NodeIx, Stop> {
+        if self.file.stages.is_empty() {
+            let message = "the Dockerfile has no build stage";
+            self.faults.push(Diagnostic::error("bake::dockerfile::no_stage", message));
+            return Err(Stop);
+        }
         let Some(target) = self.options.target.as_deref().filter(|it| !it.is_empty()) else {
             return Ok(self.nodes.n_stages() - 1);
         };
@@ -190,7 +233,7 @@ impl<'a> Lowerer<'a, '_> {
                     Vec::new()
                 }));
             }
-            self.nodes.list[ix].sources = Arc::new(sources);
+            self.nodes.list[ix].sources = sources.into();
         }
         self.find_cycle();
     }
@@ -240,8 +283,8 @@ impl<'a> Lowerer<'a, '_> {
                 }
             }
             let node = &mut self.nodes.list[ix];
-            node.triggers = Arc::new(triggers);
-            node.trigger_sources = Arc::new(sources);
+            node.triggers = triggers.into();
+            node.trigger_sources = sources.into();
         }
         if more {
             self.find_cycle();
@@ -306,7 +349,7 @@ impl<'a> Lowerer<'a, '_> {
         at: Span,
         mode: Mode,
     ) -> Result<String, Diagnostic> {
-        let escape = if mode == Mode::Body || state.in_trigger { '\\' } else { self.file.escape };
+        let escape = if mode == Mode::Body { '\\' } else { self.file.escape };
         let expanded = expand::expand(text, &state.env, escape, mode).map_err(|why| bad_expansion(&why, text, at))?;
         self.report_missing(state, it, &expanded.missing);
         Ok(expanded.text)
@@ -325,8 +368,7 @@ impl<'a> Lowerer<'a, '_> {
         let result = self.root(target);
         let state = self.states[target].as_ref().expect("the target is reachable from itself");
         let lowered = state.lowered(result, self.options, &self.chain(target));
-        let empty = Report::new(self.file, Some("skip=all")).map_err(|_| Stop)?;
-        let (warnings, error) = std::mem::replace(&mut self.report, empty).finish();
+        let (warnings, error) = self.report.take();
         if let Some(error) = error {
             self.faults.extend(warnings);
             self.faults.push(error);

@@ -10,8 +10,25 @@ use crate::{
 const TYPES: &[&str] = &["bind", "cache", "tmpfs", "secret", "ssh"];
 const SHARING: &[&str] = &["shared", "private", "locked"];
 const KEYS: &[&str] = &[
-    "type", "from", "source", "src", "target", "dst", "destination", "readonly", "ro", "readwrite", "rw", "id", "sharing",
-    "required", "size", "mode", "uid", "gid", "env",
+    "type",
+    "from",
+    "source",
+    "src",
+    "target",
+    "dst",
+    "destination",
+    "readonly",
+    "ro",
+    "readwrite",
+    "rw",
+    "id",
+    "sharing",
+    "required",
+    "size",
+    "mode",
+    "uid",
+    "gid",
+    "env",
 ];
 
 /// What the mounts of one RUN come to.
@@ -185,7 +202,8 @@ impl Fields {
         match key {
             "type" => {
                 let lower = text.to_ascii_lowercase();
-                self.kind = TYPES.contains(&lower.as_str()).then_some(lower).ok_or_else(|| one_of(key, &text, TYPES, at))?;
+                self.kind =
+                    TYPES.contains(&lower.as_str()).then_some(lower).ok_or_else(|| one_of(key, &text, TYPES, at))?;
             }
             "from" => self.has_from = !text.is_empty(),
             "source" | "src" => self.source = text,
@@ -224,7 +242,9 @@ impl Fields {
         let kind = self.kind.as_str();
         let refuse = |key: &str| Err(bad(&format!("`{key}` is not allowed for mounts of type: {kind}"), at));
         if !matches!(kind, "cache" | "secret" | "ssh") {
-            for (key, given) in [("mode", self.mode.is_some()), ("uid", self.uid.is_some()), ("gid", self.gid.is_some())] {
+            for (key, given) in
+                [("mode", self.mode.is_some()), ("uid", self.uid.is_some()), ("gid", self.gid.is_some())]
+            {
                 if given {
                     return refuse(key);
                 }

@@ -99,7 +99,7 @@ impl Lowerer<'_, '_> {
         if let (true, Some(heredoc)) = (run.is_heredoc, run.heredocs.first()) {
             let mut lines = heredoc.body.trim().lines();
             let first = lines.next().unwrap_or_default();
-            shown.push_str(&format!(" ({first}{})", if lines.next().is_some() { "..." } else { "" }));
+            shown.extend([" (", first, if lines.next().is_some() { "...)" } else { ")" }]);
         }
         shown
     }
@@ -156,10 +156,10 @@ fn unix_lines(text: &str) -> String {
 fn history_text(state: &State, args: &[String]) -> String {
     let mut text = String::from("RUN ");
     if !state.args.is_empty() {
-        text.push_str(&format!("|{} ", state.args.len()));
+        text.extend(["|", &state.args.len().to_string(), " "]);
         for (name, value) in &state.args {
             let value = state.env.get(name).or(value.as_ref()).map_or("", String::as_str);
-            text.push_str(&format!("{name}={value} "));
+            text.extend([name, "=", value, " "]);
         }
     }
     text.push_str(&args.join(" "));

@@ -50,7 +50,7 @@ pub(super) struct State {
     pub(super) cwd: String,
     pub(super) workdir_is_set: bool,
     base_layers: usize,
-    base_steps: Arc<Vec<HistoryStep>>,
+    base_steps: Arc<[HistoryStep]>,
     /// The tree has a layer without an instruction: the name of the last layer so far.
     pub(super) unnamed_layers: Option<String>,
     parent: Option<NodeIx>,
@@ -98,7 +98,7 @@ impl State {
             args: indexmap::IndexMap::new(),
             workdir_is_set: false,
             base_layers: based.base_layers,
-            base_steps: Arc::new(based.steps.clone()),
+            base_steps: based.steps.as_slice().into(),
             unnamed_layers: None,
             parent: None,
             steps: Vec::new(),
@@ -174,10 +174,20 @@ impl State {
         self.step += 1;
         let trigger = if self.in_trigger { "ONBUILD " } else { "" };
         if let Some(last) = &mut self.unnamed_layers {
-            *last = numbered(&["", "", &self.label], self.step, self.n_steps, trigger, text);
+            // The peer does not count the copying of the context as a step done.
+            *last = numbered(&["", "", &self.label], self.step.saturating_sub(1), self.n_steps, trigger, text);
         }
         let platform = self.platform_label(options);
         numbered(&[&options.label_prefix, &platform, &self.label], self.step, self.n_steps, trigger, text)
+    }
+
+    /// The name of what comes before all instructions.
+    pub(super) fn first_step_name(&self, options: &Options, text: &str) -> String {
+        if self.step == 0 {
+            return text.to_owned();
+        }
+        let platform = self.platform_label(options);
+        numbered(&[&options.label_prefix, &platform, &self.label], 1, self.n_steps, "", text)
     }
 
     /// `linux/amd64`, `linux/amd64->arm64` when an ARG says that it builds for another.
@@ -286,8 +296,8 @@ pub(super) fn numbered(parts: &[&str; 3], step: usize, n_steps: usize, trigger: 
         name.push_str(part);
         name.push(' ');
     }
-    name.push_str(&format!("{step:>width$}/{n_steps}] {trigger}"));
-    name.push_str(text);
+    let number = format!("{step:>width$}/{n_steps}] ");
+    name.extend([&number, trigger, text]);
     name
 }
 

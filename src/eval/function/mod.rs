@@ -10,14 +10,51 @@ use std::{
     sync::LazyLock,
 };
 
+use sha2::Digest;
+
 use super::{
     convert::convert,
     number::Number,
     value::{Type, Value},
 };
 
-/// The family tables, in the order in which help lists them.
-const FAMILIES: &[&[Builtin]] = &[];
+mod collection;
+mod crypto;
+mod encoding;
+mod format;
+mod logic;
+mod net;
+mod number;
+mod path;
+mod regex;
+mod set;
+mod string;
+#[cfg(test)]
+mod tests;
+mod time;
+mod version;
+
+/// The family tables.
+const FAMILIES: &[&[Builtin]] = &[
+    string::FUNCTIONS,
+    regex::FUNCTIONS,
+    format::FUNCTIONS,
+    number::FUNCTIONS,
+    logic::FUNCTIONS,
+    collection::FUNCTIONS,
+    set::FUNCTIONS,
+    encoding::FUNCTIONS,
+    crypto::FUNCTIONS,
+    time::FUNCTIONS,
+    path::FUNCTIONS,
+    net::FUNCTIONS,
+    version::FUNCTIONS,
+];
+
+/// The longest text, in bytes, that a function makes.
+const MAX_TEXT: usize = 64 << 20;
+/// The most items that a function makes.
+const MAX_ITEMS: usize = 1 << 20;
 
 /// One function.
 #[derive(Debug)]
@@ -103,12 +140,22 @@ pub(crate) struct World {
     /// How many random values were drawn.
     drawn: Cell<u64>,
     /// Patterns compiled so far.
-    patterns: RefCell<HashMap<String, regex::Regex>>,
+    patterns: RefCell<HashMap<String, ::regex::Regex>>,
 }
 
 impl World {
     pub(crate) fn new(now: (i64, u32), random: [u8; 32], home: String) -> Self {
         Self { now, random, home, drawn: Cell::new(0), patterns: RefCell::default() }
+    }
+
+    /// The next random bytes: a digest of the seed and a count, so that equal worlds draw equal bytes.
+    fn random_bytes(&self) -> [u8; 16] {
+        let drawn = self.drawn.get();
+        self.drawn.set(drawn.wrapping_add(1));
+        let digest = sha2::Sha256::new().chain_update(self.random).chain_update(drawn.to_le_bytes()).finalize();
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&digest[..16]);
+        bytes
     }
 }
 

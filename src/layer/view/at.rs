@@ -181,10 +181,7 @@ pub(crate) fn xattrs(file: impl AsFd) -> io::Result<Vec<(OsString, Vec<u8>)>> {
 /// The same of `name` in an open directory, which may be a link or a device.
 pub(crate) fn xattrs_of(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<Vec<(OsString, Vec<u8>)>> {
     let path = by_number(dir, name);
-    collect_xattrs(
-        |list| rustix::fs::llistxattr(&path, list),
-        |name, value| rustix::fs::lgetxattr(&path, name, value),
-    )
+    collect_xattrs(|list| rustix::fs::llistxattr(&path, list), |name, value| rustix::fs::lgetxattr(&path, name, value))
 }
 
 /// A path that leads through an open directory: for system calls that take no directory. The last name is not followed

@@ -25,7 +25,7 @@ pub(crate) trait Walk {
     /// The directory of this name, which `child` says is one.
     fn enter(&self, folder: &Self::Folder, name: &OsStr) -> io::Result<Self::Folder>;
     /// The text of the link of this name, which `child` says is one.
-    fn read_link(&self, folder: &Self::Folder, name: &OsStr, entry: &Entry) -> io::Result<OsString>;
+    fn link_text(&self, folder: &Self::Folder, name: &OsStr, entry: &Entry) -> io::Result<OsString>;
 }
 
 /// Where a path leads.
@@ -85,12 +85,14 @@ pub(crate) fn locate<W: Walk>(tree: &W, path: &OsStr, follow: Follow) -> io::Res
             None => None,
         };
         match (&entry, &parent) {
-            (Some(link), Some(parent)) if link.kind == Kind::Symlink && (follow == Follow::Last || !todo.is_empty()) => {
+            (Some(link), Some(parent))
+                if link.kind == Kind::Symlink && (follow == Follow::Last || !todo.is_empty()) =>
+            {
                 links += 1;
                 if links > MAX_LINKS {
                     return Err(io::Error::from_raw_os_error(rustix::io::Errno::LOOP.raw_os_error()));
                 }
-                let text = tree.read_link(parent, &name, link)?;
+                let text = tree.link_text(parent, &name, link)?;
                 if text.as_bytes().starts_with(b"/") {
                     stack.clear();
                 }

@@ -110,7 +110,8 @@ impl Step {
             Ok(exit) => return Err(self.failed(&exit, &output)),
             Err(SandboxError::Cancelled) => return Err(Diagnostic::error(CANCELLED, "cancelled")),
             Err(error) => {
-                let mut fault = Diagnostic::error("bake::solve::not_started", format!("the step could not be run: {error}"));
+                let mut fault =
+                    Diagnostic::error("bake::solve::not_started", format!("the step could not be run: {error}"));
                 fault.help = error.help();
                 return Err(fault);
             }
@@ -220,7 +221,10 @@ impl Step {
         Ok(Some(match kind {
             MountKind::Bind { input, source, writable } => match &self.places[*input] {
                 read::Place::Layers(dirs) if dirs.is_empty() => {
-                    return Err(Diagnostic::error("bake::solve::mount_source", format!("mount source not found: {source}")));
+                    return Err(Diagnostic::error(
+                        "bake::solve::mount_source",
+                        format!("mount source not found: {source}"),
+                    ));
                 }
                 read::Place::Layers(dirs) => {
                     sandbox::MountKind::Tree { layers: dirs.clone(), source: source.clone(), writable: *writable }
@@ -242,8 +246,11 @@ impl Step {
             MountKind::Ssh { id, mode, uid, gid, required } => match self.agent(id) {
                 Some(agent) => sandbox::MountKind::Ssh { agent, mode: *mode, uid: *uid, gid: *gid },
                 None if *required => {
-                    return Err(Diagnostic::error("bake::solve::no_agent", format!("no SSH agent is given under the id `{id}`"))
-                        .help("add `ssh = [\"default\"]` to the target and start an agent"));
+                    return Err(Diagnostic::error(
+                        "bake::solve::no_agent",
+                        format!("no SSH agent is given under the id `{id}`"),
+                    )
+                    .help("add `ssh = [\"default\"]` to the target and start an agent"));
                 }
                 None => return Ok(None),
             },
@@ -266,8 +273,11 @@ impl Step {
             None => None,
             Some(SecretSource::Env(name)) => self.env.get(name).map(|text| text.clone().into_bytes()),
             Some(SecretSource::File(path)) => Some(read_limited(path, MAX_SECRET).map_err(|error| {
-                Diagnostic::error("bake::solve::secret_unreadable", format!("secret {id} cannot be read: {}", path.display()))
-                    .cause(&error)
+                Diagnostic::error(
+                    "bake::solve::secret_unreadable",
+                    format!("secret {id} cannot be read: {}", path.display()),
+                )
+                .cause(&error)
             })?),
         };
         if value.is_none() && required { Err(missing()) } else { Ok(value) }
@@ -290,7 +300,8 @@ impl Step {
                 self.seed(&dir.path, *input, source)?;
             }
             let failed = |e: &std::io::Error| {
-                Diagnostic::error("bake::solve::cache_mount", format!("the cache mount `{id}` cannot be set up")).cause(e)
+                Diagnostic::error("bake::solve::cache_mount", format!("the cache mount `{id}` cannot be set up"))
+                    .cause(e)
             };
             if mode.is_some() || seed.is_none() {
                 let mode = std::fs::Permissions::from_mode(mode.unwrap_or(0o755));
@@ -299,7 +310,8 @@ impl Step {
         }
         if uid.is_some() || gid.is_some() {
             std::os::unix::fs::chown(&dir.path, Some(uid.unwrap_or(0)), Some(gid.unwrap_or(0))).map_err(|e| {
-                Diagnostic::error("bake::solve::cache_mount", format!("the owner of cache mount `{id}` cannot be set")).cause(&e)
+                Diagnostic::error("bake::solve::cache_mount", format!("the owner of cache mount `{id}` cannot be set"))
+                    .cause(&e)
             })?;
         }
         let path = dir.path.clone();
@@ -312,15 +324,11 @@ impl Step {
             read::Place::Layers(dirs) => read::layers("the source of the cache mount", dirs)?,
             read::Place::Local(tree) => local_source(tree),
         };
-        copy_into(dir, &from, source, "/")
+        copy_into(dir, &from, source, "/", false)
     }
 
     /// A directory or file of the build context as a snapshot, less what is ignored; kept by its content.
-    fn snapshot_of_local(
-        &self,
-        tree: &Arc<content::LocalTree>,
-        path: &str,
-    ) -> Result<(PathBuf, String), Diagnostic> {
+    fn snapshot_of_local(&self, tree: &Arc<content::LocalTree>, path: &str) -> Result<(PathBuf, String), Diagnostic> {
         let source = local_source(tree);
         let content = read::content_of(&read::OwnedRead::Path(path.to_owned()), &source)?;
         let mut key = FieldHasher::new("snapshot/local/1");
@@ -328,15 +336,14 @@ impl Step {
         let id = SnapshotId(key.finish());
         if !self.store.has_snapshot(&id) {
             let active = self.store.prepare().map_err(|e| store_fault(&e))?;
-            copy_into(&active.fs(), &source, path, "/content/")?;
+            copy_into(&active.fs(), &source, path, "/content/", false)?;
             active.commit(&id, SnapshotMeta { created: self.created.clone() }).map_err(|e| store_fault(&e))?;
         }
         let dir = self.store.snapshot_fs(&id);
         // A file has its own name in `content`, the entries of a directory theirs.
         let name = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
-        let view = View::plain(&dir).map_err(|e| {
-            Diagnostic::error("bake::solve::view", "the build context cannot be looked at").cause(&e)
-        })?;
+        let view = View::plain(&dir)
+            .map_err(|e| Diagnostic::error("bake::solve::view", "the build context cannot be looked at").cause(&e))?;
         let inside = format!("/content/{name}");
         let is_file = !name.is_empty()
             && view.lookup(&inside, Follow::No).ok().flatten().is_some_and(|it| it.kind != Kind::Dir)
@@ -349,7 +356,8 @@ fn local_source(tree: &Arc<content::LocalTree>) -> Source {
     Source { name: "the build context".to_owned(), tree: content::Tree::Local(tree.clone()) }
 }
 
-fn copy_into(dir: &Path, source: &Source, path: &str, dest: &str) -> Result<(), Diagnostic> {
+/// Copies a path of a source into a directory that nothing else uses.
+pub(super) fn copy_into(dir: &Path, source: &Source, path: &str, dest: &str, unpack: bool) -> Result<(), Diagnostic> {
     let looked =
         |e: &std::io::Error| Diagnostic::error("bake::solve::view", "a directory cannot be looked at").cause(e);
     let lower = View::open(&[]).map_err(|e| looked(&e))?;
@@ -360,7 +368,7 @@ fn copy_into(dir: &Path, source: &Source, path: &str, dest: &str) -> Result<(), 
         dest: dest.to_owned(),
         owner: None,
         mode: None,
-        unpack: false,
+        unpack,
         parents: false,
         exclude: Vec::new(),
         optional: false,

@@ -60,9 +60,8 @@ pub(crate) fn fault(error: &FileError) -> Diagnostic {
 
 /// A view of stacked layers as a source, called `name` in messages.
 pub(crate) fn layers(name: &str, dirs: &[PathBuf]) -> Result<Source, Diagnostic> {
-    let view = View::open(dirs).map_err(|e| {
-        Diagnostic::error("bake::solve::view", "the layers of a step cannot be looked at").cause(&e)
-    })?;
+    let view = View::open(dirs)
+        .map_err(|e| Diagnostic::error("bake::solve::view", "the layers of a step cannot be looked at").cause(&e))?;
     Ok(Source { name: name.to_owned(), tree: content::Tree::View(Arc::new(view)) })
 }
 
