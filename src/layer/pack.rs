@@ -18,7 +18,7 @@ use super::{
     error::LayerError,
     parallel::pipe,
     tar_write::{TarEntry, TarKind, TarWriter},
-    view::{Entry, Folder, Kind, View, Walk, at},
+    view::{Entry, Folder, Kind, View, Walk as _, at},
 };
 use crate::oci::DiffId;
 
@@ -39,14 +39,8 @@ pub(crate) fn pack(upper: &Path, lowers: &[PathBuf], out: &mut dyn Write, option
     let lowers = View::open(lowers).map_err(LayerError::io("open the layers below", shown))?;
     let has_lower = !lowers.layer_ids().map_err(LayerError::io("open the layers below", shown))?.is_empty();
     let out = io::BufWriter::with_capacity(256 << 10, out);
-    let mut pack = Pack {
-        upper: &upper,
-        lowers: &lowers,
-        out: TarWriter::new(out),
-        options,
-        first: HashMap::new(),
-        stack: Vec::new(),
-    };
+    let mut pack =
+        Pack { upper: &upper, lowers: &lowers, out: TarWriter::new(out), options, first: HashMap::new(), stack: Vec::new() };
     pack.enter(upper.root(), None, has_lower.then(|| lowers.root()), false)?;
     while let Some(frame) = pack.stack.last_mut() {
         match frame.names.pop() {
@@ -206,8 +200,8 @@ impl<W: Write> Pack<'_, W> {
             let equal = match entry.kind {
                 Kind::File if cut => self.same_content(folder, lower, name, entry, below).map_err(fail())?,
                 Kind::Symlink if cut => {
-                    let ours = Walk::link_text(self.upper, folder, name, entry).map_err(fail())?;
-                    ours == Walk::link_text(self.lowers, lower, name, below).map_err(fail())?
+                    let ours = self.upper.link_text(folder, name, entry).map_err(fail())?;
+                    ours == self.lowers.link_text(lower, name, below).map_err(fail())?
                 }
                 _ => true,
             };
@@ -302,7 +296,7 @@ impl<W: Write> Pack<'_, W> {
             }
             Kind::Symlink => {
                 tar.kind = TarKind::Symlink;
-                let read = Walk::link_text(self.upper, folder, name, entry);
+                let read = self.upper.link_text(folder, name, entry);
                 target = read.map_err(LayerError::io("read the link", shown))?;
                 tar.link = target.as_bytes();
             }
