@@ -33,34 +33,39 @@ pub(crate) struct CacheDir {
 const MAX_PRIVATE: u64 = 64;
 
 impl Store {
-    /// The directory of `key`. Blocks the thread while a locked one is in use.
-    pub(crate) fn cache_dir(&self, key: &Digest, sharing: Sharing) -> Result<CacheDir> {
+    /// The directory of `key`; `anew`: an empty one takes its place. Blocks the thread while a locked one is in use.
+    pub(crate) fn cache_dir(&self, key: &Digest, sharing: Sharing, anew: bool) -> Result<CacheDir> {
         let place =
             |key: &Digest| (self.path(&["cachemounts", &key.hex()]), self.path(&["locks", &format!("c{}", key.hex())]));
         let (path, lock) = place(key);
         match sharing {
-            Sharing::Shared => open(&path, None),
-            Sharing::Locked => open(&path, lock_path(&lock, FlockOperation::LockExclusive)?),
+            Sharing::Shared => self.open_dir(&path, anew, None),
+            Sharing::Locked => self.open_dir(&path, anew, lock_path(&lock, FlockOperation::LockExclusive)?),
             Sharing::Private => {
                 for n in 0..MAX_PRIVATE {
                     let mut hasher = FieldHasher::new("cachemount/private/1");
                     hasher.digest(key).number(n);
                     let (path, lock) = if n == 0 { place(key) } else { place(&hasher.finish()) };
                     if let Some(held) = lock_path(&lock, FlockOperation::NonBlockingLockExclusive)? {
-                        return open(&path, Some(held));
+                        return self.open_dir(&path, anew, Some(held));
                     }
                 }
-                open(&path, lock_path(&lock, FlockOperation::LockExclusive)?)
+                self.open_dir(&path, anew, lock_path(&lock, FlockOperation::LockExclusive)?)
             }
         }
     }
-}
 
-fn open(path: &Path, lock: Option<File>) -> Result<CacheDir> {
-    let is_new = match fs::create_dir(path) {
-        Ok(()) => true,
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => false,
-        Err(error) => return Err(failed("make the folder", path)(error)),
-    };
-    Ok(CacheDir { path: path.to_owned(), is_new, _lock: lock })
+    fn open_dir(&self, path: &Path, anew: bool, lock: Option<File>) -> Result<CacheDir> {
+        if anew && path.exists() {
+            // Who uses it at this moment goes on with the old one, which is swept after this run.
+            let aside = self.fresh()?;
+            fs::rename(path, &aside).map_err(failed("set aside", path))?;
+        }
+        let is_new = match fs::create_dir(path) {
+            Ok(()) => true,
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => false,
+            Err(error) => return Err(failed("make the folder", path)(error)),
+        };
+        Ok(CacheDir { path: path.to_owned(), is_new, _lock: lock })
+    }
 }
