@@ -75,7 +75,8 @@ pub(super) async fn export(
                 };
                 let mut place = Place::open(dest).map_err(at_dest)?;
                 tree::write(&parts, &mut place, &moved).map_err(|(path, e)| {
-                    let inner = if path.as_os_str().is_empty() { String::new() } else { format!("{}: ", path.display()) };
+                    let inner =
+                        if path.as_os_str().is_empty() { String::new() } else { format!("{}: ", path.display()) };
                     at_dest(io::Error::new(e.kind(), format!("{inner}{e}")))
                 })?;
                 let bytes = place.written();
@@ -90,8 +91,7 @@ pub(super) async fn export(
     })?;
     let done = Receipt { warnings: prepared.warnings.clone(), ..Receipt::default() };
     if let Some(key) = key.filter(|_| keeps && (stamp.is_some() || fingerprint.is_some())) {
-        let kept =
-            receipt::Receipt { stamp, fingerprint, blobs: Vec::new(), bytes, metadata: done.metadata.clone() };
+        let kept = receipt::Receipt { stamp, fingerprint, blobs: Vec::new(), bytes, metadata: done.metadata.clone() };
         receipt::keep(&context.store, &key, &kept);
     }
     wrote(bytes, false);

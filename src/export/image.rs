@@ -258,15 +258,8 @@ impl Job<'_> {
             (self.context.sink)(Event::Moved { id: self.context.step, what: what.clone(), done, total });
         };
         let blobs = image.blobs.iter().filter(|it| !it.nondist).map(|it| self.upload(it)).collect();
-        let push = Push {
-            domain,
-            path,
-            tags,
-            blobs,
-            documents: image.documents.clone(),
-            insecure,
-            progress: &progress,
-        };
+        let push =
+            Push { domain, path, tags, blobs, documents: image.documents.clone(), insecure, progress: &progress };
         self.context.client.push(push).await.map_err(|error| {
             let text = format!("cannot push `{domain}/{path}`: {}", with_causes(&error));
             self.fault("bake::export::push", text)

@@ -187,13 +187,7 @@ async fn make(context: &Context, plan: &ImagePlan, key: Digest, job: Job) -> Res
     made.map(|record| (key, record)).map_err(Fault::Text)
 }
 
-fn make_blocking(
-    store: &Store,
-    codec: Codec,
-    level: Option<i32>,
-    key: &Digest,
-    job: &Job,
-) -> Result<Record, String> {
+fn make_blocking(store: &Store, codec: Codec, level: Option<i32>, key: &Digest, job: &Job) -> Result<Record, String> {
     let text = |e: &dyn std::error::Error| with_causes(e);
     // Another process may be making the same.
     let _lock = store.lock(key).map_err(|e| text(&e))?;

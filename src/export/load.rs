@@ -33,7 +33,10 @@ enum Endpoint {
     /// `http://host:port`.
     Web(String),
     /// A command line that loads a file, such as for `ssh://`.
-    Command { program: &'static str, host: Option<String> },
+    Command {
+        program: &'static str,
+        host: Option<String>,
+    },
 }
 
 impl std::fmt::Display for Endpoint {
