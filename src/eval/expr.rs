@@ -9,7 +9,7 @@ use super::{
     fault::{Fail, gather},
     number::Number,
     scope::{Env, Frame, Scope},
-    value::{Type, Value},
+    value::{MAX_WEIGHT, Type, Value},
 };
 use crate::{
     definition::syntax::{BinaryOp, Conditional, Expr, ExprKind, For, Part, Step, UnaryOp},
@@ -51,7 +51,10 @@ impl<'a> Scope<'a> {
         limits.steps.set(steps + 1);
         let value = self.eval_kind(expr, env);
         limits.depth.set(depth);
-        value
+        match value {
+            Ok(value) if value.weight() > MAX_WEIGHT => Err(limit("a value grows too large", expr.at)),
+            value => value,
+        }
     }
 
     fn eval_kind(&self, expr: &'a Expr, env: Env<'_>) -> Result<Value> {

@@ -18,7 +18,7 @@ use super::{
     error::LayerError,
     parallel::pipe,
     tar_write::{TarEntry, TarKind, TarWriter},
-    view::{Entry, Folder, Kind, View, Walk, at},
+    view::{Entry, Folder, Kind, View, Walk as _, at},
 };
 use crate::oci::DiffId;
 
@@ -206,8 +206,8 @@ impl<W: Write> Pack<'_, W> {
             let equal = match entry.kind {
                 Kind::File if cut => self.same_content(folder, lower, name, entry, below).map_err(fail())?,
                 Kind::Symlink if cut => {
-                    let ours = Walk::link_text(self.upper, folder, name, entry).map_err(fail())?;
-                    ours == Walk::link_text(self.lowers, lower, name, below).map_err(fail())?
+                    let ours = self.upper.link_text(folder, name, entry).map_err(fail())?;
+                    ours == self.lowers.link_text(lower, name, below).map_err(fail())?
                 }
                 _ => true,
             };
@@ -302,7 +302,7 @@ impl<W: Write> Pack<'_, W> {
             }
             Kind::Symlink => {
                 tar.kind = TarKind::Symlink;
-                let read = Walk::link_text(self.upper, folder, name, entry);
+                let read = self.upper.link_text(folder, name, entry);
                 target = read.map_err(LayerError::io("read the link", shown))?;
                 tar.link = target.as_bytes();
             }

@@ -41,7 +41,7 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -79,7 +79,7 @@ struct Inner {
     boot: String,
     run: String,
     /// Made when something is first written.
-    tmp: OnceLock<lock::Alive>,
+    tmp: Mutex<Option<lock::Alive>>,
     in_use: OnceLock<fs::File>,
     wrote: AtomicBool,
     next: AtomicU64,
@@ -109,7 +109,7 @@ impl Store {
             root,
             boot,
             run,
-            tmp: OnceLock::new(),
+            tmp: Mutex::new(None),
             in_use: OnceLock::new(),
             wrote: AtomicBool::new(false),
             next: AtomicU64::new(0),
@@ -138,16 +138,14 @@ impl Store {
 
     /// The folder of what this run is making; dead runs' folders are swept when it is made.
     pub(crate) fn tmp_dir(&self) -> Result<PathBuf> {
-        if let Some(alive) = self.0.tmp.get() {
+        let mut tmp = self.0.tmp.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(alive) = &*tmp {
             return Ok(alive.folder.clone());
         }
         self.0.wrote.store(true, Ordering::Relaxed);
         lock::sweep(&self.path(&["tmp"]));
-        let alive = lock::Alive::make(&self.path(&["tmp", &self.0.run]))?;
-        let folder = alive.folder.clone();
-        // Another thread may have been faster: its folder has the same name and is as good.
-        drop(self.0.tmp.set(alive));
-        Ok(folder)
+        let alive = tmp.insert(lock::Alive::make(&self.path(&["tmp", &self.0.run]))?);
+        Ok(alive.folder.clone())
     }
 
     /// A path in the folder of this run that nothing has yet.
