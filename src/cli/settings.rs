@@ -396,3 +396,67 @@ impl ListWhat {
         Ok(Self { variables, json })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::args::Bake;
+
+    fn settings(arguments: &[&str], env: &[(&str, &str)]) -> Result<Settings, Vec<String>> {
+        let bake = Bake::try_parse_from([&["bake"], arguments].concat()).expect("good arguments");
+        let env = env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        Settings::new(bake.plan, Some(bake.run), env).map_err(|all| all.into_iter().map(|it| it.message).collect())
+    }
+
+    #[test]
+    fn shorthands_follow_the_users_own_overrides() {
+        let arguments =
+            ["--pull", "--check", "--push", "--sbom=false", "--no-cache=false", "--load=0", "--set", "a.tags=x", "a"];
+        let all = settings(&arguments, &[]).expect("good").overrides;
+        let texts: Vec<&str> = all.iter().map(|(_, text)| text.as_str()).collect();
+        let expected = [
+            "a.tags=x",
+            "*.push=true",
+            "*.call=check",
+            "*.no-cache=false",
+            "*.pull=true",
+            "*.attest=type=sbom,disabled=true",
+        ];
+        assert_eq!(texts, expected);
+    }
+
+    #[test]
+    fn files_come_from_the_command_line_or_the_environment() {
+        let env = [("BUILDX_BAKE_FILE", " a.hcl; ;b.hcl"), ("BUILDX_BAKE_PATH_SEPARATOR", ";")];
+        assert_eq!(settings(&[], &env).expect("good").files, ["a.hcl", "b.hcl"]);
+        assert_eq!(settings(&["-f", "-"], &env).expect("good").files, ["-"]);
+    }
+
+    #[test]
+    fn a_definition_by_url_may_have_a_context_by_url() {
+        let found = settings(&["https://h/a.git#v1", "https://h/b.git", "web"], &[]).expect("good");
+        assert_eq!(found.remote.as_deref(), Some("https://h/a.git#v1"));
+        assert_eq!((found.cmd_context.as_str(), found.names), ("https://h/b.git", vec!["web".to_owned()]));
+    }
+
+    #[test]
+    fn faults_name_the_argument() {
+        let faults = |arguments: &[&str]| settings(arguments, &[]).expect_err("bad");
+        assert_eq!(faults(&["--var", "A"]), ["`--var` wants NAME=VALUE: A"]);
+        assert_eq!(faults(&["--allow", "world.peace"]), ["`--allow`: unknown entitlement: world.peace"]);
+        assert_eq!(faults(&["--policy", "filename=x"]), ["`--policy` does not take `filename`: filename=x"]);
+        assert_eq!(faults(&["--push=perhaps"]), ["`--push`: not a boolean: perhaps"]);
+        let switch = settings(&[], &[("BUILDX_BAKE_FILE_RELATIVE_PATHS", "perhaps")]).expect_err("bad");
+        assert_eq!(switch, ["the environment variable `BUILDX_BAKE_FILE_RELATIVE_PATHS` is not a boolean: perhaps"]);
+    }
+
+    #[test]
+    fn lists_are_asked_for_in_three_forms() {
+        let read = |text: &str| ListWhat::parse(text).map_err(|it| it.message);
+        assert_eq!(read("targets"), Ok(ListWhat { variables: false, json: false }));
+        assert_eq!(read("type=variables,format=json"), Ok(ListWhat { variables: true, json: true }));
+        assert_eq!(read("kind=targets"), Err("`--list` has no key: kind".to_owned()));
+    }
+}

@@ -11,19 +11,13 @@ use super::{
     value::{Type, Value},
 };
 use crate::{
-    definition::syntax::{Block, Expr, ExprKind},
+    definition::syntax::{Block, Call, Expr, ExprKind},
     report::{Diagnostic, Span, Spanned, suggest},
 };
 
 impl<'a> Scope<'a> {
-    pub(super) fn call(
-        &self,
-        name: &'a Spanned<Arc<str>>,
-        args: &'a [Expr],
-        expand_last: bool,
-        at: Span,
-        env: Env<'_>,
-    ) -> Result<Value> {
+    pub(super) fn call(&self, call: &'a Call, at: Span, env: Env<'_>) -> Result<Value> {
+        let Call { name, args, expand_last } = call;
         match &*name.value {
             "try" => return self.try_call(args, at, env),
             "can" => return self.can_call(args, at, env),
@@ -34,7 +28,7 @@ impl<'a> Scope<'a> {
         if builtin.is_none() && !self.functions.contains_key(&name.value) {
             return Err(Fail::of(self.unknown_function(&name.value, name.at)));
         }
-        let (values, places) = self.arguments(args, expand_last, env)?;
+        let (values, places) = self.arguments(args, *expand_last, env)?;
         match builtin {
             Some(builtin) => function::call(builtin, &values, &self.world).map_err(|error| {
                 let place = error.argument.and_then(|i| places.get(i).copied()).unwrap_or(at);
@@ -327,7 +321,8 @@ pub(super) fn type_of_expr(expr: &Expr) -> std::result::Result<Type, Box<Diagnos
             }
         },
         ExprKind::Parens(inner) => type_of_expr(inner),
-        ExprKind::Call { name, args, expand_last: false } => {
+        ExprKind::Call(call) if !call.expand_last => {
+            let Call { name, args, .. } = &**call;
             let [arg] = args.as_slice() else {
                 return Err(bad(expr.at, format!("`{}` takes one argument", name.value)));
             };
@@ -360,8 +355,8 @@ fn object_type(
             return Err(bad(key.at, "the name of an attribute is a plain word".to_owned()));
         };
         let (ty, optional) = match &ty.kind {
-            ExprKind::Call { name, args, .. } if &*name.value == "optional" && !args.is_empty() && args.len() <= 2 => {
-                (type_of_expr(&args[0])?, true)
+            ExprKind::Call(call) if &*call.name.value == "optional" && matches!(call.args.len(), 1 | 2) => {
+                (type_of_expr(&call.args[0])?, true)
             }
             _ => (type_of_expr(ty)?, false),
         };

@@ -9,10 +9,10 @@ use super::{
     fault::{Fail, gather},
     number::Number,
     scope::{Env, Frame, Scope},
-    value::{Type, Value},
+    value::{MAX_WEIGHT, Type, Value},
 };
 use crate::{
-    definition::syntax::{BinaryOp, Expr, ExprKind, For, Part, Step, UnaryOp},
+    definition::syntax::{BinaryOp, Conditional, Expr, ExprKind, For, Part, Step, UnaryOp},
     report::{Diagnostic, Span, Spanned},
 };
 
@@ -51,7 +51,10 @@ impl<'a> Scope<'a> {
         limits.steps.set(steps + 1);
         let value = self.eval_kind(expr, env);
         limits.depth.set(depth);
-        value
+        match value {
+            Ok(value) if value.weight() > MAX_WEIGHT => Err(limit("a value grows too large", expr.at)),
+            value => value,
+        }
     }
 
     fn eval_kind(&self, expr: &'a Expr, env: Env<'_>) -> Result<Value> {
@@ -71,13 +74,11 @@ impl<'a> Scope<'a> {
                 let key = self.eval(index, env)?;
                 index_value(&container, &key, source.at, index.at)
             }
-            ExprKind::Splat { source, steps } => self.splat(source, steps, env),
-            ExprKind::Call { name, args, expand_last } => self.call(name, args, *expand_last, expr.at, env),
+            ExprKind::Splat(it) => self.splat(&it.source, &it.steps, env),
+            ExprKind::Call(it) => self.call(it, expr.at, env),
             ExprKind::Unary { op, operand } => self.unary(*op, operand, env),
-            ExprKind::Chain { first, rest } => self.chain(first, rest, env),
-            ExprKind::Conditional { condition, then, otherwise } => {
-                self.conditional(condition, then, otherwise, expr.at, env)
-            }
+            ExprKind::Chain(it) => self.chain(&it.first, &it.rest, env),
+            ExprKind::Conditional(it) => self.conditional(it, expr.at, env),
             ExprKind::Tuple(items) => {
                 gather(items.iter().map(|item| self.eval(item, env)), items.len()).map(Value::tuple)
             }
@@ -312,14 +313,8 @@ impl<'a> Scope<'a> {
         }
     }
 
-    fn conditional(
-        &self,
-        condition: &'a Expr,
-        then: &'a Expr,
-        otherwise: &'a Expr,
-        at: Span,
-        env: Env<'_>,
-    ) -> Result<Value> {
+    fn conditional(&self, it: &'a Conditional, at: Span, env: Env<'_>) -> Result<Value> {
+        let Conditional { condition, then, otherwise } = it;
         let chosen = self.bool(condition, env, "the condition")?;
         let (value, other) = if chosen {
             (self.eval(then, env)?, self.eval(otherwise, env))

@@ -227,7 +227,8 @@ impl Dest {
 
     fn xattrs_below(&self, path: &Path) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
         let Some(lowers) = &self.lowers else { return Ok(Vec::new()) };
-        let found = lowers.xattrs(path).map_err(LayerError::io("read the attributes of", path.as_os_str().as_bytes()))?;
+        let found =
+            lowers.xattrs(path).map_err(LayerError::io("read the attributes of", path.as_os_str().as_bytes()))?;
         Ok(found.into_iter().map(|(name, value)| (name.as_bytes().to_owned(), value)).collect())
     }
 

@@ -39,8 +39,14 @@ pub(crate) fn pack(upper: &Path, lowers: &[PathBuf], out: &mut dyn Write, option
     let lowers = View::open(lowers).map_err(LayerError::io("open the layers below", shown))?;
     let has_lower = !lowers.layer_ids().map_err(LayerError::io("open the layers below", shown))?.is_empty();
     let out = io::BufWriter::with_capacity(256 << 10, out);
-    let mut pack =
-        Pack { upper: &upper, lowers: &lowers, out: TarWriter::new(out), options, first: HashMap::new(), stack: Vec::new() };
+    let mut pack = Pack {
+        upper: &upper,
+        lowers: &lowers,
+        out: TarWriter::new(out),
+        options,
+        first: HashMap::new(),
+        stack: Vec::new(),
+    };
     pack.enter(upper.root(), None, has_lower.then(|| lowers.root()), false)?;
     while let Some(frame) = pack.stack.last_mut() {
         match frame.names.pop() {

@@ -58,7 +58,10 @@ const CHUNKS: usize = 6;
 /// A pipe between two threads.
 pub(super) fn pipe() -> (PipeWriter, PipeReader) {
     let (sender, receiver) = sync_channel(CHUNKS);
-    (PipeWriter { sender, chunk: Vec::with_capacity(CHUNK) }, PipeReader { receiver, chunk: Vec::new(), at: 0, ended: false })
+    (
+        PipeWriter { sender, chunk: Vec::with_capacity(CHUNK) },
+        PipeReader { receiver, chunk: Vec::new(), at: 0, ended: false },
+    )
 }
 
 /// The end that is written to. The reader sees an end of file only after [`Self::finish`].
@@ -158,7 +161,8 @@ mod tests {
             let mut jobs = Ordered::new();
             let mut results = Vec::new();
             for i in 0..100_u64 {
-                results.extend(jobs.push(move || (0..(100 - i) * 1000).fold(i, |a, _| std::hint::black_box(a))).unwrap());
+                results
+                    .extend(jobs.push(move || (0..(100 - i) * 1000).fold(i, |a, _| std::hint::black_box(a))).unwrap());
             }
             while let Some(result) = jobs.pop().unwrap() {
                 results.push(result);

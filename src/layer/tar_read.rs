@@ -179,7 +179,8 @@ impl<R: Read> TarReader<R> {
             number(&block[range]).and_then(|it| u32::try_from(it).ok()).ok_or_else(|| bad(what))
         };
         let is_device = matches!(kind, MemberKind::CharDev | MemberKind::BlockDev);
-        let device = if is_device { (word(329..337, "not a device")?, word(337..345, "not a device")?) } else { (0, 0) };
+        let device =
+            if is_device { (word(329..337, "not a device")?, word(337..345, "not a device")?) } else { (0, 0) };
         let size = if kind == MemberKind::File { extension.size.unwrap_or(size) } else { 0 };
         self.has_data(size);
         let mut member = Member {

@@ -114,7 +114,9 @@ pub(super) fn headers(entry: &TarEntry<'_>) -> Vec<u8> {
         records.iter().for_each(|(key, value)| record(&mut body, key, value));
         let mut header = [0; BLOCK];
         put_text(&mut header[..100], &pax_name(&path));
-        for (field, value) in [(100..108, 0), (108..116, 0), (116..124, 0), (124..136, body.len() as u64), (136..148, 0)] {
+        for (field, value) in
+            [(100..108, 0), (108..116, 0), (116..124, 0), (124..136, body.len() as u64), (136..148, 0)]
+        {
             put_number(&mut header[field], value);
         }
         seal(&mut header, b'x');
@@ -228,10 +230,18 @@ mod tests {
         let bytes = headers(&TarEntry { size: 5, ..entry(b"dir/file") });
         assert_eq!(bytes.len(), BLOCK);
         let header = tar::Header::from_byte_slice(&bytes);
-        assert_eq!(header.cksum().unwrap(), bytes.iter().enumerate().map(|(i, b)| {
-            if (148..156).contains(&i) { 32 } else { u32::from(*b) }
-        }).sum::<u32>());
-        assert_eq!((header.size().unwrap(), header.mode().unwrap(), header.mtime().unwrap()), (5, 0o644, 1_700_000_000));
+        assert_eq!(
+            header.cksum().unwrap(),
+            bytes
+                .iter()
+                .enumerate()
+                .map(|(i, b)| { if (148..156).contains(&i) { 32 } else { u32::from(*b) } })
+                .sum::<u32>()
+        );
+        assert_eq!(
+            (header.size().unwrap(), header.mode().unwrap(), header.mtime().unwrap()),
+            (5, 0o644, 1_700_000_000)
+        );
         assert!(header.as_ustar().is_some());
     }
 

@@ -216,10 +216,20 @@ fn only_changes_are_packed_with_their_parents() {
     }
     let rig = Rig::new();
     let tar = Archive::default()
-        .dir("same").file("same/f", "1")
-        .dir("d").file("d/gone", "1").file("d/kept", "1").file("d/touched", "abc").file("d/vanished", "1")
-        .dir("w").file("w/a", "1").file("w/b", "1").dir("w/sub").file("w/sub/x", "1")
-        .dir("todir-file").link("tolink", "d");
+        .dir("same")
+        .file("same/f", "1")
+        .dir("d")
+        .file("d/gone", "1")
+        .file("d/kept", "1")
+        .file("d/touched", "abc")
+        .file("d/vanished", "1")
+        .dir("w")
+        .file("w/a", "1")
+        .file("w/b", "1")
+        .dir("w/sub")
+        .file("w/sub/x", "1")
+        .dir("todir-file")
+        .link("tolink", "d");
     let lower = rig.unpack(&tar.end(), "lower", &[]).unwrap();
     let upper = rig.dir("upper");
     // As overlayfs copies up: directories with their metadata.
@@ -243,7 +253,10 @@ fn only_changes_are_packed_with_their_parents() {
     fs::write(upper.join("d/new"), "new").unwrap();
     // Other content, equal size and time: times of whole seconds are not enough.
     fs::write(upper.join("d/kept"), "2").unwrap();
-    fs::File::open(upper.join("d/kept")).unwrap().set_modified(fs::metadata(lower.join("d/kept")).unwrap().modified().unwrap()).unwrap();
+    fs::File::open(upper.join("d/kept"))
+        .unwrap()
+        .set_modified(fs::metadata(lower.join("d/kept")).unwrap().modified().unwrap())
+        .unwrap();
     copy("w");
     make_opaque(&upper.join("w"));
     fs::create_dir(upper.join("w/sub")).unwrap();
@@ -253,7 +266,17 @@ fn only_changes_are_packed_with_their_parents() {
     assert_eq!(
         names(&tar),
         [
-            "d/", "d/.wh.gone", "d/kept", "d/new", "todir-file", "w/", "w/.wh.a", "w/.wh.b", "w/n", "w/sub/", "w/sub/.wh.x"
+            "d/",
+            "d/.wh.gone",
+            "d/kept",
+            "d/new",
+            "todir-file",
+            "w/",
+            "w/.wh.a",
+            "w/.wh.b",
+            "w/n",
+            "w/sub/",
+            "w/sub/.wh.x"
         ]
     );
     // What was packed means the same when it is unpacked.
@@ -273,10 +296,18 @@ fn whiteouts_take_overlay_form_whatever_their_order() {
     }
     let rig = Rig::new();
     let tar = Archive::default()
-        .dir("d").file("d/.wh.f", "").file("d/.wh..wh..opq", "").file("d/.wh..wh.plnk", "")
-        .file(".wh.re", "").dir("re").file("re/new", "x")
-        .dir("before").file("before/x", "").file(".wh.before", "")
-        .file("kept", "").file(".wh.kept", "");
+        .dir("d")
+        .file("d/.wh.f", "")
+        .file("d/.wh..wh..opq", "")
+        .file("d/.wh..wh.plnk", "")
+        .file(".wh.re", "")
+        .dir("re")
+        .file("re/new", "x")
+        .dir("before")
+        .file("before/x", "")
+        .file(".wh.before", "")
+        .file("kept", "")
+        .file(".wh.kept", "");
     let dir = rig.unpack(&tar.end(), "layer", &[]).unwrap();
     let meta = fs::symlink_metadata(dir.join("d/f")).unwrap();
     assert_eq!((meta.mode() & 0o170_000, meta.rdev()), (0o020_000, 0));
@@ -298,10 +329,14 @@ fn parents_that_an_archive_leaves_out_look_as_below() {
     let rig = Rig::new();
     let mut lower = Archive::default();
     lower.push(&TarEntry { uid: 7, gid: 8, ..entry(TarKind::Dir, "tmp", "", b"", 0o1777) }, b"");
-    let lower = lower.dir("usr").dir("usr/lib").link("lib", "usr/lib").link("abs", "/usr").file("usr/lib/target", "content");
+    let lower =
+        lower.dir("usr").dir("usr/lib").link("lib", "usr/lib").link("abs", "/usr").file("usr/lib/target", "content");
     let lower = rig.unpack(&lower.end(), "lower", &[]).unwrap();
     let tar = Archive::default()
-        .file("tmp/f", "x").file("lib/new", "x").file("abs/lib/other", "x").file("no/such/dir/f", "x")
+        .file("tmp/f", "x")
+        .file("lib/new", "x")
+        .file("abs/lib/other", "x")
+        .file("no/such/dir/f", "x")
         .hard("hard", "lib/target");
     let dir = rig.unpack(&tar.end(), "upper", &[lower]).unwrap();
     let tmp = fs::metadata(dir.join("tmp")).unwrap();
@@ -354,8 +389,10 @@ fn evil_archives_reach_nothing_outside() {
 #[test]
 fn attributes_of_overlayfs_are_never_taken_from_an_archive() {
     let rig = Rig::new();
-    let names = ["trusted.overlay.opaque", "user.overlay.opaque", "trusted.overlay.redirect", "security.selinux", "user.", ""];
-    let mut xattrs: Vec<(Vec<u8>, Vec<u8>)> = names.iter().map(|name| (name.as_bytes().to_vec(), b"y".to_vec())).collect();
+    let names =
+        ["trusted.overlay.opaque", "user.overlay.opaque", "trusted.overlay.redirect", "security.selinux", "user.", ""];
+    let mut xattrs: Vec<(Vec<u8>, Vec<u8>)> =
+        names.iter().map(|name| (name.as_bytes().to_vec(), b"y".to_vec())).collect();
     xattrs.push((b"user.kept".to_vec(), b"1".to_vec()));
     let mut archive = Archive::default();
     archive.push(&TarEntry { xattrs: &xattrs, ..entry(TarKind::Dir, "d", "", b"", 0o755) }, b"");
@@ -373,9 +410,16 @@ fn attributes_of_overlayfs_are_never_taken_from_an_archive() {
 fn the_last_entry_of_a_name_wins() {
     let rig = Rig::new();
     let tar = Archive::default()
-        .file("f", "first").file("f", "second")
-        .dir("d").file("d/x", "1").file("d", "file").dir("d").file("d/y", "2")
-        .hard("same", "f").hard("same", "same").file("f", "third");
+        .file("f", "first")
+        .file("f", "second")
+        .dir("d")
+        .file("d/x", "1")
+        .file("d", "file")
+        .dir("d")
+        .file("d/y", "2")
+        .hard("same", "f")
+        .hard("same", "same")
+        .file("f", "third");
     let dir = rig.unpack(&tar.end(), "layer", &[]).unwrap();
     assert_eq!(fs::read_to_string(dir.join("f")).unwrap(), "third");
     assert_eq!(fs::read_to_string(dir.join("same")).unwrap(), "second");
@@ -395,12 +439,22 @@ fn bad_archives_are_refused_with_the_name_of_the_entry() {
         bytes
     };
     let cases: Vec<(&str, Vec<u8>)> = vec![
-        ("checksum", { let mut b = good.0.clone(); b[0] ^= 1; b }),
+        ("checksum", {
+            let mut b = good.0.clone();
+            b[0] ^= 1;
+            b
+        }),
         ("negative size", header(&|h| h[124..136].fill(0xff))),
         ("negative owner", header(&|h| h[108..116].fill(0xff))),
         ("unknown type", header(&|h| h[156] = b'Z')),
         ("endless size", header(&|h| h[124..136].copy_from_slice(b"77777777777\0"))),
-        ("device 0:0", header(&|h| { h[156] = b'3'; h[124..136].copy_from_slice(b"00000000000\0"); })),
+        (
+            "device 0:0",
+            header(&|h| {
+                h[156] = b'3';
+                h[124..136].copy_from_slice(b"00000000000\0");
+            }),
+        ),
         ("cut", good.0[..600].to_vec()),
         ("cut header", good.0[..300].to_vec()),
         ("long path", Archive::default().file(&format!("{}name-of-entry", "dir/".repeat(1100)), "").end()),
@@ -453,8 +507,18 @@ fn sparse_files_of_all_forms_are_read() {
         archive.0.resize(archive.0.len() + tar_write::padding(body.len() as u64), 0);
         archive.add(TarKind::File, "GNUSparseFile.0/s", "", data).end()
     };
-    let one = [("GNU.sparse.major", "1"), ("GNU.sparse.minor", "0"), ("GNU.sparse.name", "s"), ("GNU.sparse.realsize", "6000")];
-    let zero = [("GNU.sparse.size", "6000"), ("GNU.sparse.numblocks", "2"), ("GNU.sparse.map", "1000,3,5000,2"), ("path", "s")];
+    let one = [
+        ("GNU.sparse.major", "1"),
+        ("GNU.sparse.minor", "0"),
+        ("GNU.sparse.name", "s"),
+        ("GNU.sparse.realsize", "6000"),
+    ];
+    let zero = [
+        ("GNU.sparse.size", "6000"),
+        ("GNU.sparse.numblocks", "2"),
+        ("GNU.sparse.map", "1000,3,5000,2"),
+        ("path", "s"),
+    ];
     let mut want = vec![0; 6000];
     want[1000..1003].copy_from_slice(b"abc");
     want[5000..5002].copy_from_slice(b"de");
@@ -483,8 +547,7 @@ fn sample() -> Vec<u8> {
     archive.end()
 }
 
-const ALL: [Compression; 4] =
-    [Compression::Uncompressed, Compression::Gzip, Compression::Zstd, Compression::Estargz];
+const ALL: [Compression; 4] = [Compression::Uncompressed, Compression::Gzip, Compression::Zstd, Compression::Estargz];
 
 #[test]
 fn every_compression_gives_the_bytes_back_on_any_number_of_threads() {
@@ -559,10 +622,7 @@ fn the_table_of_an_estargz_leads_to_every_file() {
     let mut json = Vec::new();
     entries.next().unwrap().unwrap().read_to_end(&mut json).unwrap();
     assert_eq!(encoded.annotations["containerd.io/snapshot/stargz/toc.digest"], Digest::of(&json).to_string());
-    assert_eq!(
-        encoded.annotations["io.containers.estargz.uncompressed-size"],
-        encoded.uncompressed_size.to_string()
-    );
+    assert_eq!(encoded.annotations["io.containers.estargz.uncompressed-size"], encoded.uncompressed_size.to_string());
     let toc: serde_json::Value = serde_json::from_slice(&json).unwrap();
     let toc = toc["entries"].as_array().unwrap();
     assert_eq!(toc.iter().filter(|it| it["name"] == "d/big").count(), 2);
@@ -661,7 +721,8 @@ fn things() -> impl Strategy<Value = Vec<(Vec<String>, Thing)>> {
     let name = prop_oneof!["[a-c]", "[a-zé .]{1,12}x", "[n]{90,120}"];
     let path = prop::collection::vec(name, 1..4);
     let thing = prop_oneof![
-        (prop::collection::vec(any::<u8>(), 0..2000), 0_u32..0o1000).prop_map(|(content, mode)| Thing::File(content, mode)),
+        (prop::collection::vec(any::<u8>(), 0..2000), 0_u32..0o1000)
+            .prop_map(|(content, mode)| Thing::File(content, mode)),
         (0_u32..0o1000).prop_map(|mode| Thing::Dir(mode | 0o700)),
         "[a-z/.]{1,150}".prop_map(Thing::Link),
         (0_usize..20).prop_map(Thing::Hard),

@@ -161,7 +161,13 @@ impl Unpacking {
         }
     }
 
-    fn file<R: Read>(&mut self, folder: &Folder, name: &OsStr, member: &Member, reader: &mut TarReader<R>) -> Result<()> {
+    fn file<R: Read>(
+        &mut self,
+        folder: &Folder,
+        name: &OsStr,
+        member: &Member,
+        reader: &mut TarReader<R>,
+    ) -> Result<()> {
         let shown = &member.path;
         self.content = self.content.saturating_add(member.size);
         if self.content > self.limit {

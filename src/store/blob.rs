@@ -14,7 +14,12 @@ use std::{
 use rustix::fs::{Timespec, Timestamps, UTIME_OMIT};
 use sha2::{Digest as _, Sha256};
 
-use super::{Store, boot, error::{Result, StoreError}, is_stale, remove::remove_tree};
+use super::{
+    Store, boot,
+    error::{Result, StoreError},
+    is_stale,
+    remove::remove_tree,
+};
 use crate::oci::Digest;
 
 /// Takes bytes, hashes them, and puts them under their digest. Dropped without [`Self::commit`], nothing is kept.

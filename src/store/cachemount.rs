@@ -156,9 +156,7 @@ mod tests {
         let key = Digest::of(b"cache");
         let failed = |_: &Path| Err(StoreError::Missing { digest: key });
         assert!(store.cache_dir_with(&key, Sharing::Shared, failed).is_err());
-        let seed = |dir: &Path| {
-            fs::write(dir.join("seeded"), "x").map_err(StoreError::io("write", dir))
-        };
+        let seed = |dir: &Path| fs::write(dir.join("seeded"), "x").map_err(StoreError::io("write", dir));
         let dir = store.cache_dir_with(&key, Sharing::Shared, seed).unwrap();
         assert!(dir.path.join("seeded").exists());
         drop(dir);

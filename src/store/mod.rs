@@ -363,7 +363,8 @@ mod tests {
         let dir = store.tmp_dir().unwrap();
         fs::write(dir.join("half"), "x").unwrap();
         drop(store);
-        let left: Vec<_> = fs::read_dir(home.path().join("v1/tmp")).unwrap().flatten().map(|it| it.file_name()).collect();
+        let left: Vec<_> =
+            fs::read_dir(home.path().join("v1/tmp")).unwrap().flatten().map(|it| it.file_name()).collect();
         assert_eq!(left, ["lock"]);
     }
 

@@ -110,10 +110,13 @@ impl Store {
     pub(crate) fn usage(&self) -> Usage {
         drop(self.share());
         let mut items = Vec::new();
-        let records: Vec<PathBuf> = list(&self.path("index")).iter().flat_map(|it| list(it)).flat_map(|it| list(&it)).collect();
+        let records: Vec<PathBuf> =
+            list(&self.path("index")).iter().flat_map(|it| list(it)).flat_map(|it| list(&it)).collect();
         let named = named(&records);
         items.extend(records.iter().filter_map(|path| item(Kind::Record, path)));
-        for (kind, folder) in [(Kind::Record, "stat"), (Kind::Blob, "blobs/sha256"), (Kind::Snapshot, "snapshots"), (Kind::Git, "git")] {
+        for (kind, folder) in
+            [(Kind::Record, "stat"), (Kind::Blob, "blobs/sha256"), (Kind::Snapshot, "snapshots"), (Kind::Git, "git")]
+        {
             items.extend(list(&self.path(folder)).iter().filter_map(|path| item(kind, path)));
         }
         for key in list(&self.path("cachemounts")) {
@@ -299,7 +302,7 @@ mod tests {
     use super::*;
     use crate::{
         oci::Digest,
-        store::{SnapshotId, SnapshotMeta, Sharing, Table},
+        store::{Sharing, SnapshotId, SnapshotMeta, Table},
     };
 
     fn age(path: &Path, days: u64) {
@@ -375,7 +378,8 @@ mod tests {
         store.prune_within(&PruneOptions::default(), &half).unwrap();
         let left: Vec<_> = blobs.iter().map(|blob| store.blob_path(blob).exists()).collect();
         assert_eq!(left, [false, false, true, true]);
-        let older = PruneOptions { older_than: Some(Duration::from_secs(8 * 24 * 3600 - 60)), ..PruneOptions::default() };
+        let older =
+            PruneOptions { older_than: Some(Duration::from_secs(8 * 24 * 3600 - 60)), ..PruneOptions::default() };
         assert_eq!(store.prune(&older).unwrap().items.len(), 1);
     }
 

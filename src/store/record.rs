@@ -14,7 +14,12 @@ use std::{
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Store, boot, error::{Result, StoreError}, is_stale, mtime, remove::remove_tree};
+use super::{
+    Store, boot,
+    error::{Result, StoreError},
+    is_stale, mtime,
+    remove::remove_tree,
+};
 use crate::oci::Digest;
 
 /// What a record is about. The name of the folder carries the version of its value.

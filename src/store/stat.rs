@@ -21,7 +21,10 @@ use std::{
     },
 };
 
-use super::{Store, boot, error::{Result, StoreError}};
+use super::{
+    Store, boot,
+    error::{Result, StoreError},
+};
 use crate::oci::Digest;
 
 /// What identifies the state of a file; from `lstat`.

@@ -1,7 +1,6 @@
 //! Functions of lists, tuples, maps and objects.
 
 use std::{
-    borrow::Cow,
     collections::{BTreeMap, HashSet},
     sync::Arc,
 };
@@ -177,17 +176,19 @@ fn concat(call: &Call<'_>) -> Result<Value, FunctionError> {
 }
 
 fn distinct(call: &Call<'_>) -> Result<Value, FunctionError> {
-    let mut seen: HashSet<Cow<'_, str>> = HashSet::new();
-    // All items have one type, so equal texts are equal values; a null differs from the string "null" by its quotes.
-    let text = |item: &Value| match item {
-        Value::String(_) => None,
-        other => Some(other.to_json_text(false)),
-    };
-    let kept = call.items(0).iter().filter(|item| match text(item) {
-        None => seen.insert(Cow::Owned(format!("\"{}", item.as_str().unwrap_or_default()))),
-        Some(text) => seen.insert(Cow::Owned(text)),
-    });
-    let kept = kept.cloned().collect();
+    // All items have one type, so equal texts are equal values.
+    let mut strings: HashSet<&str> = HashSet::new();
+    let mut others: HashSet<String> = HashSet::new();
+    let mut kept = Vec::new();
+    for item in call.items(0) {
+        let new = match item.as_str() {
+            Some(text) => strings.insert(text),
+            None => others.insert(item.to_json_text(false)),
+        };
+        if new {
+            kept.push(item.clone());
+        }
+    }
     Ok(rebuilt(&call.args[0], kept))
 }
 
