@@ -295,7 +295,11 @@ impl Step {
             graph::Sharing::Private => store::Sharing::Private,
             graph::Sharing::Locked => store::Sharing::Locked,
         };
-        let dir = self.store.cache_dir(&key.finish(), sharing, self.anew).map_err(|e| store_fault(&e))?;
+        let key = key.finish();
+        if self.anew {
+            self.store.forget_cache_dir(&key).map_err(|e| store_fault(&e))?;
+        }
+        let dir = self.store.cache_dir(&key, sharing).map_err(|e| store_fault(&e))?;
         if dir.is_new {
             if let Some((input, source)) = seed {
                 self.seed(&dir.path, *input, source)?;
