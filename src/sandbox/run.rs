@@ -87,11 +87,7 @@ impl Cancel {
 /// Runs the command to its end; blocks. `output` gets its streams in pieces of any length, as they come.
 ///
 /// A command that started and failed is an [`Exit`]; an error means that it never started, or was cancelled.
-pub(crate) fn run(
-    spec: &Spec,
-    output: &mut dyn FnMut(Stream, &[u8]),
-    cancel: &Cancel,
-) -> Result<Exit, SandboxError> {
+pub(crate) fn run(spec: &Spec, output: &mut dyn FnMut(Stream, &[u8]), cancel: &Cancel) -> Result<Exit, SandboxError> {
     if cancel.is_cancelled() {
         return Err(SandboxError::Cancelled);
     }
@@ -113,7 +109,7 @@ pub(crate) fn run(
             // A helper that is gone says why in its report.
             let _gone = (&ours).write_all(&start);
             let _gone = ours.shutdown(std::net::Shutdown::Write);
-            watch(&started, output, cancel)
+            watch(&started, output, cancel).inspect_err(|_| kill(&started))
         });
         let status = keeper.join().map_err(|_| died("its thread failed"))?;
         watched?;
@@ -175,11 +171,7 @@ fn keep(socket: UnixStream, tell: &mpsc::Sender<Result<Started, SandboxError>>) 
 }
 
 /// Passes output on until the command has ended and all of it is read.
-fn watch(
-    started: &Started,
-    output: &mut dyn FnMut(Stream, &[u8]),
-    cancel: &Cancel,
-) -> Result<(), SandboxError> {
+fn watch(started: &Started, output: &mut dyn FnMut(Stream, &[u8]), cancel: &Cancel) -> Result<(), SandboxError> {
     let mut buffer = vec![0; 64 << 10];
     let mut streams = [(Stream::Stdout, Some(&started.stdout)), (Stream::Stderr, Some(&started.stderr))];
     let mut killed = false;
@@ -198,7 +190,7 @@ fn watch(
         drop(fds);
         if !killed && ready[1] {
             killed = true;
-            let _ended_meanwhile = pidfd_send_signal(&started.pidfd, Signal::KILL);
+            kill(started);
         }
         let mut ready_streams = ready[first_stream..].iter();
         for (stream, open) in &mut streams {
@@ -218,6 +210,11 @@ fn watch(
         while pass_on(stream, fd, &mut buffer, output)? {}
     }
     Ok(())
+}
+
+/// Kills the first process of the namespace, and with it all of them.
+fn kill(started: &Started) {
+    let _ended_meanwhile = pidfd_send_signal(&started.pidfd, Signal::KILL);
 }
 
 /// Reads once; false at the end.
