@@ -1,6 +1,157 @@
 //! Arguments, settings, commands.
+//!
+//! ```text
+//! args (clap) ─► settings (with the environment) ─► commands ─► exit code
+//! ```
+//!
+//! 0: all is well; 1: the definition or the build failed; 2: bad usage; 130: interrupted.
+
+pub(crate) mod args;
+pub(crate) mod commands;
+pub(crate) mod definition;
+mod entitlements;
+pub(crate) mod settings;
+mod world;
+
+use std::{collections::BTreeMap, ffi::OsString};
+
+use clap::{CommandFactory, Parser};
+
+use crate::{
+    report::{Diagnostic, SourceMap},
+    sandbox,
+    ui::output,
+};
+use args::{Bake, COMMANDS, CacheCommand, Command, WithCommand};
+use settings::{ListWhat, Settings};
+
+/// All is well.
+pub(crate) const OK: u8 = 0;
+/// The definition or the build failed.
+pub(crate) const FAILED: u8 = 1;
+/// Bad usage.
+pub(crate) const USAGE: u8 = 2;
+/// The user stopped it.
+pub(crate) const INTERRUPTED: u8 = 130;
 
 /// Runs the program; the result is the exit code.
 pub fn run() -> u8 {
-    0
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    if arguments.get(1).is_some_and(|it| it == "__sandbox") {
+        return sandbox::helper_main();
+    }
+    let env = settings::environment();
+    // `help` alone is about the whole; `help plan` about one command.
+    let arguments = match arguments.as_slice() {
+        [program, word] if word == "help" => vec![program.clone(), "--help".into()],
+        _ => arguments,
+    };
+    let is_command = arguments.get(1).and_then(|it| it.to_str()).is_some_and(|it| COMMANDS.contains(&it));
+    if is_command {
+        match WithCommand::try_parse_from(arguments) {
+            Ok(parsed) => run_command(parsed.command, env),
+            Err(error) => usage(&error, &env),
+        }
+    } else {
+        match Bake::try_parse_from(arguments) {
+            Ok(parsed) => run_bake(parsed, env),
+            Err(error) => usage(&error, &env),
+        }
+    }
+}
+
+fn run_bake(bake: Bake, env: BTreeMap<String, String>) -> u8 {
+    let color = settings::color(&env);
+    let list = match (&bake.list, bake.list_targets, bake.list_variables) {
+        (Some(text), _, _) => ListWhat::parse(text).map(Some),
+        (None, true, _) => Ok(Some(ListWhat { variables: false, json: false })),
+        (None, _, true) => Ok(Some(ListWhat { variables: true, json: false })),
+        (None, false, false) => Ok(None),
+    };
+    let list = match list {
+        Ok(list) => list,
+        Err(diagnostic) => return bad_usage(&[*diagnostic], color),
+    };
+    let settings = match Settings::new(bake.plan, Some(bake.run), env) {
+        Ok(settings) => settings,
+        Err(faults) => return bad_usage(&faults, color),
+    };
+    // Namespaces can be entered only while there is one thread.
+    if list.is_none()
+        && !bake.print
+        && let Err(diagnosis) = sandbox::enter_user_namespace()
+    {
+        let fault = Diagnostic::error("bake::sandbox::refused", diagnosis.problem).help(diagnosis.help);
+        output::diagnostics(&[fault], &SourceMap::default(), color);
+        return FAILED;
+    }
+    on_large_stack(move || match list {
+        Some(what) => commands::list::run(&settings, what),
+        None if bake.print => commands::print::run(&settings),
+        None => match definition::allowed(&settings) {
+            Ok(planned) => commands::build::run(&settings, planned),
+            Err(code) => code,
+        },
+    })
+}
+
+fn run_command(command: Command, env: BTreeMap<String, String>) -> u8 {
+    let color = settings::color(&env);
+    match command {
+        Command::Plan { plan, format } => match Settings::new(*plan, None, env) {
+            Ok(settings) => on_large_stack(move || commands::plan::run(&settings, format)),
+            Err(faults) => bad_usage(&faults, color),
+        },
+        Command::Du { format, verbose } => commands::du::run(&settings::bake_home(&env), format, verbose),
+        Command::Prune(args) => commands::prune::run(&settings::bake_home(&env), &args, color),
+        Command::Cache { command: CacheCommand::Verify } => commands::verify::run(&settings::bake_home(&env)),
+        Command::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Bake::command(), "bake", &mut text);
+            write(&String::from_utf8_lossy(&text))
+        }
+        Command::Version => write(&format!("bake {}\n", env!("CARGO_PKG_VERSION"))),
+    }
+}
+
+/// Evaluation follows the nesting of what it reads: a stack that is only touched as far as it is needed.
+fn on_large_stack(work: impl FnOnce() -> u8 + Send + 'static) -> u8 {
+    const STACK: usize = 256 << 20;
+    let thread = std::thread::Builder::new().name("bake".to_owned()).stack_size(STACK).spawn(work);
+    match thread.map(std::thread::JoinHandle::join) {
+        Ok(Ok(code)) => code,
+        Ok(Err(_)) => FAILED,
+        Err(error) => {
+            output::words(&format!("bake: a thread cannot be started: {error}\n"));
+            FAILED
+        }
+    }
+}
+
+/// Writes data; an error of the reader is reported.
+pub(crate) fn write(text: &str) -> u8 {
+    match output::data(text) {
+        Ok(()) => OK,
+        Err(error) => {
+            output::words(&format!("bake: standard output cannot be written: {error}\n"));
+            FAILED
+        }
+    }
+}
+
+fn bad_usage(faults: &[Diagnostic], color: bool) -> u8 {
+    output::diagnostics(faults, &SourceMap::default(), color);
+    USAGE
+}
+
+/// What clap has to say: help goes to standard output, faults to standard error.
+fn usage(error: &clap::Error, env: &BTreeMap<String, String>) -> u8 {
+    let rendered = error.render();
+    if error.use_stderr() {
+        let text = crate::ui::diagnostic::harmless(&rendered.to_string(), true);
+        output::words(&text);
+        return USAGE;
+    }
+    let styled = settings::color(env) && output::stdout_is_terminal();
+    write(&if styled { rendered.ansi().to_string() } else { rendered.to_string() })
 }

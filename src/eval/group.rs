@@ -1,1 +1,197 @@
-//! To be written.
+//! Groups: what the names on the command line stand for, and which groups `--print` shows.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use indexmap::{IndexMap, IndexSet};
+
+use super::{
+    inherit::{MAX_STEPS, chain},
+    overrides::known_names,
+    pattern,
+};
+use crate::report::{Diagnostic, Span, suggest};
+
+/// One group after evaluation.
+#[derive(Clone, Debug)]
+pub(crate) struct Group {
+    pub(crate) name: Arc<str>,
+    pub(crate) description: Option<Arc<str>>,
+    /// As written, targets and groups.
+    pub(crate) members: Vec<Arc<str>>,
+    /// Where the members were written, or the label of the matrix.
+    pub(crate) at: Span,
+    /// Made of a matrix.
+    pub(crate) is_matrix: bool,
+}
+
+/// What was asked for.
+#[derive(Debug, Default)]
+pub(crate) struct Selection {
+    /// The names as typed, patterns expanded, `.` replaced.
+    pub(crate) arguments: Vec<Arc<str>>,
+    /// All targets, in the order in which they were reached.
+    pub(crate) targets: IndexSet<Arc<str>>,
+    /// All groups that were met, with their members.
+    pub(crate) groups: IndexSet<Arc<str>>,
+}
+
+/// All names that can be asked for.
+pub(crate) struct Names<'a> {
+    pub(crate) groups: &'a IndexMap<Arc<str>, Group>,
+    /// In file order.
+    pub(crate) targets: &'a [Arc<str>],
+    known_targets: HashSet<&'a str>,
+}
+
+impl<'a> Names<'a> {
+    pub(crate) fn new(groups: &'a IndexMap<Arc<str>, Group>, targets: &'a [Arc<str>]) -> Self {
+        Self { groups, targets, known_targets: targets.iter().map(|it| &**it).collect() }
+    }
+
+    /// Expands what was typed; an empty list is `default`.
+    pub(crate) fn select(&self, typed: &[String], diagnostics: &mut Vec<Diagnostic>) -> Selection {
+        let mut selection = Selection::default();
+        let default = ["default".to_owned()];
+        let typed = if typed.is_empty() { default.as_slice() } else { typed };
+        for argument in typed {
+            let name = argument.replace('.', "_");
+            if self.groups.contains_key(name.as_str()) || self.known_targets.contains(name.as_str()) {
+                selection.arguments.push(name.into());
+            } else if pattern::is_pattern(argument) {
+                match self.matching(argument) {
+                    Ok(found) if !found.is_empty() => selection.arguments.extend(found),
+                    Ok(_) => diagnostics.push(self.no_match(argument)),
+                    Err(pattern::BadPattern) => diagnostics.push(
+                        Diagnostic::error("bake::eval::bad_pattern", format!("not a pattern: {argument}"))
+                            .help("close the bracket, or put `\\` before a character that stands for itself"),
+                    ),
+                }
+            } else {
+                diagnostics.push(self.unknown(&name, typed == default.as_slice()));
+            }
+        }
+        let mut seen = HashSet::new();
+        selection.arguments.retain(|it| seen.insert(it.clone()));
+        for argument in selection.arguments.clone() {
+            self.expand(&argument, &mut selection, diagnostics);
+        }
+        selection
+    }
+
+    /// The members of a group, for help.
+    pub(crate) fn members(&self, name: &str) -> Option<Vec<String>> {
+        self.groups.get(name).map(|group| group.members.iter().map(ToString::to_string).collect())
+    }
+
+    /// Groups and targets that match, sorted.
+    fn matching(&self, text: &str) -> Result<Vec<Arc<str>>, pattern::BadPattern> {
+        let mut found = Vec::new();
+        for name in self.groups.keys().chain(self.targets) {
+            if pattern::matches(text, name)? {
+                found.push(name.clone());
+            }
+        }
+        found.sort();
+        found.dedup();
+        Ok(found)
+    }
+
+    /// Depth first in member order, without recursion; each group once.
+    fn expand(&self, name: &Arc<str>, selection: &mut Selection, diagnostics: &mut Vec<Diagnostic>) {
+        let Some(group) = self.groups.get(name) else {
+            selection.targets.insert(name.clone());
+            return;
+        };
+        if group.is_matrix && group.members.is_empty() {
+            diagnostics.push(
+                Diagnostic::error("bake::eval::empty_matrix", format!("the matrix makes no target of: {name}"))
+                    .at(group.at, "an axis of this matrix is empty")
+                    .help("give each axis a value"),
+            );
+            return;
+        }
+        if !selection.groups.insert(name.clone()) {
+            return;
+        }
+        let mut path: Vec<(&Group, usize)> = vec![(group, 0)];
+        let mut on_path: HashMap<&str, usize> = HashMap::from([(&**name, 0)]);
+        while let Some((group, next)) = path.last_mut() {
+            let group: &Group = group;
+            let Some(member) = group.members.get(*next) else {
+                on_path.remove(&*group.name);
+                path.pop();
+                continue;
+            };
+            *next += 1;
+            // A group may hold the target of its own name.
+            if *member == group.name && self.known_targets.contains(&**member) {
+                selection.targets.insert(member.clone());
+                continue;
+            }
+            if let Some(start) = on_path.get(&**member) {
+                diagnostics.push(cycle(member, &path[*start..]));
+                return;
+            }
+            match self.groups.get(member) {
+                Some(inner) => {
+                    if selection.groups.insert(member.clone()) {
+                        on_path.insert(&inner.name, path.len());
+                        path.push((inner, 0));
+                    }
+                }
+                None if self.known_targets.contains(&**member) => {
+                    selection.targets.insert(member.clone());
+                }
+                None => diagnostics.push(self.unknown_member(group, member)),
+            }
+        }
+    }
+
+    fn suggestion(&self, name: &str) -> String {
+        let all: Vec<Arc<str>> = self.targets.iter().chain(self.groups.keys()).cloned().collect();
+        suggest::did_you_mean(name, all.iter().map(|it| &**it))
+            .unwrap_or_else(|| known_names("targets and groups", &all))
+    }
+
+    fn unknown(&self, name: &str, is_default: bool) -> Diagnostic {
+        if is_default {
+            return Diagnostic::error(
+                "bake::eval::unknown_target",
+                "no target is named, and there is no target or group `default`",
+            )
+            .help(format!("name a target; {}", self.suggestion(name)));
+        }
+        Diagnostic::error("bake::eval::unknown_target", format!("no target or group of this name: {name}"))
+            .help(self.suggestion(name))
+    }
+
+    fn no_match(&self, text: &str) -> Diagnostic {
+        Diagnostic::error("bake::eval::pattern_without_match", format!("no target or group matches: {text}"))
+            .help(self.suggestion(text.trim_end_matches('*')))
+    }
+
+    fn unknown_member(&self, group: &Group, member: &str) -> Diagnostic {
+        Diagnostic::error(
+            "bake::eval::unknown_member",
+            format!("group `{}` has a member that is neither target nor group: {member}", group.name),
+        )
+        .at(group.at, format!("`{member}` is not defined"))
+        .help(self.suggestion(member))
+    }
+}
+
+fn cycle(member: &str, path: &[(&Group, usize)]) -> Diagnostic {
+    let names: Vec<&str> = path.iter().map(|(group, _)| &*group.name).chain([member]).collect();
+    let mut diagnostic = Diagnostic::error(
+        "bake::eval::group_cycle",
+        format!("groups contain each other in a circle: {}", chain(&names)),
+    )
+    .help("remove one of these members");
+    for ((group, _), inner) in path.iter().zip(&names[1..]).take(MAX_STEPS) {
+        diagnostic = diagnostic.at(group.at, format!("`{}` contains `{inner}`", group.name));
+    }
+    diagnostic
+}

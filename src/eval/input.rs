@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::report::{SourceId, Spanned};
+
 /// What comes in from outside; evaluation reads nothing else.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Input {
@@ -9,8 +11,9 @@ pub(crate) struct Input {
     pub(crate) env: BTreeMap<String, String>,
     /// `--var NAME=VALUE`, later over earlier.
     pub(crate) vars: BTreeMap<String, String>,
-    /// `--set` and the shorthands (`--push`, …) in the order in which they apply, each as written.
-    pub(crate) overrides: Vec<String>,
+    /// `--set` and the shorthands (`--push`, …) in the order in which they apply: each as `PATTERN.KEY=VALUE`, with the
+    /// place of the argument, whose text is exactly this.
+    pub(crate) overrides: Vec<Spanned<String>>,
     /// Targets, groups, patterns as typed; empty is `default`.
     pub(crate) names: Vec<String>,
     /// Seconds and nanoseconds since 1970, for `timestamp()`.
@@ -23,4 +26,8 @@ pub(crate) struct Input {
     pub(crate) cmd_context: String,
     /// Absolute working directory.
     pub(crate) cwd: String,
+    /// With `BUILDX_BAKE_FILE_RELATIVE_PATHS`: the folder of each definition file that has one.
+    pub(crate) folders: BTreeMap<SourceId, String>,
+    /// `SOURCE_DATE_EPOCH`, a build argument of every target that has none.
+    pub(crate) source_date_epoch: Option<String>,
 }

@@ -7,16 +7,50 @@
 //! ```
 
 pub(crate) mod block;
+pub(crate) mod call;
 pub(crate) mod convert;
+pub(crate) mod evaluate;
 pub(crate) mod expr;
+pub(crate) mod fault;
+pub(crate) mod field;
 pub(crate) mod function;
 pub(crate) mod group;
 pub(crate) mod inherit;
 pub(crate) mod input;
+pub(crate) mod json;
+pub(crate) mod link;
 pub(crate) mod list;
+pub(crate) mod names;
 pub(crate) mod number;
 pub(crate) mod overrides;
+pub(crate) mod pattern;
 pub(crate) mod print;
 pub(crate) mod scope;
 pub(crate) mod target;
+pub(crate) mod unknown;
 pub(crate) mod value;
+pub(crate) mod variable;
+
+#[cfg(test)]
+mod language_tests;
+
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+
+use crate::spec::entitlement::Grant;
+use group::Group;
+use target::{Target, TargetName};
+
+/// What a definition says once nothing in it is left to compute.
+#[derive(Debug, Default)]
+pub(crate) struct Evaluated {
+    /// All targets of the plan, linked ones included, in the order in which they were reached.
+    pub(crate) targets: IndexMap<TargetName, Target>,
+    /// The groups that were met on the way.
+    pub(crate) groups: IndexMap<Arc<str>, Group>,
+    /// What was asked for: names as typed, patterns expanded.
+    pub(crate) arguments: Vec<Arc<str>>,
+    /// What `--set` names itself and is therefore allowed.
+    pub(crate) grants: Vec<Grant>,
+}

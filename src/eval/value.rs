@@ -1,6 +1,15 @@
-//! Values and types of the bake language: those of cty, as far as bake files can make them.
+//! Values and types of the bake language: those of cty, as far as bake files can make them. Conversion between types is
+//! in `convert`.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    cmp::Ordering,
+    collections::BTreeMap,
+    fmt::{self, Write as _},
+    ops::Deref,
+    sync::Arc,
+};
+
+use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 
 use super::number::Number;
 
@@ -14,19 +23,50 @@ pub(crate) enum Value {
     String(Arc<str>),
     List {
         element: Type,
-        items: Arc<Vec<Value>>,
+        items: Arc<Weighed<Vec<Value>>>,
     },
     /// *Invariant:* sorted and distinct.
     Set {
         element: Type,
-        items: Arc<Vec<Value>>,
+        items: Arc<Weighed<Vec<Value>>>,
     },
     Map {
         element: Type,
-        entries: Arc<BTreeMap<Arc<str>, Value>>,
+        entries: Arc<Weighed<BTreeMap<Arc<str>, Value>>>,
     },
-    Tuple(Arc<Vec<Value>>),
-    Object(Arc<BTreeMap<Arc<str>, Value>>),
+    Tuple(Arc<Weighed<Vec<Value>>>),
+    Object(Arc<Weighed<BTreeMap<Arc<str>, Value>>>),
+}
+
+/// A collection that knows its weight. Sharing makes it easy to write a small file whose values would fill any memory once
+/// they are written out; the weight counts them as if they were.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Weighed<T> {
+    inner: T,
+    weight: u32,
+}
+
+impl<T> Deref for Weighed<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.inner
+    }
+}
+
+/// Values that weigh more are refused.
+pub(crate) const MAX_WEIGHT: u32 = 1 << 22;
+/// How many bytes of text weigh as much as one value.
+const TEXT_WEIGHT: usize = 32;
+
+fn weighed_items(items: Vec<Value>) -> Arc<Weighed<Vec<Value>>> {
+    let weight = items.iter().fold(1, |sum: u32, item| sum.saturating_add(item.weight()));
+    Arc::new(Weighed { inner: items, weight })
+}
+
+fn weighed_entries(entries: BTreeMap<Arc<str>, Value>) -> Arc<Weighed<BTreeMap<Arc<str>, Value>>> {
+    let weight = entries.values().fold(1, |sum: u32, item| sum.saturating_add(item.weight()));
+    Arc::new(Weighed { inner: entries, weight })
 }
 
 /// A type constraint or the type of a value.
@@ -43,4 +83,371 @@ pub(crate) enum Type {
     Tuple(Arc<Vec<Type>>),
     /// Each attribute with whether it is `optional(…)`.
     Object(Arc<BTreeMap<Arc<str>, (Type, bool)>>),
+}
+
+impl Value {
+    pub(crate) const NULL: Self = Self::Null(Type::Dynamic);
+
+    /// A string, in Unicode normal form C as all strings of the language are.
+    pub(crate) fn string(text: impl Into<Arc<str>>) -> Self {
+        let text = text.into();
+        if text.is_ascii() || is_nfc_quick(text.chars()) == IsNormalized::Yes {
+            Self::String(text)
+        } else {
+            Self::String(text.nfc().collect::<String>().into())
+        }
+    }
+
+    pub(crate) const fn int(value: i64) -> Self {
+        Self::Number(Number::from_i64(value))
+    }
+
+    pub(crate) fn list(element: Type, items: Vec<Self>) -> Self {
+        Self::List { element, items: weighed_items(items) }
+    }
+
+    /// A `list(string)`.
+    pub(crate) fn string_list<T: Into<Arc<str>>>(items: impl IntoIterator<Item = T>) -> Self {
+        Self::list(Type::String, items.into_iter().map(Self::string).collect())
+    }
+
+    /// A set: sorts and drops what occurs twice.
+    pub(crate) fn set(element: Type, mut items: Vec<Self>) -> Self {
+        items.sort_by(order_in_set);
+        items.dedup();
+        Self::Set { element, items: weighed_items(items) }
+    }
+
+    pub(crate) fn map(element: Type, entries: BTreeMap<Arc<str>, Self>) -> Self {
+        Self::Map { element, entries: weighed_entries(entries) }
+    }
+
+    pub(crate) fn tuple(items: Vec<Self>) -> Self {
+        Self::Tuple(weighed_items(items))
+    }
+
+    pub(crate) fn object(entries: BTreeMap<Arc<str>, Self>) -> Self {
+        Self::Object(weighed_entries(entries))
+    }
+
+    /// How much the value is once written out: every value in it, and its texts by their length.
+    pub(crate) fn weight(&self) -> u32 {
+        match self {
+            Self::Null(_) | Self::Bool(_) | Self::Number(_) => 1,
+            Self::String(text) => u32::try_from(1 + text.len() / TEXT_WEIGHT).unwrap_or(u32::MAX),
+            Self::List { items, .. } | Self::Set { items, .. } | Self::Tuple(items) => items.weight,
+            Self::Map { entries, .. } | Self::Object(entries) => entries.weight,
+        }
+    }
+
+    pub(crate) const fn is_null(&self) -> bool {
+        matches!(self, Self::Null(_))
+    }
+
+    pub(crate) fn as_str(&self) -> Option<&str> {
+        match self {
+            Self::String(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    pub(crate) const fn as_bool(&self) -> Option<bool> {
+        match self {
+            Self::Bool(value) => Some(*value),
+            _ => None,
+        }
+    }
+
+    pub(crate) const fn as_number(&self) -> Option<&Number> {
+        match self {
+            Self::Number(value) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// The items of a list, set or tuple.
+    pub(crate) fn items(&self) -> Option<&[Self]> {
+        match self {
+            Self::List { items, .. } | Self::Set { items, .. } | Self::Tuple(items) => Some(items),
+            _ => None,
+        }
+    }
+
+    /// The entries of a map or object.
+    pub(crate) fn entries(&self) -> Option<&BTreeMap<Arc<str>, Self>> {
+        match self {
+            Self::Map { entries, .. } | Self::Object(entries) => Some(entries),
+            _ => None,
+        }
+    }
+
+    /// How many items or entries; `None` for what is no collection.
+    pub(crate) fn len(&self) -> Option<usize> {
+        self.items().map(<[Self]>::len).or_else(|| self.entries().map(BTreeMap::len))
+    }
+
+    pub(crate) fn type_of(&self) -> Type {
+        match self {
+            Self::Null(ty) => ty.clone(),
+            Self::Bool(_) => Type::Bool,
+            Self::Number(_) => Type::Number,
+            Self::String(_) => Type::String,
+            Self::List { element, .. } => Type::List(Arc::new(element.clone())),
+            Self::Set { element, .. } => Type::Set(Arc::new(element.clone())),
+            Self::Map { element, .. } => Type::Map(Arc::new(element.clone())),
+            Self::Tuple(items) => Type::Tuple(Arc::new(items.iter().map(Self::type_of).collect())),
+            Self::Object(entries) => Type::Object(Arc::new(
+                entries.iter().map(|(name, value)| (name.clone(), (value.type_of(), false))).collect(),
+            )),
+        }
+    }
+
+    /// What to call this value in a message: `string`, `list of number`, `tuple`, `null`.
+    pub(crate) fn kind(&self) -> String {
+        if self.is_null() { "null".to_owned() } else { self.type_of().to_string() }
+    }
+
+    /// Text of a string, number or bool; `None` for anything else.
+    pub(crate) fn to_text(&self) -> Option<Arc<str>> {
+        match self {
+            Self::String(text) => Some(text.clone()),
+            Self::Number(number) => Some(number.to_string().into()),
+            Self::Bool(value) => Some(if *value { "true" } else { "false" }.into()),
+            _ => None,
+        }
+    }
+
+    /// The same as a [`Value::String`]; `None` for what has no text.
+    pub(crate) fn to_string_value(&self) -> Option<Self> {
+        self.to_text().map(Self::String)
+    }
+
+    /// Equality as `==` sees it: values of different types differ (a list is never equal to a tuple), all nulls are equal.
+    pub(crate) fn same(&self, other: &Self) -> bool {
+        let items = |a: &[Self], b: &[Self]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.same(b));
+        let entries = |a: &BTreeMap<Arc<str>, Self>, b: &BTreeMap<Arc<str>, Self>| {
+            a.len() == b.len() && a.iter().zip(b).all(|((a_key, a), (b_key, b))| a_key == b_key && a.same(b))
+        };
+        match (self, other) {
+            (Self::Null(_), Self::Null(_)) => true,
+            (Self::Bool(a), Self::Bool(b)) => a == b,
+            (Self::Number(a), Self::Number(b)) => a == b,
+            (Self::String(a), Self::String(b)) => a == b,
+            (Self::List { element: a_type, items: a }, Self::List { element: b_type, items: b })
+            | (Self::Set { element: a_type, items: a }, Self::Set { element: b_type, items: b }) => {
+                a_type == b_type && items(a, b)
+            }
+            (Self::Map { element: a_type, entries: a }, Self::Map { element: b_type, entries: b }) => {
+                a_type == b_type && entries(a, b)
+            }
+            (Self::Tuple(a), Self::Tuple(b)) => items(a, b),
+            (Self::Object(a), Self::Object(b)) => entries(a, b),
+            _ => false,
+        }
+    }
+
+    /// As JSON. A number beyond 64 bits goes through a double: where its digits count, use [`Self::to_json_text`].
+    pub(crate) fn to_json(&self) -> serde_json::Value {
+        use serde_json::Value as Json;
+        match self {
+            Self::Null(_) => Json::Null,
+            Self::Bool(value) => Json::Bool(*value),
+            Self::Number(number) => number_to_json(number),
+            Self::String(text) => Json::String(text.to_string()),
+            Self::List { items, .. } | Self::Set { items, .. } | Self::Tuple(items) => {
+                Json::Array(items.iter().map(Self::to_json).collect())
+            }
+            Self::Map { entries, .. } | Self::Object(entries) => {
+                Json::Object(entries.iter().map(|(key, value)| (key.to_string(), value.to_json())).collect())
+            }
+        }
+    }
+
+    /// Compact JSON text, keys sorted; with `html_safe`, `<`, `>`, `&` and the two line separators are escaped.
+    pub(crate) fn to_json_text(&self, html_safe: bool) -> String {
+        let mut out = String::new();
+        write_json(&mut out, self, html_safe);
+        out
+    }
+}
+
+impl Type {
+    pub(crate) fn list(element: Self) -> Self {
+        Self::List(Arc::new(element))
+    }
+
+    pub(crate) fn set(element: Self) -> Self {
+        Self::Set(Arc::new(element))
+    }
+
+    pub(crate) fn map(element: Self) -> Self {
+        Self::Map(Arc::new(element))
+    }
+
+    pub(crate) fn tuple(items: Vec<Self>) -> Self {
+        Self::Tuple(Arc::new(items))
+    }
+
+    pub(crate) const fn is_primitive(&self) -> bool {
+        matches!(self, Self::Bool | Self::Number | Self::String)
+    }
+
+    /// The element type of a list, set or map.
+    pub(crate) fn element(&self) -> Option<&Self> {
+        match self {
+            Self::List(element) | Self::Set(element) | Self::Map(element) => Some(element),
+            _ => None,
+        }
+    }
+}
+
+/// The words for a type in messages and `--list variables`: `list of string`, `tuple`, `object`, `any type`.
+impl fmt::Display for Type {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Dynamic => f.write_str("any type"),
+            Self::Bool => f.write_str("bool"),
+            Self::Number => f.write_str("number"),
+            Self::String => f.write_str("string"),
+            Self::List(element) => write!(f, "list of {element}"),
+            Self::Set(element) => write!(f, "set of {element}"),
+            Self::Map(element) => write!(f, "map of {element}"),
+            Self::Tuple(_) => f.write_str("tuple"),
+            Self::Object(_) => f.write_str("object"),
+        }
+    }
+}
+
+/// The order of a set's items: numbers by value, strings by code point, `false` first, null last, anything nested by the
+/// text of its items.
+fn order_in_set(a: &Value, b: &Value) -> Ordering {
+    match (a, b) {
+        (Value::String(a), Value::String(b)) => a.cmp(b),
+        (Value::Number(a), Value::Number(b)) => a.cmp(b),
+        (Value::Bool(a), Value::Bool(b)) => a.cmp(b),
+        (Value::Null(_), Value::Null(_)) => Ordering::Equal,
+        (Value::Null(_), _) => Ordering::Greater,
+        (_, Value::Null(_)) => Ordering::Less,
+        _ => a.to_json_text(false).cmp(&b.to_json_text(false)),
+    }
+}
+
+fn number_to_json(number: &Number) -> serde_json::Value {
+    if let Some(small) = number.to_i64() {
+        return small.into();
+    }
+    let text = number.to_string();
+    text.parse::<u64>()
+        .map(serde_json::Value::from)
+        .or_else(|_| serde_json::from_str(&text))
+        .unwrap_or(serde_json::Value::Null)
+}
+
+fn write_json(out: &mut String, value: &Value, html_safe: bool) {
+    match value {
+        Value::Null(_) => out.push_str("null"),
+        Value::Bool(true) => out.push_str("true"),
+        Value::Bool(false) => out.push_str("false"),
+        Value::Number(number) => write!(out, "{number}").expect("writing to a string"),
+        Value::String(text) => write_json_string(out, text, html_safe),
+        Value::List { items, .. } | Value::Set { items, .. } | Value::Tuple(items) => {
+            out.push('[');
+            for (i, item) in items.iter().enumerate() {
+                if i > 0 {
+                    out.push(',');
+                }
+                write_json(out, item, html_safe);
+            }
+            out.push(']');
+        }
+        Value::Map { entries, .. } | Value::Object(entries) => {
+            out.push('{');
+            for (i, (key, item)) in entries.iter().enumerate() {
+                if i > 0 {
+                    out.push(',');
+                }
+                write_json_string(out, key, html_safe);
+                out.push(':');
+                write_json(out, item, html_safe);
+            }
+            out.push('}');
+        }
+    }
+}
+
+/// Appends a JSON string literal.
+pub(crate) fn write_json_string(out: &mut String, text: &str, html_safe: bool) {
+    out.push('"');
+    let mut plain = 0;
+    for (at, c) in text.char_indices() {
+        let escape = match c {
+            '"' => "\\\"",
+            '\\' => "\\\\",
+            '\n' => "\\n",
+            '\r' => "\\r",
+            '\t' => "\\t",
+            '\u{8}' => "\\b",
+            '\u{c}' => "\\f",
+            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' if html_safe => "",
+            c if u32::from(c) < 0x20 => "",
+            _ => continue,
+        };
+        out.push_str(&text[plain..at]);
+        plain = at + c.len_utf8();
+        if escape.is_empty() {
+            write!(out, "\\u{:04x}", u32::from(c)).expect("writing to a string");
+        } else {
+            out.push_str(escape);
+        }
+    }
+    out.push_str(&text[plain..]);
+    out.push('"');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sets_are_sorted_and_distinct() {
+        let set = Value::set(Type::Number, vec![Value::int(10), Value::int(2), Value::int(10)]);
+        assert_eq!(set.to_json_text(false), "[2,10]");
+        let set = Value::set(Type::String, ["b", "B", "a", "b"].into_iter().map(Value::string).collect());
+        assert_eq!(set.to_json_text(false), r#"["B","a","b"]"#);
+    }
+
+    #[test]
+    fn equality_is_strict_about_types_and_lax_about_nulls() {
+        let list = Value::string_list(["a"]);
+        let tuple = Value::tuple(vec![Value::string("a")]);
+        assert!(!list.same(&tuple));
+        assert!(list.same(&Value::string_list(["a"])));
+        assert!(!Value::string("1").same(&Value::int(1)));
+        assert!(Value::NULL.same(&Value::Null(Type::String)));
+        assert!(!Value::string("").same(&Value::NULL));
+    }
+
+    #[test]
+    fn weight_counts_shared_values_each_time() {
+        let mut value = Value::tuple(vec![Value::int(1)]);
+        for _ in 0..100 {
+            value = Value::tuple(vec![value.clone(), value]);
+        }
+        assert_eq!(value.weight(), u32::MAX);
+        assert_eq!(Value::string_list(["a", "b"]).weight(), 3);
+    }
+
+    #[test]
+    fn json_text_escapes_html_on_request() {
+        let value = Value::string("<a> & \"b\"\u{1}");
+        assert_eq!(value.to_json_text(true), r#""\u003ca\u003e \u0026 \"b\"\u0001""#);
+        assert_eq!(value.to_json_text(false), r#""<a> & \"b\"\u0001""#);
+    }
+
+    #[test]
+    fn kinds_are_words() {
+        assert_eq!(Value::string_list(["a"]).kind(), "list of string");
+        assert_eq!(Value::NULL.kind(), "null");
+        assert_eq!(Type::set(Type::list(Type::Dynamic)).to_string(), "set of list of any type");
+    }
 }

@@ -1,1 +1,106 @@
-//! Targets and platforms become a petgraph of builds and exports.
+//! The plan: builds and exports as a graph, each kind of work once, made of the targets that were asked for.
+//!
+//! ```text
+//! eval::Evaluated ─ make ─► Plan { graph of Build and Export } ─► engine
+//!                               └─ need: privileges       └─ explain: as text, JSON, dot
+//! ```
+
+pub(crate) mod build;
+pub(crate) mod explain;
+pub(crate) mod export;
+pub(crate) mod make;
+pub(crate) mod need;
+
+use std::fmt;
+
+use indexmap::IndexMap;
+use petgraph::graph::{DiGraph, NodeIndex};
+
+pub(crate) use build::Build;
+pub(crate) use export::Export;
+
+use crate::{eval::target::TargetName, oci::Digest};
+
+/// All that is to be done.
+///
+/// *Invariant:* acyclic; each key occurs once; an export has one build per platform, in the order of the platforms.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    pub(crate) graph: DiGraph<Node, Link>,
+    /// The nodes of each target.
+    pub(crate) targets: IndexMap<TargetName, TargetNodes>,
+}
+
+/// What a target became. Targets that differ only in tags or outputs share builds.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TargetNodes {
+    /// One per platform, in the order of `platforms`; never empty.
+    pub(crate) builds: Vec<NodeIndex>,
+    /// One per output that writes something.
+    pub(crate) exports: Vec<NodeIndex>,
+    /// Nobody asked for it but another target's context.
+    pub(crate) is_linked: bool,
+    /// Something is written, or `cacheonly` says that nothing is to be.
+    pub(crate) has_output: bool,
+}
+
+/// One piece of work.
+#[derive(Clone, Debug)]
+pub(crate) enum Node {
+    Build(Box<Build>),
+    Export(Box<Export>),
+}
+
+/// Why one piece of work needs another: an edge from what is needed to who needs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Link {
+    /// Build ─► build that reads it as the named context.
+    Context { name: String },
+    /// Build ─► export of it; `platform` is its place among the export's platforms.
+    Result { platform: usize },
+}
+
+/// Identifies a node within a run: equal keys, equal work. Means nothing in another run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct PlanKey(pub(crate) Digest);
+
+/// The first digits.
+impl fmt::Display for PlanKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.hex()[..12])
+    }
+}
+
+impl Node {
+    pub(crate) fn key(&self) -> PlanKey {
+        match self {
+            Self::Build(it) => it.key,
+            Self::Export(it) => it.key,
+        }
+    }
+
+    pub(crate) fn wanted_by(&self) -> &[TargetName] {
+        match self {
+            Self::Build(it) => &it.wanted_by,
+            Self::Export(it) => &it.wanted_by,
+        }
+    }
+}
+
+impl Plan {
+    /// The build at an index that is one's.
+    pub(crate) fn build(&self, ix: NodeIndex) -> &Build {
+        match &self.graph[ix] {
+            Node::Build(it) => it,
+            Node::Export(_) => unreachable!("the plan keeps builds and exports apart"),
+        }
+    }
+
+    /// The export at an index that is one's.
+    pub(crate) fn export(&self, ix: NodeIndex) -> &Export {
+        match &self.graph[ix] {
+            Node::Export(it) => it,
+            Node::Build(_) => unreachable!("the plan keeps builds and exports apart"),
+        }
+    }
+}

@@ -1,1 +1,80 @@
-//! The option mini-languages, parsed once.
+//! The option mini-languages: what stands inside the strings and objects of `output`, `cache-from`, `secret` and their
+//! like, parsed once into records. Nothing here knows targets or files: a [`Fault`] says what is wrong with one text,
+//! and the caller adds whose text it was and where it stands.
+//!
+//! ```text
+//! text ─► csv ─┬─► output cache attest secret policy     ssh annotation ulimit size call entitlement context
+//! object ──────┘
+//! ```
+
+pub(crate) mod annotation;
+pub(crate) mod attest;
+pub(crate) mod cache;
+pub(crate) mod call;
+pub(crate) mod context;
+pub(crate) mod csv;
+pub(crate) mod entitlement;
+pub(crate) mod output;
+pub(crate) mod policy;
+pub(crate) mod resources;
+pub(crate) mod secret;
+pub(crate) mod size;
+pub(crate) mod ssh;
+pub(crate) mod ulimit;
+
+pub(crate) use annotation::Annotation;
+pub(crate) use attest::Attest;
+pub(crate) use cache::Cache;
+pub(crate) use call::Call;
+pub(crate) use entitlement::Entitlement;
+pub(crate) use output::Output;
+pub(crate) use policy::Policy;
+pub(crate) use resources::Resources;
+pub(crate) use secret::Secret;
+pub(crate) use ssh::Ssh;
+pub(crate) use ulimit::Ulimit;
+
+/// What is wrong with one option text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Fault {
+    /// Lower case, names in backticks, the offending value at the end.
+    pub(crate) message: String,
+    /// What to type instead.
+    pub(crate) help: Option<String>,
+}
+
+impl Fault {
+    /// A fault without help.
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), help: None }
+    }
+
+    /// Sets what to type instead.
+    #[must_use]
+    pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+}
+
+/// Reads a boolean as the peer's flags do.
+///
+/// # Errors
+/// Names the text and what is accepted.
+pub(crate) fn boolean(text: &str) -> Result<bool, Fault> {
+    match text {
+        "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(true),
+        "0" | "f" | "F" | "FALSE" | "false" | "False" => Ok(false),
+        _ => Err(Fault::new(format!("not a boolean: {text}")).help("write true or false")),
+    }
+}
+
+/// Splits one `key=value`; the key is trimmed and in lower case.
+fn key_value(field: &str) -> Option<(String, &str)> {
+    field.split_once('=').map(|(key, value)| (key.trim().to_lowercase(), value))
+}
+
+/// The fault of a field that is not `key=value`.
+fn not_key_value(field: &str, all: &str) -> Fault {
+    Fault::new(format!("`{field}` is not `key=value` in: {all}"))
+}

@@ -1,1 +1,5 @@
-//! Everything that is printed.
+//! Everything printed: diagnostics, data, progress.
+
+pub(crate) mod diagnostic;
+pub(crate) mod output;
+pub(crate) mod progress;

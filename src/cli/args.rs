@@ -1,0 +1,266 @@
+//! The command line, as clap reads it. What it means together with the environment is `settings`' affair.
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, builder::styling::Styles};
+
+const FILES: &str = "Definition";
+const CHANGE: &str = "Changes to targets";
+const SHOW: &str = "Show, do not build";
+const RUN: &str = "Run";
+
+const STYLES: Styles = Styles::styled()
+    .header(clap::builder::styling::AnsiColor::Yellow.on_default().bold())
+    .usage(clap::builder::styling::AnsiColor::Yellow.on_default().bold())
+    .literal(clap::builder::styling::AnsiColor::Green.on_default());
+
+const AFTER: &str = "\
+Commands (first argument; `bake -- NAME` builds a target of such a name):
+  plan         Show builds and exports and how they depend on each other
+  du           Show what the state directory holds
+  prune        Remove what is not needed any more
+  cache        Check the state directory: `cache verify`
+  completions  Print completions for a shell
+  version      Print the version
+
+Examples:
+  bake                                  build the group or target `default`
+  bake web api                          build two targets
+  bake --print 'app-*'                  show what would be built, as JSON
+  bake --set '*.platform=linux/arm64'   build for another platform
+  bake --set app.args.VERSION=2 --push  change a build argument, push the result
+  bake -f ci.hcl --var TAG=v1           another definition, a variable
+  bake plan --format dot | dot -Tsvg    draw the plan
+
+Files are looked for in the working directory: compose.yaml, docker-compose.yml,
+docker-bake.json, docker-bake.hcl, docker-bake.override.hcl and their like.";
+
+/// Build what a bake file describes.
+#[derive(Debug, Parser)]
+#[command(
+    name = "bake",
+    version,
+    about = "Build what a bake file describes: docker-bake.hcl, JSON, YAML or Compose",
+    override_usage = "bake [OPTIONS] [TARGET]...\n       bake <COMMAND>",
+    after_help = AFTER,
+    styles = STYLES,
+    max_term_width = 110
+)]
+pub(crate) struct Bake {
+    #[command(flatten)]
+    pub(crate) plan: PlanArgs,
+
+    /// Print the resolved plan as JSON
+    #[arg(long, conflicts_with_all = ["list", "list_targets", "list_variables"], help_heading = SHOW)]
+    pub(crate) print: bool,
+
+    /// List what there is: targets, variables, or type=…,format=table|json
+    #[arg(long, value_name = "WHAT", help_heading = SHOW)]
+    pub(crate) list: Option<String>,
+
+    #[arg(long, hide = true)]
+    pub(crate) list_targets: bool,
+
+    #[arg(long, hide = true)]
+    pub(crate) list_variables: bool,
+
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+}
+
+/// What decides the plan.
+#[derive(Debug, Args)]
+pub(crate) struct PlanArgs {
+    /// Targets, groups or patterns; `default` if none is named
+    #[arg(value_name = "TARGET")]
+    pub(crate) targets: Vec<String>,
+
+    /// Definition file, - for standard input; may be repeated
+    #[arg(short, long = "file", value_name = "FILE", allow_hyphen_values = true, help_heading = FILES)]
+    pub(crate) files: Vec<String>,
+
+    /// Set a variable; beats the environment
+    #[arg(long = "var", value_name = "NAME=VALUE", help_heading = FILES)]
+    pub(crate) vars: Vec<String>,
+
+    /// Treat warnings about the definition as errors
+    #[arg(long, help_heading = FILES)]
+    pub(crate) strict: bool,
+
+    /// Override an attribute: TARGET.KEY=VALUE; += appends to a list
+    #[arg(long = "set", value_name = "OVERRIDE", help_heading = CHANGE)]
+    pub(crate) sets: Vec<String>,
+
+    /// Short for --set=*.push=true
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", help_heading = CHANGE)]
+    pub(crate) push: Option<String>,
+
+    /// Short for --set=*.load=true
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", help_heading = CHANGE)]
+    pub(crate) load: Option<String>,
+
+    /// Use no cached result
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", help_heading = CHANGE)]
+    pub(crate) no_cache: Option<String>,
+
+    /// Ask registries for newer base images
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", help_heading = CHANGE)]
+    pub(crate) pull: Option<String>,
+
+    /// Short for --set=*.attest=type=sbom,…
+    #[arg(long, value_name = "BOOL|OPTIONS", help_heading = CHANGE)]
+    pub(crate) sbom: Option<String>,
+
+    /// Short for --set=*.attest=type=provenance,…
+    #[arg(long, value_name = "BOOL|OPTIONS", help_heading = CHANGE)]
+    pub(crate) provenance: Option<String>,
+
+    /// Source policy: disabled=, strict=, log-level=
+    #[arg(long = "policy", value_name = "OPTIONS", help_heading = CHANGE)]
+    pub(crate) policies: Vec<String>,
+
+    /// What to ask of the Dockerfile: build, check, outline, targets
+    #[arg(long, value_name = "METHOD", help_heading = SHOW)]
+    pub(crate) call: Option<String>,
+
+    /// Short for --call=check
+    #[arg(long, help_heading = SHOW)]
+    pub(crate) check: bool,
+
+    /// Allow what a build asks for: network.host, security.insecure, device, ssh, fs=PATH, fs.read=PATH, fs.write=PATH
+    #[arg(long = "allow", value_name = "GRANT", help_heading = RUN)]
+    pub(crate) allows: Vec<String>,
+}
+
+/// How a plan is run.
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// How progress is shown: auto, plain, tty, rawjson, quiet
+    #[arg(
+        long,
+        value_enum,
+        hide_possible_values = true,
+        value_name = "MODE",
+        help_heading = RUN
+    )]
+    pub(crate) progress: Option<Progress>,
+
+    /// How many steps run at once; the number of cores by default
+    #[arg(short, long, value_name = "N", help_heading = RUN)]
+    pub(crate) jobs: Option<std::num::NonZeroUsize>,
+
+    /// Write digests and names of what was built to a file, as JSON
+    #[arg(long, value_name = "FILE", help_heading = RUN)]
+    pub(crate) metadata_file: Option<String>,
+
+    /// Accepted for compatibility; there is one builder, in this process
+    #[arg(long, value_name = "NAME", help_heading = RUN)]
+    pub(crate) builder: Option<String>,
+
+    /// Say more
+    #[arg(short = 'D', long, action = ArgAction::SetTrue, help_heading = RUN)]
+    pub(crate) debug: bool,
+}
+
+/// How progress is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Progress {
+    /// `tty` on a terminal, else `plain`
+    #[default]
+    Auto,
+    /// Lines as they come
+    Plain,
+    /// A live display
+    Tty,
+    /// One JSON object per event
+    Rawjson,
+    /// Nothing but errors
+    Quiet,
+    /// Nothing but errors
+    None,
+}
+
+/// The command line when its first argument is the name of a command.
+#[derive(Debug, Parser)]
+#[command(name = "bake", version, styles = STYLES, max_term_width = 110)]
+pub(crate) struct WithCommand {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show builds and exports and how they depend on each other
+    Plan {
+        #[command(flatten)]
+        plan: Box<PlanArgs>,
+        /// How it is written
+        #[arg(long, value_enum, default_value_t = PlanFormat::Text)]
+        format: PlanFormat,
+    },
+    /// Show what the state directory holds
+    Du {
+        /// How it is written
+        #[arg(long, value_enum, default_value_t = TableFormat::Table)]
+        format: TableFormat,
+        /// One line per entry
+        #[arg(long, short)]
+        verbose: bool,
+    },
+    /// Remove what is not needed any more
+    Prune(PruneArgs),
+    /// Look after the state directory
+    Cache {
+        #[command(subcommand)]
+        command: CacheCommand,
+    },
+    /// Print completions for a shell
+    Completions {
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// Print the version
+    Version,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PruneArgs {
+    /// Also what is in use by no run but may be used again
+    #[arg(long, short)]
+    pub(crate) all: bool,
+    /// Do not ask
+    #[arg(long, short)]
+    pub(crate) force: bool,
+    /// Only what was not used for this long, as in 24h or 7d
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) older_than: Option<String>,
+    /// Stop when this much is left, as in 10g
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) keep_storage: Option<String>,
+    /// Only entries that match, as in until=24h
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) filter: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CacheCommand {
+    /// Read everything and compare it with its digest
+    Verify,
+}
+
+/// How `bake plan` writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PlanFormat {
+    /// A tree to read
+    Text,
+    Json,
+    /// For Graphviz
+    Dot,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TableFormat {
+    Table,
+    Json,
+}
+
+/// First arguments that are commands.
+pub(crate) const COMMANDS: [&str; 7] = ["plan", "du", "prune", "cache", "completions", "version", "help"];

@@ -1,0 +1,9 @@
+//! One file per command. Each takes the settings and gives the exit code.
+
+pub(crate) mod build;
+pub(crate) mod du;
+pub(crate) mod list;
+pub(crate) mod plan;
+pub(crate) mod print;
+pub(crate) mod prune;
+pub(crate) mod verify;

@@ -1,0 +1,200 @@
+//! Entitlements: compares what a plan needs with what the user allows, and says exactly which flags are missing (spec:
+//! bake language §18).
+
+use std::{
+    collections::BTreeSet,
+    io::{self, IsTerminal},
+    path::{Component, Path, PathBuf},
+};
+
+use super::settings::Settings;
+use crate::{
+    plan::need::{Need, What},
+    report::Diagnostic,
+    spec::{Entitlement, entitlement::Grant},
+    ui::output,
+};
+
+/// What is missing, if the user does not allow it when asked.
+pub(crate) fn check(needs: &[Need], by_set: &[Grant], settings: &Settings) -> Option<Diagnostic> {
+    let grants: Vec<&Grant> = settings.grants.iter().chain(by_set).collect();
+    let granted = Granted::new(&grants, &settings.cwd);
+    let missing: Vec<&Need> = needs.iter().filter(|it| !granted.covers(&it.what, settings)).collect();
+    if missing.is_empty() {
+        return None;
+    }
+    let flags: BTreeSet<String> = missing.iter().map(|it| flag(&it.what, &settings.cwd)).collect();
+    let flags: Vec<String> = flags.into_iter().collect();
+    let lines: BTreeSet<String> = missing.iter().map(|it| describe(it, &settings.cwd)).collect();
+    let lines: Vec<String> = lines.into_iter().collect();
+    if asks() && output::confirm(&question(&lines, &flags)) {
+        return None;
+    }
+    let message = match missing.as_slice() {
+        [only] => format!("the build asks for more than it may: {}", describe(only, &settings.cwd)),
+        _ => format!("the build asks for more than it may: {}", lines.join("; ")),
+    };
+    let mut diagnostic = Diagnostic::error("bake::cli::entitlements", message)
+        .help(format!("if that is right, allow it: {}", flags.join(" ")));
+    const SHOWN: usize = 6;
+    for it in missing.iter().take(SHOWN) {
+        diagnostic = diagnostic.at(
+            it.at,
+            format!("`{}` of target `{}` asks for {}", it.attribute, it.target, words(&it.what, &settings.cwd)),
+        );
+    }
+    Some(diagnostic)
+}
+
+fn asks() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
+}
+
+fn question(lines: &[String], flags: &[String]) -> String {
+    format!(
+        "Your build asks for the following privileges:\n\n - {}\n\nTo allow them without a question: {}\n\nAllow them and go on? [y/N] ",
+        lines.join("\n - "),
+        flags.join(" ")
+    )
+}
+
+fn describe(need: &Need, cwd: &Path) -> String {
+    format!("target `{}` asks for {} (`{}`)", need.target, words(&need.what, cwd), need.attribute)
+}
+
+fn words(what: &What, cwd: &Path) -> String {
+    match what {
+        What::Entitlement(Entitlement::NetworkHost) => "the network of the host".to_owned(),
+        What::Entitlement(Entitlement::SecurityInsecure) => "running without a sandbox's limits".to_owned(),
+        What::Entitlement(Entitlement::Device(None)) => "devices".to_owned(),
+        What::Entitlement(Entitlement::Device(Some(name))) => format!("the device {name}"),
+        What::Ssh => "your ssh agent".to_owned(),
+        What::LocalDelete => "removing files in the destination".to_owned(),
+        What::Read(path) => format!("reading {}", resolve(path, cwd).display()),
+        What::Write(path) => format!("writing {}", resolve(path, cwd).display()),
+    }
+}
+
+fn flag(what: &What, cwd: &Path) -> String {
+    match what {
+        What::Entitlement(Entitlement::NetworkHost) => "--allow=network.host".to_owned(),
+        What::Entitlement(Entitlement::SecurityInsecure) => "--allow=security.insecure".to_owned(),
+        What::Entitlement(Entitlement::Device(None)) => "--allow=device".to_owned(),
+        What::Entitlement(Entitlement::Device(Some(name))) => format!("--allow=device={name}"),
+        What::Ssh => "--allow=ssh".to_owned(),
+        What::LocalDelete => "--allow=buildx.local.delete".to_owned(),
+        What::Read(path) => format!("--allow=fs.read={}", shown(path, cwd)),
+        What::Write(path) => format!("--allow=fs.write={}", shown(path, cwd)),
+    }
+}
+
+/// The path as it must be typed in a shell.
+fn shown(path: &str, cwd: &Path) -> String {
+    let text = resolve(path, cwd).display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,".contains(c);
+    if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
+/// Grants with their paths looked up.
+struct Granted<'a> {
+    grants: &'a [&'a Grant],
+    read: Vec<PathBuf>,
+    write: Vec<PathBuf>,
+    read_all: bool,
+    write_all: bool,
+}
+
+impl<'a> Granted<'a> {
+    fn new(grants: &'a [&'a Grant], cwd: &Path) -> Self {
+        let here = resolve(".", cwd);
+        let mut granted =
+            Self { grants, read: vec![here.clone()], write: vec![here], read_all: false, write_all: false };
+        for grant in grants {
+            let (path, read, write) = match grant {
+                Grant::Read(path) => (path, true, false),
+                Grant::Write(path) => (path, false, true),
+                Grant::ReadWrite(path) => (path, true, true),
+                _ => continue,
+            };
+            if path == "*" {
+                granted.read_all |= read;
+                granted.write_all |= write;
+                continue;
+            }
+            let path = resolve(path, cwd);
+            if read {
+                granted.read.push(path.clone());
+            }
+            if write {
+                granted.write.push(path);
+            }
+        }
+        granted
+    }
+
+    fn covers(&self, what: &What, settings: &Settings) -> bool {
+        let under = |path: &str, all: &[PathBuf]| {
+            let path = resolve(path, &settings.cwd);
+            all.iter().any(|it| path.starts_with(it))
+        };
+        let skip = !settings.check_fs_entitlements;
+        match what {
+            What::Entitlement(Entitlement::Device(wanted)) => self.grants.iter().any(|it| match it {
+                Grant::Need(Entitlement::Device(None)) => true,
+                Grant::Need(Entitlement::Device(name)) => name == wanted,
+                _ => false,
+            }),
+            What::Entitlement(it) => {
+                self.grants.iter().any(|grant| matches!(grant, Grant::Need(allowed) if allowed == it))
+            }
+            What::Ssh => skip || self.grants.iter().any(|it| matches!(it, Grant::Ssh)),
+            What::LocalDelete => self.grants.iter().any(|it| matches!(it, Grant::LocalDelete)),
+            What::Read(path) => skip || self.read_all || under(path, &self.read),
+            What::Write(path) => skip || self.write_all || under(path, &self.write),
+        }
+    }
+}
+
+/// Absolute, symlinks resolved as far as the path exists, the rest cleaned by its text.
+fn resolve(path: &str, cwd: &Path) -> PathBuf {
+    let full = cwd.join(path);
+    let mut missing: Vec<Component<'_>> = Vec::new();
+    let mut rest = full.as_path();
+    loop {
+        if let Ok(found) = rest.canonicalize() {
+            let mut resolved = found;
+            for part in missing.iter().rev() {
+                match part {
+                    Component::Normal(name) => resolved.push(name),
+                    Component::ParentDir => {
+                        resolved.pop();
+                    }
+                    _ => (),
+                }
+            }
+            return resolved;
+        }
+        let mut components = rest.components();
+        match components.next_back() {
+            Some(last) => missing.push(last),
+            None => return full,
+        }
+        rest = components.as_path();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_path_is_resolved_as_far_as_it_exists() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = folder.path().canonicalize().expect("it exists");
+        std::fs::create_dir(root.join("real")).expect("writable");
+        std::os::unix::fs::symlink(root.join("real"), root.join("link")).expect("writable");
+        assert_eq!(resolve("link/new/file", &root), root.join("real/new/file"));
+        assert_eq!(resolve("link/../x", &root), root.join("x"));
+        assert_eq!(resolve("../..", &root), root.parent().and_then(Path::parent).expect("deep enough"));
+    }
+}

@@ -1,0 +1,122 @@
+//! What targets use of this machine, looked at before anything is printed or built: secrets, ssh keys, destinations of
+//! outputs. Reads no secret, writes nothing.
+
+use std::{fs, os::unix::fs::FileTypeExt};
+
+use super::settings::Settings;
+use crate::{
+    definition::attribute::Id,
+    eval::{Evaluated, target::Target},
+    report::Diagnostic,
+    spec::{
+        Secret, Ssh,
+        output::{Writes, writes},
+    },
+};
+
+/// The peer's limit for a secret.
+const MAX_SECRET: u64 = 500 * 1024;
+
+/// Looks at all targets of the plan.
+pub(crate) fn check(evaluated: &Evaluated, settings: &Settings, diagnostics: &mut Vec<Diagnostic>) {
+    for target in evaluated.targets.values() {
+        for (ix, secret) in target.secrets().enumerate() {
+            if let Some((message, help)) = secret_fault(secret, settings) {
+                diagnostics.push(fault(target, Id::Secret, ix, &message, help));
+            }
+        }
+        for (ix, ssh) in target.ssh().enumerate() {
+            if let Some((message, help)) = ssh_fault(ssh, settings) {
+                diagnostics.push(fault(target, Id::Ssh, ix, &message, help));
+            }
+        }
+        for (ix, output) in target.outputs().enumerate() {
+            let found = match writes(output) {
+                Writes::File(dest) if settings.cwd.join(dest).is_dir() => {
+                    Some(format!("`dest` is a directory: {dest}"))
+                }
+                Writes::Directory(dest) if settings.cwd.join(dest).is_file() => {
+                    Some(format!("`dest` is a file: {dest}"))
+                }
+                _ => None,
+            };
+            if let Some(message) = found {
+                let wanted = if matches!(writes(output), Writes::File(_)) { "file" } else { "directory" };
+                let help = format!("an output of type `{}` writes a {wanted}", output.kind);
+                diagnostics.push(fault(target, Id::Output, ix, &message, help));
+            }
+        }
+    }
+}
+
+fn fault(target: &Target, id: Id, ix: usize, message: &str, help: String) -> Diagnostic {
+    Diagnostic::error("bake::cli::world", format!("`{}[{ix}]` of target `{}`: {message}", id.row().name, target.name))
+        .at(target.at(id), "asked for here")
+        .help(help)
+}
+
+fn secret_fault(secret: &Secret, settings: &Settings) -> Option<(String, String)> {
+    if secret.env.is_some() {
+        return None;
+    }
+    if secret.src.is_none() && settings.env.contains_key(&secret.id) {
+        return None;
+    }
+    let path = secret.src.as_deref().unwrap_or(&secret.id);
+    match fs::metadata(settings.cwd.join(path)) {
+        Ok(metadata) if metadata.is_dir() => {
+            Some((format!("the file of secret `{}` is a directory: {path}", secret.id), "give a file".to_owned()))
+        }
+        Ok(metadata) if metadata.len() > MAX_SECRET => Some((
+            format!("the file of secret `{}` is larger than {MAX_SECRET} bytes: {path}", secret.id),
+            "a secret is short; bring large files in by a context".to_owned(),
+        )),
+        Ok(_) => None,
+        Err(error) if secret.src.is_none() => Some((
+            format!("there is neither an environment variable nor a file for secret: {path} ({error})"),
+            format!("write id={path},src=FILE or id={path},env=NAME"),
+        )),
+        Err(error) => Some((
+            format!("the file of secret `{}` cannot be read: {path} ({error})", secret.id),
+            "give a file that exists".to_owned(),
+        )),
+    }
+}
+
+fn ssh_fault(ssh: &Ssh, settings: &Settings) -> Option<(String, String)> {
+    if ssh.paths.is_empty() {
+        let agent = settings.env.get("SSH_AUTH_SOCK").filter(|it| !it.is_empty());
+        return match agent {
+            Some(path) => {
+                path_fault(path, settings).map(|why| (why, "start an ssh agent, or name a key: ID=PATH".to_owned()))
+            }
+            None => Some((
+                format!("there is no ssh agent, `SSH_AUTH_SOCK` is not set: {}", ssh.id),
+                format!(
+                    "start an ssh agent, or name a key: {}=PATH",
+                    if ssh.id.is_empty() { "default" } else { &ssh.id }
+                ),
+            )),
+        };
+    }
+    let why = ssh.paths.iter().find_map(|path| path_fault(path, settings))?;
+    Some((why, "give the socket of an agent, or private keys".to_owned()))
+}
+
+/// A socket, or a file that looks like a private key.
+fn path_fault(path: &str, settings: &Settings) -> Option<String> {
+    const LONGEST_KEY: u64 = 100 * 1024;
+    let full = settings.cwd.join(path);
+    let metadata = match fs::metadata(&full) {
+        Ok(metadata) => metadata,
+        Err(error) => return Some(format!("the ssh agent or key cannot be read: {path} ({error})")),
+    };
+    if metadata.file_type().is_socket() {
+        return None;
+    }
+    if !metadata.is_file() || metadata.len() > LONGEST_KEY {
+        return Some(format!("neither an agent's socket nor a private key: {path}"));
+    }
+    let is_key = fs::read(&full).is_ok_and(|bytes| bytes.windows(11).any(|it| it == b"PRIVATE KEY"));
+    (!is_key).then(|| format!("neither an agent's socket nor a private key: {path}"))
+}

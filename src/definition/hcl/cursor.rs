@@ -1,0 +1,236 @@
+//! The place in the text where the parser stands, and what it has found wrong so far.
+
+use std::sync::Arc;
+
+use crate::{
+    definition::syntax::{Attribute, Expr, MAX_DEPTH},
+    report::{Diagnostic, SourceId, Span, Spanned},
+};
+
+/// More faults than this in one file are not worth reading.
+const MAX_FAULTS: usize = 50;
+
+/// A fault has been noted; the caller gives up what it is parsing.
+#[derive(Debug)]
+pub(super) struct Gave;
+
+pub(super) type Parsed<T> = Result<T, Gave>;
+
+/// A position in a text.
+pub(super) struct Cursor<'t> {
+    pub(super) text: &'t str,
+    pub(super) pos: usize,
+    pub(super) end: usize,
+    source: SourceId,
+    /// All spans are this one: the text is not what stands in the source (a JSON string with escapes).
+    fixed: Option<Span>,
+    pub(super) faults: Vec<Diagnostic>,
+    depth: usize,
+    /// Elements of the lists, objects and bodies that are open: each takes its own when it closes, in one piece.
+    pub(super) items: Vec<Expr>,
+    pub(super) pairs: Vec<(Expr, Expr)>,
+    pub(super) attributes: Vec<Attribute>,
+    names: Vec<Arc<str>>,
+    /// Nothing more is read.
+    pub(super) has_ended: bool,
+    /// Inside parentheses, brackets and braces of an expression new lines are blanks.
+    pub(super) multiline: usize,
+}
+
+impl<'t> Cursor<'t> {
+    pub(super) fn new(source: SourceId, text: &'t str, range: std::ops::Range<usize>, fixed: Option<Span>) -> Self {
+        Self {
+            text,
+            pos: range.start,
+            end: range.end,
+            source,
+            fixed,
+            faults: Vec::new(),
+            depth: 0,
+            items: Vec::new(),
+            pairs: Vec::new(),
+            attributes: Vec::new(),
+            names: Vec::new(),
+            has_ended: false,
+            multiline: 0,
+        }
+    }
+
+    pub(super) fn span(&self, start: usize, end: usize) -> Span {
+        let clamp = |at: usize| u32::try_from(at.min(self.text.len())).unwrap_or(u32::MAX);
+        self.fixed.unwrap_or(Span { source: self.source, start: clamp(start), end: clamp(end) })
+    }
+
+    pub(super) fn since(&self, start: usize) -> Span {
+        self.span(start, self.pos)
+    }
+
+    /// The next byte; 0 at the end.
+    pub(super) fn peek(&self) -> u8 {
+        self.peek_at(0)
+    }
+
+    pub(super) fn peek_at(&self, ahead: usize) -> u8 {
+        let at = self.pos + ahead;
+        if at < self.end { self.text.as_bytes()[at] } else { 0 }
+    }
+
+    pub(super) fn at_end(&self) -> bool {
+        self.pos >= self.end
+    }
+
+    pub(super) fn rest(&self) -> &'t str {
+        &self.text[self.pos.min(self.end)..self.end]
+    }
+
+    /// Takes `word` if it is next.
+    pub(super) fn eat(&mut self, word: &str) -> bool {
+        let found = self.rest().starts_with(word);
+        if found {
+            self.pos += word.len();
+        }
+        found
+    }
+
+    /// Notes a fault.
+    pub(super) fn fault(&mut self, fault: Diagnostic) -> Gave {
+        if self.faults.len() < MAX_FAULTS {
+            self.faults.push(fault);
+        }
+        Gave
+    }
+
+    /// Notes that something else was expected here.
+    pub(super) fn expected(&mut self, what: &str) -> Gave {
+        let (at, seen) = self.seen();
+        self.fault(
+            Diagnostic::error("bake::definition::syntax", format!("expected {what}, found {seen}"))
+                .at(at, format!("{what} expected here")),
+        )
+    }
+
+    /// The next token, for a message.
+    pub(super) fn seen(&self) -> (Span, String) {
+        let rest = self.rest();
+        match rest.chars().next() {
+            None => (self.span(self.pos.saturating_sub(1), self.pos), "the end of the file".to_owned()),
+            Some('\n' | '\r') => (self.span(self.pos, self.pos + 1), "the end of the line".to_owned()),
+            Some(c) if is_word_start(c) || c.is_ascii_digit() => {
+                let n = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
+                (self.span(self.pos, self.pos + n), format!("`{}`", shorten(&rest[..n])))
+            }
+            Some(c) => (self.span(self.pos, self.pos + c.len_utf8()), format!("`{}`", c.escape_debug())),
+        }
+    }
+
+    /// Runs `inner` one level deeper.
+    pub(super) fn deeper<T>(&mut self, inner: impl FnOnce(&mut Self) -> Parsed<T>) -> Parsed<T> {
+        if self.depth >= MAX_DEPTH {
+            let at = self.span(self.pos, self.pos + 1);
+            // The rest of the text would only repeat this.
+            self.pos = self.end;
+            self.has_ended = true;
+            return Err(self.fault(
+                Diagnostic::error("bake::definition::too_deep", format!("nested deeper than {MAX_DEPTH} levels"))
+                    .at(at, "one level too many"),
+            ));
+        }
+        self.depth += 1;
+        let result = inner(self);
+        self.depth -= 1;
+        result
+    }
+
+    /// Skips blanks and comments; new lines too when inside brackets.
+    pub(super) fn skip_blanks(&mut self) {
+        self.skip(self.multiline > 0);
+    }
+
+    /// Skips blanks, comments and new lines.
+    pub(super) fn skip_lines(&mut self) {
+        self.skip(true);
+    }
+
+    fn skip(&mut self, lines: bool) {
+        loop {
+            match self.peek() {
+                b' ' | b'\t' => self.pos += 1,
+                b'\r' if self.peek_at(1) == b'\n' && lines => self.pos += 2,
+                b'\n' if lines => self.pos += 1,
+                b'#' => self.skip_line_comment(),
+                b'/' if self.peek_at(1) == b'/' => self.skip_line_comment(),
+                b'/' if self.peek_at(1) == b'*' => self.skip_block_comment(),
+                _ => return,
+            }
+        }
+    }
+
+    fn skip_line_comment(&mut self) {
+        self.pos = self.rest().find('\n').map_or(self.end, |n| self.pos + n);
+    }
+
+    fn skip_block_comment(&mut self) {
+        let start = self.pos;
+        match self.rest()[2..].find("*/") {
+            Some(n) => self.pos += n + 4,
+            None => {
+                self.pos = self.end;
+                let at = self.span(start, start + 2);
+                self.fault(
+                    Diagnostic::error("bake::definition::unclosed", "a comment is not closed")
+                        .at(at, "opened here")
+                        .help("close it with `*/`"),
+                );
+            }
+        }
+    }
+
+    /// Takes an identifier: letters, digits, `_` and `-`, not starting with a digit or `-`.
+    pub(super) fn word(&mut self) -> Option<Spanned<Arc<str>>> {
+        let rest = self.rest();
+        let ascii = rest.bytes().take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-')).count();
+        let n = if rest.as_bytes().get(ascii).is_none_or(u8::is_ascii) {
+            ascii
+        } else {
+            rest.find(|c| !is_word(c)).unwrap_or(rest.len())
+        };
+        if n == 0 || !rest.chars().next().is_some_and(is_word_start) {
+            return None;
+        }
+        let start = self.pos;
+        self.pos += n;
+        Some(Spanned::new(self.shared(&rest[..n]), self.since(start)))
+    }
+
+    /// The text of a name; equal names nearby share one.
+    fn shared(&mut self, name: &str) -> Arc<str> {
+        let bytes = name.as_bytes();
+        let (first, last) = (bytes.first().copied().unwrap_or(0), bytes.last().copied().unwrap_or(0));
+        let slot = (name.len() * 31 + usize::from(first) * 7 + usize::from(last)) % SHARED;
+        if self.names.is_empty() {
+            self.names.resize(SHARED, "".into());
+        }
+        if *self.names[slot] != *name {
+            self.names[slot] = name.into();
+        }
+        self.names[slot].clone()
+    }
+}
+
+/// How many names are remembered.
+const SHARED: usize = 64;
+
+pub(super) fn is_word_start(c: char) -> bool {
+    c == '_' || c.is_alphabetic()
+}
+
+pub(super) fn is_word(c: char) -> bool {
+    c == '-' || c == '_' || c.is_alphanumeric()
+}
+
+fn shorten(text: &str) -> String {
+    match text.char_indices().nth(40) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text.to_owned(),
+    }
+}

@@ -1,0 +1,11 @@
+//! HCL text ─► syntax. Our own parser: it goes on after a fault, points at the opener of what is not closed, and is fast.
+//!
+//! `parse` is the body of a file: attributes and blocks; `expr` the expressions; `template` strings and heredocs.
+//! Nothing is evaluated, and which names are known is not asked here.
+
+mod cursor;
+mod expr;
+mod parse;
+mod template;
+
+pub(crate) use parse::{parse, parse_expression, parse_template, repeats};

@@ -1,0 +1,295 @@
+//! The body of a file: attributes and blocks. After a fault it goes on at the next line that can start one.
+
+use std::{collections::HashMap, sync::Arc};
+
+use super::cursor::{Cursor, Gave, Parsed};
+use crate::{
+    definition::syntax::{Attribute, Block, Body, Expr},
+    report::{Diagnostic, SourceId, Span, Spanned},
+};
+
+/// Parses a file. The body holds what could be read; every fault of the file is told.
+pub(crate) fn parse(source: SourceId, text: &str) -> (Body, Vec<Diagnostic>) {
+    let start = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
+    let mut cursor = Cursor::new(source, text, start..text.len(), None);
+    let body = cursor.body(None);
+    (body, cursor.faults)
+}
+
+/// Parses one expression that fills `range` of the source (or `text`, if it is not in the source as it is).
+pub(crate) fn parse_expression(
+    source: SourceId,
+    text: &str,
+    range: std::ops::Range<usize>,
+    fixed: Option<Span>,
+) -> Result<Expr, Vec<Diagnostic>> {
+    let mut cursor = Cursor::new(source, text, range, fixed);
+    cursor.multiline = 1;
+    cursor.skip_blanks();
+    let expr = cursor.expression();
+    cursor.skip_blanks();
+    match expr {
+        Ok(expr) if cursor.at_end() && cursor.faults.is_empty() => Ok(expr),
+        Ok(_) if cursor.faults.is_empty() => {
+            cursor.expected("the end of the expression");
+            Err(cursor.faults)
+        }
+        _ => Err(cursor.faults),
+    }
+}
+
+/// Parses a template that fills `range`, without quotes and escapes: the strings of JSON and YAML.
+pub(crate) fn parse_template(
+    source: SourceId,
+    text: &str,
+    range: std::ops::Range<usize>,
+    fixed: Option<Span>,
+) -> Result<Expr, Vec<Diagnostic>> {
+    let mut cursor = Cursor::new(source, text, range, fixed);
+    let expr = cursor.bare_template();
+    match expr {
+        Ok(expr) if cursor.faults.is_empty() => Ok(expr),
+        _ => Err(cursor.faults),
+    }
+}
+
+impl Cursor<'_> {
+    /// Attributes and blocks up to the end, or to the `}` that closes the block opened at `opener`.
+    fn body(&mut self, opener: Option<Span>) -> Body {
+        let start = self.pos;
+        let first = self.attributes.len();
+        let mut blocks = Vec::new();
+        loop {
+            self.skip_lines();
+            if self.at_end() {
+                if let Some(opener) = opener.filter(|_| !self.has_ended) {
+                    self.fault(unclosed("block", "}", opener));
+                }
+                break;
+            }
+            if opener.is_some() && self.peek() == b'}' {
+                break;
+            }
+            let item = self.pos;
+            if self.item(&mut blocks).is_err() {
+                self.recover(item);
+            }
+        }
+        let attributes: Vec<Attribute> = self.attributes.drain(first..).collect();
+        for fault in repeats(&attributes) {
+            self.fault(fault);
+        }
+        Body { attributes, blocks, at: self.since(start) }
+    }
+
+    fn item(&mut self, blocks: &mut Vec<Block>) -> Parsed<()> {
+        let start = self.pos;
+        let Some(name) = self.word() else {
+            return Err(match self.peek() {
+                b'"' => {
+                    let at = self.span(self.pos, self.pos + 1);
+                    self.fault(
+                        Diagnostic::error(
+                            "bake::definition::quoted_name",
+                            "the name of an attribute or block is not quoted",
+                        )
+                        .at(at, "an attribute or a block is expected here")
+                        .help("write the name without quotes; a JSON file ends in `.json`"),
+                    )
+                }
+                _ => self.expected("an attribute or a block"),
+            });
+        };
+        self.skip_blanks();
+        if self.peek() == b'=' && self.peek_at(1) != b'=' {
+            self.pos += 1;
+            self.skip_blanks();
+            if matches!(self.peek(), b'\n' | b'\r') {
+                return Err(self.expected("a value"));
+            }
+            let expr = self.expression()?;
+            self.attributes.push(Attribute { name, expr });
+            return self.end_of_item();
+        }
+        let mut labels = Vec::new();
+        loop {
+            self.skip_blanks();
+            match self.peek() {
+                b'{' => break,
+                b'"' => labels.push(self.label()?),
+                _ => match self.word() {
+                    Some(label) => labels.push(label),
+                    None => return Err(self.expected("`=` for an attribute, or `{` for a block")),
+                },
+            }
+        }
+        let head = self.since(start);
+        let block = self.block(name, labels, head)?;
+        blocks.push(block);
+        self.end_of_item()
+    }
+
+    fn label(&mut self) -> Parsed<Spanned<Arc<str>>> {
+        let start = self.pos;
+        let text = self.plain_string()?;
+        Ok(Spanned::new(text, self.since(start)))
+    }
+
+    fn block(&mut self, kind: Spanned<Arc<str>>, labels: Vec<Spanned<Arc<str>>>, head: Span) -> Parsed<Block> {
+        let opener = self.span(self.pos, self.pos + 1);
+        self.pos += 1;
+        self.skip_blanks();
+        if self.peek() == b'\r' && self.peek_at(1) == b'\n' {
+            self.pos += 1;
+        }
+        let body = if self.peek() == b'\n' || self.at_end() {
+            self.deeper(|it| Ok(it.body(Some(opener))))?
+        } else {
+            self.one_line_body(opener)?
+        };
+        if self.peek() == b'}' {
+            self.pos += 1;
+        }
+        Ok(Block { kind, labels, body, at: head })
+    }
+
+    /// `{ }` or `{ name = value }`: one attribute at most.
+    fn one_line_body(&mut self, opener: Span) -> Parsed<Body> {
+        let start = self.pos;
+        if self.peek() == b'}' {
+            return Ok(Body { attributes: Vec::new(), blocks: Vec::new(), at: self.since(start) });
+        }
+        let Some(name) = self.word() else {
+            return Err(self.expected("an attribute or `}`"));
+        };
+        self.skip_blanks();
+        if !(self.peek() == b'=' && self.peek_at(1) != b'=') {
+            return Err(self.single_line(opener, "a block inside it needs lines of its own"));
+        }
+        self.pos += 1;
+        self.skip_blanks();
+        let expr = self.expression()?;
+        self.skip_blanks();
+        match self.peek() {
+            b'}' => Ok(Body { attributes: vec![Attribute { name, expr }], blocks: Vec::new(), at: self.since(start) }),
+            b'\n' | b'\r' => Err(self.single_line(opener, "the closing brace is not on the same line")),
+            b',' => Err(self.single_line(opener, "attributes are not separated by commas")),
+            0 => Err(self.fault(unclosed("block", "}", opener))),
+            _ => Err(self.single_line(opener, "a second thing on the line")),
+        }
+    }
+
+    fn single_line(&mut self, opener: Span, seen: &str) -> Gave {
+        let (at, _) = self.seen();
+        self.fault(
+            Diagnostic::error("bake::definition::single_line_block", "a block on one line holds one attribute only")
+                .at(at, seen)
+                .at(opener, "the block starts here")
+                .help("put each attribute and the closing brace on a line of its own"),
+        )
+    }
+
+    fn end_of_item(&mut self) -> Parsed<()> {
+        self.skip_blanks();
+        match self.peek() {
+            b'\n' => self.pos += 1,
+            b'\r' if self.peek_at(1) == b'\n' => self.pos += 2,
+            0 if self.at_end() => (),
+            b'}' => {
+                let at = self.span(self.pos, self.pos + 1);
+                return Err(self.fault(
+                    Diagnostic::error("bake::definition::brace", "a closing brace stands on a line of its own")
+                        .at(at, "put this on the next line")
+                        .help("only a block that is wholly on one line ends on the line of its attribute"),
+                ));
+            }
+            b',' => {
+                let at = self.span(self.pos, self.pos + 1);
+                return Err(self.fault(
+                    Diagnostic::error("bake::definition::comma", "attributes and blocks are not separated by commas")
+                        .at(at, "remove this comma")
+                        .help("each attribute stands on a line of its own"),
+                ));
+            }
+            _ => return Err(self.expected("the end of the line")),
+        }
+        Ok(())
+    }
+
+    /// After a fault: to the next line at which nothing that the item opened is open any more.
+    fn recover(&mut self, item: usize) {
+        self.multiline = 0;
+        self.items.clear();
+        self.pairs.clear();
+        if self.has_ended {
+            self.pos = self.end;
+            return;
+        }
+        let bytes = self.text.as_bytes();
+        let (mut at, mut open) = (item, 0_i64);
+        let fault = self.pos;
+        while at < self.end {
+            match bytes[at] {
+                b'{' | b'[' | b'(' => open += 1,
+                b'}' if open == 0 && at >= fault => break,
+                b'}' | b']' | b')' => open = (open - 1).max(0),
+                b'"' => {
+                    // To the end of the string, or of the line if it is not closed.
+                    at += 1;
+                    while at < self.end && bytes[at] != b'"' && bytes[at] != b'\n' {
+                        at += if bytes[at] == b'\\' { 2 } else { 1 };
+                    }
+                    if at < self.end && bytes[at] == b'\n' {
+                        continue;
+                    }
+                }
+                b'\n' if at >= fault && (open == 0 || starts_item(&self.text[at + 1..self.end])) => break,
+                _ => (),
+            }
+            at += 1;
+        }
+        self.pos = at.min(self.end).max(item + 1).min(self.end);
+        while !self.text.is_char_boundary(self.pos) {
+            self.pos += 1;
+        }
+    }
+}
+
+/// A fault for each attribute that stands in one body for a second time.
+pub(crate) fn repeats(attributes: &[Attribute]) -> Vec<Diagnostic> {
+    let mut faults = Vec::new();
+    let mut look = |before: Option<Span>, attribute: &Attribute| {
+        let Some(before) = before else { return };
+        let name = &attribute.name.value;
+        faults.push(
+            Diagnostic::error("bake::definition::repeated_attribute", format!("attribute `{name}` is set twice"))
+                .at(attribute.name.at, "set again here")
+                .at(before, "first set here")
+                .help(format!("keep one of the lines that set \"{name}\"")),
+        );
+    };
+    // A few are compared with each other; many are looked up.
+    if attributes.len() <= 32 {
+        for (i, attribute) in attributes.iter().enumerate() {
+            let before = attributes[..i].iter().find(|it| it.name.value == attribute.name.value);
+            look(before.map(|it| it.name.at), attribute);
+        }
+    } else {
+        let mut first: HashMap<&str, Span> = HashMap::with_capacity(attributes.len());
+        for attribute in attributes {
+            look(first.insert(&attribute.name.value, attribute.name.at), attribute);
+        }
+    }
+    faults
+}
+
+/// Whether a line looks like the head of a block in the first column.
+fn starts_item(rest: &str) -> bool {
+    ["target ", "group ", "variable ", "function "].iter().any(|kind| rest.starts_with(kind))
+}
+
+pub(super) fn unclosed(what: &str, closer: &str, opener: Span) -> Diagnostic {
+    Diagnostic::error("bake::definition::unclosed", format!("a {what} is not closed"))
+        .at(opener, "opened here")
+        .help(format!("close it with `{closer}`"))
+}

@@ -1,0 +1,447 @@
+//! Templates: quoted strings, heredocs, and the strings of JSON. Text, `${…}`, `%{if}`, `%{for}`, strip markers.
+
+use std::sync::Arc;
+
+use super::{
+    cursor::{Cursor, Gave, Parsed},
+    parse::unclosed,
+};
+use crate::{
+    definition::syntax::{Expr, ExprKind, MAX_DEPTH, Part},
+    report::{Diagnostic, Span},
+};
+
+/// Where a template ends, and what its text may hold.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// At `"`; backslash escapes; no raw new line.
+    Quoted,
+    /// At the end of the range; text as it is.
+    Bare,
+}
+
+/// A template before strip markers are applied and directives are nested.
+enum Token {
+    /// Ends at a line break, if it holds one: heredocs are un-indented line by line.
+    Text(String),
+    Interpolation(Expr),
+    If(Expr),
+    Else,
+    EndIf,
+    For {
+        key: Option<Arc<str>>,
+        value: Arc<str>,
+        collection: Expr,
+    },
+    EndFor,
+}
+
+struct Marked {
+    token: Token,
+    /// `~` after the opening, before the closing.
+    strip_before: bool,
+    strip_after: bool,
+    at: Span,
+}
+
+impl Cursor<'_> {
+    /// A string in quotes.
+    pub(super) fn quoted(&mut self) -> Parsed<Expr> {
+        let start = self.pos;
+        // Most strings are plain.
+        let inside = &self.text.as_bytes()[start + 1..self.end];
+        let length = inside.iter().position(|b| matches!(b, b'"' | b'\\' | b'$' | b'%' | b'\n' | b'\r'));
+        if let Some(length) = length.filter(|length| inside[*length] == b'"') {
+            self.pos += length + 2;
+            let text = self.text[start + 1..self.pos - 1].into();
+            return Ok(Expr::new(ExprKind::String(text), self.since(start)));
+        }
+        let opener = self.span(start, start + 1);
+        self.pos += 1;
+        let mut tokens = self.tokens(Form::Quoted, opener)?;
+        strip(&mut tokens);
+        self.pos += 1;
+        let at = self.since(start);
+        let parts = self.nest(tokens)?;
+        Ok(Expr::new(template(parts), at))
+    }
+
+    /// A string in quotes without interpolation: labels.
+    pub(super) fn plain_string(&mut self) -> Parsed<Arc<str>> {
+        let expr = self.quoted()?;
+        match expr.kind {
+            ExprKind::String(text) => Ok(text),
+            _ => Err(self.fault(
+                Diagnostic::error("bake::definition::label_template", "a label is a plain string")
+                    .at(expr.at, "no interpolation is possible here"),
+            )),
+        }
+    }
+
+    /// The whole range as a template.
+    pub(super) fn bare_template(&mut self) -> Parsed<Expr> {
+        let start = self.pos;
+        let opener = self.span(start, start);
+        let mut tokens = self.tokens(Form::Bare, opener)?;
+        strip(&mut tokens);
+        let at = self.since(start);
+        let parts = self.nest(tokens)?;
+        Ok(Expr::new(template(parts), at))
+    }
+
+    /// `<<WORD` or `<<-WORD`, lines, and a line that is the word.
+    pub(super) fn heredoc(&mut self) -> Parsed<Expr> {
+        let start = self.pos;
+        self.pos += 2;
+        let flush = self.eat("-");
+        let Some(word) = self.word() else {
+            return Err(self.expected("the word that ends the heredoc"));
+        };
+        let opener = self.since(start);
+        self.eat("\r");
+        if self.peek() != b'\n' {
+            return Err(self.expected("the end of the line after the word of a heredoc"));
+        }
+        self.pos += 1;
+        let body = self.pos;
+        let mut line = body;
+        let (close, after) = loop {
+            if line >= self.end {
+                self.pos = self.end;
+                return Err(self.fault(
+                    Diagnostic::error("bake::definition::unclosed", "a heredoc is not closed")
+                        .at(opener, "opened here")
+                        .help(format!("close it with a line that holds only `{}`", word.value)),
+                ));
+            }
+            let next = self.text[line..self.end].find('\n').map_or(self.end, |n| line + n);
+            if self.text[line..next].trim_matches([' ', '\t', '\r']) == &*word.value {
+                break (line, next);
+            }
+            line = (next + 1).min(self.end);
+        };
+        let (end, multiline) = (std::mem::replace(&mut self.end, close), std::mem::replace(&mut self.multiline, 0));
+        self.pos = body;
+        let tokens = self.tokens(Form::Bare, opener);
+        self.end = end;
+        self.multiline = multiline;
+        let mut tokens = match tokens {
+            Ok(tokens) => tokens,
+            Err(Gave) => {
+                self.pos = after;
+                return Err(Gave);
+            }
+        };
+        self.pos = if self.text[..after].ends_with('\r') { after - 1 } else { after };
+        strip(&mut tokens);
+        if flush {
+            unindent(&mut tokens);
+        }
+        let at = self.since(start);
+        let parts = self.nest(tokens)?;
+        Ok(Expr::new(template(parts), at))
+    }
+
+    fn tokens(&mut self, form: Form, opener: Span) -> Parsed<Vec<Marked>> {
+        let mut tokens = Vec::new();
+        let mut text = String::new();
+        let mut start = self.pos;
+        loop {
+            if self.at_end() {
+                if form == Form::Quoted {
+                    return Err(self.fault(unclosed("string", "\"", opener)));
+                }
+                break;
+            }
+            let rest = self.rest();
+            // Everything up to the next byte that may mean something is text.
+            let plain = rest.find(['"', '\\', '\n', '\r', '$', '%']).unwrap_or(rest.len());
+            text.push_str(&rest[..plain]);
+            self.pos += plain;
+            match self.peek() {
+                0 if self.at_end() => (),
+                b'"' if form == Form::Quoted => break,
+                b'\n' | b'\r' if form == Form::Quoted => {
+                    return Err(self.fault(
+                        Diagnostic::error("bake::definition::unclosed", "a string does not end on its line")
+                            .at(opener, "opened here")
+                            .help("close it with `\"`; text of several lines is written as a heredoc: <<EOT … EOT"),
+                    ));
+                }
+                b'\n' => {
+                    self.pos += 1;
+                    text.push('\n');
+                    push_text(&mut tokens, &mut text, self.since(start));
+                    start = self.pos;
+                }
+                b'\\' if form == Form::Quoted => text.push(self.escape()?),
+                b'$' | b'%' if self.rest()[1..].starts_with("${") && self.peek() == b'$' => {
+                    text.push_str("${");
+                    self.pos += 3;
+                }
+                b'$' | b'%' if self.rest()[1..].starts_with("%{") && self.peek() == b'%' => {
+                    text.push_str("%{");
+                    self.pos += 3;
+                }
+                b'$' | b'%' if self.peek_at(1) == b'{' => {
+                    push_text(&mut tokens, &mut text, self.since(start));
+                    let token = self.deeper(Self::sequence)?;
+                    tokens.push(token);
+                    start = self.pos;
+                }
+                _ => {
+                    let c = self.rest().chars().next().expect("not at the end");
+                    text.push(c);
+                    self.pos += c.len_utf8();
+                }
+            }
+        }
+        push_text(&mut tokens, &mut text, self.since(start));
+        Ok(tokens)
+    }
+
+    fn escape(&mut self) -> Parsed<char> {
+        let start = self.pos;
+        self.pos += 1;
+        let c = self.peek();
+        self.pos += 1;
+        let digits = match c {
+            b'n' => return Ok('\n'),
+            b'r' => return Ok('\r'),
+            b't' => return Ok('\t'),
+            b'"' => return Ok('"'),
+            b'\\' => return Ok('\\'),
+            b'u' => 4,
+            b'U' => 8,
+            _ => 0,
+        };
+        let hex = self.rest().get(..digits).filter(|hex| digits > 0 && hex.bytes().all(|b| b.is_ascii_hexdigit()));
+        let found = hex.and_then(|hex| char::from_u32(u32::from_str_radix(hex, 16).ok()?));
+        match found {
+            Some(c) => {
+                self.pos += digits;
+                Ok(c)
+            }
+            None => {
+                self.pos = (start + 1).min(self.end);
+                let n = self.rest().chars().next().map_or(0, char::len_utf8);
+                let at = self.span(start, self.pos + n);
+                Err(self.fault(
+                    Diagnostic::error("bake::definition::bad_escape", "an escape that is not known")
+                        .at(at, "not an escape")
+                        .help(r#"known are \n \r \t \" \\ \uXXXX \UXXXXXXXX; a backslash itself is \\"#),
+                ))
+            }
+        }
+    }
+
+    /// `${…}` or `%{…}`.
+    fn sequence(&mut self) -> Parsed<Marked> {
+        let start = self.pos;
+        let directive = self.peek() == b'%';
+        self.pos += 2;
+        let strip_before = self.eat("~");
+        let opener = self.since(start);
+        let multiline = std::mem::replace(&mut self.multiline, 1);
+        self.skip_blanks();
+        let token = if directive { self.directive()? } else { Token::Interpolation(self.expression()?) };
+        self.skip_blanks();
+        let strip_after = self.eat("~");
+        self.close(b'}', if directive { "directive" } else { "interpolation" }, opener)?;
+        self.multiline = multiline;
+        Ok(Marked { token, strip_before, strip_after, at: self.since(start) })
+    }
+
+    fn directive(&mut self) -> Parsed<Token> {
+        let Some(word) = self.word() else {
+            return Err(self.expected("`if`, `else`, `endif`, `for` or `endfor`"));
+        };
+        self.skip_blanks();
+        Ok(match &*word.value {
+            "if" => Token::If(self.expression()?),
+            "else" => Token::Else,
+            "endif" => Token::EndIf,
+            "for" => {
+                let (key, value, collection) = self.for_head()?;
+                Token::For { key, value, collection }
+            }
+            "endfor" => Token::EndFor,
+            other => {
+                return Err(self.fault(
+                    Diagnostic::error(
+                        "bake::definition::unknown_directive",
+                        format!("no template directive is called `{other}`"),
+                    )
+                    .at(word.at, "not a directive")
+                    .help("known are if, else, endif, for, endfor; a literal `%{` is written `%%{`"),
+                ));
+            }
+        })
+    }
+
+    /// Puts the parts of `if` and `for` into them.
+    fn nest(&mut self, tokens: Vec<Marked>) -> Parsed<Vec<Part>> {
+        let is_alone = tokens.len() == 1;
+        let mut tokens = tokens.into_iter();
+        let mut open: Vec<Open> = Vec::new();
+        let mut parts = Vec::new();
+        for marked in &mut tokens {
+            let at = marked.at;
+            match marked.token {
+                Token::Text(text) if text.is_empty() => (),
+                Token::Text(text) => parts.push(Part::Text(text.into())),
+                Token::Interpolation(expr) => parts.push(Part::Interpolation(expr)),
+                Token::If(condition) => {
+                    open.push(Open {
+                        at,
+                        kind: OpenKind::If { condition, then: None },
+                        outer: std::mem::take(&mut parts),
+                    });
+                }
+                Token::For { key, value, collection } => open.push(Open {
+                    at,
+                    kind: OpenKind::For { key, value, collection },
+                    outer: std::mem::take(&mut parts),
+                }),
+                Token::Else => match open.last_mut() {
+                    Some(Open { kind: OpenKind::If { then: then @ None, .. }, .. }) => {
+                        *then = Some(std::mem::take(&mut parts));
+                    }
+                    _ => return Err(self.stray(at, "else", "if")),
+                },
+                Token::EndIf => match open.pop() {
+                    Some(Open { kind: OpenKind::If { condition, then }, outer, .. }) => {
+                        let last = std::mem::replace(&mut parts, outer);
+                        let (then, otherwise) = match then {
+                            Some(then) => (then, last),
+                            None => (last, Vec::new()),
+                        };
+                        parts.push(Part::If { condition, then, otherwise });
+                    }
+                    _ => return Err(self.stray(at, "endif", "if")),
+                },
+                Token::EndFor => match open.pop() {
+                    Some(Open { kind: OpenKind::For { key, value, collection }, outer, .. }) => {
+                        let body = std::mem::replace(&mut parts, outer);
+                        parts.push(Part::For { key, value, collection, body });
+                    }
+                    _ => return Err(self.stray(at, "endfor", "for")),
+                },
+            }
+            if open.len() > MAX_DEPTH {
+                return Err(self.fault(
+                    Diagnostic::error("bake::definition::too_deep", format!("nested deeper than {MAX_DEPTH} levels"))
+                        .at(at, "one level too many"),
+                ));
+            }
+        }
+        match open.pop() {
+            None => {
+                // What had a text beside it stays a text, even if nothing is left of that.
+                if !is_alone && matches!(parts.as_slice(), [Part::Interpolation(_)]) {
+                    parts.push(Part::Text("".into()));
+                }
+                Ok(parts)
+            }
+            Some(Open { at, kind, .. }) => {
+                let (what, closer) = match kind {
+                    OpenKind::If { .. } => ("`%{ if }`", "%{ endif }"),
+                    OpenKind::For { .. } => ("`%{ for }`", "%{ endfor }"),
+                };
+                Err(self.fault(unclosed(what, closer, at)))
+            }
+        }
+    }
+
+    fn stray(&mut self, at: Span, word: &str, opener: &str) -> Gave {
+        self.fault(
+            Diagnostic::error(
+                "bake::definition::stray_directive",
+                format!("`%{{ {word} }}` belongs to no `%{{ {opener} }}`"),
+            )
+            .at(at, "nothing is open that this could close"),
+        )
+    }
+}
+
+struct Open {
+    at: Span,
+    kind: OpenKind,
+    outer: Vec<Part>,
+}
+
+enum OpenKind {
+    If { condition: Expr, then: Option<Vec<Part>> },
+    For { key: Option<Arc<str>>, value: Arc<str>, collection: Expr },
+}
+
+fn push_text(tokens: &mut Vec<Marked>, text: &mut String, at: Span) {
+    if !text.is_empty() {
+        let token = Token::Text(std::mem::take(text));
+        tokens.push(Marked { token, strip_before: false, strip_after: false, at });
+    }
+}
+
+/// `~` takes the blanks and line breaks of the text next to it; a text ends at its line break, and so does what is taken.
+fn strip(tokens: &mut [Marked]) {
+    for i in 0..tokens.len() {
+        if tokens[i].strip_before
+            && let Some(Marked { token: Token::Text(text), .. }) = i.checked_sub(1).map(|before| &mut tokens[before])
+        {
+            text.truncate(text.trim_end().len());
+        }
+        if tokens[i].strip_after
+            && let Some(Marked { token: Token::Text(text), .. }) = tokens.get_mut(i + 1)
+        {
+            *text = text.trim_start().to_owned();
+        }
+    }
+}
+
+/// Takes the indentation that all lines of a `<<-` heredoc have in common; blank lines do not count.
+fn unindent(tokens: &mut [Marked]) {
+    let blanks = |text: &str| text.chars().take_while(|c| c.is_whitespace() && *c != '\n').count();
+    let is_blank_line = |text: &str| text.ends_with('\n') && text.trim().is_empty();
+    let mut common = usize::MAX;
+    let mut lines = Vec::new();
+    let mut line_start = true;
+    for (i, marked) in tokens.iter().enumerate() {
+        match &marked.token {
+            Token::Text(text) => {
+                if line_start && !is_blank_line(text) {
+                    common = common.min(blanks(text));
+                    lines.push(i);
+                }
+                line_start = text.ends_with('\n');
+            }
+            _ => {
+                if line_start {
+                    common = 0;
+                }
+                line_start = false;
+            }
+        }
+    }
+    for i in lines {
+        if let Token::Text(text) = &mut tokens[i].token {
+            let cut = text.char_indices().nth(common).map_or(text.len(), |(at, _)| at);
+            text.drain(..cut);
+        }
+    }
+}
+
+/// Parts as an expression: text alone is a string.
+fn template(mut parts: Vec<Part>) -> ExprKind {
+    if parts.iter().all(|part| matches!(part, Part::Text(_))) {
+        if let [Part::Text(text)] = parts.as_slice() {
+            return ExprKind::String(text.clone());
+        }
+        let text: String = parts
+            .drain(..)
+            .map(|part| if let Part::Text(text) = part { text } else { "".into() })
+            .collect::<Vec<_>>()
+            .concat();
+        return ExprKind::String(text.into());
+    }
+    ExprKind::Template(parts)
+}

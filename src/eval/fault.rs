@@ -1,0 +1,215 @@
+//! Faults of evaluation: how they travel from an expression to who asked, and where they are kept until they are shown.
+
+use std::{cell::RefCell, collections::HashSet, sync::Arc};
+
+use crate::report::{Diagnostic, Span};
+
+/// Whose fault it is: the target or group of this name; none for what concerns all.
+pub(crate) type Owner = Option<Arc<str>>;
+
+/// Why there is no value.
+#[derive(Clone, Debug)]
+pub(crate) enum Fail {
+    /// Not told yet; at least one.
+    Faults(Vec<Diagnostic>),
+    /// Not told yet, and not for `try` to save: a cycle, a limit.
+    Fatal(Box<Diagnostic>),
+    /// The fault is of something that this refers to, and has been told there.
+    Told(Owner),
+}
+
+/// More faults than this in one expression are not worth reading.
+const MAX_IN_ONE: usize = 20;
+/// More faults than this are not shown.
+const MAX_SHOWN: usize = 50;
+
+impl Fail {
+    pub(super) fn of(diagnostic: Diagnostic) -> Self {
+        Self::Faults(vec![diagnostic])
+    }
+
+    /// Both, for parts of one expression that fail each for themselves.
+    pub(super) fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (fatal @ Self::Fatal(_), _) | (_, fatal @ Self::Fatal(_)) => fatal,
+            (Self::Faults(mut faults), Self::Faults(more)) => {
+                faults.extend(more);
+                faults.truncate(MAX_IN_ONE);
+                Self::Faults(faults)
+            }
+            (faults @ Self::Faults(_), Self::Told(_)) | (Self::Told(_), faults) => faults,
+        }
+    }
+
+    /// Adds the call through which the fault was reached; the outermost one is the main place.
+    pub(super) fn seen_from(self, name: &str, at: Span) -> Self {
+        const MAX_LABELS: usize = 6;
+        let add = |fault: &mut Diagnostic| {
+            let call = crate::report::Label { at, text: format!("in this call of `{name}`") };
+            fault.labels.insert(0, call);
+            if fault.labels.len() > MAX_LABELS {
+                fault.labels.remove(1);
+            }
+        };
+        match self {
+            Self::Faults(mut faults) => {
+                faults.iter_mut().for_each(add);
+                Self::Faults(faults)
+            }
+            other => other,
+        }
+    }
+
+    /// What was said, for a fault that lies around this one.
+    pub(super) fn text(&self) -> Option<String> {
+        match self {
+            Self::Faults(faults) => faults.first().map(ToString::to_string),
+            Self::Fatal(fault) => Some(fault.to_string()),
+            Self::Told(_) => None,
+        }
+    }
+}
+
+/// Collects the results of parts that fail each for themselves.
+pub(super) fn gather<T>(parts: impl Iterator<Item = Result<T, Fail>>, capacity: usize) -> Result<Vec<T>, Fail> {
+    let mut values = Vec::with_capacity(capacity);
+    let mut failed: Option<Fail> = None;
+    for part in parts {
+        match part {
+            Ok(value) if failed.is_none() => values.push(value),
+            Ok(_) => (),
+            Err(fail) => failed = Some(failed.map_or(fail.clone(), |before| before.and(fail))),
+        }
+    }
+    failed.map_or(Ok(values), Err)
+}
+
+/// A fault and whose it is.
+#[derive(Clone, Debug)]
+pub(crate) struct OwnedFault {
+    pub(crate) owner: Owner,
+    pub(crate) diagnostic: Diagnostic,
+}
+
+/// All faults told so far.
+#[derive(Debug, Default)]
+pub(super) struct Faults {
+    all: RefCell<Vec<(Owner, Diagnostic)>>,
+    /// Who failed because of whom.
+    causes: RefCell<Vec<(Owner, Owner)>>,
+    taken: RefCell<HashSet<Place>>,
+}
+
+impl Faults {
+    pub(super) fn add(&self, owner: Owner, diagnostic: Diagnostic) {
+        self.all.borrow_mut().push((owner, diagnostic));
+    }
+
+    /// Notes why something of `owner` has no value.
+    pub(super) fn settle(&self, owner: &Owner, fail: Fail) {
+        match fail {
+            Fail::Faults(faults) => self.all.borrow_mut().extend(faults.into_iter().map(|it| (owner.clone(), it))),
+            Fail::Fatal(fault) => self.add(owner.clone(), *fault),
+            Fail::Told(cause) if cause == *owner => (),
+            Fail::Told(cause) => self.causes.borrow_mut().push((owner.clone(), cause)),
+        }
+    }
+
+    /// Gives out the faults since the last time, each place once.
+    pub(super) fn take(&self) -> Vec<OwnedFault> {
+        let mut seen = self.taken.borrow_mut();
+        let mut taken = Vec::new();
+        for (owner, diagnostic) in self.all.take() {
+            if is_new(&diagnostic, &mut seen) {
+                taken.push(OwnedFault { owner, diagnostic });
+            }
+        }
+        taken
+    }
+
+    /// Faults of the needed, and of what they failed because of; each place once.
+    pub(super) fn of(&self, is_needed: impl Fn(&str) -> bool) -> Vec<Diagnostic> {
+        let all = self.all.borrow();
+        let causes = self.causes.borrow();
+        let mut because: HashSet<&str> = HashSet::new();
+        loop {
+            let before = because.len();
+            for (owner, cause) in causes.iter() {
+                if let Some(cause) = cause
+                    && owner.as_deref().is_none_or(|owner| is_needed(owner) || because.contains(owner))
+                {
+                    because.insert(cause);
+                }
+            }
+            if because.len() == before {
+                break;
+            }
+        }
+        let mut seen = HashSet::new();
+        let mut shown: Vec<Diagnostic> = Vec::new();
+        let mut n_hidden = 0_usize;
+        for (owner, diagnostic) in all.iter() {
+            let wanted = owner.as_deref().is_none_or(|owner| is_needed(owner) || because.contains(owner));
+            if !wanted || !is_new(diagnostic, &mut seen) {
+                continue;
+            }
+            if shown.len() < MAX_SHOWN {
+                shown.push(diagnostic.clone());
+            } else {
+                n_hidden += 1;
+            }
+        }
+        if n_hidden > 0 {
+            shown.push(Diagnostic::error("bake::eval::more", format!("and {n_hidden} more faults like these")));
+        }
+        shown
+    }
+}
+
+/// What a fault says and where: its code, its main place, its innermost place.
+type Place = (&'static str, Span, Span);
+
+fn is_new(fault: &Diagnostic, seen: &mut HashSet<Place>) -> bool {
+    match (fault.labels.first(), fault.labels.last()) {
+        (Some(first), Some(last)) => seen.insert((fault.code, first.at, last.at)),
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::SourceMap;
+
+    fn fault(at: Span, text: &str) -> Diagnostic {
+        Diagnostic::error("bake::eval::test", text).at(at, "here")
+    }
+
+    #[test]
+    fn faults_of_what_is_not_needed_stay_hidden() {
+        let source = SourceMap::default().add("x", "abc");
+        let at = |n| Span { source, start: n, end: n + 1 };
+        let faults = Faults::default();
+        faults.add(Some("a".into()), fault(at(0), "of a"));
+        faults.add(Some("b".into()), fault(at(1), "of b"));
+        faults.add(None, fault(at(2), "of all"));
+        faults.settle(&Some("c".into()), Fail::Told(Some("b".into())));
+        let texts = |name: &'static str| -> Vec<String> {
+            faults.of(|it| it == name).iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(texts("a"), ["of a", "of all"]);
+        assert_eq!(texts("c"), ["of b", "of all"]);
+        assert_eq!(texts("z"), ["of all"]);
+    }
+
+    #[test]
+    fn a_place_is_told_once() {
+        let source = SourceMap::default().add("x", "abc");
+        let at = Span { source, start: 0, end: 1 };
+        let faults = Faults::default();
+        faults.add(Some("a-1".into()), fault(at, "first"));
+        faults.add(Some("a-2".into()), fault(at, "second"));
+        assert_eq!(faults.of(|_| true).len(), 1);
+        assert_eq!(faults.of(|it| it == "a-2").len(), 1);
+    }
+}

@@ -1,0 +1,536 @@
+//! Fields: the attributes of a target as canonical data, decoded from values, merged by the rules of the table, and read
+//! back as values for `target.x.attribute`.
+//!
+//! A field is what `--print` shows. Whether a platform is a platform is asked later, in `target`.
+
+#![expect(clippy::rc_buffer, reason = "lists are extended in place when nobody else holds them")]
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+};
+
+use super::value::{Type, Value};
+use crate::{
+    definition::attribute::{Attribute, Id, ItemKind, Kind, Merge},
+    report::Span,
+    spec::{Attest, Cache, Fault, Output, Policy, Resources, Secret, Ssh},
+};
+
+/// A map of strings; `None` is a null, which means "unset".
+pub(crate) type Entries = BTreeMap<Arc<str>, Option<Arc<str>>>;
+
+/// The canonical value of one attribute. Cheap to clone.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Field {
+    Text(Arc<str>),
+    Bool(bool),
+    Texts(Arc<Vec<Arc<str>>>),
+    Entries(Arc<Entries>),
+    Items(Arc<Vec<Item>>),
+    Resources(Arc<Resources>),
+}
+
+/// One element of a composable attribute.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Item {
+    Attest(Attest),
+    Cache(Cache),
+    Output(Output),
+    Policy(Policy),
+    Secret(Secret),
+    Ssh(Ssh),
+}
+
+/// An attribute that is set.
+#[derive(Clone, Debug)]
+pub(crate) struct Assigned {
+    pub(crate) id: Id,
+    pub(crate) field: Field,
+    /// Where it was last set.
+    pub(crate) at: Span,
+}
+
+/// All attributes of a target that are set.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Fields {
+    /// *Invariant:* ascending by id, each id once.
+    all: Vec<Assigned>,
+}
+
+/// Why a value does not fit an attribute.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Misfit {
+    /// What follows the attribute's name: empty, `[1]`, `.key`.
+    pub(crate) path: String,
+    /// What follows `` `tags[1]` ``: ``must be a string, not a list``, or a whole sentence after a colon.
+    pub(crate) message: String,
+    pub(crate) help: Option<String>,
+}
+
+impl Misfit {
+    fn wants(path: String, wanted: &str, got: &Value) -> Self {
+        Self { path, message: format!(" must be {wanted}, but is: {}", got.kind()), help: None }
+    }
+
+    fn fault(path: String, fault: Fault) -> Self {
+        Self { path, message: format!(": {}", fault.message), help: fault.help }
+    }
+}
+
+impl Fields {
+    pub(crate) fn get(&self, id: Id) -> Option<&Assigned> {
+        self.all.binary_search_by_key(&id, |it| it.id).ok().map(|ix| &self.all[ix])
+    }
+
+    pub(crate) fn text(&self, id: Id) -> Option<&Arc<str>> {
+        match self.get(id).map(|it| &it.field) {
+            Some(Field::Text(text)) => Some(text),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn flag(&self, id: Id) -> Option<bool> {
+        match self.get(id).map(|it| &it.field) {
+            Some(Field::Bool(flag)) => Some(*flag),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn texts(&self, id: Id) -> &[Arc<str>] {
+        match self.get(id).map(|it| &it.field) {
+            Some(Field::Texts(texts)) => texts,
+            _ => &[],
+        }
+    }
+
+    pub(crate) fn entries(&self, id: Id) -> Option<&Arc<Entries>> {
+        match self.get(id).map(|it| &it.field) {
+            Some(Field::Entries(entries)) => Some(entries),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn items(&self, id: Id) -> &[Item] {
+        match self.get(id).map(|it| &it.field) {
+            Some(Field::Items(items)) => items,
+            _ => &[],
+        }
+    }
+
+    /// Where an attribute was last set.
+    pub(crate) fn at(&self, id: Id) -> Option<Span> {
+        self.get(id).map(|it| it.at)
+    }
+
+    /// All that are set, in the order of the table.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Assigned> {
+        self.all.iter()
+    }
+
+    /// Sets an attribute, whatever it was.
+    pub(crate) fn put(&mut self, id: Id, field: Field, at: Span) {
+        let assigned = Assigned { id, field, at };
+        match self.all.binary_search_by_key(&id, |it| it.id) {
+            Ok(ix) => self.all[ix] = assigned,
+            Err(ix) => self.all.insert(ix, assigned),
+        }
+    }
+
+    /// Removes an attribute.
+    pub(crate) fn remove(&mut self, id: Id) {
+        self.all.retain(|it| it.id != id);
+    }
+
+    /// Puts a later definition over what is there, by the attribute's rule.
+    pub(crate) fn merge(&mut self, later: &Assigned) {
+        match self.all.binary_search_by_key(&later.id, |it| it.id) {
+            Ok(ix) => {
+                let mine = &mut self.all[ix];
+                if merge_field(later.id.row(), &mut mine.field, &later.field) {
+                    mine.at = later.at;
+                }
+            }
+            Err(ix) => self.all.insert(ix, later.clone()),
+        }
+    }
+
+    /// Puts all of a later definition over what is there.
+    pub(crate) fn merge_all(&mut self, later: &Self) {
+        later.all.iter().for_each(|it| self.merge(it));
+    }
+
+    /// Drops duplicates and deleted contexts, and gives `network=host` its entitlement.
+    pub(crate) fn normalise(&mut self) {
+        for assigned in &mut self.all {
+            match &mut assigned.field {
+                Field::Texts(texts) => dedup_texts(texts),
+                Field::Items(items) => dedup_items(assigned.id.row(), items),
+                Field::Entries(entries)
+                    if assigned.id == Id::Contexts
+                        && entries.values().any(|it| it.as_deref().is_none_or(str::is_empty)) =>
+                {
+                    Arc::make_mut(entries).retain(|_, it| it.as_deref().is_some_and(|it| !it.is_empty()));
+                }
+                _ => (),
+            }
+        }
+        if self.text(Id::Network).is_some_and(|it| &**it == "host") {
+            let at = self.at(Id::Network).expect("it is set");
+            self.add_entitlements(["network.host"], at);
+        }
+    }
+
+    /// Adds entitlements that are not there yet.
+    pub(crate) fn add_entitlements<'a>(&mut self, names: impl IntoIterator<Item = &'a str>, at: Span) {
+        let mut all = self.texts(Id::Entitlements).to_vec();
+        let before = all.len();
+        for name in names {
+            if !all.iter().any(|it| &**it == name) {
+                all.push(name.into());
+            }
+        }
+        if all.len() > before {
+            let at = self.at(Id::Entitlements).unwrap_or(at);
+            self.put(Id::Entitlements, Field::Texts(Arc::new(all)), at);
+        }
+    }
+}
+
+/// Decodes a value for an attribute; `None` is "not set". Faults that the peer passes over go to `warnings`.
+///
+/// # Errors
+/// When the value does not fit.
+pub(crate) fn decode(row: &Attribute, value: &Value, warnings: &mut Vec<Misfit>) -> Result<Option<Field>, Misfit> {
+    if matches!(value, Value::Null(_)) {
+        return Ok(None);
+    }
+    let wants = || {
+        let mut misfit = Misfit::wants(String::new(), row.wants(), value);
+        if matches!(row.kind, Kind::Texts | Kind::Items(_))
+            && let Some(text) = value.to_text()
+        {
+            misfit.help = Some(format!("write [\"{text}\"]"));
+        }
+        misfit
+    };
+    let field = match row.kind {
+        Kind::Text => Field::Text(value.to_text().ok_or_else(wants)?),
+        Kind::Bool => Field::Bool(truth(value).ok_or_else(|| match value {
+            Value::String(text) => Misfit {
+                path: String::new(),
+                message: format!(" must be a bool, not the string: {text}"),
+                help: Some("write true or false".to_owned()),
+            },
+            _ => wants(),
+        })?),
+        Kind::Texts => Field::Texts(Arc::new(texts(value.items().ok_or_else(wants)?, "")?)),
+        Kind::Entries { null_ok } => Field::Entries(Arc::new(entries(value.entries().ok_or_else(wants)?, null_ok)?)),
+        Kind::Items(kind) => {
+            let elements = value.items().ok_or_else(wants)?;
+            let mut items = Vec::with_capacity(elements.len());
+            for (ix, element) in elements.iter().enumerate() {
+                decode_item(kind, element, ix, &mut items, warnings)?;
+            }
+            Field::Items(Arc::new(items))
+        }
+        Kind::Resources => {
+            let mut resources = Resources::default();
+            for (key, value) in value.entries().ok_or_else(wants)?.iter() {
+                let path = || format!(".{key}");
+                if matches!(value, Value::Null(_)) {
+                    continue;
+                }
+                let text = value.to_text().ok_or_else(|| Misfit::wants(path(), "a string or number", value))?;
+                if crate::spec::resources::KEYS.contains(&&**key) {
+                    resources.set(key, &text).map_err(|fault| Misfit::fault(path(), fault))?;
+                } else {
+                    warnings.push(Misfit::fault(path(), Resources::unknown_key(key)));
+                }
+            }
+            Field::Resources(Arc::new(resources))
+        }
+        Kind::Matrix => return Ok(None),
+    };
+    Ok(Some(field))
+}
+
+/// Reads one item in its inline form, as `--set` gives it.
+///
+/// # Errors
+/// When the text is not of the attribute's language.
+pub(crate) fn parse_items(kind: ItemKind, text: &str, items: &mut Vec<Item>) -> Result<(), Fault> {
+    match kind {
+        ItemKind::Attest => items.push(Item::Attest(Attest::parse(text)?)),
+        ItemKind::Cache => items.extend(Cache::parse(text)?.into_iter().map(Item::Cache)),
+        ItemKind::Output => items.push(Item::Output(Output::parse(text)?)),
+        ItemKind::Policy => items.push(Item::Policy(Policy::parse(text)?)),
+        ItemKind::Secret => items.push(Item::Secret(Secret::parse(text)?)),
+        ItemKind::Ssh => items.push(Item::Ssh(Ssh::parse(text))),
+    }
+    Ok(())
+}
+
+fn decode_item(
+    kind: ItemKind,
+    value: &Value,
+    ix: usize,
+    items: &mut Vec<Item>,
+    warnings: &mut Vec<Misfit>,
+) -> Result<(), Misfit> {
+    let path = || format!("[{ix}]");
+    if let Value::String(text) = value {
+        if text.is_empty() {
+            return Ok(());
+        }
+        return parse_items(kind, text, items).map_err(|fault| Misfit::fault(path(), fault));
+    }
+    let Some(members) = value.entries() else {
+        return Err(Misfit::wants(path(), "an object or a string", value));
+    };
+    if kind == ItemKind::Ssh {
+        items.push(Item::Ssh(ssh(members, ix, warnings)?));
+        return Ok(());
+    }
+    let mut plain = BTreeMap::new();
+    for (key, value) in members {
+        if matches!(value, Value::Null(_)) {
+            continue;
+        }
+        let text =
+            value.to_text().ok_or_else(|| Misfit::wants(format!("[{ix}].{key}"), "a string, number or bool", value))?;
+        plain.insert(key.to_string(), text.to_string());
+    }
+    let item = match kind {
+        ItemKind::Attest => Attest::from_entries(&plain).map(|it| {
+            if it.kind.is_empty() {
+                let fault = Fault::new("`type` is missing").help("write type = \"provenance\" or type = \"sbom\"");
+                warnings.push(Misfit::fault(path(), fault));
+            }
+            Item::Attest(it)
+        }),
+        ItemKind::Cache => Cache::from_entries(&plain).map(Item::Cache),
+        ItemKind::Output => Output::from_entries(&plain).map(Item::Output),
+        ItemKind::Policy => Policy::from_entries(&plain).map(Item::Policy),
+        ItemKind::Secret => {
+            let (secret, unknown) = Secret::from_entries(&plain);
+            warnings.extend(unknown.into_iter().map(|fault| Misfit::fault(path(), fault)));
+            Ok(Item::Secret(secret))
+        }
+        ItemKind::Ssh => Ok(Item::Ssh(Ssh::default())),
+    };
+    items.push(item.map_err(|fault| Misfit::fault(path(), fault))?);
+    Ok(())
+}
+
+fn ssh(members: &BTreeMap<Arc<str>, Value>, ix: usize, warnings: &mut Vec<Misfit>) -> Result<Ssh, Misfit> {
+    let mut ssh = Ssh::default();
+    for (key, value) in members {
+        match &**key {
+            _ if matches!(value, Value::Null(_)) => (),
+            "id" => {
+                ssh.id =
+                    value.to_text().ok_or_else(|| Misfit::wants(format!("[{ix}].id"), "a string", value))?.to_string();
+            }
+            "paths" => {
+                let at = format!("[{ix}].paths");
+                let list = value.items().ok_or_else(|| Misfit::wants(at.clone(), "a list of strings", value))?;
+                ssh.paths = texts(list, &at)?.iter().map(ToString::to_string).collect();
+            }
+            other => {
+                let fault =
+                    Fault::new(format!("unknown ssh key: {other}")).help("an ssh object has the keys id and paths");
+                warnings.push(Misfit::fault(format!("[{ix}]"), fault));
+            }
+        }
+    }
+    Ok(ssh)
+}
+
+fn truth(value: &Value) -> Option<bool> {
+    match value {
+        Value::Bool(flag) => Some(*flag),
+        Value::String(text) => match &**text {
+            "true" | "1" => Some(true),
+            "false" | "0" => Some(false),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn texts(elements: &[Value], path: &str) -> Result<Vec<Arc<str>>, Misfit> {
+    let one = |(ix, value): (usize, &Value)| {
+        value.to_text().ok_or_else(|| Misfit::wants(format!("{path}[{ix}]"), "a string", value))
+    };
+    elements.iter().enumerate().map(one).collect()
+}
+
+fn entries(members: &BTreeMap<Arc<str>, Value>, null_ok: bool) -> Result<Entries, Misfit> {
+    let one = |(key, value): (&Arc<str>, &Value)| match value {
+        Value::Null(_) if null_ok => Ok((key.clone(), None)),
+        _ => match value.to_text() {
+            Some(text) => Ok((key.clone(), Some(text))),
+            None => Err(Misfit::wants(format!(".{key}"), "a string", value)),
+        },
+    };
+    members.iter().map(one).collect()
+}
+
+/// Combines by rule; `false` if the later one changes nothing.
+fn merge_field(row: &Attribute, mine: &mut Field, later: &Field) -> bool {
+    match (mine, later) {
+        (Field::Texts(mine), Field::Texts(later)) if row.merge == Merge::Append => {
+            Arc::make_mut(mine).extend(later.iter().cloned());
+        }
+        (Field::Entries(mine), Field::Entries(later)) if row.merge == Merge::ByKey => {
+            let changes = later.iter().filter(|(_, value)| value.is_some());
+            let mine = Arc::make_mut(mine);
+            changes.for_each(|(key, value)| {
+                mine.insert(key.clone(), value.clone());
+            });
+        }
+        (Field::Items(mine), Field::Items(later)) if matches!(row.merge, Merge::Append | Merge::ById) => {
+            Arc::make_mut(mine).extend(later.iter().cloned());
+            dedup_items(row, mine);
+        }
+        (Field::Resources(mine), Field::Resources(later)) => Arc::make_mut(mine).merge(later),
+        (_, Field::Text(later)) if row.merge == Merge::ReplaceNonEmpty && later.is_empty() => return false,
+        (mine, later) => *mine = later.clone(),
+    }
+    true
+}
+
+/// Keeps the first of equal texts; drops empty ones.
+fn dedup_texts(texts: &mut Arc<Vec<Arc<str>>>) {
+    let mut seen = HashSet::with_capacity(texts.len());
+    if texts.iter().all(|it| !it.is_empty() && seen.insert(&**it)) {
+        return;
+    }
+    let mut seen = HashSet::new();
+    let kept = texts.iter().filter(|it| !it.is_empty() && seen.insert(&***it)).cloned().collect();
+    *texts = Arc::new(kept);
+}
+
+/// Of items with one type or id the last takes the first one's place; of equal ones the first stays.
+fn dedup_items(row: &Attribute, items: &mut Arc<Vec<Item>>) {
+    if items.len() < 2 || !row.is_deduplicated() {
+        return;
+    }
+    let mut places: HashMap<String, usize> = HashMap::with_capacity(items.len());
+    let mut kept: Vec<Item> = Vec::with_capacity(items.len());
+    for item in items.iter() {
+        let (key, replaces) = match item {
+            Item::Attest(it) => (it.kind.clone(), true),
+            Item::Secret(it) => (it.id.clone(), true),
+            Item::Ssh(it) => (it.id.clone(), true),
+            Item::Cache(it) => (format!("{:?}", it.entries()), false),
+            Item::Output(it) => (format!("{:?}", it.entries()), false),
+            Item::Policy(_) => continue,
+        };
+        match places.get(&key) {
+            Some(ix) if replaces => kept[*ix] = item.clone(),
+            Some(_) => (),
+            None => {
+                places.insert(key, kept.len());
+                kept.push(item.clone());
+            }
+        }
+    }
+    *items = Arc::new(kept);
+}
+
+/// What `target.x.ATTRIBUTE` is worth, from the values that the blocks of `x` give it, in order.
+///
+/// # Errors
+/// When a value does not fit the attribute; the text follows the attribute's name.
+pub(crate) fn reference_value(row: &Attribute, values: &[Value]) -> Result<Value, Misfit> {
+    let mut merged: Option<Field> = None;
+    for value in values {
+        if let Some(later) = decode(row, value, &mut Vec::new())? {
+            match &mut merged {
+                Some(mine) => {
+                    merge_field(row, mine, &later);
+                }
+                None => merged = Some(later),
+            }
+        }
+    }
+    Ok(match merged {
+        Some(field) => to_value(row, &field),
+        None => unset(row),
+    })
+}
+
+fn unset(row: &Attribute) -> Value {
+    let map = || Type::Map(Arc::new(Type::String));
+    match row.kind {
+        _ if row.id == Id::Description => Value::String("".into()),
+        Kind::Text => Value::Null(Type::String),
+        Kind::Bool => Value::Null(Type::Bool),
+        Kind::Texts => Value::Null(Type::List(Arc::new(Type::String))),
+        Kind::Entries { .. } => Value::Null(map()),
+        Kind::Items(_) => Value::list(map(), Vec::new()),
+        Kind::Resources | Kind::Matrix => Value::Null(Type::Dynamic),
+    }
+}
+
+fn to_value(row: &Attribute, field: &Field) -> Value {
+    let list = |texts: &[Arc<str>]| Value::list(Type::String, texts.iter().cloned().map(Value::String).collect());
+    match field {
+        Field::Text(text) => Value::String(text.clone()),
+        Field::Bool(flag) => Value::Bool(*flag),
+        Field::Texts(texts) => list(texts),
+        Field::Entries(entries) => Value::map(
+            Type::String,
+            entries
+                .iter()
+                .map(|(key, value)| (key.clone(), value.clone().map_or(Value::Null(Type::String), Value::String)))
+                .collect(),
+        ),
+        Field::Resources(resources) => map_value(resources.entries().iter().map(|it| (it.key, it.text.clone()))),
+        Field::Items(items) if row.kind == Kind::Items(ItemKind::Ssh) => {
+            let object = |ssh: &Ssh| {
+                let paths: Vec<Arc<str>> = ssh.paths.iter().map(|it| it.as_str().into()).collect();
+                Value::object(BTreeMap::from([
+                    ("id".into(), Value::String(ssh.id.as_str().into())),
+                    ("paths".into(), list(&paths)),
+                ]))
+            };
+            let items = items.iter().filter_map(|it| if let Item::Ssh(ssh) = it { Some(object(ssh)) } else { None });
+            Value::tuple(items.collect())
+        }
+        Field::Items(items) => Value::list(Type::map(Type::String), items.iter().map(item_value).collect()),
+    }
+}
+
+fn item_value(item: &Item) -> Value {
+    let owned = |all: BTreeMap<&str, &str>| map_value(all.iter().map(|(k, v)| (*k, (*v).to_owned())));
+    match item {
+        Item::Output(it) => {
+            let mut all = it.entries();
+            all.entry("dest").or_insert("");
+            owned(all)
+        }
+        Item::Cache(it) => owned(it.entries()),
+        Item::Attest(it) => {
+            let mut all: BTreeMap<&str, &str> = it.attrs.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+            all.insert("type", &it.kind);
+            if it.disabled {
+                all.insert("disabled", "true");
+            }
+            owned(all)
+        }
+        Item::Policy(it) => map_value(it.entries().into_iter()),
+        Item::Secret(it) => owned(BTreeMap::from([
+            ("id", it.id.as_str()),
+            ("src", it.src.as_deref().unwrap_or_default()),
+            ("env", it.env.as_deref().unwrap_or_default()),
+        ])),
+        Item::Ssh(it) => owned(BTreeMap::from([("id", it.id.as_str())])),
+    }
+}
+
+fn map_value<'a>(entries: impl Iterator<Item = (&'a str, String)>) -> Value {
+    Value::map(Type::String, entries.map(|(key, text)| (key.into(), Value::String(text.into()))).collect())
+}

@@ -1,0 +1,47 @@
+//! Functions of slash-separated paths, as text: nothing is looked up.
+
+use super::{Builtin, ParamType, param, row};
+use crate::eval::value::Value;
+
+const PATH: super::Param = param("path", ParamType::String);
+
+pub(super) const FUNCTIONS: &[Builtin] = &[
+    row("basename", &[PATH], None, "the last element of a path", |call| Ok(Value::string(basename(call.text(0))))),
+    row("dirname", &[PATH], None, "all but the last element of a path", |call| {
+        Ok(Value::string(dirname(call.text(0))))
+    }),
+    row("homedir", &[], None, "the home directory of the user", |call| Ok(Value::string(call.world.home.as_str()))),
+];
+
+fn basename(path: &str) -> &str {
+    if path.is_empty() {
+        return ".";
+    }
+    let path = path.trim_end_matches('/');
+    if path.is_empty() { "/" } else { path.rsplit('/').next().unwrap_or(path) }
+}
+
+fn dirname(path: &str) -> String {
+    clean(&path[..path.rfind('/').map_or(0, |at| at + 1)])
+}
+
+/// The shortest path with the same meaning, by text alone.
+fn clean(path: &str) -> String {
+    let rooted = path.starts_with('/');
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => (),
+            ".." if parts.last().is_some_and(|last| *last != "..") => {
+                parts.pop();
+            }
+            ".." if rooted => (),
+            _ => parts.push(part),
+        }
+    }
+    match (rooted, parts.is_empty()) {
+        (true, _) => format!("/{}", parts.join("/")),
+        (false, true) => ".".to_owned(),
+        (false, false) => parts.join("/"),
+    }
+}

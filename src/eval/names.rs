@@ -1,0 +1,93 @@
+//! Which global names an expression mentions, without evaluating it.
+
+use std::sync::Arc;
+
+use crate::{
+    definition::syntax::{Expr, ExprKind, Part, Step},
+    report::Span,
+};
+
+/// A global name in an expression.
+pub(super) enum Mention<'e> {
+    Name(&'e Arc<str>, Span),
+    Call(&'e Arc<str>, Span),
+}
+
+/// Calls `found` for each name that is none of `local`.
+pub(super) fn visit<'e>(expr: &'e Expr, local: &mut Vec<Arc<str>>, found: &mut dyn FnMut(Mention<'e>)) {
+    match &expr.kind {
+        ExprKind::Null | ExprKind::Bool(_) | ExprKind::Number(_) | ExprKind::String(_) => (),
+        ExprKind::Variable(name) => {
+            if !local.iter().any(|it| it == name) {
+                found(Mention::Name(name, expr.at));
+            }
+        }
+        ExprKind::Template(parts) => visit_parts(parts, local, found),
+        ExprKind::Member { source, .. } | ExprKind::Parens(source) | ExprKind::Unary { operand: source, .. } => {
+            visit(source, local, found);
+        }
+        ExprKind::Index { source, index } => {
+            visit(source, local, found);
+            visit(index, local, found);
+        }
+        ExprKind::Splat(it) => {
+            visit(&it.source, local, found);
+            for step in &it.steps {
+                if let Step::Index(index) = step {
+                    visit(index, local, found);
+                }
+            }
+        }
+        // `try` and `can` may name what is not there; the second argument of `convert` is a type.
+        ExprKind::Call(it) if matches!(&*it.name.value, "try" | "can") => (),
+        ExprKind::Call(it) => {
+            found(Mention::Call(&it.name.value, it.name.at));
+            let n = if &*it.name.value == "convert" { 1 } else { it.args.len() };
+            it.args.iter().take(n).for_each(|arg| visit(arg, local, found));
+        }
+        ExprKind::Chain(it) => {
+            visit(&it.first, local, found);
+            it.rest.iter().for_each(|(_, operand)| visit(operand, local, found));
+        }
+        ExprKind::Conditional(it) => {
+            [&it.condition, &it.then, &it.otherwise].into_iter().for_each(|it| visit(it, local, found));
+        }
+        ExprKind::Tuple(items) => items.iter().for_each(|item| visit(item, local, found)),
+        ExprKind::Object(items) => items.iter().for_each(|(key, value)| {
+            visit(key, local, found);
+            visit(value, local, found);
+        }),
+        ExprKind::For(it) => {
+            visit(&it.collection, local, found);
+            let n = local.len();
+            local.extend(it.key.clone());
+            local.push(it.value.clone());
+            for inner in it.result_key.iter().chain([&it.result]).chain(&it.condition) {
+                visit(inner, local, found);
+            }
+            local.truncate(n);
+        }
+    }
+}
+
+fn visit_parts<'e>(parts: &'e [Part], local: &mut Vec<Arc<str>>, found: &mut dyn FnMut(Mention<'e>)) {
+    for part in parts {
+        match part {
+            Part::Text(_) => (),
+            Part::Interpolation(expr) => visit(expr, local, found),
+            Part::If { condition, then, otherwise } => {
+                visit(condition, local, found);
+                visit_parts(then, local, found);
+                visit_parts(otherwise, local, found);
+            }
+            Part::For { key, value, collection, body } => {
+                visit(collection, local, found);
+                let n = local.len();
+                local.extend(key.clone());
+                local.push(value.clone());
+                visit_parts(body, local, found);
+                local.truncate(n);
+            }
+        }
+    }
+}

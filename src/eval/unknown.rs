@@ -1,0 +1,112 @@
+//! Names that mean nothing: unknown blocks and attributes, which the peer passes over without a word. Warnings, unless
+//! the command makes them errors.
+
+use crate::{
+    definition::{
+        attribute::{self, BLOCKS, FUNCTION, GROUP, VALIDATION, VARIABLE},
+        syntax::{Block, Body},
+    },
+    report::{Diagnostic, Spanned, suggest},
+};
+
+/// All names in a file that mean nothing.
+pub(crate) fn check(body: &Body, diagnostics: &mut Vec<Diagnostic>) {
+    for it in &body.attributes {
+        if matches!(&*it.name.value, "target" | "group") {
+            let name = &it.name.value;
+            diagnostics.push(
+                Diagnostic::error("bake::eval::not_a_block", format!("`{name}` is a block, not an attribute"))
+                    .at(it.name.at, "followed by `=`")
+                    .help(format!("write {name} \"NAME\" {{ … }}")),
+            );
+        }
+    }
+    for block in &body.blocks {
+        match &*block.kind.value {
+            "target" => target(block, diagnostics),
+            "group" => plain(block, "group", &GROUP, &[], diagnostics),
+            "variable" => plain(block, "variable", &VARIABLE, &["validation"], diagnostics),
+            "function" => plain(block, "function", &FUNCTION, &[], diagnostics),
+            other => {
+                let help = suggest::did_you_mean(other, BLOCKS)
+                    .unwrap_or_else(|| format!("known blocks: {}", BLOCKS.join(", ")));
+                diagnostics.push(
+                    Diagnostic::warning(
+                        "bake::eval::unknown_block_kind",
+                        format!("unknown block, passed over: {other}"),
+                    )
+                    .at(block.kind.at, "no block is called so")
+                    .help(help),
+                );
+            }
+        }
+    }
+}
+
+fn target(block: &Block, diagnostics: &mut Vec<Diagnostic>) {
+    for it in &block.body.attributes {
+        if attribute::target(&it.name.value).is_none() {
+            let near = attribute::nearest_target_attribute(&it.name.value);
+            diagnostics.push(unknown("target", &it.name, near));
+        }
+    }
+    for inner in &block.body.blocks {
+        diagnostics.push(inner_block("target", inner, attribute::target(&inner.kind.value).is_some()));
+    }
+}
+
+fn plain(block: &Block, kind: &str, known: &[(&str, &str)], blocks: &[&str], diagnostics: &mut Vec<Diagnostic>) {
+    let is_known = |name: &str| known.iter().any(|(it, _)| *it == name);
+    for it in &block.body.attributes {
+        // A group says more about these two.
+        if !is_known(&it.name.value) && !(kind == "group" && matches!(&*it.name.value, "name" | "matrix")) {
+            diagnostics.push(unknown(
+                kind,
+                &it.name,
+                suggest::nearest(&it.name.value, known.iter().map(|(it, _)| *it)),
+            ));
+        }
+    }
+    for inner in &block.body.blocks {
+        if blocks.contains(&&*inner.kind.value) {
+            plain(inner, "validation", &VALIDATION, &[], diagnostics);
+        } else {
+            diagnostics.push(inner_block(kind, inner, is_known(&inner.kind.value)));
+        }
+    }
+}
+
+fn unknown<T: AsRef<str>>(kind: &str, name: &Spanned<T>, near: Option<&str>) -> Diagnostic {
+    const LONGEST: usize = 1000;
+    let text = name.value.as_ref();
+    if text.len() > LONGEST {
+        return Diagnostic::error(
+            "bake::eval::unknown_attribute",
+            format!("a {kind} has an attribute whose name has {} bytes", text.len()),
+        )
+        .at(name.at, "this is hardly a name");
+    }
+    let diagnostic = Diagnostic::warning(
+        "bake::eval::unknown_attribute",
+        format!("a {kind} has no such attribute, passed over: {text}"),
+    )
+    .at(name.at, format!("no attribute of a {kind}"));
+    match near {
+        Some(near) => diagnostic.help(format!("did you mean `{near}`?")),
+        None => diagnostic,
+    }
+}
+
+fn inner_block(kind: &str, block: &Block, is_attribute: bool) -> Diagnostic {
+    let name = &block.kind.value;
+    let diagnostic = Diagnostic::warning(
+        "bake::eval::unknown_inner_block",
+        format!("a {kind} has no such block, passed over: {name}"),
+    )
+    .at(block.kind.at, "a block");
+    if is_attribute {
+        diagnostic.help(format!("`{name}` is an attribute: write {name} = {{ … }}"))
+    } else {
+        diagnostic
+    }
+}

@@ -1,0 +1,386 @@
+//! Makes a plan of evaluated targets: one build per distinct work and platform, one export per distinct output.
+//!
+//! Here is checked what only a build must have right: tags, network, entitlements, methods, types of caches and
+//! attestations, destinations that would be written twice.
+
+use std::collections::HashMap;
+
+use indexmap::IndexMap;
+use petgraph::graph::NodeIndex;
+
+use super::{
+    Build, Export, Link, Node, Plan, PlanKey, TargetNodes,
+    build::{Dockerfile, Network},
+};
+use crate::{
+    eval::{
+        Evaluated,
+        target::{Id, Target, TargetName},
+    },
+    oci::{Digest, Platform, Reference},
+    report::{Diagnostic, suggest},
+    spec::{
+        Call, Entitlement, Fault, Output,
+        context::{Context, clean},
+        output::{Writes, writes},
+    },
+};
+
+/// Makes the plan. With errors among the diagnostics it is not to be run.
+pub(crate) fn make(evaluated: &Evaluated, host: &Platform) -> (Plan, Vec<Diagnostic>) {
+    let mut maker = Maker {
+        evaluated,
+        host,
+        plan: Plan::default(),
+        by_key: HashMap::new(),
+        dests: HashMap::new(),
+        diagnostics: Vec::new(),
+    };
+    for name in evaluated.targets.keys() {
+        maker.target_and_links(name);
+    }
+    // The order of the command line, not that in which links were met.
+    maker.plan.targets.sort_by_cached_key(|name, _| evaluated.targets.get_index_of(name));
+    (maker.plan, maker.diagnostics)
+}
+
+struct Maker<'a> {
+    evaluated: &'a Evaluated,
+    host: &'a Platform,
+    plan: Plan,
+    by_key: HashMap<PlanKey, NodeIndex>,
+    /// What is written where, and by whom.
+    dests: HashMap<String, NodeIndex>,
+    diagnostics: Vec<Diagnostic>,
+}
+
+impl<'a> Maker<'a> {
+    /// Adds a target after those that its contexts point at; links have no circles.
+    fn target_and_links(&mut self, root: &'a TargetName) {
+        let mut path: Vec<(&'a TargetName, Vec<&'a TargetName>)> = vec![(root, self.links(root))];
+        while let Some((name, links)) = path.last_mut() {
+            let name = *name;
+            match links.pop() {
+                Some(next) if self.plan.targets.contains_key(next) => (),
+                Some(next) => path.push((next, self.links(next))),
+                None => {
+                    path.pop();
+                    if !self.plan.targets.contains_key(name) {
+                        let nodes = self.add(&self.evaluated.targets[name]);
+                        self.plan.targets.insert(name.clone(), nodes);
+                    }
+                }
+            }
+        }
+    }
+
+    fn links(&self, name: &TargetName) -> Vec<&'a TargetName> {
+        let target = &self.evaluated.targets[name];
+        let linked = target.entries(Id::Contexts).filter_map(|(_, it)| it.strip_prefix("target:"));
+        linked.filter_map(|it| self.find(it)).map(|it| &it.name).collect()
+    }
+
+    fn find(&self, name: &str) -> Option<&'a Target> {
+        self.evaluated.targets.get(&TargetName(name.into()))
+    }
+
+    fn add(&mut self, target: &'a Target) -> TargetNodes {
+        let platforms = if target.platforms.is_empty() { vec![self.host.clone()] } else { target.platforms.clone() };
+        let model = self.model(target, platforms.len() > 1);
+        let mut builds = Vec::with_capacity(platforms.len());
+        for platform in &platforms {
+            builds.push(self.add_build(target, Build { platform: platform.clone(), ..model.clone() }));
+        }
+        let mut nodes = TargetNodes { builds, exports: Vec::new(), is_linked: target.is_linked, has_output: false };
+        for output in target.outputs() {
+            nodes.has_output = true;
+            if output.kind != "cacheonly" {
+                let export = self.add_export(target, output, &nodes.builds, &platforms);
+                nodes.exports.push(export);
+            }
+        }
+        nodes
+    }
+
+    /// The build of a target on no platform yet.
+    fn model(&mut self, target: &'a Target, multi_platform: bool) -> Build {
+        let owned = |id: Id| target.entries(id).map(|(k, v)| (k.to_owned(), v.to_owned())).collect::<IndexMap<_, _>>();
+        let contexts =
+            target.entries(Id::Contexts).map(|(name, text)| (name.to_owned(), Context::parse(text))).collect();
+        Build {
+            key: PlanKey(Digest::from_raw([0; 32])),
+            wanted_by: vec![target.name.clone()],
+            platform: self.host.clone(),
+            explicit_platform: !target.platforms.is_empty(),
+            multi_platform,
+            context: Context::parse(target.context()),
+            dockerfile: dockerfile(target),
+            stage: target.stage().map(str::to_owned),
+            args: owned(Id::Args),
+            labels: owned(Id::Labels),
+            contexts,
+            network: self.network(target),
+            extra_hosts: extra_hosts(target),
+            shm_size: target.shm_size,
+            ulimits: target.ulimits.clone(),
+            resources: target.resources(),
+            no_cache: target.no_cache(),
+            no_cache_filter: target.no_cache_filter().iter().map(ToString::to_string).collect(),
+            pull: target.pull(),
+            secrets: target.secrets().cloned().collect(),
+            ssh: target.ssh().cloned().collect(),
+            entitlements: self
+                .each(target, Id::Entitlements, target.entitlements().iter(), |it| Entitlement::parse(it)),
+            policies: target.policies().cloned().collect(),
+            call: self.call(target),
+            cache_from: self.caches(target, Id::CacheFrom),
+            cache_to: self.caches(target, Id::CacheTo),
+            at: target.at,
+            places: target.fields.iter().map(|it| (it.id.row().name, it.at)).collect(),
+        }
+    }
+
+    fn add_build(&mut self, target: &'a Target, mut build: Build) -> NodeIndex {
+        let mut sources: Vec<(String, NodeIndex)> = Vec::new();
+        for (name, context) in &build.contexts {
+            if let Context::Target(linked) = context
+                && let Some(ix) = self.linked_build(target, name, linked, &build.platform)
+            {
+                sources.push((name.clone(), ix));
+            }
+        }
+        let keys = sources.iter().map(|(name, ix)| (name.as_str(), self.plan.graph[*ix].key().0)).collect();
+        build.key = PlanKey(build.digest(&keys));
+        if let Some(ix) = self.by_key.get(&build.key).copied() {
+            if let Node::Build(known) = &mut self.plan.graph[ix] {
+                known.wanted_by.push(target.name.clone());
+                let new = |all: &[_], it: &_| !all.contains(it);
+                let from: Vec<_> = build.cache_from.into_iter().filter(|it| new(&known.cache_from, it)).collect();
+                let to: Vec<_> = build.cache_to.into_iter().filter(|it| new(&known.cache_to, it)).collect();
+                known.cache_from.extend(from);
+                known.cache_to.extend(to);
+            }
+            return ix;
+        }
+        let key = build.key;
+        let ix = self.plan.graph.add_node(Node::Build(Box::new(build)));
+        self.by_key.insert(key, ix);
+        for (name, source) in sources {
+            self.plan.graph.add_edge(source, ix, Link::Context { name });
+        }
+        ix
+    }
+
+    /// The build of a linked target that fits a platform: the same one, or the only one there is.
+    fn linked_build(&mut self, target: &Target, context: &str, linked: &str, platform: &Platform) -> Option<NodeIndex> {
+        let nodes = self.plan.targets.get(&TargetName(linked.into()))?;
+        if let [only] = nodes.builds.as_slice() {
+            return Some(*only);
+        }
+        let found = nodes.builds.iter().find(|ix| self.plan.build(**ix).platform == *platform).copied();
+        if found.is_none() {
+            let offered: Vec<String> =
+                nodes.builds.iter().map(|ix| self.plan.build(*ix).platform.to_string()).collect();
+            self.diagnostics.push(
+                Diagnostic::error(
+                    "bake::plan::link_platform",
+                    format!(
+                        "context `{context}` of target `{}` points at `{linked}`, which is not built for: {platform}",
+                        target.name
+                    ),
+                )
+                .at(target.at(Id::Contexts), format!("`{linked}` is built for {}", offered.join(", ")))
+                .help(format!("add {platform} to `platforms` of `{linked}`")),
+            );
+        }
+        found
+    }
+
+    fn add_export(
+        &mut self,
+        target: &'a Target,
+        output: &Output,
+        builds: &[NodeIndex],
+        platforms: &[Platform],
+    ) -> NodeIndex {
+        let is_image = matches!(output.kind.as_str(), "image" | "registry" | "oci" | "docker");
+        let tags = if is_image { self.tags(target) } else { Vec::new() };
+        let annotations = self.evaluated.targets[&target.name].fields.texts(Id::Annotations);
+        let annotations = if is_image { annotations.iter().map(ToString::to_string).collect() } else { Vec::new() };
+        let mut export = Export {
+            key: PlanKey(Digest::from_raw([0; 32])),
+            wanted_by: vec![target.name.clone()],
+            output: output.clone(),
+            tags,
+            annotations,
+            attest: self.attest(target),
+            platforms: platforms.to_vec(),
+            at: target.at(Id::Output),
+            tags_at: target.at(Id::Tags),
+            annotations_at: target.at(Id::Annotations),
+            attest_at: target.at(Id::Attest),
+        };
+        let keys: Vec<Digest> = builds.iter().map(|ix| self.plan.graph[*ix].key().0).collect();
+        export.key = PlanKey(export.digest(&keys));
+        if let Some(ix) = self.by_key.get(&export.key).copied() {
+            if let Node::Export(known) = &mut self.plan.graph[ix]
+                && !known.wanted_by.contains(&target.name)
+            {
+                known.wanted_by.push(target.name.clone());
+            }
+            return ix;
+        }
+        let key = export.key;
+        let ix = self.plan.graph.add_node(Node::Export(Box::new(export)));
+        self.by_key.insert(key, ix);
+        for (platform, build) in builds.iter().enumerate() {
+            self.plan.graph.add_edge(*build, ix, Link::Result { platform });
+        }
+        self.claim(ix);
+        ix
+    }
+
+    /// Refuses a destination that another export writes.
+    fn claim(&mut self, ix: NodeIndex) {
+        let export = self.plan.export(ix);
+        let (dest, name) = match writes(&export.output) {
+            Writes::Nothing => return,
+            Writes::Stdout => ("-".to_owned(), "stdout"),
+            Writes::File(dest) | Writes::Directory(dest) => (clean(dest), dest),
+        };
+        let Some(other) = self.dests.get(&dest) else {
+            self.dests.insert(dest, ix);
+            return;
+        };
+        let other = self.plan.export(*other);
+        let merges =
+            |it: &Export| it.output.kind == "local" && it.output.attrs.get("mode").is_none_or(|it| it != "delete");
+        let layouts = |it: &Export| matches!(writes(&it.output), Writes::Directory(_)) && it.output.kind != "local";
+        let (mine, theirs) = (&export.wanted_by[0], &other.wanted_by[0]);
+        let described = |it: &Export| format!("`{}` writes {}", it.wanted_by[0], it.title());
+        let finish = |diagnostic: Diagnostic| {
+            let diagnostic = diagnostic.at(export.at, described(export));
+            if other.at == export.at { diagnostic } else { diagnostic.at(other.at, described(other)) }
+        };
+        let diagnostic = if merges(export) && merges(other) {
+            finish(Diagnostic::warning(
+                "bake::plan::shared_directory",
+                format!("targets `{theirs}` and `{mine}` write into one directory: {name}"),
+            ))
+        } else if layouts(export) && layouts(other) && export.output.kind == other.output.kind {
+            return;
+        } else {
+            let who = if mine == theirs {
+                format!("two outputs of target `{mine}`")
+            } else {
+                format!("targets `{theirs}` and `{mine}`")
+            };
+            finish(Diagnostic::error("bake::plan::same_dest", format!("{who} write different things to: {name}")))
+                .help("give each its own `dest`")
+        };
+        self.diagnostics.push(diagnostic);
+    }
+
+    fn fault(&mut self, target: &Target, id: Id, path: &str, fault: Fault) {
+        self.report(target, id, path, fault, Diagnostic::error);
+    }
+
+    fn report(
+        &mut self,
+        target: &Target,
+        id: Id,
+        path: &str,
+        fault: Fault,
+        make: fn(&'static str, String) -> Diagnostic,
+    ) {
+        let text = format!("`{}{path}` of target `{}`: {}", id.row().name, target.name, fault.message);
+        let mut diagnostic = make("bake::plan::bad_option", text).at(target.at(id), "set here");
+        diagnostic.help = fault.help;
+        self.diagnostics.push(diagnostic);
+    }
+
+    fn each<'t, T, I: 't + ?Sized>(
+        &mut self,
+        target: &Target,
+        id: Id,
+        items: impl Iterator<Item = &'t I>,
+        parse: impl Fn(&I) -> Result<T, Fault>,
+    ) -> Vec<T> {
+        let mut all = Vec::new();
+        for (ix, item) in items.enumerate() {
+            match parse(item) {
+                Ok(it) => all.push(it),
+                Err(fault) => self.fault(target, id, &format!("[{ix}]"), fault),
+            }
+        }
+        all
+    }
+
+    fn tags(&mut self, target: &Target) -> Vec<String> {
+        self.each(target, Id::Tags, target.tags().iter(), |tag| match Reference::parse(tag) {
+            Ok(_) => Ok(tag.to_string()),
+            Err(error) => Err(Fault::new(error.to_string()).help("write [REGISTRY/]NAME[:TAG], in lower case")),
+        })
+    }
+
+    fn attest(&mut self, target: &Target) -> Vec<crate::spec::Attest> {
+        self.each(target, Id::Attest, target.attest(), |it| it.fault().map_or_else(|| Ok(it.clone()), Err))
+    }
+
+    /// A cache that cannot be used is left out with a warning: the build is right without it.
+    fn caches(&mut self, target: &Target, id: Id) -> Vec<crate::spec::Cache> {
+        let all: Vec<_> = if id == Id::CacheFrom { target.cache_from().collect() } else { target.cache_to().collect() };
+        let mut good = Vec::new();
+        for (ix, cache) in all.into_iter().enumerate() {
+            match cache.fault() {
+                None => good.push(cache.clone()),
+                Some(fault) => self.report(target, id, &format!("[{ix}]"), fault, Diagnostic::warning),
+            }
+        }
+        good
+    }
+
+    fn network(&mut self, target: &Target) -> Network {
+        match target.network() {
+            None | Some("default") => Network::Default,
+            Some("none") => Network::None,
+            Some("host") => Network::Host,
+            Some(other) => {
+                let known = ["default", "none", "host"];
+                let help = suggest::did_you_mean(other, known)
+                    .unwrap_or_else(|| format!("known networks: {}", known.join(", ")));
+                self.fault(target, Id::Network, "", Fault::new(format!("not a network: {other}")).help(help));
+                Network::Default
+            }
+        }
+    }
+
+    fn call(&mut self, target: &Target) -> Call {
+        let Some(text) = target.call() else { return Call::default() };
+        Call::parse(text).unwrap_or_else(|fault| {
+            self.fault(target, Id::Call, "", fault);
+            Call::default()
+        })
+    }
+}
+
+fn dockerfile(target: &Target) -> Dockerfile {
+    if let Some(text) = target.dockerfile_inline() {
+        return Dockerfile::Inline(text.to_owned());
+    }
+    let path = target.dockerfile();
+    match path.strip_prefix("cwd://") {
+        Some(rest) => Dockerfile::Local(rest.to_owned()),
+        None if path.starts_with('/') => Dockerfile::Local(path.to_owned()),
+        None => Dockerfile::InContext(path.to_owned()),
+    }
+}
+
+/// Addresses are split at commas; brackets around IPv6 addresses are dropped.
+fn extra_hosts(target: &Target) -> Vec<(String, String)> {
+    let split = |(name, addresses): (&str, &str)| {
+        let one = |it: &str| it.trim().trim_start_matches('[').trim_end_matches(']').to_owned();
+        addresses.split(',').map(|it| (name.to_owned(), one(it))).collect::<Vec<_>>()
+    };
+    target.entries(Id::ExtraHosts).flat_map(split).collect()
+}

@@ -1,0 +1,104 @@
+//! Needs: what a plan asks of the machine beyond its sandbox and the working directory (spec: bake language §18.3), with
+//! who asks. Whether it is granted is decided where paths can be looked at.
+
+use std::collections::BTreeSet;
+
+use super::{Build, Export, Node, Plan, build::Dockerfile};
+use crate::{
+    report::Span,
+    spec::{
+        Entitlement,
+        context::Context,
+        output::{Writes, writes},
+    },
+};
+
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum What {
+    Entitlement(Entitlement),
+    /// Forwarding of the ssh agent.
+    Ssh,
+    /// A local output that removes files.
+    LocalDelete,
+    /// A path, relative to the working directory.
+    Read(String),
+    Write(String),
+}
+
+/// Something that is asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct Need {
+    pub(crate) what: What,
+    /// The target that asks.
+    pub(crate) target: String,
+    /// Its attribute.
+    pub(crate) attribute: &'static str,
+    pub(crate) at: Span,
+}
+
+/// All needs of a plan, each once per target and attribute.
+pub(crate) fn needs(plan: &Plan) -> Vec<Need> {
+    let mut all = Vec::new();
+    for node in plan.graph.node_weights() {
+        match node {
+            Node::Build(build) => of_build(build, &mut all),
+            Node::Export(export) => of_export(export, &mut all),
+        }
+    }
+    let mut seen = BTreeSet::new();
+    all.retain(|it| seen.insert((it.what.clone(), it.target.clone(), it.attribute)));
+    all
+}
+
+fn of_build(build: &Build, all: &mut Vec<Need>) {
+    let target = build.wanted_by.first().map(ToString::to_string).unwrap_or_default();
+    let mut need = |attribute: &'static str, what: What| {
+        all.push(Need { what, target: target.clone(), attribute, at: build.at(attribute) });
+    };
+    for it in &build.entitlements {
+        need("entitlements", What::Entitlement(it.clone()));
+    }
+    for it in &build.ssh {
+        if it.paths.is_empty() {
+            need("ssh", What::Ssh);
+        }
+        it.paths.iter().for_each(|path| need("ssh", What::Read(path.clone())));
+    }
+    for it in &build.secrets {
+        if let Some(path) = &it.src {
+            need("secret", What::Read(path.clone()));
+        }
+    }
+    if let Context::Local(path) = &build.context {
+        need("context", What::Read(path.clone()));
+    }
+    match (&build.dockerfile, &build.context) {
+        (Dockerfile::Local(path), _) => need("dockerfile", What::Read(path.clone())),
+        (Dockerfile::InContext(path), Context::Local(context)) => {
+            need("dockerfile", What::Read(format!("{context}/{path}")))
+        }
+        _ => (),
+    }
+    for it in build.contexts.values() {
+        if let Context::Local(path) = it {
+            need("contexts", What::Read(path.clone()));
+        }
+    }
+    for (attribute, caches, key) in [("cache-from", &build.cache_from, "src"), ("cache-to", &build.cache_to, "dest")] {
+        for path in caches.iter().filter(|it| it.kind == "local").filter_map(|it| it.attrs.get(key)) {
+            need(attribute, if key == "src" { What::Read(path.clone()) } else { What::Write(path.clone()) });
+        }
+    }
+}
+
+fn of_export(export: &Export, all: &mut Vec<Need>) {
+    let target = export.wanted_by.first().map(ToString::to_string).unwrap_or_default();
+    let mut need = |what: What| all.push(Need { what, target: target.clone(), attribute: "output", at: export.at });
+    if export.output.kind == "local" && export.output.attrs.get("mode").is_some_and(|it| it == "delete") {
+        need(What::LocalDelete);
+    }
+    if let Writes::File(path) | Writes::Directory(path) = writes(&export.output) {
+        need(What::Write(path.to_owned()));
+    }
+}

@@ -1,0 +1,97 @@
+//! `resources`: limits of the processes of a build, as written.
+
+use super::{Fault, size};
+use crate::report::suggest;
+
+/// All limits; each is as written and checked when it is used.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Resources {
+    pub(crate) memory: Option<String>,
+    pub(crate) memory_swap: Option<String>,
+    pub(crate) cpu_shares: Option<i64>,
+    pub(crate) cpu_period: Option<i64>,
+    pub(crate) cpu_quota: Option<i64>,
+    pub(crate) cpuset_cpus: Option<String>,
+    pub(crate) cpuset_mems: Option<String>,
+}
+
+/// The keys in the order in which they are printed.
+pub(crate) const KEYS: [&str; 7] =
+    ["memory", "memory-swap", "cpu-shares", "cpu-period", "cpu-quota", "cpuset-cpus", "cpuset-mems"];
+
+/// One limit as text, and whether it is a number.
+pub(crate) struct Entry {
+    pub(crate) key: &'static str,
+    pub(crate) text: String,
+    pub(crate) is_number: bool,
+}
+
+impl Resources {
+    /// Sets one limit from its text.
+    ///
+    /// # Errors
+    /// On an unknown key, or text where a whole number is wanted.
+    pub(crate) fn set(&mut self, key: &str, value: &str) -> Result<(), Fault> {
+        let whole = || value.parse::<i64>().map_err(|_| Fault::new(format!("`{key}` is not a whole number: {value}")));
+        match key {
+            "memory" => self.memory = Some(value.to_owned()),
+            "memory-swap" => self.memory_swap = Some(value.to_owned()),
+            "cpu-shares" => self.cpu_shares = Some(whole()?),
+            "cpu-period" => self.cpu_period = Some(whole()?),
+            "cpu-quota" => self.cpu_quota = Some(whole()?),
+            "cpuset-cpus" => self.cpuset_cpus = Some(value.to_owned()),
+            "cpuset-mems" => self.cpuset_mems = Some(value.to_owned()),
+            _ => return Err(Self::unknown_key(key)),
+        }
+        Ok(())
+    }
+
+    /// The fault of a key that no limit has.
+    pub(crate) fn unknown_key(key: &str) -> Fault {
+        let help = suggest::did_you_mean(key, KEYS).unwrap_or_else(|| format!("known limits: {}", KEYS.join(", ")));
+        Fault::new(format!("unknown resource: {key}")).help(help)
+    }
+
+    /// Takes over what `later` sets.
+    pub(crate) fn merge(&mut self, later: &Self) {
+        fn take<T: Clone>(mine: &mut Option<T>, theirs: Option<&T>) {
+            if let Some(theirs) = theirs {
+                *mine = Some(theirs.clone());
+            }
+        }
+        take(&mut self.memory, later.memory.as_ref());
+        take(&mut self.memory_swap, later.memory_swap.as_ref());
+        take(&mut self.cpu_shares, later.cpu_shares.as_ref());
+        take(&mut self.cpu_period, later.cpu_period.as_ref());
+        take(&mut self.cpu_quota, later.cpu_quota.as_ref());
+        take(&mut self.cpuset_cpus, later.cpuset_cpus.as_ref());
+        take(&mut self.cpuset_mems, later.cpuset_mems.as_ref());
+    }
+
+    /// What is set, in the order of [`KEYS`].
+    pub(crate) fn entries(&self) -> Vec<Entry> {
+        let text = |key, it: &Option<String>| it.clone().map(|text| Entry { key, text, is_number: false });
+        let number = |key, it: Option<i64>| it.map(|n| Entry { key, text: n.to_string(), is_number: true });
+        [
+            text("memory", &self.memory),
+            text("memory-swap", &self.memory_swap),
+            number("cpu-shares", self.cpu_shares),
+            number("cpu-period", self.cpu_period),
+            number("cpu-quota", self.cpu_quota),
+            text("cpuset-cpus", &self.cpuset_cpus),
+            text("cpuset-mems", &self.cpuset_mems),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+
+    /// What is wrong with a size.
+    pub(crate) fn fault(&self) -> Option<Fault> {
+        let bad = |key: &str, text: &Option<String>, unlimited: bool| {
+            let text = text.as_deref().filter(|it| !(it.is_empty() || unlimited && *it == "-1"))?;
+            size::parse(text).err().map(|fault| Fault { message: format!("`{key}` is {}", fault.message), ..fault })
+        };
+        bad("memory", &self.memory, false).or_else(|| bad("memory-swap", &self.memory_swap, true))
+    }
+}

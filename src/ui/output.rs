@@ -1,0 +1,52 @@
+//! What goes to standard output and standard error outside of progress: data to the one, words to the other.
+
+use std::io::{self, IsTerminal, Write};
+
+use super::diagnostic::{Look, render};
+use crate::report::{Diagnostic, SourceMap};
+
+/// Writes data to standard output. A reader that went away is fine.
+///
+/// # Errors
+/// When the text cannot be written.
+pub(crate) fn data(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}
+
+/// Writes words to standard error; that it cannot be written is nobody's fault.
+pub(crate) fn words(text: &str) {
+    let written = io::stderr().lock().write_all(text.as_bytes());
+    drop(written);
+}
+
+/// Shows diagnostics on standard error.
+pub(crate) fn diagnostics(all: &[Diagnostic], sources: &SourceMap, color: bool) {
+    if !all.is_empty() {
+        words(&render(all, sources, look(color)));
+    }
+}
+
+/// How standard error looks; `color`: the user does not mind.
+pub(crate) fn look(color: bool) -> Look {
+    let is_terminal = io::stderr().is_terminal();
+    let width =
+        rustix::termios::tcgetwinsize(io::stderr()).ok().map(|it| usize::from(it.ws_col)).filter(|it| *it >= 40);
+    Look { color: color && is_terminal, width: if is_terminal { Some(width.unwrap_or(80)) } else { None } }
+}
+
+/// Whether data goes to a terminal.
+pub(crate) fn stdout_is_terminal() -> bool {
+    io::stdout().is_terminal()
+}
+
+/// Asks a question on the terminal; anything but yes is no.
+pub(crate) fn confirm(question: &str) -> bool {
+    words(question);
+    let mut answer = String::new();
+    let read = io::stdin().read_line(&mut answer);
+    read.is_ok() && matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")
+}
