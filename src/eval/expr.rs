@@ -2,7 +2,7 @@
 //!
 //! An evaluation gives a value or one fault; whether the fault is told is decided by who asked (`try` and `can` do not).
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use super::{
     convert::{convert, unify},
@@ -114,15 +114,7 @@ impl<'a> Scope<'a> {
                     self.render(branch, env, out)?;
                 }
                 Part::For { key, value, collection, body } => {
-                    let items = self.items(collection, env)?;
-                    for (k, v) in items {
-                        let mut names = vec![(value.clone(), v)];
-                        if let Some(key) = key {
-                            names.push((key.clone(), k));
-                        }
-                        let frame = Frame { names: &names, parent: env.frame };
-                        self.render(body, Env { frame: Some(&frame), ..env }, out)?;
-                    }
+                    self.each(collection, key.as_ref(), value, env, |inner| self.render(body, inner, out))?;
                 }
             }
         }
@@ -134,18 +126,35 @@ impl<'a> Scope<'a> {
         to_bool(&value, expr.at, what)
     }
 
-    /// Keys and values of a collection, in its order; a set's keys are its values.
-    fn items(&self, collection: &'a Expr, env: Env<'_>) -> Result<Vec<(Value, Value)>> {
-        let value = self.eval(collection, env)?;
-        match &value {
-            Value::List { items, .. } | Value::Tuple(items) => Ok(items
-                .iter()
-                .enumerate()
-                .map(|(i, item)| (Value::int(i64::try_from(i).unwrap_or(i64::MAX)), item.clone()))
-                .collect()),
-            Value::Set { items, .. } => Ok(items.iter().map(|item| (item.clone(), item.clone())).collect()),
+    /// Runs `body` for each element of a collection, in its order, with the names bound to it; a set's keys are its values.
+    fn each(
+        &self,
+        collection: &'a Expr,
+        key: Option<&Arc<str>>,
+        value: &Arc<str>,
+        env: Env<'_>,
+        mut body: impl FnMut(Env<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let all = self.eval(collection, env)?;
+        let mut names = Vec::with_capacity(2);
+        names.push((value.clone(), Value::NULL));
+        names.extend(key.map(|key| (key.clone(), Value::NULL)));
+        let mut run = |element: &Value, key: &dyn Fn() -> Value| {
+            names[0].1 = element.clone();
+            if let Some(bound) = names.get_mut(1) {
+                bound.1 = key();
+            }
+            let frame = Frame { names: &names, parent: env.frame };
+            body(Env { frame: Some(&frame), ..env })
+        };
+        match &all {
+            Value::List { items, .. } | Value::Tuple(items) => {
+                let index = |i: usize| Value::Number(Number::from_usize(i));
+                items.iter().enumerate().try_for_each(|(i, item)| run(item, &|| index(i)))
+            }
+            Value::Set { items, .. } => items.iter().try_for_each(|item| run(item, &|| item.clone())),
             Value::Map { entries, .. } | Value::Object(entries) => {
-                Ok(entries.iter().map(|(key, value)| (Value::String(key.clone()), value.clone())).collect())
+                entries.iter().try_for_each(|(key, item)| run(item, &|| Value::String(key.clone())))
             }
             other => fault(
                 "bake::eval::no_collection",
@@ -157,26 +166,18 @@ impl<'a> Scope<'a> {
     }
 
     fn for_expr(&self, it: &'a For, env: Env<'_>) -> Result<Value> {
-        let items = self.items(&it.collection, env)?;
         let mut tuple = Vec::new();
         let mut object: BTreeMap<Arc<str>, Value> = BTreeMap::new();
         let mut groups: BTreeMap<Arc<str>, Vec<Value>> = BTreeMap::new();
-        let key_name = it.key.clone().unwrap_or_else(|| "".into());
-        let mut names = [(it.value.clone(), Value::NULL), (key_name, Value::NULL)];
-        for (key, value) in items {
-            names[0].1 = value;
-            names[1].1 = key;
-            let visible = if it.key.is_some() { &names[..] } else { &names[..1] };
-            let frame = Frame { names: visible, parent: env.frame };
-            let inner = Env { frame: Some(&frame), ..env };
+        self.each(&it.collection, it.key.as_ref(), &it.value, env, |inner| {
             if let Some(condition) = &it.condition
                 && !self.bool(condition, inner, "the condition of a `for`")?
             {
-                continue;
+                return Ok(());
             }
             let Some(key_expr) = &it.result_key else {
                 tuple.push(self.eval(&it.result, inner)?);
-                continue;
+                return Ok(());
             };
             let key = self.key(key_expr, inner)?;
             let value = self.eval(&it.result, inner)?;
@@ -191,7 +192,8 @@ impl<'a> Scope<'a> {
             } else {
                 object.insert(key, value);
             }
-        }
+            Ok(())
+        })?;
         Ok(match (&it.result_key, it.group) {
             (None, _) => Value::tuple(tuple),
             (Some(_), false) => Value::object(object),
@@ -402,6 +404,9 @@ fn not_a_text<T>(value: &Value, at: Span) -> Result<T> {
 }
 
 pub(super) fn to_bool(value: &Value, at: Span, what: &str) -> Result<bool> {
+    if let Value::Bool(value) = value {
+        return Ok(*value);
+    }
     match convert(value, &Type::Bool) {
         Ok(Value::Bool(value)) => Ok(value),
         _ => fault(
@@ -413,9 +418,12 @@ pub(super) fn to_bool(value: &Value, at: Span, what: &str) -> Result<bool> {
     }
 }
 
-fn to_number(value: &Value, at: Span, op: &str) -> Result<Number> {
+fn to_number<'v>(value: &'v Value, at: Span, op: &str) -> Result<Cow<'v, Number>> {
+    if let Value::Number(number) = value {
+        return Ok(Cow::Borrowed(number));
+    }
     match convert(value, &Type::Number) {
-        Ok(Value::Number(number)) => Ok(number),
+        Ok(Value::Number(number)) => Ok(Cow::Owned(number)),
         _ => {
             let seen = match value {
                 Value::String(text) => format!("this is the string {text:?}"),
