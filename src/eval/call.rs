@@ -30,21 +30,24 @@ impl<'a> Scope<'a> {
         }
         let values = self.arguments(args, *expand_last, env)?;
         match builtin {
-            Some(builtin) => function::call(builtin, &values, &self.world).map_err(|error| {
-                let place = error.argument.and_then(|i| argument_at(args, i)).unwrap_or(at);
-                let quoted = format!("`{}`", name.value);
-                let message = if error.message.contains(&quoted) {
-                    error.message
-                } else {
-                    format!("{quoted} failed: {}", error.message)
-                };
-                let seen = if error.argument.is_some() { "this argument" } else { "this call" };
-                Fail::of(
-                    Diagnostic::error("bake::eval::function", message)
-                        .at(place, seen)
-                        .help(format!("it is called as `{}`", function::signature(builtin))),
-                )
-            }),
+            Some(builtin) => {
+                let value = function::call(builtin, &values, &self.world).map_err(|error| {
+                    let place = error.argument.and_then(|i| argument_at(args, i)).unwrap_or(at);
+                    let quoted = format!("`{}`", name.value);
+                    let message = if error.message.contains(&quoted) {
+                        error.message
+                    } else {
+                        format!("{quoted} failed: {}", error.message)
+                    };
+                    let seen = if error.argument.is_some() { "this argument" } else { "this call" };
+                    Fail::of(
+                        Diagnostic::error("bake::eval::function", message)
+                            .at(place, seen)
+                            .help(format!("it is called as `{}`", function::signature(builtin))),
+                    )
+                })?;
+                self.limits.made(value, at)
+            }
             None => self.user_call(name, &values, args, at),
         }
     }
@@ -256,7 +259,8 @@ fn bind(
         ));
     }
     let mut names = Vec::with_capacity(n + 1);
-    for (i, (param, value)) in body.params.iter().zip(values).enumerate() {
+    for (i, value) in values.iter().enumerate() {
+        let Some(param) = body.params.get(i).or(body.variadic.as_ref()) else { break };
         if value.is_null() {
             return Err(Fail::of(
                 Diagnostic::error(
@@ -267,7 +271,9 @@ fn bind(
                 .help(format!("it is called as `{}`", body.signature(&name.value))),
             ));
         }
-        names.push((param.clone(), value.clone()));
+        if i < n {
+            names.push((param.clone(), value.clone()));
+        }
     }
     if let Some(variadic) = &body.variadic {
         names.push((variadic.clone(), Value::tuple(values[n..].to_vec())));

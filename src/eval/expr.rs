@@ -18,14 +18,6 @@ use crate::{
 
 pub(super) type Result<T> = std::result::Result<T, Fail>;
 
-/// Evaluations nested deeper than this end in a fault, not in an overflow of the stack.
-const MAX_NESTED: u32 = 40_000;
-/// More steps than this are a mistake: some seconds of work.
-const MAX_STEPS: u64 = 50_000_000;
-/// Bytes that one text, and all together, may grow to.
-const MAX_TEXT: usize = 64 << 20;
-const MAX_ALL_TEXT: usize = 512 << 20;
-
 pub(super) fn fault<T>(code: &'static str, message: impl Into<String>, at: Span, seen: impl Into<String>) -> Result<T> {
     Err(Fail::of(Diagnostic::error(code, message).at(at, seen)))
 }
@@ -39,19 +31,7 @@ impl<'a> Scope<'a> {
             ExprKind::Bool(value) => return Ok(Value::Bool(*value)),
             _ => (),
         }
-        let limits = &self.limits;
-        let (depth, steps) = (limits.depth.get(), limits.steps.get());
-        if depth >= MAX_NESTED || steps >= MAX_STEPS {
-            return Err(limit(
-                if depth >= MAX_NESTED { "an expression refers too deep" } else { "evaluation takes too long" },
-                expr.at,
-            ));
-        }
-        limits.depth.set(depth + 1);
-        limits.steps.set(steps + 1);
-        let value = self.eval_kind(expr, env);
-        limits.depth.set(depth);
-        value
+        self.limits.step(expr.at, || self.eval_kind(expr, env))
     }
 
     fn eval_kind(&self, expr: &'a Expr, env: Env<'_>) -> Result<Value> {
@@ -63,7 +43,7 @@ impl<'a> Scope<'a> {
                 None => fault("bake::eval::bad_number", "a number cannot be represented", expr.at, "out of range"),
             },
             ExprKind::String(text) => Ok(Value::string(text.clone())),
-            ExprKind::Template(parts) => self.template(parts, env),
+            ExprKind::Template(parts) => self.template(parts, expr.at, env),
             ExprKind::Variable(name) => self.variable(name, expr.at, env),
             ExprKind::Member { source, name } => self.member(expr, source, name, env),
             ExprKind::Index { source, index } => {
@@ -77,22 +57,22 @@ impl<'a> Scope<'a> {
             ExprKind::Chain(it) => self.chain(&it.first, &it.rest, env),
             ExprKind::Conditional(it) => self.conditional(it, expr.at, env),
             ExprKind::Tuple(items) => {
-                gather(items.iter().map(|item| self.eval(item, env)), items.len()).map(Value::tuple)
+                let items = gather(items.iter().map(|item| self.eval(item, env)), items.len())?;
+                self.limits.made(Value::tuple(items), expr.at)
             }
-            ExprKind::Object(items) => self.object(items, env),
-            ExprKind::For(it) => self.for_expr(it, env),
+            ExprKind::Object(items) => self.limits.made(self.object(items, env)?, expr.at),
+            ExprKind::For(it) => self.limits.made(self.for_expr(it, env)?, expr.at),
             ExprKind::Parens(inner) => self.eval(inner, env),
         }
     }
 
-    fn template(&self, parts: &'a [Part], env: Env<'_>) -> Result<Value> {
+    fn template(&self, parts: &'a [Part], at: Span, env: Env<'_>) -> Result<Value> {
         if let [Part::Interpolation(expr)] = parts {
             return self.eval(expr, env);
         }
         let mut text = String::new();
         self.render(parts, env, &mut text)?;
-        self.limits.text.set(self.limits.text.get() + text.len());
-        Ok(Value::string(text))
+        self.limits.made(Value::string(text), at)
     }
 
     fn render(&self, parts: &'a [Part], env: Env<'_>, out: &mut String) -> Result<()> {
@@ -105,9 +85,7 @@ impl<'a> Scope<'a> {
                         Some(text) => out.push_str(&text),
                         None => return not_a_text(&value, expr.at),
                     }
-                    if out.len() > MAX_TEXT || self.limits.text.get() + out.len() > MAX_ALL_TEXT {
-                        return Err(limit("a text grows too large", expr.at));
-                    }
+                    self.limits.growing_text(out.len(), expr.at)?;
                 }
                 Part::If { condition, then, otherwise } => {
                     let branch = if self.bool(condition, env, "the condition")? { then } else { otherwise };
@@ -175,6 +153,7 @@ impl<'a> Scope<'a> {
             {
                 return Ok(());
             }
+            self.limits.element(it.result.at)?;
             let Some(key_expr) = &it.result_key else {
                 tuple.push(self.eval(&it.result, inner)?);
                 return Ok(());
@@ -352,11 +331,6 @@ impl<'a> Scope<'a> {
             }
         }
     }
-}
-
-/// The fault of what would take too much.
-fn limit(message: &str, at: Span) -> Fail {
-    Fail::Fatal(Box::new(Diagnostic::error("bake::eval::limit", message).at(at, "the limit is reached here")))
 }
 
 fn arithmetic(op: &Spanned<BinaryOp>, a: &Number, b: &Number, right_at: Span) -> Result<Value> {
