@@ -53,7 +53,7 @@ impl Loader<'_> {
     fn included(&mut self, item: &Arc<Node>, scope: &Scope, chain: &mut Vec<Link>) -> Checked<Model> {
         let option = |key: &str| item.get(key).filter(|value| !value.is_null());
         let paths = match &item.kind {
-            NodeKind::Mapping(_) => option("path").map(|path| texts(path)).transpose()?.unwrap_or_default(),
+            NodeKind::Mapping(_) => option("path").map(texts).transpose()?.unwrap_or_default(),
             _ => texts(item)?,
         };
         let Some((first, first_at)) = paths.first().cloned() else {
@@ -68,7 +68,7 @@ impl Loader<'_> {
             Some(folder) => full(folder),
             None => value::folder(&full(&first)),
         };
-        let env_files = option("env_file").map(|files| texts(files)).transpose()?;
+        let env_files = option("env_file").map(texts).transpose()?;
         let env_files: Option<Vec<_>> =
             env_files.map(|files| files.into_iter().map(|(file, at)| (full(&file), at)).collect());
         let paths: Vec<(String, Span)> = paths.into_iter().map(|(path, at)| (full(&path), at)).collect();

@@ -132,8 +132,8 @@ impl Loader<'_> {
 
     /// `name` of the files, else `COMPOSE_PROJECT_NAME`, else `bake`.
     fn project_name(&mut self, files: &[ComposeFile], scope: &Scope) -> String {
-        let documents = files.iter().flat_map(|file| &file.documents);
-        let named = documents.filter_map(|document| document.get("name")).filter(|name| name.str().is_some()).last();
+        let mut documents = files.iter().flat_map(|file| &file.documents).rev();
+        let named = documents.find_map(|document| document.get("name").filter(|name| name.str().is_some()));
         let named = named.and_then(|name| self.interpolated(name, scope)).and_then(|name| name.str().cloned());
         named
             .map(|name| name.to_string())
