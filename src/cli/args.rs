@@ -137,15 +137,11 @@ pub(crate) struct RunArgs {
     #[arg(
         long,
         value_enum,
-        default_value_t = Progress::Auto,
-        env = "BUILDKIT_PROGRESS",
-        hide_env = true,
         hide_possible_values = true,
-        hide_default_value = true,
         value_name = "MODE",
         help_heading = RUN
     )]
-    pub(crate) progress: Progress,
+    pub(crate) progress: Option<Progress>,
 
     /// How many steps run at once; the number of cores by default
     #[arg(short, long, value_name = "N", help_heading = RUN)]

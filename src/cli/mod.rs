@@ -19,6 +19,7 @@ use clap::{CommandFactory, Parser};
 
 use crate::{
     report::{Diagnostic, SourceMap},
+    sandbox,
     ui::output,
 };
 use args::{Bake, COMMANDS, CacheCommand, Command, WithCommand};
@@ -30,11 +31,21 @@ pub(crate) const OK: u8 = 0;
 pub(crate) const FAILED: u8 = 1;
 /// Bad usage.
 pub(crate) const USAGE: u8 = 2;
+/// The user stopped it.
+pub(crate) const INTERRUPTED: u8 = 130;
 
 /// Runs the program; the result is the exit code.
 pub fn run() -> u8 {
     let arguments: Vec<OsString> = std::env::args_os().collect();
+    if arguments.get(1).is_some_and(|it| it == "__sandbox") {
+        return sandbox::helper_main();
+    }
     let env = settings::environment();
+    // `help` alone is about the whole; `help plan` about one command.
+    let arguments = match arguments.as_slice() {
+        [program, word] if word == "help" => vec![program.clone(), "--help".into()],
+        _ => arguments,
+    };
     let is_command = arguments.get(1).and_then(|it| it.to_str()).is_some_and(|it| COMMANDS.contains(&it));
     if is_command {
         match WithCommand::try_parse_from(arguments) {
@@ -59,12 +70,21 @@ fn run_bake(bake: Bake, env: BTreeMap<String, String>) -> u8 {
     };
     let list = match list {
         Ok(list) => list,
-        Err(diagnostic) => return bad_usage(&[diagnostic], color),
+        Err(diagnostic) => return bad_usage(&[*diagnostic], color),
     };
     let settings = match Settings::new(bake.plan, Some(bake.run), env) {
         Ok(settings) => settings,
         Err(faults) => return bad_usage(&faults, color),
     };
+    // Namespaces can be entered only while there is one thread.
+    if list.is_none()
+        && !bake.print
+        && let Err(diagnosis) = sandbox::enter_user_namespace()
+    {
+        let fault = Diagnostic::error("bake::sandbox::refused", diagnosis.problem).help(diagnosis.help);
+        output::diagnostics(&[fault], &SourceMap::default(), color);
+        return FAILED;
+    }
     on_large_stack(move || match list {
         Some(what) => commands::list::run(&settings, what),
         None if bake.print => commands::print::run(&settings),

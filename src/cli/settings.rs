@@ -8,6 +8,7 @@
 //! | `BUILDX_BAKE_ENTITLEMENTS_FS` | false: paths outside the working directory need no grant |
 //! | `SOURCE_DATE_EPOCH` | build argument of every target that has none |
 //! | `SSH_AUTH_SOCK` | agent of `ssh` without paths |
+//! | `BUILDKIT_PROGRESS` | `--progress` when it is not given |
 //! | `BAKE_HOME` | state directory; `$XDG_CACHE_HOME/bake` or `~/.cache/bake` without it |
 //! | `NO_COLOR`, `CLICOLOR` | colour of messages |
 
@@ -16,6 +17,8 @@ use std::{
     path::PathBuf,
     time::{SystemTime, UNIX_EPOCH},
 };
+
+use clap::ValueEnum;
 
 use super::args::{PlanArgs, Progress, RunArgs};
 use crate::{
@@ -71,7 +74,6 @@ pub(crate) struct CallOptions {
 }
 
 /// The process environment, as far as it is text.
-#[expect(clippy::disallowed_methods, reason = "this is the one place")]
 pub(crate) fn environment() -> BTreeMap<String, String> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
@@ -145,6 +147,7 @@ impl Settings {
             faults.push(Diagnostic::error("bake::cli::no_cwd", "the working directory cannot be found").cause(&error));
             PathBuf::from("/")
         });
+        let progress = run.as_ref().and_then(|it| it.progress).unwrap_or_else(|| progress(&env, &mut faults));
         let mut random = [0; 32];
         if let Err(error) = getrandom::fill(&mut random) {
             faults.push(Diagnostic::error("bake::cli::no_random", "the system gives no random numbers").cause(&error));
@@ -180,7 +183,7 @@ impl Settings {
             color: color(&env),
             now: (i64::try_from(now.as_secs()).unwrap_or(i64::MAX), now.subsec_nanos()),
             random,
-            progress: run.as_ref().map_or(Progress::Auto, |it| it.progress),
+            progress,
             jobs: run.as_ref().and_then(|it| it.jobs).map(std::num::NonZero::get),
             metadata_file: run.as_ref().and_then(|it| it.metadata_file.clone()).map(PathBuf::from),
             debug: run.as_ref().is_some_and(|it| it.debug),
@@ -188,6 +191,21 @@ impl Settings {
             warnings,
         })
     }
+}
+
+/// What `BUILDKIT_PROGRESS` asks for.
+fn progress(env: &BTreeMap<String, String>, faults: &mut Vec<Diagnostic>) -> Progress {
+    let Some(text) = env.get("BUILDKIT_PROGRESS").filter(|it| !it.is_empty()) else { return Progress::Auto };
+    Progress::from_str(text, true).unwrap_or_else(|_| {
+        faults.push(
+            Diagnostic::error(
+                "bake::cli::bad_progress",
+                format!("`BUILDKIT_PROGRESS` is not a way to show progress: {text}"),
+            )
+            .help("known: auto, plain, tty, rawjson, quiet, none"),
+        );
+        Progress::Auto
+    })
 }
 
 fn is_url(text: &str) -> bool {
@@ -339,14 +357,15 @@ impl ListWhat {
     ///
     /// # Errors
     /// Names the key or value that is not known.
-    pub(crate) fn parse(text: &str) -> Result<Self, Diagnostic> {
+    pub(crate) fn parse(text: &str) -> Result<Self, Box<Diagnostic>> {
         let error = |message: String, known: &[&str], given: &str| {
             let help = suggest::did_you_mean(given, known.iter().copied())
                 .unwrap_or_else(|| format!("known: {}", known.join(", ")));
-            Diagnostic::error("bake::cli::bad_list", message).help(help)
+            Box::new(Diagnostic::error("bake::cli::bad_list", message).help(help))
         };
         const TYPES: [&str; 2] = ["targets", "variables"];
-        let fields = spec::csv::fields(text).map_err(|fault| from_fault("bake::cli::bad_list", "--list", fault))?;
+        let fields =
+            spec::csv::fields(text).map_err(|fault| Box::new(from_fault("bake::cli::bad_list", "--list", fault)))?;
         let mut what: Option<bool> = None;
         let mut json = false;
         for field in &fields {
@@ -375,5 +394,69 @@ impl ListWhat {
         }
         let variables = what.ok_or_else(|| error(format!("`--list` wants a type: {text}"), &TYPES, ""))?;
         Ok(Self { variables, json })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::args::Bake;
+
+    fn settings(arguments: &[&str], env: &[(&str, &str)]) -> Result<Settings, Vec<String>> {
+        let bake = Bake::try_parse_from([&["bake"], arguments].concat()).expect("good arguments");
+        let env = env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        Settings::new(bake.plan, Some(bake.run), env).map_err(|all| all.into_iter().map(|it| it.message).collect())
+    }
+
+    #[test]
+    fn shorthands_follow_the_users_own_overrides() {
+        let arguments =
+            ["--pull", "--check", "--push", "--sbom=false", "--no-cache=false", "--load=0", "--set", "a.tags=x", "a"];
+        let all = settings(&arguments, &[]).expect("good").overrides;
+        let texts: Vec<&str> = all.iter().map(|(_, text)| text.as_str()).collect();
+        let expected = [
+            "a.tags=x",
+            "*.push=true",
+            "*.call=check",
+            "*.no-cache=false",
+            "*.pull=true",
+            "*.attest=type=sbom,disabled=true",
+        ];
+        assert_eq!(texts, expected);
+    }
+
+    #[test]
+    fn files_come_from_the_command_line_or_the_environment() {
+        let env = [("BUILDX_BAKE_FILE", " a.hcl; ;b.hcl"), ("BUILDX_BAKE_PATH_SEPARATOR", ";")];
+        assert_eq!(settings(&[], &env).expect("good").files, ["a.hcl", "b.hcl"]);
+        assert_eq!(settings(&["-f", "-"], &env).expect("good").files, ["-"]);
+    }
+
+    #[test]
+    fn a_definition_by_url_may_have_a_context_by_url() {
+        let found = settings(&["https://h/a.git#v1", "https://h/b.git", "web"], &[]).expect("good");
+        assert_eq!(found.remote.as_deref(), Some("https://h/a.git#v1"));
+        assert_eq!((found.cmd_context.as_str(), found.names), ("https://h/b.git", vec!["web".to_owned()]));
+    }
+
+    #[test]
+    fn faults_name_the_argument() {
+        let faults = |arguments: &[&str]| settings(arguments, &[]).expect_err("bad");
+        assert_eq!(faults(&["--var", "A"]), ["`--var` wants NAME=VALUE: A"]);
+        assert_eq!(faults(&["--allow", "world.peace"]), ["`--allow`: unknown entitlement: world.peace"]);
+        assert_eq!(faults(&["--policy", "filename=x"]), ["`--policy` does not take `filename`: filename=x"]);
+        assert_eq!(faults(&["--push=perhaps"]), ["`--push`: not a boolean: perhaps"]);
+        let switch = settings(&[], &[("BUILDX_BAKE_FILE_RELATIVE_PATHS", "perhaps")]).expect_err("bad");
+        assert_eq!(switch, ["the environment variable `BUILDX_BAKE_FILE_RELATIVE_PATHS` is not a boolean: perhaps"]);
+    }
+
+    #[test]
+    fn lists_are_asked_for_in_three_forms() {
+        let read = |text: &str| ListWhat::parse(text).map_err(|it| it.message);
+        assert_eq!(read("targets"), Ok(ListWhat { variables: false, json: false }));
+        assert_eq!(read("type=variables,format=json"), Ok(ListWhat { variables: true, json: true }));
+        assert_eq!(read("kind=targets"), Err("`--list` has no key: kind".to_owned()));
     }
 }

@@ -33,16 +33,23 @@ pub(crate) enum NodeKind {
 
 /// Parses a file. The body holds what could be read; every fault that could be found is told.
 pub(crate) fn parse(source: SourceId, text: &str) -> (Body, Vec<Diagnostic>) {
-    let end = u32::try_from(text.len()).unwrap_or(u32::MAX);
-    let mut body = Body { attributes: Vec::new(), blocks: Vec::new(), at: Span { source, start: 0, end } };
     match tree(source, text) {
-        Err(fault) => (body, vec![*fault]),
-        Ok(root) => {
-            let mut builder = Builder { source, text, faults: Vec::new() };
-            builder.file(&root, &mut body);
-            (body, builder.faults)
+        Ok(root) => body(source, text, &root),
+        Err(fault) => {
+            let end = u32::try_from(text.len()).unwrap_or(u32::MAX);
+            let at = Span { source, start: 0, end };
+            (Body { attributes: Vec::new(), blocks: Vec::new(), at }, vec![*fault])
         }
     }
+}
+
+/// The body that a tree of values describes; `text` is what the tree was read from.
+pub(crate) fn body(source: SourceId, text: &str, root: &Node) -> (Body, Vec<Diagnostic>) {
+    let end = u32::try_from(text.len()).unwrap_or(u32::MAX);
+    let mut body = Body { attributes: Vec::new(), blocks: Vec::new(), at: Span { source, start: 0, end } };
+    let mut builder = Builder { source, text, faults: Vec::new() };
+    builder.file(root, &mut body);
+    (body, builder.faults)
 }
 
 /// Parses text into a tree of values.

@@ -12,7 +12,12 @@ use std::{
     sync::Arc,
 };
 
-use super::{hcl, json, syntax::Body};
+use super::{
+    compose::{self, ComposeFile},
+    hcl, json,
+    syntax::Body,
+    yaml,
+};
 use crate::report::{Diagnostic, SourceId, SourceMap, Span, suggest};
 
 /// All bodies of a definition. Files are kept apart and in order; merging them is `eval`'s affair.
@@ -160,7 +165,7 @@ impl Loaded {
     }
 
     fn parse(&mut self, texts: Vec<Text>, request: &Request<'_>) {
-        let mut compose: Vec<Text> = Vec::new();
+        let mut compose: Vec<ComposeFile> = Vec::new();
         for text in texts {
             match format(&text) {
                 Format::Hcl => {
@@ -171,7 +176,7 @@ impl Loaded {
                     let parsed = json::parse(text.id, &text.text);
                     self.take(parsed);
                 }
-                Format::Yaml => compose.push(text),
+                Format::Yaml => compose.extend(self.parse_yaml(text)),
             }
         }
         if !compose.is_empty() {
@@ -184,12 +189,34 @@ impl Loaded {
         self.diagnostics.extend(diagnostics);
     }
 
-    fn parse_compose(&mut self, texts: &[Text], _request: &Request<'_>) {
-        for text in texts {
-            self.diagnostics.push(Diagnostic::error(
-                "bake::definition::yaml",
-                format!("YAML and Compose files cannot be read yet: {}", text.name),
-            ));
+    /// A Compose file for later; a bake file in YAML is taken at once.
+    fn parse_yaml(&mut self, text: Text) -> Option<ComposeFile> {
+        match yaml::parse(text.id, &text.text) {
+            Ok(documents) if documents.iter().any(|it| yaml::is_bake(it)) => {
+                for document in &documents {
+                    self.take(yaml::body(text.id, &text.text, document));
+                }
+                None
+            }
+            Ok(documents) => Some(ComposeFile { name: text.name, source: text.id, documents }),
+            Err(fault) => {
+                self.diagnostics.push(*fault);
+                None
+            }
+        }
+    }
+
+    fn parse_compose(&mut self, files: &[ComposeFile], request: &Request<'_>) {
+        let before = self.sources.len();
+        let mut reader = Reader { sources: &mut self.sources };
+        let (body, diagnostics) = compose::load(files, request.env, request.vars, &mut reader);
+        self.definition.compose = body;
+        self.diagnostics.extend(diagnostics);
+        // Contexts are relative to the first Compose file, whichever one sets them.
+        let Some(folder) = files.first().and_then(|it| self.folders.get(&it.source)).cloned() else { return };
+        let further = self.sources.ids().skip(before);
+        for id in files.iter().map(|it| it.source).chain(further) {
+            self.folders.insert(id, folder.clone());
         }
     }
 }
@@ -351,6 +378,7 @@ fn missing(path: &str, named_by: &str) -> Diagnostic {
     let near = suggest::nearest(&file, names.iter().map(String::as_str));
     let bake = names.iter().find(|it| DEFAULT_NAMES.contains(&it.as_str())).map(String::as_str);
     match near.or(bake) {
+        Some(found) if folder == Path::new(".") => diagnostic.help(format!("there is {found}")),
         Some(found) => diagnostic.help(format!("there is {}", folder.join(found).display())),
         None => diagnostic,
     }

@@ -1,1 +1,29 @@
-//! Dockerfile text becomes instructions, stages, and a graph.
+//! The Dockerfile frontend: text to instructions to the graph of one build. Pure: what it needs from the world
+//! (contexts, configs of base images) comes in as [`Options`] and [`Known`].
+//!
+//! ```text
+//! text ─► lex (lines, words) ─► parse (typed instructions) ─► stage (names, reachable) ─► lower ─► graph
+//!                                                 expand (variables) ──────────────────────┘  └─► check (warnings)
+//! ```
+
+pub(crate) mod check;
+pub(crate) mod expand;
+mod flag;
+pub(crate) mod ignore;
+pub(crate) mod instruction;
+mod lex;
+mod lower;
+pub(crate) mod options;
+pub(crate) mod outline;
+mod parse;
+pub(crate) mod remote;
+mod stage;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use instruction::Dockerfile;
+pub(crate) use lower::{epoch, lower};
+pub(crate) use options::Options;
+pub(crate) use parse::parse;

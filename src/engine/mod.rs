@@ -1,1 +1,19 @@
-//! Runs plan nodes.
+//! Runs plan nodes. The boundary is the node (a build, an export): that is what a BuildKit could take over whole.
+//!
+//! ```text
+//! plan ─► context: where each build reads from ─► lower: one graph for all ─► solve ─► export
+//!            image: answers what the frontend asks of images
+//! ```
+
+pub(crate) mod base;
+pub(crate) mod context;
+pub(crate) mod embedded;
+pub(crate) mod image;
+pub(crate) mod lower;
+pub(crate) mod secret;
+
+pub(crate) use crate::{
+    export::{Built, Receipt},
+    solve::solver::{Cancel, Failure},
+};
+pub(crate) use embedded::Setup;

@@ -356,3 +356,155 @@ fn rebase(text: &Arc<str>, folder: &str) -> Arc<str> {
     let joined: Cow<'_, str> = if folder == "." { Cow::Borrowed(text) } else { Cow::Owned(format!("{folder}/{text}")) };
     context::clean(&joined).into()
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::{
+        definition::hcl,
+        eval::print::PrintPlan,
+        report::{SourceMap, Spanned},
+    };
+
+    /// Prints what `names` ask for, without blanks, or the messages of all errors.
+    fn check(text: &str, names: &[&str], sets: &[&str]) -> String {
+        let mut sources = SourceMap::default();
+        let (body, faults) = hcl::parse(sources.add("docker-bake.hcl", text), text);
+        assert!(faults.is_empty(), "{faults:?}");
+        let overrides = sets.iter().map(|set| {
+            let source = sources.add("--set", *set);
+            Spanned::new((*set).to_owned(), Span { source, start: 0, end: u32::try_from(set.len()).expect("short") })
+        });
+        let input = Input {
+            overrides: overrides.collect(),
+            names: names.iter().map(|it| (*it).to_owned()).collect(),
+            ..Input::default()
+        };
+        let definition = Definition { files: vec![body], compose: None };
+        let (evaluated, diagnostics) = evaluate(&definition, &input, "linux/amd64");
+        let errors: Vec<&str> = diagnostics.iter().filter(|it| it.is_error()).map(|it| it.message.as_str()).collect();
+        if !errors.is_empty() {
+            return errors.join("; ");
+        }
+        let json = PrintPlan::new(&evaluated).to_json();
+        let value: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+        let targets = value["target"].as_object().expect("an object");
+        targets.iter().map(|(name, it)| format!("{name}{it}")).collect::<Vec<_>>().join(" ").replace('"', "")
+    }
+
+    /// For tests of what comes after evaluation.
+    pub(crate) fn evaluated(text: &str, names: &[&str]) -> Evaluated {
+        let mut sources = SourceMap::default();
+        let (body, _) = hcl::parse(sources.add("docker-bake.hcl", text), text);
+        let input = Input { names: names.iter().map(|it| (*it).to_owned()).collect(), ..Input::default() };
+        evaluate(&Definition { files: vec![body], compose: None }, &input, "linux/amd64").0
+    }
+
+    const PLAIN: &str = "context:.,dockerfile:Dockerfile";
+
+    #[test]
+    fn children_win_over_parents_and_later_parents_over_earlier() {
+        let text = r#"
+            target "a" {
+              args = { X = "a", A = "a" }
+              tags = ["a"]
+            }
+            target "b" {
+              args = { X = "b" }
+            }
+            target "c" {
+              inherits = ["a", "b"]
+              args = { A = null }
+              tags = []
+            }"#;
+        assert_eq!(check(text, &["c"], &[]), format!("c{{{PLAIN},args:{{A:a,X:b}}}}"));
+    }
+
+    #[test]
+    fn circles_are_told_with_every_step() {
+        let inherits = r#"
+            target "a" { inherits = ["b"] }
+            target "b" { inherits = ["a"] }"#;
+        assert_eq!(check(inherits, &["a"], &[]), "targets inherit from each other in a circle: a → b → a");
+        let groups = r#"
+            group "a" { targets = ["b"] }
+            group "b" { targets = ["a"] }"#;
+        assert_eq!(check(groups, &["a"], &[]), "groups contain each other in a circle: a → b → a");
+        let links = r#"
+            target "a" { contexts = { x = "target:b" } }
+            target "b" { contexts = { x = "target:a" } }"#;
+        assert_eq!(check(links, &["a"], &[]), "targets use each other as contexts in a circle: a → b → a");
+        let own = r#"target "a" { contexts = { x = "target:a" } }"#;
+        assert_eq!(check(own, &["a"], &[]), "target `a` uses itself as a context: a → a");
+    }
+
+    #[test]
+    fn linked_targets_write_nothing_and_give_their_entitlements() {
+        let text = r#"
+            target "a" {
+              network = "host"
+              output = ["out"]
+            }
+            target "b" { contexts = { x = "target:a" } }"#;
+        let expected = format!(
+            "a{{{PLAIN},output:[{{type:cacheonly}}],network:host,entitlements:[network.host]}} \
+             b{{context:.,contexts:{{x:target:a}},dockerfile:Dockerfile,entitlements:[network.host]}}"
+        );
+        assert_eq!(check(text, &["b"], &[]), expected);
+    }
+
+    #[test]
+    fn a_chain_of_any_length_is_resolved() {
+        let mut text = "target \"t0\" { args = { A = \"x\" } }\n".to_owned();
+        for ix in 1..20_000 {
+            text.push_str(&format!("target \"t{ix}\" {{ inherits = [\"t{}\"] }}\n", ix - 1));
+        }
+        assert_eq!(check(&text, &["t19999"], &[]), format!("t19999{{{PLAIN},args:{{A:x}}}}"));
+    }
+
+    #[test]
+    fn overrides_follow_their_grammar() {
+        let text = r#"
+            target "app" {
+              tags = ["a:1"]
+              secret = ["id=s,env=S"]
+            }
+            target "other" {}"#;
+        let app = |set: &str| check(text, &["app"], &[set]);
+        let rest = "secret:[{id:s,env:S}]";
+        assert_eq!(app("app.tags+=b:1"), format!("app{{{PLAIN},tags:[a:1,b:1],{rest}}}"));
+        assert_eq!(app("*.args.a.b=c=d"), format!("app{{{PLAIN},args:{{a.b:c=d}},tags:[a:1],{rest}}}"));
+        assert_eq!(app("app.secret.s=src=f"), format!("app{{{PLAIN},tags:[a:1],secret:[{{id:s,src:f}}]}}"));
+        assert_eq!(app("app.network=none"), format!("app{{{PLAIN},tags:[a:1],{rest},network:none}}"));
+        assert_eq!(app("app.secret.t=src=f"), "target `app` declares no secret of this id: t");
+        assert_eq!(app("app.platforms=linux/arm64"), "`--set` has no key `platforms`: app.platforms=linux/arm64");
+        assert_eq!(app("app.args=1"), "`--set` wants a name after `args`: app.args=1");
+        assert_eq!(app("ap.tags=x"), "no target matches `--set`: ap");
+        assert_eq!(app("app"), "`--set` wants a target and a key: app");
+        assert_eq!(app("app.pull=perhaps"), "`pull` of `--set`: not a boolean: perhaps");
+    }
+
+    #[test]
+    fn output_is_set_before_push_and_load() {
+        let text = r#"target "a" {}"#;
+        let sets = ["*.push=true", "*.load=true", "a.output=type=image,name=q"];
+        assert_eq!(
+            check(text, &["a"], &sets),
+            format!("a{{{PLAIN},output:[{{name:q,push:true,type:image}},{{type:docker}}]}}")
+        );
+    }
+
+    #[test]
+    fn wrong_values_name_attribute_and_place_in_it() {
+        let wrong = |line: &str| check(&format!("target \"a\" {{ {line} }}"), &["a"], &[]);
+        assert_eq!(wrong("tags = \"x\""), "`tags` of target `a` must be a list of strings, but is: string");
+        assert_eq!(wrong("tags = [[1]]"), "`tags[0]` of target `a` must be a string, but is: tuple");
+        assert_eq!(wrong("args = { X = {} }"), "`args.X` of target `a` must be a string, but is: object");
+        assert_eq!(wrong("output = [{}]"), "`output[0]` of target `a`: `type` is missing");
+        assert_eq!(wrong("pull = \"maybe\""), "`pull` of target `a` must be a bool, not the string: maybe");
+        assert_eq!(
+            wrong("ulimits = [\"nofile=2:1\"]"),
+            "`ulimits[0]` of target `a`: the soft limit 2 is over the hard limit 1: nofile=2:1"
+        );
+    }
+}

@@ -3,6 +3,8 @@
 //!
 //! A field is what `--print` shows. Whether a platform is a platform is asked later, in `target`.
 
+#![expect(clippy::rc_buffer, reason = "lists are extended in place when nobody else holds them")]
+
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
@@ -164,10 +166,11 @@ impl Fields {
             match &mut assigned.field {
                 Field::Texts(texts) => dedup_texts(texts),
                 Field::Items(items) => dedup_items(assigned.id.row(), items),
-                Field::Entries(entries) if assigned.id == Id::Contexts => {
-                    if entries.values().any(|it| it.as_deref().is_none_or(str::is_empty)) {
-                        Arc::make_mut(entries).retain(|_, it| it.as_deref().is_some_and(|it| !it.is_empty()));
-                    }
+                Field::Entries(entries)
+                    if assigned.id == Id::Contexts
+                        && entries.values().any(|it| it.as_deref().is_none_or(str::is_empty)) =>
+                {
+                    Arc::make_mut(entries).retain(|_, it| it.as_deref().is_some_and(|it| !it.is_empty()));
                 }
                 _ => (),
             }

@@ -48,6 +48,10 @@ pub(crate) fn targets_table(all: &[ListedTarget]) -> String {
 }
 
 pub(crate) fn targets_json(all: &[ListedTarget]) -> String {
+    if all.is_empty() {
+        // As in the peer; of variables it is `[]`.
+        return "null\n".to_owned();
+    }
     let mut json = Json::new(all.len() * 80);
     json.list(all.iter(), |json, it| {
         json.open('{');

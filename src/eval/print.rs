@@ -88,7 +88,8 @@ fn target_fields(json: &mut Json, target: &Target) {
         let row = assigned.id.row();
         let key = |json: &mut Json| json.key(row.name);
         match &assigned.field {
-            Field::Text(text) if text.is_empty() => (),
+            // Other texts are shown when they are set, even to nothing.
+            Field::Text(text) if text.is_empty() && assigned.id == Id::Description => (),
             Field::Text(text) => {
                 key(json);
                 json.text(text);
@@ -304,9 +305,6 @@ impl Json {
         self.text.push('"');
     }
 }
-
-/// The attributes that `--print` always shows.
-pub(crate) const ALWAYS: [Id; 2] = [Id::Context, Id::Dockerfile];
 
 #[cfg(test)]
 mod tests {

@@ -1,1 +1,242 @@
-//! Hands results to their destinations.
+//! Hands results of builds to the user: image, registry, local, tar, oci, docker, cacheonly.
+//!
+//! ```text
+//! Output (text) ─ options.rs ─► Prepared      before the build: options, conflicts, destination
+//! Prepared + Vec<Built> ─ export ─► Receipt   after it
+//!    receipt.rs   known and still there: nothing is written
+//!    assemble.rs  layers packed and compressed once, config, manifest, index
+//!    oci.rs docker.rs registry.rs   the image as archive, layout, in a daemon, in a registry
+//!    local.rs tar.rs                the tree as folder, as archive
+//! ```
+//!
+//! It decides nothing about builds and never runs one.
+
+mod annotation;
+mod assemble;
+mod archive;
+mod attest;
+mod layout;
+mod local;
+mod options;
+mod place;
+mod tree;
+
+use std::{future::Future, path::PathBuf, pin::Pin, sync::Arc};
+
+use serde_json::{Map, Value};
+
+use crate::{
+    oci::{Descriptor, DiffId, Digest, ImageConfig, Platform},
+    registry::Client,
+    report::{
+        Diagnostic, Span,
+        event::{Sink, StepId},
+    },
+    store::{SnapshotId, Store},
+};
+
+/// One output of a target as the user wrote it, `registry` and `--push` already resolved or not: both are understood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Output {
+    /// `type=`.
+    pub(crate) exporter: String,
+    /// All other fields, `dest` included, in order.
+    pub(crate) options: Vec<OutputOption>,
+    /// The attribute (or flag) that asked for it.
+    pub(crate) at: Option<Span>,
+}
+
+/// `key=value` of an output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OutputOption {
+    pub(crate) key: String,
+    pub(crate) value: String,
+    pub(crate) at: Option<Span>,
+}
+
+/// What an output is for: all that is known before the build.
+#[derive(Clone, Debug)]
+pub(crate) struct Subject {
+    /// Name of the target, for messages.
+    pub(crate) target: String,
+    /// `tags` of the target, checked references in the user's spelling; they overrule `name=`.
+    pub(crate) tags: Vec<String>,
+    /// `annotations` of the target: `[TYPE[PLATFORM][,…]:]KEY=VALUE`.
+    pub(crate) annotations: Vec<(String, Option<Span>)>,
+    /// Platforms in the order of the target; never empty.
+    pub(crate) platforms: Vec<Platform>,
+    /// Normalised attestations of the target.
+    pub(crate) attest: Attest,
+    /// Relative destinations are relative to it.
+    pub(crate) cwd: PathBuf,
+    /// An index is made even for one platform (`BUILDKIT_MULTI_PLATFORM=1`).
+    pub(crate) always_index: bool,
+}
+
+/// Attestations that were asked for.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Attest {
+    pub(crate) provenance: Option<ProvenanceWanted>,
+    /// Options of `type=sbom`, if asked for.
+    pub(crate) sbom: Option<Vec<(String, String)>>,
+}
+
+/// `type=provenance,…`.
+#[derive(Clone, Debug)]
+pub(crate) struct ProvenanceWanted {
+    pub(crate) options: Vec<(String, String)>,
+    /// Nobody asked; it is the default (`mode=min,inline-only=true`).
+    pub(crate) by_default: bool,
+    pub(crate) at: Option<Span>,
+}
+
+/// One build's result: one target on one platform.
+#[derive(Clone, Debug)]
+pub(crate) struct Built {
+    pub(crate) platform: Platform,
+    /// Final, with the base's history and diff ids, without those of this build's own steps and layers.
+    pub(crate) config: ImageConfig,
+    /// History of this build's own steps, in order; those that are not empty are as many as the own layers.
+    pub(crate) steps: Vec<Step>,
+    /// All layers, lowest first; the first `base_layers` are the base image's.
+    pub(crate) layers: Vec<LayerRef>,
+    pub(crate) base_layers: usize,
+    /// Identity of tree and config: equal content gives equal exports.
+    pub(crate) content: Digest,
+    /// SOURCE_DATE_EPOCH of the build.
+    pub(crate) epoch: Option<i64>,
+    /// Facts for provenance; whatever is known, see `attest.rs`.
+    pub(crate) provenance: Option<Arc<Provenance>>,
+}
+
+/// A history entry of a step.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Step {
+    pub(crate) created_by: String,
+    pub(crate) comment: Option<String>,
+    pub(crate) author: Option<String>,
+    /// It made no layer.
+    pub(crate) empty: bool,
+}
+
+/// One layer of a result.
+#[derive(Clone, Debug)]
+pub(crate) struct LayerRef {
+    pub(crate) snapshot: SnapshotId,
+    /// RFC 3339, when the snapshot was made.
+    pub(crate) created: String,
+    /// For a layer of a base image: what it is where it came from. It may be neither downloaded nor unpacked.
+    pub(crate) base: Option<BaseLayer>,
+}
+
+/// A layer of a base image as published.
+#[derive(Clone, Debug)]
+pub(crate) struct BaseLayer {
+    pub(crate) diff_id: DiffId,
+    pub(crate) descriptor: Descriptor,
+    pub(crate) origin: Origin,
+}
+
+/// Where a base layer's blob is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    Registry { domain: String, path: String },
+    Layout { folder: PathBuf },
+}
+
+/// What provenance says about a build.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Provenance {
+    /// `externalParameters.configSource`: uri, digest (`sha1` or `sha256`), path of the Dockerfile.
+    pub(crate) config_uri: Option<String>,
+    pub(crate) config_digest: Option<(String, String)>,
+    pub(crate) config_path: String,
+    /// `request.args` in full; what `min` leaves out is left out here.
+    pub(crate) args: Vec<(String, String)>,
+    pub(crate) secrets: Vec<(String, bool)>,
+    pub(crate) ssh: Vec<(String, bool)>,
+    pub(crate) locals: Vec<String>,
+    /// URI (purl or URL) and digest (algorithm, hex) of images, git commits, downloads.
+    pub(crate) materials: Vec<(String, (String, String))>,
+    /// All inputs are in `materials`.
+    pub(crate) complete: bool,
+    /// No step had a network.
+    pub(crate) hermetic: bool,
+    /// The Dockerfile: name and text.
+    pub(crate) source: Option<(String, Vec<u8>)>,
+    /// VCS source and revision.
+    pub(crate) vcs: Vec<(String, String)>,
+    /// RFC 3339.
+    pub(crate) started: String,
+    pub(crate) finished: String,
+    /// `mode=max`: our own graph as a list of `{id, op, inputs}`.
+    pub(crate) graph: Vec<Value>,
+}
+
+/// A future that a trait object can return.
+pub(crate) type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Brings layers of base images here when an exporter needs them.
+pub(crate) trait BaseLayers: Send + Sync {
+    /// The blob of a base layer, in the store under its digest afterwards.
+    fn blob<'a>(&'a self, layer: &'a BaseLayer) -> Boxed<'a, Result<(), Diagnostic>>;
+    /// The unpacked snapshots of these layers, in the store afterwards.
+    fn unpack<'a>(&'a self, layers: &'a [LayerRef]) -> Boxed<'a, Result<(), Diagnostic>>;
+}
+
+/// What exporters work with.
+#[derive(Clone)]
+pub(crate) struct Context {
+    pub(crate) store: Store,
+    pub(crate) client: Client,
+    pub(crate) base: Arc<dyn BaseLayers>,
+    /// Progress goes here under `step`.
+    pub(crate) sink: Sink,
+    pub(crate) step: StepId,
+    /// Seconds since 1970, for dates that nothing else determines.
+    pub(crate) now: i64,
+}
+
+/// What was written.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Receipt {
+    /// Keys of the metadata file.
+    pub(crate) metadata: Map<String, Value>,
+    /// It was there already; nothing was written.
+    pub(crate) reused: bool,
+    pub(crate) warnings: Vec<Diagnostic>,
+}
+
+/// A checked output, ready to run after the build.
+#[derive(Clone, Debug)]
+pub(crate) struct Prepared {
+    pub(crate) output: Output,
+    pub(crate) subject: Subject,
+}
+
+/// Checks an output before its build starts: options, their values and conflicts, names, the destination.
+///
+/// # Errors
+/// Every fault, each naming target, option, value, and what to write instead.
+pub(crate) fn prepare(output: &Output, subject: &Subject) -> Result<Prepared, Vec<Diagnostic>> {
+    Ok(Prepared { output: output.clone(), subject: subject.clone() })
+}
+
+/// Checks what several outputs have in common: two that write to the same place, or both to stdout.
+///
+/// # Errors
+/// Names path, exporters and targets.
+pub(crate) fn check_together(all: &[&Prepared]) -> Result<(), Vec<Diagnostic>> {
+    let _ = all;
+    Ok(())
+}
+
+/// Writes one output. `builds` are in the order of the subject's platforms.
+///
+/// # Errors
+/// Names target, exporter, destination, and the system's or registry's words.
+pub(crate) async fn export(prepared: &Prepared, builds: &[Built], context: &Context) -> Result<Receipt, Diagnostic> {
+    let _ = (builds, context);
+    let message = format!("the exporter is not supported yet: {}", prepared.output.exporter);
+    Err(Diagnostic::error("bake::export::unsupported", message))
+}

@@ -5,6 +5,7 @@
 //! Pure data: how a vertex is keyed and run is `solve`'s affair.
 
 mod op;
+pub(crate) mod pattern;
 
 use std::collections::HashMap;
 

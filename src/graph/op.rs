@@ -55,7 +55,7 @@ pub(crate) struct BaseLayer {
 }
 
 /// A directory of the host. Its content is hashed where it lies, when something copies from it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub(crate) struct Local {
     /// Absolute host path, symlinks not resolved.
     pub(crate) folder: String,

@@ -94,7 +94,7 @@ fn quoted(text: &str) -> String {
 }
 
 /// What a build needs: context name and the build.
-fn needed<'a>(plan: &'a Plan, ix: NodeIndex) -> Vec<(&'a str, NodeIndex)> {
+fn needed(plan: &Plan, ix: NodeIndex) -> Vec<(&str, NodeIndex)> {
     let mut all: Vec<(&str, NodeIndex)> = plan
         .graph
         .edges_directed(ix, Direction::Incoming)

@@ -32,14 +32,10 @@ pub(crate) struct Export {
 impl Export {
     /// `type=oci,dest=out.tar`.
     pub(crate) fn title(&self) -> String {
-        let mut title = format!("type={}", self.output.kind);
-        if let Some(dest) = &self.output.dest {
-            title.push_str(&format!(",dest={dest}"));
-        }
-        for (key, value) in &self.output.attrs {
-            title.push_str(&format!(",{key}={value}"));
-        }
-        title
+        let kind = format!("type={}", self.output.kind);
+        let dest = self.output.dest.iter().map(|it| format!("dest={it}"));
+        let others = self.output.attrs.iter().map(|(key, value)| format!("{key}={value}"));
+        [kind].into_iter().chain(dest).chain(others).collect::<Vec<_>>().join(",")
     }
 
     /// The key, from what is exported and how.

@@ -61,6 +61,16 @@ impl SourceMap {
         SourceId(u32::try_from(self.sources.len() - 1).expect("a run reads fewer than 2^32 sources"))
     }
 
+    /// How many texts there are.
+    pub(crate) fn len(&self) -> usize {
+        self.sources.len()
+    }
+
+    /// All ids, in the order in which the texts were added.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = SourceId> + use<> {
+        (0..u32::try_from(self.sources.len()).unwrap_or(u32::MAX)).map(SourceId)
+    }
+
     /// The source of an id made by this map.
     pub(crate) fn get(&self, id: SourceId) -> &Source {
         &self.sources[id.0 as usize]

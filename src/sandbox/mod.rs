@@ -1,1 +1,38 @@
-//! One process, isolated.
+//! One process, isolated: `RUN`, and every other program that `bake` starts.
+//!
+//! ```text
+//! run(spec) ─► a thread with a fresh pid namespace ─► /proc/self/exe __sandbox  (spec over its stdin, a socket)
+//!                                                       namespaces ─► overlay root ─► pivot ─► mounts ─► user, limits,
+//!                                                       capabilities, seccomp ─► exec: the helper becomes the command
+//! ```
+//!
+//! Knows nothing of builds: a [`Spec`] names host directories and values only. Nothing here reads the environment.
+
+mod agent;
+mod cgroup;
+mod command;
+mod error;
+mod exec;
+mod filter;
+mod fsmount;
+mod helper;
+mod inside;
+mod limits;
+mod mounts;
+mod namespace;
+mod root;
+mod run;
+mod spec;
+mod stubs;
+mod sys;
+mod system;
+#[cfg(test)]
+mod tests;
+mod user;
+
+pub(crate) use command::command;
+pub(crate) use error::{Diagnosis, SandboxError};
+pub(crate) use helper::helper_main;
+pub(crate) use namespace::{available, enter_user_namespace, isolate_mounts};
+pub(crate) use run::{Cancel, Exit, Stream, run};
+pub(crate) use spec::{Mount, MountKind, Network, Resources, Rlimit, Security, Spec};

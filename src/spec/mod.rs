@@ -65,7 +65,7 @@ pub(crate) fn boolean(text: &str) -> Result<bool, Fault> {
     match text {
         "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(true),
         "0" | "f" | "F" | "FALSE" | "false" | "False" => Ok(false),
-        _ => Err(Fault::new(format!("not a boolean: `{text}`")).help("write true or false")),
+        _ => Err(Fault::new(format!("not a boolean: {text}")).help("write true or false")),
     }
 }
 

@@ -54,18 +54,18 @@ impl Resources {
 
     /// Takes over what `later` sets.
     pub(crate) fn merge(&mut self, later: &Self) {
-        fn take<T: Clone>(mine: &mut Option<T>, theirs: &Option<T>) {
-            if theirs.is_some() {
-                mine.clone_from(theirs);
+        fn take<T: Clone>(mine: &mut Option<T>, theirs: Option<&T>) {
+            if let Some(theirs) = theirs {
+                *mine = Some(theirs.clone());
             }
         }
-        take(&mut self.memory, &later.memory);
-        take(&mut self.memory_swap, &later.memory_swap);
-        take(&mut self.cpu_shares, &later.cpu_shares);
-        take(&mut self.cpu_period, &later.cpu_period);
-        take(&mut self.cpu_quota, &later.cpu_quota);
-        take(&mut self.cpuset_cpus, &later.cpuset_cpus);
-        take(&mut self.cpuset_mems, &later.cpuset_mems);
+        take(&mut self.memory, later.memory.as_ref());
+        take(&mut self.memory_swap, later.memory_swap.as_ref());
+        take(&mut self.cpu_shares, later.cpu_shares.as_ref());
+        take(&mut self.cpu_period, later.cpu_period.as_ref());
+        take(&mut self.cpu_quota, later.cpu_quota.as_ref());
+        take(&mut self.cpuset_cpus, later.cpuset_cpus.as_ref());
+        take(&mut self.cpuset_mems, later.cpuset_mems.as_ref());
     }
 
     /// What is set, in the order of [`KEYS`].
@@ -89,7 +89,7 @@ impl Resources {
     /// What is wrong with a size.
     pub(crate) fn fault(&self) -> Option<Fault> {
         let bad = |key: &str, text: &Option<String>, unlimited: bool| {
-            let text = text.as_deref().filter(|it| !it.is_empty() && !(unlimited && *it == "-1"))?;
+            let text = text.as_deref().filter(|it| !(it.is_empty() || unlimited && *it == "-1"))?;
             size::parse(text).err().map(|fault| Fault { message: format!("`{key}` is {}", fault.message), ..fault })
         };
         bad("memory", &self.memory, false).or_else(|| bad("memory-swap", &self.memory_swap, true))

@@ -37,7 +37,7 @@ pub(crate) fn render(diagnostics: &[Diagnostic], sources: &SourceMap, look: Look
     }
     if order.len() > MAX_SHOWN {
         let more = order.len() - MAX_SHOWN;
-        text.push_str(&format!("and {more} more\n"));
+        text.extend(["and ", &more.to_string(), " more\n"]);
     }
     text
 }
@@ -55,11 +55,11 @@ fn render_one(diagnostic: &Diagnostic, sources: &SourceMap, look: Look) -> Strin
     }
     let mut text = text.trim_start_matches('\n').to_owned();
     for note in &shown.elsewhere {
-        text.push_str(&format!("  see: {note}\n"));
+        text.extend(["  see: ", note, "\n"]);
     }
     if let Some(output) = &diagnostic.output {
         for line in output.lines() {
-            text.push_str(&format!("  │ {}\n", harmless(line, false)));
+            text.extend(["  │ ", &harmless(line, false), "\n"]);
         }
     }
     text.push('\n');
@@ -177,7 +177,7 @@ impl miette::Diagnostic for Shown {
 #[derive(Debug)]
 struct Cause {
     text: String,
-    inner: Option<Box<Cause>>,
+    inner: Option<Box<Self>>,
 }
 
 impl fmt::Display for Cause {

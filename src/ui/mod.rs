@@ -2,3 +2,4 @@
 
 pub(crate) mod diagnostic;
 pub(crate) mod output;
+pub(crate) mod progress;

@@ -1,0 +1,17 @@
+# The release image, compiled in a container.
+ARG RUST_VERSION=1.95
+FROM rust:${RUST_VERSION}-bookworm AS build
+WORKDIR /src
+COPY Cargo.toml Cargo.lock clippy.toml ./
+COPY .cargo .cargo
+COPY src src
+COPY tests tests
+COPY schemas schemas
+RUN --mount=type=cache,target=/usr/local/cargo/registry \
+    --mount=type=cache,target=/src/target \
+    cargo build --release --locked && cp target/release/bake /bake
+
+FROM scratch
+COPY --from=build /bake /bake
+RUN ["/bake", "--version"]
+ENTRYPOINT ["/bake"]

@@ -1,0 +1,741 @@
+//! Compose files ─► one project ─► a body of targets, as the base under all bake files.
+//!
+//! ```text
+//! yaml ─► interpolate ─► include ─► extends ─► merge (file onto file) ─► target (service ─► target block)
+//! ```
+//!
+//! Of a service only what a build needs is looked at. Nothing is read here: further files come from [`Files`].
+
+mod dotenv;
+mod interpolate;
+mod merge;
+mod target;
+#[cfg(test)]
+mod tests;
+mod value;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use indexmap::IndexMap;
+
+use super::{
+    load::Files,
+    syntax::Body,
+    yaml::{self, Entry, Mapping, Node, NodeKind},
+};
+use crate::report::{Diagnostic, SourceId, Span, suggest};
+use interpolate::Variables;
+use merge::Rule;
+
+/// How deep files may include and services extend one another.
+const MAX_CHAIN: usize = 200;
+
+/// What a build needs of a service.
+const SERVICE_KEYS: [&str; 4] = ["image", "build", "environment", "env_file"];
+
+/// All keys of a service that Compose knows.
+const ALL_SERVICE_KEYS: &str = "annotations attach blkio_config build cap_add cap_drop cgroup cgroup_parent command \
+    configs container_name cpu_count cpu_percent cpu_period cpu_quota cpu_rt_period cpu_rt_runtime cpu_shares cpus cpuset \
+    credential_spec depends_on deploy develop device_cgroup_rules devices dns dns_opt dns_search domainname entrypoint \
+    env_file environment expose extends external_links extra_hosts gpus group_add healthcheck hostname image init ipc \
+    isolation label_file labels links logging mac_address mem_limit mem_reservation mem_swappiness memswap_limit models \
+    network_mode networks oom_kill_disable oom_score_adj pid pids_limit platform ports post_start pre_stop privileged \
+    profiles provider pull_policy pull_refresh_after read_only restart runtime scale secrets security_opt shm_size \
+    stdin_open stop_grace_period stop_signal storage_opt sysctls tmpfs tty ulimits use_api_socket user userns_mode uts \
+    volumes volumes_from working_dir";
+
+/// All keys that stand at the top of a Compose file.
+const TOP_KEYS: &str = "version name include services networks volumes secrets configs models";
+
+/// One Compose file that was asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct ComposeFile {
+    pub(crate) name: String,
+    pub(crate) source: SourceId,
+    /// Its documents.
+    pub(crate) documents: Vec<Arc<Node>>,
+}
+
+/// Makes one body of all files, later over earlier. `env` is the environment, `vars` what beats it.
+pub(crate) fn load(
+    files: &[ComposeFile],
+    env: &BTreeMap<String, String>,
+    vars: &BTreeMap<String, String>,
+    reader: &mut dyn Files,
+) -> (Option<Body>, Vec<Diagnostic>) {
+    let mut loader = Loader {
+        reader,
+        faults: Vec::new(),
+        unset: BTreeSet::new(),
+        read: HashMap::new(),
+        home: env.get("HOME").cloned(),
+    };
+    let mut scope = Scope { env: env.clone(), folder: String::new() };
+    loader.add_dotenv(&mut scope, ".env");
+    scope.env.extend(vars.iter().map(|(name, value)| (name.clone(), value.clone())));
+    let project = loader.project_name(files, &scope);
+    scope.env.insert("COMPOSE_PROJECT_NAME".to_owned(), project);
+    let mut chain = Vec::new();
+    let model = loader.model(files, &scope, &mut chain);
+    let body = loader.body(files, &model, &scope);
+    (body, loader.faults)
+}
+
+type Checked<T> = Result<T, Box<Diagnostic>>;
+
+/// Where files lie and what variables they see.
+#[derive(Clone)]
+struct Scope {
+    env: BTreeMap<String, String>,
+    /// Relative paths start here; empty is the working directory.
+    folder: String,
+}
+
+/// What files define: services and secrets, both pruned to what a build needs.
+#[derive(Clone, Default)]
+struct Model {
+    services: Mapping,
+    secrets: Mapping,
+}
+
+struct Loader<'a> {
+    reader: &'a mut dyn Files,
+    faults: Vec<Diagnostic>,
+    /// Variables that a warning was given for.
+    unset: BTreeSet<String>,
+    /// Services of files that were extended from.
+    read: HashMap<String, Arc<Mapping>>,
+    home: Option<String>,
+}
+
+/// One link of a chain of `include` or `extends`: the name for messages, and the place that asks for it.
+type Link = (String, Span);
+
+impl Loader<'_> {
+    fn fail(&mut self, fault: Diagnostic) {
+        self.faults.push(fault);
+    }
+
+    /// The value of a step that may fail.
+    fn ok<T>(&mut self, result: Checked<T>) -> Option<T> {
+        result.map_err(|fault| self.faults.push(*fault)).ok()
+    }
+
+    /// `name` of the files, else `COMPOSE_PROJECT_NAME`, else `bake`.
+    fn project_name(&mut self, files: &[ComposeFile], scope: &Scope) -> String {
+        let documents = files.iter().flat_map(|file| &file.documents);
+        let named = documents.filter_map(|document| document.get("name")).filter(|name| name.str().is_some()).last();
+        let named = named.and_then(|name| self.interpolated(name, scope)).and_then(|name| name.str().cloned());
+        named
+            .map(|name| name.to_string())
+            .or_else(|| scope.env.get("COMPOSE_PROJECT_NAME").cloned())
+            .filter(|name| !name.is_empty())
+            .unwrap_or_else(|| "bake".to_owned())
+    }
+
+    /// Adds the values of a file of variables, if it exists; what is set already stays.
+    fn add_dotenv(&mut self, scope: &mut Scope, path: &str) {
+        if let Some(Some(values)) = self.dotenv(path, &scope.env) {
+            for (name, value) in values {
+                scope.env.entry(name).or_insert(value);
+            }
+        }
+    }
+
+    /// `None` after a fault, `Some(None)` if there is no such file.
+    fn dotenv(&mut self, path: &str, env: &BTreeMap<String, String>) -> Option<Option<BTreeMap<String, String>>> {
+        let read = self.reader.read(path);
+        let Some((source, text)) = self.ok(read)? else { return Some(None) };
+        match dotenv::parse(&text, &|name| env.get(name).cloned()) {
+            Ok(values) => Some(Some(values)),
+            Err(error) => {
+                let start = u32::try_from(error.at).unwrap_or(u32::MAX);
+                let length = text.get(error.at..).and_then(|rest| rest.lines().next()).map_or(0, str::len);
+                let end = start.saturating_add(u32::try_from(length).unwrap_or(u32::MAX));
+                self.fail(
+                    Diagnostic::error(
+                        "bake::compose::dotenv",
+                        format!("a file of variables cannot be read: {}", error.what),
+                    )
+                    .at(Span { source, start, end }, "here")
+                    .help("every line is `NAME=value`"),
+                );
+                None
+            }
+        }
+    }
+
+    /// Merges files, each onto those before.
+    fn model(&mut self, files: &[ComposeFile], scope: &Scope, chain: &mut Vec<Link>) -> Model {
+        let mut model = Model::default();
+        for file in files {
+            for document in &file.documents {
+                self.document(file, document, scope, chain, &mut model);
+            }
+        }
+        model
+    }
+
+    fn document(
+        &mut self,
+        file: &ComposeFile,
+        document: &Arc<Node>,
+        scope: &Scope,
+        chain: &mut Vec<Link>,
+        model: &mut Model,
+    ) {
+        let Some(entries) = document.mapping() else {
+            if !document.is_null() {
+                self.fail(
+                    Diagnostic::error(
+                        "bake::compose::no_mapping",
+                        format!("a Compose file is a mapping, got {}", document.word()),
+                    )
+                    .at(document.at, "not a mapping"),
+                );
+            }
+            return;
+        };
+        self.check_keys(entries, TOP_KEYS, "at the top of a Compose file");
+        let mut own = Model { services: self.services(entries, scope), secrets: self.secrets(entries, scope) };
+        if let Some(include) = entries.get("include") {
+            self.include(include, scope, chain, &mut own);
+        }
+        self.extend_all(file, &mut own.services, scope);
+        self.merge_all(&mut model.services, own.services, Rule::Service);
+        self.merge_all(&mut model.secrets, own.secrets, Rule::Plain);
+    }
+
+    fn merge_all(&mut self, below: &mut Mapping, above: Mapping, rule: Rule) {
+        for (name, entry) in above {
+            let merged = match below.get(&name) {
+                Some(base) => merge::merge(&base.node, &entry.node, rule),
+                None => Ok(entry.node),
+            };
+            if let Some(node) = self.ok(merged) {
+                below.insert(name, Entry { at: entry.at, node });
+            }
+        }
+    }
+
+    /// Warns of keys that nothing reads.
+    fn check_keys(&mut self, entries: &Mapping, known: &str, place: &str) {
+        let known = || known.split_whitespace();
+        for (key, entry) in entries {
+            if key.starts_with("x-") || known().any(|it| it == &**key) {
+                continue;
+            }
+            let warning =
+                Diagnostic::warning("bake::compose::unknown_key", format!("a key that is not known {place}: {key}"))
+                    .at(entry.at, "ignored");
+            self.fail(match suggest::did_you_mean(key, known()) {
+                Some(help) => warning.help(help),
+                None => warning,
+            });
+        }
+    }
+
+    /// The mapping under a top-level key, or nothing.
+    fn section<'n>(&mut self, entries: &'n Mapping, key: &str) -> Option<&'n Mapping> {
+        let section = entries.get(key).filter(|section| !section.node.is_null())?;
+        if section.node.mapping().is_none() {
+            self.fail(
+                Diagnostic::error(
+                    "bake::compose::wrong_type",
+                    format!("`{key}` must be a mapping, got {}", section.node.word()),
+                )
+                .at(section.node.at, "not a mapping")
+                .help(format!("write names and what they are: `{key}: {{name: …}}`")),
+            );
+        }
+        section.node.mapping()
+    }
+
+    fn services(&mut self, entries: &Mapping, scope: &Scope) -> Mapping {
+        let Some(section) = self.section(entries, "services") else { return Mapping::new() };
+        let mut services = Mapping::new();
+        for (name, entry) in section {
+            if let Some(node) = self.service(name, entry, scope) {
+                services.insert(name.clone(), Entry { at: entry.at, node });
+            }
+        }
+        services
+    }
+
+    /// A service with only what matters, interpolated, its paths relative to the working directory.
+    fn service(&mut self, name: &str, entry: &Entry, scope: &Scope) -> Option<Arc<Node>> {
+        let NodeKind::Mapping(all) = &entry.node.kind else {
+            if entry.node.is_null() || entry.node.action.is_some() {
+                let empty = NodeKind::Mapping(Mapping::new());
+                return Some(Arc::new(Node::new(empty, entry.at).with(entry.node.action)));
+            }
+            self.fail(
+                Diagnostic::error(
+                    "bake::compose::wrong_type",
+                    format!("service `{name}` must be a mapping, got {}", entry.node.word()),
+                )
+                .at(entry.node.at, "not a mapping"),
+            );
+            return None;
+        };
+        self.check_keys(all, ALL_SERVICE_KEYS, &format!("in service `{name}`"));
+        let mut kept = Mapping::new();
+        for key in SERVICE_KEYS.into_iter().chain(["extends"]) {
+            let Some((key, value)) = all.get_key_value(key) else { continue };
+            let node = self.interpolated(&value.node, scope)?;
+            kept.insert(key.clone(), Entry { at: value.at, node: self.rebased_field(key, &node, scope) });
+        }
+        Some(Arc::new(Node::new(NodeKind::Mapping(kept), entry.node.at).with(entry.node.action)))
+    }
+
+    fn secrets(&mut self, entries: &Mapping, scope: &Scope) -> Mapping {
+        let Some(section) = self.section(entries, "secrets") else { return Mapping::new() };
+        let mut secrets = Mapping::new();
+        for (name, entry) in section {
+            if let Some(node) = self.interpolated(&entry.node, scope) {
+                let node = self.with_entry(&node, "file", |loader, file| loader.rebased(file, scope));
+                secrets.insert(name.clone(), Entry { at: entry.at, node });
+            }
+        }
+        secrets
+    }
+
+    /// The value with all variables in its strings replaced.
+    fn interpolated(&mut self, node: &Arc<Node>, scope: &Scope) -> Option<Arc<Node>> {
+        let kind = match &node.kind {
+            NodeKind::String(text) if text.contains('$') => {
+                let mut lookup = Lookup { env: &scope.env, missing: Vec::new() };
+                let text =
+                    interpolate::substitute(text, &mut lookup).map_err(|fault| interpolation_fault(fault, node.at));
+                for name in std::mem::take(&mut lookup.missing) {
+                    self.warn_unset(name, node.at);
+                }
+                NodeKind::String(self.ok(text)?.into())
+            }
+            NodeKind::Sequence(items) => {
+                NodeKind::Sequence(items.iter().map(|item| self.interpolated(item, scope)).collect::<Option<_>>()?)
+            }
+            NodeKind::Mapping(entries) => {
+                let mut replaced = Mapping::with_capacity(entries.len());
+                for (key, entry) in entries {
+                    replaced.insert(key.clone(), Entry { at: entry.at, node: self.interpolated(&entry.node, scope)? });
+                }
+                NodeKind::Mapping(replaced)
+            }
+            _ => return Some(node.clone()),
+        };
+        Some(Arc::new(Node::new(kind, node.at).with(node.action)))
+    }
+
+    fn warn_unset(&mut self, name: String, at: Span) {
+        if self.unset.insert(name.clone()) {
+            self.fail(
+                Diagnostic::warning(
+                    "bake::compose::unset_variable",
+                    format!("a variable is not set and stands for nothing: {name}"),
+                )
+                .at(at, "used here")
+                .help(format!("give it a default: ${{{name}:-}}")),
+            );
+        }
+    }
+
+    /// The mapping with one of its values changed; anything else as it is.
+    fn with_entry(
+        &mut self,
+        node: &Arc<Node>,
+        key: &str,
+        change: impl FnOnce(&mut Self, &Arc<Node>) -> Arc<Node>,
+    ) -> Arc<Node> {
+        let NodeKind::Mapping(entries) = &node.kind else { return node.clone() };
+        let Some(entry) = entries.get(key) else { return node.clone() };
+        let changed = Entry { at: entry.at, node: change(self, &entry.node) };
+        let mut entries = entries.clone();
+        entries.insert(key.into(), changed);
+        Arc::new(Node::new(NodeKind::Mapping(entries), node.at).with(node.action))
+    }
+
+    /// The field of a service with its paths relative to the working directory.
+    fn rebased_field(&mut self, key: &str, node: &Arc<Node>, scope: &Scope) -> Arc<Node> {
+        match key {
+            "build" => {
+                let build = merge::canonical(node, Rule::Build);
+                let build =
+                    self.with_entry(&build, "context", |loader, context| loader.rebased_context(context, scope));
+                let build = self.with_entry(&build, "additional_contexts", |loader, contexts| {
+                    loader.each_value(&merge::canonical(contexts, Rule::Pairs), |loader, context| {
+                        loader.rebased_context(context, scope)
+                    })
+                });
+                self.with_entry(&build, "ssh", |loader, keys| {
+                    loader.each_value(&merge::canonical(keys, Rule::Pairs), |loader, path| loader.rebased(path, scope))
+                })
+            }
+            "env_file" => {
+                let NodeKind::Sequence(items) = &merge::canonical(node, Rule::List).kind else { return node.clone() };
+                let each = |item: &Arc<Node>| match &item.kind {
+                    NodeKind::Mapping(_) => self.with_entry(item, "path", |loader, path| loader.rebased(path, scope)),
+                    _ => self.rebased(item, scope),
+                };
+                let items = items.iter().map(each).collect();
+                Arc::new(Node::new(NodeKind::Sequence(items), node.at).with(node.action))
+            }
+            "extends" => self.with_entry(node, "file", |loader, file| loader.rebased(file, scope)),
+            _ => node.clone(),
+        }
+    }
+
+    fn each_value(
+        &mut self,
+        node: &Arc<Node>,
+        mut change: impl FnMut(&mut Self, &Arc<Node>) -> Arc<Node>,
+    ) -> Arc<Node> {
+        let NodeKind::Mapping(entries) = &node.kind else { return node.clone() };
+        let entries =
+            entries.iter().map(|(key, entry)| (key.clone(), Entry { at: entry.at, node: change(self, &entry.node) }));
+        Arc::new(Node::new(NodeKind::Mapping(entries.collect()), node.at).with(node.action))
+    }
+
+    fn rebased_context(&self, node: &Arc<Node>, scope: &Scope) -> Arc<Node> {
+        const REMOTE: [&str; 4] = ["service:", "target:", "github.com/", "git@"];
+        match node.str() {
+            Some(text) if text.contains("://") || REMOTE.iter().any(|prefix| text.starts_with(prefix)) => node.clone(),
+            _ => self.rebased(node, scope),
+        }
+    }
+
+    fn rebased(&self, node: &Arc<Node>, scope: &Scope) -> Arc<Node> {
+        let Some(path) = node.str().filter(|path| !path.is_empty()) else { return node.clone() };
+        let path = value::join(&scope.folder, path, self.home.as_deref());
+        Arc::new(Node::new(NodeKind::String(path.into()), node.at).with(node.action))
+    }
+
+    // ── include ──
+
+    fn include(&mut self, include: &Entry, scope: &Scope, chain: &mut Vec<Link>, own: &mut Model) {
+        let Some(include_node) = self.interpolated(&include.node, scope) else { return };
+        let Some(items) = include_node.sequence() else {
+            if !include_node.is_null() {
+                self.fail(
+                    Diagnostic::error(
+                        "bake::compose::wrong_type",
+                        format!("`include` must be a list, got {}", include_node.word()),
+                    )
+                    .at(include_node.at, "not a list")
+                    .help("write `include: [other.yaml]`"),
+                );
+            }
+            return;
+        };
+        for item in items {
+            let links = chain.len();
+            let included = self.included(item, scope, chain);
+            chain.truncate(links);
+            let Some(included) = self.ok(included) else { continue };
+            for (section, rule) in [(Model::services as Section, Rule::Service), (Model::secrets, Rule::Plain)] {
+                let mut below: Mapping = section(&mut included.clone())
+                    .iter()
+                    .filter_map(|(name, entry)| {
+                        Some((name.clone(), Entry { at: entry.at, node: merge::settled(&entry.node)? }))
+                    })
+                    .collect();
+                self.merge_all(&mut below, std::mem::take(section(own)), rule);
+                *section(own) = below;
+            }
+        }
+    }
+
+    /// What one item of `include` brings.
+    fn included(&mut self, item: &Arc<Node>, scope: &Scope, chain: &mut Vec<Link>) -> Checked<Model> {
+        let option = |key: &str| item.get(key).filter(|value| !value.is_null());
+        let paths = match &item.kind {
+            NodeKind::Mapping(_) => option("path").map(|path| texts(path)).transpose()?.unwrap_or_default(),
+            _ => texts(item)?,
+        };
+        let Some((first, first_at)) = paths.first().cloned() else {
+            return Err(Box::new(
+                Diagnostic::error("bake::compose::no_path", "an item of `include` has no path")
+                    .at(item.at, "no path")
+                    .help("write `- path: other.yaml`"),
+            ));
+        };
+        let full = |path: &str| value::join(&scope.folder, path, self.home.as_deref());
+        let folder = match option("project_directory").and_then(|folder| folder.str()) {
+            Some(folder) => full(folder),
+            None => value::folder(&full(&first)),
+        };
+        let env_files = option("env_file").map(|files| texts(files)).transpose()?;
+        let env_files: Option<Vec<_>> =
+            env_files.map(|files| files.into_iter().map(|(file, at)| (full(&file), at)).collect());
+        let paths: Vec<(String, Span)> = paths.into_iter().map(|(path, at)| (full(&path), at)).collect();
+        enter(chain, &paths[0].0, first_at, "bake::compose::include_cycle", "files include one another in a circle")?;
+        let mut inner = Scope { env: scope.env.clone(), folder };
+        match env_files {
+            None => {
+                let path = value::join(&inner.folder, ".env", None);
+                self.add_dotenv(&mut inner, &path);
+            }
+            Some(files) => {
+                for (file, at) in files.into_iter().filter(|(file, _)| file != "/dev/null") {
+                    match self.dotenv(&file, &inner.env) {
+                        Some(Some(values)) => values.into_iter().for_each(|(name, value)| {
+                            inner.env.entry(name).or_insert(value);
+                        }),
+                        Some(None) => return Err(missing_file(&file, at)),
+                        None => (),
+                    }
+                }
+            }
+        }
+        let mut files = Vec::new();
+        for (path, at) in paths {
+            files.push(self.file(&path, at)?);
+        }
+        Ok(self.model(&files, &inner, chain))
+    }
+
+    /// Reads and parses another Compose file.
+    fn file(&mut self, path: &str, at: Span) -> Checked<ComposeFile> {
+        let (source, text) = self.reader.read(path)?.ok_or_else(|| missing_file(path, at))?;
+        Ok(ComposeFile { name: path.to_owned(), source, documents: yaml::parse(source, &text)? })
+    }
+
+    // ── extends ──
+
+    /// Replaces every service that extends another by what comes of it.
+    fn extend_all(&mut self, file: &ComposeFile, services: &mut Mapping, scope: &Scope) {
+        let local = Arc::new(services.clone());
+        let mut done = HashMap::new();
+        for (name, entry) in services.iter_mut() {
+            if entry.node.get("extends").is_none() {
+                continue;
+            }
+            let extended = self.extended(&file.name, &local, name, scope, &mut Vec::new(), &mut done);
+            if let Some(node) = self.ok(extended) {
+                entry.node = node;
+            }
+        }
+    }
+
+    /// A service merged onto the one that it extends. `done` remembers results by file and name.
+    fn extended(
+        &mut self,
+        file: &str,
+        services: &Arc<Mapping>,
+        name: &Arc<str>,
+        scope: &Scope,
+        chain: &mut Vec<Link>,
+        done: &mut HashMap<(String, Arc<str>), Arc<Node>>,
+    ) -> Checked<Arc<Node>> {
+        let Some(entry) = services.get(name) else {
+            return Err(Box::new(Diagnostic::error(
+                "bake::compose::unknown_service",
+                format!("no such service: {name}"),
+            )));
+        };
+        let key = (file.to_owned(), name.clone());
+        if let Some(known) = done.get(&key) {
+            return Ok(known.clone());
+        }
+        let Some(extends) = entry.node.get("extends").filter(|extends| !extends.is_null()) else {
+            return Ok(entry.node.clone());
+        };
+        let wrong = |at: Span| {
+            Box::new(
+                Diagnostic::error(
+                    "bake::compose::wrong_type",
+                    format!("`extends` of service `{name}` names no service"),
+                )
+                .at(at, "no service")
+                .help("write `extends: {service: other}`"),
+            )
+        };
+        let (base_name, base_at) = match &extends.kind {
+            NodeKind::String(service) => (service.clone(), extends.at),
+            _ => {
+                let service = extends.get("service").ok_or_else(|| wrong(extends.at))?;
+                (service.str().ok_or_else(|| wrong(service.at))?.clone(), service.at)
+            }
+        };
+        enter(
+            chain,
+            &format!("{file}:{name}"),
+            entry.at,
+            "bake::compose::extends_cycle",
+            "services extend one another in a circle",
+        )?;
+        let from = extends.get("file").filter(|from| !from.is_null());
+        let (base_file, base_services) =
+            match from.map(|from| from.str().ok_or_else(|| wrong(from.at)).map(|path| (path, from.at))) {
+                Some(from) => {
+                    let (path, at) = from?;
+                    (path.to_string(), self.services_of(path, at, scope)?)
+                }
+                None => (file.to_owned(), services.clone()),
+            };
+        if !base_services.contains_key(&base_name) {
+            let place = if from.is_some() { format!(" in {base_file}") } else { String::new() };
+            let fault = Diagnostic::error(
+                "bake::compose::unknown_service",
+                format!("service `{name}` extends a service that is not there{place}: {base_name}"),
+            )
+            .at(base_at, "no service of this name");
+            let known = base_services.keys().map(|key| &**key);
+            return Err(Box::new(match suggest::did_you_mean(&base_name, known) {
+                Some(help) => fault.help(help),
+                None => fault,
+            }));
+        }
+        let base = self.extended(&base_file, &base_services, &base_name, scope, chain, done)?;
+        chain.pop();
+        let base =
+            merge::settled(&base).unwrap_or_else(|| Arc::new(Node::new(NodeKind::Mapping(Mapping::new()), base.at)));
+        let merged = without_extends(&merge::merge(&base, &entry.node, Rule::Service)?);
+        done.insert(key, merged.clone());
+        Ok(merged)
+    }
+
+    /// The services of another file, as they stand there.
+    fn services_of(&mut self, path: &str, at: Span, scope: &Scope) -> Checked<Arc<Mapping>> {
+        if let Some(known) = self.read.get(path) {
+            return Ok(known.clone());
+        }
+        let file = self.file(path, at)?;
+        let inner = Scope { env: scope.env.clone(), folder: value::folder(path) };
+        let mut services = Mapping::new();
+        for entries in file.documents.iter().filter_map(|document| document.mapping()) {
+            let own = self.services(entries, &inner);
+            self.merge_all(&mut services, own, Rule::Service);
+        }
+        let services = Arc::new(services);
+        self.read.insert(path.to_owned(), services.clone());
+        Ok(services)
+    }
+}
+
+/// One of the two sections of a model.
+type Section = fn(&mut Model) -> &mut Mapping;
+
+impl Model {
+    const fn services(&mut self) -> &mut Mapping {
+        &mut self.services
+    }
+
+    const fn secrets(&mut self) -> &mut Mapping {
+        &mut self.secrets
+    }
+}
+
+struct Lookup<'a> {
+    env: &'a BTreeMap<String, String>,
+    missing: Vec<String>,
+}
+
+impl Variables for Lookup<'_> {
+    fn get(&mut self, name: &str) -> Option<String> {
+        self.env.get(name).cloned()
+    }
+
+    fn missing(&mut self, name: &str) {
+        self.missing.push(name.to_owned());
+    }
+}
+
+fn interpolation_fault(fault: interpolate::Fault, at: Span) -> Box<Diagnostic> {
+    Box::new(match fault {
+        interpolate::Fault::Invalid(what) => {
+            Diagnostic::error("bake::compose::interpolation", format!("an interpolation that cannot be read: {what}"))
+                .at(at, "in this value")
+                .help("write `${NAME}` or `${NAME:-default}`; a plain dollar sign is `$$`")
+        }
+        interpolate::Fault::Required { variable, message } => {
+            let reason = if message.is_empty() { "it has no value".to_owned() } else { message };
+            Diagnostic::error(
+                "bake::compose::required_variable",
+                format!("variable `{variable}` is required: {reason}"),
+            )
+            .at(at, "used here")
+            .help(format!("set `{variable}` in the environment or in `.env`, or give --var {variable}=…"))
+        }
+    })
+}
+
+/// The service as it is once it has been extended.
+fn without_extends(node: &Arc<Node>) -> Arc<Node> {
+    let NodeKind::Mapping(entries) = &node.kind else { return node.clone() };
+    let rest = entries.iter().filter(|(key, _)| &***key != "extends").map(|(key, entry)| (key.clone(), entry.clone()));
+    Arc::new(Node::new(NodeKind::Mapping(rest.collect()), node.at).with(node.action))
+}
+
+/// Adds a link to a chain; a link that is there already is a circle.
+fn enter(chain: &mut Vec<Link>, name: &str, at: Span, code: &'static str, what: &str) -> Checked<()> {
+    let start = chain.iter().position(|(link, _)| link == name);
+    if start.is_none() && chain.len() < MAX_CHAIN {
+        chain.push((name.to_owned(), at));
+        return Ok(());
+    }
+    let circle = &chain[start.unwrap_or(0)..];
+    let mut names: Vec<&str> = circle.iter().map(|(link, _)| link.as_str()).take(10).collect();
+    names.push(name);
+    let message = match start {
+        Some(_) => format!("{what}: {}", names.join(" -> ")),
+        None => format!("more than {MAX_CHAIN} links in a chain: {}", names.join(" -> ")),
+    };
+    let mut fault = Diagnostic::error(code, message).at(at, "closes the circle");
+    for (link, at) in circle.iter().take(10) {
+        fault = fault.at(*at, format!("{link} is here"));
+    }
+    Err(Box::new(fault))
+}
+
+fn missing_file(path: &str, at: Span) -> Box<Diagnostic> {
+    Box::new(
+        Diagnostic::error("bake::compose::missing_file", format!("a file does not exist: {path}"))
+            .at(at, "asked for here"),
+    )
+}
+
+/// The strings of a value that is a string or a list of strings.
+fn texts(node: &Arc<Node>) -> Checked<Vec<(String, Span)>> {
+    let one = |node: &Arc<Node>| {
+        node.str().map(|text| (text.to_string(), node.at)).ok_or_else(|| {
+            Box::new(
+                Diagnostic::error("bake::compose::wrong_type", format!("a path must be a string, got {}", node.word()))
+                    .at(node.at, "not a string"),
+            )
+        })
+    };
+    match &node.kind {
+        NodeKind::Sequence(items) => items.iter().map(one).collect(),
+        _ => Ok(vec![one(node)?]),
+    }
+}
+
+impl Loader<'_> {
+    /// The body of all services that are built, and the group of them.
+    fn body(&mut self, files: &[ComposeFile], model: &Model, scope: &Scope) -> Option<Body> {
+        let settle = |section: &Mapping| -> IndexMap<Arc<str>, Entry> {
+            section
+                .iter()
+                .filter_map(|(name, entry)| {
+                    Some((name.clone(), Entry { at: entry.at, node: merge::settled(&entry.node)? }))
+                })
+                .collect()
+        };
+        let (services, secrets) = (settle(&model.services), settle(&model.secrets));
+        let first = files.first()?;
+        if services.is_empty() && secrets.is_empty() && !self.faults.iter().any(Diagnostic::is_error) {
+            let at = Span { source: first.source, start: 0, end: 0 };
+            let at = first.documents.first().map_or(at, |document| document.at);
+            self.fail(
+                Diagnostic::error("bake::compose::empty", format!("a Compose file has no services: {}", first.name))
+                    .at(at, "neither `services` nor `secrets` here")
+                    .help("a bake file in YAML has `target`, `group`, `variable` or `function` at the top"),
+            );
+        }
+        Some(self.targets(first.source, &services, &secrets, scope))
+    }
+}

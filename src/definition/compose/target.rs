@@ -1,0 +1,696 @@
+//! One merged service ─► one target block, with every value checked where it was written.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
+
+use indexmap::IndexMap;
+
+use super::{
+    Entry, Loader, Mapping, Node, NodeKind, Scope,
+    merge::{self, Rule},
+    missing_file, value,
+};
+use crate::{
+    definition::syntax::{Attribute, Block, Body, Expr, ExprKind},
+    report::{Diagnostic, SourceId, Span, Spanned, suggest},
+};
+
+/// All keys of `build`.
+const BUILD_KEYS: [&str; 24] = [
+    "additional_contexts",
+    "args",
+    "cache_from",
+    "cache_to",
+    "context",
+    "dockerfile",
+    "dockerfile_inline",
+    "entitlements",
+    "extra_hosts",
+    "isolation",
+    "labels",
+    "network",
+    "no_cache",
+    "no_cache_filter",
+    "platforms",
+    "privileged",
+    "provenance",
+    "pull",
+    "sbom",
+    "secrets",
+    "shm_size",
+    "ssh",
+    "tags",
+    "target",
+];
+/// `ulimits` is the last; `x-…` keys are allowed besides.
+const ULIMITS: &str = "ulimits";
+
+/// All keys of `x-bake`.
+const X_BAKE_KEYS: [&str; 11] = [
+    "cache-from",
+    "cache-to",
+    "contexts",
+    "no-cache",
+    "no-cache-filter",
+    "output",
+    "platforms",
+    "pull",
+    "secret",
+    "ssh",
+    "tags",
+];
+
+type Named = IndexMap<Arc<str>, Entry>;
+
+impl Loader<'_> {
+    /// The body of all services that have a build, and the group `default` of them.
+    pub(super) fn targets(&mut self, source: SourceId, services: &Named, secrets: &Named, scope: &Scope) -> Body {
+        let mut body = Body { attributes: Vec::new(), blocks: Vec::new(), at: Span { source, start: 0, end: 0 } };
+        let mut members = Vec::new();
+        let mut taken: IndexMap<String, Span> = IndexMap::new();
+        for (name, entry) in services {
+            let Some(build) = self.build_of(name, entry) else { continue };
+            let target = name.replace('.', "_");
+            if !self.check_name(name, &target, entry.at, &mut taken) {
+                continue;
+            }
+            let service = Service { name, entry, build: &build, services, secrets, scope };
+            let attributes = TargetBuilder { loader: self, attributes: Vec::new(), service }.attributes();
+            members.push(Expr::text(target.as_str(), entry.at));
+            let inner = Body { attributes, blocks: Vec::new(), at: entry.node.at };
+            body.blocks.push(block("target", &target, entry.at, inner));
+        }
+        if let Some((_, entry)) = services.first() {
+            let targets = Expr::new(ExprKind::Tuple(members), entry.at);
+            let attribute = Attribute { name: Spanned::new("targets".into(), entry.at), expr: targets };
+            let inner = Body { attributes: vec![attribute], blocks: Vec::new(), at: entry.at };
+            body.blocks.push(block("group", "default", entry.at, inner));
+        }
+        body
+    }
+
+    /// The `build` of a service as a mapping, if it has one.
+    fn build_of(&mut self, name: &str, entry: &Entry) -> Option<Arc<Node>> {
+        let build = entry.node.get("build").filter(|build| !build.is_null());
+        let Some(build) = build else {
+            if entry.node.get("image").is_none_or(|image| image.is_null()) {
+                self.fail(
+                    Diagnostic::error(
+                        "bake::compose::no_image",
+                        format!("service `{name}` has neither an image nor a build"),
+                    )
+                    .at(entry.at, "neither `image` nor `build` here")
+                    .help("add `build: .`"),
+                );
+            }
+            return None;
+        };
+        let build = merge::canonical(build, Rule::Build);
+        if build.mapping().is_none() {
+            self.fail(
+                Diagnostic::error(
+                    "bake::compose::wrong_type",
+                    format!("`build` of service `{name}` must be a string or a mapping, got {}", build.word()),
+                )
+                .at(build.at, "neither a string nor a mapping")
+                .help("write `build: ./folder`"),
+            );
+            return None;
+        }
+        Some(build)
+    }
+
+    fn check_name(&mut self, name: &str, target: &str, at: Span, taken: &mut IndexMap<String, Span>) -> bool {
+        let fits = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        if target.is_empty() || !target.chars().all(fits) {
+            self.fail(
+                Diagnostic::error("bake::compose::bad_name", format!("not a name for a service that is built: {name}"))
+                    .at(at, "letters, digits, `_`, `-` and `.` are allowed"),
+            );
+            return false;
+        }
+        if let Some(before) = taken.insert(target.to_owned(), at) {
+            self.fail(
+                Diagnostic::error("bake::compose::same_name", format!("two services become one target: {target}"))
+                    .at(at, "this one")
+                    .at(before, "and this one")
+                    .help("rename one; a `.` becomes `_`"),
+            );
+            return false;
+        }
+        true
+    }
+}
+
+fn block(kind: &str, label: &str, at: Span, body: Body) -> Block {
+    Block { kind: Spanned::new(kind.into(), at), labels: vec![Spanned::new(label.into(), at)], body, at }
+}
+
+/// A service that is built, and what it may refer to.
+struct Service<'s> {
+    name: &'s str,
+    entry: &'s Entry,
+    build: &'s Arc<Node>,
+    services: &'s Named,
+    secrets: &'s Named,
+    scope: &'s Scope,
+}
+
+struct TargetBuilder<'l, 'a, 's> {
+    loader: &'l mut Loader<'a>,
+    attributes: Vec<Attribute>,
+    service: Service<'s>,
+}
+
+impl TargetBuilder<'_, '_, '_> {
+    fn attributes(mut self) -> Vec<Attribute> {
+        self.check_build_keys();
+        for (key, attribute) in [
+            ("context", "context"),
+            ("dockerfile", "dockerfile"),
+            ("dockerfile_inline", "dockerfile-inline"),
+            ("target", "target"),
+            ("network", "network"),
+        ] {
+            if let Some((text, at)) = self.text(key).filter(|(text, _)| !text.is_empty()) {
+                self.add(attribute, at, Expr::text(text, at));
+            }
+        }
+        self.check_dockerfile();
+        self.args();
+        self.pairs("labels", "labels");
+        self.hosts();
+        self.ulimits();
+        self.shm_size();
+        self.attestations();
+        let x_bake = self.x_bake();
+        self.contexts(&x_bake);
+        self.lists(&x_bake);
+        self.secrets(&x_bake);
+        self.ssh(&x_bake);
+        self.switches(&x_bake);
+        self.attributes
+    }
+
+    fn field(&self, key: &str) -> Option<Arc<Node>> {
+        self.service.build.get(key).filter(|node| !node.is_null()).cloned()
+    }
+
+    fn add(&mut self, name: &str, at: Span, expr: Expr) {
+        self.attributes.push(Attribute { name: Spanned::new(name.into(), at), expr });
+    }
+
+    fn wrong(&mut self, what: &str, wanted: &str, node: &Node, help: &str) {
+        let message = format!("`{what}` of service `{}` must be {wanted}, got {}", self.service.name, node.word());
+        let fault = Diagnostic::error("bake::compose::wrong_type", message).at(node.at, format!("not {wanted}"));
+        self.loader.fail(if help.is_empty() { fault } else { fault.help(help) });
+    }
+
+    fn check_build_keys(&mut self) {
+        let known = || BUILD_KEYS.into_iter().chain([ULIMITS, "x-bake"]);
+        for (key, entry) in self.service.build.mapping().into_iter().flatten() {
+            if key.starts_with("x-") || known().any(|it| it == &**key) {
+                continue;
+            }
+            let message = format!("`build` of service `{}` has no such key: {key}", self.service.name);
+            let fault =
+                Diagnostic::error("bake::compose::unknown_build_key", message).at(entry.at, "not a key of `build`");
+            self.loader.fail(match suggest::did_you_mean(key, known()) {
+                Some(help) => fault.help(help),
+                None => fault.help(format!(
+                    "`build` has {}",
+                    known().map(|it| format!("`{it}`")).collect::<Vec<_>>().join(", ")
+                )),
+            });
+        }
+    }
+
+    fn check_dockerfile(&mut self) {
+        let set = |name: &str| self.attributes.iter().find(|attribute| &*attribute.name.value == name);
+        if let (Some(file), Some(inline)) = (set("dockerfile"), set("dockerfile-inline")) {
+            let message = format!("service `{}` has both `dockerfile` and `dockerfile_inline`", self.service.name);
+            let fault = Diagnostic::error("bake::compose::two_dockerfiles", message)
+                .at(inline.name.at, "the text of a Dockerfile")
+                .at(file.name.at, "the name of another")
+                .help("keep one of the two");
+            self.loader.fail(fault);
+        }
+    }
+
+    /// A string, or a fault and nothing.
+    fn string(&mut self, what: &str, node: &Node) -> Option<Arc<str>> {
+        let text = node.str().cloned();
+        if text.is_none() {
+            let help = node.scalar_text().map(|text| format!("put it in quotes: \"{text}\"")).unwrap_or_default();
+            self.wrong(what, "a string", node, &help);
+        }
+        text
+    }
+
+    fn text(&mut self, key: &str) -> Option<(Arc<str>, Span)> {
+        let node = self.field(key)?;
+        Some((self.string(key, &node)?, node.at))
+    }
+
+    /// A list of strings.
+    fn strings(&mut self, what: &str, node: &Node) -> Vec<Expr> {
+        let Some(items) = node.sequence() else {
+            let help = node.scalar_text().map(|text| format!("write `[\"{text}\"]`")).unwrap_or_default();
+            self.wrong(what, "a list", node, &help);
+            return Vec::new();
+        };
+        let items = items.iter().filter_map(|item| Some(Expr::text(self.string(what, item)?, item.at)));
+        items.collect()
+    }
+
+    /// The entries of a mapping or of a `KEY=value` list, each value a text or nothing.
+    fn pair_entries(&mut self, what: &str, node: &Arc<Node>) -> Vec<(Arc<str>, Option<Arc<str>>, Span)> {
+        let node = merge::canonical(node, Rule::Pairs);
+        let Some(entries) = node.mapping() else {
+            self.wrong(what, "a mapping or a list", &node, "write `KEY: value` lines below it");
+            return Vec::new();
+        };
+        let mut pairs = Vec::new();
+        for (key, entry) in entries {
+            let value = entry.node.scalar_text();
+            if value.is_none() && !entry.node.is_null() {
+                self.wrong(&format!("{what}.{key}"), "a string, a number or a bool", &entry.node, "");
+                continue;
+            }
+            pairs.push((key.clone(), value, if entry.node.is_null() { entry.at } else { entry.node.at }));
+        }
+        pairs
+    }
+
+    fn args(&mut self) {
+        // The files must exist even if no argument takes a value from them.
+        let environment = self.environment();
+        let Some(node) = self.field("args") else { return };
+        let pairs = self.pair_entries("args", &node);
+        let lookup = |name: &str| {
+            environment.get(name).or_else(|| self.service.scope.env.get(name)).map(|value| Arc::from(value.as_str()))
+        };
+        let entries = pairs.into_iter().filter_map(|(key, value, at)| {
+            let value = value.or_else(|| lookup(&key))?;
+            Some((Expr::text(key, at), Expr::text(value, at)))
+        });
+        let entries: Vec<_> = entries.collect();
+        if !entries.is_empty() {
+            self.add("args", node.at, Expr::new(ExprKind::Object(entries), node.at));
+        }
+    }
+
+    /// The environment of the service: its files, then its own values.
+    fn environment(&mut self) -> BTreeMap<String, String> {
+        let mut all = BTreeMap::new();
+        let outer = self.service.scope.env.clone();
+        if let Some(node) = self.service.entry.node.get("environment").filter(|node| !node.is_null()).cloned() {
+            for (key, value, _) in self.pair_entries("environment", &node) {
+                if let Some(value) = value.map(|value| value.to_string()).or_else(|| outer.get(&*key).cloned()) {
+                    all.insert(key.to_string(), value);
+                }
+            }
+        }
+        for (path, required, at) in self.env_files() {
+            let mut seen = outer.clone();
+            seen.extend(all.iter().map(|(name, value)| (name.clone(), value.clone())));
+            match self.loader.dotenv(&path, &seen) {
+                Some(Some(values)) => values.into_iter().for_each(|(name, value)| {
+                    all.entry(name).or_insert(value);
+                }),
+                Some(None) if required => self.loader.fail(*missing_file(&path, at)),
+                _ => (),
+            }
+        }
+        all
+    }
+
+    /// The files of variables, last first, each with whether it must exist.
+    fn env_files(&mut self) -> Vec<(String, bool, Span)> {
+        let Some(node) = self.service.entry.node.get("env_file").filter(|node| !node.is_null()).cloned() else {
+            return Vec::new();
+        };
+        let node = merge::canonical(&node, Rule::List);
+        let Some(items) = node.sequence() else {
+            self.wrong("env_file", "a string or a list", &node, "");
+            return Vec::new();
+        };
+        let mut files = Vec::new();
+        for item in items.iter().rev() {
+            let path = match &item.kind {
+                NodeKind::Mapping(_) => item.get("path").unwrap_or(item),
+                _ => item,
+            };
+            let required =
+                item.get("required").and_then(|required| required.scalar_text()).is_none_or(|text| &*text != "false");
+            if let Some(text) = self.string("env_file", path) {
+                files.push((text.to_string(), required, path.at));
+            }
+        }
+        files
+    }
+
+    /// A mapping of texts; what has no value is empty.
+    fn pairs(&mut self, key: &str, attribute: &str) {
+        let Some(node) = self.field(key) else { return };
+        let pairs = self.pair_entries(key, &node);
+        let entries: Vec<_> = pairs
+            .into_iter()
+            .map(|(key, value, at)| (Expr::text(key, at), Expr::text(value.unwrap_or_default(), at)))
+            .collect();
+        if !entries.is_empty() {
+            self.add(attribute, node.at, Expr::new(ExprKind::Object(entries), node.at));
+        }
+    }
+
+    fn hosts(&mut self) {
+        let Some(node) = self.field("extra_hosts") else { return };
+        let hosts = merge::canonical(&node, Rule::Hosts);
+        let Some(entries) = hosts.mapping() else {
+            match node
+                .sequence()
+                .and_then(|items| items.iter().find(|item| item.str().is_none_or(|text| !text.contains(['=', ':']))))
+            {
+                Some(item) => self.wrong("extra_hosts", "a list of `host=address`", item, "write `host=10.0.0.1`"),
+                None => self.wrong("extra_hosts", "a mapping or a list", &node, "write `host: 10.0.0.1`"),
+            }
+            return;
+        };
+        let mut all = Vec::new();
+        for (host, entry) in entries {
+            let addresses = match &entry.node.kind {
+                NodeKind::Null => Vec::new(),
+                _ => self.strings("extra_hosts", &entry.node),
+            };
+            let bare = |expr: &Expr| match &expr.kind {
+                ExprKind::String(text) => {
+                    text.strip_prefix('[').and_then(|it| it.strip_suffix(']')).unwrap_or(text).to_owned()
+                }
+                _ => String::new(),
+            };
+            let joined = addresses.iter().map(bare).collect::<Vec<_>>().join(",");
+            all.push((Expr::text(host.clone(), entry.at), Expr::text(joined, entry.node.at)));
+        }
+        if !all.is_empty() {
+            self.add("extra-hosts", node.at, Expr::new(ExprKind::Object(all), node.at));
+        }
+    }
+
+    fn ulimits(&mut self) {
+        let Some(node) = self.field(ULIMITS) else { return };
+        let Some(entries) = node.mapping() else {
+            self.wrong(ULIMITS, "a mapping", &node, "write `nofile: {soft: 1024, hard: 2048}`");
+            return;
+        };
+        let mut all: Vec<(String, Span)> = Vec::new();
+        for (name, entry) in entries {
+            let limit = |node: Option<&Arc<Node>>| {
+                node.and_then(|node| node.scalar_text()).filter(|text| text.parse::<i64>().is_ok())
+            };
+            let pair = match &entry.node.kind {
+                NodeKind::Mapping(_) => limit(entry.node.get("soft")).zip(limit(entry.node.get("hard"))),
+                _ => limit(Some(&entry.node)).map(|one| (one.clone(), one)),
+            };
+            match pair {
+                Some((soft, hard)) => all.push((format!("{name}={soft}:{hard}"), entry.node.at)),
+                None => self.wrong(
+                    &format!("ulimits.{name}"),
+                    "a whole number, or `soft` and `hard`",
+                    &entry.node,
+                    "write `{soft: 1024, hard: 2048}`",
+                ),
+            }
+        }
+        all.sort();
+        if !all.is_empty() {
+            let items = all.into_iter().map(|(text, at)| Expr::text(text, at)).collect();
+            self.add("ulimits", node.at, Expr::new(ExprKind::Tuple(items), node.at));
+        }
+    }
+
+    fn shm_size(&mut self) {
+        let Some(node) = self.field("shm_size") else { return };
+        match node.scalar_text().and_then(|text| value::bytes(&text)) {
+            Some(0) => (),
+            Some(size) => self.add("shm-size", node.at, Expr::text(value::bytes_text(size), node.at)),
+            None => self.wrong("shm_size", "a size such as `64m`", &node, ""),
+        }
+    }
+
+    fn attestations(&mut self) {
+        let mut all = Vec::new();
+        for kind in ["sbom", "provenance"] {
+            let Some(node) = self.field(kind) else { continue };
+            let Some(text) = node.scalar_text() else {
+                self.wrong(kind, "a bool or a string", &node, "");
+                continue;
+            };
+            if text.is_empty() {
+                continue;
+            }
+            let spec = match value::switch(&text) {
+                Some(on) => format!("type={kind},disabled={}", !on),
+                None => format!("type={kind},{text}"),
+            };
+            all.push(Expr::text(spec, node.at));
+        }
+        if let Some(at) = all.first().map(|expr| expr.at) {
+            self.add("attest", at, Expr::new(ExprKind::Tuple(all), at));
+        }
+    }
+
+    // ── x-bake, and what it adds to ──
+
+    fn x_bake(&mut self) -> Mapping {
+        let Some(node) = self.field("x-bake") else { return Mapping::new() };
+        let Some(entries) = node.mapping() else {
+            self.wrong("x-bake", "a mapping", &node, "");
+            return Mapping::new();
+        };
+        for (key, entry) in entries {
+            if X_BAKE_KEYS.contains(&&**key) {
+                continue;
+            }
+            let message = format!("`x-bake` of service `{}` has no such key: {key}", self.service.name);
+            let warning = Diagnostic::warning("bake::compose::unknown_x_bake_key", message).at(entry.at, "ignored");
+            let known = X_BAKE_KEYS.map(|it| format!("`{it}`")).join(", ");
+            self.loader.fail(
+                warning
+                    .help(suggest::did_you_mean(key, X_BAKE_KEYS).unwrap_or_else(|| format!("`x-bake` has {known}"))),
+            );
+        }
+        entries
+            .iter()
+            .filter(|(_, entry)| !entry.node.is_null())
+            .map(|(key, entry)| (key.clone(), entry.clone()))
+            .collect()
+    }
+
+    /// A list of strings of `x-bake`, or one string split at blanks.
+    fn words(&mut self, x_bake: &Mapping, key: &str) -> Vec<Expr> {
+        let Some(entry) = x_bake.get(key) else { return Vec::new() };
+        let node = entry.node.clone();
+        match &node.kind {
+            NodeKind::String(text) => text.split_whitespace().map(|word| Expr::text(word, node.at)).collect(),
+            NodeKind::Sequence(items) if items.iter().all(|item| item.scalar_text().is_some()) => {
+                items.iter().map(|item| Expr::text(item.scalar_text().unwrap_or_default(), item.at)).collect()
+            }
+            _ => {
+                self.wrong(&format!("x-bake.{key}"), "a list of strings", &node, "");
+                Vec::new()
+            }
+        }
+    }
+
+    fn contexts(&mut self, x_bake: &Mapping) {
+        let mut all: IndexMap<Arc<str>, (Arc<str>, Span)> = IndexMap::new();
+        let own = self.field("additional_contexts");
+        let extra = x_bake.get("contexts").map(|entry| entry.node.clone());
+        for (what, node) in [("additional_contexts", &own), ("x-bake.contexts", &extra)] {
+            let Some(node) = node else { continue };
+            for (name, context, at) in self.pair_entries(what, node) {
+                let context = self.context(&name, &context.unwrap_or_default(), at);
+                all.entry(name).or_insert((context, at));
+            }
+        }
+        let at = own.or(extra).map(|node| node.at);
+        if let Some(at) = at.filter(|_| !all.is_empty()) {
+            let entries =
+                all.into_iter().map(|(name, (context, at))| (Expr::text(name, at), Expr::text(context, at))).collect();
+            self.add("contexts", at, Expr::new(ExprKind::Object(entries), at));
+        }
+    }
+
+    /// `service:x` as the target of that service.
+    fn context(&mut self, name: &str, context: &str, at: Span) -> Arc<str> {
+        if let Some(service) = context.strip_prefix("service:") {
+            let services = self.service.services;
+            let found = services.get(service);
+            let buildable = found.is_some_and(|entry| entry.node.get("build").is_some_and(|build| !build.is_null()));
+            if !buildable {
+                let what = if found.is_some() { "is not built" } else { "is not there" };
+                let message =
+                    format!("context `{name}` of service `{}` is a service that {what}: {service}", self.service.name);
+                let fault =
+                    Diagnostic::error("bake::compose::unknown_service", message).at(at, format!("this service {what}"));
+                self.loader.fail(match suggest::did_you_mean(service, services.keys().map(|key| &**key)) {
+                    Some(help) if found.is_none() => fault.help(help),
+                    _ => fault,
+                });
+            }
+        }
+        match context.strip_prefix("service:").or_else(|| context.strip_prefix("target:")) {
+            Some(target) => format!("target:{}", target.replace('.', "_")).into(),
+            None => context.into(),
+        }
+    }
+
+    fn lists(&mut self, x_bake: &Mapping) {
+        for (key, attribute, once) in [
+            ("tags", "tags", true),
+            ("platforms", "platforms", true),
+            ("no_cache_filter", "no-cache-filter", true),
+            ("cache_from", "cache-from", false),
+            ("cache_to", "cache-to", false),
+            ("", "output", false),
+        ] {
+            let own = self
+                .field(key)
+                .map(|node| merge::canonical(&node, if key == "no_cache_filter" { Rule::List } else { Rule::Plain }));
+            let mut all = own.as_ref().map(|node| self.strings(key, node)).unwrap_or_default();
+            all.extend(self.words(x_bake, attribute));
+            if key == "tags" && all.is_empty() {
+                all.extend(self.image());
+            }
+            if once {
+                let mut seen = HashSet::new();
+                all.retain(|expr| !matches!(&expr.kind, ExprKind::String(text) if !seen.insert(text.clone())));
+            }
+            if let Some(at) =
+                own.map(|node| node.at).or_else(|| all.first().map(|expr| expr.at)).filter(|_| !all.is_empty())
+            {
+                self.add(attribute, at, Expr::new(ExprKind::Tuple(all), at));
+            }
+        }
+    }
+
+    fn image(&mut self) -> Option<Expr> {
+        let image = self.service.entry.node.get("image").filter(|image| !image.is_null()).cloned()?;
+        let text = self.string("image", &image).filter(|text| !text.is_empty())?;
+        Some(Expr::text(text, image.at))
+    }
+
+    fn secrets(&mut self, x_bake: &Mapping) {
+        let own = self.field("secrets");
+        let mut all = Vec::new();
+        if let Some(node) = &own {
+            let Some(items) = node.sequence() else {
+                self.wrong("secrets", "a list", node, "write `secrets: [name]`");
+                return;
+            };
+            for item in items {
+                let source = match &item.kind {
+                    NodeKind::Mapping(_) => item.get("source").unwrap_or(item),
+                    _ => item,
+                };
+                if let Some(id) = self.string("secrets", source) {
+                    all.extend(self.secret(&id, source.at));
+                }
+            }
+        }
+        all.extend(self.words(x_bake, "secret"));
+        if let Some(at) = all.first().map(|expr| expr.at) {
+            self.add("secret", at, Expr::new(ExprKind::Tuple(all), at));
+        }
+    }
+
+    fn secret(&mut self, id: &Arc<str>, at: Span) -> Option<Expr> {
+        let secrets = self.service.secrets;
+        let Some(entry) = secrets.get(id) else {
+            let message = format!("service `{}` needs a secret that is not there: {id}", self.service.name);
+            let fault = Diagnostic::error("bake::compose::unknown_secret", message).at(at, "no secret of this name");
+            let near = suggest::did_you_mean(id, secrets.keys().map(|key| &**key));
+            let help = near.unwrap_or_else(|| format!("define it at the top: `secrets: {{{id}: {{file: ./{id}}}}}`"));
+            self.loader.fail(fault.help(help));
+            return None;
+        };
+        let mut entries = vec![(Expr::text("id", at), Expr::text(id.clone(), at))];
+        if let Some(external) =
+            entry.node.get("external").filter(|external| external.scalar_text().as_deref() != Some("false"))
+        {
+            let fault = Diagnostic::error(
+                "bake::compose::external_secret",
+                format!("an external secret cannot be used in a build: {id}"),
+            )
+            .at(external.at, "external")
+            .help("give it a `file` or an `environment`");
+            self.loader.fail(fault);
+            return None;
+        }
+        for (key, name) in [("file", "src"), ("environment", "env")] {
+            let Some(node) = entry.node.get(key).filter(|node| !node.is_null()).cloned() else { continue };
+            if let Some(text) = self.string(&format!("secrets.{id}.{key}"), &node).filter(|text| !text.is_empty()) {
+                entries.push((Expr::text(name, node.at), Expr::text(text, node.at)));
+            }
+        }
+        Some(Expr::new(ExprKind::Object(entries), at))
+    }
+
+    fn ssh(&mut self, x_bake: &Mapping) {
+        let mut all: IndexMap<Arc<str>, (Vec<Arc<str>>, Span)> = IndexMap::new();
+        if let Some(node) = self.field("ssh") {
+            for (id, path, at) in self.pair_entries("ssh", &node) {
+                if path.is_none() && &*id != "default" {
+                    let message = format!("an ssh key of service `{}` has no path: {id}", self.service.name);
+                    let fault = Diagnostic::error("bake::compose::ssh", message)
+                        .at(at, "no path")
+                        .help(format!("write `{id}=path`, or `default`"));
+                    self.loader.fail(fault);
+                }
+                all.insert(id, (path.filter(|path| !path.is_empty()).into_iter().collect(), at));
+            }
+        }
+        for word in self.words(x_bake, "ssh") {
+            let ExprKind::String(text) = &word.kind else { continue };
+            let (id, paths) = text.split_once('=').unwrap_or((text, ""));
+            let paths = paths.split(',').filter(|path| !path.is_empty()).map(Arc::from).collect();
+            all.insert(id.into(), (paths, word.at));
+        }
+        all.sort_keys();
+        let Some(at) = all.first().map(|(_, (_, at))| *at) else { return };
+        let item = |(id, (paths, at)): (Arc<str>, (Vec<Arc<str>>, Span))| {
+            let mut entries = vec![(Expr::text("id", at), Expr::text(id, at))];
+            if !paths.is_empty() {
+                let paths = paths.into_iter().map(|path| Expr::text(path, at)).collect();
+                entries.push((Expr::text("paths", at), Expr::new(ExprKind::Tuple(paths), at)));
+            }
+            Expr::new(ExprKind::Object(entries), at)
+        };
+        self.add("ssh", at, Expr::new(ExprKind::Tuple(all.into_iter().map(item).collect()), at));
+    }
+
+    fn switches(&mut self, x_bake: &Mapping) {
+        for (key, attribute) in [("no_cache", "no-cache"), ("pull", "pull")] {
+            let own = self.field(key).and_then(|node| Some((self.switch(key, &node)?, node.at)));
+            let extra = x_bake.get(attribute).map(|entry| entry.node.clone());
+            let extra = extra.and_then(|node| Some((self.switch(&format!("x-bake.{attribute}"), &node)?, node.at)));
+            // A plain `false` says nothing; that of `x-bake` does.
+            if let Some((on, at)) = extra.or(own.filter(|(on, _)| *on)) {
+                self.add(attribute, at, Expr::new(ExprKind::Bool(on), at));
+            }
+        }
+    }
+
+    fn switch(&mut self, what: &str, node: &Node) -> Option<bool> {
+        let on = node
+            .scalar_text()
+            .filter(|_| !matches!(node.kind, NodeKind::Number(_)))
+            .and_then(|text| value::switch(&text));
+        if on.is_none() {
+            self.wrong(what, "`true` or `false`", node, "");
+        }
+        on
+    }
+}

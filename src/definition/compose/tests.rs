@@ -1,0 +1,244 @@
+//! Compose files from end to end: texts in, target blocks or faults out.
+
+use super::*;
+use crate::{
+    definition::syntax::{Expr, ExprKind},
+    report::SourceMap,
+};
+
+/// Files that exist, by path.
+struct Disk {
+    files: BTreeMap<String, String>,
+    sources: SourceMap,
+}
+
+impl Files for Disk {
+    fn read(&mut self, path: &str) -> Result<Option<(SourceId, Arc<str>)>, Box<Diagnostic>> {
+        let Some(text) = self.files.get(path) else { return Ok(None) };
+        let text: Arc<str> = text.as_str().into();
+        Ok(Some((self.sources.add(path, text.clone()), text)))
+    }
+}
+
+struct Outcome {
+    blocks: Vec<String>,
+    faults: Vec<String>,
+}
+
+/// Loads `main` (and `over`, if it is there) of `files`, with `X=x` in the environment.
+fn run(files: &[(&str, &str)]) -> Outcome {
+    let files = files.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect();
+    let mut disk = Disk { files, sources: SourceMap::default() };
+    let mut asked = Vec::new();
+    for name in ["main", "over"] {
+        let Some((source, text)) = disk.read(name).unwrap() else { continue };
+        match yaml::parse(source, &text) {
+            Ok(documents) => asked.push(ComposeFile { name: name.to_owned(), source, documents }),
+            Err(fault) => panic!("{fault:?}"),
+        }
+    }
+    let env = BTreeMap::from([("X".to_owned(), "x".to_owned()), ("HOME".to_owned(), "/home/me".to_owned())]);
+    let (body, faults) = load(&asked, &env, &BTreeMap::new(), &mut disk);
+    let shown = |block: &crate::definition::syntax::Block| {
+        let attributes = block.body.attributes.iter().map(|it| format!("{}={}", it.name.value, expr(&it.expr)));
+        format!("{} {}: {}", block.kind.value, block.labels[0].value, attributes.collect::<Vec<_>>().join(" "))
+    };
+    Outcome {
+        blocks: body.iter().flat_map(|body| &body.blocks).map(shown).collect(),
+        faults: faults.iter().map(|it| format!("{} {}", disk.sources.place(it.labels[0].at), it.message)).collect(),
+    }
+}
+
+fn expr(value: &Expr) -> String {
+    let list = |items: Vec<String>| items.join(",");
+    match &value.kind {
+        ExprKind::String(text) => format!("{text:?}"),
+        ExprKind::Bool(value) => value.to_string(),
+        ExprKind::Tuple(items) => format!("[{}]", list(items.iter().map(expr).collect())),
+        ExprKind::Object(items) => {
+            format!("{{{}}}", list(items.iter().map(|(key, value)| format!("{}:{}", expr(key), expr(value))).collect()))
+        }
+        other => format!("{other:?}"),
+    }
+}
+
+#[track_caller]
+fn check(files: &[(&str, &str)], expected: &[&str]) {
+    let outcome = run(files);
+    assert_eq!(outcome.faults, Vec::<String>::new());
+    let targets: Vec<&String> = outcome.blocks.iter().filter(|block| block.starts_with("target")).collect();
+    assert_eq!(targets, expected);
+}
+
+#[track_caller]
+fn fails(files: &[(&str, &str)], expected: &[&str]) {
+    assert_eq!(run(files).faults, expected);
+}
+
+#[test]
+fn services_become_targets_and_a_group() {
+    let outcome = run(&[("main", "services:\n  a.b: {build: ./x, image: 'i:1'}\n  db: {image: y}\n")]);
+    assert_eq!(outcome.blocks, ["target a_b: context=\"x\" tags=[\"i:1\"]", "group default: targets=[\"a_b\"]"]);
+}
+
+#[test]
+fn later_files_merge_onto_earlier_ones() {
+    check(
+        &[
+            (
+                "main",
+                "services:\n  w:\n    build:\n      context: .\n      args: {A: 1, B: 2}\n      tags: [t]\n      extra_hosts: ['h=1', 'h=2']\n",
+            ),
+            (
+                "over",
+                "services:\n  w:\n    build:\n      args: [B=3, X]\n      tags: [t, u]\n      extra_hosts: {h: '2', i: '::1'}\n",
+            ),
+        ],
+        &[concat!(
+            "target w: context=\".\" args={\"A\":\"1\",\"B\":\"3\",\"X\":\"x\"} ",
+            "extra-hosts={\"h\":\"1,2\",\"i\":\"::1\"} tags=[\"t\",\"u\"]",
+        )],
+    );
+}
+
+#[test]
+fn reset_and_override_work_on_what_lies_below() {
+    let base = "services:\n  w:\n    build: {context: a, target: t, args: {A: '1', B: '2'}}\n";
+    check(
+        &[("main", base), ("over", "services:\n  w:\n    build: {target: !reset null, args: !override {C: '3'}}\n")],
+        &["target w: context=\"a\" args={\"C\":\"3\"}"],
+    );
+    check(
+        &[("main", base), ("over", "services:\n  w:\n    build: {args: {A: !reset null}}\n")],
+        &["target w: context=\"a\" target=\"t\" args={\"B\":\"2\"}"],
+    );
+    check(&[("main", base), ("over", "services: {w: !reset null, v: {build: v}}\n")], &["target v: context=\"v\""]);
+    check(
+        &[
+            ("main", base),
+            (
+                "over",
+                "services:\n  v: {extends: {service: u}, build: {args: !override {C: '3'}}}\n  u: {build: {context: u, args: {A: '9'}}}\n",
+            ),
+        ],
+        &[
+            "target w: context=\"a\" target=\"t\" args={\"A\":\"1\",\"B\":\"2\"}",
+            "target v: context=\"u\" args={\"C\":\"3\"}",
+            "target u: context=\"u\" args={\"A\":\"9\"}",
+        ],
+    );
+}
+
+#[test]
+fn services_extend_others_here_and_elsewhere() {
+    check(
+        &[
+            ("main", "services:\n  w: {extends: {file: sub/c.yml, service: mid}, build: {target: rel}}\n"),
+            (
+                "sub/c.yml",
+                "services:\n  mid: {extends: low}\n  low: {extends: {file: d.yml, service: d}, build: {args: {A: $X}}}\n",
+            ),
+            ("sub/d.yml", "services:\n  d: {build: ./d}\n"),
+        ],
+        &["target w: context=\"sub/d\" target=\"rel\" args={\"A\":\"x\"}"],
+    );
+    fails(
+        &[("main", "services:\n  x: {extends: {service: y}, build: .}\n  y: {extends: {service: x}, build: .}\n")],
+        &[
+            "main:2 services extend one another in a circle: main:x -> main:y -> main:x",
+            "main:3 services extend one another in a circle: main:y -> main:x -> main:y",
+        ],
+    );
+    fails(
+        &[("main", "services:\n  w:\n    extends:\n      service: ghost\n    build: .\n")],
+        &["main:4 service `w` extends a service that is not there: ghost"],
+    );
+}
+
+#[test]
+fn files_include_others_with_their_own_folder_and_variables() {
+    check(
+        &[
+            ("main", "include: [sub/i.yml]\nservices:\n  w: {build: .}\n  j: {build: {target: t}}\n"),
+            ("sub/i.yml", "services:\n  i: {build: './${V}'}\n  j: {extends: i, build: {args: {A: '1'}}}\n"),
+            ("sub/.env", "V=v\n"),
+        ],
+        &[
+            "target i: context=\"sub/v\"",
+            "target j: context=\"sub/v\" target=\"t\" args={\"A\":\"1\"}",
+            "target w: context=\".\"",
+        ],
+    );
+    let circle =
+        run(&[("main", "include: [a]\nservices: {w: {build: .}}\n"), ("a", "include: [b]\n"), ("b", "include: [a]\n")]);
+    assert_eq!(circle.faults, ["b:1 files include one another in a circle: a -> b -> a"]);
+    fails(&[("main", "include: [no.yml]\nservices: {w: {build: .}}\n")], &["main:1 a file does not exist: no.yml"]);
+}
+
+#[test]
+fn everything_of_a_build_is_mapped() {
+    check(
+        &[(
+            "main",
+            concat!(
+                "services:\n  w:\n    build:\n      dockerfile_inline: FROM a\n      labels: [a=1, b]\n      no_cache: true\n      pull: false\n",
+                "      shm_size: 64m\n      ulimits: {nproc: 5, nofile: {soft: 1, hard: 2}}\n      sbom: true\n      provenance: mode=max\n",
+                "      secrets: [s, {source: t, target: x}]\n      ssh: [default, k=~/k]\n      cache_from: [c]\n",
+                "      additional_contexts: [b=service:v.1, d=./d]\n",
+                "      x-bake: {tags: a b, contexts: {d: e, f: g}, output: [type=docker], pull: false, ssh: a=p}\n",
+                "  v.1: {build: v}\nsecrets:\n  s: {file: ./f}\n  t: {environment: E}\n",
+            ),
+        )],
+        &[
+            concat!(
+                "target w: dockerfile-inline=\"FROM a\" labels={\"a\":\"1\",\"b\":\"\"} ulimits=[\"nofile=1:2\",\"nproc=5:5\"] shm-size=\"64MiB\" ",
+                "attest=[\"type=sbom,disabled=false\",\"type=provenance,mode=max\"] ",
+                "contexts={\"b\":\"target:v_1\",\"d\":\"d\",\"f\":\"g\"} tags=[\"a\",\"b\"] cache-from=[\"c\"] output=[\"type=docker\"] ",
+                "secret=[{\"id\":\"s\",\"src\":\"f\"},{\"id\":\"t\",\"env\":\"E\"}] ",
+                "ssh=[{\"id\":\"a\",\"paths\":[\"p\"]},{\"id\":\"default\"},{\"id\":\"k\",\"paths\":[\"/home/me/k\"]}] no-cache=true pull=false",
+            ),
+            "target v_1: context=\"v\"",
+        ],
+    );
+}
+
+#[test]
+fn faults_name_the_service_the_key_and_the_line() {
+    for (text, expected) in [
+        ("services:\n  w:\n    build: {contxt: .}\n", "main:3 `build` of service `w` has no such key: contxt"),
+        (
+            "services:\n  w:\n    build: {args: 7}\n",
+            "main:3 `args` of service `w` must be a mapping or a list, got a number",
+        ),
+        (
+            "services:\n  w:\n    build: {target: 1.10}\n",
+            "main:3 `target` of service `w` must be a string, got a number",
+        ),
+        (
+            "services:\n  w:\n    build: [a]\n",
+            "main:3 `build` of service `w` must be a string or a mapping, got a list",
+        ),
+        ("services:\n  w: {}\n", "main:2 service `w` has neither an image nor a build"),
+        ("services:\n  - a\n", "main:2 `services` must be a mapping, got a list"),
+        ("services:\n  w: {build: {secrets: [s]}}\n", "main:2 service `w` needs a secret that is not there: s"),
+        (
+            "services:\n  w: {build: {secrets: [s]}}\nsecrets: {s: {external: true}}\n",
+            "main:3 an external secret cannot be used in a build: s",
+        ),
+        ("services:\n  w: {image: 'a:${T:?set it}', build: .}\n", "main:2 variable `T` is required: set it"),
+        ("services:\n  w: {build: {context: '${A'}}\n", "main:2 an interpolation that cannot be read: ${A"),
+        ("services:\n  w: {env_file: no.env, build: {args: [A]}}\n", "main:2 a file does not exist: no.env"),
+        ("services:\n  'w!': {build: .}\n", "main:2 not a name for a service that is built: w!"),
+        (
+            "services:\n  w: {build: {additional_contexts: {a: 'service:no'}}}\n",
+            "main:2 context `a` of service `w` is a service that is not there: no",
+        ),
+        ("services:\n  w: {colour: red, build: .}\n", "main:2 a key that is not known in service `w`: colour"),
+        ("services:\n  w: {build: {x-bake: {tagz: [a]}}}\n", "main:2 `x-bake` of service `w` has no such key: tagz"),
+        ("- a\n", "main:1 a Compose file is a mapping, got a list"),
+        ("name: x\n", "main:1 a Compose file has no services: main"),
+    ] {
+        let faults = run(&[("main", text)]).faults;
+        assert!(faults.iter().any(|fault| fault == expected), "{text}\nwanted {expected}\ngot {faults:?}");
+    }
+}

@@ -1,0 +1,25 @@
+//! `CopyIgnoredFile`: COPY and ADD sources are not ignored.
+
+use super::{Report, Rule};
+use crate::{
+    dockerfile::instruction::Instruction,
+    graph::pattern::{self, Patterns},
+};
+
+pub(crate) static RULE: Rule =
+    Rule { name: "CopyIgnoredFile", code: "bake::check::copy_ignored_file", experimental: false, check: None };
+
+/// `path` as written; `patterns` are those of the context.
+pub(crate) fn check_source(report: &mut Report, it: &Instruction, path: &str, patterns: &Patterns) {
+    if patterns.is_empty() || patterns.has_exceptions() {
+        return;
+    }
+    let clean = pattern::clean(path);
+    let path = clean.strip_prefix('/').unwrap_or(&clean);
+    let ignored = if matches!(path, "" | ".") { patterns.takes_all() } else { patterns.matches(path) };
+    if ignored {
+        let keyword = it.keyword.to_uppercase();
+        let message = format!("{keyword} of a file that the ignore file excludes: {clean}");
+        report.fire(&RULE, &it.comments, it.at, message);
+    }
+}

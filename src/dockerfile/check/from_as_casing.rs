@@ -1,0 +1,20 @@
+//! `FromAsCasing`: `AS` has the case of `FROM`.
+
+use super::{Report, Rule};
+use crate::dockerfile::Dockerfile;
+
+pub(crate) static RULE: Rule =
+    Rule { name: "FromAsCasing", code: "bake::check::from_as_casing", experimental: false, check: Some(check) };
+
+fn check(file: &Dockerfile, report: &mut Report) {
+    for stage in &file.stages {
+        let Some(word) = &stage.written_as else { continue };
+        let (lower, upper) = (stage.keyword.to_lowercase(), stage.keyword.to_uppercase());
+        let odd = (stage.keyword == lower && *word != word.to_lowercase())
+            || (stage.keyword == upper && *word != word.to_uppercase());
+        if odd {
+            let message = format!("the casing of `{word}` and `{}` does not match", stage.keyword);
+            report.fire(&RULE, &stage.comments, stage.at, message);
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! `InvalidBaseImagePlatform`: a base image is for the platform that is built.
+
+use super::{Report, Rule};
+use crate::{oci::Platform, report::Span};
+
+pub(crate) static RULE: Rule = Rule {
+    name: "InvalidBaseImagePlatform",
+    code: "bake::check::invalid_base_image_platform",
+    experimental: false,
+    check: None,
+};
+
+pub(crate) fn fire(
+    report: &mut Report,
+    comments: &[String],
+    at: Span,
+    name: &str,
+    wanted: &Platform,
+    found: &Platform,
+) {
+    let message = format!("base image `{name}` is for {found}, the build is for: {wanted}");
+    report.fire(&RULE, comments, at, message);
+}

@@ -1,0 +1,40 @@
+//! `InvalidDefinitionDescription`: a comment directly above a named stage or an ARG begins with its name.
+
+use super::{Report, Rule};
+use crate::dockerfile::{
+    Dockerfile,
+    instruction::{Instruction, Kind},
+};
+
+pub(crate) static RULE: Rule = Rule {
+    name: "InvalidDefinitionDescription",
+    code: "bake::check::invalid_definition_description",
+    experimental: true,
+    check: Some(check),
+};
+
+fn check(file: &Dockerfile, report: &mut Report) {
+    let describes = |comments: &[String], names: &[&str]| {
+        comments.last().is_none_or(|line| names.contains(&line.split(' ').next().unwrap_or_default()))
+    };
+    let arg = |it: &Instruction, report: &mut Report| {
+        let Kind::Arg(args) = &it.kind else { return };
+        let names: Vec<&str> = args.iter().map(|it| it.name.as_str()).collect();
+        if !describes(&it.comments, &names) {
+            let message = format!("the comment above an ARG should be `# {} its description`", names[0]);
+            report.fire(&RULE, &it.comments, it.at, message);
+        }
+    };
+    for it in &file.globals {
+        arg(it, report);
+    }
+    for stage in &file.stages {
+        if let Some(name) = stage.name.as_ref().filter(|it| !describes(&stage.comments, &[it.value.as_str()])) {
+            let message = format!("the comment above a stage should be `# {} its description`", name.value);
+            report.fire(&RULE, &stage.comments, stage.at, message);
+        }
+        for it in &stage.instructions {
+            arg(it, report);
+        }
+    }
+}

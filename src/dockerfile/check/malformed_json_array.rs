@@ -1,0 +1,29 @@
+//! `MalformedJSONArray`: what looks like an array in JSON form is one. Not a rule of the peer, which takes it for shell text silently.
+
+use super::{Report, Rule};
+use crate::dockerfile::{Dockerfile, instruction::Kind};
+
+pub(crate) static RULE: Rule = Rule {
+    name: "MalformedJSONArray",
+    code: "bake::check::malformed_json_array",
+    experimental: false,
+    check: Some(check),
+};
+
+fn check(file: &Dockerfile, report: &mut Report) {
+    for it in file.stages.iter().flat_map(|stage| &stage.instructions) {
+        let why = match &it.kind {
+            Kind::Cmd(command) | Kind::Entrypoint(command) => &command.almost_json,
+            Kind::Run(run) => &run.command.almost_json,
+            Kind::Copy(copy) => &copy.almost_json,
+            Kind::Healthcheck(health) => &health.almost_json,
+            _ => continue,
+        };
+        if let Some(why) = why {
+            let keyword = it.keyword.to_uppercase();
+            let message =
+                format!("the arguments of {keyword} look like a JSON array but are taken as plain text: {}", why.value);
+            report.fire(&RULE, &it.comments, why.at, message);
+        }
+    }
+}

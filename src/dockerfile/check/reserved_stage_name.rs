@@ -1,0 +1,21 @@
+//! `ReservedStageName`: no stage is called `scratch` or `context`.
+
+use super::{Report, Rule};
+use crate::dockerfile::Dockerfile;
+
+pub(crate) static RULE: Rule = Rule {
+    name: "ReservedStageName",
+    code: "bake::check::reserved_stage_name",
+    experimental: false,
+    check: Some(check),
+};
+
+fn check(file: &Dockerfile, report: &mut Report) {
+    for stage in &file.stages {
+        if let Some(name) = stage.name.as_ref().filter(|it| matches!(it.value.as_str(), "scratch" | "context")) {
+            let message =
+                format!("the name has a meaning of its own and should not be that of a stage: {}", name.value);
+            report.fire(&RULE, &stage.comments, stage.at, message);
+        }
+    }
+}

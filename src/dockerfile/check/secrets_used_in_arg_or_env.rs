@@ -1,0 +1,25 @@
+//! `SecretsUsedInArgOrEnv`: secrets do not go into ARG or ENV.
+
+use super::{Report, Rule};
+use crate::dockerfile::instruction::Instruction;
+
+pub(crate) static RULE: Rule = Rule {
+    name: "SecretsUsedInArgOrEnv",
+    code: "bake::check::secrets_used_in_arg_or_env",
+    experimental: false,
+    check: None,
+};
+
+const SECRET: &[&str] =
+    &["apikey", "auth", "credential", "credentials", "key", "password", "pword", "passwd", "secret", "token"];
+const HARMLESS: &[&str] = &["public", "file", "version"];
+
+pub(crate) fn check_name(report: &mut Report, it: &Instruction, name: &str) {
+    let has = |words: &[&str]| name.split('_').any(|part| words.iter().any(|word| part.eq_ignore_ascii_case(word)));
+    if has(SECRET) && !has(HARMLESS) {
+        let keyword = it.keyword.to_uppercase();
+        let message =
+            format!("{keyword} is not for secrets, it is stored in the image; use `RUN --mount=type=secret`: {name}");
+        report.fire(&RULE, &it.comments, it.at, message);
+    }
+}

@@ -1,0 +1,16 @@
+//! `StageNameCasing`: stage names are lower case.
+
+use super::{Report, Rule};
+use crate::dockerfile::Dockerfile;
+
+pub(crate) static RULE: Rule =
+    Rule { name: "StageNameCasing", code: "bake::check::stage_name_casing", experimental: false, check: Some(check) };
+
+fn check(file: &Dockerfile, report: &mut Report) {
+    for stage in &file.stages {
+        if let Some(name) = stage.written_name.as_deref().filter(|it| it.chars().any(char::is_uppercase)) {
+            let message = format!("stage name should be lower case: {name}");
+            report.fire(&RULE, &stage.comments, stage.at, message);
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Ignore files: the text of a `.dockerignore` to cleaned patterns (spec/dockerfile.md §9.2). They are matched by
+//! [`graph::pattern`](crate::graph::pattern); the file itself is found and read by the engine.
+
+use crate::{
+    graph::pattern::{self, Patterns},
+    report::{Diagnostic, SourceId, Span},
+};
+
+/// The patterns of an ignore file in order, cleaned, exceptions with their `!`. All malformed ones are reported.
+pub(crate) fn parse_ignore(source: SourceId, text: &str) -> (Vec<String>, Vec<Diagnostic>) {
+    let mut patterns = Vec::new();
+    let mut faults = Vec::new();
+    let mut start = 0;
+    for line in text.split_inclusive('\n') {
+        let at = start;
+        start += line.len();
+        let line = if at == 0 { line.trim_start_matches('\u{feff}') } else { line };
+        if line.starts_with('#') || line.trim().is_empty() {
+            continue;
+        }
+        let pattern = cleaned(line.trim());
+        match Patterns::new(&[&pattern]) {
+            Ok(_) => patterns.push(pattern),
+            Err(fault) => {
+                let offset = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+                let end = at + line.trim_end().len();
+                let span = Span { source, start: offset(at), end: offset(end.max(at)) };
+                let message = format!("malformed ignore pattern: {}", line.trim());
+                faults.push(Diagnostic::error("bake::dockerfile::bad_ignore_pattern", message).at(span, fault.why));
+            }
+        }
+    }
+    (patterns, faults)
+}
+
+fn cleaned(line: &str) -> String {
+    let (mark, body) = match line.strip_prefix('!') {
+        Some(body) => ("!", body.trim()),
+        None => ("", line),
+    };
+    if body.is_empty() {
+        return mark.to_owned();
+    }
+    let clean = pattern::clean(body);
+    let clean = if clean.len() > 1 { clean.strip_prefix('/').unwrap_or(&clean) } else { &clean };
+    format!("{mark}{clean}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::SourceMap;
+
+    fn check(text: &str) -> String {
+        let mut map = SourceMap::default();
+        let source = map.add(".dockerignore", text);
+        let (patterns, faults) = parse_ignore(source, text);
+        let faults = faults.iter().map(|it| format!("{} at {}", it.message, map.place(it.labels[0].at)));
+        patterns.into_iter().chain(faults).collect::<Vec<_>>().join("|")
+    }
+
+    #[test]
+    fn ignore_files_are_cleaned() {
+        assert_eq!(check("\u{feff}a\n# c\n #d\n\n/b/\n ./c \n! /x/y\n../z\n"), "a|#d|b|c|!x/y|../z");
+        assert_eq!(check("a\r\n!b\r\n/"), "a|!b|/");
+        assert_eq!(
+            check("ok\n!\n[a\n"),
+            "ok|malformed ignore pattern: ! at .dockerignore:2|malformed ignore pattern: [a at .dockerignore:3"
+        );
+    }
+}

@@ -1,0 +1,235 @@
+//! Build arguments: the variables that FROM sees, ARG in stages, proxies, `SOURCE_DATE_EPOCH` (spec/dockerfile.md §4).
+
+use indexmap::IndexMap;
+
+use super::{Lowerer, state::State};
+use crate::{
+    dockerfile::{
+        check,
+        expand::{self, Mode, Vars},
+        instruction::{ArgDef, Dockerfile, Instruction, Kind},
+        options::{Epoch, Options},
+    },
+    report::{Diagnostic, suggest},
+};
+
+const SOURCE_DATE_EPOCH: &str = "SOURCE_DATE_EPOCH";
+
+/// Arguments that no file declares because they steer the build itself, not all of them known to us.
+const STEERING: &str = "BUILDKIT_";
+
+const PROXIES: &[&str] = &["http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy"];
+
+/// Arguments that are declared but never become variables.
+pub(super) fn is_never_set(name: &str) -> bool {
+    matches!(name, "BUILDKIT_SBOM_SCAN_CONTEXT" | "BUILDKIT_SBOM_SCAN_STAGE")
+}
+
+/// The variables that every file has, in their order.
+fn automatic(file: &Dockerfile, options: &Options) -> Vars {
+    let text = |it: &Option<String>| it.clone().unwrap_or_default();
+    let (build, target) = (&options.build_platform, &options.platform);
+    let stage = options.target.clone().filter(|it| !it.is_empty());
+    let last = || file.stages.last().and_then(|it| it.name.as_ref()).map(|it| it.value.clone());
+    let list = [
+        ("BUILDPLATFORM", build.to_string()),
+        ("BUILDOS", build.os.clone()),
+        ("BUILDOSVERSION", text(&build.os_version)),
+        ("BUILDARCH", build.arch.clone()),
+        ("BUILDVARIANT", text(&build.variant)),
+        ("TARGETPLATFORM", target.to_string()),
+        ("TARGETOS", target.os.clone()),
+        ("TARGETOSVERSION", text(&target.os_version)),
+        ("TARGETARCH", target.arch.clone()),
+        ("TARGETVARIANT", text(&target.variant)),
+        ("TARGETSTAGE", stage.or_else(last).unwrap_or_else(|| "default".to_owned())),
+    ];
+    let mut vars = Vars::with_capacity(list.len() + file.globals.len());
+    for (name, value) in list {
+        vars.insert(name.to_owned(), options.build_args.get(name).cloned().unwrap_or(value));
+    }
+    vars
+}
+
+/// Adds the ARGs before the first stage, with these build arguments.
+fn add_globals(vars: &mut Vars, file: &Dockerfile, given: Option<&IndexMap<String, String>>) -> Result<(), Diagnostic> {
+    for it in &file.globals {
+        let Kind::Arg(args) = &it.kind else { continue };
+        for arg in args {
+            let value = match (given.and_then(|given| given.get(&arg.name)), &arg.default) {
+                (Some(value), _) => Some(value.clone()),
+                (None, Some(default)) => {
+                    let expanded = expand::expand(default, vars, file.escape, Mode::Word);
+                    Some(expanded.map_err(|why| super::bad_expansion(&why, default, arg.at))?.text)
+                }
+                (None, None) => None,
+            };
+            if let Some(value) = value {
+                vars.insert(arg.name.clone(), value);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What `SOURCE_DATE_EPOCH` asks for.
+pub(super) fn epoch(file: &Dockerfile, options: &Options) -> Result<Option<Epoch>, Diagnostic> {
+    let value = match options.build_args.get(SOURCE_DATE_EPOCH) {
+        Some(value) => value.clone(),
+        None => {
+            let mut vars = automatic(file, options);
+            add_globals(&mut vars, file, Some(&options.build_args))?;
+            vars.swap_remove(SOURCE_DATE_EPOCH).unwrap_or_default()
+        }
+    };
+    read_epoch(&value, file, options)
+}
+
+fn read_epoch(value: &str, file: &Dockerfile, options: &Options) -> Result<Option<Epoch>, Diagnostic> {
+    if value.is_empty() {
+        return Ok(None);
+    }
+    if let Ok(seconds) = value.parse::<i64>() {
+        return Ok(Some(Epoch::Seconds(seconds)));
+    }
+    let is_stage = file.stages.iter().filter_map(|it| it.name.as_ref()).any(|it| it.value == value.to_lowercase());
+    match value {
+        "context" => Ok(Some(Epoch::MainContext)),
+        name if is_stage || options.contexts.contains_key(name) => Ok(Some(Epoch::Named(name.to_owned()))),
+        _ => {
+            let message = format!("invalid SOURCE_DATE_EPOCH, not a number of seconds nor a context: {value}");
+            Err(Diagnostic::error("bake::dockerfile::bad_epoch", message))
+        }
+    }
+}
+
+impl<'a> Lowerer<'a, '_> {
+    /// Sets the variables that FROM sees.
+    pub(super) fn define_globals(&mut self) {
+        self.globals = automatic(self.file, self.options);
+        let file: &'a Dockerfile = self.file;
+        for it in &file.globals {
+            if let Kind::Arg(args) = &it.kind {
+                self.global_names.extend(args.iter().map(|it| it.name.as_str()));
+            }
+        }
+        if let Err(fault) = add_globals(&mut self.globals, file, Some(&self.options.build_args)) {
+            self.faults.push(fault);
+        }
+        self.define_epoch();
+    }
+
+    fn define_epoch(&mut self) {
+        let given = self.options.build_args.get(SOURCE_DATE_EPOCH);
+        let Some(value) = given.or_else(|| self.globals.get(SOURCE_DATE_EPOCH).filter(|it| !it.is_empty())) else {
+            return;
+        };
+        self.epoch = match read_epoch(value, self.file, self.options) {
+            Ok(Some(Epoch::Seconds(seconds))) => Some(seconds),
+            Ok(Some(_)) => self.options.source_date_epoch,
+            Ok(None) => None,
+            Err(fault) => {
+                self.faults.push(fault);
+                None
+            }
+        };
+        let text = self.epoch.map(|it| it.to_string());
+        if self.globals.contains_key(SOURCE_DATE_EPOCH) {
+            match &text {
+                Some(text) => drop(self.globals.insert(SOURCE_DATE_EPOCH.to_owned(), text.clone())),
+                None => drop(self.globals.shift_remove(SOURCE_DATE_EPOCH)),
+            }
+        }
+        self.epoch_text = Some(text);
+    }
+
+    /// The variables of FROM if no build argument were given; `None` if they have faults or no FROM has variables.
+    pub(super) fn default_globals(&self) -> Option<Vars> {
+        if !self.file.stages.iter().any(|it| it.image.value.contains('$')) {
+            return None;
+        }
+        let mut vars = automatic(self.file, self.options);
+        add_globals(&mut vars, self.file, None).ok().map(|()| vars)
+    }
+
+    fn build_arg(&self, name: &str) -> Option<String> {
+        match &self.epoch_text {
+            Some(text) if name == SOURCE_DATE_EPOCH && self.options.build_args.contains_key(name) => text.clone(),
+            _ => self.options.build_args.get(name).cloned(),
+        }
+    }
+
+    /// ARG in a stage.
+    pub(super) fn arg(&mut self, state: &mut State, it: &Instruction, args: &[ArgDef]) -> Result<(), Diagnostic> {
+        let mut text = String::from("ARG");
+        for arg in args {
+            check::secrets_used_in_arg_or_env::check_name(&mut self.report, it, &arg.name);
+            let value = match (self.build_arg(&arg.name), &arg.default) {
+                (Some(given), _) => Some(given),
+                (None, Some(default)) => Some(self.text(state, it, default, arg.at, Mode::Word)?),
+                (None, None) => self.globals.get(&arg.name).cloned(),
+            };
+            text.push(' ');
+            text.push_str(&arg.name);
+            if let Some(value) = &value {
+                text.push('=');
+                text.push_str(value);
+                if !is_never_set(&arg.name) {
+                    state.env.insert(arg.name.clone(), value.clone());
+                }
+            }
+            state.args.insert(arg.name.clone(), value);
+        }
+        state.note(it, text);
+        Ok(())
+    }
+
+    /// Proxy variables of the build arguments, in both cases, less those that the stage sets itself.
+    pub(super) fn proxies(&self, state: &State) -> Vec<(String, String)> {
+        let mut out = Vec::new();
+        for name in PROXIES {
+            let given = self.options.build_args.iter().rfind(|(it, _)| it.eq_ignore_ascii_case(name));
+            let Some((_, value)) = given else { continue };
+            for spelled in [name.to_ascii_uppercase(), (*name).to_owned()] {
+                if !state.env.contains_key(&spelled) {
+                    out.push((spelled, value.clone()));
+                }
+            }
+        }
+        out
+    }
+
+    /// One warning for each build argument that nothing in the file declares.
+    pub(super) fn unused_args(&self) -> Vec<Diagnostic> {
+        if self.options.build_args.is_empty() {
+            return Vec::new();
+        }
+        let automatic = automatic(self.file, self.options);
+        let in_stages = self.file.stages.iter().flat_map(|it| &it.instructions);
+        let mut declared = self.global_names.clone();
+        for it in in_stages {
+            if let Kind::Arg(args) = &it.kind {
+                declared.extend(args.iter().map(|it| it.name.as_str()));
+            }
+        }
+        declared.extend(self.declared.iter().map(String::as_str));
+        let known = |name: &str| {
+            declared.contains(name)
+                || automatic.contains_key(name)
+                || name == SOURCE_DATE_EPOCH
+                || name.starts_with(STEERING)
+                || PROXIES.iter().any(|it| name.eq_ignore_ascii_case(it))
+        };
+        let unused = self.options.build_args.keys().filter(|name| !known(name));
+        unused
+            .map(|name| {
+                let message = format!("build argument is not declared by any ARG: {name}");
+                let warning = Diagnostic::warning("bake::dockerfile::unused_build_arg", message);
+                match suggest::did_you_mean(name, declared.iter().copied()) {
+                    Some(help) => warning.help(help),
+                    None => warning,
+                }
+            })
+            .collect()
+    }
+}

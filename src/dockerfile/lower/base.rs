@@ -1,0 +1,513 @@
+//! What stages begin with: images (asked for), named contexts, results of other builds, nothing.
+
+use std::{collections::HashSet, sync::Arc};
+
+use super::{
+    Lowerer,
+    state::{self, State},
+};
+use crate::{
+    dockerfile::{
+        check,
+        expand::{self, Mode},
+        options::{Asked, Built, Context, HistoryStep, Options, Query},
+        parse::fault,
+        stage::{Base, NodeIx},
+    },
+    graph::{self, Action, File, Meta, Op, VertexIx},
+    oci::{ImageConfig, Platform, Reference, config::RunConfig},
+    report::{Diagnostic, Span, suggest},
+};
+
+/// PATH where the base says nothing.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// A tree that COPY, ADD or a mount reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Source {
+    pub(super) vertex: VertexIx,
+    /// Files of the user's machine: their owner does not count.
+    pub(super) reset_owner: bool,
+    /// Mode of files that have none of their own (downloads).
+    pub(super) file_mode: Option<u32>,
+}
+
+impl Source {
+    /// A tree as it is.
+    pub(super) const fn tree(vertex: VertexIx) -> Self {
+        Self { vertex, reset_owner: false, file_mode: None }
+    }
+}
+
+/// What is known of an image or context that a node begins with.
+#[derive(Clone, Debug)]
+pub(super) struct Based {
+    pub(super) tree: Tree,
+    pub(super) config: Arc<ImageConfig>,
+    pub(super) base_layers: usize,
+    pub(super) steps: Vec<HistoryStep>,
+    pub(super) platform: Platform,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Tree {
+    Scratch,
+    Image(graph::Image),
+    /// The result of another build.
+    Built(VertexIx),
+    /// Files that are not an image: to be a root they are copied.
+    Files(Source),
+}
+
+/// The contexts by their normalised names.
+pub(super) fn context_names(options: &Options) -> Vec<(String, &str, &Context)> {
+    let normal = |name: &str| match name.split_once("::") {
+        Some((name, platform)) => format!("{}::{platform}", familiar(name)),
+        None => familiar(name),
+    };
+    options.contexts.iter().map(|(name, context)| (normal(name), name.as_str(), context)).collect()
+}
+
+/// The short form of an image name without `:latest`; anything else as it is.
+fn familiar(name: &str) -> String {
+    match Reference::parse(name) {
+        Ok(it) => {
+            let text = it.familiar();
+            text.strip_suffix(":latest").map(str::to_owned).unwrap_or(text)
+        }
+        Err(_) => name.to_owned(),
+    }
+}
+
+/// The config of `scratch`.
+pub(super) fn empty_config(platform: &Platform) -> ImageConfig {
+    ImageConfig {
+        architecture: platform.arch.clone(),
+        variant: platform.variant.clone(),
+        os: platform.os.clone(),
+        os_version: platform.os_version.clone(),
+        config: RunConfig {
+            working_dir: "/".to_owned(),
+            env: (platform.os != "windows").then(|| vec![format!("PATH={PATH}")]),
+            ..RunConfig::default()
+        },
+        ..ImageConfig::default()
+    }
+}
+
+/// `PATH=…` if the list has none.
+pub(super) fn default_path(env: &expand::Vars, platform: &Platform) -> Option<&'static str> {
+    (platform.os != "windows" && !env.contains_key("PATH")).then_some(PATH)
+}
+
+impl<'a> Lowerer<'a, '_> {
+    /// The named context for a stage or image name.
+    fn context(&self, name: &str, platform: &Platform) -> Option<(&'a str, &'a Context)> {
+        if self.contexts.is_empty() || name.eq_ignore_ascii_case("scratch") || name.eq_ignore_ascii_case("context") {
+            return None;
+        }
+        let normal = familiar(name);
+        let with_platform = format!("{normal}::{platform}");
+        let find = |wanted: &str| self.contexts.iter().find(|(it, ..)| it == wanted).map(|(_, key, it)| (*key, *it));
+        find(&with_platform).or_else(|| find(&normal))
+    }
+
+    /// Makes the nodes of the stages: expands FROM, finds earlier stages and contexts that replace a stage.
+    pub(super) fn define_stages(&mut self) {
+        self.check_defaults();
+        let file = self.file;
+        for stage in &file.stages {
+            let image = self.base_word(stage, &stage.image, "base name");
+            let platform = stage.platform.as_ref().and_then(|written| {
+                let text = self.base_word(stage, written, "platform")?;
+                match Platform::parse(&text) {
+                    Ok(platform) => {
+                        self.check_platform_flag(stage, &written.value, &text, &platform);
+                        Some(platform)
+                    }
+                    Err(_) => {
+                        let message = format!("not a platform: {text}");
+                        let it = fault("bake::dockerfile::bad_platform", message, written.at, "this flag");
+                        self.faults.push(it.help("platforms are written as `linux/amd64`, `linux/arm64/v8`"));
+                        None
+                    }
+                }
+            });
+            let wanted = platform.as_ref().unwrap_or(&self.options.platform);
+            let replaced = stage.name.as_ref().and_then(|name| self.context(&name.value, wanted));
+            let base = match (replaced, image) {
+                (Some((key, _)), _) => Base::Replaced(key.to_owned()),
+                (None, Some(image)) => match self.nodes.named(&image) {
+                    Some(ix) => Base::Node(ix),
+                    None if image == "scratch" => Base::Scratch,
+                    None => Base::Image(image),
+                },
+                // A fault was recorded.
+                (None, None) => Base::Scratch,
+            };
+            self.nodes.add_stage(stage, base, platform);
+        }
+    }
+
+    /// Expands a word of FROM with the global variables; the result must not be empty.
+    fn base_word(
+        &mut self,
+        stage: &crate::dockerfile::instruction::Stage,
+        word: &crate::report::Spanned<String>,
+        what: &str,
+    ) -> Option<String> {
+        let expanded = match expand::expand(&word.value, &self.globals, self.file.escape, Mode::Word) {
+            Ok(expanded) => expanded,
+            Err(why) => {
+                self.faults.push(super::bad_expansion(&why, &word.value, word.at));
+                return None;
+            }
+        };
+        let known = || self.globals.keys().map(String::as_str).chain(self.global_names.iter().copied());
+        let unknown: Vec<&String> =
+            expanded.missing.iter().filter(|name| !self.global_names.contains(name.as_str())).collect();
+        for name in &unknown {
+            check::undefined_arg_in_from::fire(&mut self.report, stage, name, known());
+        }
+        if expanded.text.is_empty() {
+            let message = format!("the {what} is blank after expansion: {}", word.value);
+            let it = fault("bake::dockerfile::blank_base", message, word.at, "expands to nothing");
+            let help = unknown.first().and_then(|name| suggest::did_you_mean(name, known()));
+            self.faults.push(match help {
+                Some(help) => it.help(help),
+                None => it.help("give the build argument, or ARG a default before the first FROM"),
+            });
+            return None;
+        }
+        Some(expanded.text)
+    }
+
+    fn check_platform_flag(
+        &mut self,
+        stage: &crate::dockerfile::instruction::Stage,
+        written: &str,
+        text: &str,
+        platform: &Platform,
+    ) {
+        if let Ok(expanded) = expand::expand(written, &self.globals, self.file.escape, Mode::Word) {
+            match (expanded.used.as_slice(), expanded.missing.as_slice()) {
+                ([], []) => {
+                    check::from_platform_flag_const_disallowed::fire(&mut self.report, stage, platform, text);
+                }
+                ([name], []) if name == "TARGETPLATFORM" && self.globals.get(name).is_some_and(|it| it == text) => {
+                    check::redundant_target_platform::fire(&mut self.report, stage, written);
+                }
+                _ => (),
+            }
+        }
+    }
+
+    /// Whether each FROM names an image when no build argument is given.
+    fn check_defaults(&mut self) {
+        let Some(defaults) = self.default_globals() else { return };
+        let file = self.file;
+        for stage in &file.stages {
+            let Ok(image) = expand::expand(&stage.image.value, &defaults, file.escape, Mode::Word) else { return };
+            // Without variables an invalid name is an error of its own.
+            let constant = image.used.is_empty() && image.missing.is_empty();
+            if !constant && Reference::parse(&image.text).is_err() {
+                check::invalid_default_arg_in_from::fire(&mut self.report, stage);
+            }
+        }
+    }
+
+    /// Finds the bases of all nodes that are needed; what must be asked for is returned.
+    pub(super) fn resolve_bases(&mut self, reachable: &[bool]) -> Vec<Asked> {
+        let mut asked: Vec<Asked> = Vec::new();
+        let mut seen = HashSet::new();
+        let mut ask = |it: Asked| {
+            if seen.insert(it.query.clone()) {
+                asked.push(it);
+            }
+        };
+        for ix in (0..self.nodes.list.len()).filter(|ix| reachable[*ix]) {
+            if self.based[ix].is_some() || matches!(self.nodes.list[ix].base, Base::Node(_)) {
+                continue;
+            }
+            match self.resolve_base(ix) {
+                Ok(Found::Base(based)) => {
+                    self.check_base_platform(ix, &based);
+                    self.based[ix] = Some(Arc::new(*based));
+                }
+                Ok(Found::Ask(query)) => {
+                    let node = &self.nodes.list[ix];
+                    let near = match &node.base {
+                        Base::Image(name) => {
+                            suggest::nearest(name, self.nodes.names().take(check::MAX_COMPARED)).map(str::to_owned)
+                        }
+                        _ => None,
+                    };
+                    ask(Asked { query, at: node.image_at, near });
+                }
+                Err(fault) => self.faults.push(fault),
+            }
+        }
+        if let Context::Image { reference, layout } = &self.options.main {
+            let query = image_query(reference, layout.as_ref(), &self.options.platform);
+            if let (Ok(query), false) = (&query, query.as_ref().is_ok_and(|it| self.known.images.contains_key(it))) {
+                let at = Span { source: self.file.source, start: 0, end: 0 };
+                ask(Asked { query: query.clone(), at, near: None });
+            }
+        }
+        asked
+    }
+
+    fn resolve_base(&mut self, ix: NodeIx) -> Result<Found, Diagnostic> {
+        let node = &self.nodes.list[ix];
+        let at = node.image_at;
+        let platform = node.platform.clone().unwrap_or_else(|| self.options.platform.clone());
+        match node.base.clone() {
+            Base::Scratch | Base::Node(_) => Ok(Found::Base(Box::new(scratch(&self.options.platform)))),
+            Base::Replaced(key) => {
+                let context = &self.options.contexts[&key];
+                self.resolve_context(&key, context, platform, at)
+            }
+            Base::Image(name) => {
+                if let Some((key, context)) = self.context(&name, &platform) {
+                    return self.resolve_context(key, context, platform, at);
+                }
+                let reference = match Reference::parse(&name) {
+                    Ok(reference) => reference.to_string(),
+                    Err(why) => {
+                        let message = format!("invalid image name, {}: {name}", why.why);
+                        let it = fault("bake::dockerfile::bad_reference", message, at, "named here");
+                        let lower = name.to_lowercase();
+                        return Err(match self.nodes.names().find(|it| *it == lower) {
+                            Some(stage) => it.help(format!("stage names in FROM are lower case, write `{stage}`")),
+                            None => it,
+                        });
+                    }
+                };
+                self.resolve_image(Query { reference, layout: None, platform })
+            }
+        }
+    }
+
+    fn resolve_image(&self, query: Query) -> Result<Found, Diagnostic> {
+        let Some(info) = self.known.images.get(&query) else { return Ok(Found::Ask(query)) };
+        let n_layers = info.config.rootfs.diff_ids.len();
+        let tree =
+            if n_layers == 0 && info.image.layers.is_empty() { Tree::Scratch } else { Tree::Image(info.image.clone()) };
+        Ok(Found::Base(Box::new(Based {
+            tree,
+            config: info.config.clone(),
+            base_layers: info.image.layers.len(),
+            steps: Vec::new(),
+            platform: query.platform,
+        })))
+    }
+
+    fn resolve_context(
+        &mut self,
+        key: &str,
+        context: &Context,
+        platform: Platform,
+        at: Span,
+    ) -> Result<Found, Diagnostic> {
+        let source = match context {
+            Context::Scratch => return Ok(Found::Base(Box::new(scratch(&platform)))),
+            Context::Image { reference, .. } if reference == "scratch" => {
+                return Ok(Found::Base(Box::new(scratch(&platform))));
+            }
+            Context::Image { reference, layout } => {
+                let query = image_query(reference, layout.as_ref(), &platform).map_err(|why| {
+                    let message = format!("context `{key}` is not an image, {why}: {reference}");
+                    fault("bake::dockerfile::bad_reference", message, at, "used here")
+                })?;
+                return self.resolve_image(query);
+            }
+            Context::Built(built) => return Ok(Found::Base(Box::new(from_build(built)))),
+            files => self.files(files, &format!("[context {key}]")),
+        };
+        Ok(Found::Base(Box::new(Based {
+            tree: Tree::Files(source),
+            config: Arc::new(empty_config(&platform)),
+            base_layers: 0,
+            steps: Vec::new(),
+            platform,
+        })))
+    }
+
+    /// The vertex of a context that is not an image. It is the same for all platforms.
+    fn files(&mut self, context: &Context, label: &str) -> Source {
+        let (op, name, reset_owner, file_mode) = match context {
+            Context::Local(local) => (Op::Local(local.clone()), format!("{label} load {}", local.name), true, None),
+            Context::Git(git) => (Op::Git(git.clone()), format!("{label} load {}", git.url), false, None),
+            Context::Http(http) => {
+                let mode = (!http.unpack).then_some(0o600);
+                (Op::Http(http.clone()), format!("{label} load {}", http.url), false, mode)
+            }
+            Context::Built(built) => return Source::tree(built.vertex),
+            Context::Image { .. } | Context::Scratch => (Op::Scratch, String::new(), false, None),
+        };
+        let platform = self.options.build_platform.clone();
+        let vertex = self.graph.add(op, Vec::new(), platform, Meta { name, ..Meta::default() });
+        Source { vertex, reset_owner, file_mode }
+    }
+
+    /// The main context.
+    pub(super) fn main_source(&mut self) -> Source {
+        if let Some(source) = &self.main {
+            return source.clone();
+        }
+        let source = match &self.options.main {
+            Context::Image { reference, layout } => {
+                let query = image_query(reference, layout.as_ref(), &self.options.platform).ok();
+                let image = query.and_then(|it| self.known.images.get(&it)).map(|it| it.image.clone());
+                let name = "[internal] load build context".to_owned();
+                let op = image.map_or(Op::Scratch, Op::Image);
+                let platform = self.options.platform.clone();
+                Source::tree(self.graph.add(op, Vec::new(), platform, Meta { name, ..Meta::default() }))
+            }
+            files => self.files(files, "[internal]"),
+        };
+        self.main = Some(source.clone());
+        source
+    }
+
+    fn check_base_platform(&mut self, ix: NodeIx, based: &Based) {
+        let node = &self.nodes.list[ix];
+        let Base::Image(name) = &node.base else { return };
+        let (Tree::Image(_) | Tree::Scratch) = &based.tree else { return };
+        let found = based.config.platform();
+        if !found.arch.is_empty() && (found.os != based.platform.os || found.arch != based.platform.arch) {
+            let comments = node.stage.map_or(&[][..], |it| &it.comments);
+            check::invalid_base_image_platform::fire(
+                &mut self.report,
+                comments,
+                node.at,
+                name,
+                &based.platform,
+                &found,
+            );
+        }
+    }
+
+    /// The state of a node before its first instruction.
+    pub(super) fn begin(&mut self, ix: NodeIx) -> State {
+        let node = &self.nodes.list[ix];
+        let (at, is_stage) = (node.at, node.stage.is_some());
+        let label = if self.nodes.list.len() == 1 { String::new() } else { node.label.clone() };
+        let n_own = self.count_steps(ix);
+        if let Base::Node(base) = node.base {
+            let tree = self.root(base);
+            let parent = self.states[base].as_ref().expect("bases come before and are reachable");
+            let mut state = parent.child(base, tree, at);
+            state.name_steps(label, 0, n_own);
+            state.ignore_cache = self.ignores_cache(ix);
+            return state;
+        }
+        let runs = is_stage && !matches!(node.base, Base::Replaced(_));
+        let based = self.based[ix].clone().expect("all bases are resolved");
+        // FROM of an image counts as a step.
+        let mut done = 0;
+        let source = match &based.tree {
+            Tree::Scratch => Source::tree(self.scratch(&based.platform)),
+            Tree::Image(image) => {
+                let mut name = format!("FROM {}", image.reference);
+                if is_stage {
+                    done = 1;
+                    let platform = if self.options.multi_platform { based.platform.to_string() } else { String::new() };
+                    name = state::numbered(&[&self.options.label_prefix, &platform, &label], 1, n_own + 1, "", &name);
+                }
+                let meta = Meta { name, at: Some(at), ignore_cache: false };
+                Source::tree(self.graph.add(Op::Image(image.clone()), Vec::new(), based.platform.clone(), meta))
+            }
+            Tree::Built(vertex) => Source::tree(*vertex),
+            Tree::Files(source) => {
+                done = usize::from(runs);
+                source.clone()
+            }
+        };
+        let mut state = State::new(&based, source, at);
+        state.name_steps(label, done, n_own + done);
+        state.ignore_cache = self.ignores_cache(ix);
+        state.is_files = matches!(based.tree, Tree::Files(_));
+        if runs && state.is_files {
+            self.copy_root(&mut state, Some(at));
+        }
+        state
+    }
+
+    /// The tree of a node as the root of something: files of a context are copied.
+    pub(super) fn root(&mut self, ix: NodeIx) -> VertexIx {
+        let mut state = self.states[ix].take().expect("only nodes that are lowered are used as a root");
+        if state.is_files {
+            let at = Some(self.nodes.list[ix].at);
+            self.copy_root(&mut state, at);
+        }
+        let tree = state.tree;
+        self.states[ix] = Some(state);
+        tree
+    }
+
+    fn copy_root(&mut self, state: &mut State, at: Option<Span>) {
+        let scratch = self.scratch(&state.platform);
+        let copy = graph::Copy {
+            input: 1,
+            source: "/".to_owned(),
+            dest: "/".to_owned(),
+            owner: None,
+            mode: None,
+            unpack: false,
+            parents: false,
+            exclude: Vec::new(),
+            optional: false,
+            reset_owner: state.source.reset_owner,
+            default_file_mode: state.source.file_mode,
+        };
+        let op = Op::File(File { actions: vec![Action::Copy(Box::new(copy))] });
+        let name = self.graph.get(state.source.vertex).meta.name.clone();
+        let shown = format!("{name} as a root");
+        let meta = Meta { name: state.first_step_name(self.options, &shown), at, ignore_cache: false };
+        let inputs = vec![scratch, state.source.vertex];
+        state.tree = self.graph.add(op, inputs, state.platform.clone(), meta);
+        state.is_files = false;
+        state.unnamed_layers = Some(name);
+    }
+
+    /// The empty tree.
+    pub(super) fn scratch(&mut self, platform: &Platform) -> VertexIx {
+        let meta = Meta { name: "scratch".to_owned(), ..Meta::default() };
+        self.graph.add(Op::Scratch, Vec::new(), platform.clone(), meta)
+    }
+}
+
+enum Found {
+    Base(Box<Based>),
+    Ask(Query),
+}
+
+fn scratch(platform: &Platform) -> Based {
+    Based {
+        tree: Tree::Scratch,
+        config: Arc::new(empty_config(platform)),
+        base_layers: 0,
+        steps: Vec::new(),
+        platform: platform.clone(),
+    }
+}
+
+fn from_build(built: &Built) -> Based {
+    Based {
+        tree: Tree::Built(built.vertex),
+        config: Arc::new(built.config.clone()),
+        base_layers: built.base_layers,
+        steps: built.steps.clone(),
+        platform: built.config.platform(),
+    }
+}
+
+/// The question for an image of a context; names of a registry are normalised.
+fn image_query(reference: &str, layout: Option<&String>, platform: &Platform) -> Result<Query, &'static str> {
+    let reference = match layout {
+        Some(_) => reference.to_owned(),
+        None => Reference::parse(reference).map_err(|it| it.why)?.to_string(),
+    };
+    Ok(Query { reference, layout: layout.cloned(), platform: platform.clone() })
+}

@@ -1,0 +1,287 @@
+//! COPY and ADD to file operations: source classes, flags, heredocs, `--link` (spec/dockerfile.md §7).
+
+use super::{
+    Lowerer,
+    base::Source,
+    meta::{join, owner},
+    mount::input,
+    state::State,
+};
+use crate::{
+    dockerfile::{
+        check,
+        expand::Mode,
+        instruction::{self, Instruction},
+        options::Context,
+        parse::fault,
+        remote::{self, GitSource},
+        stage::NodeIx,
+        value,
+    },
+    graph::{self, Action, File, Http, Meta, Mode as FileMode, Op, Owner, pattern::Patterns},
+    report::{Diagnostic, Spanned},
+};
+
+/// What the flags say of all sources.
+struct Flags {
+    owner: Option<Owner>,
+    mode: Option<FileMode>,
+    exclude: Vec<String>,
+    checksum: Option<Spanned<String>>,
+}
+
+impl Lowerer<'_, '_> {
+    pub(super) fn copy(
+        &mut self,
+        state: &mut State,
+        it: &Instruction,
+        copy: &instruction::Copy,
+        from: &[Option<NodeIx>],
+    ) -> Result<(), Diagnostic> {
+        let mut text = String::from(if copy.is_add { "ADD" } else { "COPY" });
+        let flags = self.flags(state, it, copy, &mut text)?;
+        let mut sources = Vec::with_capacity(copy.sources.len());
+        for source in &copy.sources {
+            sources.push(Spanned::new(self.word(state, it, source)?, source.at));
+        }
+        let written_dest = self.word(state, it, &copy.dest)?;
+        if let Some(checksum) = &flags.checksum {
+            check_checksum(checksum, copy, &sources)?;
+        }
+        let dest = destination(&state.cwd, &written_dest);
+        let shown = self.shown(state, &it.code, Mode::Word);
+        let mut meta = state.meta(self.options, it, &shown);
+        meta.ignore_cache = state.ignore_cache;
+
+        let link = copy.link && flags.mode.is_none();
+        let below = if link { self.scratch(&state.platform.clone()) } else { state.tree };
+        let mut inputs = vec![below];
+        let mut actions = Vec::with_capacity(sources.len() + copy.heredocs.len());
+        for source in &sources {
+            text.push(' ');
+            text.push_str(&source.value);
+            let (source, path, unpack) = self.source(it, copy, source, &flags, from, &meta)?;
+            actions.push(Action::Copy(Box::new(graph::Copy {
+                input: input(&mut inputs, source.vertex),
+                source: path,
+                dest: dest.clone(),
+                owner: flags.owner.clone(),
+                mode: flags.mode.clone(),
+                unpack,
+                parents: copy.parents,
+                exclude: flags.exclude.clone(),
+                optional: false,
+                reset_owner: source.reset_owner,
+                default_file_mode: source.file_mode,
+            })));
+        }
+        for heredoc in &copy.heredocs {
+            text.push_str(" <<");
+            text.push_str(&heredoc.name);
+            let body: String = if heredoc.strip_tabs {
+                heredoc.body.split_inclusive('\n').map(|line| line.trim_start_matches('\t')).collect()
+            } else {
+                heredoc.body.clone()
+            };
+            let body = if heredoc.expand { self.text(state, it, &body, it.at, Mode::Body)? } else { body };
+            actions.push(Action::Mkfile {
+                dest: dest.clone(),
+                name: heredoc.name.clone(),
+                text: body,
+                mode: flags.mode.clone(),
+                owner: flags.owner.clone(),
+            });
+        }
+        text.push(' ');
+        text.push_str(&written_dest);
+        text.push_str(" # buildkit");
+        let platform = state.platform.clone();
+        let linked = link.then(|| Meta { name: format!("{} (link)", meta.name), ..meta.clone() });
+        let mut tree = self.graph.add(Op::File(File { actions }), inputs, platform.clone(), meta);
+        if let Some(meta) = linked {
+            tree = self.graph.add(Op::Merge, vec![state.tree, tree], platform, meta);
+        }
+        state.layer(it, text, tree);
+        Ok(())
+    }
+
+    /// Expands and checks the flags; those that history shows are added to its text.
+    fn flags(
+        &mut self,
+        state: &State,
+        it: &Instruction,
+        copy: &instruction::Copy,
+        text: &mut String,
+    ) -> Result<Flags, Diagnostic> {
+        let given = |it: String| (!it.is_empty()).then_some(it);
+        let mut expand = |flag: &Option<Spanned<String>>| match flag {
+            Some(word) => Ok(given(self.word(state, it, word)?).map(|it| Spanned::new(it, word.at))),
+            None => Ok(None),
+        };
+        let chown = expand(&copy.chown)?;
+        let chmod = expand(&copy.chmod)?;
+        let checksum = expand(&copy.checksum)?;
+        if copy.parents {
+            text.push_str(" --parents");
+        }
+        if let Some(chown) = &chown {
+            text.extend([" --chown=", &chown.value]);
+        }
+        let mode = match &chmod {
+            Some(chmod) => {
+                text.extend([" --chmod=", &chmod.value]);
+                let mode = value::mode(&chmod.value);
+                Some(mode.map_err(|why| fault("bake::dockerfile::bad_chmod", why, chmod.at, "this mode"))?)
+            }
+            None => None,
+        };
+        for pattern in &copy.exclude {
+            Patterns::new(&[&pattern.value]).map_err(|why| {
+                let message = format!("malformed `--exclude`, {why}");
+                fault("bake::dockerfile::bad_exclude", message, pattern.at, "this pattern")
+            })?;
+        }
+        Ok(Flags {
+            owner: chown.map(|it| owner(&it.value, false)),
+            mode,
+            exclude: copy.exclude.iter().map(|it| it.value.clone()).collect(),
+            checksum,
+        })
+    }
+
+    /// Where a source comes from, the path in it, and whether archives are unpacked.
+    fn source(
+        &mut self,
+        it: &Instruction,
+        copy: &instruction::Copy,
+        source: &Spanned<String>,
+        flags: &Flags,
+        from: &[Option<NodeIx>],
+        meta: &Meta,
+    ) -> Result<(Source, String, bool), Diagnostic> {
+        let text = &source.value;
+        let refuse = |what: &str| {
+            let message = format!("a source of COPY cannot be {what}, use ADD: {text}");
+            Err(fault("bake::dockerfile::remote_source", message, source.at, "this source"))
+        };
+        if let Some(git) = remote::git(text, false) {
+            if !copy.is_add {
+                return refuse("a git repository");
+            }
+            let git = git.map_err(|why| {
+                fault("bake::dockerfile::bad_git_source", format!("bad git source, {why}"), source.at, "this source")
+            })?;
+            return self.git(copy, git, source, flags, meta).map(|source| (source, "/".to_owned(), false));
+        }
+        if remote::is_http(text) {
+            if !copy.is_add {
+                return refuse("a URL");
+            }
+            let checksum = flags.checksum.as_ref().map(|it| it.value.parse().expect("it was checked"));
+            let filename = remote::file_name(text);
+            let op = Op::Http(Http { url: text.clone(), checksum, filename: filename.clone(), unpack: false });
+            let vertex = self.graph.add(op, Vec::new(), self.options.build_platform.clone(), download(meta));
+            let source = Source { vertex, reset_owner: false, file_mode: Some(0o600) };
+            return Ok((source, format!("/{filename}"), copy.unpack.unwrap_or(false)));
+        }
+        let unpack = copy.unpack.unwrap_or(copy.is_add);
+        let Some(node) = from.first().copied().flatten() else {
+            self.check_ignored(it, text);
+            return Ok((self.main_source(), text.clone(), unpack));
+        };
+        let found = self.source_of(node).ok_or_else(|| {
+            let name = &self.nodes.list[node].label;
+            let message = format!("cannot copy from a stage that comes later in the file: {name}");
+            let at = copy.from.as_ref().map_or(it.at, |it| it.at);
+            fault("bake::dockerfile::later_stage", message, at, "used here")
+                .help("move the stage before the one that uses it")
+        })?;
+        Ok((found, text.clone(), unpack))
+    }
+
+    /// The tree of a node, if it has been lowered.
+    pub(super) fn source_of(&self, node: NodeIx) -> Option<Source> {
+        self.states[node].as_ref().map(|it| it.source.clone())
+    }
+
+    fn git(
+        &mut self,
+        copy: &instruction::Copy,
+        found: GitSource,
+        source: &Spanned<String>,
+        flags: &Flags,
+        meta: &Meta,
+    ) -> Result<Source, Diagnostic> {
+        let mut git = found.git;
+        match (copy.keep_git_dir, found.keep_git_dir) {
+            (Some(flag), Some(query)) if flag != query => {
+                let message = format!("`--keep-git-dir` and the query of the URL disagree: {}", source.value);
+                return Err(fault("bake::dockerfile::bad_git_source", message, source.at, "this source"));
+            }
+            (flag, query) => git.keep_git_dir = flag.or(query).unwrap_or(false),
+        }
+        if let Some(checksum) = &flags.checksum {
+            if git.checksum.as_ref().is_some_and(|it| *it != checksum.value) {
+                let message = format!("`--checksum` and the query of the URL disagree: {}", checksum.value);
+                return Err(fault("bake::dockerfile::bad_checksum", message, checksum.at, "this flag"));
+            }
+            git.checksum = Some(checksum.value.clone());
+        }
+        let vertex = self.graph.add(Op::Git(git), Vec::new(), self.options.build_platform.clone(), download(meta));
+        Ok(Source::tree(vertex))
+    }
+
+    fn check_ignored(&mut self, it: &Instruction, path: &str) {
+        let Context::Local(local) = &self.options.main else { return };
+        if local.ignore.is_empty() {
+            return;
+        }
+        if self.ignored.is_none() {
+            self.ignored = Some(Patterns::new(&local.ignore).unwrap_or_default());
+        }
+        if let Some(patterns) = &self.ignored {
+            check::copy_ignored_file::check_source(&mut self.report, it, path, patterns);
+        }
+    }
+}
+
+/// The meta of the download that a step begins with.
+fn download(meta: &Meta) -> Meta {
+    Meta { name: format!("{} (download)", meta.name), ..meta.clone() }
+}
+
+/// A destination as an absolute, clean path; a trailing slash or `/.` says that it is a directory.
+fn destination(cwd: &str, written: &str) -> String {
+    let is_dir = matches!(written, "" | "." | "..") || written.ends_with('/') || written.ends_with("/.");
+    let path = join(cwd, written);
+    let path = if path.starts_with('/') { path } else { join("/", &path) };
+    if is_dir && !path.ends_with('/') { format!("{path}/") } else { path }
+}
+
+fn check_checksum(
+    checksum: &Spanned<String>,
+    copy: &instruction::Copy,
+    sources: &[Spanned<String>],
+) -> Result<(), Diagnostic> {
+    let bad = |message: String| Err(fault("bake::dockerfile::bad_checksum", message, checksum.at, "this checksum"));
+    let [source] = sources else {
+        return bad(format!("a checksum is for exactly one source, not {}", sources.len() + copy.heredocs.len()));
+    };
+    let is_hex = |it: &str| !it.is_empty() && it.bytes().all(|it| it.is_ascii_hexdigit());
+    if remote::git(&source.value, false).is_some() {
+        let fine = is_hex(&checksum.value) && (4..=64).contains(&checksum.value.len());
+        if !fine {
+            return bad(format!("the checksum of a git source is a commit in hexadecimal digits: {}", checksum.value));
+        }
+    } else if remote::is_http(&source.value) {
+        if checksum.value.parse::<crate::oci::Digest>().is_err() {
+            return bad(format!(
+                "the checksum of a download is `sha256:` and 64 hexadecimal digits: {}",
+                checksum.value
+            ));
+        }
+    } else {
+        return bad(format!("a checksum requires an HTTP(S) or git source: {}", source.value));
+    }
+    Ok(())
+}

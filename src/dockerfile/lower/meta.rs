@@ -1,0 +1,279 @@
+//! Instructions that change the config: ENV, LABEL, CMD, EXPOSE, … and WORKDIR, which makes a folder as well
+//! (spec/dockerfile.md §6). The texts of their history entries are part of the image.
+
+use serde_json::Value;
+
+use super::{Lowerer, state::State};
+use crate::{
+    dockerfile::{
+        check, expand,
+        expand::Mode,
+        instruction::{Command, Health, Instruction, Pair},
+        parse::fault,
+        value,
+    },
+    graph::{Action, File, Op, Owner, pattern},
+    oci::config::Healthcheck,
+    report::{Diagnostic, Span, Spanned, suggest},
+};
+
+impl Lowerer<'_, '_> {
+    /// Expands all pairs with the variables from before the instruction.
+    fn pairs(&mut self, state: &State, it: &Instruction, pairs: &[Pair]) -> Result<Vec<(String, String)>, Diagnostic> {
+        if pairs.iter().any(|pair| pair.legacy) {
+            check::legacy_key_value_format::fire(&mut self.report, it);
+        }
+        pairs
+            .iter()
+            .map(|pair| {
+                let key = self.text(state, it, &pair.key, pair.at, Mode::Word)?;
+                let value = self.text(state, it, &pair.value, pair.at, Mode::Word)?;
+                Ok((key, value))
+            })
+            .collect()
+    }
+
+    pub(super) fn env(&mut self, state: &mut State, it: &Instruction, pairs: &[Pair]) -> Result<(), Diagnostic> {
+        let mut text = String::from("ENV");
+        for (name, value) in self.pairs(state, it, pairs)? {
+            check::secrets_used_in_arg_or_env::check_name(&mut self.report, it, &name);
+            text.extend([" ", &name, "=", &value]);
+            state.env.insert(name.clone(), value.clone());
+            state.image_env.insert(name, value);
+        }
+        state.note(it, text);
+        Ok(())
+    }
+
+    pub(super) fn label(&mut self, state: &mut State, it: &Instruction, pairs: &[Pair]) -> Result<(), Diagnostic> {
+        let mut text = String::from("LABEL");
+        for (name, value) in self.pairs(state, it, pairs)? {
+            text.extend([" ", &name, "=", &value]);
+            state.run.labels.get_or_insert_default().insert(name, value);
+        }
+        state.note(it, text);
+        Ok(())
+    }
+
+    /// The arguments of CMD and ENTRYPOINT: an array as it is, a text for the shell.
+    fn command_line(&mut self, state: &State, it: &Instruction, command: &Command) -> Vec<String> {
+        if command.json {
+            return command.args.clone();
+        }
+        if state.run.shell.as_ref().is_none_or(Vec::is_empty) {
+            check::json_args_recommended::fire(&mut self.report, it);
+        }
+        state.with_shell(command.args.join(" "))
+    }
+
+    fn used_once(&mut self, slot: &mut Option<Span>, it: &Instruction) {
+        if let Some(earlier) = slot.replace(it.at) {
+            check::multiple_instructions_disallowed::fire(&mut self.report, it, earlier);
+        }
+    }
+
+    pub(super) fn cmd(&mut self, state: &mut State, it: &Instruction, command: &Command) -> Result<(), Diagnostic> {
+        self.used_once(&mut state.cmd_at, it);
+        let args = self.command_line(state, it, command);
+        state.note(it, format!("CMD {}", value::quoted_list(&args)));
+        state.run.cmd = Some(args);
+        state.run.args_escaped = true;
+        Ok(())
+    }
+
+    pub(super) fn entrypoint(
+        &mut self,
+        state: &mut State,
+        it: &Instruction,
+        command: &Command,
+    ) -> Result<(), Diagnostic> {
+        self.used_once(&mut state.entrypoint_at, it);
+        let args = self.command_line(state, it, command);
+        state.note(it, format!("ENTRYPOINT {}", value::quoted_list(&args)));
+        state.run.entrypoint = (!args.is_empty()).then_some(args);
+        if state.cmd_at.is_none() {
+            state.run.cmd = None;
+        }
+        Ok(())
+    }
+
+    pub(super) fn shell(&mut self, state: &mut State, it: &Instruction, shell: &[String]) -> Result<(), Diagnostic> {
+        state.note(it, format!("SHELL [{}]", shell.join(" ")));
+        state.run.shell = Some(shell.to_vec());
+        Ok(())
+    }
+
+    pub(super) fn healthcheck(
+        &mut self,
+        state: &mut State,
+        it: &Instruction,
+        health: &Health,
+    ) -> Result<(), Diagnostic> {
+        self.used_once(&mut state.healthcheck_at, it);
+        let time = value::print_duration;
+        let text = format!(
+            "HEALTHCHECK {{Test:[{}] Interval:{} Timeout:{} StartPeriod:{} StartInterval:{} Retries:{}}}",
+            health.test.join(" "),
+            time(health.interval),
+            time(health.timeout),
+            time(health.start_period),
+            time(health.start_interval),
+            health.retries
+        );
+        state.note(it, text);
+        state.run.healthcheck = Some(Healthcheck {
+            test: Some(health.test.clone()),
+            interval: health.interval,
+            timeout: health.timeout,
+            start_period: health.start_period,
+            start_interval: health.start_interval,
+            retries: health.retries,
+        });
+        Ok(())
+    }
+
+    pub(super) fn expose(
+        &mut self,
+        state: &mut State,
+        it: &Instruction,
+        words: &[Spanned<String>],
+    ) -> Result<(), Diagnostic> {
+        let mut all = Vec::new();
+        for word in words {
+            let (ports, expanded) = expand::expand_words(&word.value, &state.env, self.file.escape)
+                .map_err(|why| super::bad_expansion(&why, &word.value, word.at))?;
+            self.report_missing(state, it, &expanded.missing);
+            for text in ports {
+                let ports = value::ports(&text)
+                    .map_err(|why| fault("bake::dockerfile::bad_port", why, word.at, "this port"))?;
+                if ports.odd_protocol {
+                    check::expose_proto_casing::fire(&mut self.report, it, &text);
+                }
+                if ports.maps_host {
+                    check::expose_invalid_format::fire(&mut self.report, it, &text);
+                }
+                all.extend(ports.ports);
+            }
+        }
+        state.note(it, format!("EXPOSE [{}]", all.join(" ")));
+        let exposed = state.run.exposed_ports.get_or_insert_default();
+        exposed.extend(all.into_iter().map(|port| (port, empty_object())));
+        Ok(())
+    }
+
+    pub(super) fn volume(
+        &mut self,
+        state: &mut State,
+        it: &Instruction,
+        words: &[Spanned<String>],
+    ) -> Result<(), Diagnostic> {
+        let mut all = Vec::with_capacity(words.len());
+        for word in words {
+            let volume = self.word(state, it, word)?;
+            if volume.is_empty() {
+                let message = format!("a VOLUME can not be an empty string: {}", word.value);
+                return Err(fault("bake::dockerfile::arguments", message, word.at, "expands to nothing"));
+            }
+            all.push(volume);
+        }
+        state.note(it, format!("VOLUME [{}]", all.join(" ")));
+        let volumes = state.run.volumes.get_or_insert_default();
+        volumes.extend(all.into_iter().map(|volume| (volume, empty_object())));
+        Ok(())
+    }
+
+    pub(super) fn user(
+        &mut self,
+        state: &mut State,
+        it: &Instruction,
+        user: &Spanned<String>,
+    ) -> Result<(), Diagnostic> {
+        let user = self.word(state, it, user)?;
+        state.note(it, format!("USER {user}"));
+        state.run.user = user;
+        Ok(())
+    }
+
+    pub(super) fn stop_signal(
+        &mut self,
+        state: &mut State,
+        it: &Instruction,
+        signal: &Spanned<String>,
+    ) -> Result<(), Diagnostic> {
+        let text = self.word(state, it, signal)?;
+        if !value::is_signal(&text) {
+            let fault =
+                fault("bake::dockerfile::bad_signal", format!("invalid signal: {text}"), signal.at, "this signal");
+            let upper = text.to_ascii_uppercase();
+            let near = suggest::nearest(upper.strip_prefix("SIG").unwrap_or(&upper), value::SIGNALS.iter().copied());
+            return Err(match near {
+                Some(near) => fault.help(format!("did you mean `SIG{near}`?")),
+                None => fault,
+            });
+        }
+        state.note(it, format!("STOPSIGNAL {text}"));
+        state.run.stop_signal = text;
+        Ok(())
+    }
+
+    pub(super) fn maintainer(&mut self, state: &mut State, it: &Instruction, name: &str) -> Result<(), Diagnostic> {
+        state.note(it, format!("MAINTAINER {name}"));
+        state.author = Some(name.to_owned());
+        Ok(())
+    }
+
+    /// WORKDIR: an absolute path is kept as written, a relative one is joined to the one before.
+    pub(super) fn workdir(
+        &mut self,
+        state: &mut State,
+        it: &Instruction,
+        path: &Spanned<String>,
+    ) -> Result<(), Diagnostic> {
+        let path = self.word(state, it, path)?;
+        if !state.workdir_is_set && !path.starts_with('/') {
+            check::workdir_relative_path::fire(&mut self.report, it, &path);
+        }
+        state.workdir_is_set = true;
+        let joined = if path.starts_with('/') { path } else { join(&state.cwd, &path) };
+        state.cwd = pattern::clean(&joined);
+        let text = format!("WORKDIR {joined}");
+        state.run.working_dir.clone_from(&joined);
+        if joined == "/" {
+            state.note(it, text);
+            return Ok(());
+        }
+        let owner = (!state.run.user.is_empty()).then(|| owner(&state.run.user, true));
+        let shown = self.shown(state, &it.code, Mode::Word);
+        let meta = state.meta(self.options, it, &shown);
+        let action = Action::Mkdir { path: state.cwd.clone(), owner };
+        let op = Op::File(File { actions: vec![action] });
+        let tree = self.graph.add(op, vec![state.tree], state.platform.clone(), meta);
+        state.layer(it, text, tree);
+        Ok(())
+    }
+
+    /// An instruction as shown: its keyword in upper case, its variables expanded where that can be done.
+    pub(super) fn shown(&self, state: &State, code: &str, mode: Mode) -> String {
+        let expanded = expand::expand(code, &state.env, self.file.escape, mode);
+        let mut text = expanded.map_or_else(|_| code.to_owned(), |it| it.text);
+        let end = text.find(char::is_whitespace).unwrap_or(text.len());
+        text[..end].make_ascii_uppercase();
+        text
+    }
+}
+
+fn empty_object() -> Value {
+    Value::Object(serde_json::Map::new())
+}
+
+/// A path below another, cleaned; an absolute one is clean and alone.
+pub(super) fn join(folder: &str, path: &str) -> String {
+    pattern::clean(&if path.starts_with('/') { path.to_owned() } else { format!("{folder}/{path}") })
+}
+
+/// `user[:group]` of USER or `--chown`; without a user it is root.
+pub(super) fn owner(text: &str, at_workdir: bool) -> Owner {
+    let (user, group) = text.split_once(':').map_or((text, None), |(user, group)| (user, Some(group)));
+    let user = if user.is_empty() { "0" } else { user };
+    Owner { user: user.to_owned(), group: group.filter(|it| !it.is_empty()).map(str::to_owned), at_workdir }
+}

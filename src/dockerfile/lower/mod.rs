@@ -1,0 +1,386 @@
+//! Stages to vertices: walks the instructions of all stages that the target needs, in the order of the file, and keeps for
+//! each the tree so far, the config so far, the variables and the history (spec/dockerfile.md §4-§11).
+//!
+//! ```text
+//! args (global) ─► stage::Nodes ─► base (images, contexts; asks) ─► instruction by instruction: meta, run + mount, copy
+//! ```
+//!
+//! It asks for what it must know of images ([`Outcome::Needs`]) and is called again; vertices that were made already are
+//! found again, so that nothing is lost by it.
+
+mod arg;
+mod base;
+mod copy;
+mod meta;
+mod mount;
+mod run;
+mod state;
+
+use std::{collections::HashSet, sync::Arc};
+
+use self::{base::Based, state::State};
+use super::{
+    check::{self, Report},
+    expand::{self, Mode, Vars},
+    instruction::{Dockerfile, Instruction, Kind},
+    options::{Asked, Context, Epoch, Known, Lowered, Options, Outcome},
+    parse::{self, fault},
+    stage::{Base, NodeIx, Nodes},
+};
+use crate::{
+    graph::{Graph, pattern::Patterns},
+    report::{Diagnostic, Span, Spanned, suggest},
+};
+
+/// Lowers one build of a Dockerfile into the graph.
+pub(crate) fn lower(file: &Dockerfile, options: &Options, known: &Known, graph: &mut Graph) -> Outcome {
+    let argument = options.build_args.get("BUILDKIT_DOCKERFILE_CHECK").map(String::as_str);
+    let report = match Report::new(file, argument) {
+        Ok(report) => report,
+        Err(fault) => return Outcome::Failed(vec![fault]),
+    };
+    let mut work = Lowerer::new(file, options, known, graph, report);
+    match work.run() {
+        Ok(Step::Done(lowered)) => Outcome::Done(lowered),
+        Ok(Step::Ask(asked)) => Outcome::Needs(asked),
+        Err(Stop) => {
+            let (mut all, error) = work.report.take();
+            all.append(&mut work.faults);
+            all.extend(error);
+            Outcome::Failed(all)
+        }
+    }
+}
+
+/// Which stages a target needs, as far as the file alone says.
+pub(super) struct Reach {
+    pub(super) target: NodeIx,
+    /// For each stage of the file.
+    pub(super) stages: Vec<bool>,
+    /// For each stage: the stage that it begins with.
+    pub(super) bases: Vec<Option<NodeIx>>,
+    /// The variables that FROM sees.
+    pub(super) globals: Vars,
+}
+
+/// Finds the stages that the target of the options needs.
+pub(super) fn reach(file: &Dockerfile, options: &Options) -> Result<Reach, Vec<Diagnostic>> {
+    let report = Report::new(file, Some("skip=all")).map_err(|fault| vec![fault])?;
+    let (known, mut graph) = (Known::default(), Graph::default());
+    let mut work = Lowerer::new(file, options, &known, &mut graph, report);
+    match work.define() {
+        Err(Stop) => Err(work.faults),
+        Ok(target) => {
+            let mut stages = work.nodes.reachable([target]);
+            stages.truncate(file.stages.len());
+            let base = |ix: NodeIx| if let Base::Node(base) = work.nodes.list[ix].base { Some(base) } else { None };
+            let bases = (0..file.stages.len()).map(base).collect();
+            Ok(Reach { target, stages, bases, globals: work.globals })
+        }
+    }
+}
+
+/// What `SOURCE_DATE_EPOCH` asks for, before anything is lowered: the engine answers with `Options::source_date_epoch`.
+pub(crate) fn epoch(file: &Dockerfile, options: &Options) -> Result<Option<Epoch>, Diagnostic> {
+    arg::epoch(file, options)
+}
+
+enum Step {
+    Done(Box<Lowered>),
+    Ask(Vec<Asked>),
+}
+
+/// There are errors; they have been recorded.
+struct Stop;
+
+struct Lowerer<'a, 'g> {
+    file: &'a Dockerfile,
+    options: &'a Options,
+    known: &'a Known,
+    graph: &'g mut Graph,
+    report: Report,
+    faults: Vec<Diagnostic>,
+    /// Variables for FROM: automatic ones, then ARGs before the first stage.
+    globals: Vars,
+    /// Names of the ARGs before the first stage.
+    global_names: HashSet<&'a str>,
+    epoch: Option<i64>,
+    /// The value that ARG SOURCE_DATE_EPOCH has instead of the one given; `None` inside when it has none.
+    epoch_text: Option<Option<String>>,
+    nodes: Nodes<'a>,
+    /// Contexts by their normalised names.
+    contexts: Vec<(String, &'a str, &'a Context)>,
+    /// For each node: its base, when it is an image or a context.
+    based: Vec<Option<Arc<Based>>>,
+    states: Vec<Option<State>>,
+    main: Option<base::Source>,
+    /// Names of all ARGs seen in triggers.
+    declared: HashSet<String>,
+    /// What the main context ignores, compiled when first needed.
+    ignored: Option<Patterns>,
+}
+
+impl<'a, 'g> Lowerer<'a, 'g> {
+    fn new(file: &'a Dockerfile, options: &'a Options, known: &'a Known, graph: &'g mut Graph, report: Report) -> Self {
+        Self {
+            file,
+            options,
+            known,
+            graph,
+            report,
+            faults: Vec::new(),
+            globals: Vars::new(),
+            global_names: HashSet::new(),
+            epoch: None,
+            epoch_text: None,
+            nodes: Nodes::default(),
+            contexts: base::context_names(options),
+            based: Vec::new(),
+            states: Vec::new(),
+            main: None,
+            declared: HashSet::new(),
+            ignored: None,
+        }
+    }
+
+    /// Finds stages, their bases and what they read from, and the target.
+    fn define(&mut self) -> Result<NodeIx, Stop> {
+        self.check_syntax()?;
+        check::run_static(self.file, &mut self.report);
+        self.define_globals();
+        self.define_stages();
+        self.stop_on_faults()?;
+        let target = self.find_target()?;
+        self.link_stages();
+        self.stop_on_faults()?;
+        Ok(target)
+    }
+
+    fn run(&mut self) -> Result<Step, Stop> {
+        let target = self.define()?;
+        let reachable = loop {
+            let targets = if self.options.all_stages { 0..self.nodes.n_stages() } else { target..target + 1 };
+            let reachable = self.nodes.reachable(targets);
+            self.based.resize(self.nodes.list.len(), None);
+            let asked = self.resolve_bases(&reachable);
+            self.stop_on_faults()?;
+            if !asked.is_empty() {
+                return Ok(Step::Ask(asked));
+            }
+            let more = self.read_triggers(&reachable);
+            self.stop_on_faults()?;
+            if !more {
+                break reachable;
+            }
+        };
+        self.states.resize_with(self.nodes.list.len(), || None);
+        let n_stages = self.nodes.n_stages();
+        let order = (n_stages..self.nodes.list.len()).chain(0..n_stages);
+        for ix in order.filter(|ix| reachable[*ix]) {
+            let state = self.lower_node(ix);
+            self.states[ix] = Some(state);
+        }
+        self.stop_on_faults()?;
+        self.finish(target)
+    }
+
+    fn stop_on_faults(&self) -> Result<(), Stop> {
+        if self.faults.is_empty() { Ok(()) } else { Err(Stop) }
+    }
+
+    fn check_syntax(&mut self) -> Result<(), Stop> {
+        let foreign = match self.options.build_args.get("BUILDKIT_SYNTAX") {
+            Some(value) if !value.is_empty() => parse::foreign_syntax(value, None),
+            _ => self.file.syntax.as_ref().and_then(|it| parse::foreign_syntax(&it.value, Some(it.at))),
+        };
+        self.faults.extend(foreign);
+        self.stop_on_faults()
+    }
+
+    fn find_target(&mut self) -> Result<NodeIx, Stop> {
+        if self.file.stages.is_empty() {
+            let message = "the Dockerfile has no build stage";
+            self.faults.push(Diagnostic::error("bake::dockerfile::no_stage", message));
+            return Err(Stop);
+        }
+        let Some(target) = self.options.target.as_deref().filter(|it| !it.is_empty()) else {
+            return Ok(self.nodes.n_stages() - 1);
+        };
+        self.nodes.named(&target.to_lowercase()).ok_or_else(|| {
+            let message = format!("target stage could not be found: {target}");
+            let fault = Diagnostic::error("bake::dockerfile::unknown_target", message);
+            let names: Vec<&str> = self.nodes.names().collect();
+            let help = suggest::did_you_mean(target, names.iter().copied()).unwrap_or_else(|| match names.as_slice() {
+                [] => "no stage of the file has a name".to_owned(),
+                names => format!("its stages are {}", names.join(", ")),
+            });
+            self.faults.push(fault.help(help));
+            Stop
+        })
+    }
+
+    /// Finds what the instructions of all stages read from, used or not.
+    fn link_stages(&mut self) {
+        for ix in 0..self.nodes.n_stages() {
+            if matches!(self.nodes.list[ix].base, Base::Replaced(_)) {
+                continue;
+            }
+            let instructions: &'a [Instruction] = &self.file.stages[ix].instructions;
+            let mut sources = Vec::with_capacity(instructions.len());
+            for it in instructions {
+                sources.push(self.nodes.sources_of(it, ix).unwrap_or_else(|fault| {
+                    self.faults.push(fault);
+                    Vec::new()
+                }));
+            }
+            self.nodes.list[ix].sources = sources.into();
+        }
+        self.find_cycle();
+    }
+
+    fn find_cycle(&mut self) {
+        if let Some(ix) = self.nodes.cycle() {
+            let node = &self.nodes.list[ix];
+            let message = format!("circular dependency, a stage needs its own result: {}", node.label);
+            self.faults.push(fault("bake::dockerfile::circular_dependency", message, node.at, "this stage"));
+        }
+    }
+
+    /// Reads the ONBUILD triggers of the bases; true if new sources came with them.
+    fn read_triggers(&mut self, reachable: &[bool]) -> bool {
+        let mut more = false;
+        for ix in (0..self.nodes.n_stages()).filter(|ix| reachable[*ix]) {
+            if std::mem::replace(&mut self.nodes.list[ix].triggers_known, true) {
+                continue;
+            }
+            let texts: Vec<String> = match &self.nodes.list[ix].base {
+                Base::Replaced(_) => continue,
+                Base::Node(base) => self.nodes.list[*base]
+                    .own()
+                    .iter()
+                    .filter_map(|it| if let Kind::Onbuild(text) = &it.kind { Some(text.clone()) } else { None })
+                    .collect(),
+                _ => self.based[ix].as_ref().and_then(|it| it.config.config.on_build.clone()).unwrap_or_default(),
+            };
+            let at = self.nodes.list[ix].at;
+            let mut triggers = Vec::with_capacity(texts.len());
+            let mut sources = Vec::with_capacity(texts.len());
+            for text in texts {
+                let read = parse::parse_trigger(&text, at).and_then(|it| {
+                    let from = self.nodes.sources_of(&it, ix).map_err(|fault| vec![fault])?;
+                    Ok((it, from))
+                });
+                match read {
+                    Ok((it, from)) => {
+                        more |= from.iter().any(Option::is_some);
+                        if let Kind::Arg(args) = &it.kind {
+                            self.declared.extend(args.iter().map(|it| it.name.clone()));
+                        }
+                        triggers.push(it);
+                        sources.push(from);
+                    }
+                    Err(faults) => self.faults.extend(faults),
+                }
+            }
+            let node = &mut self.nodes.list[ix];
+            node.triggers = triggers.into();
+            node.trigger_sources = sources.into();
+        }
+        if more {
+            self.find_cycle();
+        }
+        more
+    }
+
+    /// Runs the triggers and instructions of one node.
+    fn lower_node(&mut self, ix: NodeIx) -> State {
+        let mut state = self.begin(ix);
+        let node = &self.nodes.list[ix];
+        let (triggers, trigger_sources, sources) =
+            (node.triggers.clone(), node.trigger_sources.clone(), node.sources.clone());
+        let own: &'a [Instruction] = match (&node.base, node.stage) {
+            (Base::Replaced(_), _) | (_, None) => &[],
+            (_, Some(stage)) => &stage.instructions,
+        };
+        let all = triggers.iter().zip(trigger_sources.iter()).map(|it| (it, true));
+        for ((it, from), is_trigger) in all.chain(own.iter().zip(sources.iter()).map(|it| (it, false))) {
+            state.in_trigger = is_trigger;
+            if let Err(fault) = self.instruction(&mut state, it, from) {
+                self.faults.push(fault);
+            }
+        }
+        state
+    }
+
+    fn instruction(&mut self, state: &mut State, it: &Instruction, from: &[Option<NodeIx>]) -> Result<(), Diagnostic> {
+        match &it.kind {
+            Kind::Arg(args) => self.arg(state, it, args),
+            Kind::Env(pairs) => self.env(state, it, pairs),
+            Kind::Label(pairs) => self.label(state, it, pairs),
+            Kind::Run(run) => self.run_step(state, it, run, from),
+            Kind::Copy(copy) => self.copy(state, it, copy, from),
+            Kind::Cmd(command) => self.cmd(state, it, command),
+            Kind::Entrypoint(command) => self.entrypoint(state, it, command),
+            Kind::Shell(shell) => self.shell(state, it, shell),
+            Kind::Healthcheck(health) => self.healthcheck(state, it, health),
+            Kind::Expose(ports) => self.expose(state, it, ports),
+            Kind::Volume(volumes) => self.volume(state, it, volumes),
+            Kind::User(user) => self.user(state, it, user),
+            Kind::Workdir(path) => self.workdir(state, it, path),
+            Kind::StopSignal(signal) => self.stop_signal(state, it, signal),
+            Kind::Maintainer(name) => self.maintainer(state, it, name),
+            Kind::Onbuild(text) => {
+                state.run.on_build.get_or_insert_default().push(text.clone());
+                Ok(())
+            }
+        }
+    }
+
+    /// Expands a part of an instruction with the variables of the stage.
+    fn word(&mut self, state: &State, it: &Instruction, word: &Spanned<String>) -> Result<String, Diagnostic> {
+        self.text(state, it, &word.value, word.at, Mode::Word)
+    }
+
+    fn text(
+        &mut self,
+        state: &State,
+        it: &Instruction,
+        text: &str,
+        at: Span,
+        mode: Mode,
+    ) -> Result<String, Diagnostic> {
+        let escape = if mode == Mode::Body { '\\' } else { self.file.escape };
+        let expanded = expand::expand(text, &state.env, escape, mode).map_err(|why| bad_expansion(&why, text, at))?;
+        self.report_missing(state, it, &expanded.missing);
+        Ok(expanded.text)
+    }
+
+    fn report_missing(&mut self, state: &State, it: &Instruction, missing: &[String]) {
+        for name in missing {
+            if !state.args.contains_key(name) && !arg::is_never_set(name) {
+                let known = state.env.keys().map(String::as_str);
+                check::undefined_var::fire(&mut self.report, it, name, known);
+            }
+        }
+    }
+
+    fn finish(&mut self, target: NodeIx) -> Result<Step, Stop> {
+        let result = self.root(target);
+        let state = self.states[target].as_ref().expect("the target is reachable from itself");
+        let lowered = state.lowered(result, self.options, &self.chain(target));
+        let (warnings, error) = self.report.take();
+        if let Some(error) = error {
+            self.faults.extend(warnings);
+            self.faults.push(error);
+            return Err(Stop);
+        }
+        let unused_args = self.unused_args();
+        Ok(Step::Done(Box::new(Lowered { warnings, unused_args, epoch: self.epoch, ..lowered })))
+    }
+}
+
+/// The fault of a word that cannot be expanded.
+fn bad_expansion(why: &expand::BadWord, text: &str, at: Span) -> Diagnostic {
+    let shown: String = text.chars().take(200).collect();
+    fault("bake::dockerfile::bad_substitution", format!("{why}: {shown}"), at, "cannot be expanded")
+}

@@ -1,0 +1,332 @@
+//! What is known of a stage while its instructions are walked: tree, config, variables, history, step names.
+
+use std::sync::Arc;
+
+use super::{
+    Lowerer,
+    base::{self, Based, Source},
+};
+use crate::{
+    dockerfile::{
+        expand::Vars,
+        instruction::{Instruction, Kind},
+        options::{HistoryStep, Lowered, NoCache, Options},
+        stage::NodeIx,
+    },
+    graph::{Meta, VertexIx, pattern},
+    oci::{ImageConfig, Platform, config::RunConfig},
+    report::Span,
+};
+
+/// Comment of the history entries of instructions.
+const COMMENT: &str = "buildkit.dockerfile.v0";
+/// Comment of entries for layers that no instruction made.
+const COMMENT_UNNAMED: &str = "buildkit.exporter.image.v0";
+
+/// A stage between two instructions.
+#[derive(Clone, Debug)]
+pub(super) struct State {
+    /// What COPY --from and mounts read.
+    pub(super) source: Source,
+    /// The tree so far.
+    pub(super) tree: VertexIx,
+    /// The tree is files of a context, not yet copied into a root.
+    pub(super) is_files: bool,
+    /// Where the stage begins.
+    at: Span,
+    pub(super) platform: Platform,
+    /// The config of the base, for what instructions do not change.
+    image: Arc<ImageConfig>,
+    pub(super) author: Option<String>,
+    /// The config so far, without its variables.
+    pub(super) run: RunConfig,
+    /// Variables of the image.
+    pub(super) image_env: Vars,
+    /// Variables of the build: those of the image and ARGs.
+    pub(super) env: Vars,
+    /// Declared ARGs in order, with their values.
+    pub(super) args: indexmap::IndexMap<String, Option<String>>,
+    /// Absolute and clean.
+    pub(super) cwd: String,
+    pub(super) workdir_is_set: bool,
+    base_layers: usize,
+    base_steps: Arc<[HistoryStep]>,
+    /// The tree has a layer without an instruction: the name of the last layer so far.
+    pub(super) unnamed_layers: Option<String>,
+    parent: Option<NodeIx>,
+    /// History of this stage alone.
+    steps: Vec<HistoryStep>,
+    /// Where CMD, ENTRYPOINT, HEALTHCHECK of this stage stand.
+    pub(super) cmd_at: Option<Span>,
+    pub(super) entrypoint_at: Option<Span>,
+    pub(super) healthcheck_at: Option<Span>,
+    pub(super) in_trigger: bool,
+    label: String,
+    pub(super) ignore_cache: bool,
+    n_steps: usize,
+    step: usize,
+}
+
+impl State {
+    /// A stage on `source`. `n_steps` counts FROM too when it is a step (`from_is_step`).
+    pub(super) fn new(based: &Based, source: Source, at: Span) -> Self {
+        let mut run = based.config.config.clone();
+        let mut image_env = Vars::new();
+        for entry in run.env.take().unwrap_or_default() {
+            let (name, value) = entry.split_once('=').unwrap_or((&entry, ""));
+            image_env.insert(name.to_owned(), value.to_owned());
+        }
+        if let Some(path) = base::default_path(&image_env, &based.platform) {
+            image_env.insert("PATH".to_owned(), path.to_owned());
+        }
+        run.on_build = None;
+        if !run.working_dir.is_empty() && !run.working_dir.starts_with('/') {
+            run.working_dir = pattern::clean(&format!("/{}", run.working_dir));
+        }
+        Self {
+            tree: source.vertex,
+            source,
+            is_files: false,
+            at,
+            platform: based.platform.clone(),
+            author: based.config.author.clone(),
+            cwd: pattern::clean(&format!("/{}", run.working_dir)),
+            run,
+            env: image_env.clone(),
+            image_env,
+            image: based.config.clone(),
+            args: indexmap::IndexMap::new(),
+            workdir_is_set: false,
+            base_layers: based.base_layers,
+            base_steps: based.steps.as_slice().into(),
+            unnamed_layers: None,
+            parent: None,
+            steps: Vec::new(),
+            cmd_at: None,
+            entrypoint_at: None,
+            healthcheck_at: None,
+            in_trigger: false,
+            label: String::new(),
+            ignore_cache: false,
+            n_steps: 0,
+            step: 0,
+        }
+    }
+
+    /// A stage that begins with this one.
+    pub(super) fn child(&self, ix: NodeIx, tree: VertexIx, at: Span) -> Self {
+        let mut run = self.run.clone();
+        run.on_build = None;
+        Self {
+            source: Source::tree(tree),
+            tree,
+            is_files: false,
+            at,
+            platform: self.platform.clone(),
+            image: self.image.clone(),
+            author: self.author.clone(),
+            run,
+            image_env: self.image_env.clone(),
+            env: self.env.clone(),
+            args: self.args.clone(),
+            cwd: self.cwd.clone(),
+            workdir_is_set: self.workdir_is_set,
+            base_layers: self.base_layers,
+            base_steps: self.base_steps.clone(),
+            unnamed_layers: self.unnamed_layers.clone(),
+            parent: Some(ix),
+            steps: Vec::new(),
+            cmd_at: None,
+            entrypoint_at: None,
+            healthcheck_at: None,
+            in_trigger: false,
+            label: String::new(),
+            ignore_cache: false,
+            n_steps: 0,
+            step: 0,
+        }
+    }
+
+    /// How steps are named and counted; `done` of them are behind.
+    pub(super) fn name_steps(&mut self, label: String, done: usize, n_steps: usize) {
+        self.label = label;
+        self.step = done;
+        self.n_steps = n_steps;
+    }
+
+    /// Adds a history entry without a layer.
+    pub(super) fn note(&mut self, it: &Instruction, created_by: String) {
+        self.steps.push(HistoryStep { created_by, empty_layer: true, comment: COMMENT, at: it.at });
+    }
+
+    /// Adds a history entry for the layer that `tree` has over the tree before.
+    pub(super) fn layer(&mut self, it: &Instruction, created_by: String, tree: VertexIx) {
+        self.steps.push(HistoryStep { created_by, empty_layer: false, comment: COMMENT, at: it.at });
+        self.tree = tree;
+        self.source = Source::tree(tree);
+    }
+
+    /// The next step's name: `[web build 2/5] RUN make`.
+    pub(super) fn step_name(&mut self, options: &Options, text: &str) -> String {
+        if self.n_steps == 0 {
+            return text.to_owned();
+        }
+        self.step += 1;
+        let trigger = if self.in_trigger { "ONBUILD " } else { "" };
+        if let Some(last) = &mut self.unnamed_layers {
+            // The peer does not count the copying of the context as a step done.
+            *last = numbered(&["", "", &self.label], self.step.saturating_sub(1), self.n_steps, trigger, text);
+        }
+        let platform = self.platform_label(options);
+        numbered(&[&options.label_prefix, &platform, &self.label], self.step, self.n_steps, trigger, text)
+    }
+
+    /// The name of what comes before all instructions.
+    pub(super) fn first_step_name(&self, options: &Options, text: &str) -> String {
+        if self.step == 0 {
+            return text.to_owned();
+        }
+        let platform = self.platform_label(options);
+        numbered(&[&options.label_prefix, &platform, &self.label], 1, self.n_steps, "", text)
+    }
+
+    /// `linux/amd64`, `linux/amd64->arm64` when an ARG says that it builds for another.
+    fn platform_label(&self, options: &Options) -> String {
+        if !options.multi_platform {
+            return String::new();
+        }
+        let own = self.platform.to_string();
+        let part = |name: &str| self.env.get(name).map(String::as_str).filter(|it| !it.is_empty());
+        let target = match part("TARGETPLATFORM") {
+            Some(text) => Platform::parse(text).ok(),
+            None if part("TARGETOS").or(part("TARGETARCH")).is_some() => Some(Platform::normalised(
+                part("TARGETOS").unwrap_or(&self.platform.os),
+                part("TARGETARCH").unwrap_or(&self.platform.arch),
+                part("TARGETVARIANT"),
+            )),
+            None => None,
+        };
+        match target {
+            Some(target) if target.os != self.platform.os => format!("{own}->{target}"),
+            Some(target) if target.arch != self.platform.arch => match target.variant {
+                Some(variant) => format!("{own}->{}/{variant}", target.arch),
+                None => format!("{own}->{}", target.arch),
+            },
+            _ => own,
+        }
+    }
+
+    /// The meta of a step.
+    pub(super) fn meta(&mut self, options: &Options, it: &Instruction, text: &str) -> Meta {
+        Meta { name: self.step_name(options, text), at: Some(it.at), ignore_cache: false }
+    }
+
+    /// The shell that runs shell forms.
+    pub(super) fn with_shell(&self, text: String) -> Vec<String> {
+        let mut args = match &self.run.shell {
+            Some(shell) if !shell.is_empty() => shell.clone(),
+            _ if self.platform.os == "windows" => vec!["cmd".to_owned(), "/S".to_owned(), "/C".to_owned()],
+            _ => vec!["/bin/sh".to_owned(), "-c".to_owned()],
+        };
+        args.push(text);
+        args
+    }
+
+    /// The build as it ends here. `chain` are the histories of the stages below, lowest first.
+    pub(super) fn lowered(&self, result: VertexIx, options: &Options, chain: &[&Self]) -> Lowered {
+        let mut config = ImageConfig::clone(&self.image);
+        config.created = None;
+        config.author.clone_from(&self.author);
+        config.config = self.run.clone();
+        config.config.env = Some(self.image_env.iter().map(|(name, value)| format!("{name}={value}")).collect());
+        if !options.labels.is_empty() {
+            let labels = config.config.labels.get_or_insert_default();
+            labels.extend(options.labels.iter().map(|(name, value)| (name.clone(), value.clone())));
+        }
+        if let Some(labels) = &mut config.config.labels {
+            labels.sort_unstable_keys();
+        }
+        for map in [&mut config.config.exposed_ports, &mut config.config.volumes].into_iter().flatten() {
+            map.sort_unstable_keys();
+        }
+        if options.explicit_platform {
+            let wanted = &options.platform;
+            let same = wanted.os == config.os && wanted.arch == config.architecture;
+            config.os.clone_from(&wanted.os);
+            config.architecture.clone_from(&wanted.arch);
+            if wanted.variant.is_some() || !same {
+                config.variant.clone_from(&wanted.variant);
+            }
+            if wanted.os_version.is_some() || !same {
+                config.os_version.clone_from(&wanted.os_version);
+            }
+        }
+        if !config.architecture.is_empty() {
+            let normal = config.platform();
+            (config.os, config.architecture, config.variant) = (normal.os, normal.arch, normal.variant);
+        }
+        let mut steps: Vec<HistoryStep> = self.base_steps.to_vec();
+        for state in chain {
+            steps.extend_from_slice(&state.steps);
+        }
+        if let Some(name) = &self.unnamed_layers {
+            let at = self.at;
+            let created_by = name.clone();
+            steps.push(HistoryStep { created_by, empty_layer: false, comment: COMMENT_UNNAMED, at });
+        }
+        Lowered {
+            result,
+            config,
+            steps,
+            base_layers: self.base_layers,
+            platform: self.platform.clone(),
+            warnings: Vec::new(),
+            unused_args: Vec::new(),
+            epoch: None,
+        }
+    }
+}
+
+/// `[web build 2/5] RUN make`; empty parts are left out.
+pub(super) fn numbered(parts: &[&str; 3], step: usize, n_steps: usize, trigger: &str, text: &str) -> String {
+    let width = n_steps.max(1).ilog10() as usize + 1;
+    let mut name = String::with_capacity(text.len() + 32);
+    name.push('[');
+    for part in parts.iter().filter(|it| !it.is_empty()) {
+        name.push_str(part);
+        name.push(' ');
+    }
+    let number = format!("{step:>width$}/{n_steps}] ");
+    name.extend([&number, trigger, text]);
+    name
+}
+
+impl Lowerer<'_, '_> {
+    /// The states of a stage and the stages below it, lowest first.
+    pub(super) fn chain(&self, ix: NodeIx) -> Vec<&State> {
+        let mut chain = Vec::new();
+        let mut next = Some(ix);
+        while let Some(state) = next.and_then(|ix| self.states[ix].as_ref()) {
+            chain.push(state);
+            next = state.parent;
+        }
+        chain.reverse();
+        chain
+    }
+
+    /// How many instructions of a stage become steps.
+    pub(super) fn count_steps(&self, ix: NodeIx) -> usize {
+        let node = &self.nodes.list[ix];
+        let is_step = |it: &&Instruction| matches!(it.kind, Kind::Run(_) | Kind::Copy(_) | Kind::Workdir(_));
+        node.triggers.iter().chain(node.own()).filter(is_step).count()
+    }
+
+    pub(super) fn ignores_cache(&self, ix: NodeIx) -> bool {
+        let label = &self.nodes.list[ix].label;
+        match &self.options.no_cache {
+            NoCache::No => false,
+            NoCache::All => true,
+            NoCache::Stages(names) => names.iter().any(|it| it.eq_ignore_ascii_case(label)),
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! Stages as nodes: what each is based on, what its instructions read from, and which of them a target needs
+//! (spec/dockerfile.md §5).
+//!
+//! Images and contexts named in `--from` are nodes too, without instructions. Nothing is fetched or lowered here.
+
+use std::{collections::HashMap, sync::Arc};
+
+use super::{
+    instruction::{Instruction, Kind, Stage},
+    parse::fault,
+    value,
+};
+use crate::{
+    oci::Platform,
+    report::{Diagnostic, Span},
+};
+
+/// Index of a node; stages of the file come first, in order.
+pub(super) type NodeIx = usize;
+
+/// Where a node begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Base {
+    Node(NodeIx),
+    Scratch,
+    /// A context of this name or an image, looked up when it is needed.
+    Image(String),
+    /// A named context stands for the whole stage: the key in the options.
+    Replaced(String),
+}
+
+/// A stage, or something named in `--from`.
+#[derive(Clone, Debug)]
+pub(super) struct Node<'a> {
+    pub(super) stage: Option<&'a Stage>,
+    /// For step names and messages; empty for the only stage.
+    pub(super) label: String,
+    pub(super) base: Base,
+    /// `--platform` of FROM.
+    pub(super) platform: Option<Platform>,
+    pub(super) at: Span,
+    /// The image or name itself.
+    pub(super) image_at: Span,
+    /// ONBUILD triggers of the base, once they are known.
+    pub(super) triggers: Arc<[Instruction]>,
+    pub(super) triggers_known: bool,
+    /// For each trigger: what COPY reads from, or each mount of RUN.
+    pub(super) trigger_sources: Arc<[Sources]>,
+    /// The same for each own instruction.
+    pub(super) sources: Arc<[Sources]>,
+}
+
+/// What an instruction names in `from`, in order; `None` where it names nothing.
+pub(super) type Sources = Vec<Option<NodeIx>>;
+
+impl Node<'_> {
+    /// The instructions that run after the triggers.
+    pub(super) fn own(&self) -> &[Instruction] {
+        match (&self.base, self.stage) {
+            (Base::Replaced(_), _) | (_, None) => &[],
+            (_, Some(stage)) => &stage.instructions,
+        }
+    }
+}
+
+/// All nodes and their names.
+#[derive(Debug, Default)]
+pub(super) struct Nodes<'a> {
+    pub(super) list: Vec<Node<'a>>,
+    n_stages: usize,
+    by_name: HashMap<String, Vec<NodeIx>>,
+    external: HashMap<String, NodeIx>,
+}
+
+impl<'a> Nodes<'a> {
+    /// Adds the next stage of the file.
+    pub(super) fn add_stage(&mut self, stage: &'a Stage, base: Base, platform: Option<Platform>) {
+        let ix = self.list.len();
+        let label = stage.name.as_ref().map_or_else(|| format!("stage-{ix}"), |it| it.value.clone());
+        if let Some(name) = &stage.name {
+            self.by_name.entry(name.value.clone()).or_default().push(ix);
+        }
+        self.list.push(Node {
+            stage: Some(stage),
+            label,
+            base,
+            platform,
+            at: stage.at,
+            image_at: stage.image.at,
+            triggers: Arc::new([]),
+            triggers_known: false,
+            trigger_sources: Arc::new([]),
+            sources: Arc::new([]),
+        });
+        self.n_stages += 1;
+    }
+
+    /// The last stage so far that has exactly this name.
+    pub(super) fn named(&self, name: &str) -> Option<NodeIx> {
+        self.by_name.get(name).and_then(|list| list.last().copied())
+    }
+
+    /// All names of stages, for suggestions.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.list.iter().filter_map(|node| Some(node.stage?.name.as_ref()?.value.as_str()))
+    }
+
+    pub(super) const fn n_stages(&self) -> usize {
+        self.n_stages
+    }
+
+    /// What a name in `from` means in stage `user`: the last stage of that name before it, else a later one, else an image.
+    fn source(&mut self, name: &str, user: NodeIx, at: Span) -> NodeIx {
+        if let Some(list) = self.by_name.get(&name.to_lowercase()) {
+            let before = list.iter().rfind(|it| **it < user);
+            return *before.unwrap_or(&list[0]);
+        }
+        if let Some(known) = self.external.get(name) {
+            return *known;
+        }
+        let ix = self.list.len();
+        let base = if name == "scratch" { Base::Scratch } else { Base::Image(name.to_owned()) };
+        self.external.insert(name.to_owned(), ix);
+        self.list.push(Node {
+            stage: None,
+            label: name.to_owned(),
+            base,
+            platform: None,
+            at,
+            image_at: at,
+            triggers: Arc::new([]),
+            triggers_known: true,
+            trigger_sources: Arc::new([]),
+            sources: Arc::new([]),
+        });
+        ix
+    }
+
+    /// A stage by its number, if `text` is one.
+    fn numbered(&self, text: &str, at: Span) -> Option<Result<NodeIx, Diagnostic>> {
+        let number = text.parse::<i64>().ok()?;
+        Some(usize::try_from(number).ok().filter(|ix| *ix < self.n_stages).ok_or_else(|| {
+            let message = format!("invalid stage index, the file has {} stages: {number}", self.n_stages);
+            fault("bake::dockerfile::bad_stage_index", message, at, "no such stage")
+        }))
+    }
+
+    /// What an instruction of stage `user` reads from.
+    pub(super) fn sources_of(&mut self, it: &Instruction, user: NodeIx) -> Result<Sources, Diagnostic> {
+        match &it.kind {
+            Kind::Copy(copy) => match &copy.from {
+                None => Ok(Vec::new()),
+                Some(from) => Ok(vec![Some(match self.numbered(&from.value, from.at) {
+                    Some(ix) => ix?,
+                    None => self.source(&from.value, user, from.at),
+                })]),
+            },
+            Kind::Run(run) => run
+                .mounts
+                .iter()
+                .map(|mount| {
+                    let Some(from) = mount_from(&mount.value) else { return Ok(None) };
+                    match self.numbered(&from, mount.at).filter(|_| !self.by_name.contains_key(&from)) {
+                        Some(ix) => ix.map(Some),
+                        None => Ok(Some(self.source(&from, user, mount.at))),
+                    }
+                })
+                .collect(),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// What node `ix` needs directly.
+    fn needs(&self, ix: NodeIx) -> impl Iterator<Item = NodeIx> + '_ {
+        let node = &self.list[ix];
+        let base = if let Base::Node(base) = node.base { Some(base) } else { None };
+        let replaced = matches!(node.base, Base::Replaced(_));
+        let read = node.trigger_sources.iter().chain(node.sources.iter()).flatten().flatten().copied();
+        base.into_iter().chain(read.filter(move |_| !replaced))
+    }
+
+    /// The nodes that `targets` need, themselves included.
+    pub(super) fn reachable(&self, targets: impl IntoIterator<Item = NodeIx>) -> Vec<bool> {
+        let mut seen = vec![false; self.list.len()];
+        let mut open: Vec<NodeIx> = targets.into_iter().collect();
+        while let Some(ix) = open.pop() {
+            if !std::mem::replace(&mut seen[ix], true) {
+                open.extend(self.needs(ix));
+            }
+        }
+        seen
+    }
+
+    /// A node that needs itself, if there is one.
+    ///
+    /// Bases point back, so that without a source that points forward there is none.
+    pub(super) fn cycle(&self) -> Option<NodeIx> {
+        let forward = |ix: NodeIx| self.needs(ix).any(|it| it >= ix && it < self.n_stages);
+        if !(0..self.n_stages).any(forward) {
+            return None;
+        }
+        let mut state = vec![0_u8; self.list.len()];
+        for start in 0..self.n_stages {
+            if state[start] != 0 {
+                continue;
+            }
+            state[start] = 1;
+            let mut path: Vec<(NodeIx, Vec<NodeIx>)> = vec![(start, self.needs(start).collect())];
+            while let Some((ix, open)) = path.last_mut() {
+                match open.pop() {
+                    None => {
+                        state[*ix] = 2;
+                        path.pop();
+                    }
+                    Some(next) if state[next] == 1 => return Some(next),
+                    Some(next) if state[next] == 0 => {
+                        state[next] = 1;
+                        path.push((next, self.needs(next).collect()));
+                    }
+                    Some(_) => (),
+                }
+            }
+        }
+        None
+    }
+}
+
+/// `from` of a mount; the last one counts. Faults of the text are reported by `parse`.
+fn mount_from(mount: &str) -> Option<String> {
+    let fields = value::csv(mount).ok()?;
+    let from = fields.iter().filter_map(|it| it.split_once('=')).rfind(|(key, _)| key.eq_ignore_ascii_case("from"));
+    from.map(|(_, value)| value.to_owned()).filter(|it| !it.is_empty())
+}

@@ -1,0 +1,256 @@
+//! The embedded engine: builds and exports in this process.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use petgraph::graph::NodeIndex;
+
+use super::{
+    base::{Pulled, layer_ref},
+    context::Contexts,
+    image::Images,
+    lower::{Lowering, Prepared},
+};
+use crate::{
+    dockerfile::options::Lowered,
+    export,
+    oci::digest::FieldHasher,
+    plan::{Export, Plan},
+    registry,
+    report::{
+        Diagnostic,
+        event::{Sink, StepId},
+    },
+    solve::{
+        local::Locals,
+        op::source::Sources,
+        slots::Slots,
+        solver::{Cancel, Failure, Solver, World},
+        tree::Tree,
+    },
+    store::Store,
+};
+
+/// What the engine needs of the world.
+pub(crate) struct Setup {
+    pub(crate) store: Store,
+    pub(crate) client: registry::Client,
+    pub(crate) sink: Sink,
+    /// Steps at a time.
+    pub(crate) jobs: usize,
+    pub(crate) env: Arc<BTreeMap<String, String>>,
+    pub(crate) cwd: PathBuf,
+    pub(crate) cancel: Cancel,
+    /// Makes the command of another program.
+    pub(crate) command: crate::fetch::CommandFn,
+    pub(crate) now: fn() -> String,
+    /// Seconds since 1970.
+    pub(crate) epoch_now: i64,
+}
+
+/// A plan, made ready to run: every Dockerfile read, every output checked.
+pub(crate) struct Ready {
+    solver: Solver,
+    builds: HashMap<NodeIndex, Arc<Lowered>>,
+    exports: HashMap<NodeIndex, export::Prepared>,
+    client: registry::Client,
+    sink: Sink,
+    n_vertices: u32,
+    epoch_now: i64,
+    pub(crate) warnings: Vec<Diagnostic>,
+}
+
+/// Reads the Dockerfiles of a plan, and lowers them.
+///
+/// # Errors
+/// Every fault that was found.
+pub(crate) async fn read(
+    plan: &Plan,
+    world: &World,
+    contexts: &Contexts,
+    all_stages: bool,
+) -> Result<Prepared, Vec<Diagnostic>> {
+    let images = Images::new(world.sources.client.clone(), world.store.clone());
+    let env = world.env.clone();
+    let is_env_set = move |name: &str| env.contains_key(name);
+    let lowering = Lowering { contexts, images: &images, world, is_env_set: &is_env_set, all_stages };
+    lowering.run(plan).await
+}
+
+/// Reads and checks everything that can be checked before something runs.
+///
+/// # Errors
+/// Every fault that was found; the source map has the Dockerfiles as well.
+pub(crate) async fn prepare(plan: &Plan, setup: Setup, contexts: &Contexts) -> Result<Ready, Vec<Diagnostic>> {
+    let mut faults = Vec::new();
+    let mut exports = HashMap::new();
+    for node in plan.graph.node_indices() {
+        if let crate::plan::Node::Export(it) = &plan.graph[node] {
+            let (output, subject) = request(it, &setup.cwd);
+            match export::prepare(&output, &subject) {
+                Ok(prepared) => {
+                    exports.insert(node, prepared);
+                }
+                Err(diagnostics) => faults.extend(diagnostics),
+            }
+        }
+    }
+    if faults.is_empty() {
+        let mut all: Vec<(&NodeIndex, &export::Prepared)> = exports.iter().collect();
+        all.sort_by_key(|(node, _)| **node);
+        let all: Vec<&export::Prepared> = all.into_iter().map(|(_, prepared)| prepared).collect();
+        if let Err(diagnostics) = export::check_together(&all) {
+            faults.extend(diagnostics);
+        }
+    }
+    let Setup { store, client, sink, jobs, env, cancel, now, epoch_now, command, .. } = setup;
+    let world = World {
+        locals: Locals::new(store.clone()),
+        store,
+        slots: Slots::new(jobs),
+        sink: sink.clone(),
+        sources: Sources {
+            client: Arc::new(client.clone()),
+            limits: crate::layer::Limits::default(),
+            http: crate::fetch::Http::default(),
+            command,
+            git_secrets: crate::fetch::GitSecrets::default(),
+            fetched: std::sync::Mutex::default(),
+        },
+        cancel,
+        env,
+        now,
+    };
+    let prepared = match read(plan, &world, contexts, false).await {
+        Ok(prepared) => prepared,
+        Err(diagnostics) => {
+            faults.extend(diagnostics);
+            return Err(faults);
+        }
+    };
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    let n_vertices = u32::try_from(prepared.graph.len()).expect("graphs have fewer than 2^32 vertices");
+    Ok(Ready {
+        solver: Solver::new(prepared.graph, prepared.scopes, world),
+        builds: prepared.builds,
+        exports,
+        client,
+        sink,
+        n_vertices,
+        epoch_now,
+        warnings: prepared.warnings,
+    })
+}
+
+impl Ready {
+    /// Builds a node.
+    ///
+    /// # Errors
+    /// The fault of the first step that failed.
+    pub(crate) async fn build(&self, node: NodeIndex) -> Result<export::Built, Failure> {
+        let lowered = &self.builds[&node];
+        let (tree, _known) = self.solver.solve(lowered.result).await?;
+        Ok(built(lowered, tree))
+    }
+
+    /// Whether an export changes something that others see, so that it waits for every build of the plan.
+    pub(crate) fn publishes(&self, node: NodeIndex) -> bool {
+        let output = &self.exports[&node].output;
+        output.exporter == "registry" || output.options.iter().any(|it| it.key == "push" && it.value != "false")
+    }
+
+    /// Hands the results of builds to an output.
+    ///
+    /// # Errors
+    /// Names target, exporter and destination.
+    pub(crate) async fn export(
+        &self,
+        node: NodeIndex,
+        builds: &[export::Built],
+    ) -> Result<export::Receipt, Diagnostic> {
+        let index = u32::try_from(node.index()).expect("plans have fewer than 2^32 nodes");
+        let context = export::Context {
+            client: self.client.clone(),
+            store: self.solver.world().store.clone(),
+            base: Arc::new(Pulled(self.solver.clone())),
+            sink: self.sink.clone(),
+            step: StepId(self.n_vertices + index),
+            now: self.epoch_now,
+        };
+        export::export(&self.exports[&node], builds, &context).await
+    }
+
+    /// Writes back what was learnt for the next run.
+    ///
+    /// # Errors
+    /// When the state folder cannot be written.
+    pub(crate) fn finish(&self) -> Result<(), crate::store::StoreError> {
+        self.solver.world().locals.save()?;
+        self.solver.world().store.finish_run()
+    }
+
+    pub(crate) fn cancel(&self) {
+        self.solver.world().cancel.cancel();
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.solver.world().cancel.is_cancelled()
+    }
+}
+
+/// A build's result as exporters want it.
+fn built(lowered: &Lowered, tree: Tree) -> export::Built {
+    let mut content = FieldHasher::new("built/1");
+    content.digest(&tree.id).number(lowered.base_layers as u64);
+    content.bytes(&serde_json::to_vec(&lowered.config).expect("configs are plain data"));
+    for layer in &tree.layers {
+        content.digest(&layer.snapshot.0).text(&layer.created);
+    }
+    for step in &lowered.steps {
+        content.text(&step.created_by).text(step.comment).number(u64::from(step.empty_layer));
+    }
+    content.optional(lowered.epoch.map(|it| it.to_string()).as_deref()).text(&lowered.platform.to_string());
+    export::Built {
+        platform: lowered.platform.clone(),
+        config: lowered.config.clone(),
+        steps: lowered
+            .steps
+            .iter()
+            .map(|step| export::Step {
+                created_by: step.created_by.clone(),
+                comment: Some(step.comment.to_owned()),
+                author: None,
+                empty: step.empty_layer,
+            })
+            .collect(),
+        layers: tree.layers.into_iter().map(layer_ref).collect(),
+        base_layers: lowered.base_layers,
+        content: content.finish(),
+        epoch: lowered.epoch,
+        provenance: None,
+    }
+}
+
+/// An export of the plan as `export` wants it.
+fn request(it: &Export, cwd: &Path) -> (export::Output, export::Subject) {
+    let option =
+        |key: &str, value: &str| export::OutputOption { key: key.to_owned(), value: value.to_owned(), at: Some(it.at) };
+    let options = it.output.dest.iter().map(|dest| option("dest", dest));
+    let options = options.chain(it.output.attrs.iter().map(|(key, value)| option(key, value))).collect();
+    let output = export::Output { exporter: it.output.kind.clone(), options, at: Some(it.at) };
+    let subject = export::Subject {
+        target: it.wanted_by.first().map(ToString::to_string).unwrap_or_default(),
+        tags: it.tags.clone(),
+        annotations: it.annotations.iter().map(|text| (text.clone(), Some(it.annotations_at))).collect(),
+        platforms: it.platforms.clone(),
+        attest: export::Attest::default(),
+        cwd: cwd.to_owned(),
+        always_index: false,
+    };
+    (output, subject)
+}

@@ -1,0 +1,110 @@
+//! Answers the frontend's questions about images: a tag is resolved once a run, its manifest and config are read.
+//!
+//! Layers are not pulled here: a build that is known needs none of them.
+
+use std::{collections::HashMap, path::Path, sync::Arc};
+
+use tokio::sync::{Mutex, OnceCell};
+
+use crate::{
+    dockerfile::options::{ImageInfo, Query},
+    graph::{BaseLayer, Image, Origin},
+    oci::{Digest, Reference},
+    registry::{self, Documents, Layout, RegistryError},
+    report::Diagnostic,
+    store::Store,
+};
+
+/// Images asked for in this run.
+pub(crate) struct Images {
+    client: Arc<registry::Client>,
+    store: Store,
+    known: Mutex<HashMap<Query, Arc<OnceCell<ImageInfo>>>>,
+}
+
+impl Images {
+    pub(crate) fn new(client: Arc<registry::Client>, store: Store) -> Self {
+        Self { client, store, known: Mutex::default() }
+    }
+
+    /// What is known of an image, asking where it lies if need be.
+    ///
+    /// # Errors
+    /// When it cannot be found or read, or has nothing for the platform.
+    pub(crate) async fn answer(&self, query: &Query) -> Result<ImageInfo, Diagnostic> {
+        let cell = self.known.lock().await.entry(query.clone()).or_default().clone();
+        cell.get_or_try_init(|| self.ask(query)).await.cloned()
+    }
+
+    async fn ask(&self, query: &Query) -> Result<ImageInfo, Diagnostic> {
+        match &query.layout {
+            Some(folder) => self.from_layout(query, folder),
+            None => self.from_registry(query).await,
+        }
+    }
+
+    fn from_layout(&self, query: &Query, folder: &str) -> Result<ImageInfo, Diagnostic> {
+        let (tag, digest) = split_layout_reference(&query.reference);
+        let found = Layout::open(Path::new(folder))
+            .and_then(|layout| layout.image(tag.as_deref(), digest.as_ref(), &query.platform))
+            .map_err(|error| fault(&query.reference, &error))?;
+        let digest = found.manifest.digest;
+        Ok(info(format!("oci-layout://{folder}@{digest}"), Origin::Layout { folder: folder.to_owned() }, found))
+    }
+
+    async fn from_registry(&self, query: &Query) -> Result<ImageInfo, Diagnostic> {
+        let reference = Reference::parse(&query.reference)
+            .map_err(|error| Diagnostic::error("bake::engine::bad_reference", error.to_string()))?;
+        let kept = Kept(self.store.clone());
+        let found = self
+            .client
+            .image(&reference, &query.platform, &kept)
+            .await
+            .map_err(|error| fault(&reference.familiar(), &error))?;
+        let origin = Origin::Registry { domain: reference.domain.clone(), path: reference.path.clone() };
+        let pinned = Reference { digest: Some(found.root.digest), ..reference };
+        Ok(info(pinned.to_string(), origin, found))
+    }
+}
+
+/// Manifests and configs are kept as blobs of the store.
+struct Kept(Store);
+
+impl Documents for Kept {
+    fn get(&self, digest: &Digest) -> Option<Vec<u8>> {
+        let bytes = std::fs::read(self.0.blob_path(digest)).ok()?;
+        (Digest::of(&bytes) == *digest).then_some(bytes)
+    }
+
+    fn put(&self, bytes: &[u8]) {
+        // A store that cannot be written to fails where something must be kept; here it only costs a request.
+        drop(self.0.put_blob(bytes));
+    }
+}
+
+/// `[:tag][@digest]` of an OCI layout, as the frontend passes it on.
+fn split_layout_reference(text: &str) -> (Option<String>, Option<Digest>) {
+    let (name, digest) = match text.split_once('@') {
+        Some((name, digest)) => (name, digest.parse().ok()),
+        None => (text, None),
+    };
+    let tag = name.rsplit_once(':').map(|(_, tag)| tag).filter(|tag| !tag.contains('/') && !tag.is_empty());
+    (tag.map(str::to_owned), digest)
+}
+
+fn fault(name: &str, error: &RegistryError) -> Diagnostic {
+    Diagnostic::error("bake::engine::image", format!("the image cannot be read: {name}")).cause(error)
+}
+
+fn info(reference: String, origin: Origin, found: registry::Image) -> ImageInfo {
+    let layers = found
+        .layers
+        .into_iter()
+        .zip(&found.config.rootfs.diff_ids)
+        .map(|(descriptor, diff_id)| BaseLayer { diff_id: *diff_id, descriptor })
+        .collect();
+    ImageInfo {
+        image: Image { reference, manifest: found.manifest.digest, origin, layers },
+        config: Arc::new(found.config),
+    }
+}

@@ -1,0 +1,450 @@
+//! Plan ─► graph: every build's Dockerfile is read and lowered into one graph, asking for images as the frontend asks.
+//!
+//! A build whose Dockerfile is at fault does not stop the others from being looked at: all faults of a run are told.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use futures_util::future::join_all;
+use indexmap::IndexMap;
+use petgraph::{Direction, graph::NodeIndex, visit::EdgeRef as _};
+
+use super::{
+    context::{Contexts, Parsed, Wanted},
+    image::Images,
+    secret,
+};
+use crate::{
+    dockerfile::{
+        self,
+        options::{Allow, Asked, Built, Context, Known, Lowered, NoCache, Options, Outcome, Query},
+    },
+    graph::{self, Graph, Network, Resources},
+    layer::view::{Follow, View},
+    oci::Platform,
+    plan::{self, Build, Link, Node, Plan},
+    report::Diagnostic,
+    solve::{
+        op::source,
+        solver::{Failure, Scope, World},
+    },
+    spec::{self, Entitlement, context},
+};
+
+/// All builds of a plan, lowered.
+pub(crate) struct Prepared {
+    pub(crate) graph: Graph,
+    /// One for each vertex: that of the build that first asked for it.
+    pub(crate) scopes: Vec<Arc<Scope>>,
+    pub(crate) builds: HashMap<NodeIndex, Arc<Lowered>>,
+    pub(crate) warnings: Vec<Diagnostic>,
+}
+
+/// What lowering asks of the world.
+pub(crate) struct Lowering<'a> {
+    pub(crate) contexts: &'a Contexts,
+    pub(crate) images: &'a Images,
+    pub(crate) world: &'a World,
+    pub(crate) is_env_set: &'a (dyn Fn(&str) -> bool + Sync),
+    /// Lower every stage, for checks.
+    pub(crate) all_stages: bool,
+}
+
+struct Pending {
+    node: NodeIndex,
+    file: Arc<Parsed>,
+    options: Options,
+    /// Builds that it reads, by the name of the context.
+    linked: Vec<(String, NodeIndex)>,
+}
+
+impl Lowering<'_> {
+    /// Lowers all builds.
+    ///
+    /// # Errors
+    /// Every fault of every build.
+    pub(crate) async fn run(&self, plan: &Plan) -> Result<Prepared, Vec<Diagnostic>> {
+        let mut faults = Vec::new();
+        let mut failed: HashSet<NodeIndex> = HashSet::new();
+        let mut pending = Vec::new();
+        let order = petgraph::algo::toposort(&plan.graph, None).expect("plans are acyclic");
+        for node in order {
+            if let Node::Build(build) = &plan.graph[node] {
+                match self.pending(plan, node, build).await {
+                    Ok(it) => pending.push(it),
+                    Err(diagnostics) => {
+                        faults.extend(diagnostics);
+                        failed.insert(node);
+                    }
+                }
+            }
+        }
+        let mut work = Work {
+            plan,
+            graph: Graph::default(),
+            known: Known::default(),
+            builds: HashMap::new(),
+            scopes: Vec::new(),
+            warnings: Vec::new(),
+            warned: HashSet::new(),
+        };
+        while !pending.is_empty() {
+            let (asked, waiting) = self.round(&mut work, pending, &mut failed, &mut faults);
+            let unanswered = self.answer(&mut work.known, asked, &mut faults).await;
+            pending = waiting;
+            if unanswered {
+                break;
+            }
+        }
+        if faults.iter().any(Diagnostic::is_error) {
+            dedup(&mut faults);
+            return Err(faults);
+        }
+        work.warnings.extend(faults);
+        dedup(&mut work.warnings);
+        let Work { graph, builds, scopes, warnings, .. } = work;
+        Ok(Prepared { graph, scopes, builds, warnings })
+    }
+
+    /// Lowers what can be lowered; what is asked, and what waits for answers or for other builds.
+    fn round(
+        &self,
+        work: &mut Work<'_>,
+        pending: Vec<Pending>,
+        failed: &mut HashSet<NodeIndex>,
+        faults: &mut Vec<Diagnostic>,
+    ) -> (Vec<Asked>, Vec<Pending>) {
+        let (mut asked, mut waiting) = (Vec::new(), Vec::new());
+        for mut it in pending {
+            if it.linked.iter().any(|(_, from)| failed.contains(from)) {
+                failed.insert(it.node);
+                continue;
+            }
+            if it.linked.iter().any(|(_, from)| !work.builds.contains_key(from)) {
+                waiting.push(it);
+                continue;
+            }
+            for (name, from) in &it.linked {
+                let built = work.built(*from);
+                it.options.contexts.insert(name.clone(), Context::Built(built));
+            }
+            match dockerfile::lower(&it.file.file, &it.options, &work.known, &mut work.graph) {
+                Outcome::Done(lowered) => {
+                    work.fill_scopes(self.scope(work.plan.build(it.node)));
+                    if work.warned.insert(it.file.source) {
+                        work.warnings.extend(lowered.warnings.iter().cloned());
+                    }
+                    work.warnings.extend(lowered.unused_args.iter().cloned());
+                    work.builds.insert(it.node, Arc::new(*lowered));
+                }
+                Outcome::Needs(more) => {
+                    asked.extend(more);
+                    waiting.push(it);
+                }
+                Outcome::Failed(diagnostics) => {
+                    faults.extend(diagnostics);
+                    failed.insert(it.node);
+                }
+            }
+        }
+        (asked, waiting)
+    }
+
+    /// Answers all questions at once; whether one of them has no answer.
+    async fn answer(&self, known: &mut Known, asked: Vec<Asked>, faults: &mut Vec<Diagnostic>) -> bool {
+        let mut distinct: IndexMap<Query, _> = IndexMap::new();
+        for Asked { query, at, near } in asked {
+            distinct.entry(query).or_insert((at, near));
+        }
+        if distinct.is_empty() {
+            return true;
+        }
+        let answers = distinct.iter().map(|(query, from)| async move { (query, from, self.images.answer(query).await) });
+        let mut unanswered = false;
+        for (query, (at, near), answer) in join_all(answers).await {
+            match answer {
+                Ok(info) => {
+                    known.images.insert(query.clone(), info);
+                }
+                Err(mut diagnostic) => {
+                    if diagnostic.labels.is_empty() {
+                        diagnostic = diagnostic.at(*at, "asked for here");
+                    }
+                    if let Some(stage) = near {
+                        diagnostic = diagnostic.help(format!("did you mean the stage `{stage}`?"));
+                    }
+                    faults.push(diagnostic);
+                    unanswered = true;
+                }
+            }
+        }
+        unanswered
+    }
+
+    async fn pending(&self, plan: &Plan, node: NodeIndex, build: &Build) -> Result<Pending, Vec<Diagnostic>> {
+        let one = |diagnostic: Diagnostic| vec![at_attribute(diagnostic, build, "context")];
+        let remote = match &build.context {
+            context::Context::Local(_) => None,
+            context::Context::Git(url) | context::Context::Http(url) => Some(remote_context(url, build).map_err(one)?),
+            _ => {
+                return Err(one(Diagnostic::error(
+                    "bake::engine::context_kind",
+                    "the main context must be a directory, a git repository or a download",
+                )
+                .help("an image or a target is a named context: `contexts = { name = \"…\" }`")));
+            }
+        };
+        let folder = match &build.context {
+            context::Context::Local(path) => Some(self.contexts.absolute(path)),
+            _ => None,
+        };
+        let target = build.wanted_by.first().map(ToString::to_string).unwrap_or_default();
+        let (wanted, shown) = match (&build.dockerfile, &folder) {
+            (plan::build::Dockerfile::Inline(text), _) => {
+                let shown = format!("dockerfile-inline of {target}");
+                (Wanted::Inline { target, text: text.clone() }, shown)
+            }
+            (plan::build::Dockerfile::InContext(name), Some(folder)) => {
+                let file = super::context::clean(&folder.join(name));
+                let shown = self.contexts.shown(&file);
+                (Wanted::File(file), shown)
+            }
+            (plan::build::Dockerfile::InContext(name), None) => {
+                let remote = remote.as_ref().expect("a context without folder is remote");
+                let text = self.remote_dockerfile(remote, name).await.map_err(one)?;
+                (Wanted::Inline { target, text }, name.clone())
+            }
+            (plan::build::Dockerfile::Local(name), _) => {
+                let file = self.contexts.absolute(name);
+                let shown = self.contexts.shown(&file);
+                (Wanted::File(file), shown)
+            }
+        };
+        let beside = if let Wanted::File(path) = &wanted { Some(path.clone()) } else { None };
+        let main = match (remote, &folder) {
+            (Some(remote), _) => remote,
+            (None, folder) => {
+                let folder = folder.as_deref().expect("a context that is not remote is a folder");
+                self.contexts.folder(folder, "the build context", beside.as_deref()).map_err(one)?
+            }
+        };
+        let file = self
+            .contexts
+            .dockerfile(wanted, &shown)
+            .map_err(|diagnostic| vec![at_attribute(diagnostic, build, "dockerfile")])?;
+        if file.faults.iter().any(Diagnostic::is_error) {
+            return Err(file.faults.clone());
+        }
+        let mut contexts = IndexMap::new();
+        let mut faults = Vec::new();
+        for (name, context) in &build.contexts {
+            match self.named(name, context) {
+                Ok(Some(found)) => {
+                    contexts.insert(name.clone(), found);
+                }
+                Ok(None) => (),
+                Err(diagnostic) => faults.push(at_attribute(diagnostic, build, "contexts")),
+            }
+        }
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        let linked = plan
+            .graph
+            .edges_directed(node, Direction::Incoming)
+            .filter_map(|edge| match edge.weight() {
+                Link::Context { name } => Some((name.clone(), edge.source())),
+                Link::Result { .. } => None,
+            })
+            .collect();
+        let options = self.options(build, main, contexts);
+        Ok(Pending { node, file, options, linked })
+    }
+
+    /// The Dockerfile of a remote context: the file of this name, or the download itself if it is no archive.
+    async fn remote_dockerfile(&self, context: &Context, name: &str) -> Result<String, Diagnostic> {
+        const MAX: u64 = 16 << 20;
+        let op = match context {
+            Context::Git(git) => graph::Op::Git(git.clone()),
+            Context::Http(http) => graph::Op::Http(http.clone()),
+            _ => return Err(Diagnostic::error("bake::engine::context_kind", "the context is not remote")),
+        };
+        let mut graph = Graph::default();
+        let meta = graph::Meta { name: "[internal] load remote build context".to_owned(), ..graph::Meta::default() };
+        let ix = graph.add(op, Vec::new(), Platform::host(), meta);
+        let failed = |failure: Failure| match failure {
+            Failure::Failed(diagnostic) => (*diagnostic).clone(),
+            Failure::Cancelled => Diagnostic::error("bake::solve::cancelled", "cancelled"),
+        };
+        let step = crate::report::event::StepId(u32::MAX);
+        let (tree, _) = source::fetch(self.world, graph.get(ix), step).await.map_err(failed)?;
+        let dirs = source::materialise(self.world, &tree).await.map_err(failed)?;
+        let unreadable = |e: &std::io::Error| {
+            Diagnostic::error("bake::engine::dockerfile_unreadable", format!("the Dockerfile cannot be read: {name}")).cause(e)
+        };
+        let view = View::open(&dirs).map_err(|e| unreadable(&e))?;
+        let path = format!("/{name}");
+        let lone = matches!(context, Context::Http(http) if view.lookup(format!("/{}", http.filename), Follow::Last).ok().flatten().is_some());
+        let path = match context {
+            Context::Http(http) if lone => format!("/{}", http.filename),
+            _ => path,
+        };
+        let bytes = view.read(&path, MAX).map_err(|e| unreadable(&e))?;
+        String::from_utf8(bytes)
+            .map_err(|_| Diagnostic::error("bake::engine::dockerfile_not_utf8", format!("the Dockerfile is not UTF-8: {name}")))
+    }
+
+    /// `None` for the result of another target: its link says more.
+    fn named(&self, name: &str, context: &context::Context) -> Result<Option<Context>, Diagnostic> {
+        Ok(Some(match context {
+            context::Context::Target(_) => return Ok(None),
+            context::Context::Image(reference) if reference == "scratch" => Context::Scratch,
+            context::Context::Image(reference) => Context::Image { reference: reference.clone(), layout: None },
+            context::Context::OciLayout { path, tag, digest } => {
+                let folder = self.contexts.absolute(path).display().to_string();
+                let tag = tag.as_ref().map(|it| format!(":{it}")).unwrap_or_default();
+                let digest = digest.as_ref().map(|it| format!("@{it}")).unwrap_or_default();
+                Context::Image { reference: format!("{path}{tag}{digest}"), layout: Some(folder) }
+            }
+            context::Context::Local(path) => {
+                self.contexts.folder(&self.contexts.absolute(path), &format!("the context `{name}`"), None)?
+            }
+            context::Context::Git(url) | context::Context::Http(url) => remote(url, false, false)?,
+            context::Context::Stdin => {
+                return Err(Diagnostic::error("bake::engine::stdin_context", "standard input cannot be a context"));
+            }
+        }))
+    }
+
+    fn options(&self, build: &Build, main: Context, contexts: IndexMap<String, Context>) -> Options {
+        let has = |wanted: &dyn Fn(&Entitlement) -> bool| build.entitlements.iter().any(wanted);
+        let limit =
+            |key: &str| build.resources.entries().into_iter().find(|it| it.key == key).map(|it| it.text.to_string());
+        let number = |key: &str| limit(key).and_then(|text| text.parse().ok());
+        Options {
+            target: build.stage.clone(),
+            platform: build.platform.clone(),
+            explicit_platform: build.explicit_platform,
+            build_platform: Platform::host(),
+            build_args: build.args.clone(),
+            labels: build.labels.clone(),
+            no_cache: match (build.no_cache, build.no_cache_filter.as_slice()) {
+                (true, _) => NoCache::All,
+                (false, []) => NoCache::No,
+                (false, stages) => NoCache::Stages(stages.to_vec()),
+            },
+            network: match build.network {
+                plan::build::Network::Default => Network::Default,
+                plan::build::Network::None => Network::None,
+                plan::build::Network::Host => Network::Host,
+            },
+            allow: Allow {
+                network_host: has(&|it| matches!(it, Entitlement::NetworkHost)),
+                security_insecure: has(&|it| matches!(it, Entitlement::SecurityInsecure)),
+            },
+            extra_hosts: build.extra_hosts.clone(),
+            shm_size: build.shm_size,
+            ulimits: build.ulimits.iter().map(ToString::to_string).collect(),
+            hostname: build.args.get("BUILDKIT_SANDBOX_HOSTNAME").cloned(),
+            resources: Resources {
+                memory: limit("memory"),
+                memory_swap: limit("memory-swap"),
+                cpu_shares: number("cpu-shares"),
+                cpu_period: number("cpu-period"),
+                cpu_quota: number("cpu-quota"),
+                cpuset_cpus: limit("cpuset-cpus"),
+                cpuset_mems: limit("cpuset-mems"),
+            },
+            multi_platform: build.multi_platform,
+            label_prefix: build.wanted_by.first().map(ToString::to_string).unwrap_or_default(),
+            contexts,
+            main,
+            source_date_epoch: None,
+            all_stages: self.all_stages,
+        }
+    }
+
+    fn scope(&self, build: &Build) -> Arc<Scope> {
+        let mut scope = Scope::default();
+        for secret in &build.secrets {
+            let spec::Secret { id, src, env, .. } = secret;
+            let id = if id.is_empty() { src.clone().unwrap_or_default() } else { id.clone() };
+            let source = secret::source(&id, src.as_deref(), env.as_deref(), self.is_env_set, |path| {
+                self.contexts.absolute(path)
+            });
+            scope.secrets.insert(id, source);
+        }
+        for ssh in &build.ssh {
+            let id = if ssh.id.is_empty() { "default".to_owned() } else { ssh.id.clone() };
+            scope.ssh.insert(id, ssh.paths.first().cloned());
+        }
+        scope.cache_namespace = build.args.get("BUILDKIT_CACHE_MOUNT_NS").cloned().unwrap_or_default();
+        Arc::new(scope)
+    }
+}
+
+struct Work<'a> {
+    plan: &'a Plan,
+    graph: Graph,
+    known: Known,
+    builds: HashMap<NodeIndex, Arc<Lowered>>,
+    scopes: Vec<Arc<Scope>>,
+    warnings: Vec<Diagnostic>,
+    /// Dockerfiles whose warnings were told: once, not for each target and platform.
+    warned: HashSet<crate::report::SourceId>,
+}
+
+impl Work<'_> {
+    fn built(&self, node: NodeIndex) -> Arc<Built> {
+        let lowered = &self.builds[&node];
+        Arc::new(Built {
+            vertex: lowered.result,
+            config: lowered.config.clone(),
+            base_layers: lowered.base_layers,
+            steps: lowered.steps.clone(),
+        })
+    }
+
+    /// Vertices that were added since belong to this scope.
+    fn fill_scopes(&mut self, scope: Arc<Scope>) {
+        self.scopes.resize(self.graph.len(), scope);
+    }
+}
+
+/// A git repository or download as the main context.
+fn remote_context(url: &str, build: &Build) -> Result<Context, Diagnostic> {
+    let keep = build.args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR").is_some_and(|it| matches!(it.as_str(), "1" | "true"));
+    remote(url, keep, true)
+}
+
+/// A git repository or download as a context; `unpack`: an archive is unpacked.
+fn remote(url: &str, keep_git_dir: bool, unpack: bool) -> Result<Context, Diagnostic> {
+    let bad = |why: String| Diagnostic::error("bake::engine::bad_url", format!("{why}: {url}"));
+    match dockerfile::remote::git(url, true) {
+        Some(source) => {
+            let source = source.map_err(bad)?;
+            let keep_git_dir = source.keep_git_dir.unwrap_or(keep_git_dir);
+            Ok(Context::Git(graph::Git { keep_git_dir, ..source.git }))
+        }
+        None => {
+            let http = graph::Http { url: url.to_owned(), checksum: None, filename: "context".to_owned(), unpack };
+            Ok(Context::Http(http))
+        }
+    }
+}
+
+fn at_attribute(diagnostic: Diagnostic, build: &Build, attribute: &str) -> Diagnostic {
+    if !diagnostic.labels.is_empty() {
+        return diagnostic;
+    }
+    let target = build.wanted_by.first().map(ToString::to_string).unwrap_or_default();
+    diagnostic.at(build.at(attribute), format!("for target `{target}`"))
+}
+
+/// The same fault of a file that several targets read is told once.
+fn dedup(diagnostics: &mut Vec<Diagnostic>) {
+    let mut seen = HashSet::new();
+    diagnostics.retain(|it| seen.insert((it.code, it.message.clone(), it.labels.first().map(|label| label.at))));
+}

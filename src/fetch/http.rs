@@ -1,0 +1,360 @@
+//! Files of web servers: conditional requests, checksums, limits.
+//!
+//! A file that is known and unchanged is not sent again: `ETag` and `Last-Modified` of the earlier answer are shown.
+//! Whether a request is needed at all (it is not when a checksum is given and the content is here) is the caller's.
+
+use std::{
+    io,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use reqwest::{
+    Response, StatusCode,
+    header::{
+        ACCEPT_ENCODING, ETAG, HeaderMap, HeaderName, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED, RETRY_AFTER,
+    },
+    redirect,
+};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use tokio::{sync::mpsc, time::Instant};
+use url::Url;
+
+use super::{FetchError, clean, shown_url};
+use crate::oci::Digest;
+
+const ATTEMPTS: u32 = 4;
+const REDIRECTS: usize = 10;
+/// No byte for this long: the connection is given up.
+const SILENCE: Duration = Duration::from_secs(30);
+const LONGEST_WAIT: Duration = Duration::from_secs(20);
+/// At least so many bytes within so much time.
+const SLOWEST: (u64, Duration) = (1 << 10, Duration::from_secs(30));
+
+/// What an earlier answer said; to be kept under the URL.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HttpRecord {
+    pub(crate) digest: Digest,
+    pub(crate) size: u64,
+    pub(crate) etag: Option<String>,
+    pub(crate) last_modified: Option<String>,
+}
+
+impl HttpRecord {
+    /// `Last-Modified` in seconds since 1970.
+    pub(crate) fn modified(&self) -> Option<i64> {
+        let text = self.last_modified.as_ref()?;
+        Some(jiff::fmt::rfc2822::parse(text).ok()?.timestamp().as_second())
+    }
+
+    /// Whether a server can be asked if it is still so.
+    pub(crate) const fn can_be_revalidated(&self) -> bool {
+        self.etag.is_some() || self.last_modified.is_some()
+    }
+}
+
+/// A file to fetch.
+#[derive(Clone, Debug)]
+pub(crate) struct HttpRequest<'a> {
+    pub(crate) url: &'a str,
+    pub(crate) checksum: Option<Digest>,
+    /// Longest content that is accepted.
+    pub(crate) limit: u64,
+    /// What is known of an earlier answer whose content is still here.
+    pub(crate) known: Option<&'a HttpRecord>,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub(crate) enum Fetched<W> {
+    /// The content is that of the known record.
+    Unchanged,
+    /// The writer holds all of the new content.
+    New(W, HttpRecord),
+}
+
+/// Fetches files. Cheap to make; nothing is opened before the first request.
+#[derive(Clone, Default)]
+pub(crate) struct Http {
+    client: Arc<OnceLock<Result<reqwest::Client, String>>>,
+}
+
+impl Http {
+    /// Fetches a file into the writer that `open` makes (again for each attempt), unless it is unchanged.
+    ///
+    /// # Errors
+    /// Names the URL and the server's status, or what went wrong on the way.
+    pub(crate) async fn fetch<W: io::Write + Send + 'static>(
+        &self,
+        request: &HttpRequest<'_>,
+        mut open: impl FnMut() -> io::Result<W> + Send,
+        progress: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<Fetched<W>, FetchError> {
+        let shown = shown_url(request.url);
+        let bad = |why: String| FetchError::Url { url: shown.clone(), why };
+        let mut url = Url::parse(request.url).map_err(|e| bad(e.to_string()))?;
+        url.set_fragment(None);
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(bad("the scheme is neither http nor https".to_owned()));
+        }
+        let client = self
+            .client
+            .get_or_init(make)
+            .as_ref()
+            .map_err(|why| FetchError::Transport { url: shown.clone(), why: why.clone() })?;
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let keep = |source| FetchError::Keep { url: shown.clone(), source };
+            match once(client, &url, &shown, request, || open().map_err(keep), progress).await {
+                Ok(fetched) => return Ok(fetched),
+                Err(Failed::Final(error)) => return Err(error),
+                Err(Failed::Transient(error, wait)) => {
+                    let wait = wait.unwrap_or(Duration::from_millis(250) * 2_u32.pow(attempt));
+                    if attempt >= ATTEMPTS || wait > LONGEST_WAIT {
+                        return Err(error);
+                    }
+                    tokio::time::sleep(wait).await;
+                }
+            }
+        }
+    }
+}
+
+enum Failed {
+    Final(FetchError),
+    /// With the wait that the server asked for.
+    Transient(FetchError, Option<Duration>),
+}
+
+fn make() -> Result<reqwest::Client, String> {
+    // Err means that another caller was first.
+    rustls::crypto::ring::default_provider().install_default().ok();
+    let policy = redirect::Policy::custom(|attempt| {
+        if attempt.previous().len() > REDIRECTS {
+            attempt.error("too many redirects")
+        } else if !matches!(attempt.url().scheme(), "http" | "https") {
+            attempt.error("redirected to a place that is not followed")
+        } else {
+            attempt.follow()
+        }
+    });
+    reqwest::Client::builder()
+        .user_agent(concat!("bake/", env!("CARGO_PKG_VERSION")))
+        .redirect(policy)
+        .connect_timeout(Duration::from_secs(15))
+        .read_timeout(SILENCE)
+        .referer(false)
+        .build()
+        .map_err(|e| cause(&e))
+}
+
+async fn once<W: io::Write + Send + 'static>(
+    client: &reqwest::Client,
+    url: &Url,
+    shown: &str,
+    request: &HttpRequest<'_>,
+    open: impl FnOnce() -> Result<W, FetchError>,
+    progress: &(dyn Fn(u64) + Send + Sync),
+) -> Result<Fetched<W>, Failed> {
+    let transport = |why: String| Failed::Transient(FetchError::Transport { url: shown.to_owned(), why }, None);
+    // The bytes are wanted as they are stored, not as they are sent.
+    let mut call = client.get(url.clone()).header(ACCEPT_ENCODING, "identity");
+    if let Some(known) = request.known {
+        let conditions = [(IF_NONE_MATCH, &known.etag), (IF_MODIFIED_SINCE, &known.last_modified)];
+        for (name, value) in conditions {
+            if let Some(value) = value {
+                call = call.header(name, value);
+            }
+        }
+    }
+    let response = call.send().await.map_err(|e| transport(cause(&e)))?;
+    let status = response.status();
+    if status == StatusCode::NOT_MODIFIED && request.known.is_some() {
+        return Ok(Fetched::Unchanged);
+    }
+    if !status.is_success() {
+        let error = FetchError::Status { url: shown.to_owned(), status: status.as_u16() };
+        let again =
+            status.is_server_error() || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS);
+        let wait = text(response.headers(), &RETRY_AFTER).and_then(|it| it.trim().parse().ok());
+        return Err(if again { Failed::Transient(error, wait.map(Duration::from_secs)) } else { Failed::Final(error) });
+    }
+    let too_long = || Failed::Final(FetchError::TooLong { url: shown.to_owned(), limit: request.limit });
+    if response.content_length().is_some_and(|length| length > request.limit) {
+        return Err(too_long());
+    }
+    let etag = text(response.headers(), &ETAG);
+    let last_modified = text(response.headers(), &LAST_MODIFIED);
+    let writer = open().map_err(Failed::Final)?;
+    let (writer, digest, size) = match receive(response, request.limit, writer, progress).await {
+        Ok(received) => received,
+        Err(Broken::TooLong) => return Err(too_long()),
+        Err(Broken::Way(why)) => return Err(transport(why)),
+        Err(Broken::Writer(source)) => {
+            return Err(Failed::Final(FetchError::Keep { url: shown.to_owned(), source }));
+        }
+    };
+    if let Some(wanted) = request.checksum.filter(|it| *it != digest) {
+        return Err(Failed::Final(FetchError::Digest { url: shown.to_owned(), wanted, found: digest }));
+    }
+    Ok(Fetched::New(writer, HttpRecord { digest, size, etag, last_modified }))
+}
+
+enum Broken {
+    TooLong,
+    Way(String),
+    Writer(io::Error),
+}
+
+/// Passes a body on to a thread that hashes and writes it.
+async fn receive<W: io::Write + Send + 'static>(
+    mut response: Response,
+    limit: u64,
+    mut writer: W,
+    progress: &(dyn Fn(u64) + Send + Sync),
+) -> Result<(W, Digest, u64), Broken> {
+    let (pieces, mut incoming) = mpsc::channel::<Bytes>(32);
+    let worker = tokio::task::spawn_blocking(move || {
+        let mut hasher = Sha256::new();
+        while let Some(piece) = incoming.blocking_recv() {
+            hasher.update(&piece);
+            writer.write_all(&piece)?;
+        }
+        writer.flush()?;
+        Ok::<_, io::Error>((writer, Digest::from_raw(hasher.finalize().into())))
+    });
+    let mut size = 0;
+    let (mut since, mut at_since) = (Instant::now(), 0);
+    loop {
+        match response.chunk().await {
+            Err(error) => return Err(Broken::Way(cause(&error))),
+            Ok(None) => break,
+            Ok(Some(piece)) => {
+                size += piece.len() as u64;
+                if size > limit {
+                    return Err(Broken::TooLong);
+                }
+                if pieces.send(piece).await.is_err() {
+                    break;
+                }
+                progress(size);
+            }
+        }
+        if since.elapsed() > SLOWEST.1 {
+            if size - at_since < SLOWEST.0 {
+                return Err(Broken::Way("too slow".to_owned()));
+            }
+            (since, at_since) = (Instant::now(), size);
+        }
+    }
+    drop(pieces);
+    let written = worker.await.map_err(io::Error::other).and_then(|it| it);
+    written.map(|(writer, digest)| (writer, digest, size)).map_err(Broken::Writer)
+}
+
+fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    headers.get(name)?.to_str().ok().map(str::to_owned)
+}
+
+/// The words of an error, without the URL (its query may hold a secret).
+fn cause(error: &reqwest::Error) -> String {
+    if error.is_timeout() {
+        return "timed out".to_owned();
+    }
+    let mut words: Vec<String> = Vec::new();
+    let mut next = std::error::Error::source(error);
+    while let Some(inner) = next {
+        let text = inner.to_string();
+        if !words.iter().any(|it| it.contains(&text)) {
+            words.push(text);
+        }
+        next = inner.source();
+    }
+    clean(&words.join(": "))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{BufRead, BufReader, Write},
+        net::TcpListener,
+        sync::Mutex,
+    };
+
+    use super::*;
+
+    /// A server that answers each request with what `reply` makes of its text and number.
+    fn serve(reply: impl Fn(&str, usize) -> String + Send + 'static) -> (String, Arc<Mutex<Vec<String>>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let url = format!("http://{}/dir/file.txt", listener.local_addr().expect("bound"));
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let kept = log.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let mut reader = BufReader::new(stream.try_clone().expect("open"));
+                let mut text = String::new();
+                while reader.read_line(&mut text).is_ok_and(|n| n > 2) {}
+                let n = {
+                    let mut log = kept.lock().expect("not poisoned");
+                    log.push(text.to_lowercase());
+                    log.len()
+                };
+                (&stream).write_all(reply(&text, n).as_bytes()).ok();
+            }
+        });
+        (url, log)
+    }
+
+    fn ok(headers: &str, body: &str) -> String {
+        format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n{body}", body.len())
+    }
+
+    fn fetch(request: &HttpRequest<'_>) -> Result<Fetched<Vec<u8>>, FetchError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(Http::default().fetch(request, || Ok(Vec::new()), &|_| {}))
+    }
+
+    fn plain(url: &str) -> HttpRequest<'_> {
+        HttpRequest { url, checksum: None, limit: 1 << 20, known: None }
+    }
+
+    #[test]
+    fn a_known_file_is_asked_for_conditionally() {
+        let (url, log) = serve(|text, _| {
+            if text.to_lowercase().contains("if-none-match: \"e1\"") {
+                "HTTP/1.1 304 Not Modified\r\nConnection: close\r\n\r\n".to_owned()
+            } else {
+                ok("ETag: \"e1\"\r\nLast-Modified: Wed, 21 Oct 2015 07:28:00 GMT\r\n", "hello")
+            }
+        });
+        let Ok(Fetched::New(bytes, record)) = fetch(&plain(&url)) else { panic!("nothing is known yet") };
+        assert_eq!((bytes.as_slice(), record.modified()), (b"hello".as_slice(), Some(1_445_412_480)));
+        let again = fetch(&HttpRequest { known: Some(&record), ..plain(&url) });
+        assert!(matches!(again, Ok(Fetched::Unchanged)));
+        assert!(log.lock().expect("not poisoned")[1].contains("if-modified-since: wed, 21 oct"));
+    }
+
+    #[test]
+    fn faults_are_named_and_transient_ones_survived() {
+        let (url, _) = serve(|_, n| match n {
+            1 => "HTTP/1.1 503 x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".to_owned(),
+            2 => "HTTP/1.1 200 x\r\nConnection: close\r\nContent-Length: 10\r\n\r\nhal".to_owned(),
+            _ => ok("", "hello"),
+        });
+        assert!(matches!(fetch(&plain(&url)), Ok(Fetched::New(..))));
+        let checksum = Some(Digest::of(b"other"));
+        let error = fetch(&HttpRequest { checksum, ..plain(&url) }).expect_err("other bytes").to_string();
+        assert!(error.contains(&Digest::of(b"hello").to_string()), "{error}");
+        let error = fetch(&HttpRequest { limit: 4, ..plain(&url) }).expect_err("too long").to_string();
+        assert!(error.contains("4 bytes"), "{error}");
+        let (missing, _) = serve(|_, _| "HTTP/1.1 404 x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".to_owned());
+        let error = fetch(&plain(&missing)).expect_err("missing").to_string();
+        assert!(error.contains("404") && error.contains(&missing), "{error}");
+        assert!(fetch(&plain("file:///etc/passwd")).is_err());
+        let (away, _) = serve(|_, _| "HTTP/1.1 302 x\r\nConnection: close\r\nLocation: file:///x\r\n\r\n".to_owned());
+        assert!(fetch(&plain(&away)).is_err());
+    }
+}

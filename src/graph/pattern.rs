@@ -1,0 +1,412 @@
+//! Path patterns in the grammar of `.dockerignore`, compiled once: for ignore files, `--exclude` and `--parents`.
+//!
+//! [`Patterns`] decides for a path in a list of patterns with `!` exceptions (spec/dockerfile.md §9.2). It does not read
+//! ignore files (`dockerfile::ignore`), and it is not the wildcard matcher of COPY sources, whose `*` and `[` work on one
+//! component at a time.
+
+/// A compiled list of patterns; the last one that matches a path or one of its parents decides.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Patterns {
+    list: Vec<Pattern>,
+}
+
+/// One pattern is malformed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{why}: {pattern}")]
+pub(crate) struct BadPattern {
+    pub(crate) pattern: String,
+    pub(crate) why: &'static str,
+}
+
+/// What is known about a directory, to decide for its children without looking at the parents again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Verdict {
+    /// The path itself is matched.
+    pub(crate) matched: bool,
+    /// For each pattern: it matched the path or one of its parents.
+    by_pattern: Vec<bool>,
+}
+
+#[derive(Clone, Debug)]
+struct Pattern {
+    /// `!pattern`.
+    exception: bool,
+    /// Every matching path starts with this.
+    prefix: String,
+    kind: Kind,
+}
+
+#[derive(Clone, Debug)]
+enum Kind {
+    /// The path is `prefix`.
+    Exact,
+    /// The path starts with `prefix`.
+    Below,
+    /// The path is this text, or ends in `/` and this text.
+    Anywhere(String),
+    /// The path is `prefix` followed by what these tokens match.
+    General(Vec<Token>),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Token {
+    Literal(char),
+    /// `?`: one character that is not `/`.
+    One,
+    /// `*`: any characters that are not `/`.
+    Some,
+    /// `**/`: nothing, or anything that ends in `/`.
+    Folders,
+    /// `**` at the end: anything.
+    Rest,
+    Class {
+        negated: bool,
+        ranges: Vec<(char, char)>,
+    },
+}
+
+impl Patterns {
+    /// Compiles patterns; each may start with `!`.
+    ///
+    /// # Errors
+    /// Names the first malformed pattern.
+    pub(crate) fn new<T: AsRef<str>>(patterns: &[T]) -> Result<Self, BadPattern> {
+        let mut list = Vec::with_capacity(patterns.len());
+        for pattern in patterns {
+            list.extend(Pattern::parse(pattern.as_ref())?);
+        }
+        Ok(Self { list })
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// Some pattern starts with `!`.
+    pub(crate) fn has_exceptions(&self) -> bool {
+        self.list.iter().any(|it| it.exception)
+    }
+
+    /// A pattern that takes everything in the root: `*`, `**`, `**/*`.
+    pub(crate) fn takes_all(&self) -> bool {
+        self.list.iter().any(|it| {
+            !it.exception
+                && it.prefix.is_empty()
+                && match &it.kind {
+                    Kind::Below => true,
+                    Kind::General(tokens) => {
+                        matches!(tokens.as_slice(), [Token::Some] | [Token::Rest] | [Token::Folders, Token::Some])
+                    }
+                    _ => false,
+                }
+        })
+    }
+
+    /// Whether `path` (relative, cleaned, with `/`) is matched, by itself or through a parent.
+    ///
+    /// *Cost:* one test for each pattern and component; use [`enter`](Self::enter) and [`test`](Self::test) in a walk.
+    pub(crate) fn matches(&self, path: &str) -> bool {
+        self.list.iter().fold(false, |matched, pattern| {
+            let hits = || parents(path).any(|it| pattern.matches(it));
+            if matched == pattern.exception && hits() { !pattern.exception } else { matched }
+        })
+    }
+
+    /// The verdict for a directory inside `parent` (`Verdict::default()` for the root's children).
+    pub(crate) fn enter(&self, parent: &Verdict, path: &str) -> Verdict {
+        let mut matched = false;
+        let mut by_pattern = Vec::with_capacity(self.list.len());
+        for (i, pattern) in self.list.iter().enumerate() {
+            let hit = parent.by_pattern.get(i).copied().unwrap_or(false) || pattern.matches(path);
+            by_pattern.push(hit);
+            if hit {
+                matched = !pattern.exception;
+            }
+        }
+        Verdict { matched, by_pattern }
+    }
+
+    /// Whether a path inside `parent` is matched.
+    pub(crate) fn test(&self, parent: &Verdict, path: &str) -> bool {
+        self.list.iter().enumerate().fold(false, |matched, (i, pattern)| {
+            let hits = || parent.by_pattern.get(i).copied().unwrap_or(false) || pattern.matches(path);
+            if matched == pattern.exception && hits() { !pattern.exception } else { matched }
+        })
+    }
+
+    /// Whether an exception could match something below the directory `path`: a matched directory must then be walked
+    /// all the same. May say yes too often, never no wrongly.
+    pub(crate) fn may_except_below(&self, path: &str) -> bool {
+        self.list.iter().any(|it| it.exception && it.may_match_below(path))
+    }
+
+    /// Whether an ordinary pattern could match something below the directory `path`, which itself is not matched: with
+    /// patterns that say what to include, another directory need not be walked.
+    pub(crate) fn may_match_below(&self, path: &str) -> bool {
+        self.list.iter().any(|it| !it.exception && it.may_match_below(path))
+    }
+}
+
+impl Pattern {
+    fn parse(text: &str) -> Result<Option<Self>, BadPattern> {
+        let bad = |why| BadPattern { pattern: text.to_owned(), why };
+        let trimmed = text.trim();
+        if trimmed.is_empty() {
+            return Ok(None);
+        }
+        let (exception, body) = match trimmed.strip_prefix('!') {
+            Some("") => return Err(bad("an exception pattern has nothing after the exclamation mark")),
+            Some(body) => (true, body.trim()),
+            None => (false, trimmed),
+        };
+        let tokens = tokens(&clean(body)).map_err(bad)?;
+        let n_literal = tokens.iter().take_while(|it| matches!(it, Token::Literal(_))).count();
+        let literal = |tokens: &[Token]| -> Option<String> {
+            tokens.iter().map(|it| if let Token::Literal(c) = it { Some(*c) } else { None }).collect()
+        };
+        let prefix = literal(&tokens[..n_literal]).expect("these are literals");
+        let rest = &tokens[n_literal..];
+        let kind = match rest {
+            [] => Kind::Exact,
+            [Token::Rest] => Kind::Below,
+            [Token::Folders, tail @ ..] if prefix.is_empty() && !tail.is_empty() && literal(tail).is_some() => {
+                Kind::Anywhere(literal(tail).expect("just checked"))
+            }
+            _ => Kind::General(rest.to_vec()),
+        };
+        Ok(Some(Self { exception, prefix, kind }))
+    }
+
+    fn matches(&self, path: &str) -> bool {
+        let Some(rest) = path.strip_prefix(self.prefix.as_str()) else { return false };
+        match &self.kind {
+            Kind::Exact => rest.is_empty(),
+            Kind::Below => true,
+            Kind::Anywhere(text) => {
+                path.strip_suffix(text.as_str()).is_some_and(|before| before.is_empty() || before.ends_with('/'))
+            }
+            Kind::General(tokens) => run(tokens, rest),
+        }
+    }
+
+    fn may_match_below(&self, path: &str) -> bool {
+        let inside = |text: &str| text.strip_prefix(path).is_some_and(|rest| rest.starts_with('/'));
+        match self.kind {
+            Kind::Exact => inside(&self.prefix),
+            _ => inside(&self.prefix) || path.starts_with(&self.prefix) || format!("{path}/").starts_with(&self.prefix),
+        }
+    }
+}
+
+/// `a`, `a/b`, `a/b/c` for `a/b/c`.
+fn parents(path: &str) -> impl Iterator<Item = &str> {
+    path.match_indices('/').map(|(at, _)| &path[..at]).chain(std::iter::once(path))
+}
+
+fn tokens(text: &str) -> Result<Vec<Token>, &'static str> {
+    let mut chars = text.chars().peekable();
+    let mut tokens = Vec::new();
+    while let Some(c) = chars.next() {
+        tokens.push(match c {
+            '*' if chars.peek() == Some(&'*') => {
+                chars.next();
+                if chars.peek() == Some(&'/') {
+                    chars.next();
+                }
+                if chars.peek().is_none() { Token::Rest } else { Token::Folders }
+            }
+            '*' => Token::Some,
+            '?' => Token::One,
+            '[' => class(&mut chars)?,
+            '\\' => Token::Literal(chars.next().ok_or("syntax error in pattern, it ends in a backslash")?),
+            c => Token::Literal(c),
+        });
+    }
+    Ok(tokens)
+}
+
+/// The rest of `[^a-z]` after the bracket.
+fn class(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Result<Token, &'static str> {
+    const OPEN: &str = "syntax error in pattern, a bracket is not closed";
+    let negated = chars.next_if_eq(&'^').is_some();
+    let mut ranges = Vec::new();
+    let one = |chars: &mut std::iter::Peekable<std::str::Chars<'_>>| match chars.next() {
+        Some('\\') => chars.next().ok_or(OPEN),
+        Some('-') => Err("syntax error in pattern, a range has no start"),
+        Some(c) => Ok(c),
+        None => Err(OPEN),
+    };
+    loop {
+        if chars.peek() == Some(&']') {
+            chars.next();
+            return if ranges.is_empty() {
+                Err("syntax error in pattern, a class is empty")
+            } else {
+                Ok(Token::Class { negated, ranges })
+            };
+        }
+        let low = one(chars)?;
+        let high = if chars.next_if_eq(&'-').is_some() {
+            match chars.peek() {
+                Some(']') | None => return Err("syntax error in pattern, a range has no end"),
+                Some(_) => one(chars)?,
+            }
+        } else {
+            low
+        };
+        ranges.push((low, high));
+    }
+}
+
+/// Whether the tokens match all of `text`: all positions that can be reached are followed at once, so that the time is
+/// bounded by length × tokens whatever the pattern.
+fn run(tokens: &[Token], text: &str) -> bool {
+    let n = tokens.len();
+    let mut now = vec![false; n + 1];
+    let mut next = vec![false; n + 1];
+    reach(tokens, &mut now, 0);
+    for c in text.chars() {
+        next.fill(false);
+        for (i, token) in tokens.iter().enumerate().filter(|(i, _)| now[*i]) {
+            match token {
+                Token::Literal(it) if *it == c => reach(tokens, &mut next, i + 1),
+                Token::One if c != '/' => reach(tokens, &mut next, i + 1),
+                Token::Some if c != '/' => reach(tokens, &mut next, i),
+                Token::Rest => reach(tokens, &mut next, i),
+                // Having read something, only a `/` leads on.
+                Token::Folders => {
+                    next[i] = true;
+                    if c == '/' {
+                        reach(tokens, &mut next, i + 1);
+                    }
+                }
+                Token::Class { negated, ranges }
+                    if ranges.iter().any(|(low, high)| (*low..=*high).contains(&c)) != *negated =>
+                {
+                    reach(tokens, &mut next, i + 1);
+                }
+                _ => (),
+            }
+        }
+        std::mem::swap(&mut now, &mut next);
+        if !now.contains(&true) {
+            return false;
+        }
+    }
+    now[n]
+}
+
+/// Marks a position, and those after it that need no character.
+fn reach(tokens: &[Token], states: &mut [bool], mut i: usize) {
+    states[i] = true;
+    while matches!(tokens.get(i), Some(Token::Some | Token::Rest | Token::Folders)) {
+        i += 1;
+        states[i] = true;
+    }
+}
+
+/// Removes `.`, `..`, doubled and trailing slashes from a path, by its text alone. The empty path is `.`.
+pub(crate) fn clean(path: &str) -> String {
+    let rooted = path.starts_with('/');
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => (),
+            ".." => match parts.last() {
+                Some(&"..") | None if !rooted => parts.push(".."),
+                Some(_) => drop(parts.pop()),
+                None => (),
+            },
+            part => parts.push(part),
+        }
+    }
+    let joined = parts.join("/");
+    match (rooted, joined.is_empty()) {
+        (true, _) => format!("/{joined}"),
+        (false, true) => ".".to_owned(),
+        (false, false) => joined,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decide(patterns: &[&str], path: &str) -> bool {
+        let compiled = Patterns::new(patterns).expect("the patterns are fine");
+        let whole = compiled.matches(path);
+        let mut verdict = Verdict::default();
+        let parts: Vec<&str> = parents(path).collect();
+        for parent in &parts[..parts.len() - 1] {
+            verdict = compiled.enter(&verdict, parent);
+        }
+        assert_eq!(compiled.test(&verdict, path), whole, "{patterns:?} {path}");
+        assert_eq!(compiled.enter(&verdict, path).matched, whole, "{patterns:?} {path}");
+        whole
+    }
+
+    #[test]
+    fn patterns_match_as_the_table_says() {
+        let table: &[(&[&str], &str, &str)] = &[
+            // patterns, matched paths, paths that are not
+            (&["a.txt"], "a.txt a.txt/x", "d/a.txt a.txtx"),
+            (&["*.md"], "a.md .md", "d/a.md a.mdx"),
+            (&["**/*.md"], "a.md d/a.md d/e/a.md", "a.mdx"),
+            (&["**/node_modules"], "node_modules a/node_modules a/node_modules/b", "xnode_modules a/xnode_modules"),
+            (&["d/**"], "d/a d/a/b", "d dx"),
+            (&["**"], "a a/b", ""),
+            (&["*"], "a a/b", ""),
+            (&["d/**/*.txt"], "d/a.txt d/e/a.txt d/e/f/a.txt", "a.txt d/a.txtx"),
+            (&["a/**/b"], "a/b a/x/b a/x/y/b", "ab a/xb"),
+            (&["?.txt"], "a.txt", "ab.txt /.txt"),
+            (&["[ab].*"], "a.txt b.x", "c.txt ab"),
+            (&["[^a-c].x"], "d.x", "a.x b.x"),
+            (&["a\\*b"], "a*b", "axb"),
+            (&["*/e"], "d/e d/e/f", "e d/x/e"),
+            (&["*", "!a.txt", "!d/e"], "b d d/f", "a.txt d/e d/e/f"),
+            (&["!a.txt", "*.txt"], "a.txt", "b"),
+            (&["d", "!d/e/f.txt"], "d d/e d/x", "d/e/f.txt"),
+            (&["**", "!**/*.txt"], "a d/b", "a.txt d/e/f.txt"),
+            (&["a", "!a/b", "a/b/c"], "a a/x a/b/c a/b/c/d", "a/b a/b/d"),
+            (&["/b/"], "/b", "b"),
+            (&["../a"], "../a", "a"),
+            (&["a**b"], "ab ax/b", "axb"),
+        ];
+        for (patterns, yes, no) in table {
+            yes.split_whitespace().for_each(|path| assert!(decide(patterns, path), "{patterns:?} matches {path}"));
+            no.split_whitespace().for_each(|path| assert!(!decide(patterns, path), "{patterns:?} leaves {path}"));
+        }
+    }
+
+    #[test]
+    fn malformed_patterns_are_named() {
+        let fault = |it: &str| Patterns::new(&[it]).expect_err("it is malformed").to_string();
+        assert_eq!(fault("[a"), "syntax error in pattern, a bracket is not closed: [a");
+        assert_eq!(fault("!"), "an exception pattern has nothing after the exclamation mark: !");
+        assert_eq!(fault("a\\"), "syntax error in pattern, it ends in a backslash: a\\");
+        assert!(fault("[]").contains("empty"));
+    }
+
+    #[test]
+    fn a_long_pattern_takes_bounded_time() {
+        let pattern = "*a".repeat(200);
+        let path = "a".repeat(5000);
+        assert!(decide(&[&pattern], &path));
+        assert!(!decide(&[&pattern], &format!("{path}b")));
+    }
+
+    #[test]
+    fn directories_that_may_hold_exceptions_are_walked() {
+        let patterns = Patterns::new(&["d", "!d/e/f", "!**/z"]).expect("fine");
+        assert!(patterns.may_except_below("d") && patterns.may_except_below("d/e") && patterns.may_except_below("q"));
+        let patterns = Patterns::new(&["*", "!d/e/f", "!src/*.c"]).expect("fine");
+        assert!(patterns.may_except_below("d") && patterns.may_except_below("src"));
+        assert!(!patterns.may_except_below("q") && !patterns.may_except_below("dx"));
+    }
+
+    #[test]
+    fn paths_are_cleaned() {
+        let table = [("a//b/./c/", "a/b/c"), ("/../a", "/a"), ("../a", "../a"), ("a/..", "."), ("", "."), ("/", "/")];
+        table.iter().for_each(|(path, expected)| assert_eq!(clean(path), *expected));
+    }
+}

@@ -1,0 +1,320 @@
+//! A merged, read-only look at a tree of stacked layer directories, without mounting anything and without privilege.
+//!
+//! The directories are in the form of overlayfs upper directories: a character device 0/0 hides what is below it, an
+//! opaque directory hides the content of the same directory below. Links of the tree are interpreted here, inside the
+//! tree; the kernel never follows one for us, so nothing outside the directories can be reached.
+//! Nothing is written here (`solve::op`), and no tar is known (`layer::pack`, `layer::unpack`).
+
+pub(crate) mod at;
+pub(crate) mod locate;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::BTreeMap,
+    ffi::{OsStr, OsString},
+    fs::File,
+    io::{self, Read},
+    os::fd::{AsFd, OwnedFd},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+pub(crate) use locate::{Place, Walk};
+
+use rustix::io::Errno;
+
+/// What a name in a tree is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Kind {
+    File,
+    Dir,
+    Symlink,
+    Fifo,
+    Socket,
+    CharDev,
+    BlockDev,
+}
+
+/// The metadata of a name in a tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) kind: Kind,
+    /// Permissions with setuid, setgid and sticky: 07777.
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) size: u64,
+    /// Seconds and nanoseconds.
+    pub(crate) mtime: (i64, u32),
+    pub(crate) ctime: (i64, u32),
+    /// Major and minor number of a device.
+    pub(crate) rdev: (u32, u32),
+    pub(crate) nlink: u64,
+    pub(crate) dev_ino: (u64, u64),
+    /// Index of the directory, bottom first, that the entry was found in. Files of equal `dev_ino` are hard links of
+    /// each other only if they are of one layer.
+    pub(crate) layer: usize,
+}
+
+/// Whether a path that ends in a link means the link or what it points to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Follow {
+    /// The link. Links before the last name are followed all the same.
+    No,
+    /// What it points to.
+    Last,
+}
+
+/// A tree.
+#[derive(Debug)]
+pub(crate) struct View {
+    /// Bottom first.
+    layers: Vec<OwnedFd>,
+    /// The layers are in overlayfs form, against directories as they are.
+    overlay: bool,
+}
+
+/// A directory of a [`View`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Folder {
+    /// From the root, without links and without a leading slash; empty for the root.
+    path: PathBuf,
+    /// The layers whose directories make up this one, topmost first.
+    layers: Arc<[usize]>,
+}
+
+impl Folder {
+    /// From the root, without a leading slash.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl View {
+    /// The tree of these layer directories, bottom first. None is the empty tree.
+    pub(crate) fn open(dirs: &[PathBuf]) -> io::Result<Self> {
+        let layers = dirs.iter().map(|dir| at::host_dir(dir)).collect::<io::Result<_>>()?;
+        Ok(Self { layers, overlay: true })
+    }
+
+    /// A directory of the host as it is: devices 0/0 and opaque marks mean nothing.
+    pub(crate) fn plain(dir: &Path) -> io::Result<Self> {
+        Ok(Self { layers: vec![at::host_dir(dir)?], overlay: false })
+    }
+
+    /// It is made of layers in overlayfs form, which never change.
+    pub(crate) fn is_layers(&self) -> bool {
+        self.overlay
+    }
+
+    /// Device and inode of each layer directory, bottom first.
+    pub(crate) fn layer_ids(&self) -> io::Result<Vec<(u64, u64)>> {
+        self.layers.iter().map(|dir| Ok(at::entry(&rustix::fs::fstat(dir)?, 0).dev_ino)).collect()
+    }
+
+    /// What is at a path (absolute or not, it is taken from the root; `..` stops at the root), if there is something.
+    pub(crate) fn lookup(&self, path: impl AsRef<OsStr>, follow: Follow) -> io::Result<Option<Entry>> {
+        Ok(self.locate(path, follow)?.entry)
+    }
+
+    /// The path with all links followed (the last one as `follow` says): absolute, clean, inside the root. What does
+    /// not exist keeps its names.
+    pub(crate) fn resolve(&self, path: impl AsRef<OsStr>, follow: Follow) -> io::Result<PathBuf> {
+        Ok(self.locate(path, follow)?.path)
+    }
+
+    /// Where a path leads.
+    pub(crate) fn locate(&self, path: impl AsRef<OsStr>, follow: Follow) -> io::Result<Place<Folder>> {
+        locate::locate(self, path.as_ref(), follow)
+    }
+
+    /// The names in a directory, sorted by their bytes. Links are followed.
+    pub(crate) fn read_dir(&self, path: impl AsRef<OsStr>) -> io::Result<Vec<(OsString, Entry)>> {
+        let place = self.locate(path, Follow::Last)?;
+        match place.folder(self)? {
+            Some(folder) => self.list(&folder),
+            None if place.entry.is_some() => Err(Errno::NOTDIR.into()),
+            None => Err(Errno::NOENT.into()),
+        }
+    }
+
+    /// Opens a regular file for reading; links are followed. Anything but a regular file is an error (and never blocks).
+    pub(crate) fn open_file(&self, path: impl AsRef<OsStr>) -> io::Result<File> {
+        let place = self.locate(path, Follow::Last)?;
+        match (&place.entry, &place.parent, place.name()) {
+            (Some(entry), Some(parent), Some(name)) => self.file(parent, name, entry),
+            (Some(_), ..) => Err(Errno::ISDIR.into()),
+            (None, ..) => Err(Errno::NOENT.into()),
+        }
+    }
+
+    /// The content of a regular file of at most `limit` bytes; a longer one is an error.
+    pub(crate) fn read(&self, path: impl AsRef<OsStr>, limit: u64) -> io::Result<Vec<u8>> {
+        read_limited(self.open_file(path)?, limit)
+    }
+
+    /// The text of a link.
+    pub(crate) fn read_link(&self, path: impl AsRef<OsStr>) -> io::Result<OsString> {
+        let place = self.locate(path, Follow::No)?;
+        match (&place.entry, &place.parent, place.name()) {
+            (Some(entry), Some(parent), Some(name)) if entry.kind == Kind::Symlink => {
+                self.link_text(parent, name, entry)
+            }
+            (Some(_), ..) => Err(Errno::INVAL.into()),
+            (None, ..) => Err(Errno::NOENT.into()),
+        }
+    }
+
+    /// The extended attributes that belong to the tree (not overlayfs's own), sorted by name. The last link is not followed.
+    pub(crate) fn xattrs(&self, path: impl AsRef<OsStr>) -> io::Result<Vec<(OsString, Vec<u8>)>> {
+        let place = self.locate(path, Follow::No)?;
+        match (&place.entry, &place.parent, place.name()) {
+            (Some(entry), Some(parent), Some(name)) => self.xattrs_of(parent, name, entry),
+            (Some(_), ..) => self.layers.last().map_or_else(|| Ok(Vec::new()), at::xattrs),
+            (None, ..) => Err(Errno::NOENT.into()),
+        }
+    }
+
+    /// The names in a directory, sorted by their bytes.
+    pub(crate) fn list(&self, folder: &Folder) -> io::Result<Vec<(OsString, Entry)>> {
+        if let [layer] = *folder.layers {
+            let mut found = self.list_layer(folder, layer)?;
+            found.retain(|(_, entry)| !self.is_whiteout(entry));
+            found.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+            return Ok(found);
+        }
+        let mut merged = BTreeMap::new();
+        for &layer in &*folder.layers {
+            for (name, entry) in self.list_layer(folder, layer)? {
+                merged.entry(name).or_insert(entry);
+            }
+        }
+        merged.retain(|_, entry| !self.is_whiteout(entry));
+        Ok(merged.into_iter().collect())
+    }
+
+    /// Opens the regular file `name`, which `child` or `list` found.
+    pub(crate) fn file(&self, folder: &Folder, name: &OsStr, entry: &Entry) -> io::Result<File> {
+        at::file(self.layer(entry.layer)?, &folder.path.join(name))
+    }
+
+    /// The extended attributes of `name`, which `child` or `list` found, sorted by name.
+    pub(crate) fn xattrs_of(
+        &self,
+        folder: &Folder,
+        name: &OsStr,
+        entry: &Entry,
+    ) -> io::Result<Vec<(OsString, Vec<u8>)>> {
+        match entry.kind {
+            Kind::Dir => at::xattrs(at::dir(self.layer(entry.layer)?, &folder.path.join(name))?),
+            Kind::File => at::xattrs(self.file(folder, name, entry)?),
+            _ => at::xattrs_of(at::dir(self.layer(entry.layer)?, &folder.path)?.as_fd(), name),
+        }
+    }
+
+    /// One directory of one layer.
+    pub(crate) fn layer_dir(&self, folder: &Folder, layer: usize) -> io::Result<OwnedFd> {
+        at::dir(self.layer(layer)?, &folder.path)
+    }
+
+    fn layer(&self, layer: usize) -> io::Result<std::os::fd::BorrowedFd<'_>> {
+        Ok(self.layers.get(layer).ok_or(Errno::NOENT)?.as_fd())
+    }
+
+    fn list_layer(&self, folder: &Folder, layer: usize) -> io::Result<Vec<(OsString, Entry)>> {
+        let dir = self.layer_dir(folder, layer)?;
+        let names = at::names(dir.as_fd())?;
+        let mut found = Vec::with_capacity(names.len());
+        for name in names {
+            if let Some(stat) = at::stat(dir.as_fd(), &name)? {
+                found.push((name, at::entry(&stat, layer)));
+            }
+        }
+        Ok(found)
+    }
+
+    fn is_whiteout(&self, entry: &Entry) -> bool {
+        self.overlay && entry.kind == Kind::CharDev && entry.rdev == (0, 0)
+    }
+}
+
+impl Walk for View {
+    type Folder = Folder;
+
+    fn root(&self) -> Folder {
+        Folder { path: PathBuf::new(), layers: (0..self.layers.len()).rev().collect() }
+    }
+
+    fn root_entry(&self) -> io::Result<Entry> {
+        match self.layers.last() {
+            Some(top) => Ok(at::entry(&rustix::fs::fstat(top)?, self.layers.len() - 1)),
+            None => Ok(Entry::empty_root()),
+        }
+    }
+
+    fn child(&self, folder: &Folder, name: &OsStr) -> io::Result<Option<Entry>> {
+        let path = folder.path.join(name);
+        for &layer in &*folder.layers {
+            if let Some(stat) = at::stat_beneath(self.layer(layer)?, &path)? {
+                let entry = at::entry(&stat, layer);
+                return Ok((!self.is_whiteout(&entry)).then_some(entry));
+            }
+        }
+        Ok(None)
+    }
+
+    fn enter(&self, folder: &Folder, name: &OsStr) -> io::Result<Folder> {
+        let path = folder.path.join(name);
+        let mut layers = Vec::new();
+        for (i, &layer) in folder.layers.iter().enumerate() {
+            let root = self.layer(layer)?;
+            match at::stat_beneath(root, &path)? {
+                None => continue,
+                Some(stat) if at::entry(&stat, layer).kind == Kind::Dir => layers.push(layer),
+                // A file, or a whiteout, ends what is merged.
+                Some(_) => break,
+            }
+            if i + 1 < folder.layers.len() && self.overlay && at::is_opaque(at::dir(root, &path)?)? {
+                break;
+            }
+        }
+        if layers.is_empty() {
+            return Err(Errno::NOTDIR.into());
+        }
+        Ok(Folder { path, layers: layers.into() })
+    }
+
+    fn link_text(&self, folder: &Folder, name: &OsStr, entry: &Entry) -> io::Result<OsString> {
+        at::read_link(at::dir(self.layer(entry.layer)?, &folder.path)?.as_fd(), name)
+    }
+}
+
+impl Entry {
+    /// The root of a tree without layers.
+    pub(crate) const fn empty_root() -> Self {
+        Self {
+            kind: Kind::Dir,
+            mode: 0o755,
+            uid: 0,
+            gid: 0,
+            size: 0,
+            mtime: (0, 0),
+            ctime: (0, 0),
+            rdev: (0, 0),
+            nlink: 1,
+            dev_ino: (0, 0),
+            layer: 0,
+        }
+    }
+}
+
+/// All of a file of at most `limit` bytes.
+pub(crate) fn read_limited(file: File, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit {
+        return Err(Errno::FBIG.into());
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,440 @@
+//! One request to a registry: authentication, redirects, retries, words of the registry.
+//!
+//! | answer | what happens |
+//! |---|---|
+//! | one of the accepted | given back |
+//! | 401 | challenge read, once more with a token; a second 401 for a new token is final |
+//! | 3xx to a GET or HEAD | followed, without credentials when it leads elsewhere |
+//! | 429, with `Retry-After` or not | the whole registry waits, then again, as long as the budget lasts |
+//! | 408, 5xx, no answer | again after 0.25, 0.5, 1, 2, 4 s, give or take |
+//! | anything else | final |
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use reqwest::{
+    Method, Response, StatusCode,
+    header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER},
+};
+use serde::Deserialize;
+use tokio::time::{Instant, sleep};
+use url::Url;
+
+use super::{
+    Client, RegistryError, Target,
+    auth::{self, Challenge, Refused, Secret},
+    host::Host,
+    http::{Trust, cause, clean, is_not_tls, is_refused, read_body},
+};
+
+/// Attempts after faults other than 429.
+const ATTEMPTS: u32 = 5;
+const REDIRECTS: usize = 10;
+/// Longest body of an error that is read for its words.
+const LONGEST_ERROR: u64 = 64 << 10;
+const ERROR_TIME: Duration = Duration::from_secs(5);
+
+/// What is sent.
+#[derive(Clone)]
+pub(super) enum Content {
+    None,
+    Bytes(Bytes),
+    /// A file of this size; `sent` is told the bytes handed to the connection.
+    File {
+        path: PathBuf,
+        size: u64,
+        sent: Arc<dyn Fn(u64) + Send + Sync>,
+    },
+}
+
+/// A request.
+pub(super) struct Call<'a> {
+    pub(super) method: Method,
+    /// What the user is told it was.
+    pub(super) target: Target,
+    pub(super) place: Place<'a>,
+    pub(super) scopes: &'a str,
+    pub(super) headers: Vec<(HeaderName, String)>,
+    pub(super) content: Content,
+    /// Statuses that are no fault.
+    pub(super) accept: &'a [u16],
+    /// Faults are not followed by another attempt: the caller starts over from an earlier request.
+    pub(super) once: bool,
+}
+
+/// Where a request goes.
+pub(super) enum Place<'a> {
+    /// `manifests/latest` of a repository.
+    Repository(&'a str, String),
+    /// An upload location; credentials go along only if it is the registry itself.
+    Url(Url),
+}
+
+/// How long to go on trying. One for a whole operation, of several requests.
+pub(super) struct Retry {
+    since: Instant,
+    budget: Duration,
+    failures: u32,
+}
+
+impl Retry {
+    pub(super) fn new(client: &Client) -> Self {
+        Self { since: Instant::now(), budget: client.shared.options.retry_budget, failures: 0 }
+    }
+
+    /// Real progress was made: patience starts anew.
+    pub(super) fn progressed(&mut self) {
+        self.since = Instant::now();
+        self.failures = 0;
+    }
+
+    /// The wait before the next attempt; `None` gives up. `asked` is what the server asked for.
+    fn next(&mut self, asked: Option<Duration>) -> Option<Duration> {
+        let wait = match asked {
+            Some(asked) => asked.max(Duration::from_millis(100)),
+            None => {
+                self.failures += 1;
+                if self.failures >= ATTEMPTS {
+                    return None;
+                }
+                let base = Duration::from_millis(250) * 2_u32.pow(self.failures - 1);
+                base.mul_f32(0.8 + 0.4 * random())
+            }
+        };
+        (self.since.elapsed() + wait <= self.budget).then_some(wait)
+    }
+
+    /// Waits before another attempt.
+    ///
+    /// # Errors
+    /// Gives back `error` when it is time to give up.
+    pub(super) async fn again(&mut self, error: RegistryError) -> Result<(), RegistryError> {
+        match self.next(None) {
+            Some(wait) => sleep(wait).await,
+            None => return Err(error),
+        }
+        Ok(())
+    }
+}
+
+/// A number from 0 to 1.
+fn random() -> f32 {
+    getrandom::u32().map_or(0.5, |it| (it >> 8) as f32 / (1_u32 << 24) as f32)
+}
+
+impl Client {
+    /// Sends a request until it is answered as wanted, or it is time to give up.
+    pub(super) async fn send(
+        &self,
+        host: &Host,
+        call: &Call<'_>,
+        retry: &mut Retry,
+    ) -> Result<Response, RegistryError> {
+        let mut refused = 0;
+        let mut scopes = call.scopes.to_owned();
+        loop {
+            wait_for(host).await;
+            let shown = match host.auth.header(self, &host.name, host.is_lax(), &scopes).await {
+                Ok(shown) => shown,
+                Err(Refused::Credentials(error)) => return Err(error),
+                Err(Refused::Final { realm, why }) => return Err(call.no_token(realm, why)),
+                Err(Refused::Transient { realm, why }) => {
+                    retry.again(call.no_token(realm, why)).await?;
+                    continue;
+                }
+            };
+            let response = match self.attempt(host, call, shown.as_ref()).await {
+                Ok(response) => response,
+                Err(Failed::Lax) => continue,
+                Err(Failed::Final(error)) => return Err(error),
+                Err(Failed::Transient(error)) if call.once => return Err(error),
+                Err(Failed::Transient(error)) => {
+                    retry.again(error).await?;
+                    continue;
+                }
+            };
+            let status = response.status();
+            if call.accept.contains(&status.as_u16()) {
+                return Ok(response);
+            }
+            if status == StatusCode::UNAUTHORIZED {
+                let challenge = auth::challenge(response.headers());
+                let limit = match &challenge {
+                    // A token may be spent by others as soon as it was fetched.
+                    Some(Challenge::Bearer { error: Some(error), .. }) if error == "invalid_token" => 4,
+                    _ if shown.is_none() || refused == 0 => 2,
+                    _ => 0,
+                };
+                refused += 1;
+                if let Some(challenge) = challenge.filter(|_| refused <= limit) {
+                    let asked = if let Challenge::Bearer { scope, .. } = &challenge { scope.clone() } else { None };
+                    host.auth.challenged(challenge, &scopes, shown.as_ref()).await;
+                    scopes = auth::merge_scopes(scopes.split(' ').chain(asked.iter().flat_map(|it| it.split(' '))));
+                    continue;
+                }
+                return Err(call.status_error(response).await);
+            }
+            let asked = (status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::SERVICE_UNAVAILABLE)
+                .then(|| retry_after(response.headers()))
+                .flatten();
+            let worth = status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED
+                || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS);
+            let mut error = call.status_error(response).await;
+            if !worth {
+                return Err(error);
+            }
+            match retry.next(asked) {
+                Some(wait) if asked.is_some() => {
+                    hold(host, wait);
+                    if call.once {
+                        return Err(error);
+                    }
+                }
+                Some(_) if call.once => return Err(error),
+                Some(wait) => sleep(wait).await,
+                None => {
+                    if let (Some(asked), RegistryError::Status { message, .. }) = (asked, &mut error) {
+                        let gap = if message.is_empty() { "" } else { "; " };
+                        message.push_str(&format_args!("{gap}it asks to wait {} s", asked.as_secs()).to_string());
+                    }
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// One request and the redirects it leads to.
+    async fn attempt(&self, host: &Host, call: &Call<'_>, shown: Option<&Secret>) -> Result<Response, Failed> {
+        let transport = |why: String| RegistryError::Transport {
+            method: method_name(&call.method),
+            target: call.target.clone(),
+            cause: why,
+        };
+        let mut url = match &call.place {
+            Place::Repository(repository, rest) => {
+                host.url(repository, rest).map_err(|why| Failed::Final(transport(why)))?
+            }
+            Place::Url(url) => url.clone(),
+        };
+        let first = url.clone();
+        for _ in 0..=REDIRECTS {
+            let own = host.holds(&url);
+            let trust = if url.scheme() == "http" {
+                Trust::Plain
+            } else if own {
+                host.trust()
+            } else {
+                self.trust_of(&url, host.is_lax())
+            };
+            let http = self.shared.clients.get(&trust).map_err(|why| Failed::Final(transport(why)))?;
+            let mut request = http.request(call.method.clone(), url.clone());
+            for (name, value) in &call.headers {
+                request = request.header(name, value);
+            }
+            if let Some(shown) = shown.filter(|_| own) {
+                let mut value = HeaderValue::from_str(shown.text()).map_err(|_| {
+                    Failed::Final(call.no_token(host.name.clone(), "the credentials cannot be sent".to_owned()))
+                })?;
+                value.set_sensitive(true);
+                request = request.header(AUTHORIZATION, value);
+            }
+            request = with_content(request, &call.content).await.map_err(|source| {
+                let path = if let Content::File { path, .. } = &call.content { path.clone() } else { PathBuf::new() };
+                Failed::Final(RegistryError::File { action: "read", path, source })
+            })?;
+            let response = match request.send().await {
+                Ok(response) => response,
+                Err(error) => {
+                    let lax = is_not_tls(&error) || is_refused(&error) && host.has_default_port();
+                    // Another request may have made the host fall back while this one was under way.
+                    if lax && url == first && (host.fall_back() || url.scheme() == "https" && host.is_plain()) {
+                        return Err(Failed::Lax);
+                    }
+                    let why = if own || url == first {
+                        cause(&error)
+                    } else {
+                        format!("redirected to `{}`: {}", url.host_str().unwrap_or_default(), cause(&error))
+                    };
+                    return Err(Failed::Transient(transport(why)));
+                }
+            };
+            if own {
+                host.note_answer();
+            }
+            let status = response.status();
+            if !status.is_redirection() || call.accept.contains(&status.as_u16()) || !call.is_read() {
+                return Ok(response);
+            }
+            let Some(next) = location(&url, response.headers()) else { return Ok(response) };
+            let downgrade = url.scheme() == "https" && next.scheme() == "http" && !host.is_lax();
+            if !matches!(next.scheme(), "http" | "https") || downgrade {
+                let why = format!("redirected to a place that is not followed: {}:", next.scheme());
+                return Err(Failed::Final(transport(why)));
+            }
+            url = next;
+        }
+        Err(Failed::Final(transport(format!("more than {REDIRECTS} redirects"))))
+    }
+}
+
+enum Failed {
+    /// The host is now spoken to over plain HTTP.
+    Lax,
+    Transient(RegistryError),
+    Final(RegistryError),
+}
+
+impl Call<'_> {
+    const fn is_read(&self) -> bool {
+        matches!(self.method, Method::GET | Method::HEAD)
+    }
+
+    fn no_token(&self, realm: String, why: String) -> RegistryError {
+        RegistryError::Auth { method: method_name(&self.method), target: self.target.clone(), realm, why }
+    }
+
+    /// The error that an answer with an unwanted status is, with the registry's words.
+    async fn status_error(&self, response: Response) -> RegistryError {
+        let status = response.status();
+        let body = read_body(response, LONGEST_ERROR, ERROR_TIME).await.unwrap_or_default();
+        let mut message = registry_words(&body);
+        if message.is_empty() {
+            message = status.canonical_reason().unwrap_or_default().to_lowercase();
+        }
+        RegistryError::Status {
+            method: method_name(&self.method),
+            target: self.target.clone(),
+            status: status.as_u16(),
+            message,
+        }
+    }
+}
+
+/// The method as text.
+pub(super) fn method_name(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        _ => "request",
+    }
+}
+
+/// `errors[].code: message` of a registry's error document, cleaned; else nothing.
+pub(super) fn registry_words(body: &[u8]) -> String {
+    #[derive(Deserialize)]
+    struct Answer {
+        #[serde(default)]
+        errors: Vec<Fault>,
+        #[serde(default)]
+        details: Option<String>,
+    }
+    #[derive(Deserialize)]
+    struct Fault {
+        #[serde(default)]
+        code: Option<String>,
+        #[serde(default)]
+        message: Option<String>,
+    }
+    let Ok(answer) = serde_json::from_slice::<Answer>(body) else { return String::new() };
+    let faults = answer.errors.into_iter().take(3).map(|fault| match (fault.code, fault.message) {
+        (Some(code), Some(message)) if !message.is_empty() => format!("{code} ({message})"),
+        (Some(code), _) => code,
+        (None, message) => message.unwrap_or_default(),
+    });
+    let words: Vec<String> = faults.chain(answer.details).filter(|it| !it.is_empty()).collect();
+    clean(&words.join(", "))
+}
+
+async fn with_content(request: reqwest::RequestBuilder, content: &Content) -> std::io::Result<reqwest::RequestBuilder> {
+    Ok(match content {
+        Content::None => request,
+        Content::Bytes(bytes) => request.header(CONTENT_LENGTH, bytes.len()).body(bytes.clone()),
+        Content::File { path, size, sent } => {
+            let file = tokio::fs::File::open(path).await?;
+            request.header(CONTENT_LENGTH, *size).body(stream(file, *size, sent.clone()))
+        }
+    })
+}
+
+/// A file as a body of exactly `size` bytes.
+fn stream(file: tokio::fs::File, size: u64, sent: Arc<dyn Fn(u64) + Send + Sync>) -> reqwest::Body {
+    use tokio::io::AsyncReadExt;
+    const PIECE: usize = 256 << 10;
+    let pieces = futures_util::stream::try_unfold((file, size), move |(mut file, left)| {
+        let sent = sent.clone();
+        async move {
+            if left == 0 {
+                return Ok::<_, std::io::Error>(None);
+            }
+            let mut piece = bytes::BytesMut::with_capacity(PIECE);
+            let most = PIECE.min(usize::try_from(left).unwrap_or(PIECE));
+            let n = (&mut file).take(most as u64).read_buf(&mut piece).await?;
+            if n == 0 {
+                return Err(std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "the blob became shorter"));
+            }
+            sent(n as u64);
+            Ok(Some((piece.freeze(), (file, left - n as u64))))
+        }
+    });
+    reqwest::Body::wrap_stream(pieces)
+}
+
+/// Where an answer points to.
+pub(super) fn location(from: &Url, headers: &HeaderMap) -> Option<Url> {
+    from.join(headers.get(LOCATION)?.to_str().ok()?).ok()
+}
+
+/// `Retry-After`, in seconds or as a date.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse::<u64>() {
+        return Some(Duration::from_secs(seconds.min(1 << 30)));
+    }
+    let date = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
+    let left = date.as_second() - jiff::Timestamp::now().as_second();
+    Some(Duration::from_secs(u64::try_from(left).unwrap_or(0)))
+}
+
+/// Makes all requests to a host wait.
+fn hold(host: &Host, wait: Duration) {
+    let mut not_before = host.not_before.lock().expect("no holder of this lock panics");
+    let until = Instant::now() + wait;
+    *not_before = Some(not_before.map_or(until, |it| it.max(until)));
+}
+
+async fn wait_for(host: &Host) {
+    loop {
+        let until = *host.not_before.lock().expect("no holder of this lock panics");
+        match until {
+            Some(until) if until > Instant::now() => tokio::time::sleep_until(until).await,
+            _ => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_registries_are_read_and_cleaned() {
+        let body = br#"{"errors":[{"code":"DENIED","message":"no \u001b[31m way"},{"code":"X"}]}"#;
+        assert_eq!(registry_words(body), "DENIED (no  [31m way), X");
+        assert_eq!(registry_words(b"<html>"), "");
+        assert_eq!(registry_words("[".repeat(100_000).as_bytes()), "");
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let of = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, text.parse().expect("a header value"));
+            retry_after(&headers)
+        };
+        assert_eq!(of("120"), Some(Duration::from_secs(120)));
+        assert_eq!(of("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::ZERO));
+        assert_eq!(of("soon"), None);
+    }
+}

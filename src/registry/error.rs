@@ -1,0 +1,95 @@
+//! What can go wrong between us and a registry or a layout folder, naming the request and the place.
+//!
+//! A server's text is cleaned of control characters and cut before it gets here; no variant ever carries a secret.
+
+use std::{fmt, io, path::PathBuf};
+
+use crate::oci::{Digest, Platform};
+
+/// What a request was about: repository and tag, digest or upload of one registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    /// Host as the user knows it (`docker.io`, not `registry-1.docker.io`).
+    pub(crate) registry: String,
+    pub(crate) repository: String,
+    /// Tag or digest.
+    pub(crate) reference: String,
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { registry, repository, reference } = self;
+        match reference.as_str() {
+            "" => write!(f, "{registry}/{repository}"),
+            digest if digest.contains(':') => write!(f, "{registry}/{repository}@{digest}"),
+            tag => write!(f, "{registry}/{repository}:{tag}"),
+        }
+    }
+}
+
+/// A fault of a registry, of a layout folder, or on the way.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RegistryError {
+    /// The registry answered, but not with what was asked.
+    #[error("{method} `{target}` was answered with {status}{}", words(.message))]
+    Status { method: &'static str, target: Target, status: u16, message: String },
+    /// No usable answer came.
+    #[error("{method} `{target}` failed: {cause}")]
+    Transport { method: &'static str, target: Target, cause: String },
+    /// No token or credentials could be had.
+    #[error("{method} `{target}` needs authentication at `{realm}`: {why}")]
+    Auth { method: &'static str, target: Target, realm: String, why: String },
+    /// The content is not what its digest says.
+    #[error("content of `{target}` has the digest {found} instead of {wanted}")]
+    Digest { target: Target, wanted: Digest, found: Digest },
+    /// The content is not as long as announced, or longer than can be accepted.
+    #[error("content of `{target}` is {found} instead of {wanted} bytes long")]
+    Size { target: Target, wanted: String, found: String },
+    /// A manifest, index or config cannot be read.
+    #[error("`{target}` is not usable: {why}")]
+    Document { target: Target, why: String },
+    /// An index has no manifest for the platform.
+    #[error("`{target}` has no image for the platform `{wanted}`; it has {}", list(.available))]
+    Platform { target: Target, wanted: Platform, available: Vec<String> },
+    /// A credential helper or file failed.
+    #[error("credentials for `{registry}`: {why}")]
+    Credentials { registry: String, why: String },
+    /// A folder is not an OCI layout, or lacks something.
+    #[error("OCI layout `{folder}`: {why}")]
+    Layout { folder: PathBuf, why: String },
+    /// A file of ours.
+    #[error("cannot {action} `{path}`")]
+    File { action: &'static str, path: PathBuf, source: io::Error },
+    /// The caller's source of a blob gave up; the text is the caller's.
+    #[error("blob {digest}: {why}")]
+    Source { digest: Digest, why: String },
+}
+
+impl RegistryError {
+    /// Whether the registry said that the thing does not exist.
+    pub(crate) const fn is_not_found(&self) -> bool {
+        matches!(self, Self::Status { status: 404, .. })
+    }
+
+    /// Whether the same may work a little later.
+    pub(super) const fn is_transient(&self) -> bool {
+        match self {
+            Self::Transport { .. } => true,
+            Self::Status { status, .. } => *status >= 500 || matches!(*status, 408 | 429),
+            _ => false,
+        }
+    }
+}
+
+fn words(message: &str) -> String {
+    if message.is_empty() { String::new() } else { format!(": {message}") }
+}
+
+fn list(names: &[String]) -> String {
+    const SHOWN: usize = 12;
+    match names.len() {
+        0 => "none".to_owned(),
+        n if n > SHOWN => format!("{} and {} more", names[..SHOWN].join(", "), n - SHOWN),
+        _ => names.join(", "),
+    }
+}

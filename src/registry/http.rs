@@ -1,0 +1,223 @@
+//! HTTP clients by trust, reading of bodies within bounds, and words for what went wrong on the way.
+//!
+//! Knows nothing of registries. Redirects are never followed here: `api` does that, so that credentials stay home.
+
+use std::{
+    collections::HashMap,
+    error::Error as _,
+    io,
+    path::{Path, PathBuf},
+    sync::Mutex,
+    time::Duration,
+};
+
+use reqwest::{Certificate, Identity, Response, redirect::Policy};
+use tokio::time::{Instant, timeout};
+
+/// No byte for this long: the connection is given up.
+const SILENCE: Duration = Duration::from_secs(30);
+const CONNECT: Duration = Duration::from_secs(15);
+
+/// How the other side is trusted; clients are shared by those with equal trust.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) enum Trust {
+    /// Plain HTTP: no certificate is ever looked at.
+    #[default]
+    Plain,
+    /// TLS with any certificate.
+    Anyone,
+    /// TLS with the system's authorities and those of these PEM files; client key pairs as (certificate, key).
+    System { authorities: Vec<PathBuf>, key_pair: Option<(PathBuf, PathBuf)> },
+}
+
+/// Clients made so far.
+#[derive(Default)]
+pub(super) struct Clients {
+    made: Mutex<HashMap<Trust, reqwest::Client>>,
+}
+
+impl Clients {
+    /// The client for a kind of trust.
+    pub(super) fn get(&self, trust: &Trust) -> Result<reqwest::Client, String> {
+        let mut made = self.made.lock().expect("no holder of this lock panics");
+        if let Some(client) = made.get(trust) {
+            return Ok(client.clone());
+        }
+        let client = make(trust)?;
+        made.insert(trust.clone(), client.clone());
+        Ok(client)
+    }
+}
+
+fn make(trust: &Trust) -> Result<reqwest::Client, String> {
+    // Err means that another caller was first.
+    rustls::crypto::ring::default_provider().install_default().ok();
+    let mut builder = reqwest::Client::builder()
+        .user_agent(concat!("bake/", env!("CARGO_PKG_VERSION")))
+        .redirect(Policy::none())
+        .connect_timeout(CONNECT)
+        .read_timeout(SILENCE)
+        .pool_idle_timeout(Duration::from_secs(20))
+        .referer(false)
+        .http1_only();
+    builder = match trust {
+        Trust::Plain | Trust::Anyone => builder.tls_danger_accept_invalid_certs(true),
+        Trust::System { authorities, key_pair } => {
+            for path in authorities {
+                let pem = read(path)?;
+                let found = Certificate::from_pem_bundle(&pem).map_err(|e| bad(path, &e))?;
+                builder = builder.tls_certs_merge(found);
+            }
+            if let Some((certificate, key)) = key_pair {
+                let mut pem = read(certificate)?;
+                pem.push(b'\n');
+                pem.extend(read(key)?);
+                builder = builder.identity(Identity::from_pem(&pem).map_err(|e| bad(certificate, &e))?);
+            }
+            builder
+        }
+    };
+    builder.build().map_err(|e| {
+        let cause = cause(&e);
+        if matches!(trust, Trust::System { .. }) {
+            format!("{cause} (install the package ca-certificates, or set SSL_CERT_FILE)")
+        } else {
+            cause
+        }
+    })
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    std::fs::read(path).map_err(|e| format!("cannot read `{}`: {e}", path.display()))
+}
+
+fn bad(path: &Path, error: &reqwest::Error) -> String {
+    format!("`{}` is not usable: {}", path.display(), cause(error))
+}
+
+/// The innermost words of an error, without the URL (its query may hold a secret).
+pub(super) fn cause(error: &reqwest::Error) -> String {
+    if error.is_timeout() {
+        return "timed out".to_owned();
+    }
+    let mut words: Vec<String> = Vec::new();
+    let mut next = error.source();
+    while let Some(inner) = next {
+        let text = inner.to_string();
+        if !words.iter().any(|it| it.contains(&text)) {
+            words.push(text);
+        }
+        next = inner.source();
+    }
+    if words.is_empty() {
+        words.push(
+            if error.is_body() || error.is_decode() { "the body broke off" } else { "the request failed" }.into(),
+        );
+    }
+    clean(&words.join(": "))
+}
+
+/// Whether the other side does not seem to speak TLS: it answered with something else, or hung up at the greeting.
+pub(super) fn is_not_tls(error: &reqwest::Error) -> bool {
+    error.is_connect()
+        && any_cause(error, |cause| {
+            let hung_up = cause
+                .downcast_ref::<io::Error>()
+                .is_some_and(|io| matches!(io.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset));
+            hung_up || matches!(cause.downcast_ref(), Some(rustls::Error::InvalidMessage(_)))
+        })
+}
+
+/// Whether nothing listens there.
+pub(super) fn is_refused(error: &reqwest::Error) -> bool {
+    any_cause(error, |cause| {
+        cause.downcast_ref::<io::Error>().is_some_and(|io| io.kind() == io::ErrorKind::ConnectionRefused)
+    })
+}
+
+/// Whether a test holds for an error beneath. What an `io::Error` wraps is no source of it, and is looked at as well.
+fn any_cause(error: &reqwest::Error, test: impl Fn(&(dyn std::error::Error + 'static)) -> bool) -> bool {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = error.source();
+    while let Some(cause) = next {
+        if test(cause) {
+            return true;
+        }
+        let wrapped = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        next = match wrapped {
+            Some(wrapped) => Some(wrapped),
+            None => cause.source(),
+        };
+    }
+    false
+}
+
+/// A server's or system's text fit for a message: no control characters, at most a few hundred bytes.
+pub(super) fn clean(text: &str) -> String {
+    const LONGEST: usize = 400;
+    let mut clean = String::new();
+    for c in text.trim().chars() {
+        if clean.len() >= LONGEST {
+            clean.push('…');
+            break;
+        }
+        clean.push(if c.is_control() { ' ' } else { c });
+    }
+    clean
+}
+
+/// Why a body could not be read.
+#[derive(Debug)]
+pub(super) enum BodyError {
+    Broken(String),
+    /// It is longer than allowed.
+    TooLong,
+}
+
+/// Reads a whole body of at most `limit` bytes, within `time` altogether.
+pub(super) async fn read_body(mut response: Response, limit: u64, time: Duration) -> Result<Vec<u8>, BodyError> {
+    if response.content_length().is_some_and(|length| length > limit) {
+        return Err(BodyError::TooLong);
+    }
+    let deadline = Instant::now() + time;
+    let mut bytes = Vec::new();
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match timeout(left, response.chunk()).await {
+            Err(_) => return Err(BodyError::Broken(format!("the body did not end within {} s", time.as_secs()))),
+            Ok(Err(error)) => return Err(BodyError::Broken(cause(&error))),
+            Ok(Ok(None)) => return Ok(bytes),
+            Ok(Ok(Some(chunk))) => {
+                if bytes.len() as u64 + chunk.len() as u64 > limit {
+                    return Err(BodyError::TooLong);
+                }
+                bytes.extend_from_slice(&chunk);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_of_servers_are_cleaned_and_cut() {
+        assert_eq!(clean("bad \u{1b}[31mred\u{7}\n"), "bad  [31mred ");
+        assert!(clean(&"x".repeat(10_000)).len() < 500);
+    }
+
+    #[test]
+    fn clients_are_shared_by_trust() {
+        let clients = Clients::default();
+        clients.get(&Trust::Plain).expect("needs no certificates");
+        clients.get(&Trust::Anyone).expect("needs no certificates");
+        assert_eq!(clients.made.lock().expect("not poisoned").len(), 2);
+    }
+
+    #[test]
+    fn a_missing_authority_is_named() {
+        let trust = Trust::System { authorities: vec!["/nonexistent/ca.crt".into()], key_pair: None };
+        let error = Clients::default().get(&trust).expect_err("the file does not exist");
+        assert!(error.contains("/nonexistent/ca.crt"), "{error}");
+    }
+}

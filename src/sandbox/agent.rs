@@ -1,0 +1,87 @@
+//! A socket of our own that forwards to the user's SSH agent: so the command needs no access to the agent's socket
+//! itself, and the agent sees a connection from the user.
+
+use std::{
+    io,
+    net::Shutdown,
+    os::unix::{
+        fs::{PermissionsExt, chown},
+        net::{UnixListener, UnixStream},
+    },
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+};
+
+/// Forwards until dropped.
+pub(super) struct Forwarder {
+    socket: PathBuf,
+    stop: Arc<AtomicBool>,
+}
+
+impl Forwarder {
+    /// Listens on `socket`, made with this mode and owner.
+    pub(super) fn start(socket: &Path, agent: &Path, mode: u32, uid: u32, gid: u32) -> io::Result<Self> {
+        let listener = listen(socket)?;
+        std::fs::set_permissions(socket, std::fs::Permissions::from_mode(mode & 0o777))?;
+        if (uid, gid) != (0, 0) {
+            chown(socket, Some(uid), Some(gid))?;
+        }
+        let stop = Arc::new(AtomicBool::new(false));
+        let (stopped, agent) = (Arc::clone(&stop), agent.to_owned());
+        thread::Builder::new().name("ssh-agent".to_owned()).spawn(move || {
+            for inner in listener.incoming() {
+                if stopped.load(Ordering::Acquire) {
+                    break;
+                }
+                let (Ok(inner), Ok(outer)) = (inner, UnixStream::connect(&agent)) else { continue };
+                let _refused = connect(inner, outer);
+            }
+        })?;
+        Ok(Self { socket: socket.to_owned(), stop })
+    }
+}
+
+impl Drop for Forwarder {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        // Wakes the listener.
+        let _gone = reach(&self.socket);
+    }
+}
+
+/// Copies both ways until both sides are done; the threads end with their connection.
+fn connect(inner: UnixStream, outer: UnixStream) -> io::Result<()> {
+    let (inner_too, outer_too) = (inner.try_clone()?, outer.try_clone()?);
+    for (mut from, mut to) in [(inner, outer), (outer_too, inner_too)] {
+        thread::Builder::new().name("ssh-agent".to_owned()).spawn(move || {
+            let _broken = io::copy(&mut from, &mut to);
+            let _closed = to.shutdown(Shutdown::Write);
+        })?;
+    }
+    Ok(())
+}
+
+/// A socket's path must fit into 108 bytes; by way of its folder's descriptor it does.
+fn listen(socket: &Path) -> io::Result<UnixListener> {
+    let (_folder, short) = shorten(socket)?;
+    UnixListener::bind(short)
+}
+
+fn reach(socket: &Path) -> io::Result<UnixStream> {
+    let (_folder, short) = shorten(socket)?;
+    UnixStream::connect(short)
+}
+
+fn shorten(socket: &Path) -> io::Result<(std::fs::File, PathBuf)> {
+    use std::os::fd::AsRawFd;
+    let (Some(folder), Some(name)) = (socket.parent(), socket.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let folder = std::fs::File::open(folder)?;
+    let short = Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(name);
+    Ok((folder, short))
+}

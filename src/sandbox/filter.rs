@@ -1,0 +1,313 @@
+//! The system call filter of a sandboxed command: the effect of the default profile of containers.
+//!
+//! What needs a capability that the command does not have, reaches the kernel's keys, tracing or modules, or makes or
+//! enters namespaces is answered with EPERM; a call unknown to us with ENOSYS, so that libraries fall back to older ones.
+//! The numbers are arranged as a binary tree of ranges: a filter is run for each call number when it is installed, and a
+//! linear one of this size would cost more than starting the process.
+
+use std::ffi::c_long;
+
+use libc::sock_filter;
+
+/// `seccomp_data`: the call's number, the architecture, and the low half of the first argument.
+const NUMBER: u32 = 0;
+const ARCH: u32 = 4;
+const FIRST_ARGUMENT: u32 = 16;
+
+const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
+const EPERM: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM.cast_unsigned();
+const ENOSYS: u32 = libc::SECCOMP_RET_ERRNO | libc::ENOSYS.cast_unsigned();
+
+/// The newest call we know: `file_setattr`. Since 424 the numbers are the same everywhere.
+const NEWEST: u32 = 469;
+
+/// What happens to a call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Rule {
+    Return(u32),
+    /// EPERM if the first argument has one of these bits.
+    UnlessBits(u32),
+    /// EPERM if the first argument is this.
+    UnlessIs(u32),
+    /// EPERM unless the first argument is one of these.
+    OnlyIf(&'static [u32]),
+}
+
+/// Flags of `clone` that make namespaces.
+const NEW_NAMESPACES: u32 = (libc::CLONE_NEWNS
+    | libc::CLONE_NEWCGROUP
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUSER
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWNET)
+    .cast_unsigned();
+
+/// Personalities that weaken nothing: Linux, UNAME26, 32-bit, both, and asking for the current one.
+const PERSONALITIES: &[u32] = &[0, 8, 0x0002_0000, 0x0002_0008, u32::MAX];
+
+/// Denied calls with the same number on every architecture.
+const DENIED_EVERYWHERE: &[u32] = &[
+    425, 426, 427, // io_uring_*
+    428, 429, 430, 431, 432, 433, // open_tree, move_mount, fsopen, fsconfig, fsmount, fspick
+    438, // pidfd_getfd
+    440, // process_madvise
+    442, 443, // mount_setattr, quotactl_fd
+    450, // set_mempolicy_home_node
+    467, // open_tree_attr
+];
+
+/// Calls known but not offered: libraries have to do without them.
+const MISSING_EVERYWHERE: &[u32] = &[
+    435, // clone3: its flags lie in memory, where a filter cannot look
+    457, 458, 459, 460, 461, // statmount, listmount, lsm_*
+];
+
+/// One way of calling the kernel.
+struct Abi {
+    arch: u32,
+    denied: &'static [c_long],
+    clone: c_long,
+    socket: c_long,
+    personality: c_long,
+    /// The last of its own numbers before the common ones, which begin at 403 or 424.
+    own_last: u32,
+    /// Further numbers that are allowed.
+    beyond: Option<(u32, u32)>,
+}
+
+/// Denied calls that each 64-bit architecture has under its own number.
+macro_rules! denied {
+    ($($more:ident)*) => {
+        &[
+            libc::SYS_acct, libc::SYS_add_key, libc::SYS_bpf, libc::SYS_clock_adjtime, libc::SYS_clock_settime,
+            libc::SYS_delete_module, libc::SYS_fanotify_init, libc::SYS_finit_module, libc::SYS_get_mempolicy,
+            libc::SYS_init_module, libc::SYS_kcmp, libc::SYS_kexec_load, libc::SYS_kexec_file_load, libc::SYS_keyctl,
+            libc::SYS_lookup_dcookie, libc::SYS_mbind, libc::SYS_migrate_pages, libc::SYS_mount, libc::SYS_move_pages,
+            libc::SYS_nfsservctl, libc::SYS_open_by_handle_at, libc::SYS_perf_event_open, libc::SYS_pivot_root,
+            libc::SYS_quotactl, libc::SYS_reboot, libc::SYS_request_key, libc::SYS_set_mempolicy,
+            libc::SYS_setdomainname, libc::SYS_sethostname, libc::SYS_setns, libc::SYS_settimeofday, libc::SYS_swapoff,
+            libc::SYS_swapon, libc::SYS_syslog, libc::SYS_umount2, libc::SYS_unshare, libc::SYS_userfaultfd,
+            libc::SYS_vhangup, $(libc::$more,)*
+        ]
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+const ABIS: &[Abi] = &[
+    Abi {
+        arch: 0xC000_003E,
+        denied: denied!(SYS__sysctl SYS_ioperm SYS_iopl
+            SYS_sysfs SYS_uselib SYS_ustat),
+        clone: libc::SYS_clone,
+        socket: libc::SYS_socket,
+        personality: libc::SYS_personality,
+        own_last: 335,
+        beyond: None,
+    },
+    // 32-bit x86, for images of that platform.
+    Abi {
+        arch: 0x4000_0003,
+        denied: &[
+            21, 22, 25, 51, 52, 62, 74, 79, 86, 87, 88, 101, 103, 110, 111, 113, 115, 121, 127, 128, 129, 130, 131,
+            135, 149, 166, 167, 169, 217, 253, 264, 274, 275, 276, 283, 286, 287, 288, 294, 310, 317, 336, 338, 342,
+            343, 346, 349, 350, 357, 374, 404, 405,
+        ],
+        clone: 120,
+        socket: 359,
+        personality: 136,
+        own_last: 386,
+        beyond: None,
+    },
+];
+
+#[cfg(target_arch = "aarch64")]
+const ABIS: &[Abi] = &[
+    Abi {
+        arch: 0xC000_00B7,
+        denied: denied!(),
+        clone: libc::SYS_clone,
+        socket: libc::SYS_socket,
+        personality: libc::SYS_personality,
+        own_last: 294,
+        beyond: None,
+    },
+    // 32-bit ARM, for images of that platform; its private calls set up threads and caches.
+    Abi {
+        arch: 0x4000_0028,
+        denied: &[
+            21, 51, 52, 62, 74, 79, 86, 87, 88, 103, 111, 115, 121, 128, 129, 131, 135, 149, 169, 218, 249, 262, 309,
+            310, 311, 319, 320, 321, 337, 344, 347, 364, 367, 371, 372, 375, 378, 379, 386, 388, 400, 401, 404, 405,
+        ],
+        clone: 120,
+        socket: 281,
+        personality: 136,
+        own_last: 401,
+        beyond: Some((0x0f_0001, 0x0f_0006)),
+    },
+];
+
+/// The whole filter.
+pub(super) fn program() -> Vec<sock_filter> {
+    let mut code = vec![load(ARCH)];
+    for abi in ABIS {
+        let mut body = vec![load(NUMBER)];
+        tree(&ranges(abi), &mut body);
+        let len = u32::try_from(body.len()).expect("a filter has at most 4096 instructions");
+        code.push(jump(libc::BPF_JEQ, abi.arch, 1, 0));
+        code.push(sock_filter { code: (libc::BPF_JMP | libc::BPF_JA) as u16, jt: 0, jf: 0, k: len });
+        code.append(&mut body);
+    }
+    code.push(ret(ENOSYS));
+    code
+}
+
+/// The rule of each call number: where a range begins, up to where the next one does.
+fn ranges(abi: &Abi) -> Vec<(u32, Rule)> {
+    let first_common = 403;
+    let rule = |number: u32| {
+        let call = c_long::from(number);
+        if call == abi.clone {
+            Rule::UnlessBits(NEW_NAMESPACES)
+        } else if call == abi.socket {
+            Rule::UnlessIs(libc::AF_VSOCK.cast_unsigned())
+        } else if call == abi.personality {
+            Rule::OnlyIf(PERSONALITIES)
+        } else if abi.denied.contains(&call) || DENIED_EVERYWHERE.contains(&number) {
+            Rule::Return(EPERM)
+        } else if MISSING_EVERYWHERE.contains(&number) || (number > abi.own_last && number < first_common) {
+            Rule::Return(ENOSYS)
+        } else {
+            Rule::Return(ALLOW)
+        }
+    };
+    let mut ranges: Vec<(u32, Rule)> = Vec::new();
+    for number in 0..=NEWEST {
+        if ranges.last().is_none_or(|(_, last)| *last != rule(number)) {
+            ranges.push((number, rule(number)));
+        }
+    }
+    ranges.push((NEWEST + 1, Rule::Return(ENOSYS)));
+    if let Some((first, last)) = abi.beyond {
+        ranges.extend([(first, Rule::Return(ALLOW)), (last + 1, Rule::Return(ENOSYS))]);
+    }
+    ranges
+}
+
+/// Finds the range of the loaded number by halves.
+fn tree(ranges: &[(u32, Rule)], code: &mut Vec<sock_filter>) {
+    if let [(_, rule)] = ranges {
+        leaf(*rule, code);
+        return;
+    }
+    let (low, high) = ranges.split_at(ranges.len() / 2);
+    let mut below = Vec::new();
+    tree(low, &mut below);
+    let len = u8::try_from(below.len()).expect("half a tree of some hundred ranges is short");
+    code.push(jump(libc::BPF_JGE, high[0].0, len, 0));
+    code.append(&mut below);
+    tree(high, code);
+}
+
+fn leaf(rule: Rule, code: &mut Vec<sock_filter>) {
+    match rule {
+        Rule::Return(answer) => code.push(ret(answer)),
+        Rule::UnlessBits(bits) => {
+            code.extend([load(FIRST_ARGUMENT), jump(libc::BPF_JSET, bits, 0, 1), ret(EPERM), ret(ALLOW)]);
+        }
+        Rule::UnlessIs(value) => {
+            code.extend([load(FIRST_ARGUMENT), jump(libc::BPF_JEQ, value, 0, 1), ret(EPERM), ret(ALLOW)]);
+        }
+        Rule::OnlyIf(values) => {
+            code.push(load(FIRST_ARGUMENT));
+            for value in values {
+                code.extend([jump(libc::BPF_JEQ, *value, 0, 1), ret(ALLOW)]);
+            }
+            code.push(ret(EPERM));
+        }
+    }
+}
+
+const fn load(offset: u32) -> sock_filter {
+    sock_filter { code: (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16, jt: 0, jf: 0, k: offset }
+}
+
+const fn jump(how: u32, value: u32, if_true: u8, if_false: u8) -> sock_filter {
+    sock_filter { code: (libc::BPF_JMP | how | libc::BPF_K) as u16, jt: if_true, jf: if_false, k: value }
+}
+
+const fn ret(answer: u32) -> sock_filter {
+    sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: answer }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the filter answers, computed as the kernel would.
+    fn answer(arch: u32, number: u32, argument: u32) -> u32 {
+        let code = program();
+        let (mut at, mut value) = (0, 0);
+        loop {
+            let step = code[at];
+            at += 1;
+            match u32::from(step.code) & 0x07 {
+                libc::BPF_LD => {
+                    value = match step.k {
+                        NUMBER => number,
+                        ARCH => arch,
+                        FIRST_ARGUMENT => argument,
+                        other => panic!("{other}"),
+                    }
+                }
+                libc::BPF_RET => return step.k,
+                libc::BPF_JMP => {
+                    at += match u32::from(step.code) & 0xf0 {
+                        libc::BPF_JA => step.k as usize,
+                        libc::BPF_JEQ => usize::from(if value == step.k { step.jt } else { step.jf }),
+                        libc::BPF_JGE => usize::from(if value >= step.k { step.jt } else { step.jf }),
+                        libc::BPF_JSET => usize::from(if value & step.k != 0 { step.jt } else { step.jf }),
+                        other => panic!("{other}"),
+                    }
+                }
+                other => panic!("{other}"),
+            }
+        }
+    }
+
+    fn call(number: c_long) -> u32 {
+        answer(ABIS[0].arch, u32::try_from(number).unwrap(), 0)
+    }
+
+    #[test]
+    fn ordinary_calls_pass_and_dangerous_ones_do_not() {
+        for allowed in [libc::SYS_read, libc::SYS_execve, libc::SYS_openat2, libc::SYS_ptrace, libc::SYS_chroot] {
+            assert_eq!(call(allowed), ALLOW, "{allowed}");
+        }
+        for denied in [libc::SYS_mount, libc::SYS_unshare, libc::SYS_keyctl, libc::SYS_bpf, libc::SYS_io_uring_setup] {
+            assert_eq!(call(denied), EPERM, "{denied}");
+        }
+        assert_eq!(call(libc::SYS_clone3), ENOSYS);
+        assert_eq!(call(400), ENOSYS);
+        assert_eq!(call(9999), ENOSYS);
+        assert_eq!(call(0x4000_0000), ENOSYS);
+    }
+
+    #[test]
+    fn arguments_decide_for_clone_socket_and_personality() {
+        let with = |number: c_long, argument: u32| answer(ABIS[0].arch, u32::try_from(number).unwrap(), argument);
+        assert_eq!(with(libc::SYS_clone, libc::SIGCHLD.cast_unsigned()), ALLOW);
+        assert_eq!(with(libc::SYS_clone, libc::CLONE_NEWUSER.cast_unsigned()), EPERM);
+        assert_eq!(with(libc::SYS_socket, libc::AF_INET.cast_unsigned()), ALLOW);
+        assert_eq!(with(libc::SYS_socket, libc::AF_VSOCK.cast_unsigned()), EPERM);
+        assert_eq!(with(libc::SYS_personality, u32::MAX), ALLOW);
+        assert_eq!(with(libc::SYS_personality, 0x0004_0000), EPERM);
+    }
+
+    #[test]
+    fn other_architectures_are_refused_and_32_bit_ones_filtered() {
+        assert_eq!(answer(1, 0, 0), ENOSYS);
+        assert_eq!(answer(ABIS[1].arch, 21, 0), EPERM); // mount
+        assert_eq!(answer(ABIS[1].arch, 4, 0), ALLOW); // write
+    }
+}

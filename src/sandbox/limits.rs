@@ -1,0 +1,123 @@
+//! What the command may use and do: resource limits, capabilities, ids.
+
+use rustix::{
+    fs::{Gid, Uid},
+    io::Errno,
+    process::{Resource, setrlimit},
+    thread::{
+        CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set, remove_capability_from_bounding_set,
+        set_capabilities, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+    },
+};
+
+use super::{
+    error::SandboxError,
+    spec::{Rlimit, Security},
+    user::Ids,
+};
+
+/// The limit called so in `--ulimit`.
+pub(super) fn by_name(name: &str) -> Option<Resource> {
+    Some(match name {
+        "as" => Resource::As,
+        "core" => Resource::Core,
+        "cpu" => Resource::Cpu,
+        "data" => Resource::Data,
+        "fsize" => Resource::Fsize,
+        "locks" => Resource::Locks,
+        "memlock" => Resource::Memlock,
+        "msgqueue" => Resource::Msgqueue,
+        "nice" => Resource::Nice,
+        "nofile" => Resource::Nofile,
+        "nproc" => Resource::Nproc,
+        "rss" => Resource::Rss,
+        "rtprio" => Resource::Rtprio,
+        "rttime" => Resource::Rttime,
+        "sigpending" => Resource::Sigpending,
+        "stack" => Resource::Stack,
+        _ => return None,
+    })
+}
+
+/// Sets the limits that were asked for; the others are inherited.
+pub(super) fn set_rlimits(limits: &[Rlimit]) -> Result<(), SandboxError> {
+    let value = |number: u64| (number != u64::MAX).then_some(number);
+    for limit in limits {
+        let Some(resource) = by_name(&limit.name) else { continue };
+        let both = rustix::process::Rlimit { current: value(limit.soft), maximum: value(limit.hard) };
+        setrlimit(resource, both).map_err(|errno| SandboxError::Limit {
+            limit: format!("the limit `{}`", limit.name),
+            value: format!("{}:{}", limit.soft.cast_signed(), limit.hard.cast_signed()),
+            errno: errno.raw_os_error(),
+        })?;
+    }
+    Ok(())
+}
+
+/// The capabilities of a process in the sandbox: those that containers have by default.
+const KEPT: CapabilitySet = CapabilitySet::CHOWN
+    .union(CapabilitySet::DAC_OVERRIDE)
+    .union(CapabilitySet::FSETID)
+    .union(CapabilitySet::FOWNER)
+    .union(CapabilitySet::MKNOD)
+    .union(CapabilitySet::NET_RAW)
+    .union(CapabilitySet::SETGID)
+    .union(CapabilitySet::SETUID)
+    .union(CapabilitySet::SETFCAP)
+    .union(CapabilitySet::SETPCAP)
+    .union(CapabilitySet::NET_BIND_SERVICE)
+    .union(CapabilitySet::SYS_CHROOT)
+    .union(CapabilitySet::KILL)
+    .union(CapabilitySet::AUDIT_WRITE);
+
+/// Becomes the user, with the capabilities that are left to it. Nothing that needs more may come after.
+pub(super) fn become_user(ids: &Ids, security: Security, user_namespace: bool) -> Result<(), SandboxError> {
+    let failed = |action: &str| {
+        let action = action.to_owned();
+        move |errno: Errno| SandboxError::Setup { action, errno: errno.raw_os_error() }
+    };
+    let had = capabilities(None).map_err(failed("read its capabilities"))?;
+    let kept = match security {
+        Security::Sandbox => had.permitted & KEPT,
+        Security::Insecure => had.permitted,
+    };
+    if security == Security::Sandbox {
+        for bit in 0..u64::BITS {
+            let one = CapabilitySet::from_bits_retain(1 << bit);
+            if !KEPT.contains(one) && remove_capability_from_bounding_set(one) == Err(Errno::INVAL) {
+                break; // the first one the kernel does not know
+            }
+        }
+    }
+    let _none_before_4_3 = clear_ambient_capability_set();
+    let groups: Vec<Gid> = ids.groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
+    match set_thread_groups(&groups) {
+        // A namespace with the user's own id alone knows no groups.
+        Err(Errno::PERM | Errno::INVAL) if user_namespace => (),
+        other => other.map_err(failed("set the groups of the user"))?,
+    }
+    let gid = Gid::from_raw(ids.gid);
+    set_thread_res_gid(gid, gid, gid).map_err(|errno| id_failed(ids.gid, errno))?;
+    // They include SETUID, which is used next; for another user than root the kernel then drops them all.
+    let left = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
+    set_capabilities(None, left).map_err(failed("drop capabilities"))?;
+    let uid = Uid::from_raw(ids.uid);
+    set_thread_res_uid(uid, uid, uid).map_err(|errno| id_failed(ids.uid, errno))
+}
+
+fn id_failed(id: u32, errno: Errno) -> SandboxError {
+    match errno {
+        Errno::INVAL => SandboxError::Unmapped { id },
+        _ => SandboxError::Setup { action: format!("become user {id}"), errno: errno.raw_os_error() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kept_capabilities_are_those_of_containers() {
+        assert_eq!(KEPT.bits(), 0xa804_25fb);
+    }
+}

@@ -1,0 +1,242 @@
+//! The mounts of a container, in two halves: `prepare` makes them all, detached, while the host's files can be seen;
+//! `attach` puts them into the root after that root has become everything.
+
+use std::{
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    path::Path,
+};
+
+use rustix::{
+    fs::{CWD, FileType, Gid, Mode, OFlags, Uid, chownat, fstat, mkdirat, open, openat},
+    io::Errno,
+    mount::MountAttrFlags,
+};
+
+use super::{
+    error::SandboxError,
+    fsmount::{self, Detached, NODEV, NOEXEC, NOSUID, RDONLY},
+    inside::{self, Inside, Make},
+    root,
+    spec::{Mount, MountKind, Security, Spec},
+};
+
+/// A mount made, and where it goes.
+pub(super) struct Prepared {
+    target: String,
+    tree: Detached,
+    is_dir: bool,
+}
+
+/// Where mounts are made: a directory on the upper's file system that can be mounted on, as often as one likes, because
+/// the whole of it goes away with the old root.
+pub(super) struct Workshop<'a> {
+    pub(super) path: &'a Path,
+    /// The directory itself, below all mounts.
+    pub(super) dir: OwnedFd,
+    pub(super) user_namespace: bool,
+}
+
+/// Makes the mounts of the spec, and the files every container has, in the order of their targets.
+pub(super) fn prepare(spec: &Spec, shop: &Workshop<'_>) -> Result<Vec<Prepared>, SandboxError> {
+    let mut mounts: Vec<(String, usize)> =
+        spec.mounts.iter().enumerate().map(|(ix, mount)| (clean(&mount.target), ix)).collect();
+    mounts.sort_by(|a, b| a.0.split('/').cmp(b.0.split('/')));
+    let mut prepared = Vec::with_capacity(mounts.len() + 2);
+    for (target, ix) in mounts {
+        let mount = &spec.mounts[ix];
+        if target == "/" {
+            let reason = "a mount cannot replace the root".to_owned();
+            return Err(SandboxError::Mount { target: mount.target.clone(), reason });
+        }
+        if !matches!(mount.kind, MountKind::Secret { .. } | MountKind::Text { .. }) {
+            let tree = make(mount, ix, spec.security, shop)?;
+            let is_dir = kind_of(tree.root().as_fd()) == FileType::Directory;
+            prepared.push(Prepared { target, tree, is_dir });
+        }
+    }
+    prepared.extend(files(spec, shop)?);
+    if let Ok(tree) = fsmount::bind_host("/etc/resolv.conf", RDONLY | NOSUID | NODEV | NOEXEC) {
+        prepared.push(Prepared { target: "/etc/resolv.conf".to_owned(), tree, is_dir: false });
+    }
+    prepared.sort_by(|a, b| a.target.split('/').cmp(b.target.split('/')));
+    Ok(prepared)
+}
+
+fn make(mount: &Mount, ix: usize, security: Security, shop: &Workshop<'_>) -> Result<Detached, SandboxError> {
+    let nodev = match security {
+        Security::Sandbox => NODEV,
+        Security::Insecure => MountAttrFlags::empty(),
+    };
+    let readonly = |yes: bool| if yes { RDONLY } else { MountAttrFlags::empty() };
+    let failed = |errno: Errno| cannot_mount(&mount.target, errno);
+    match &mount.kind {
+        MountKind::Tree { layers, source, writable } => {
+            let attrs = nodev | readonly(!writable);
+            tree(layers, source, ix, *writable, attrs, shop).map_err(|errno| match errno {
+                Errno::NOENT => SandboxError::MountSource { path: source.clone() },
+                errno => failed(errno),
+            })
+        }
+        MountKind::Dir { path, readonly: ro } => fsmount::bind_host(path.as_path(), nodev | readonly(*ro))
+            .map_err(|errno| SandboxError::HostPath { path: path.clone(), errno: errno.raw_os_error() }),
+        MountKind::Tmpfs { size } => {
+            let size = size.map(|bytes| bytes.to_string());
+            let mut options = vec![("mode", "1777")];
+            options.extend(size.as_deref().map(|size| ("size", size)));
+            fsmount::make("tmpfs", &options, NOSUID | nodev).map_err(failed)
+        }
+        MountKind::Ssh { .. } => fsmount::bind(&shop.dir, socket_name(ix), nodev).map_err(failed),
+        MountKind::Secret { .. } | MountKind::Text { .. } => Err(failed(Errno::INVAL)),
+    }
+}
+
+/// The name of the socket that forwards to an agent, in the work directory.
+pub(super) fn socket_name(ix: usize) -> String {
+    format!("agent{ix}")
+}
+
+/// `source` of a tree of layers.
+fn tree(
+    layers: &[std::path::PathBuf],
+    source: &str,
+    ix: usize,
+    writable: bool,
+    attrs: MountAttrFlags,
+    shop: &Workshop<'_>,
+) -> rustix::io::Result<Detached> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let whole = match layers {
+        [only] if !writable => open(only.as_path(), flags, Mode::empty())?,
+        _ => {
+            let (upper, work) = (format!("upper{ix}"), format!("work{ix}"));
+            mkdirat(&shop.dir, &*upper, Mode::from(0o755))?;
+            mkdirat(&shop.dir, &*work, Mode::from(0o755))?;
+            let upper = openat(&shop.dir, &*upper, flags, Mode::empty())?;
+            let work = openat(&shop.dir, &*work, flags, Mode::empty())?;
+            let lowers = root::open_all(layers)?;
+            if let Some(top) = lowers.last() {
+                copy_root_attributes(top, &upper)?;
+            }
+            root::overlay(&lowers, &upper, &work, shop)?;
+            open(shop.path, flags, Mode::empty())?
+        }
+    };
+    let found = inside::find(whole.as_fd(), if source.is_empty() { "/" } else { source })?;
+    fsmount::bind(found, "", attrs)
+}
+
+/// An overlay shows its upper directory's own mode and owner as those of its root.
+fn copy_root_attributes(from: &OwnedFd, to: &OwnedFd) -> rustix::io::Result<()> {
+    let stat = fstat(from)?;
+    let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
+    // Ids that our user namespace does not know cannot be given; then it stays ours.
+    let _unmapped = chownat(to, "", Some(uid), Some(gid), rustix::fs::AtFlags::EMPTY_PATH);
+    let path = format!("/proc/self/fd/{}", to.as_raw_fd());
+    rustix::fs::chmod(path, Mode::from_raw_mode(stat.st_mode))
+}
+
+/// Files in memory: secrets, texts, and `/etc/hosts`.
+fn files(spec: &Spec, shop: &Workshop<'_>) -> Result<Vec<Prepared>, SandboxError> {
+    let failed = |errno: Errno| SandboxError::Setup {
+        action: "make the files of the container".to_owned(),
+        errno: errno.raw_os_error(),
+    };
+    let memory = fsmount::make("tmpfs", &[("mode", "0700")], NOSUID | NODEV).map_err(failed)?;
+    let memory = memory.attach(CWD, shop.path).map_err(failed)?;
+    let hosts = hosts(spec);
+    let closed = RDONLY | NOSUID | NODEV | NOEXEC;
+    let mut prepared = vec![];
+    let mut add = |target: String, content: &[u8], (mode, uid, gid): (u32, u32, u32), attrs| {
+        let name = prepared.len().to_string();
+        write_file(memory.as_fd(), &name, content, mode).map_err(failed)?;
+        if (uid, gid) != (0, 0) {
+            let owner = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+            chownat(&memory, &*name, owner.0, owner.1, rustix::fs::AtFlags::empty()).map_err(|errno| match errno {
+                Errno::INVAL => SandboxError::Unmapped { id: if uid == 0 { gid } else { uid } },
+                errno => cannot_mount(&target, errno),
+            })?;
+        }
+        let tree = fsmount::bind(&memory, &*name, attrs).map_err(|errno| cannot_mount(&target, errno))?;
+        prepared.push(Prepared { target, tree, is_dir: false });
+        Ok::<(), SandboxError>(())
+    };
+    add("/etc/hosts".to_owned(), hosts.as_bytes(), (0o644, 0, 0), closed)?;
+    for mount in &spec.mounts {
+        match &mount.kind {
+            MountKind::Secret { content, mode, uid, gid } => {
+                add(clean(&mount.target), content, (*mode, *uid, *gid), closed)?;
+            }
+            MountKind::Text { text, mode } => {
+                add(clean(&mount.target), text.as_bytes(), (*mode, 0, 0), RDONLY | NOSUID | NODEV)?;
+            }
+            _ => (),
+        }
+    }
+    Ok(prepared)
+}
+
+fn hosts(spec: &Spec) -> String {
+    let name = &spec.hostname;
+    let mut text = format!("127.0.0.1\tlocalhost {name}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+    for (name, address) in &spec.extra_hosts {
+        text.extend([address, "\t", name, "\n"]);
+    }
+    text
+}
+
+fn write_file(dir: BorrowedFd<'_>, name: &str, mut content: &[u8], mode: u32) -> rustix::io::Result<()> {
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = openat(dir, name, flags, Mode::from(0o600))?;
+    while !content.is_empty() {
+        let n = rustix::io::write(&file, content)?;
+        content = &content[n..];
+    }
+    rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))
+}
+
+/// Puts them into the root.
+pub(super) fn attach(prepared: Vec<Prepared>, inside: &mut Inside) -> Result<(), SandboxError> {
+    for Prepared { target, tree, is_dir } in prepared {
+        let make = if is_dir { Make::MountDir } else { Make::MountFile };
+        let failed = |errno| cannot_mount(&target, errno);
+        let place = inside.find_or_make(&target, make).map_err(failed)?;
+        if (kind_of(place.as_fd()) == FileType::Directory) != is_dir {
+            let reason = if is_dir { "a file is in its place" } else { "a directory is in its place" };
+            return Err(SandboxError::Mount { target, reason: reason.to_owned() });
+        }
+        if is_kernels(place.as_fd()) {
+            let reason = "it lies in a file system of the kernel".to_owned();
+            return Err(SandboxError::Mount { target, reason });
+        }
+        tree.attach(&place, "").map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Whether it is in /proc or /sys, where a mount could feign or hide what others rely on.
+fn is_kernels(place: BorrowedFd<'_>) -> bool {
+    const PROC: i64 = 0x9fa0;
+    const SYSFS: i64 = 0x6265_6572;
+    rustix::fs::fstatfs(place).is_ok_and(|stat| [PROC, SYSFS].contains(&stat.f_type))
+}
+
+fn kind_of(fd: BorrowedFd<'_>) -> FileType {
+    fstat(fd).map_or(FileType::Unknown, |stat| FileType::from_raw_mode(stat.st_mode))
+}
+
+fn cannot_mount(target: &str, errno: Errno) -> SandboxError {
+    SandboxError::Mount { target: target.to_owned(), reason: errno.to_string() }
+}
+
+/// An absolute path without empty names, `.` and `..`.
+fn clean(path: &str) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for name in path.split('/') {
+        match name {
+            "" | "." => (),
+            ".." => _ = names.pop(),
+            name => names.push(name),
+        }
+    }
+    format!("/{}", names.join("/"))
+}

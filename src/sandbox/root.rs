@@ -1,0 +1,86 @@
+//! The root of a container: layers put together by overlayfs, made the root of everything.
+
+use std::{
+    ffi::CString,
+    fmt::Write as _,
+    os::fd::{AsRawFd, OwnedFd},
+    path::PathBuf,
+};
+
+use rustix::{
+    fs::{CWD, Mode, OFlags, open},
+    io::{Errno, Result},
+    mount::{MountFlags, MoveMountFlags, UnmountFlags, mount, move_mount, unmount},
+    process::{chroot, fchdir, pivot_root},
+};
+
+use super::{error::SandboxError, fsmount, mounts::Workshop, spec::Spec};
+
+const O_DIR: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+/// Mounts the root of the container in the workshop.
+pub(super) fn mount_root(spec: &Spec, upper: &OwnedFd, work: &OwnedFd, shop: &Workshop<'_>) -> std::result::Result<(), SandboxError> {
+    let failed = |errno: Errno| SandboxError::Overlay { count: spec.layers.len(), errno: errno.raw_os_error() };
+    if spec.layers.is_empty() {
+        // Nothing below: the upper directory is the root as it is.
+        let root = fsmount::bind(upper, "", fsmount::NODEV).map_err(failed)?;
+        return root.attach(CWD, shop.path).map(drop).map_err(failed);
+    }
+    let lowers = open_all(&spec.layers).map_err(failed)?;
+    overlay(&lowers, upper, work, shop).map_err(failed)
+}
+
+/// Opens directories for reference.
+pub(super) fn open_all(dirs: &[PathBuf]) -> Result<Vec<OwnedFd>> {
+    dirs.iter().map(|dir| open(dir.as_path(), O_DIR, Mode::empty())).collect()
+}
+
+/// Mounts an overlay in the workshop; the lowest of `lowers` first.
+///
+/// The directories are named by their descriptors, relative to /proc/self/fd: any number of layers fits into the one
+/// page of options that the kernel takes, whatever their real paths.
+pub(super) fn overlay(lowers: &[OwnedFd], upper: &OwnedFd, work: &OwnedFd, shop: &Workshop<'_>) -> Result<()> {
+    let mut options = String::from("lowerdir=");
+    for (ix, lower) in lowers.iter().rev().enumerate() {
+        let colon = if ix == 0 { "" } else { ":" };
+        let _infallible = write!(options, "{colon}{}", lower.as_raw_fd());
+    }
+    let _infallible = write!(options, ",upperdir={},workdir={}", upper.as_raw_fd(), work.as_raw_fd());
+    // The upper must be a plain diff that means the same in any stack: no names or numbers of other layers in it.
+    options.push_str(match shop.user_namespace {
+        false => ",index=off,xino=off,redirect_dir=off,metacopy=off",
+        // These attributes imply the other two, which may then not be named.
+        true => ",index=off,xino=off,userxattr",
+    });
+    let fds = open("/proc/self/fd", O_DIR, Mode::empty())?;
+    fchdir(&fds)?;
+    // Volatile: an unmount does not write the whole file system to disk; whoever keeps the result syncs once. Since 5.10.
+    let variants = [format!("{options},volatile"), options];
+    let mut last = Errno::INVAL;
+    for variant in variants {
+        let data = CString::new(variant).map_err(|_| Errno::INVAL)?;
+        match mount("overlay", shop.path, "overlay", MountFlags::NODEV, Some(&*data)) {
+            Err(Errno::INVAL) => last = Errno::INVAL,
+            other => return other,
+        }
+    }
+    Err(last)
+}
+
+/// Makes what is mounted in the workshop the root of this process, and forgets the old one.
+pub(super) fn enter(shop: &Workshop<'_>) -> Result<()> {
+    let root = open(shop.path, O_DIR, Mode::empty())?;
+    fchdir(&root)?;
+    match pivot_root(".", ".") {
+        // The new root now lies below the old one, at the same place.
+        Ok(()) => unmount(".", UnmountFlags::DETACH)?,
+        // The initial RAM file system cannot be pivoted away, only covered.
+        Err(Errno::INVAL) => {
+            let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+            move_mount(&root, "", CWD, "/", flags)?;
+            chroot(".")?;
+        }
+        Err(error) => return Err(error),
+    }
+    rustix::process::chdir("/")
+}

@@ -1,0 +1,304 @@
+//! The side of `bake`: starts the helper, hands over the spec, passes on output, waits, tidies up.
+
+use std::{
+    io::{Read, Write},
+    os::{
+        fd::{AsFd, AsRawFd, OwnedFd},
+        unix::{net::UnixStream, process::ExitStatusExt},
+    },
+    process::{ExitStatus, Stdio},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    thread,
+};
+
+use rustix::{
+    event::{EventfdFlags, PollFd, PollFlags, eventfd, poll},
+    io::Errno,
+    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
+    thread::UnshareFlags,
+};
+
+use super::{
+    agent::Forwarder,
+    cgroup::{self, Cgroups},
+    command::command,
+    error::SandboxError,
+    fsmount,
+    helper::{Report, Start},
+    mounts::socket_name,
+    namespace,
+    spec::{MountKind, Spec},
+    stubs, sys,
+};
+
+/// Which stream bytes came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stream {
+    Stdout,
+    Stderr,
+}
+
+/// How the command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Exit {
+    /// 128 + the signal if it was killed.
+    pub(crate) code: i32,
+    pub(crate) signal: Option<i32>,
+    /// The kernel killed a process of it for want of memory.
+    pub(crate) oom: bool,
+}
+
+/// Stops runs: cloned into each of them, raised once, stays raised.
+#[derive(Clone, Debug)]
+pub(crate) struct Cancel(Arc<Raised>);
+
+#[derive(Debug)]
+struct Raised {
+    flag: AtomicBool,
+    /// Readable from then on; never read.
+    event: OwnedFd,
+}
+
+impl Cancel {
+    /// One that is not raised.
+    pub(crate) fn new() -> Result<Self, SandboxError> {
+        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
+        let event = event.map_err(|errno| setup("make an event", errno))?;
+        Ok(Self(Arc::new(Raised { flag: AtomicBool::new(false), event })))
+    }
+
+    /// Kills what runs under it, now and later.
+    pub(crate) fn cancel(&self) {
+        self.0.flag.store(true, Ordering::Release);
+        // Full means raised already.
+        let _raised = rustix::io::write(&self.0.event, &1_u64.to_ne_bytes());
+    }
+
+    /// Whether it was raised.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.0.flag.load(Ordering::Acquire)
+    }
+}
+
+/// Runs the command to its end; blocks. `output` gets its streams in pieces of any length, as they come.
+///
+/// A command that started and failed is an [`Exit`]; an error means that it never started, or was cancelled.
+pub(crate) fn run(
+    spec: &Spec,
+    output: &mut dyn FnMut(Stream, &[u8]),
+    cancel: &Cancel,
+) -> Result<Exit, SandboxError> {
+    if cancel.is_cancelled() {
+        return Err(SandboxError::Cancelled);
+    }
+    let _agents = start_agents(spec)?;
+    let cgroups = Cgroups::make(&spec.resources);
+    let oom_before = oom_baseline();
+    let start = Start { spec, user_namespace: namespace::is_user_namespace(), cgroups: cgroups.procs() };
+    let start = serde_json::to_vec(&start).map_err(|error| io_setup("describe the container", &error.into()))?;
+    let (ours, theirs) = UnixStream::pair().map_err(|error| io_setup("make a socket", &error))?;
+    let (status, ready) = thread::scope(|scope| {
+        let (tell, told) = mpsc::channel();
+        // A pid namespace is for the children of the thread that asks for it, and the helper dies with this thread.
+        let keeper = thread::Builder::new()
+            .name("sandbox".to_owned())
+            .spawn_scoped(scope, move || keep(theirs, &tell))
+            .map_err(|error| io_setup("start a thread", &error))?;
+        let started = told.recv().map_err(|_| died("it was not started"))?;
+        let watched = started.and_then(|started| {
+            // A helper that is gone says why in its report.
+            let _gone = (&ours).write_all(&start);
+            let _gone = ours.shutdown(std::net::Shutdown::Write);
+            watch(&started, output, cancel)
+        });
+        let status = keeper.join().map_err(|_| died("its thread failed"))?;
+        watched?;
+        Ok::<_, SandboxError>((status?, read_reports(&ours)))
+    })?;
+    if cancel.is_cancelled() {
+        return Err(SandboxError::Cancelled);
+    }
+    let made = match ready? {
+        Some(made) => made,
+        None => return Err(died(&status.to_string())),
+    };
+    stubs::clean(&spec.upper, &made);
+    let signal = status.signal();
+    let code = status.code().or(signal.map(|it| 128 + it)).unwrap_or(-1);
+    let killed = code == 128 + libc::SIGKILL;
+    let oom = cgroups.oom_killed() || (killed && cgroup::oom_kills() > oom_before);
+    Ok(Exit { code, signal, oom })
+}
+
+/// A helper that runs.
+struct Started {
+    pidfd: OwnedFd,
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+}
+
+/// Starts the helper as process 1 of a new pid namespace, and waits for its end.
+fn keep(socket: UnixStream, tell: &mpsc::Sender<Result<Started, SandboxError>>) -> Result<ExitStatus, SandboxError> {
+    let begin = || {
+        sys::unshare(UnshareFlags::NEWPID).map_err(|errno| setup("make a pid namespace", errno))?;
+        let mut child = command(own_program())
+            .arg("__sandbox")
+            .stdin(Stdio::from(OwnedFd::from(socket)))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|error| io_setup("start its helper", &error))?;
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| died("it has no number"))?;
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|errno| setup("watch its helper", errno))?;
+        match (child.stdout.take(), child.stderr.take()) {
+            (Some(stdout), Some(stderr)) => {
+                Ok((child, Started { pidfd, stdout: stdout.into(), stderr: stderr.into() }))
+            }
+            _ => Err(died("its output is not connected")),
+        }
+    };
+    let mut child = match begin() {
+        Ok((child, started)) => {
+            let _gone = tell.send(Ok(started));
+            child
+        }
+        Err(error) => {
+            let _gone = tell.send(Err(error.clone()));
+            return Err(error);
+        }
+    };
+    child.wait().map_err(|error| io_setup("wait for the command", &error))
+}
+
+/// Passes output on until the command has ended and all of it is read.
+fn watch(
+    started: &Started,
+    output: &mut dyn FnMut(Stream, &[u8]),
+    cancel: &Cancel,
+) -> Result<(), SandboxError> {
+    let mut buffer = vec![0; 64 << 10];
+    let mut streams = [(Stream::Stdout, Some(&started.stdout)), (Stream::Stderr, Some(&started.stderr))];
+    let mut killed = false;
+    loop {
+        let mut fds = vec![PollFd::new(&started.pidfd, PollFlags::IN)];
+        if !killed {
+            fds.push(PollFd::new(&cancel.0.event, PollFlags::IN));
+        }
+        let first_stream = fds.len();
+        fds.extend(streams.iter().filter_map(|(_, fd)| Some(PollFd::new((*fd)?, PollFlags::IN))));
+        match poll(&mut fds, None) {
+            Err(Errno::INTR) => continue,
+            other => other.map_err(|errno| setup("watch the command", errno))?,
+        };
+        let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+        drop(fds);
+        if !killed && ready[1] {
+            killed = true;
+            let _ended_meanwhile = pidfd_send_signal(&started.pidfd, Signal::KILL);
+        }
+        let mut ready_streams = ready[first_stream..].iter();
+        for (stream, open) in &mut streams {
+            let Some(fd) = *open else { continue };
+            if ready_streams.next() == Some(&true) && !pass_on(*stream, fd, &mut buffer, output)? {
+                *open = None;
+            }
+        }
+        if ready[0] {
+            break;
+        }
+    }
+    // All processes of the namespace are gone with its first; what they wrote lies in the pipes.
+    for (stream, open) in streams {
+        let Some(fd) = open else { continue };
+        rustix::io::ioctl_fionbio(fd, true).map_err(|errno| setup("read the output", errno))?;
+        while pass_on(stream, fd, &mut buffer, output)? {}
+    }
+    Ok(())
+}
+
+/// Reads once; false at the end.
+fn pass_on(
+    stream: Stream,
+    fd: &OwnedFd,
+    buffer: &mut [u8],
+    output: &mut dyn FnMut(Stream, &[u8]),
+) -> Result<bool, SandboxError> {
+    match rustix::io::read(fd, &mut *buffer) {
+        Ok(0) | Err(Errno::AGAIN) => Ok(false),
+        Ok(n) => {
+            output(stream, &buffer[..n]);
+            Ok(true)
+        }
+        Err(Errno::INTR) => Ok(true),
+        Err(errno) => Err(setup("read the output", errno)),
+    }
+}
+
+/// What the helper said before it became the command, or instead of it.
+fn read_reports(mut socket: &UnixStream) -> Result<Option<stubs::Made>, SandboxError> {
+    let mut text = Vec::new();
+    socket.read_to_end(&mut text).map_err(|error| io_setup("hear from its helper", &error))?;
+    let mut ready = None;
+    for line in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        match serde_json::from_slice(line) {
+            Ok(Report::Ready(made)) => ready = Some(made),
+            Ok(Report::Failed(error)) => return Err(error),
+            Err(error) => return Err(io_setup("understand its helper", &error.into())),
+        }
+    }
+    Ok(ready)
+}
+
+/// Our own program, by a read-only mount of its own: through /proc/PID/exe a container's root could write to it.
+fn own_program() -> &'static str {
+    static PROGRAM: OnceLock<(String, Option<OwnedFd>)> = OnceLock::new();
+    let (path, _kept) = PROGRAM.get_or_init(|| match read_only_program() {
+        Some(fd) => (format!("/proc/self/fd/{}", fd.as_raw_fd()), Some(fd)),
+        None => ("/proc/self/exe".to_owned(), None),
+    });
+    path
+}
+
+fn read_only_program() -> Option<OwnedFd> {
+    // By its path, as the link itself leads into the mounts of whoever started us.
+    let path = std::fs::read_link("/proc/self/exe").ok()?;
+    let fd = fsmount::bind_host(path.as_path(), fsmount::RDONLY).ok()?.into_fd()?;
+    let (ours, found) = (rustix::fs::stat("/proc/self/exe").ok()?, rustix::fs::fstat(&fd).ok()?);
+    // Another program may have taken its place since.
+    ((ours.st_dev, ours.st_ino) == (found.st_dev, found.st_ino)).then_some(fd)
+}
+
+/// The sockets of `--mount=type=ssh`.
+fn start_agents(spec: &Spec) -> Result<Vec<Forwarder>, SandboxError> {
+    let mut agents = Vec::new();
+    for (ix, mount) in spec.mounts.iter().enumerate() {
+        if let MountKind::Ssh { agent, mode, uid, gid } = &mount.kind {
+            let socket = spec.work.join(socket_name(ix));
+            let started = Forwarder::start(&socket, agent, *mode, *uid, *gid);
+            agents.push(started.map_err(|error| io_setup("forward the SSH agent", &error))?);
+        }
+    }
+    Ok(agents)
+}
+
+/// The machine's count of kills for want of memory when the first command was run.
+fn oom_baseline() -> u64 {
+    static BEFORE: OnceLock<u64> = OnceLock::new();
+    *BEFORE.get_or_init(cgroup::oom_kills)
+}
+
+fn died(status: &str) -> SandboxError {
+    SandboxError::HelperDied { status: status.to_owned() }
+}
+
+fn setup(action: &str, errno: Errno) -> SandboxError {
+    SandboxError::Setup { action: action.to_owned(), errno: errno.raw_os_error() }
+}
+
+fn io_setup(action: &str, error: &std::io::Error) -> SandboxError {
+    SandboxError::Setup { action: action.to_owned(), errno: error.raw_os_error().unwrap_or(libc::EINVAL) }
+}

@@ -1,0 +1,447 @@
+//! Real containers from a root of static busybox. As root they run for root, and once more, in a process of its own, for
+//! an ordinary user.
+
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, PermissionsExt, symlink},
+    path::PathBuf,
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use super::{
+    Cancel, Exit, Mount, MountKind, Network, Resources, Rlimit, SandboxError, Security, Spec, Stream, namespace, run,
+};
+
+/// Tells `sys::as_helper` to enter a user namespace before the tests begin.
+const AS_USER: &str = "BAKE_TEST_USER_NAMESPACE";
+
+/// A root to run in: one layer with busybox, an upper and a work directory.
+struct Place {
+    dir: tempfile::TempDir,
+    spec: Spec,
+}
+
+impl Place {
+    fn new(script: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let layer = dir.path().join("layer");
+        for sub in ["bin", "etc", "tmp", "data"] {
+            fs::create_dir_all(layer.join(sub)).unwrap();
+        }
+        fs::copy("/bin/busybox", layer.join("bin/busybox")).unwrap();
+        for name in "cat df echo env false grep hostname id kill ls mkdir mknod mount mv pwd readlink rm rmdir sed sh \
+                     sleep stat test touch true umount unshare wc yes"
+            .split_whitespace()
+        {
+            symlink("busybox", layer.join("bin").join(name)).unwrap();
+        }
+        fs::write(layer.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\napp:x:1000:1000::/home/app:/bin/sh\n").unwrap();
+        fs::write(layer.join("etc/group"), "root:x:0:root\napp:x:1000:\nmore:x:50:app\n").unwrap();
+        let spec = Spec {
+            layers: vec![layer],
+            upper: dir.path().join("upper"),
+            work: dir.path().join("work"),
+            args: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
+            env: vec![("PATH".to_owned(), "/sbin:/bin".to_owned())],
+            cwd: "/".to_owned(),
+            user: String::new(),
+            hostname: "buildkitsandbox".to_owned(),
+            network: Network::Default,
+            security: Security::Sandbox,
+            mounts: Vec::new(),
+            extra_hosts: Vec::new(),
+            rlimits: Vec::new(),
+            shm_size: None,
+            resources: Resources::default(),
+        };
+        let place = Self { dir, spec };
+        place.fresh();
+        place
+    }
+
+    /// An empty upper and work directory.
+    fn fresh(&self) {
+        for dir in [&self.spec.upper, &self.spec.work] {
+            let _absent = fs::remove_dir_all(dir);
+            fs::create_dir(dir).unwrap();
+            fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Spec)) -> Self {
+        change(&mut self.spec);
+        self
+    }
+
+    fn mount(mut self, target: &str, kind: MountKind) -> Self {
+        self.spec.mounts.push(Mount { target: target.to_owned(), kind });
+        self
+    }
+
+    fn layer(&self) -> PathBuf {
+        self.spec.layers[0].clone()
+    }
+
+    fn run(&self) -> Result<(Exit, String), SandboxError> {
+        let mut all = Vec::new();
+        let exit = run(&self.spec, &mut |_, bytes| all.extend_from_slice(bytes), &Cancel::new()?)?;
+        Ok((exit, String::from_utf8_lossy(&all).into_owned()))
+    }
+
+    /// What it printed; it must end well.
+    fn out(&self) -> String {
+        let (exit, text) = self.run().unwrap();
+        assert_eq!(exit, Exit { code: 0, signal: None, oom: false }, "{text}");
+        text
+    }
+
+    fn upper(&self) -> Vec<String> {
+        let mut names: Vec<String> = fs::read_dir(&self.spec.upper)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| !["dev", "proc", "sys"].contains(&&**name))
+            .collect();
+        names.sort();
+        names
+    }
+}
+
+/// Whether more ids than the user's own can be used.
+fn many_ids() -> bool {
+    fs::read_to_string("/proc/self/uid_map").unwrap().lines().count() > 1 || !namespace::is_user_namespace()
+}
+
+fn dir(place: &Place, name: &str) -> PathBuf {
+    let path = place.dir.path().join(name);
+    fs::create_dir(&path).unwrap();
+    path
+}
+
+#[test]
+fn output_exit_code_and_changes_come_back() {
+    let place = Place::new("echo out; echo err >&2; echo x > /data/new; exit 3");
+    let mut streams = Vec::new();
+    let cancel = Cancel::new().unwrap();
+    let exit = run(&place.spec, &mut |stream, bytes| streams.push((stream, bytes.to_vec())), &cancel).unwrap();
+    assert_eq!(exit, Exit { code: 3, signal: None, oom: false });
+    streams.sort_by_key(|(stream, _)| *stream == Stream::Stderr);
+    assert_eq!(streams, [(Stream::Stdout, b"out\n".to_vec()), (Stream::Stderr, b"err\n".to_vec())]);
+    assert_eq!(fs::read_to_string(place.spec.upper.join("data/new")).unwrap(), "x\n");
+    assert!(!place.layer().join("data/new").exists());
+}
+
+#[test]
+fn a_step_that_changes_nothing_leaves_nothing() {
+    let place = Place::new("test -s /etc/hosts && test -s /etc/resolv.conf && grep -c buildkitsandbox /etc/hosts");
+    let before = fs::metadata(place.layer().join("etc")).unwrap().mtime();
+    assert_eq!(place.out(), "1\n");
+    assert_eq!(place.upper(), Vec::<String>::new());
+    assert_eq!(fs::metadata(place.layer().join("etc")).unwrap().mtime(), before);
+}
+
+#[test]
+fn mount_points_are_removed_but_what_was_made_beside_them_stays() {
+    let place = Place::new("echo x > /etc/new; echo y > /run/kept; mount | grep -c ' /new/deep/t '")
+        .mount("/new/deep/t", MountKind::Tmpfs { size: Some(4 << 20) })
+        .mount("/run/secrets/s", MountKind::Secret { content: b"s".to_vec(), mode: 0o400, uid: 0, gid: 0 });
+    assert_eq!(place.out(), "1\n");
+    assert_eq!(place.upper(), ["etc", "run"]);
+    let names = |dir: &str| fs::read_dir(place.spec.upper.join(dir)).unwrap().count();
+    assert_eq!((names("etc"), names("run")), (1, 1));
+}
+
+#[test]
+fn surroundings_are_those_of_a_container() {
+    let script = "echo $$; hostname; umask; pwd; id -u; readlink /proc/self/fd/0 | sed 's/:.*//'; cat; \
+                  for d in null zero full random urandom tty ptmx; do test -c /dev/$d || echo no $d; done; \
+                  echo x > /dev/null; ls -l /dev/stdin | sed 's/.*-> //'; test -d /dev/shm && echo shm; \
+                  ls -d /proc/[0-9]* | wc -l; ls /sys/firmware 2>/dev/null | wc -l; touch /dev/f && echo $HOME; \
+                  df -k /dev/shm | sed -n '2s/[^ ]* *\\([0-9]*\\).*/\\1/p'";
+    let place = Place::new(script).with(|spec| spec.shm_size = Some(32 << 20));
+    let text = place.out();
+    let expected = "1\nbuildkitsandbox\n0022\n/\n0\npipe\n/proc/self/fd/0\nshm\n2\n0\n/root\n32768\n";
+    // Where /proc is borrowed, other processes are seen.
+    let lines = |text: &str| text.lines().enumerate().filter(|(ix, _)| *ix != 8).map(|(_, it)| it.to_owned()).collect::<Vec<_>>();
+    assert_eq!(lines(&text), lines(expected), "{text}");
+}
+
+#[test]
+fn capabilities_and_filter_are_those_of_a_container() {
+    let place = Place::new(
+        "grep -E 'Cap|Seccomp:|NoNewPrivs' /proc/self/status; mount -t tmpfs t /tmp 2>/dev/null && echo MOUNTED; \
+         unshare -U true 2>/dev/null && echo UNSHARED; (echo x > /proc/sys/kernel/hostname) 2>/dev/null && echo WROTE; \
+         (: > /proc/sysrq-trigger) 2>/dev/null && echo SYSRQ; cat /proc/kcore 2>/dev/null | wc -c",
+    );
+    let text = place.out();
+    let field = |name: &str| {
+        text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim().to_owned()
+    };
+    for (name, value) in [("CapEff:", "00000000a80425fb"), ("CapPrm:", "00000000a80425fb"), ("CapBnd:", "00000000a80425fb")] {
+        assert_eq!(field(name), value);
+    }
+    for name in ["CapInh:", "CapAmb:"] {
+        assert_eq!(field(name), "0000000000000000");
+    }
+    assert_eq!((field("Seccomp:"), field("NoNewPrivs:")), ("2".to_owned(), "0".to_owned()));
+    assert_eq!(text.lines().last(), Some("0"));
+    assert!(!["MOUNTED", "UNSHARED", "WROTE", "SYSRQ"].iter().any(|it| text.contains(it)), "{text}");
+}
+
+#[test]
+fn devices_made_by_the_command_cannot_be_used() {
+    if namespace::is_user_namespace() {
+        return;
+    }
+    let script = "for d in /tmp /dev /c /t; do mknod $d/d c 1 3 && cat $d/d 2>/dev/null && echo USED $d; done; true";
+    let place = Place::new(script).mount("/t", MountKind::Tmpfs { size: None });
+    let cache = dir(&place, "cache");
+    let place = place.mount("/c", MountKind::Dir { path: cache, readonly: false });
+    assert_eq!(place.out(), "");
+}
+
+#[test]
+fn the_user_is_looked_up_in_the_image() {
+    if !many_ids() {
+        return;
+    }
+    let place = Place::new("id -u; id -g; id -G; echo $HOME; pwd; stat -c '%u %a' .; grep CapEff /proc/self/status; \
+                            echo via > /dev/stdout")
+        .with(|spec| (spec.user, spec.cwd) = ("app".to_owned(), "/made/by".to_owned()));
+    let text = place.out();
+    assert_eq!(text, "1000\n1000\n1000 50\n/home/app\n/made/by\n1000 755\nCapEff:\t0000000000000000\nvia\n");
+    assert_eq!(place.upper(), ["made"]);
+    let unknown = Place::new("true").with(|spec| spec.user = "ghost".to_owned());
+    assert_eq!(unknown.run(), Err(SandboxError::UserNotFound { user: "ghost".to_owned() }));
+}
+
+#[test]
+fn mounts_show_what_they_should_and_keep_only_what_they_should() {
+    let place = Place::new(
+        "cat /run/secrets/s /src/f; (echo x > /src/f) 2>/dev/null || echo ro; echo y > /rw/f; echo z > /cache/z; \
+         /dev/pipes/script; stat -c %a /run/secrets/s; echo n > /file; cat /file",
+    );
+    let (source, over, cache) = (dir(&place, "source"), dir(&place, "over"), dir(&place, "cache"));
+    fs::write(source.join("f"), "lower ").unwrap();
+    fs::write(over.join("f"), "upper\n").unwrap();
+    let tree = |source_path: &str, writable| MountKind::Tree {
+        layers: vec![source.clone(), over.clone()],
+        source: source_path.to_owned(),
+        writable,
+    };
+    let place = place
+        .mount("/run/secrets/s", MountKind::Secret { content: b"secret\n".to_vec(), mode: 0o440, uid: 0, gid: 0 })
+        .mount("/src", tree("/", false))
+        .mount("/rw", tree("/", true))
+        .mount("/file", tree("f", true))
+        .mount("/cache", MountKind::Dir { path: cache.clone(), readonly: false })
+        .mount("/dev/pipes/script", MountKind::Text { text: "#!/bin/sh\necho script\n".to_owned(), mode: 0o755 });
+    assert_eq!(place.out(), "secret\nupper\nro\nscript\n440\nn\n");
+    assert_eq!(fs::read_to_string(over.join("f")).unwrap(), "upper\n");
+    assert_eq!(fs::read_to_string(cache.join("z")).unwrap(), "z\n");
+    assert_eq!(place.upper(), Vec::<String>::new());
+}
+
+#[test]
+fn links_of_the_image_lead_nowhere_else() {
+    let place = Place::new("echo x > /link/made; mount | grep -c ' /outside'");
+    let outside = dir(&place, "outside");
+    for name in ["link", "escape"] {
+        symlink(&outside, place.layer().join(name)).unwrap();
+    }
+    symlink("/../../../../etc/nothing", place.layer().join("etc/resolv.conf")).unwrap();
+    symlink(outside.join("hosts"), place.layer().join("etc/hosts")).unwrap();
+    let place = place.mount("/escape/../link", MountKind::Tmpfs { size: None }).mount(
+        "/escape/secret",
+        MountKind::Secret { content: b"s".to_vec(), mode: 0o400, uid: 0, gid: 0 },
+    );
+    let _any = place.run().unwrap();
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+    let place = Place::new("true").mount("/proc/sys", MountKind::Tmpfs { size: None });
+    assert!(matches!(place.run(), Err(SandboxError::Mount { target, .. }) if target == "/proc/sys"));
+}
+
+#[test]
+fn tree_sources_stay_in_the_tree() {
+    let place = Place::new("cat /m");
+    let (tree, secret) = (dir(&place, "tree"), place.dir.path().join("secret"));
+    fs::write(&secret, "host").unwrap();
+    symlink(&secret, tree.join("x")).unwrap();
+    let mount = |source: &str| MountKind::Tree { layers: vec![tree.clone()], source: source.to_owned(), writable: false };
+    let place = place.mount("/m", mount("x"));
+    assert_eq!(place.run(), Err(SandboxError::MountSource { path: "x".to_owned() }));
+    let place = Place::new("cat /m").mount("/m", mount("../secret"));
+    assert_eq!(place.run(), Err(SandboxError::MountSource { path: "../secret".to_owned() }));
+}
+
+#[test]
+fn reasons_for_not_starting_are_named() {
+    let start = |args: &[&str], prepare: &dyn Fn(&PathBuf)| {
+        let place = Place::new("").with(|spec| spec.args = args.iter().map(|it| (*it).to_owned()).collect());
+        prepare(&place.layer());
+        place.run().unwrap_err()
+    };
+    let file = |layer: &PathBuf, content: &[u8], mode| {
+        fs::write(layer.join("f"), content).unwrap();
+        fs::set_permissions(layer.join("f"), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let program = || "/f".to_owned();
+    assert_eq!(
+        start(&["nosuchprog", "x"], &|_| ()),
+        SandboxError::NotInPath { program: "nosuchprog".to_owned(), path: "/sbin:/bin".to_owned() }
+    );
+    assert_eq!(start(&["/f"], &|_| ()), SandboxError::NotFound { program: program() });
+    assert_eq!(
+        start(&["/f"], &|layer| file(layer, b"#!/bin/bash -e\n", 0o755)),
+        SandboxError::MissingInterpreter { program: program(), interpreter: "/bin/bash".to_owned() }
+    );
+    assert_eq!(
+        start(&["/f"], &|layer| file(layer, b"#!/bin/sh\n", 0o644)),
+        SandboxError::NotExecutable { program: program() }
+    );
+    assert_eq!(
+        start(&["/f"], &|layer| file(layer, b"hello", 0o755)),
+        SandboxError::NotAProgram { program: program() }
+    );
+    let mut elf = vec![0; 64];
+    elf[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
+    elf[16] = 2;
+    elf[18] = 243;
+    assert!(matches!(
+        start(&["/f"], &|layer| file(layer, &elf, 0o755)),
+        SandboxError::WrongArchitecture { machine, .. } if machine == "riscv64"
+    ));
+    let own = |layer: &PathBuf| symlink("/proc/self/exe", layer.join("f")).unwrap();
+    assert!(start(&["/f", "__sandbox"], &own).to_string().contains("/f"));
+}
+
+#[test]
+fn a_root_without_layers_is_the_upper_itself() {
+    let place = Place::new("").with(|spec| {
+        spec.layers.clear();
+        spec.args = vec!["/busybox".to_owned(), "touch".to_owned(), "/made".to_owned()];
+    });
+    fs::copy("/bin/busybox", place.spec.upper.join("busybox")).unwrap();
+    assert_eq!(place.out(), "");
+    assert_eq!(place.upper(), ["busybox", "made"]);
+}
+
+#[test]
+fn many_layers_with_long_paths_fit() {
+    let place = Place::new("ls /layers | wc -l");
+    let base = place.dir.path().join("x".repeat(200));
+    let layers = (0..200).map(|ix| {
+        let layer = base.join(ix.to_string());
+        fs::create_dir_all(layer.join("layers")).unwrap();
+        fs::write(layer.join("layers").join(ix.to_string()), "").unwrap();
+        layer
+    });
+    let layers: Vec<PathBuf> = layers.collect();
+    assert_eq!(place.with(|spec| spec.layers.extend(layers)).out(), "200\n");
+}
+
+#[test]
+fn network_none_has_only_a_loopback_device() {
+    let place = Place::new("cat /proc/net/dev | sed 1,2d | sed 's/:.*//;s/ //g'; ls /sys/class/net")
+        .with(|spec| spec.network = Network::None);
+    let text = place.out();
+    assert_eq!(text.lines().next(), Some("lo"));
+    assert!(!text.contains("eth"), "{text}");
+}
+
+#[test]
+fn limits_hold() {
+    let place = Place::new("ulimit -n; ulimit -c")
+        .with(|spec| spec.rlimits = ["nofile=100:200", "core=0"].map(|it| Rlimit::parse(it).unwrap()).to_vec());
+    assert_eq!(place.out(), "100\n0\n");
+}
+
+#[test]
+fn the_last_of_several_values_counts_and_nothing_else_is_in_the_environment() {
+    let place = Place::new("env | grep -v -e SHLVL -e PWD | sed 's/=/ /'").with(|spec| {
+        spec.env.extend([("A", "1"), ("HOME", "/h"), ("A", "2")].map(|(a, b)| (a.to_owned(), b.to_owned())));
+    });
+    let mut lines: Vec<String> = place.out().lines().map(str::to_owned).collect();
+    lines.sort();
+    assert_eq!(lines, ["A 2", "HOME /h", "PATH /sbin:/bin"]);
+}
+
+#[test]
+fn cancelling_kills_at_once_and_background_processes_end_with_the_command() {
+    let place = Place::new("sleep 100 & trap '' TERM; echo go; sleep 100");
+    let cancel = Cancel::new().unwrap();
+    let raise = cancel.clone();
+    let begin = Instant::now();
+    let ended = run(&place.spec, &mut |_, _| raise.cancel(), &cancel);
+    assert_eq!(ended, Err(SandboxError::Cancelled));
+    assert_eq!(run(&place.spec, &mut |_, _| (), &cancel), Err(SandboxError::Cancelled));
+    let place = Place::new("(trap '' TERM HUP INT; exec sleep 100) & echo done");
+    assert_eq!(place.out(), "done\n");
+    assert!(begin.elapsed() < Duration::from_secs(20));
+}
+
+#[test]
+fn process_1_cannot_kill_itself_and_a_signal_is_told() {
+    assert_eq!(Place::new("kill -9 $$; echo alive").out(), "alive\n");
+    let (exit, _) = Place::new("sh -c 'kill -9 $$'; exit $?").run().unwrap();
+    assert_eq!(exit.code, 137);
+}
+
+#[test]
+fn much_output_arrives_whole() {
+    let place = Place::new("yes 0123456789abcdef | head -c 3000000 2>/dev/null || yes 0123456789abcdef | sed 200000q")
+        .with(|_| ());
+    let text = place.out();
+    assert!(text.len() >= 3_000_000, "{}", text.len());
+}
+
+#[test]
+fn insecure_may_mount() {
+    let place = Place::new("mount -t tmpfs t /tmp && echo mounted; test -w /proc/sys/kernel/hostname && echo rw")
+        .with(|spec| spec.security = Security::Insecure);
+    assert!(place.out().starts_with("mounted\n"));
+}
+
+#[test]
+fn an_agent_is_reached_through_a_socket_of_our_own() {
+    use std::io::{Read, Write};
+    let place = Place::new("stat -c '%a %F' /run/agent");
+    let path = place.dir.path().join("real");
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let forward = super::agent::Forwarder::start(&place.spec.work.join("s"), &path, 0o600, 0, 0).unwrap();
+    let mut client = std::os::unix::net::UnixStream::connect(place.spec.work.join("s")).unwrap();
+    let (mut server, _) = listener.accept().unwrap();
+    client.write_all(b"ask").unwrap();
+    let mut three = [0; 3];
+    server.read_exact(&mut three).unwrap();
+    server.write_all(b"say").unwrap();
+    drop(server);
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    assert_eq!((&three, &*answer), (b"ask", "say"));
+    drop(forward);
+    let place = place.mount("/run/agent", MountKind::Ssh { agent: path, mode: 0o600, uid: 0, gid: 0 });
+    assert_eq!(place.out(), "600 socket\n");
+}
+
+/// All of the above once more, in a process that an ordinary user started.
+#[test]
+fn an_ordinary_user_can_do_the_same() {
+    use std::os::unix::process::CommandExt;
+    if namespace::is_user_namespace() || !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    std::os::unix::fs::chown(dir.path(), Some(1000), Some(1000)).unwrap();
+    let output = super::command("/proc/self/exe")
+        .args(["sandbox::tests::", "--test-threads=2"])
+        .env(AS_USER, "1")
+        .env("TMPDIR", dir.path())
+        .uid(1000)
+        .gid(1000)
+        .stdout(Stdio::piped())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+}

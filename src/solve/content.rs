@@ -1,0 +1,429 @@
+//! Content hashes: what the part of a tree that something reads is, whatever history made it (spec/dockerfile.md §15.2).
+//!
+//! A hash covers type, mode, owner, data, link target, device number and extended attributes, recursively by name; never
+//! times, and never the header of the selected directory itself. Copying is `solve::op::file`.
+
+mod local;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    cell::RefCell,
+    ffi::{OsStr, OsString},
+    fs::File,
+    io::{self, Read},
+    os::{fd::AsFd, unix::ffi::OsStrExt},
+    path::Path,
+    sync::Arc,
+};
+
+use rayon::prelude::*;
+use sha2::{Digest as _, Sha256};
+
+pub(crate) use local::{Dir, LocalTree, Node, unchanged};
+
+use crate::{
+    graph,
+    layer::view::{self, Entry, Follow, Kind, View, Walk, at, locate::locate},
+    oci::{Digest, digest::FieldHasher},
+    solve::op::{
+        file::{FileError, Warning},
+        select::{Filter, FilterState, Selection, select},
+    },
+};
+
+/// Deeper directories are an error: recursion is bounded by this.
+pub(crate) const MAX_DEPTH: usize = 512;
+/// Below this depth one thread does it all.
+pub(crate) const PARALLEL_DEPTH: usize = 24;
+
+/// Calls `step` for the directories at this depth: on a new thread every so often, so that the depth of a tree needs
+/// many stacks instead of a large one.
+pub(crate) fn descend<T: Send>(depth: usize, step: impl FnOnce() -> T + Send) -> T {
+    if depth == 0 || !depth.is_multiple_of(32) {
+        return step();
+    }
+    std::thread::scope(|scope| match scope.spawn(step).join() {
+        Ok(result) => result,
+        Err(panic) => std::panic::resume_unwind(panic),
+    })
+}
+
+/// Digests of files that are known from an earlier run, by their stat data; `store`'s stat cache.
+pub(crate) trait FileDigests: Send + Sync {
+    /// The digest of the file at this path of the folder (relative, with `/`), if it is the same file as then.
+    fn get(&self, path: &Path, entry: &Entry) -> Option<Digest>;
+    fn put(&self, path: &Path, entry: &Entry, digest: Digest);
+}
+
+/// Remembers nothing.
+pub(crate) struct NoDigests;
+
+impl FileDigests for NoDigests {
+    fn get(&self, _: &Path, _: &Entry) -> Option<Digest> {
+        None
+    }
+    fn put(&self, _: &Path, _: &Entry, _: Digest) {}
+}
+
+/// A tree that something is read from.
+#[derive(Clone)]
+pub(crate) struct Source {
+    /// What to call it in messages: `the build context`, `stage `build``, `image alpine:3`.
+    pub(crate) name: String,
+    pub(crate) tree: Tree,
+}
+
+/// The content of a [`Source`].
+#[derive(Clone)]
+pub(crate) enum Tree {
+    /// A directory of the host.
+    Local(Arc<LocalTree>),
+    /// Snapshots.
+    View(Arc<View>),
+}
+
+/// A directory of a [`Tree`].
+#[derive(Clone)]
+pub(crate) enum Folder {
+    Local(Arc<Dir>),
+    View(view::Folder),
+}
+
+impl Folder {
+    /// From the root of the source, without a leading slash.
+    pub(crate) fn path(&self) -> &Path {
+        match self {
+            Self::Local(dir) => dir.path(),
+            Self::View(folder) => folder.path(),
+        }
+    }
+}
+
+/// The content that a COPY or ADD selects. Do not call it on a rayon thread.
+pub(crate) fn of_copy(source: &Source, copy: &graph::Copy) -> Result<Digest, FileError> {
+    let selection = select(source, copy)?;
+    let mut hasher = FieldHasher::new("copy/1");
+    hasher.number(u64::from(selection.wildcard));
+    for found in &selection.matches {
+        // The name that it gets; of a directory only the content is copied.
+        if selection.wildcard && !found.is_dir() {
+            hasher.bytes(found.name.as_bytes());
+        }
+        of_match(source, &selection, &mut hasher, found)?;
+    }
+    Ok(hasher.finish())
+}
+
+/// The content at a path, the last link followed (a bind mount's source). `/` is all. Do not call it on a rayon thread.
+pub(crate) fn of_path(source: &Source, path: &str) -> Result<Digest, FileError> {
+    let place = locate(&source.tree, OsStr::new(path), Follow::Last).map_err(|cause| source.unreadable(path, cause))?;
+    if place.entry.is_none() {
+        return Err(crate::solve::op::select::not_found(source, path, path));
+    }
+    let found = crate::solve::op::select::Match::new(place, path);
+    let selection = Selection::whole();
+    let mut hasher = FieldHasher::new("path/1");
+    of_match(source, &selection, &mut hasher, &found)?;
+    Ok(hasher.finish())
+}
+
+/// What is odd about what a COPY or ADD selects, though it is no error. Cheap after [`of_copy`].
+pub(crate) fn warnings(source: &Source, copy: &graph::Copy) -> Result<Vec<Warning>, FileError> {
+    let selection = select(source, copy)?;
+    Ok(selection.warnings(source, copy))
+}
+
+fn of_match(
+    source: &Source,
+    selection: &Selection,
+    hasher: &mut FieldHasher,
+    found: &crate::solve::op::select::Match,
+) -> Result<(), FileError> {
+    let Some(entry) = &found.place.entry else { return Ok(()) };
+    let folder = found.place.folder(&source.tree).map_err(|cause| source.unreadable(&found.shown, cause))?;
+    if let Some(folder) = folder {
+        let digest = match (&source.tree, &folder) {
+            (Tree::Local(tree), Folder::Local(dir)) if selection.filter.is_empty() => tree.dir_digest(dir)?,
+            _ => {
+                let walk = Hashing { source, filter: &selection.filter };
+                walk.dir(&folder, "", &FilterState::default(), 0)?.digest
+            }
+        };
+        hasher.text("dir").digest(&digest);
+        return Ok(());
+    }
+    let (Some(parent), Some(name)) = (&found.place.parent, found.place.name()) else { return Ok(()) };
+    let (entry, payload, link) = source.leaf(parent, name, entry)?;
+    absorb(hasher, OsStr::new(""), &entry, payload.as_ref(), link.as_deref());
+    Ok(())
+}
+
+/// A walk that hashes what a filter leaves.
+struct Hashing<'a> {
+    source: &'a Source,
+    filter: &'a Filter,
+}
+
+/// The digest of what is left of a directory, and whether that is anything.
+struct Hashed {
+    digest: Digest,
+    any: bool,
+}
+
+impl Hashing<'_> {
+    fn dir(&self, folder: &Folder, path: &str, state: &FilterState, depth: usize) -> Result<Hashed, FileError> {
+        if depth > MAX_DEPTH {
+            return Err(self.source.too_deep(folder));
+        }
+        let children = self.source.children(folder)?;
+        let one = |(name, entry): &(OsString, Entry)| self.child(folder, path, state, depth, name, entry);
+        let parts: Vec<Option<Part>> = if depth < PARALLEL_DEPTH {
+            children.par_iter().map(one).collect::<Result<_, _>>()?
+        } else {
+            children.iter().map(one).collect::<Result<_, _>>()?
+        };
+        let mut hasher = dir_hasher();
+        let mut any = false;
+        for ((name, _), part) in children.iter().zip(&parts) {
+            let Some(part) = part else { continue };
+            any = true;
+            absorb(&mut hasher, name, &part.entry, part.payload.as_ref(), part.link.as_deref());
+        }
+        Ok(Hashed { digest: hasher.finish(), any })
+    }
+
+    fn child(
+        &self,
+        folder: &Folder,
+        path: &str,
+        state: &FilterState,
+        depth: usize,
+        name: &OsStr,
+        entry: &Entry,
+    ) -> Result<Option<Part>, FileError> {
+        let path = self.filter.join(path, name);
+        if entry.kind != Kind::Dir {
+            if !self.filter.takes_file(state, &path) {
+                return Ok(None);
+            }
+            let (entry, payload, link) = self.source.leaf(folder, name, entry)?;
+            return Ok(Some(Part { entry, payload, link }));
+        }
+        let verdict = self.filter.dir(state, &path);
+        let mut payload = dir_hasher().finish();
+        let mut any = false;
+        if verdict.walk {
+            let sub = self.source.tree.enter(folder, name).map_err(|cause| self.source.unreadable_in(folder, cause))?;
+            let inner = descend(depth, || self.dir(&sub, &path, &verdict.state, depth + 1))?;
+            (payload, any) = (inner.digest, inner.any);
+        }
+        if !(verdict.taken || any) {
+            return Ok(None);
+        }
+        let xattrs =
+            self.source.xattrs(folder, name, entry).map_err(|cause| self.source.unreadable_in(folder, cause))?;
+        Ok(Some(Part { entry: entry.clone(), payload: Some(with_xattrs(payload, &xattrs)), link: None }))
+    }
+}
+
+/// What goes into a directory's hash for one name.
+struct Part {
+    entry: Entry,
+    payload: Option<Digest>,
+    link: Option<OsString>,
+}
+
+/// Starts the hash of a directory's content.
+fn dir_hasher() -> FieldHasher {
+    FieldHasher::new("dir/1")
+}
+
+/// Adds one name to the hash of a directory. `payload` is the digest of a file's data or a directory's content.
+fn absorb(hasher: &mut FieldHasher, name: &OsStr, entry: &Entry, payload: Option<&Digest>, link: Option<&OsStr>) {
+    let mode = if entry.kind == Kind::Symlink { 0 } else { entry.mode };
+    // One field for all the numbers: few bytes, and every one has its place.
+    let mut header = [0_u8; 21];
+    header[0] = match entry.kind {
+        Kind::File => 0,
+        Kind::Dir => 1,
+        Kind::Symlink => 2,
+        Kind::Fifo => 3,
+        Kind::Socket => 4,
+        Kind::CharDev => 5,
+        Kind::BlockDev => 6,
+    };
+    for (to, number) in header[1..].chunks_exact_mut(4).zip([mode, entry.uid, entry.gid, entry.rdev.0, entry.rdev.1]) {
+        to.copy_from_slice(&number.to_le_bytes());
+    }
+    hasher.bytes(name.as_bytes()).bytes(&header);
+    match (payload, link) {
+        (Some(digest), _) => hasher.digest(digest),
+        (None, Some(link)) => hasher.bytes(link.as_bytes()),
+        (None, None) => hasher.bytes(&[]),
+    };
+}
+
+/// The digest of a file's data; with its extended attributes, if it has some.
+fn file_digest(file: &File, size: u64) -> io::Result<Digest> {
+    thread_local! {
+        static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    }
+    let data = BUFFER.with_borrow_mut(|buffer| -> io::Result<Digest> {
+        buffer.resize(256 * 1024, 0);
+        let mut hasher = Sha256::new();
+        let mut left = size;
+        loop {
+            let n = match (&*file).read(buffer) {
+                Err(err) if err.kind() == io::ErrorKind::Interrupted => continue,
+                n => n?,
+            };
+            hasher.update(&buffer[..n]);
+            left = left.saturating_sub(n as u64);
+            // The size is checked again by whoever cares; a file that grows would never end.
+            if n == 0 || left == 0 && size > 0 {
+                return Ok(Digest::from_raw(hasher.finalize().into()));
+            }
+        }
+    })?;
+    Ok(with_xattrs(data, &at::xattrs(file)?))
+}
+
+/// The digest of content together with extended attributes; that of the content alone, if there are none.
+fn with_xattrs(content: Digest, xattrs: &[(OsString, Vec<u8>)]) -> Digest {
+    if xattrs.is_empty() {
+        return content;
+    }
+    let mut hasher = FieldHasher::new("attributes/1");
+    hasher.digest(&content);
+    for (name, value) in xattrs {
+        hasher.bytes(name.as_bytes()).bytes(value);
+    }
+    hasher.finish()
+}
+
+impl Source {
+    /// The names in a directory, sorted by their bytes.
+    pub(crate) fn children(&self, folder: &Folder) -> Result<Vec<(OsString, Entry)>, FileError> {
+        let found = match (&self.tree, folder) {
+            (Tree::Local(tree), Folder::Local(dir)) => tree
+                .nodes(dir)
+                .map(|nodes| nodes.iter().map(|node| (node.name.clone(), node.entry().clone())).collect()),
+            (Tree::View(tree), Folder::View(folder)) => tree.list(folder),
+            _ => Err(foreign()),
+        };
+        found.map_err(|cause| self.unreadable_in(folder, cause))
+    }
+
+    /// Opens a regular file that `children` found.
+    pub(crate) fn open(&self, folder: &Folder, name: &OsStr, entry: &Entry) -> io::Result<File> {
+        match (&self.tree, folder) {
+            (Tree::Local(tree), Folder::Local(dir)) => tree.open_file(dir, name),
+            (Tree::View(tree), Folder::View(folder)) => tree.file(folder, name, entry),
+            _ => Err(foreign()),
+        }
+    }
+
+    /// The extended attributes of a directory that `children` found.
+    pub(crate) fn xattrs(&self, folder: &Folder, name: &OsStr, entry: &Entry) -> io::Result<Vec<(OsString, Vec<u8>)>> {
+        match (&self.tree, folder) {
+            (Tree::Local(tree), Folder::Local(dir)) => match tree.node(dir, name)?.and_then(Node::dir) {
+                Some(dir) => tree.xattrs(dir).map(<[_]>::to_vec),
+                None => Ok(Vec::new()),
+            },
+            (Tree::View(tree), Folder::View(folder)) => tree.xattrs_of(folder, name, entry),
+            _ => Err(foreign()),
+        }
+    }
+
+    /// What is not a directory, for hashing: its metadata, the digest of its data, the text of a link.
+    fn leaf(
+        &self,
+        folder: &Folder,
+        name: &OsStr,
+        entry: &Entry,
+    ) -> Result<(Entry, Option<Digest>, Option<OsString>), FileError> {
+        let unreadable = |cause| self.unreadable(&folder.path().join(name).to_string_lossy(), cause);
+        match (entry.kind, &self.tree, folder) {
+            (Kind::Symlink, ..) => {
+                let link = self.tree.link_text(folder, name, entry).map_err(unreadable)?;
+                Ok((entry.clone(), None, Some(link)))
+            }
+            (Kind::File, Tree::Local(tree), Folder::Local(dir)) => {
+                let node = tree.node(dir, name).map_err(unreadable)?;
+                let node = node.ok_or_else(|| unreadable(io::ErrorKind::NotFound.into()))?;
+                let digest = tree.file_digest(dir, node)?;
+                Ok((node.entry().clone(), Some(digest), None))
+            }
+            (Kind::File, ..) => {
+                let file = self.open(folder, name, entry).map_err(unreadable)?;
+                let digest = file_digest(&file, entry.size).map_err(unreadable)?;
+                Ok((entry.clone(), Some(digest), None))
+            }
+            _ => Ok((entry.clone(), None, None)),
+        }
+    }
+
+    pub(crate) fn unreadable(&self, path: &str, cause: io::Error) -> FileError {
+        FileError::Read { path: format!("/{}", path.trim_start_matches('/')), of: self.name.clone(), cause }
+    }
+
+    pub(crate) fn unreadable_in(&self, folder: &Folder, cause: io::Error) -> FileError {
+        self.unreadable(&folder.path().to_string_lossy(), cause)
+    }
+
+    pub(crate) fn too_deep(&self, folder: &Folder) -> FileError {
+        let path: std::path::PathBuf = folder.path().components().take(4).collect();
+        FileError::TooDeep { path: format!("/{}", path.display()), of: self.name.clone() }
+    }
+}
+
+/// A folder of another tree was given.
+fn foreign() -> io::Error {
+    io::ErrorKind::InvalidInput.into()
+}
+
+impl Walk for Tree {
+    type Folder = Folder;
+
+    fn root(&self) -> Folder {
+        match self {
+            Self::Local(tree) => Folder::Local(tree.top().clone()),
+            Self::View(tree) => Folder::View(tree.root()),
+        }
+    }
+
+    fn root_entry(&self) -> io::Result<Entry> {
+        match self {
+            Self::Local(tree) => tree.root_entry(),
+            Self::View(tree) => tree.root_entry(),
+        }
+    }
+
+    fn child(&self, folder: &Folder, name: &OsStr) -> io::Result<Option<Entry>> {
+        match (self, folder) {
+            (Self::Local(tree), Folder::Local(dir)) => Ok(tree.node(dir, name)?.map(|it| it.entry().clone())),
+            (Self::View(tree), Folder::View(folder)) => tree.child(folder, name),
+            _ => Err(foreign()),
+        }
+    }
+
+    fn enter(&self, folder: &Folder, name: &OsStr) -> io::Result<Folder> {
+        match (self, folder) {
+            (Self::Local(tree), Folder::Local(dir)) => {
+                let sub = tree.node(dir, name)?.and_then(|it| it.dir().cloned());
+                sub.map(Folder::Local).ok_or_else(|| io::ErrorKind::NotADirectory.into())
+            }
+            (Self::View(tree), Folder::View(folder)) => tree.enter(folder, name).map(Folder::View),
+            _ => Err(foreign()),
+        }
+    }
+
+    fn link_text(&self, folder: &Folder, name: &OsStr, entry: &Entry) -> io::Result<OsString> {
+        match (self, folder) {
+            (Self::Local(tree), Folder::Local(dir)) => at::read_link(tree.open_dir(dir)?.as_fd(), name),
+            (Self::View(tree), Folder::View(folder)) => tree.link_text(folder, name, entry),
+            _ => Err(foreign()),
+        }
+    }
+}

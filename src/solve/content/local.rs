@@ -1,0 +1,295 @@
+//! A directory of the host as a source: read lazily, filtered by the ignore patterns, hashed in parallel.
+//!
+//! Owners are not part of it (everything belongs to 0:0), and sockets are left out.
+
+use std::{
+    ffi::{OsStr, OsString},
+    fs::File,
+    io,
+    os::fd::{AsFd, OwnedFd},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+};
+
+use rayon::prelude::*;
+
+use super::{FileDigests, MAX_DEPTH, PARALLEL_DEPTH, absorb, descend, dir_hasher, file_digest, with_xattrs};
+use crate::{
+    graph::{
+        self,
+        pattern::{Patterns, Verdict},
+    },
+    layer::view::{Entry, Kind, at},
+    oci::Digest,
+    solve::op::file::FileError,
+};
+
+/// A directory of the host less what is ignored. Directories are read and files hashed when first asked for, in
+/// parallel, and then remembered: share one tree among all who read the same context.
+pub(crate) struct LocalTree {
+    root: OwnedFd,
+    local: graph::Local,
+    patterns: Patterns,
+    digests: Arc<dyn FileDigests>,
+    top: Arc<Dir>,
+    /// Held while hashing, so that two who ask for the same do not both work.
+    hashing: Mutex<()>,
+}
+
+/// A directory of a [`LocalTree`].
+pub(crate) struct Dir {
+    /// Relative to the context; empty for the root.
+    path: PathBuf,
+    depth: usize,
+    /// What the ignore patterns say about it, for its children.
+    verdict: Verdict,
+    nodes: OnceLock<Box<[Node]>>,
+    xattrs: OnceLock<Vec<(OsString, Vec<u8>)>>,
+    digest: OnceLock<Digest>,
+}
+
+/// A name in a [`Dir`].
+pub(crate) struct Node {
+    pub(crate) name: OsString,
+    entry: Entry,
+    dir: Option<Arc<Dir>>,
+    hashed: OnceLock<Hashed>,
+}
+
+/// The digest of a file, and what it was like then if that differs from when the directory was read.
+struct Hashed {
+    digest: Digest,
+    entry: Option<Box<Entry>>,
+}
+
+impl Dir {
+    fn new(path: PathBuf, depth: usize, verdict: Verdict) -> Arc<Self> {
+        let (nodes, xattrs, digest) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
+        Arc::new(Self { path, depth, verdict, nodes, xattrs, digest })
+    }
+
+    /// Relative to the context; empty for the root.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Node {
+    /// The metadata; of a file that was hashed, as it was then.
+    pub(crate) fn entry(&self) -> &Entry {
+        self.hashed.get().and_then(|it| it.entry.as_deref()).unwrap_or(&self.entry)
+    }
+
+    pub(crate) fn dir(&self) -> Option<&Arc<Dir>> {
+        self.dir.as_ref()
+    }
+}
+
+impl LocalTree {
+    /// Opens the directory and reads nothing yet.
+    pub(crate) fn open(local: &graph::Local, digests: Arc<dyn FileDigests>) -> Result<Self, FileError> {
+        let root = at::host_dir(Path::new(&local.folder))
+            .map_err(|cause| FileError::Context { folder: local.folder.clone(), cause })?;
+        let patterns = Patterns::new(&local.ignore).map_err(|bad| FileError::BadPattern {
+            pattern: bad.pattern,
+            why: bad.why,
+            file: local.ignore_file.clone(),
+        })?;
+        let top = Dir::new(PathBuf::new(), 0, Verdict::default());
+        Ok(Self { root, local: local.clone(), patterns, digests, top, hashing: Mutex::new(()) })
+    }
+
+    pub(crate) fn top(&self) -> &Arc<Dir> {
+        &self.top
+    }
+
+    /// Metadata of the context's own directory.
+    pub(crate) fn root_entry(&self) -> io::Result<Entry> {
+        Ok(ours(at::entry(&rustix::fs::fstat(&self.root)?, 0)))
+    }
+
+    /// The names in a directory, sorted by their bytes.
+    pub(crate) fn nodes<'a>(&self, dir: &'a Dir) -> io::Result<&'a [Node]> {
+        if let Some(nodes) = dir.nodes.get() {
+            return Ok(nodes);
+        }
+        let nodes = self.read(dir)?;
+        Ok(dir.nodes.get_or_init(|| nodes.into()))
+    }
+
+    /// One name in a directory.
+    pub(crate) fn node<'a>(&self, dir: &'a Dir, name: &OsStr) -> io::Result<Option<&'a Node>> {
+        let nodes = self.nodes(dir)?;
+        Ok(nodes.binary_search_by(|it| it.name.as_os_str().cmp(name)).ok().map(|i| &nodes[i]))
+    }
+
+    /// The extended attributes of a directory.
+    pub(crate) fn xattrs<'a>(&self, dir: &'a Dir) -> io::Result<&'a [(OsString, Vec<u8>)]> {
+        self.nodes(dir)?;
+        Ok(dir.xattrs.get().map_or(&[], Vec::as_slice))
+    }
+
+    /// Opens a directory for reading links.
+    pub(crate) fn open_dir(&self, dir: &Dir) -> io::Result<OwnedFd> {
+        at::dir(self.root.as_fd(), &dir.path)
+    }
+
+    /// Opens a regular file.
+    pub(crate) fn open_file(&self, dir: &Dir, name: &OsStr) -> io::Result<File> {
+        at::file(self.root.as_fd(), &dir.path.join(name))
+    }
+
+    /// The digest of the content of a directory, its own header excluded.
+    pub(crate) fn dir_digest(&self, dir: &Arc<Dir>) -> Result<Digest, FileError> {
+        if let Some(digest) = dir.digest.get() {
+            return Ok(*digest);
+        }
+        let _hashing = self.hashing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.hash_dir(dir)
+    }
+
+    /// The digest of a file's data and attributes.
+    pub(crate) fn file_digest(&self, dir: &Dir, node: &Node) -> Result<Digest, FileError> {
+        if let Some(hashed) = node.hashed.get() {
+            return Ok(hashed.digest);
+        }
+        let path = dir.path.join(&node.name);
+        if let Some(digest) = self.digests.get(&path, &node.entry) {
+            return Ok(node.hashed.get_or_init(|| Hashed { digest, entry: None }).digest);
+        }
+        for _ in 0..5 {
+            let file = match at::file(self.root.as_fd(), &path) {
+                Err(err) if at::is_absent(&err) => break,
+                file => file.map_err(|cause| self.unreadable(&path, cause))?,
+            };
+            let hash = || -> io::Result<_> {
+                let before = ours(at::entry(&rustix::fs::fstat(&file)?, 0));
+                let digest = file_digest(&file, before.size)?;
+                let after = ours(at::entry(&rustix::fs::fstat(&file)?, 0));
+                Ok((unchanged(&before, &after).then_some(digest), before))
+            };
+            let (digest, before) = hash().map_err(|cause| self.unreadable(&path, cause))?;
+            if let Some(digest) = digest {
+                self.digests.put(&path, &before, digest);
+                let entry = (before != node.entry).then(|| Box::new(before));
+                return Ok(node.hashed.get_or_init(|| Hashed { digest, entry }).digest);
+            }
+        }
+        Err(FileError::Changed { path: shown(&path), of: self.local.name.clone() })
+    }
+
+    /// The ignore pattern, counted from 1, that hides a path which is there.
+    pub(crate) fn hidden_by(&self, path: &Path) -> Option<(usize, String, Option<String>)> {
+        at::stat_beneath(self.root.as_fd(), path).ok()??;
+        let path = path.to_string_lossy();
+        let hides = |pattern: &&String| {
+            !pattern.starts_with('!') && Patterns::new(std::slice::from_ref(*pattern)).is_ok_and(|it| it.matches(&path))
+        };
+        let at = self.local.ignore.iter().rposition(|it| hides(&it))?;
+        Some((at + 1, self.local.ignore[at].clone(), self.local.ignore_file.clone()))
+    }
+
+    fn unreadable(&self, path: &Path, cause: io::Error) -> FileError {
+        FileError::Read { path: shown(path), of: self.local.name.clone(), cause }
+    }
+
+    fn read(&self, dir: &Dir) -> io::Result<Vec<Node>> {
+        if dir.depth > MAX_DEPTH {
+            return Err(io::Error::other(format!("the directories are nested deeper than {MAX_DEPTH}")));
+        }
+        let fd = self.open_dir(dir)?;
+        let xattrs = at::xattrs(&fd)?;
+        dir.xattrs.get_or_init(|| xattrs);
+        let mut names = at::names(fd.as_fd())?;
+        names.sort_unstable();
+        let mut nodes = Vec::with_capacity(names.len());
+        for name in names {
+            let Some(stat) = at::stat(fd.as_fd(), &name)? else { continue };
+            let entry = ours(at::entry(&stat, 0));
+            if entry.kind == Kind::Socket {
+                continue;
+            }
+            let Some(sub) = self.admit(dir, &name, entry.kind)? else { continue };
+            nodes.push(Node { name, entry, dir: sub, hashed: OnceLock::new() });
+        }
+        Ok(nodes)
+    }
+
+    /// Whether the ignore patterns leave a name, and if it is a directory, that directory.
+    fn admit(&self, dir: &Dir, name: &OsStr, kind: Kind) -> io::Result<Option<Option<Arc<Dir>>>> {
+        if self.patterns.is_empty() && kind != Kind::Dir {
+            return Ok(Some(None));
+        }
+        let path = dir.path.join(name);
+        let text = path.to_string_lossy();
+        if kind != Kind::Dir {
+            return Ok((!self.patterns.test(&dir.verdict, &text)).then_some(None));
+        }
+        let verdict = self.patterns.enter(&dir.verdict, &text);
+        let ignored = verdict.matched;
+        if ignored && !self.patterns.may_except_below(&text) {
+            return Ok(None);
+        }
+        let sub = Dir::new(path, dir.depth + 1, verdict);
+        // An ignored directory is there only for what an exception keeps in it.
+        if ignored && descend(dir.depth, || self.nodes(&sub).map(<[Node]>::is_empty))? {
+            return Ok(None);
+        }
+        Ok(Some(Some(sub)))
+    }
+
+    fn hash_dir(&self, dir: &Arc<Dir>) -> Result<Digest, FileError> {
+        if let Some(digest) = dir.digest.get() {
+            return Ok(*digest);
+        }
+        let nodes = self.nodes(dir).map_err(|cause| self.unreadable(&dir.path, cause))?;
+        let payload = |node: &Node| match (&node.dir, node.entry.kind) {
+            (Some(sub), _) => {
+                let digest = descend(dir.depth, || self.hash_dir(sub))?;
+                let xattrs = self.xattrs(sub).map_err(|cause| self.unreadable(&sub.path, cause))?;
+                Ok(Some(with_xattrs(digest, xattrs)))
+            }
+            (None, Kind::File) => self.file_digest(dir, node).map(Some),
+            _ => Ok(None),
+        };
+        let payloads: Vec<Option<Digest>> = if dir.depth < PARALLEL_DEPTH {
+            nodes.par_iter().map(payload).collect::<Result<_, _>>()?
+        } else {
+            nodes.iter().map(payload).collect::<Result<_, _>>()?
+        };
+        let mut hasher = dir_hasher();
+        let mut fd = None;
+        for (node, payload) in nodes.iter().zip(&payloads) {
+            let link = self.link_text(dir, node, &mut fd).map_err(|cause| self.unreadable(&dir.path, cause))?;
+            absorb(&mut hasher, &node.name, node.entry(), payload.as_ref(), link.as_deref());
+        }
+        let digest = hasher.finish();
+        Ok(*dir.digest.get_or_init(|| digest))
+    }
+
+    fn link_text(&self, dir: &Dir, node: &Node, fd: &mut Option<OwnedFd>) -> io::Result<Option<OsString>> {
+        if node.entry.kind != Kind::Symlink {
+            return Ok(None);
+        }
+        if fd.is_none() {
+            *fd = Some(self.open_dir(dir)?);
+        }
+        fd.as_ref().map(|fd| at::read_link(fd.as_fd(), &node.name)).transpose()
+    }
+}
+
+/// The entry as part of a context: owners of the host mean nothing.
+fn ours(mut entry: Entry) -> Entry {
+    (entry.uid, entry.gid) = (0, 0);
+    entry
+}
+
+/// Whether a file seen twice is the same file with, as far as can be told, the same data.
+pub(crate) fn unchanged(a: &Entry, b: &Entry) -> bool {
+    (a.kind, a.size, a.mtime, a.ctime, a.dev_ino) == (b.kind, b.size, b.mtime, b.ctime, b.dev_ino)
+}
+
+/// A path of a source as shown: with a slash in front.
+fn shown(path: &Path) -> String {
+    format!("/{}", path.display())
+}

@@ -1,0 +1,109 @@
+//! The directories of the user's machine that builds read: one shared walk for each, whoever asks.
+
+use std::{
+    collections::HashMap,
+    os::unix::ffi::OsStrExt as _,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::sync::OnceCell;
+
+use super::{
+    content::{self, FileDigests, LocalTree, Source},
+    op::read::{Read, blocking, content_of},
+};
+use crate::{
+    graph::Local,
+    layer::view::Entry,
+    oci::Digest,
+    report::Diagnostic,
+    store::{StatCache, StatKey, Store},
+};
+
+/// The stat cache of a directory, as `content` asks it.
+struct Cached(StatCache);
+
+impl FileDigests for Cached {
+    fn get(&self, path: &Path, entry: &Entry) -> Option<Digest> {
+        self.0.get(path.as_os_str().as_bytes(), &stat_key(entry))
+    }
+
+    fn put(&self, path: &Path, entry: &Entry, digest: Digest) {
+        self.0.put(path.as_os_str().as_bytes(), &stat_key(entry), &digest);
+    }
+}
+
+fn stat_key(entry: &Entry) -> StatKey {
+    let (device, inode) = entry.dev_ino;
+    StatKey { size: entry.size, mtime: entry.mtime, ctime: entry.ctime, inode, device }
+}
+
+struct Known {
+    tree: Arc<LocalTree>,
+    cache: Arc<Cached>,
+}
+
+/// All local directories of a run.
+pub(crate) struct Locals {
+    store: Store,
+    known: Mutex<HashMap<Local, Arc<OnceCell<Known>>>>,
+}
+
+impl Locals {
+    pub(crate) fn new(store: Store) -> Self {
+        Self { store, known: Mutex::default() }
+    }
+
+    /// The walked directory. Walked at the first call; its files are hashed when content is asked for.
+    ///
+    /// # Errors
+    /// When the directory is missing, is none, or cannot be read.
+    pub(crate) async fn tree(&self, local: &Local) -> Result<Arc<LocalTree>, Diagnostic> {
+        let cell = {
+            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            known.entry(local.clone()).or_default().clone()
+        };
+        let known = cell
+            .get_or_try_init(|| {
+                let (store, local) = (self.store.clone(), local.clone());
+                blocking(move || {
+                    let cache = Arc::new(Cached(store.stat_cache(Path::new(&local.folder))));
+                    let tree = LocalTree::open(&local, cache.clone()).map_err(|error| {
+                        Diagnostic::error(
+                            "bake::solve::context",
+                            format!("{} cannot be read: {}", local.name, local.folder),
+                        )
+                        .cause(&error)
+                    })?;
+                    Ok(Known { tree: Arc::new(tree), cache })
+                })
+            })
+            .await?;
+        Ok(known.tree.clone())
+    }
+
+    /// A directory as a source of copies.
+    pub(crate) fn source(local: &Local, tree: Arc<LocalTree>) -> Source {
+        Source { name: local.name.clone(), tree: content::Tree::Local(tree) }
+    }
+
+    /// The content of what is read of a directory.
+    ///
+    /// # Errors
+    /// When a source that was named is not there, or a file cannot be read.
+    pub(crate) async fn content(&self, local: &Local, read: &Read<'_>) -> Result<Digest, Diagnostic> {
+        let source = Self::source(local, self.tree(local).await?);
+        let read = read.to_owned();
+        blocking(move || content_of(&read, &source)).await
+    }
+
+    /// Writes back what was learnt of the files' digests.
+    ///
+    /// # Errors
+    /// When the state folder cannot be written.
+    pub(crate) fn save(&self) -> Result<(), crate::store::StoreError> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.values().filter_map(|cell| cell.get()).try_for_each(|known| known.cache.0.save())
+    }
+}

@@ -1,0 +1,537 @@
+//! RUN: a process in a sandbox, whose changes to its root become a snapshot.
+//!
+//! Values of secrets are read here, at the last moment, and blotted out of the output; they reach no key and no record.
+
+use std::{
+    collections::VecDeque,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::{
+    file, read,
+    source::{read_limited, store_fault},
+};
+use crate::{
+    graph::{self, Exec, MountKind, Vertex},
+    layer::view::{Follow, Kind, View},
+    oci::{Digest, digest::FieldHasher},
+    report::{
+        Diagnostic,
+        event::{Event, Sink, StepId, Stream},
+    },
+    sandbox::{self, SandboxError},
+    solve::{
+        content::{self, Source},
+        solver::{Failure, Scope, World, blame},
+    },
+    store::{self, SnapshotId, SnapshotMeta, Store},
+};
+
+/// Where the value of a secret is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum SecretSource {
+    File(PathBuf),
+    Env(String),
+}
+
+/// A larger secret is refused: it is given to the step as a file in memory.
+const MAX_SECRET: u64 = 500 << 10;
+const HOSTNAME: &str = "buildkitsandbox";
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Runs the process and keeps what it changed under `result`.
+pub(crate) async fn run(
+    world: &World,
+    exec: &Exec,
+    vertex: &Vertex,
+    scope: &Arc<Scope>,
+    places: Vec<read::Place>,
+    id: StepId,
+    result: Digest,
+) -> Result<(), Failure> {
+    let step = Step {
+        store: world.store.clone(),
+        sink: world.sink.clone(),
+        env: world.env.clone(),
+        cancel: world.cancel.sandbox(),
+        exec: exec.clone(),
+        scope: scope.clone(),
+        places,
+        id,
+        created: (world.now)(),
+        command: vertex.meta.name.clone(),
+    };
+    let done = read::blocking(move || step.run(result)).await;
+    match done {
+        Err(diagnostic) if diagnostic.code == CANCELLED => Err(Failure::Cancelled),
+        other => other.map_err(|diagnostic| blame(vertex, diagnostic)),
+    }
+}
+
+const CANCELLED: &str = "bake::solve::cancelled";
+
+struct Step {
+    store: Store,
+    sink: Sink,
+    env: Arc<std::collections::BTreeMap<String, String>>,
+    cancel: sandbox::Cancel,
+    exec: Exec,
+    scope: Arc<Scope>,
+    places: Vec<read::Place>,
+    id: StepId,
+    created: String,
+    command: String,
+}
+
+/// What must live as long as the process.
+#[derive(Default)]
+struct Held {
+    cache_dirs: Vec<store::CacheDir>,
+    secrets: Vec<Vec<u8>>,
+}
+
+impl Step {
+    fn run(&self, result: Digest) -> Result<(), Diagnostic> {
+        let active = self.store.prepare().map_err(|e| store_fault(&e))?;
+        let mut held = Held::default();
+        let layers = self.layers(0)?;
+        // The root directory of the result is that of what is below it.
+        if let Some(top) = layers.last() {
+            copy_root(top, &active.fs());
+        }
+        let spec = self.spec(layers, active.fs(), active.work(), &mut held)?;
+        let mut output = Output::new(self.sink.clone(), self.id, std::mem::take(&mut held.secrets));
+        let ended = sandbox::run(&spec, &mut |stream, bytes| output.push(stream, bytes), &self.cancel);
+        output.finish();
+        match ended {
+            Ok(exit) if exit.code == 0 => (),
+            Ok(exit) => return Err(self.failed(&exit, &output)),
+            Err(SandboxError::Cancelled) => return Err(Diagnostic::error(CANCELLED, "cancelled")),
+            Err(error) => {
+                let mut fault =
+                    Diagnostic::error("bake::solve::not_started", format!("the step could not be run: {error}"));
+                fault.help = error.help();
+                return Err(fault);
+            }
+        }
+        drop(held);
+        let meta = SnapshotMeta { created: self.created.clone() };
+        active.commit(&SnapshotId(result), meta).map_err(|e| store_fault(&e))
+    }
+
+    fn failed(&self, exit: &sandbox::Exit, output: &Output) -> Diagnostic {
+        let process = self.exec.args.join(" ");
+        let mut fault = Diagnostic::error(
+            "bake::solve::exit_code",
+            format!("process `{}` did not complete successfully: exit code: {}", first_line(&process), exit.code),
+        );
+        if exit.oom {
+            fault.causes.push("the kernel killed a process of it for want of memory".to_owned());
+        } else if let Some(signal) = exit.signal {
+            fault.causes.push(format!("killed by signal {signal}"));
+        }
+        fault.output = output.tail();
+        if exit.code == 127 {
+            fault.help = Some("127 means that a command was not found: install it in an earlier step".to_owned());
+        }
+        fault
+    }
+
+    /// The folders of input `input`, lowest first.
+    fn layers(&self, input: usize) -> Result<Vec<PathBuf>, Diagnostic> {
+        match &self.places[input] {
+            read::Place::Layers(dirs) => Ok(dirs.clone()),
+            read::Place::Local(tree) => Ok(vec![self.snapshot_of_local(tree, "/")?.0]),
+        }
+    }
+
+    fn spec(
+        &self,
+        layers: Vec<PathBuf>,
+        upper: PathBuf,
+        work: PathBuf,
+        held: &mut Held,
+    ) -> Result<sandbox::Spec, Diagnostic> {
+        let exec = &self.exec;
+        let mut mounts = Vec::with_capacity(exec.mounts.len());
+        let mut env = exec.env.clone();
+        env.extend(exec.proxy.iter().cloned());
+        if !env.iter().any(|(name, _)| name == "PATH") {
+            env.push(("PATH".to_owned(), PATH.to_owned()));
+        }
+        for secret in &exec.secret_env {
+            let value = self.secret(&secret.id, secret.required)?.unwrap_or_default();
+            env.push((secret.name.clone(), String::from_utf8_lossy(&value).into_owned()));
+            held.secrets.push(value);
+        }
+        let mut n_agents = 0;
+        for mount in &exec.mounts {
+            if let Some(kind) = self.mount(&mount.kind, held)? {
+                if matches!(kind, sandbox::MountKind::Ssh { .. }) {
+                    if n_agents == 0 && !env.iter().any(|(name, _)| name == "SSH_AUTH_SOCK") {
+                        env.push(("SSH_AUTH_SOCK".to_owned(), mount.target.clone()));
+                    }
+                    n_agents += 1;
+                }
+                mounts.push(sandbox::Mount { target: mount.target.clone(), kind });
+            }
+        }
+        let resources = &exec.resources;
+        Ok(sandbox::Spec {
+            layers,
+            upper,
+            work,
+            args: exec.args.clone(),
+            env,
+            cwd: exec.cwd.clone(),
+            user: exec.user.clone(),
+            hostname: exec.hostname.clone().unwrap_or_else(|| HOSTNAME.to_owned()),
+            network: match exec.network {
+                graph::Network::Default => sandbox::Network::Default,
+                graph::Network::None => sandbox::Network::None,
+                graph::Network::Host => sandbox::Network::Host,
+            },
+            security: match exec.security {
+                graph::Security::Sandbox => sandbox::Security::Sandbox,
+                graph::Security::Insecure => sandbox::Security::Insecure,
+            },
+            mounts,
+            extra_hosts: exec.extra_hosts.clone(),
+            rlimits: exec.ulimits.iter().filter_map(|text| sandbox::Rlimit::parse(text)).collect(),
+            shm_size: exec.shm_size,
+            resources: sandbox::Resources {
+                memory: resources.memory.as_deref().and_then(bytes),
+                memory_swap: resources.memory_swap.as_deref().and_then(|text| match text {
+                    "-1" => Some(-1),
+                    text => bytes(text).and_then(|it| i64::try_from(it).ok()),
+                }),
+                cpu_shares: resources.cpu_shares,
+                cpu_period: resources.cpu_period,
+                cpu_quota: resources.cpu_quota,
+                cpuset_cpus: resources.cpuset_cpus.clone(),
+                cpuset_mems: resources.cpuset_mems.clone(),
+            },
+        })
+    }
+
+    /// `None` for an optional secret or agent that is not there.
+    fn mount(&self, kind: &MountKind, held: &mut Held) -> Result<Option<sandbox::MountKind>, Diagnostic> {
+        Ok(Some(match kind {
+            MountKind::Bind { input, source, writable } => match &self.places[*input] {
+                read::Place::Layers(dirs) if dirs.is_empty() => {
+                    return Err(Diagnostic::error(
+                        "bake::solve::mount_source",
+                        format!("mount source not found: {source}"),
+                    ));
+                }
+                read::Place::Layers(dirs) => {
+                    sandbox::MountKind::Tree { layers: dirs.clone(), source: source.clone(), writable: *writable }
+                }
+                read::Place::Local(tree) => {
+                    let (layer, source) = self.snapshot_of_local(tree, source)?;
+                    sandbox::MountKind::Tree { layers: vec![layer], source, writable: *writable }
+                }
+            },
+            MountKind::Cache { .. } => self.cache(kind, held)?,
+            MountKind::Tmpfs { size } => sandbox::MountKind::Tmpfs { size: *size },
+            MountKind::Secret { id, mode, uid, gid, required } => match self.secret(id, *required)? {
+                Some(content) => {
+                    held.secrets.push(content.clone());
+                    sandbox::MountKind::Secret { content, mode: *mode, uid: *uid, gid: *gid }
+                }
+                None => return Ok(None),
+            },
+            MountKind::Ssh { id, mode, uid, gid, required } => match self.agent(id) {
+                Some(agent) => sandbox::MountKind::Ssh { agent, mode: *mode, uid: *uid, gid: *gid },
+                None if *required => {
+                    return Err(Diagnostic::error(
+                        "bake::solve::no_agent",
+                        format!("no SSH agent is given under the id `{id}`"),
+                    )
+                    .help("add `ssh = [\"default\"]` to the target and start an agent"));
+                }
+                None => return Ok(None),
+            },
+            MountKind::Text { text, mode } => sandbox::MountKind::Text { text: text.clone(), mode: *mode },
+        }))
+    }
+
+    fn agent(&self, id: &str) -> Option<PathBuf> {
+        let declared = self.scope.ssh.get(id)?;
+        let path = declared.clone().or_else(|| self.env.get("SSH_AUTH_SOCK").cloned())?;
+        Some(PathBuf::from(path))
+    }
+
+    fn secret(&self, id: &str, required: bool) -> Result<Option<Vec<u8>>, Diagnostic> {
+        let missing = || {
+            Diagnostic::error("bake::solve::no_secret", format!("secret {id}: not found"))
+                .help(format!("declare it in the target: `secret = [\"id={id},src=FILE\"]` or `\"id={id},env=NAME\"`"))
+        };
+        let value = match self.scope.secrets.get(id) {
+            None => None,
+            Some(SecretSource::Env(name)) => self.env.get(name).map(|text| text.clone().into_bytes()),
+            Some(SecretSource::File(path)) => Some(read_limited(path, MAX_SECRET).map_err(|error| {
+                Diagnostic::error(
+                    "bake::solve::secret_unreadable",
+                    format!("secret {id} cannot be read: {}", path.display()),
+                )
+                .cause(&error)
+            })?),
+        };
+        if value.is_none() && required { Err(missing()) } else { Ok(value) }
+    }
+
+    fn cache(&self, kind: &MountKind, held: &mut Held) -> Result<sandbox::MountKind, Diagnostic> {
+        let MountKind::Cache { id, sharing, seed, mode, uid, gid, readonly } = kind else {
+            unreachable!("only cache mounts are asked for");
+        };
+        let mut key = FieldHasher::new("cachemount/1");
+        key.text(&self.scope.cache_namespace).text(id);
+        let sharing = match sharing {
+            graph::Sharing::Shared => store::Sharing::Shared,
+            graph::Sharing::Private => store::Sharing::Private,
+            graph::Sharing::Locked => store::Sharing::Locked,
+        };
+        let dir = self.store.cache_dir(&key.finish(), sharing).map_err(|e| store_fault(&e))?;
+        if dir.is_new {
+            if let Some((input, source)) = seed {
+                self.seed(&dir.path, *input, source)?;
+            }
+            let failed = |e: &std::io::Error| {
+                Diagnostic::error("bake::solve::cache_mount", format!("the cache mount `{id}` cannot be set up"))
+                    .cause(e)
+            };
+            if mode.is_some() || seed.is_none() {
+                let mode = std::fs::Permissions::from_mode(mode.unwrap_or(0o755));
+                std::fs::set_permissions(&dir.path, mode).map_err(|e| failed(&e))?;
+            }
+        }
+        if uid.is_some() || gid.is_some() {
+            std::os::unix::fs::chown(&dir.path, Some(uid.unwrap_or(0)), Some(gid.unwrap_or(0))).map_err(|e| {
+                Diagnostic::error("bake::solve::cache_mount", format!("the owner of cache mount `{id}` cannot be set"))
+                    .cause(&e)
+            })?;
+        }
+        let path = dir.path.clone();
+        held.cache_dirs.push(dir);
+        Ok(sandbox::MountKind::Dir { path, readonly: *readonly })
+    }
+
+    fn seed(&self, dir: &Path, input: usize, source: &str) -> Result<(), Diagnostic> {
+        let from = match &self.places[input] {
+            read::Place::Layers(dirs) => read::layers("the source of the cache mount", dirs)?,
+            read::Place::Local(tree) => local_source(tree),
+        };
+        copy_into(dir, &from, source, "/", false)
+    }
+
+    /// A directory or file of the build context as a snapshot, less what is ignored; kept by its content.
+    fn snapshot_of_local(&self, tree: &Arc<content::LocalTree>, path: &str) -> Result<(PathBuf, String), Diagnostic> {
+        let source = local_source(tree);
+        let content = read::content_of(&read::OwnedRead::Path(path.to_owned()), &source)?;
+        let mut key = FieldHasher::new("snapshot/local/1");
+        key.digest(&content).text(path.rsplit('/').next().unwrap_or_default());
+        let id = SnapshotId(key.finish());
+        if !self.store.has_snapshot(&id) {
+            let active = self.store.prepare().map_err(|e| store_fault(&e))?;
+            copy_into(&active.fs(), &source, path, "/content/", false)?;
+            active.commit(&id, SnapshotMeta { created: self.created.clone() }).map_err(|e| store_fault(&e))?;
+        }
+        let dir = self.store.snapshot_fs(&id);
+        // A file has its own name in `content`, the entries of a directory theirs.
+        let name = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+        let view = View::plain(&dir)
+            .map_err(|e| Diagnostic::error("bake::solve::view", "the build context cannot be looked at").cause(&e))?;
+        let inside = format!("/content/{name}");
+        let is_file = !name.is_empty()
+            && view.lookup(&inside, Follow::No).ok().flatten().is_some_and(|it| it.kind != Kind::Dir)
+            && view.read_dir("/content").is_ok_and(|entries| entries.len() == 1);
+        Ok((dir, if is_file { inside } else { "/content".to_owned() }))
+    }
+}
+
+fn local_source(tree: &Arc<content::LocalTree>) -> Source {
+    Source { name: "the build context".to_owned(), tree: content::Tree::Local(tree.clone()) }
+}
+
+/// Copies a path of a source into a directory that nothing else uses.
+pub(super) fn copy_into(dir: &Path, source: &Source, path: &str, dest: &str, unpack: bool) -> Result<(), Diagnostic> {
+    let looked =
+        |e: &std::io::Error| Diagnostic::error("bake::solve::view", "a directory cannot be looked at").cause(e);
+    let lower = View::open(&[]).map_err(|e| looked(&e))?;
+    let mut writer = file::TreeWriter::new(dir, lower).map_err(|e| looked(&e))?;
+    let copy = graph::Copy {
+        input: 1,
+        source: path.to_owned(),
+        dest: dest.to_owned(),
+        owner: None,
+        mode: None,
+        unpack,
+        parents: false,
+        exclude: Vec::new(),
+        optional: false,
+        reset_owner: matches!(source.tree, content::Tree::Local(_)),
+        default_file_mode: None,
+    };
+    let sources = [source.clone(), source.clone()];
+    file::run(&[graph::Action::Copy(Box::new(copy))], &mut writer, &sources).map_err(|e| read::fault(&e))?;
+    Ok(())
+}
+
+/// Mode, owner and times of the root directory of the layer below.
+fn copy_root(from: &Path, to: &Path) {
+    use std::os::unix::fs::MetadataExt as _;
+    let Ok(meta) = std::fs::metadata(from) else { return };
+    // What is not permitted (a single-id user namespace) leaves the defaults, which are as good.
+    drop(std::os::unix::fs::chown(to, Some(meta.uid()), Some(meta.gid())));
+    drop(std::fs::set_permissions(to, meta.permissions()));
+}
+
+fn first_line(text: &str) -> String {
+    match text.split_once('\n') {
+        Some((line, _)) => format!("{line} …"),
+        None => text.to_owned(),
+    }
+}
+
+/// `512m` in bytes.
+fn bytes(text: &str) -> Option<u64> {
+    let text = text.trim().to_ascii_lowercase();
+    let text = text.strip_suffix('b').unwrap_or(&text);
+    let (digits, factor) = match text.chars().last()? {
+        'k' => (&text[..text.len() - 1], 1 << 10),
+        'm' => (&text[..text.len() - 1], 1 << 20),
+        'g' => (&text[..text.len() - 1], 1_u64 << 30),
+        't' => (&text[..text.len() - 1], 1_u64 << 40),
+        _ => (text, 1),
+    };
+    digits.parse::<u64>().ok()?.checked_mul(factor)
+}
+
+/// Passes output on in whole lines, without the secrets, and remembers the last of it.
+struct Output {
+    sink: Sink,
+    id: StepId,
+    secrets: Vec<Vec<u8>>,
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+    tail: VecDeque<Vec<u8>>,
+}
+
+/// Lines of output that a fault shows.
+const TAIL_LINES: usize = 30;
+/// A longer piece without a line break is passed on as it is.
+const MAX_LINE: usize = 16 << 10;
+
+impl Output {
+    fn new(sink: Sink, id: StepId, secrets: Vec<Vec<u8>>) -> Self {
+        // Each line of a secret is one: output is looked at line by line. A very short one would blot out half the text.
+        let mut lines: Vec<Vec<u8>> = secrets
+            .iter()
+            .flat_map(|secret| secret.split(|b| *b == b'\n'))
+            .map(|line| line.strip_suffix(b"\r").unwrap_or(line).to_vec())
+            .filter(|line| line.len() >= 4)
+            .collect();
+        lines.sort_by_key(|line| std::cmp::Reverse(line.len()));
+        Self { sink, id, secrets: lines, stdout: Vec::new(), stderr: Vec::new(), tail: VecDeque::new() }
+    }
+
+    fn push(&mut self, stream: sandbox::Stream, bytes: &[u8]) {
+        let buffer = match stream {
+            sandbox::Stream::Stdout => &mut self.stdout,
+            sandbox::Stream::Stderr => &mut self.stderr,
+        };
+        buffer.extend_from_slice(bytes);
+        let end = match buffer.iter().rposition(|b| *b == b'\n') {
+            Some(at) => at + 1,
+            None if buffer.len() > MAX_LINE => buffer.len(),
+            None => return,
+        };
+        let ready: Vec<u8> = buffer.drain(..end).collect();
+        self.send(stream, &ready);
+    }
+
+    fn finish(&mut self) {
+        for stream in [sandbox::Stream::Stdout, sandbox::Stream::Stderr] {
+            let rest = match stream {
+                sandbox::Stream::Stdout => std::mem::take(&mut self.stdout),
+                sandbox::Stream::Stderr => std::mem::take(&mut self.stderr),
+            };
+            if !rest.is_empty() {
+                self.send(stream, &rest);
+            }
+        }
+    }
+
+    fn send(&mut self, stream: sandbox::Stream, bytes: &[u8]) {
+        let mut text = bytes.to_vec();
+        for secret in &self.secrets {
+            text = replace(&text, secret, b"***");
+        }
+        for line in text.split_inclusive(|b| *b == b'\n') {
+            if self.tail.len() == TAIL_LINES {
+                self.tail.pop_front();
+            }
+            self.tail.push_back(line.to_vec());
+        }
+        let stream = match stream {
+            sandbox::Stream::Stdout => Stream::Stdout,
+            sandbox::Stream::Stderr => Stream::Stderr,
+        };
+        (self.sink)(Event::Output { id: self.id, stream, bytes: text.into() });
+    }
+
+    fn tail(&self) -> Option<String> {
+        let text: Vec<u8> = self.tail.iter().flatten().copied().collect();
+        (!text.is_empty()).then(|| String::from_utf8_lossy(&text).into_owned())
+    }
+}
+
+fn replace(text: &[u8], what: &[u8], by: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while !rest.is_empty() {
+        if rest.starts_with(what) {
+            out.extend_from_slice(by);
+            rest = &rest[what.len()..];
+        } else {
+            out.push(rest[0]);
+            rest = &rest[1..];
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+
+    #[test]
+    fn secrets_are_blotted_out_across_pieces_of_output() {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let sink: Sink = {
+            let seen = seen.clone();
+            Arc::new(move |event| {
+                if let Event::Output { bytes, .. } = event {
+                    seen.lock().expect("test").extend_from_slice(&bytes);
+                }
+            })
+        };
+        let mut output = Output::new(sink, StepId(0), vec![b"hunter2\nsecond line".to_vec()]);
+        output.push(sandbox::Stream::Stdout, b"it is hun");
+        output.push(sandbox::Stream::Stdout, b"ter2, and second line\nrest");
+        output.finish();
+        assert_eq!(String::from_utf8_lossy(&seen.lock().expect("test")), "it is ***, and ***\nrest");
+    }
+
+    #[test]
+    fn sizes_are_read_with_their_units() {
+        assert_eq!(bytes("512m"), Some(512 << 20));
+        assert_eq!(bytes("1GB"), Some(1 << 30));
+        assert_eq!(bytes("17"), Some(17));
+        assert_eq!(bytes("x"), None);
+    }
+}

@@ -1,0 +1,519 @@
+//! Writes the upper directory of a new layer, in overlayfs form, above a tree that is only looked at.
+//!
+//! What is written and what is below are seen merged, as a mount would show them. A directory of the lower tree that
+//! gets a child is first made in the upper one with the same metadata. Every path is resolved here, inside the tree.
+//! What is written where is decided by `op::file`, `op::copy`, `op::archive`.
+
+use std::{
+    collections::{HashMap, HashSet},
+    ffi::{OsStr, OsString},
+    fs::File,
+    io,
+    os::fd::{AsFd, OwnedFd},
+    path::{Path, PathBuf},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use rustix::{
+    fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags},
+    io::Errno,
+};
+
+use super::file::FileError;
+use crate::layer::view::{self, Entry, Follow, Kind, Place, View, Walk, at, locate::locate, read_limited};
+
+/// `layer` of entries that are in the upper directory.
+const UPPER: usize = usize::MAX;
+
+/// Writes a layer: the upper directory `fs/` above the tree that is changed.
+pub(crate) struct TreeWriter {
+    upper: OwnedFd,
+    lower: View,
+    /// Device and inode of the layers below.
+    lower_ids: Vec<(u64, u64)>,
+    /// Directories of the upper one that hide those below.
+    opaque: Mutex<HashSet<PathBuf>>,
+    /// Modification times that directories get when all is written.
+    dir_times: Mutex<HashMap<PathBuf, (i64, u32)>>,
+    no_reflink: AtomicBool,
+    no_copy_range: AtomicBool,
+}
+
+/// A directory of the merged tree, for reading.
+#[derive(Clone, Debug)]
+pub(crate) struct DestFolder {
+    path: PathBuf,
+    upper: bool,
+    lower: Option<view::Folder>,
+}
+
+/// A directory of the upper one, for writing.
+pub(crate) struct Dest {
+    fd: OwnedFd,
+    /// From the root, without a leading slash.
+    path: PathBuf,
+    lower: Option<view::Folder>,
+    /// It was made just now and nothing is below it: no name is taken but those written since.
+    fresh: bool,
+}
+
+/// How a new directory or file is to look.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Made {
+    pub(crate) mode: u32,
+    pub(crate) owner: (u32, u32),
+}
+
+impl Dest {
+    /// The path of a name in it, as shown.
+    pub(crate) fn shown(&self, name: &OsStr) -> String {
+        format!("/{}", self.path.join(name).display())
+    }
+}
+
+impl TreeWriter {
+    /// `upper` is an empty directory. `lower` is the tree below; the empty one for `COPY --link`.
+    pub(crate) fn new(upper: &Path, lower: View) -> io::Result<Self> {
+        Ok(Self {
+            upper: at::host_dir(upper)?,
+            lower_ids: lower.layer_ids()?,
+            lower,
+            opaque: Mutex::default(),
+            dir_times: Mutex::default(),
+            no_reflink: AtomicBool::new(false),
+            no_copy_range: AtomicBool::new(false),
+        })
+    }
+
+    /// Where a path of the merged tree leads.
+    pub(crate) fn locate(&self, path: &str, follow: Follow) -> Result<Place<DestFolder>, FileError> {
+        locate(self, OsStr::new(path), follow).map_err(|cause| write_error(path, cause))
+    }
+
+    /// The text of a small regular file of the merged tree; what is no UTF-8 is replaced.
+    pub(crate) fn read_small(&self, path: &str, limit: u64) -> io::Result<String> {
+        let place = locate(self, OsStr::new(path), Follow::Last)?;
+        let (Some(entry), Some(parent), Some(name)) = (&place.entry, &place.parent, place.name()) else {
+            return Err(Errno::NOENT.into());
+        };
+        let file = match (entry.layer, &parent.lower) {
+            (UPPER, _) => at::file(self.upper.as_fd(), &parent.path.join(name))?,
+            (_, Some(lower)) => self.lower.file(lower, name, entry)?,
+            _ => return Err(Errno::NOENT.into()),
+        };
+        Ok(String::from_utf8_lossy(&read_limited(file, limit)?).into_owned())
+    }
+
+    /// Whether a layer of device and inode `id` lies below.
+    pub(crate) fn is_below(&self, id: (u64, u64)) -> bool {
+        self.lower_ids.contains(&id)
+    }
+
+    /// There is nothing below.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.lower_ids.is_empty()
+    }
+
+    /// The root, for writing.
+    pub(crate) fn root_dest(&self) -> io::Result<Dest> {
+        let fd = at::dir(self.upper.as_fd(), Path::new(""))?;
+        Ok(Dest { fd, path: PathBuf::new(), lower: Some(self.lower.root()), fresh: false })
+    }
+
+    /// The directory at a path without links, for writing. Missing ones are made to look like `made`.
+    pub(crate) fn make_dirs(&self, path: &Path, made: Made) -> Result<Dest, FileError> {
+        self.make_dirs_below(self.root_dest().map_err(|cause| write_error("/", cause))?, path, made)
+    }
+
+    /// The directory at a path without links below `dest`.
+    pub(crate) fn make_dirs_below(&self, mut dest: Dest, path: &Path, made: Made) -> Result<Dest, FileError> {
+        for name in path.iter().filter(|it| *it != "/") {
+            dest = match self.existing(&dest, name)? {
+                Some(entry) if entry.kind == Kind::Dir => self.open_dir(&dest, name, &entry)?,
+                Some(_) => return Err(FileError::NotDirectory { path: dest.shown(name) }),
+                None => self.make_dir(&dest, name, made)?,
+            };
+        }
+        Ok(dest)
+    }
+
+    /// What a name in a directory is now.
+    pub(crate) fn existing(&self, dest: &Dest, name: &OsStr) -> Result<Option<Entry>, FileError> {
+        let find = || -> io::Result<_> {
+            if let Some(stat) = at::stat(dest.fd.as_fd(), name)? {
+                let entry = at::entry(&stat, UPPER);
+                return Ok((!is_whiteout(&entry)).then_some(entry));
+            }
+            match &dest.lower {
+                Some(lower) if !dest.fresh => self.lower.child(lower, name),
+                _ => Ok(None),
+            }
+        };
+        find().map_err(|cause| write_error(&dest.shown(name), cause))
+    }
+
+    /// Opens a directory that `existing` found, for writing; one of the lower tree is first made in the upper one.
+    pub(crate) fn open_dir(&self, dest: &Dest, name: &OsStr, entry: &Entry) -> Result<Dest, FileError> {
+        let open = || -> io::Result<Dest> {
+            let path = dest.path.join(name);
+            if entry.layer == UPPER {
+                let fd = at::dir(dest.fd.as_fd(), Path::new(name))?;
+                let lower = if self.is_opaque(&path) { None } else { self.lower_dir(dest, name)? };
+                return Ok(Dest { fd, path, lower, fresh: false });
+            }
+            let lower = self.lower_dir(dest, name)?;
+            let fd = new_dir(dest, name)?;
+            rustix::fs::fchown(&fd, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))?;
+            rustix::fs::fchmod(&fd, Mode::from_raw_mode(entry.mode))?;
+            if let Some(parent) = &dest.lower {
+                set_xattrs(&fd, &self.lower.xattrs_of(parent, name, entry)?);
+            }
+            Ok(Dest { fd, path, lower, fresh: false })
+        };
+        open().map_err(|cause| write_error(&dest.shown(name), cause))
+    }
+
+    /// Makes a directory where `existing` found nothing.
+    pub(crate) fn make_dir(&self, dest: &Dest, name: &OsStr, made: Made) -> Result<Dest, FileError> {
+        let make = || -> io::Result<Dest> {
+            let path = dest.path.join(name);
+            let fd = new_dir(dest, name)?;
+            // A directory below that something in between hid must stay hidden.
+            let hidden = !dest.fresh && self.lower_dir(dest, name)?.is_some();
+            let mut opaque = self.opaque.lock().unwrap_or_else(PoisonError::into_inner);
+            if hidden {
+                rustix::fs::fsetxattr(&fd, at::opaque_xattr(), b"y", XattrFlags::empty())?;
+                opaque.insert(path.clone());
+            } else {
+                opaque.remove(&path);
+            }
+            drop(opaque);
+            Ok(Dest { fd, path, lower: None, fresh: true })
+        };
+        let dir = make().map_err(|cause| write_error(&dest.shown(name), cause))?;
+        self.dress_dir(&dir, made)?;
+        Ok(dir)
+    }
+
+    /// Gives a directory mode and owner.
+    pub(crate) fn dress_dir(&self, dir: &Dest, made: Made) -> Result<(), FileError> {
+        let shown = dir.shown(OsStr::new(""));
+        own(&shown, made.owner, |uid, gid| rustix::fs::fchown(&dir.fd, Some(uid), Some(gid)))?;
+        rustix::fs::fchmod(&dir.fd, Mode::from_raw_mode(made.mode)).map_err(|cause| write_error(&shown, cause.into()))
+    }
+
+    /// Gives a directory mode only.
+    pub(crate) fn set_dir_mode(&self, dir: &Dest, mode: u32) -> Result<(), FileError> {
+        rustix::fs::fchmod(&dir.fd, Mode::from_raw_mode(mode))
+            .map_err(|cause| write_error(&dir.shown(OsStr::new("")), cause.into()))
+    }
+
+    /// Gives a directory extended attributes; one that cannot be set is left out.
+    pub(crate) fn set_dir_xattrs(&self, dir: &Dest, xattrs: &[(OsString, Vec<u8>)]) {
+        set_xattrs(&dir.fd, xattrs);
+    }
+
+    /// Gives a directory a modification time, when everything is written.
+    pub(crate) fn set_dir_time(&self, dir: &Dest, mtime: (i64, u32)) {
+        self.dir_times.lock().unwrap_or_else(PoisonError::into_inner).insert(dir.path.clone(), mtime);
+    }
+
+    /// Sets the times that `set_dir_time` asked for.
+    pub(crate) fn finish(&self) -> Result<(), FileError> {
+        let times = std::mem::take(&mut *self.dir_times.lock().unwrap_or_else(PoisonError::into_inner));
+        for (path, mtime) in times {
+            match at::dir(self.upper.as_fd(), &path) {
+                Ok(dir) => rustix::fs::futimens(&dir, &timestamps(mtime)).map_err(io::Error::from),
+                // Something replaced it since.
+                Err(err) if at::is_absent(&err) => Ok(()),
+                Err(err) => Err(err),
+            }
+            .map_err(|cause| write_error(&format!("/{}", path.display()), cause))?;
+        }
+        Ok(())
+    }
+
+    /// Makes room for something that is no directory. A directory in its place is an error.
+    pub(crate) fn clear(&self, dest: &Dest, name: &OsStr) -> Result<(), FileError> {
+        match self.existing(dest, name)? {
+            Some(entry) if entry.kind == Kind::Dir => Err(FileError::IsDirectory { path: dest.shown(name) }),
+            Some(entry) if entry.layer == UPPER => rustix::fs::unlinkat(&dest.fd, name, AtFlags::empty())
+                .map_err(|cause| write_error(&dest.shown(name), cause.into())),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes whatever has this name, with all that is in it. The caller puts something new there, which is what hides
+    /// an entry of the lower tree.
+    pub(crate) fn remove(&self, dest: &Dest, name: &OsStr, entry: &Entry) -> Result<(), FileError> {
+        if entry.layer != UPPER {
+            return Ok(());
+        }
+        remove_all(&dest.fd, name).map_err(|cause| write_error(&dest.shown(name), cause))?;
+        let path = dest.path.join(name);
+        self.opaque.lock().unwrap_or_else(PoisonError::into_inner).retain(|it| !it.starts_with(&path));
+        self.dir_times.lock().unwrap_or_else(PoisonError::into_inner).retain(|it, _| !it.starts_with(&path));
+        Ok(())
+    }
+
+    /// Makes an empty file where there is nothing.
+    pub(crate) fn create(&self, dest: &Dest, name: &OsStr) -> Result<File, FileError> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::openat(&dest.fd, name, flags, Mode::from_raw_mode(0o600))
+            .map(File::from)
+            .map_err(|cause| write_error(&dest.shown(name), cause.into()))
+    }
+
+    /// Gives a file that is open owner, mode, attributes and time.
+    pub(crate) fn dress_file(
+        &self,
+        (dest, name): (&Dest, &OsStr),
+        file: &File,
+        made: Made,
+        xattrs: &[(OsString, Vec<u8>)],
+        mtime: Option<(i64, u32)>,
+    ) -> Result<(), FileError> {
+        let failed = |cause: Errno| write_error(&dest.shown(name), cause.into());
+        own(&dest.shown(name), made.owner, |uid, gid| rustix::fs::fchown(file, Some(uid), Some(gid)))?;
+        rustix::fs::fchmod(file, Mode::from_raw_mode(made.mode)).map_err(failed)?;
+        set_xattrs(file, xattrs);
+        match mtime {
+            Some(mtime) => rustix::fs::futimens(file, &timestamps(mtime)).map_err(failed),
+            None => Ok(()),
+        }
+    }
+
+    /// Gives what cannot be opened owner, mode (links have none) and time.
+    pub(crate) fn dress(
+        &self,
+        (dest, name): (&Dest, &OsStr),
+        kind: Kind,
+        made: Made,
+        mtime: (i64, u32),
+    ) -> Result<(), FileError> {
+        let failed = |cause: Errno| write_error(&dest.shown(name), cause.into());
+        own(&dest.shown(name), made.owner, |uid, gid| {
+            rustix::fs::chownat(&dest.fd, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+        })?;
+        if kind != Kind::Symlink {
+            rustix::fs::chmodat(&dest.fd, name, Mode::from_raw_mode(made.mode), AtFlags::empty()).map_err(failed)?;
+        }
+        rustix::fs::utimensat(&dest.fd, name, &timestamps(mtime), AtFlags::SYMLINK_NOFOLLOW).map_err(failed)
+    }
+
+    /// Makes a link with this text where there is nothing.
+    pub(crate) fn symlink(&self, dest: &Dest, name: &OsStr, text: &OsStr) -> Result<(), FileError> {
+        rustix::fs::symlinkat(text, &dest.fd, name).map_err(|cause| write_error(&dest.shown(name), cause.into()))
+    }
+
+    /// Makes a device, fifo or socket where there is nothing.
+    pub(crate) fn make_node(&self, dest: &Dest, name: &OsStr, kind: Kind, rdev: (u32, u32)) -> Result<(), FileError> {
+        let shown = dest.shown(name);
+        let file_type = match kind {
+            Kind::Fifo => FileType::Fifo,
+            Kind::Socket => FileType::Socket,
+            Kind::BlockDev => FileType::BlockDevice,
+            // In a layer this device is the sign that something is deleted.
+            Kind::CharDev if rdev == (0, 0) => return Err(FileError::WhiteoutDevice { path: shown }),
+            Kind::CharDev => FileType::CharacterDevice,
+            Kind::File | Kind::Dir | Kind::Symlink => return Err(write_error(&shown, Errno::INVAL.into())),
+        };
+        let device = rustix::fs::makedev(rdev.0, rdev.1);
+        rustix::fs::mknodat(&dest.fd, name, file_type, Mode::from_raw_mode(0o600), device).map_err(|cause| {
+            let device = matches!(kind, Kind::CharDev | Kind::BlockDev);
+            if device && cause == Errno::PERM {
+                FileError::DeviceForbidden { path: shown }
+            } else {
+                write_error(&shown, cause.into())
+            }
+        })
+    }
+
+    /// Copies a file that `existing` found in the lower tree into the upper one, as it is, so that it can be linked to.
+    pub(crate) fn raise(&self, dest: &Dest, name: &OsStr, entry: &Entry) -> Result<(), FileError> {
+        if entry.layer == UPPER {
+            return Ok(());
+        }
+        let failed = |cause| write_error(&dest.shown(name), cause);
+        let made = Made { mode: entry.mode, owner: (entry.uid, entry.gid) };
+        let lower = dest.lower.as_ref().ok_or_else(|| failed(Errno::NOENT.into()))?;
+        match entry.kind {
+            Kind::File => {
+                let from = self.lower.file(lower, name, entry).map_err(failed)?;
+                let file = self.create(dest, name)?;
+                self.transfer(&from, &file, entry.size).map_err(failed)?;
+                self.dress_file((dest, name), &file, made, &at::xattrs(&from).map_err(failed)?, Some(entry.mtime))
+            }
+            Kind::Symlink => {
+                let text = self.lower.link_text(lower, name, entry).map_err(failed)?;
+                self.symlink(dest, name, &text)?;
+                self.dress((dest, name), entry.kind, made, entry.mtime)
+            }
+            _ => Err(failed(Errno::PERM.into())),
+        }
+    }
+
+    /// Makes a hard link to the file of the upper directory at `first`, a path without links.
+    pub(crate) fn link_upper(&self, first: &Path, dest: &Dest, name: &OsStr) -> Result<(), FileError> {
+        let link = || -> io::Result<()> {
+            let (parent, file) = (first.parent().unwrap_or(Path::new("")), first.file_name().unwrap_or_default());
+            let parent = at::dir(self.upper.as_fd(), parent)?;
+            Ok(rustix::fs::linkat(&parent, file, &dest.fd, name, AtFlags::empty())?)
+        };
+        link().map_err(|cause| write_error(&dest.shown(name), cause))
+    }
+
+    /// Tries to make a hard link to a file of a snapshot, which must then be the only one beside it.
+    pub(crate) fn link_from(&self, dir: &OwnedFd, from: &OsStr, dest: &Dest, name: &OsStr) -> bool {
+        if rustix::fs::linkat(dir, from, &dest.fd, name, AtFlags::empty()).is_err() {
+            return false;
+        }
+        let links = at::stat(dest.fd.as_fd(), name).ok().flatten().map(|it| at::entry(&it, 0).nlink);
+        // Another build took the same file at the same moment: two names of one image might share it.
+        if links != Some(2) {
+            return rustix::fs::unlinkat(&dest.fd, name, AtFlags::empty()).is_err();
+        }
+        true
+    }
+
+    /// The path of a name for [`link_upper`](Self::link_upper).
+    pub(crate) fn path_of(&self, dest: &Dest, name: &OsStr) -> PathBuf {
+        dest.path.join(name)
+    }
+
+    /// Copies the data of a file into an empty one, in the cheapest way the file systems offer.
+    pub(crate) fn transfer(&self, from: &File, to: &File, size: u64) -> io::Result<()> {
+        if size > SMALL && !self.no_reflink.load(Ordering::Relaxed) {
+            match rustix::fs::ioctl_ficlone(to, from) {
+                Ok(()) => return Ok(()),
+                Err(_) => self.no_reflink.store(true, Ordering::Relaxed),
+            }
+        }
+        super::transfer::copy_data(from, to, size, &self.no_copy_range)
+    }
+
+    fn is_opaque(&self, path: &Path) -> bool {
+        self.opaque.lock().unwrap_or_else(PoisonError::into_inner).contains(path)
+    }
+
+    /// The lower directory of this name, hidden or not by the upper one.
+    fn lower_dir(&self, dest: &Dest, name: &OsStr) -> io::Result<Option<view::Folder>> {
+        let Some(lower) = &dest.lower else { return Ok(None) };
+        match self.lower.child(lower, name)? {
+            Some(entry) if entry.kind == Kind::Dir => self.lower.enter(lower, name).map(Some),
+            _ => Ok(None),
+        }
+    }
+}
+
+/// Files up to this size are not worth a try to share blocks.
+const SMALL: u64 = 64 * 1024;
+
+impl Walk for TreeWriter {
+    type Folder = DestFolder;
+
+    fn root(&self) -> DestFolder {
+        DestFolder { path: PathBuf::new(), upper: true, lower: Some(self.lower.root()) }
+    }
+
+    fn root_entry(&self) -> io::Result<Entry> {
+        Ok(at::entry(&rustix::fs::fstat(&self.upper)?, UPPER))
+    }
+
+    fn child(&self, folder: &DestFolder, name: &OsStr) -> io::Result<Option<Entry>> {
+        if folder.upper
+            && let Some(stat) = at::stat_beneath(self.upper.as_fd(), &folder.path.join(name))?
+        {
+            let entry = at::entry(&stat, UPPER);
+            return Ok((!is_whiteout(&entry)).then_some(entry));
+        }
+        match &folder.lower {
+            Some(lower) => self.lower.child(lower, name),
+            None => Ok(None),
+        }
+    }
+
+    fn enter(&self, folder: &DestFolder, name: &OsStr) -> io::Result<DestFolder> {
+        let path = folder.path.join(name);
+        let upper = folder.upper && at::stat_beneath(self.upper.as_fd(), &path)?.is_some();
+        let lower = match &folder.lower {
+            Some(lower) if !(upper && self.is_opaque(&path)) => match self.lower.child(lower, name)? {
+                Some(entry) if entry.kind == Kind::Dir => Some(self.lower.enter(lower, name)?),
+                _ => None,
+            },
+            _ => None,
+        };
+        Ok(DestFolder { path, upper, lower })
+    }
+
+    fn link_text(&self, folder: &DestFolder, name: &OsStr, entry: &Entry) -> io::Result<OsString> {
+        match &folder.lower {
+            _ if entry.layer == UPPER => at::read_link(at::dir(self.upper.as_fd(), &folder.path)?.as_fd(), name),
+            Some(lower) => self.lower.link_text(lower, name, entry),
+            None => Err(Errno::NOENT.into()),
+        }
+    }
+}
+
+fn is_whiteout(entry: &Entry) -> bool {
+    entry.kind == Kind::CharDev && entry.rdev == (0, 0)
+}
+
+fn new_dir(dest: &Dest, name: &OsStr) -> io::Result<OwnedFd> {
+    rustix::fs::mkdirat(&dest.fd, name, Mode::from_raw_mode(0o700))?;
+    at::dir(dest.fd.as_fd(), Path::new(name))
+}
+
+/// Removes a name with all that is in it. Not recursive: the depth of what is removed is not ours to bound.
+fn remove_all(dir: &OwnedFd, name: &OsStr) -> io::Result<()> {
+    match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
+        Err(Errno::ISDIR) => (),
+        other => return Ok(other?),
+    }
+    let mut todo = vec![(PathBuf::from(name), false)];
+    while let Some((path, emptied)) = todo.pop() {
+        let (parent, last) = (path.parent().unwrap_or(Path::new("")), path.file_name().unwrap_or_default());
+        if emptied {
+            rustix::fs::unlinkat(at::dir(dir.as_fd(), parent)?, last, AtFlags::REMOVEDIR)?;
+            continue;
+        }
+        let fd = at::dir(dir.as_fd(), &path)?;
+        todo.push((path.clone(), true));
+        for name in at::names(fd.as_fd())? {
+            match rustix::fs::unlinkat(&fd, &name, AtFlags::empty()) {
+                Err(Errno::ISDIR) => todo.push((path.join(name), false)),
+                other => other?,
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Changes an owner; the one failure that a user can do something about is told apart.
+fn own(shown: &str, owner: (u32, u32), change: impl Fn(Uid, Gid) -> rustix::io::Result<()>) -> Result<(), FileError> {
+    match change(Uid::from_raw(owner.0), Gid::from_raw(owner.1)) {
+        Err(Errno::INVAL | Errno::PERM) => {
+            Err(FileError::OwnerForbidden { path: shown.to_owned(), uid: owner.0, gid: owner.1 })
+        }
+        other => other.map_err(|cause| write_error(shown, cause.into())),
+    }
+}
+
+fn set_xattrs(file: impl AsFd, xattrs: &[(OsString, Vec<u8>)]) {
+    for (name, value) in xattrs {
+        // Not every file system takes every attribute; the image is right without (spec/dockerfile.md §7.3).
+        rustix::fs::fsetxattr(file.as_fd(), name.as_os_str(), value, XattrFlags::empty()).ok();
+    }
+}
+
+fn timestamps((seconds, nanoseconds): (i64, u32)) -> Timestamps {
+    let time = Timespec { tv_sec: seconds, tv_nsec: nanoseconds.into() };
+    Timestamps { last_access: time, last_modification: time }
+}
+
+pub(crate) fn write_error(path: &str, cause: io::Error) -> FileError {
+    FileError::Write { path: path.to_owned(), cause }
+}

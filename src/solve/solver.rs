@@ -1,0 +1,497 @@
+//! Resolves the vertices of a graph to trees: each at most once in this process, each by one process at a time.
+//!
+//! Every needed vertex is a task that waits for its inputs; nothing recurses, however deep the graph. What runs holds a
+//! slot; a step with the longer way to the end of the plan gets a free slot first.
+//!
+//! What a step leaves when the process dies at any moment: its half-made snapshot in `tmp/`, swept later. The record is
+//! written after the snapshot has its name, so a record never names what is not there.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
+
+use tokio::sync::SetOnce;
+
+use super::{
+    content,
+    key::{self, Kind},
+    local::Locals,
+    op::{exec, file, read, source},
+    slots::Slots,
+    tree::Tree,
+};
+use crate::{
+    graph::{Graph, Op, Vertex, VertexIx},
+    layer::view::View,
+    oci::{Digest, digest::FieldHasher},
+    report::{
+        Diagnostic,
+        event::{Ended, Event, Sink, StepId, Why},
+    },
+    sandbox,
+    store::{SnapshotId, SnapshotMeta, Store, Table},
+};
+
+/// Why there is no tree.
+#[derive(Clone, Debug)]
+pub(crate) enum Failure {
+    /// This, or something it needs, is at fault; reported once per distinct diagnostic.
+    Failed(Arc<Diagnostic>),
+    /// Stopped before its end.
+    Cancelled,
+}
+
+impl From<Diagnostic> for Failure {
+    fn from(diagnostic: Diagnostic) -> Self {
+        Self::Failed(Arc::new(diagnostic))
+    }
+}
+
+pub(crate) type Solved = Result<Tree, Failure>;
+
+/// What a vertex may use beside its inputs: that of the build that first asked for it.
+#[derive(Debug, Default)]
+pub(crate) struct Scope {
+    /// Where the values of secrets are, by id.
+    pub(crate) secrets: HashMap<String, exec::SecretSource>,
+    /// Agent sockets, by id; `None` is that of the environment.
+    pub(crate) ssh: HashMap<String, Option<String>>,
+    /// Put before the ids of cache mounts.
+    pub(crate) cache_namespace: String,
+}
+
+/// The world of a solver.
+pub(crate) struct World {
+    pub(crate) store: Store,
+    pub(crate) slots: Slots,
+    pub(crate) sink: Sink,
+    pub(crate) sources: source::Sources,
+    pub(crate) locals: Locals,
+    pub(crate) cancel: Cancel,
+    /// The environment of the user, for secrets.
+    pub(crate) env: Arc<std::collections::BTreeMap<String, String>>,
+    /// RFC 3339 with nanoseconds.
+    pub(crate) now: fn() -> String,
+}
+
+/// Set once, when the run is to stop; what runs looks at it or waits for it.
+#[derive(Clone)]
+pub(crate) struct Cancel(Arc<CancelState>);
+
+struct CancelState {
+    set: AtomicBool,
+    wake: tokio::sync::Notify,
+    sandbox: sandbox::Cancel,
+}
+
+impl Cancel {
+    /// # Errors
+    /// When the system gives no descriptor for it.
+    pub(crate) fn new() -> Result<Self, sandbox::SandboxError> {
+        let sandbox = sandbox::Cancel::new()?;
+        Ok(Self(Arc::new(CancelState { set: AtomicBool::new(false), wake: tokio::sync::Notify::new(), sandbox })))
+    }
+
+    /// Stops what runs, and whatever would start.
+    pub(crate) fn cancel(&self) {
+        self.0.set.store(true, Ordering::SeqCst);
+        self.0.sandbox.cancel();
+        self.0.wake.notify_waiters();
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.0.set.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn sandbox(&self) -> sandbox::Cancel {
+        self.0.sandbox.clone()
+    }
+
+    /// Returns when the run is cancelled.
+    pub(crate) async fn cancelled(&self) {
+        let wait = self.0.wake.notified();
+        if !self.is_cancelled() {
+            wait.await;
+        }
+    }
+}
+
+/// Resolves the vertices of one graph.
+#[derive(Clone)]
+pub(crate) struct Solver(Arc<Inner>);
+
+struct Inner {
+    graph: Graph,
+    world: World,
+    scopes: Vec<Arc<Scope>>,
+    states: Vec<SetOnce<Solved>>,
+    started: Vec<AtomicBool>,
+    /// Weight of the longest path from a vertex to an end of the graph.
+    heights: Vec<u64>,
+    flights: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+impl Solver {
+    /// `scopes` has one entry for each vertex.
+    pub(crate) fn new(graph: Graph, scopes: Vec<Arc<Scope>>, world: World) -> Self {
+        let n = graph.len();
+        let heights = heights(&graph);
+        Self(Arc::new(Inner {
+            graph,
+            world,
+            scopes,
+            states: (0..n).map(|_| SetOnce::new()).collect(),
+            started: (0..n).map(|_| AtomicBool::new(false)).collect(),
+            heights,
+            flights: Mutex::default(),
+        }))
+    }
+
+    pub(crate) fn graph(&self) -> &Graph {
+        &self.0.graph
+    }
+
+    pub(crate) fn world(&self) -> &World {
+        &self.0.world
+    }
+
+    /// The tree of a build whose last vertex is `result`, by one look-up if the whole build is known.
+    ///
+    /// *Cost*, nothing changed: the content of what the build reads (shared walks, stat cache), one record, one stat for
+    /// each layer of ours.
+    pub(crate) async fn solve(&self, result: VertexIx) -> Result<(Tree, bool), Failure> {
+        let reachable = self.reachable(result);
+        let key = self.build_key(result, &reachable).await?;
+        if let Some(key) = &key
+            && let Some(tree) = self.0.world.store.get::<Tree>(Table::Build, key)
+            && self.is_whole(&tree)
+        {
+            return Ok((tree, true));
+        }
+        let tree = self.resolve(result, &reachable).await?;
+        if let Some(key) = &key {
+            self.put(Table::Build, key, &tree)?;
+        }
+        Ok((tree, false))
+    }
+
+    /// Makes the snapshots of a tree exist.
+    pub(crate) async fn materialise(&self, tree: &Tree) -> Result<Vec<std::path::PathBuf>, Failure> {
+        source::materialise(&self.0.world, tree).await
+    }
+
+    async fn resolve(&self, result: VertexIx, reachable: &[VertexIx]) -> Solved {
+        for ix in reachable {
+            if !self.0.started[ix.index()].swap(true, Ordering::SeqCst) {
+                let (solver, ix) = (self.clone(), *ix);
+                drop(tokio::spawn(async move {
+                    let work = std::panic::AssertUnwindSafe(solver.vertex(ix));
+                    let solved =
+                        futures_util::FutureExt::catch_unwind(work).await.unwrap_or_else(|_| Err(solver.bug(ix)));
+                    drop(solver.0.states[ix.index()].set(solved));
+                }));
+            }
+        }
+        self.0.states[result.index()].wait().await.clone()
+    }
+
+    fn bug(&self, ix: VertexIx) -> Failure {
+        let name = &self.0.graph.get(ix).meta.name;
+        Diagnostic::error("bake::solve::bug", format!("a step ended in a fault of `bake` itself: {name}"))
+            .help("please report it, with the bake file and the Dockerfile")
+            .into()
+    }
+
+    /// All vertices that `result` needs, inputs first.
+    fn reachable(&self, result: VertexIx) -> Vec<VertexIx> {
+        let mut seen = vec![false; self.0.graph.len()];
+        let mut stack = vec![result];
+        let mut found = Vec::new();
+        while let Some(ix) = stack.pop() {
+            if !std::mem::replace(&mut seen[ix.index()], true) {
+                found.push(ix);
+                stack.extend(&self.0.graph.get(ix).inputs);
+            }
+        }
+        found.sort_unstable();
+        found
+    }
+
+    /// What decides a whole build: its vertices and what they read from outside. `None` when a step must run anyway.
+    async fn build_key(&self, result: VertexIx, reachable: &[VertexIx]) -> Result<Option<Digest>, Failure> {
+        let graph = &self.0.graph;
+        let mut hasher = FieldHasher::new("key/build/1");
+        hasher.digest(&graph.get(result).digest);
+        for ix in reachable {
+            let vertex = graph.get(*ix);
+            if vertex.meta.ignore_cache {
+                return Ok(None);
+            }
+            if matches!(vertex.op, Op::Git(_) | Op::Http(_)) {
+                let tree = self.resolve(*ix, &[*ix]).await?;
+                hasher.digest(&tree.id);
+            }
+            for read in read::reads(&vertex.op) {
+                if let Op::Local(local) = &graph.get(vertex.inputs[read.input()]).op {
+                    let content = self.0.world.locals.content(local, &read).await.map_err(|e| self.blame(vertex, e))?;
+                    hasher.digest(&content);
+                }
+            }
+        }
+        Ok(Some(hasher.finish()))
+    }
+
+    /// Whether the snapshots that we made are there.
+    fn is_whole(&self, tree: &Tree) -> bool {
+        tree.layers.iter().all(|layer| layer.base.is_some() || self.0.world.store.has_snapshot(&layer.snapshot))
+    }
+
+    async fn vertex(&self, ix: VertexIx) -> Solved {
+        let vertex = self.0.graph.get(ix);
+        let mut inputs = Vec::with_capacity(vertex.inputs.len());
+        for input in &vertex.inputs {
+            inputs.push(self.0.states[input.index()].wait().await.clone()?);
+        }
+        if self.0.world.cancel.is_cancelled() {
+            return Err(Failure::Cancelled);
+        }
+        match &vertex.op {
+            Op::Scratch | Op::Local(_) => Ok(Tree::scratch()),
+            Op::Merge => Ok(inputs[0].merged(&inputs[1..].iter().collect::<Vec<_>>())),
+            _ => self.step(ix, vertex, &inputs).await,
+        }
+    }
+
+    /// A vertex that the user sees as a step.
+    async fn step(&self, ix: VertexIx, vertex: &Vertex, inputs: &[Tree]) -> Solved {
+        let id = self.announce(ix, vertex);
+        let begun = Instant::now();
+        let solved = match &vertex.op {
+            Op::Image(image) => Ok((Tree::of_image(image), true)),
+            Op::Git(_) | Op::Http(_) => source::fetch(&self.0.world, vertex, id).await,
+            _ => self.keyed(ix, vertex, inputs, id).await,
+        };
+        let how = match &solved {
+            Ok((_, true)) => Ended::Cached,
+            Ok((_, false)) => Ended::Done,
+            Err(Failure::Failed(diagnostic)) => Ended::Failed(diagnostic.clone()),
+            Err(Failure::Cancelled) => Ended::Cancelled,
+        };
+        (self.0.world.sink)(Event::Ended { id, how, took: begun.elapsed() });
+        solved.map(|(tree, _)| tree)
+    }
+
+    fn announce(&self, ix: VertexIx, vertex: &Vertex) -> StepId {
+        let id = StepId(u32::try_from(ix.index()).expect("a graph has fewer than 2^32 vertices"));
+        (self.0.world.sink)(Event::Step {
+            id,
+            name: vertex.meta.name.as_str().into(),
+            digest: Some(vertex.digest),
+            at: vertex.meta.at,
+        });
+        id
+    }
+
+    /// A process or file actions: found by key, or run.
+    async fn keyed(&self, ix: VertexIx, vertex: &Vertex, inputs: &[Tree], id: StepId) -> Result<(Tree, bool), Failure> {
+        let reads = read::reads(&vertex.op);
+        let fast = self.key(vertex, inputs, &reads, Kind::Fast).await?;
+        let ignore = vertex.meta.ignore_cache;
+        if !ignore && let Some(tree) = self.known(&fast) {
+            return Ok((tree, true));
+        }
+        let from_trees = reads.iter().any(|read| !self.is_local(vertex, read.input()));
+        let slow = if from_trees { Some(self.key(vertex, inputs, &reads, Kind::Slow).await?) } else { None };
+        if let Some(slow) = &slow
+            && !ignore
+            && let Some(tree) = self.known(slow)
+        {
+            self.put(Table::Vertex, &fast, &tree)?;
+            return Ok((tree, true));
+        }
+        let run_key = slow.unwrap_or(fast);
+        let flight = self.flight(&run_key);
+        let _only_here = flight.lock().await;
+        let lock = source::lock(&self.0.world, &run_key).await?;
+        if !ignore && let Some(tree) = self.known(&run_key) {
+            self.put(Table::Vertex, &fast, &tree)?;
+            return Ok((tree, true));
+        }
+        let result = if ignore { self.fresh(&run_key) } else { run_key };
+        let tree = self.run(ix, vertex, inputs, id, result).await?;
+        self.put(Table::Vertex, &run_key, &tree)?;
+        if fast != run_key {
+            self.put(Table::Vertex, &fast, &tree)?;
+        }
+        drop(lock);
+        Ok((tree, false))
+    }
+
+    /// An identity that no earlier run had: what depends on a step that was forced to run must run as well.
+    fn fresh(&self, key: &Digest) -> Digest {
+        let mut hasher = FieldHasher::new("key/fresh/1");
+        hasher.digest(key).text(&(self.0.world.now)()).number(u64::from(std::process::id()));
+        hasher.finish()
+    }
+
+    fn known(&self, key: &Digest) -> Option<Tree> {
+        let tree = self.0.world.store.get::<Tree>(Table::Vertex, key)?;
+        let top = tree.layers.last()?;
+        (top.base.is_some() || self.0.world.store.has_snapshot(&top.snapshot)).then_some(tree)
+    }
+
+    fn put(&self, table: Table, key: &Digest, tree: &Tree) -> Result<(), Failure> {
+        self.0.world.store.put(table, key, tree).map_err(|e| source::store_failure(&e))
+    }
+
+    fn flight(&self, key: &Digest) -> Arc<tokio::sync::Mutex<()>> {
+        let mut flights = self.0.flights.lock().unwrap_or_else(PoisonError::into_inner);
+        flights.entry(*key).or_default().clone()
+    }
+
+    fn is_local(&self, vertex: &Vertex, input: usize) -> bool {
+        matches!(self.0.graph.get(vertex.inputs[input]).op, Op::Local(_))
+    }
+
+    async fn key(
+        &self,
+        vertex: &Vertex,
+        inputs: &[Tree],
+        reads: &[read::Read<'_>],
+        kind: Kind,
+    ) -> Result<Digest, Failure> {
+        let mut digests = Vec::with_capacity(reads.len());
+        for read in reads {
+            let source = self.0.graph.get(vertex.inputs[read.input()]);
+            let digest = match (&source.op, kind) {
+                (Op::Local(local), _) => {
+                    self.0.world.locals.content(local, read).await.map_err(|e| self.blame(vertex, e))?
+                }
+                (_, Kind::Fast) => read.of_tree(&inputs[read.input()].id),
+                (_, Kind::Slow) => {
+                    let dirs = self.materialise(&inputs[read.input()]).await?;
+                    let (name, read) = (source.meta.name.clone(), read.to_owned());
+                    read::blocking(move || read::content_of(&read, &read::layers(&name, &dirs)?))
+                        .await
+                        .map_err(|e| self.blame(vertex, e))?
+                }
+            };
+            digests.push(digest);
+        }
+        Ok(match &vertex.op {
+            Op::Exec(it) => key::exec(it, &vertex.platform, kind, &inputs[0].id, &digests),
+            Op::File(it) => key::file(&it.actions, &vertex.platform, kind, &inputs[0].id, &digests),
+            _ => vertex.digest,
+        })
+    }
+
+    async fn run(&self, ix: VertexIx, vertex: &Vertex, inputs: &[Tree], id: StepId, result: Digest) -> Solved {
+        let world = &self.0.world;
+        let mut places = Vec::with_capacity(inputs.len());
+        for (input, tree) in vertex.inputs.iter().zip(inputs) {
+            places.push(match &self.0.graph.get(*input).op {
+                Op::Local(local) => {
+                    read::Place::Local(world.locals.tree(local).await.map_err(|e| self.blame(vertex, e))?)
+                }
+                _ => read::Place::Layers(self.materialise(tree).await?),
+            });
+        }
+        let _slot = tokio::select! {
+            slot = world.slots.take(self.0.heights[ix.index()]) => slot,
+            () = world.cancel.cancelled() => return Err(Failure::Cancelled),
+        };
+        if world.cancel.is_cancelled() {
+            return Err(Failure::Cancelled);
+        }
+        (world.sink)(Event::Started { id, why: None::<Why> });
+        match &vertex.op {
+            Op::Exec(it) => exec::run(world, it, vertex, &self.0.scopes[ix.index()], places, id, result).await?,
+            Op::File(it) => {
+                let sources = self.sources(vertex, &places).map_err(|e| self.blame(vertex, e))?;
+                let dest = match places.into_iter().next() {
+                    Some(read::Place::Layers(dirs)) => dirs,
+                    _ => Vec::new(),
+                };
+                file_step(world, it, sources, dest, result).await.map_err(|e| self.blame(vertex, e))?;
+            }
+            _ => (),
+        }
+        Ok(inputs[0].with_layer(result, (world.now)()))
+    }
+
+    /// The inputs of a vertex as sources of copies, named as the user knows them.
+    fn sources(&self, vertex: &Vertex, places: &[read::Place]) -> Result<Vec<content::Source>, Diagnostic> {
+        let mut sources = Vec::with_capacity(places.len());
+        for (input, place) in vertex.inputs.iter().zip(places) {
+            let input = self.0.graph.get(*input);
+            sources.push(match (place, &input.op) {
+                (read::Place::Local(tree), Op::Local(local)) => Locals::source(local, tree.clone()),
+                (read::Place::Layers(dirs), _) => read::layers(&input.meta.name, dirs)?,
+                (read::Place::Local(tree), _) => {
+                    content::Source { name: input.meta.name.clone(), tree: content::Tree::Local(tree.clone()) }
+                }
+            });
+        }
+        Ok(sources)
+    }
+
+    /// Adds the place of the instruction to a fault.
+    fn blame(&self, vertex: &Vertex, diagnostic: Diagnostic) -> Failure {
+        blame(vertex, diagnostic)
+    }
+}
+
+/// Adds the place of the instruction to a fault that has none.
+pub(crate) fn blame(vertex: &Vertex, diagnostic: Diagnostic) -> Failure {
+    match vertex.meta.at {
+        Some(at) if diagnostic.labels.is_empty() => diagnostic.at(at, "asked for here").into(),
+        _ => diagnostic.into(),
+    }
+}
+
+/// Applies file actions into a new snapshot.
+async fn file_step(
+    world: &World,
+    op: &crate::graph::File,
+    sources: Vec<content::Source>,
+    dest: Vec<std::path::PathBuf>,
+    result: Digest,
+) -> Result<(), Diagnostic> {
+    let (store, op, created, sink) = (world.store.clone(), op.clone(), (world.now)(), world.sink.clone());
+    read::blocking(move || {
+        let active = store.prepare().map_err(|e| source::store_fault(&e))?;
+        let looked = |e: &std::io::Error| {
+            Diagnostic::error("bake::solve::view", "the layers of a step cannot be looked at").cause(e)
+        };
+        let lower = View::open(&dest).map_err(|e| looked(&e))?;
+        let mut writer = file::TreeWriter::new(&active.fs(), lower).map_err(|e| looked(&e))?;
+        let warnings = file::run(&op.actions, &mut writer, &sources).map_err(|e| read::fault(&e))?;
+        for warning in warnings {
+            let mut diagnostic = Diagnostic::warning("bake::solve::copy", warning.message);
+            diagnostic.help = warning.hint;
+            sink(Event::Warning(Arc::new(diagnostic)));
+        }
+        drop(writer);
+        active.commit(&SnapshotId(result), SnapshotMeta { created }).map_err(|e| source::store_fault(&e))
+    })
+    .await
+}
+
+/// Weight of the longest path from each vertex to an end: a process counts for much more than a copy.
+fn heights(graph: &Graph) -> Vec<u64> {
+    let mut heights = vec![0_u64; graph.len()];
+    let vertices: Vec<_> = graph.iter().collect();
+    for (ix, vertex) in vertices.into_iter().rev() {
+        let own = heights[ix.index()] + if matches!(vertex.op, Op::Exec(_)) { 100 } else { 1 };
+        for input in &vertex.inputs {
+            let slot = &mut heights[input.index()];
+            *slot = (*slot).max(own);
+        }
+    }
+    heights
+}

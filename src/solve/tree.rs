@@ -1,0 +1,80 @@
+//! The result of a vertex: a stack of layers, and what identifies it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    graph::{BaseLayer, Origin},
+    oci::{Digest, digest::FieldHasher},
+    store::SnapshotId,
+};
+
+/// A stack of layers, lowest first.
+///
+/// *Invariant:* equal `id` means equal content in everything that a later step may depend on. The snapshots of base
+/// layers need not exist yet: they are pulled when something looks inside.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Tree {
+    pub(crate) id: Digest,
+    pub(crate) layers: Vec<TreeLayer>,
+}
+
+/// One layer of a [`Tree`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct TreeLayer {
+    pub(crate) snapshot: SnapshotId,
+    /// When the step that made it ran, RFC 3339; empty for base layers, whose history says it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) created: String,
+    /// Where it comes from, if we did not make it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) base: Option<Base>,
+}
+
+/// A layer that was made elsewhere.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Base {
+    pub(crate) layer: BaseLayer,
+    pub(crate) origin: Origin,
+}
+
+impl Tree {
+    /// The empty tree.
+    pub(crate) fn scratch() -> Self {
+        Self { id: FieldHasher::new("tree/scratch/1").finish(), layers: Vec::new() }
+    }
+
+    /// The tree of an image: known by its diff ids alone, whatever it is called and wherever it lies.
+    pub(crate) fn of_image(image: &crate::graph::Image) -> Self {
+        let mut chain = FieldHasher::new("tree/image/1");
+        let mut layers = Vec::with_capacity(image.layers.len());
+        for layer in &image.layers {
+            chain.digest(&layer.diff_id.0);
+            layers.push(TreeLayer {
+                // A layer may hard-link to files of the layers beneath it, so its snapshot is known by the chain.
+                snapshot: SnapshotId(chain.clone().finish()),
+                created: String::new(),
+                base: Some(Base { layer: layer.clone(), origin: image.origin.clone() }),
+            });
+        }
+        if layers.is_empty() { Self::scratch() } else { Self { id: chain.finish(), layers } }
+    }
+
+    /// This tree with one more layer, made by us.
+    pub(crate) fn with_layer(&self, id: Digest, created: String) -> Self {
+        let mut layers = self.layers.clone();
+        layers.push(TreeLayer { snapshot: SnapshotId(id), created, base: None });
+        Self { id, layers }
+    }
+
+    /// The layers of `self`, then those of each of `uppers`, without looking at any of them.
+    pub(crate) fn merged(&self, uppers: &[&Self]) -> Self {
+        let mut hasher = FieldHasher::new("tree/merge/1");
+        hasher.digest(&self.id);
+        let mut layers = self.layers.clone();
+        for upper in uppers {
+            hasher.digest(&upper.id);
+            layers.extend(upper.layers.iter().cloned());
+        }
+        Self { id: hasher.finish(), layers }
+    }
+}

@@ -1,0 +1,123 @@
+//! A hermetic run of the binary: empty environment, own HOME and state folder, no network; and what its outputs hold.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    sync::OnceLock,
+};
+
+/// A temporary folder with its own state, in which `bake` is run.
+pub(crate) struct Bake {
+    pub(crate) dir: tempfile::TempDir,
+}
+
+/// Exit code, standard output and standard error of a run.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Ran {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Ran {
+    /// The run, which must have succeeded.
+    pub(crate) fn ok(self) -> Self {
+        assert_eq!(self.code, Some(0), "{self:#?}");
+        self
+    }
+}
+
+impl Bake {
+    pub(crate) fn new() -> Self {
+        Self { dir: tempfile::tempdir().expect("a temporary folder can be made") }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Writes a file of the working folder, with its parents.
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().expect("a file has a parent")).expect("folders can be made");
+        fs::write(path, text).expect("files can be written");
+    }
+
+    pub(crate) fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
+    }
+
+    /// Runs `bake` in `folder` below the working folder.
+    pub(crate) fn run_in(&self, folder: &str, args: &[&str]) -> Ran {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bake"));
+        command
+            .args(args)
+            .current_dir(self.path(folder))
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", self.path("home"))
+            .env("BAKE_HOME", self.path("state"))
+            .env("NO_COLOR", "1");
+        let Output { status, stdout, stderr } = command.output().expect("the binary starts");
+        Ran {
+            code: status.code(),
+            stdout: String::from_utf8_lossy(&stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&stderr).into_owned(),
+        }
+    }
+
+    pub(crate) fn run(&self, args: &[&str]) -> Ran {
+        self.run_in("", args)
+    }
+
+    /// Copies a folder of the repository into the working folder.
+    pub(crate) fn copy(&self, from: &str, to: &str) {
+        copy_tree(&Path::new(env!("CARGO_MANIFEST_DIR")).join(from), &self.path(to));
+    }
+}
+
+fn copy_tree(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("folders can be made");
+    for entry in fs::read_dir(from).unwrap_or_else(|e| panic!("{}: {e}", from.display())) {
+        let entry = entry.expect("folders can be read");
+        let target = to.join(entry.file_name());
+        if entry.file_type().expect("entries have a type").is_dir() {
+            copy_tree(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).expect("files can be copied");
+        }
+    }
+}
+
+/// The base image layout of `examples/base`, made once by `bake` itself.
+pub(crate) fn base_layout() -> &'static Path {
+    static LAYOUT: OnceLock<Bake> = OnceLock::new();
+    let made = LAYOUT.get_or_init(|| {
+        assert!(Path::new("/bin/busybox").exists(), "these tests need Debian's package busybox-static");
+        let bake = Bake::new();
+        bake.copy("examples/base", "base");
+        let _ran = bake.run_in("base", &["--allow", "fs.read=/bin", "--progress=plain"]).ok();
+        bake
+    });
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| made.path("base/layout"))
+}
+
+/// Names and contents of the entries of a tar file.
+pub(crate) fn tar_entries(path: &Path) -> Vec<(String, Vec<u8>)> {
+    let file = fs::File::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let mut archive = tar::Archive::new(file);
+    archive
+        .entries()
+        .expect("a tar file")
+        .map(|entry| {
+            let mut entry = entry.expect("a whole tar file");
+            let name = entry.path().expect("entries have names").to_string_lossy().into_owned();
+            let mut content = Vec::new();
+            let _n = std::io::Read::read_to_end(&mut entry, &mut content).expect("a whole tar file");
+            (name, content)
+        })
+        .collect()
+}
