@@ -470,45 +470,37 @@ fn unset(row: &Attribute) -> Value {
         Kind::Bool => Value::Null(Type::Bool),
         Kind::Texts => Value::Null(Type::List(Arc::new(Type::String))),
         Kind::Entries { .. } => Value::Null(map()),
-        Kind::Items(_) => Value::List { element: map(), items: Arc::default() },
+        Kind::Items(_) => Value::list(map(), Vec::new()),
         Kind::Resources | Kind::Matrix => Value::Null(Type::Dynamic),
     }
 }
 
 fn to_value(row: &Attribute, field: &Field) -> Value {
-    let list = |texts: &[Arc<str>]| Value::List {
-        element: Type::String,
-        items: Arc::new(texts.iter().cloned().map(Value::String).collect()),
-    };
+    let list = |texts: &[Arc<str>]| Value::list(Type::String, texts.iter().cloned().map(Value::String).collect());
     match field {
         Field::Text(text) => Value::String(text.clone()),
         Field::Bool(flag) => Value::Bool(*flag),
         Field::Texts(texts) => list(texts),
-        Field::Entries(entries) => Value::Map {
-            element: Type::String,
-            entries: Arc::new(
-                entries
-                    .iter()
-                    .map(|(key, value)| (key.clone(), value.clone().map_or(Value::Null(Type::String), Value::String)))
-                    .collect(),
-            ),
-        },
+        Field::Entries(entries) => Value::map(
+            Type::String,
+            entries
+                .iter()
+                .map(|(key, value)| (key.clone(), value.clone().map_or(Value::Null(Type::String), Value::String)))
+                .collect(),
+        ),
         Field::Resources(resources) => map_value(resources.entries().iter().map(|it| (it.key, it.text.clone()))),
         Field::Items(items) if row.kind == Kind::Items(ItemKind::Ssh) => {
             let object = |ssh: &Ssh| {
                 let paths: Vec<Arc<str>> = ssh.paths.iter().map(|it| it.as_str().into()).collect();
-                Value::Object(Arc::new(BTreeMap::from([
+                Value::object(BTreeMap::from([
                     ("id".into(), Value::String(ssh.id.as_str().into())),
                     ("paths".into(), list(&paths)),
-                ])))
+                ]))
             };
             let items = items.iter().filter_map(|it| if let Item::Ssh(ssh) = it { Some(object(ssh)) } else { None });
-            Value::Tuple(Arc::new(items.collect()))
+            Value::tuple(items.collect())
         }
-        Field::Items(items) => Value::List {
-            element: Type::Map(Arc::new(Type::String)),
-            items: Arc::new(items.iter().map(item_value).collect()),
-        },
+        Field::Items(items) => Value::list(Type::map(Type::String), items.iter().map(item_value).collect()),
     }
 }
 
@@ -540,8 +532,5 @@ fn item_value(item: &Item) -> Value {
 }
 
 fn map_value<'a>(entries: impl Iterator<Item = (&'a str, String)>) -> Value {
-    Value::Map {
-        element: Type::String,
-        entries: Arc::new(entries.map(|(key, text)| (key.into(), Value::String(text.into()))).collect()),
-    }
+    Value::map(Type::String, entries.map(|(key, text)| (key.into(), Value::String(text.into()))).collect())
 }

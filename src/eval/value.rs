@@ -5,6 +5,7 @@ use std::{
     cmp::Ordering,
     collections::BTreeMap,
     fmt::{self, Write as _},
+    ops::Deref,
     sync::Arc,
 };
 
@@ -22,22 +23,59 @@ pub(crate) enum Value {
     String(Arc<str>),
     List {
         element: Type,
-        items: Arc<Vec<Value>>,
+        items: Arc<Weighed<Vec<Self>>>,
     },
     /// *Invariant:* sorted and distinct.
     Set {
         element: Type,
-        items: Arc<Vec<Value>>,
+        items: Arc<Weighed<Vec<Self>>>,
     },
     Map {
         element: Type,
-        entries: Arc<BTreeMap<Arc<str>, Value>>,
+        entries: Arc<Weighed<BTreeMap<Arc<str>, Self>>>,
     },
-    Tuple(Arc<Vec<Value>>),
-    Object(Arc<BTreeMap<Arc<str>, Value>>),
+    Tuple(Arc<Weighed<Vec<Self>>>),
+    Object(Arc<Weighed<BTreeMap<Arc<str>, Self>>>),
+}
+
+/// A collection that knows its weight. Sharing makes it easy to write a small file whose values would fill any memory once
+/// they are written out; the weight counts them as if they were.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Weighed<T> {
+    inner: T,
+    weight: u32,
+}
+
+impl<T> Deref for Weighed<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.inner
+    }
+}
+
+/// Values that weigh more are refused.
+pub(crate) const MAX_WEIGHT: u32 = 1 << 22;
+/// How many bytes of text weigh as much as one value.
+const TEXT_WEIGHT: usize = 32;
+
+fn text_weight(text: &str) -> u32 {
+    u32::try_from(text.len() / TEXT_WEIGHT).unwrap_or(u32::MAX - 1)
+}
+
+fn weighed_items(items: Vec<Value>) -> Arc<Weighed<Vec<Value>>> {
+    let weight = items.iter().fold(1, |sum: u32, item| sum.saturating_add(item.weight()));
+    Arc::new(Weighed { inner: items, weight })
+}
+
+fn weighed_entries(entries: BTreeMap<Arc<str>, Value>) -> Arc<Weighed<BTreeMap<Arc<str>, Value>>> {
+    let each = |(key, item): (&Arc<str>, &Value)| text_weight(key).saturating_add(item.weight());
+    let weight = entries.iter().fold(1, |sum: u32, entry| sum.saturating_add(each(entry)));
+    Arc::new(Weighed { inner: entries, weight })
 }
 
 /// A type constraint or the type of a value.
+#[expect(clippy::rc_buffer, reason = "made once from a vector, shared often")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Type {
     /// `any`.
@@ -45,12 +83,12 @@ pub(crate) enum Type {
     Bool,
     Number,
     String,
-    List(Arc<Type>),
-    Set(Arc<Type>),
-    Map(Arc<Type>),
-    Tuple(Arc<Vec<Type>>),
+    List(Arc<Self>),
+    Set(Arc<Self>),
+    Map(Arc<Self>),
+    Tuple(Arc<Vec<Self>>),
     /// Each attribute with whether it is `optional(…)`.
-    Object(Arc<BTreeMap<Arc<str>, (Type, bool)>>),
+    Object(Arc<BTreeMap<Arc<str>, (Self, bool)>>),
 }
 
 impl Value {
@@ -71,7 +109,7 @@ impl Value {
     }
 
     pub(crate) fn list(element: Type, items: Vec<Self>) -> Self {
-        Self::List { element, items: Arc::new(items) }
+        Self::List { element, items: weighed_items(items) }
     }
 
     /// A `list(string)`.
@@ -83,19 +121,29 @@ impl Value {
     pub(crate) fn set(element: Type, mut items: Vec<Self>) -> Self {
         items.sort_by(order_in_set);
         items.dedup();
-        Self::Set { element, items: Arc::new(items) }
+        Self::Set { element, items: weighed_items(items) }
     }
 
     pub(crate) fn map(element: Type, entries: BTreeMap<Arc<str>, Self>) -> Self {
-        Self::Map { element, entries: Arc::new(entries) }
+        Self::Map { element, entries: weighed_entries(entries) }
     }
 
     pub(crate) fn tuple(items: Vec<Self>) -> Self {
-        Self::Tuple(Arc::new(items))
+        Self::Tuple(weighed_items(items))
     }
 
     pub(crate) fn object(entries: BTreeMap<Arc<str>, Self>) -> Self {
-        Self::Object(Arc::new(entries))
+        Self::Object(weighed_entries(entries))
+    }
+
+    /// How much the value is once written out: every value in it, and its texts by their length.
+    pub(crate) fn weight(&self) -> u32 {
+        match self {
+            Self::Null(_) | Self::Bool(_) | Self::Number(_) => 1,
+            Self::String(text) => 1 + text_weight(text),
+            Self::List { items, .. } | Self::Set { items, .. } | Self::Tuple(items) => items.weight,
+            Self::Map { entries, .. } | Self::Object(entries) => entries.weight,
+        }
     }
 
     pub(crate) const fn is_null(&self) -> bool {
@@ -383,6 +431,16 @@ mod tests {
         assert!(!Value::string("1").same(&Value::int(1)));
         assert!(Value::NULL.same(&Value::Null(Type::String)));
         assert!(!Value::string("").same(&Value::NULL));
+    }
+
+    #[test]
+    fn weight_counts_shared_values_each_time() {
+        let mut value = Value::tuple(vec![Value::int(1)]);
+        for _ in 0..100 {
+            value = Value::tuple(vec![value.clone(), value]);
+        }
+        assert_eq!(value.weight(), u32::MAX);
+        assert_eq!(Value::string_list(["a", "b"]).weight(), 3);
     }
 
     #[test]

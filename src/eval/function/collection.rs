@@ -1,7 +1,6 @@
 //! Functions of lists, tuples, maps and objects.
 
 use std::{
-    borrow::Cow,
     collections::{BTreeMap, HashSet},
     sync::Arc,
 };
@@ -99,6 +98,14 @@ fn sequence<'a>(call: &Call<'a>, argument: usize) -> Result<&'a [Value], Functio
     call.args[argument].items().ok_or_else(|| kind_error(call, argument, "a list"))
 }
 
+/// The items of an argument that must be a list or tuple: a set has no order to count in.
+fn ordered<'a>(call: &Call<'a>, argument: usize) -> Result<&'a [Value], FunctionError> {
+    match &call.args[argument] {
+        Value::List { items, .. } | Value::Tuple(items) => Ok(items),
+        _ => Err(kind_error(call, argument, "a list")),
+    }
+}
+
 /// The entries of an argument that must be a map or object.
 fn mapping<'a>(call: &Call<'a>, argument: usize) -> Result<&'a BTreeMap<Arc<str>, Value>, FunctionError> {
     call.args[argument].entries().ok_or_else(|| kind_error(call, argument, "a map or object"))
@@ -177,25 +184,24 @@ fn concat(call: &Call<'_>) -> Result<Value, FunctionError> {
 }
 
 fn distinct(call: &Call<'_>) -> Result<Value, FunctionError> {
-    let mut seen: HashSet<Cow<'_, str>> = HashSet::new();
-    // All items have one type, so equal texts are equal values; a null differs from the string "null" by its quotes.
-    let text = |item: &Value| match item {
-        Value::String(_) => None,
-        other => Some(other.to_json_text(false)),
-    };
-    let kept = call.items(0).iter().filter(|item| match text(item) {
-        None => seen.insert(Cow::Owned(format!("\"{}", item.as_str().unwrap_or_default()))),
-        Some(text) => seen.insert(Cow::Owned(text)),
-    });
-    let kept = kept.cloned().collect();
+    // All items have one type, so equal texts are equal values.
+    let mut strings: HashSet<&str> = HashSet::new();
+    let mut others: HashSet<String> = HashSet::new();
+    let mut kept = Vec::new();
+    for item in call.items(0) {
+        let new = match item.as_str() {
+            Some(text) => strings.insert(text),
+            None => others.insert(item.to_json_text(false)),
+        };
+        if new {
+            kept.push(item.clone());
+        }
+    }
     Ok(rebuilt(&call.args[0], kept))
 }
 
 fn element(call: &Call<'_>) -> Result<Value, FunctionError> {
-    let items = match &call.args[0] {
-        Value::List { items, .. } | Value::Tuple(items) => items,
-        _ => return Err(kind_error(call, 0, "a list")),
-    };
+    let items = ordered(call, 0)?;
     let index = call.integer(1)?;
     if items.is_empty() {
         return Err(FunctionError::at(0, "the list is empty"));
@@ -256,10 +262,7 @@ fn index(call: &Call<'_>) -> Result<Value, FunctionError> {
 }
 
 fn indexof(call: &Call<'_>) -> Result<Value, FunctionError> {
-    let items = match &call.args[0] {
-        Value::List { items, .. } | Value::Tuple(items) => items,
-        _ => return Err(kind_error(call, 0, "a list")),
-    };
+    let items = ordered(call, 0)?;
     if items.is_empty() {
         return Err(FunctionError::at(0, "the list is empty"));
     }
@@ -391,10 +394,7 @@ fn setproduct(call: &Call<'_>) -> Result<Value, FunctionError> {
 }
 
 fn slice(call: &Call<'_>) -> Result<Value, FunctionError> {
-    let items = match &call.args[0] {
-        Value::List { items, .. } | Value::Tuple(items) => items,
-        _ => return Err(kind_error(call, 0, "a list")),
-    };
+    let items = ordered(call, 0)?;
     let bound = |argument: usize| {
         let at = call.integer(argument)?;
         usize::try_from(at).ok().filter(|at| *at <= items.len()).ok_or_else(|| {
@@ -419,10 +419,7 @@ fn sort(call: &Call<'_>) -> Result<Value, FunctionError> {
 
 fn zipmap(call: &Call<'_>) -> Result<Value, FunctionError> {
     let keys = call.items(0);
-    let values = match &call.args[1] {
-        Value::List { items, .. } | Value::Tuple(items) => items,
-        _ => return Err(kind_error(call, 1, "a list")),
-    };
+    let values = ordered(call, 1)?;
     if keys.len() != values.len() {
         return Err(FunctionError::at(
             1,

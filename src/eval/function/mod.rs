@@ -15,7 +15,7 @@ use sha2::Digest;
 use super::{
     convert::convert,
     number::Number,
-    value::{Type, Value},
+    value::{MAX_WEIGHT, Type, Value},
 };
 
 mod collection;
@@ -241,6 +241,9 @@ pub(crate) fn signature(builtin: &Builtin) -> String {
 /// Checks and converts the arguments, then runs the function.
 pub(crate) fn call(builtin: &Builtin, args: &[Value], world: &World) -> Result<Value, FunctionError> {
     check_count(builtin, args.len())?;
+    if args.iter().fold(0, |sum: u32, value| sum.saturating_add(value.weight())) > MAX_WEIGHT {
+        return Err(FunctionError::new(format!("the arguments of `{}` are too large", builtin.name)));
+    }
     let param = |index: usize| builtin.params.get(index).copied().or(builtin.variadic);
     let fits =
         |(index, value): (usize, &Value)| param(index).is_none_or(|param| !value.is_null() && param.ty.accepts(value));
