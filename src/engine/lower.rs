@@ -161,7 +161,8 @@ impl Lowering<'_> {
         if distinct.is_empty() {
             return true;
         }
-        let answers = distinct.iter().map(|(query, from)| async move { (query, from, self.images.answer(query).await) });
+        let answers =
+            distinct.iter().map(|(query, from)| async move { (query, from, self.images.answer(query).await) });
         let mut unanswered = false;
         for (query, (at, near), answer) in join_all(answers).await {
             match answer {
@@ -282,7 +283,8 @@ impl Lowering<'_> {
         let (tree, _) = source::fetch(self.world, graph.get(ix), step).await.map_err(failed)?;
         let dirs = source::materialise(self.world, &tree).await.map_err(failed)?;
         let unreadable = |e: &std::io::Error| {
-            Diagnostic::error("bake::engine::dockerfile_unreadable", format!("the Dockerfile cannot be read: {name}")).cause(e)
+            Diagnostic::error("bake::engine::dockerfile_unreadable", format!("the Dockerfile cannot be read: {name}"))
+                .cause(e)
         };
         let view = View::open(&dirs).map_err(|e| unreadable(&e))?;
         let path = format!("/{name}");
@@ -292,8 +294,9 @@ impl Lowering<'_> {
             _ => path,
         };
         let bytes = view.read(&path, MAX).map_err(|e| unreadable(&e))?;
-        String::from_utf8(bytes)
-            .map_err(|_| Diagnostic::error("bake::engine::dockerfile_not_utf8", format!("the Dockerfile is not UTF-8: {name}")))
+        String::from_utf8(bytes).map_err(|_| {
+            Diagnostic::error("bake::engine::dockerfile_not_utf8", format!("the Dockerfile is not UTF-8: {name}"))
+        })
     }
 
     /// `None` for the result of another target: its link says more.

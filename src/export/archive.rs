@@ -42,18 +42,7 @@ pub(super) struct Header<'a> {
 impl<'a> Header<'a> {
     /// A regular file of root without time.
     pub(super) const fn file(name: &'a [u8], mode: u32, size: u64) -> Self {
-        Self {
-            name,
-            kind: Kind::File,
-            mode,
-            uid: 0,
-            gid: 0,
-            size,
-            mtime: 0,
-            link: b"",
-            device: (0, 0),
-            xattrs: &[],
-        }
+        Self { name, kind: Kind::File, mode, uid: 0, gid: 0, size, mtime: 0, link: b"", device: (0, 0), xattrs: &[] }
     }
 }
 
@@ -70,7 +59,8 @@ pub(super) fn header(out: &mut impl Write, header: &Header<'_>) -> io::Result<()
     if !plain(header.link, 100) {
         records.insert(b"linkpath".to_vec(), header.link.to_vec());
     }
-    let numbers = [("uid", header.uid, 0o777_7777), ("gid", header.gid, 0o777_7777), ("size", header.size, 0o777_7777_7777)];
+    let numbers =
+        [("uid", header.uid, 0o777_7777), ("gid", header.gid, 0o777_7777), ("size", header.size, 0o777_7777_7777)];
     for (key, value, most) in numbers {
         if value > most {
             records.insert(key.into(), value.to_string().into_bytes());

@@ -225,12 +225,8 @@ impl Made<'_> {
             subject: artifact.then_some(subject),
         };
         let mut made = self.document(manifest.media_type, &manifest);
-        made.platform = Some(Platform {
-            os: "unknown".to_owned(),
-            arch: "unknown".to_owned(),
-            variant: None,
-            os_version: None,
-        });
+        made.platform =
+            Some(Platform { os: "unknown".to_owned(), arch: "unknown".to_owned(), variant: None, os_version: None });
         made.annotations = BTreeMap::from([
             ("vnd.docker.reference.type".to_owned(), "attestation-manifest".to_owned()),
             ("vnd.docker.reference.digest".to_owned(), image.digest.to_string()),

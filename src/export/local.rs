@@ -265,7 +265,9 @@ impl Job<'_> {
             let fail = |e| (self.path.join(&path), e);
             let mut made = self.made.lock().expect("no holder of this lock panics");
             if made.paths.contains(&path) {
-                return Err(fail(io::Error::other("the result has a file of this name already; set attestation-prefix")));
+                return Err(fail(io::Error::other(
+                    "the result has a file of this name already; set attestation-prefix",
+                )));
             }
             made.paths.push(path.clone());
             drop(made);
@@ -395,7 +397,12 @@ impl Job<'_> {
                 return Ok(mark);
             }
             let alike = u64::try_from(stat.st_size) == Ok(entry.size) && stat.st_nlink == 1 && !linked;
-            if alike && same_content(&mut part.view.file(folder, name, entry)?, &mut at::file(dir.as_fd(), Path::new(name))?)? {
+            if alike
+                && same_content(
+                    &mut part.view.file(folder, name, entry)?,
+                    &mut at::file(dir.as_fd(), Path::new(name))?,
+                )?
+            {
                 let file = at::file(dir.as_fd(), Path::new(name))?;
                 let wanted = times(entry, part.epoch);
                 if stat.st_mode & 0o7777 != entry.mode {
@@ -748,7 +755,13 @@ mod tests {
 
         fn part(&self, tree: &str, folder: Option<&str>, platform: &str) -> Part {
             let view = View::open(&[self.folder.path().join(tree)]).expect("there");
-            Part { view, folder: folder.map(str::to_owned), platform: platform.to_owned(), epoch: None, extra: Vec::new() }
+            Part {
+                view,
+                folder: folder.map(str::to_owned),
+                platform: platform.to_owned(),
+                epoch: None,
+                extra: Vec::new(),
+            }
         }
 
         fn write(&self, delete: bool, known: &[Mark]) -> Result<Written, Fault> {

@@ -12,8 +12,8 @@
 //! It decides nothing about builds and never runs one.
 
 mod annotation;
-mod assemble;
 mod archive;
+mod assemble;
 mod attest;
 mod layout;
 mod local;

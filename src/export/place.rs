@@ -145,7 +145,8 @@ fn sweep(parent: &Path, name: &std::ffi::OsStr) {
         if !std::os::unix::ffi::OsStrExt::as_bytes(left.as_os_str()).starts_with(begins) {
             continue;
         }
-        let dead = File::open(entry.path()).is_ok_and(|it| flock(&it, FlockOperation::NonBlockingLockExclusive).is_ok());
+        let dead =
+            File::open(entry.path()).is_ok_and(|it| flock(&it, FlockOperation::NonBlockingLockExclusive).is_ok());
         if dead {
             fs::remove_file(entry.path()).ok();
         }

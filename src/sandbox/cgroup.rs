@@ -145,7 +145,5 @@ fn write_all<const N: usize>(dir: &Path, values: [(&str, Option<String>); N]) {
 }
 
 fn count(text: &str, name: &str) -> u64 {
-    text.lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
-        .unwrap_or(0)
+    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok()).unwrap_or(0)
 }

@@ -19,15 +19,19 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 pub(super) fn exec(root: &OwnedFd, args: &[String], env: &[(String, String)]) -> SandboxError {
     let Some(program) = args.first() else { return SandboxError::NotFound { program: String::new() } };
     let c_strings = |list: &mut dyn Iterator<Item = String>| list.map(CString::new).collect::<Result<Vec<_>, _>>();
-    let (Ok(c_args), Ok(c_env)) =
-        (c_strings(&mut args.iter().cloned()), c_strings(&mut env.iter().map(|(name, value)| format!("{name}={value}"))))
-    else {
+    let (Ok(c_args), Ok(c_env)) = (
+        c_strings(&mut args.iter().cloned()),
+        c_strings(&mut env.iter().map(|(name, value)| format!("{name}={value}"))),
+    ) else {
         return SandboxError::Exec { program: program.clone(), errno: libc::EINVAL };
     };
     let path = env.iter().rev().find(|(name, _)| name == "PATH").map_or(DEFAULT_PATH, |(_, value)| value);
     let in_path = !program.contains('/');
     let candidates: Vec<String> = match in_path {
-        true => path.split(':').map(|dir| if dir.is_empty() { program.clone() } else { format!("{dir}/{program}") }).collect(),
+        true => path
+            .split(':')
+            .map(|dir| if dir.is_empty() { program.clone() } else { format!("{dir}/{program}") })
+            .collect(),
         false => vec![program.clone()],
     };
     let mut refused = None;

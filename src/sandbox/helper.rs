@@ -10,10 +10,7 @@
 
 use std::{
     io::{Read, Write},
-    os::{
-        fd::AsFd,
-        unix::net::UnixStream,
-    },
+    os::{fd::AsFd, unix::net::UnixStream},
     path::PathBuf,
 };
 
@@ -199,7 +196,9 @@ fn own_streams(ids: &Ids) -> Result<(), SandboxError> {
     for fd in [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()] {
         fchown(fd, Some(Uid::from_raw(ids.uid)), None::<Gid>).map_err(|errno| match errno {
             Errno::INVAL => SandboxError::Unmapped { id: ids.uid },
-            errno => SandboxError::Setup { action: "give the user its streams".to_owned(), errno: errno.raw_os_error() },
+            errno => {
+                SandboxError::Setup { action: "give the user its streams".to_owned(), errno: errno.raw_os_error() }
+            }
         })?;
     }
     Ok(())

@@ -142,12 +142,10 @@ fn write_maps(mapping: &Mapping, parent: u32, mut wait: io::PipeReader) -> bool 
         return true; // The parent could not enter; it says so itself.
     }
     match mapping {
-        Mapping::Ranges { uids, gids, programs } => {
-            programs.iter().zip([uids, gids]).all(|(program, map)| {
-                let run = command(program).arg(parent.to_string()).args(map.split_whitespace()).status();
-                run.is_ok_and(|status| status.success())
-            })
-        }
+        Mapping::Ranges { uids, gids, programs } => programs.iter().zip([uids, gids]).all(|(program, map)| {
+            let run = command(program).arg(parent.to_string()).args(map.split_whitespace()).status();
+            run.is_ok_and(|status| status.success())
+        }),
         Mapping::Identity { uids, gids } => {
             fs::write(format!("/proc/{parent}/uid_map"), uids).is_ok()
                 && fs::write(format!("/proc/{parent}/gid_map"), gids).is_ok()
@@ -226,9 +224,8 @@ fn refused_map(error: &io::Error) -> Diagnosis {
 
 /// Finds out why the kernel made no namespace for us.
 fn diagnose(errno: Errno) -> Diagnosis {
-    let setting = |name: &str| -> Option<i64> {
-        fs::read_to_string(Path::new("/proc/sys").join(name)).ok()?.trim().parse().ok()
-    };
+    let setting =
+        |name: &str| -> Option<i64> { fs::read_to_string(Path::new("/proc/sys").join(name)).ok()?.trim().parse().ok() };
     let filtered = || {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         status.lines().any(|line| line.split_whitespace().eq(["Seccomp:", "2"]))

@@ -19,7 +19,12 @@ use super::{error::SandboxError, fsmount, mounts::Workshop, spec::Spec};
 const O_DIR: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 /// Mounts the root of the container in the workshop.
-pub(super) fn mount_root(spec: &Spec, upper: &OwnedFd, work: &OwnedFd, shop: &Workshop<'_>) -> std::result::Result<(), SandboxError> {
+pub(super) fn mount_root(
+    spec: &Spec,
+    upper: &OwnedFd,
+    work: &OwnedFd,
+    shop: &Workshop<'_>,
+) -> std::result::Result<(), SandboxError> {
     let failed = |errno: Errno| SandboxError::Overlay { count: spec.layers.len(), errno: errno.raw_os_error() };
     if spec.layers.is_empty() {
         // Nothing below: the upper directory is the root as it is.

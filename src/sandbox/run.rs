@@ -87,11 +87,7 @@ impl Cancel {
 /// Runs the command to its end; blocks. `output` gets its streams in pieces of any length, as they come.
 ///
 /// A command that started and failed is an [`Exit`]; an error means that it never started, or was cancelled.
-pub(crate) fn run(
-    spec: &Spec,
-    output: &mut dyn FnMut(Stream, &[u8]),
-    cancel: &Cancel,
-) -> Result<Exit, SandboxError> {
+pub(crate) fn run(spec: &Spec, output: &mut dyn FnMut(Stream, &[u8]), cancel: &Cancel) -> Result<Exit, SandboxError> {
     if cancel.is_cancelled() {
         return Err(SandboxError::Cancelled);
     }
@@ -175,11 +171,7 @@ fn keep(socket: UnixStream, tell: &mpsc::Sender<Result<Started, SandboxError>>) 
 }
 
 /// Passes output on until the command has ended and all of it is read.
-fn watch(
-    started: &Started,
-    output: &mut dyn FnMut(Stream, &[u8]),
-    cancel: &Cancel,
-) -> Result<(), SandboxError> {
+fn watch(started: &Started, output: &mut dyn FnMut(Stream, &[u8]), cancel: &Cancel) -> Result<(), SandboxError> {
     let mut buffer = vec![0; 64 << 10];
     let mut streams = [(Stream::Stdout, Some(&started.stdout)), (Stream::Stderr, Some(&started.stderr))];
     let mut killed = false;

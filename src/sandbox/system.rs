@@ -27,7 +27,18 @@ pub(super) struct System {
 const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom", "tty"];
 /// What a command that may do anything gets as well, where the host has it.
 const MORE_DEVICES: &[&str] = &[
-    "kmsg", "fuse", "kvm", "net/tun", "loop-control", "loop0", "loop1", "loop2", "loop3", "loop4", "loop5", "loop6",
+    "kmsg",
+    "fuse",
+    "kvm",
+    "net/tun",
+    "loop-control",
+    "loop0",
+    "loop1",
+    "loop2",
+    "loop3",
+    "loop4",
+    "loop5",
+    "loop6",
     "loop7",
 ];
 const LINKS: &[(&str, &str)] = &[
@@ -89,10 +100,9 @@ pub(super) fn attach(system: System, spec: &Spec, inside: &mut Inside) -> std::r
     };
     let mut attach = |target: &str, tree: Detached| {
         let place = inside.find_or_make(target, stays);
-        place.and_then(|place| tree.attach(&place, "")).map_err(|errno| SandboxError::Mount {
-            target: target.to_owned(),
-            reason: errno.to_string(),
-        })
+        place
+            .and_then(|place| tree.attach(&place, ""))
+            .map_err(|errno| SandboxError::Mount { target: target.to_owned(), reason: errno.to_string() })
     };
     let security = system.security;
     let proc = attach("/proc", system.proc)?;

@@ -162,7 +162,9 @@ fn surroundings_are_those_of_a_container() {
     let text = place.out();
     let expected = "1\nbuildkitsandbox\n0022\n/\n0\npipe\n/proc/self/fd/0\nshm\n2\n0\n/root\n32768\n";
     // Where /proc is borrowed, other processes are seen.
-    let lines = |text: &str| text.lines().enumerate().filter(|(ix, _)| *ix != 8).map(|(_, it)| it.to_owned()).collect::<Vec<_>>();
+    let lines = |text: &str| {
+        text.lines().enumerate().filter(|(ix, _)| *ix != 8).map(|(_, it)| it.to_owned()).collect::<Vec<_>>()
+    };
     assert_eq!(lines(&text), lines(expected), "{text}");
 }
 
@@ -174,10 +176,11 @@ fn capabilities_and_filter_are_those_of_a_container() {
          (: > /proc/sysrq-trigger) 2>/dev/null && echo SYSRQ; cat /proc/kcore 2>/dev/null | wc -c",
     );
     let text = place.out();
-    let field = |name: &str| {
-        text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim().to_owned()
-    };
-    for (name, value) in [("CapEff:", "00000000a80425fb"), ("CapPrm:", "00000000a80425fb"), ("CapBnd:", "00000000a80425fb")] {
+    let field =
+        |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim().to_owned();
+    for (name, value) in
+        [("CapEff:", "00000000a80425fb"), ("CapPrm:", "00000000a80425fb"), ("CapBnd:", "00000000a80425fb")]
+    {
         assert_eq!(field(name), value);
     }
     for name in ["CapInh:", "CapAmb:"] {
@@ -205,9 +208,11 @@ fn the_user_is_looked_up_in_the_image() {
     if !many_ids() {
         return;
     }
-    let place = Place::new("id -u; id -g; id -G; echo $HOME; pwd; stat -c '%u %a' .; grep CapEff /proc/self/status; \
-                            echo via > /dev/stdout")
-        .with(|spec| (spec.user, spec.cwd) = ("app".to_owned(), "/made/by".to_owned()));
+    let place = Place::new(
+        "id -u; id -g; id -G; echo $HOME; pwd; stat -c '%u %a' .; grep CapEff /proc/self/status; \
+                            echo via > /dev/stdout",
+    )
+    .with(|spec| (spec.user, spec.cwd) = ("app".to_owned(), "/made/by".to_owned()));
     let text = place.out();
     assert_eq!(text, "1000\n1000\n1000 50\n/home/app\n/made/by\n1000 755\nCapEff:\t0000000000000000\nvia\n");
     assert_eq!(place.upper(), ["made"]);
@@ -251,10 +256,9 @@ fn links_of_the_image_lead_nowhere_else() {
     }
     symlink("/../../../../etc/nothing", place.layer().join("etc/resolv.conf")).unwrap();
     symlink(outside.join("hosts"), place.layer().join("etc/hosts")).unwrap();
-    let place = place.mount("/escape/../link", MountKind::Tmpfs { size: None }).mount(
-        "/escape/secret",
-        MountKind::Secret { content: b"s".to_vec(), mode: 0o400, uid: 0, gid: 0 },
-    );
+    let place = place
+        .mount("/escape/../link", MountKind::Tmpfs { size: None })
+        .mount("/escape/secret", MountKind::Secret { content: b"s".to_vec(), mode: 0o400, uid: 0, gid: 0 });
     let _any = place.run().unwrap();
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
     let place = Place::new("true").mount("/proc/sys", MountKind::Tmpfs { size: None });
@@ -267,7 +271,8 @@ fn tree_sources_stay_in_the_tree() {
     let (tree, secret) = (dir(&place, "tree"), place.dir.path().join("secret"));
     fs::write(&secret, "host").unwrap();
     symlink(&secret, tree.join("x")).unwrap();
-    let mount = |source: &str| MountKind::Tree { layers: vec![tree.clone()], source: source.to_owned(), writable: false };
+    let mount =
+        |source: &str| MountKind::Tree { layers: vec![tree.clone()], source: source.to_owned(), writable: false };
     let place = place.mount("/m", mount("x"));
     assert_eq!(place.run(), Err(SandboxError::MountSource { path: "x".to_owned() }));
     let place = Place::new("cat /m").mount("/m", mount("../secret"));
@@ -299,10 +304,7 @@ fn reasons_for_not_starting_are_named() {
         start(&["/f"], &|layer| file(layer, b"#!/bin/sh\n", 0o644)),
         SandboxError::NotExecutable { program: program() }
     );
-    assert_eq!(
-        start(&["/f"], &|layer| file(layer, b"hello", 0o755)),
-        SandboxError::NotAProgram { program: program() }
-    );
+    assert_eq!(start(&["/f"], &|layer| file(layer, b"hello", 0o755)), SandboxError::NotAProgram { program: program() });
     let mut elf = vec![0; 64];
     elf[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
     elf[16] = 2;

@@ -105,7 +105,8 @@ fn number(text: &str) -> Option<u32> {
 mod tests {
     use super::*;
 
-    const PASSWD: &[u8] = b"root:x:0:0:root:/root:/bin/sh\n# no\napp:x:1000:1001:App:/home/app:/bin/sh\napp:x:7:7::/:\n\
+    const PASSWD: &[u8] =
+        b"root:x:0:0:root:/root:/bin/sh\n# no\napp:x:1000:1001:App:/home/app:/bin/sh\napp:x:7:7::/:\n\
                             bad:x:y:z\nhomeless:x:5:6::";
     const GROUP: &[u8] = b"root:x:0:root\nwheel:x:10:root,app\napp:x:1001:\naudio:x:18:app,other\nbroken\n";
 

@@ -165,7 +165,9 @@ impl Drawer {
     fn moved(&mut self, id: StepId, what: &Arc<str>, done: u64, total: u64) {
         let Some(step) = self.steps.get_mut(&id) else { return };
         let (digest, number) = (step.digest.clone(), step.number);
-        let finished = total > 0 && done >= total && step.moved.as_ref().is_none_or(|(it, before, _)| it != what || *before < total);
+        let finished = total > 0
+            && done >= total
+            && step.moved.as_ref().is_none_or(|(it, before, _)| it != what || *before < total);
         step.moved = Some((what.clone(), done, total));
         match self.mode {
             Mode::Plain if finished => self.line(&format!("#{number} {what} {}", size(done))),

@@ -22,8 +22,9 @@ use crate::{
         context::Contexts,
         embedded::{self, Ready},
     },
-    registry, sandbox,
+    registry,
     report::{Diagnostic, SourceMap},
+    sandbox,
     store::Store,
     ui::{
         output,

@@ -28,7 +28,9 @@ pub(crate) fn run(bake_home: &Path, format: TableFormat, _verbose: bool) -> u8 {
                 .iter()
                 .map(|(kind, count, bytes)| serde_json::json!({"kind": kind, "count": count, "bytes": bytes}))
                 .collect();
-            write(&(serde_json::json!({"home": bake_home, "usage": rows, "records": usage.n_records}).to_string() + "\n"))
+            write(
+                &(serde_json::json!({"home": bake_home, "usage": rows, "records": usage.n_records}).to_string() + "\n"),
+            )
         }
         TableFormat::Table => {
             let mut text = format!("{:<14}{:>8}  {:>10}\n", "KIND", "COUNT", "SIZE");

@@ -256,7 +256,11 @@ async fn download(world: &World, http: &graph::Http, id: StepId) -> Result<(Tree
             match (fetched.map_err(|e| fetch_fault(&e))?, known) {
                 (Fetched::Unchanged, Some(record)) => record,
                 (Fetched::Unchanged, None) => {
-                    return Err(Diagnostic::error("bake::solve::fetch", "the server says that nothing has changed since a request that was never made").into());
+                    return Err(Diagnostic::error(
+                        "bake::solve::fetch",
+                        "the server says that nothing has changed since a request that was never made",
+                    )
+                    .into());
                 }
                 (Fetched::New(writer, record), _) => {
                     let (store, record) = (world.store.clone(), record);
@@ -275,7 +279,12 @@ async fn download(world: &World, http: &graph::Http, id: StepId) -> Result<(Tree
 }
 
 /// A downloaded file as a tree: the file, or what it unpacks to.
-fn file_tree(store: &Store, http: &graph::Http, record: &HttpRecord, created: String) -> Result<(Tree, bool), Diagnostic> {
+fn file_tree(
+    store: &Store,
+    http: &graph::Http,
+    record: &HttpRecord,
+    created: String,
+) -> Result<(Tree, bool), Diagnostic> {
     let modified = record.modified().unwrap_or(0);
     let mut key = FieldHasher::new("tree/http/1");
     key.digest(&record.digest).text(&http.filename).text(&modified.to_string()).number(u64::from(http.unpack));
@@ -284,7 +293,8 @@ fn file_tree(store: &Store, http: &graph::Http, record: &HttpRecord, created: St
     let known = store.has_snapshot(&snapshot);
     if !known {
         let failed = |e: &std::io::Error| {
-            Diagnostic::error("bake::solve::fetch", format!("a downloaded file cannot be kept: {}", http.filename)).cause(e)
+            Diagnostic::error("bake::solve::fetch", format!("a downloaded file cannot be kept: {}", http.filename))
+                .cause(e)
         };
         let active = store.prepare().map_err(|e| store_fault(&e))?;
         let plain = store.prepare().map_err(|e| store_fault(&e))?;
