@@ -2,7 +2,7 @@
 //!
 //! The tree of values keeps the place of everything, and repeated keys: two `target` objects are two blocks.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use super::{
     hcl,
@@ -342,7 +342,7 @@ struct Builder<'t> {
 
 impl Builder<'_> {
     fn file(&mut self, root: &Node, body: &mut Body) {
-        for object in self.objects(root, "a bake file") {
+        for object in self.objects(root, || "a bake file".to_owned()) {
             for (name, value) in object {
                 match &*name.value {
                     "//" => (),
@@ -351,10 +351,11 @@ impl Builder<'_> {
                 }
             }
         }
+        self.faults.extend(hcl::repeats(&body.attributes));
     }
 
     /// The objects of a value that is an object or an array of objects.
-    fn objects<'n>(&mut self, node: &'n Node, what: &str) -> Vec<&'n Vec<(Spanned<Arc<str>>, Node)>> {
+    fn objects<'n>(&mut self, node: &'n Node, what: impl Fn() -> String) -> Vec<&'n Vec<(Spanned<Arc<str>>, Node)>> {
         let mut found = Vec::new();
         let mut stack = vec![node];
         while let Some(node) = stack.pop() {
@@ -362,7 +363,7 @@ impl Builder<'_> {
                 NodeKind::Object(items) => found.push(items),
                 NodeKind::Array(items) => stack.extend(items.iter().rev()),
                 _ => self.faults.push(
-                    Diagnostic::error("bake::definition::json_no_object", format!("{what} is an object"))
+                    Diagnostic::error("bake::definition::json_no_object", format!("{} is an object", what()))
                         .at(node.at, "not an object"),
                 ),
             }
@@ -372,12 +373,12 @@ impl Builder<'_> {
 
     /// `"target": {"label": {…}}`.
     fn blocks(&mut self, kind: &Spanned<Arc<str>>, node: &Node, body: &mut Body) {
-        for labels in self.objects(node, &format!("`{}` (names and their bodies)", kind.value)) {
+        for labels in self.objects(node, || format!("`{}` (names and their bodies)", kind.value)) {
             for (label, value) in labels {
                 if &*label.value == "//" {
                     continue;
                 }
-                for content in self.objects(value, &format!("{} `{}`", kind.value, label.value)) {
+                for content in self.objects(value, || format!("{} `{}`", kind.value, label.value)) {
                     let inner = self.block_body(&kind.value, content, value.at);
                     body.blocks.push(Block {
                         kind: kind.clone(),
@@ -396,7 +397,7 @@ impl Builder<'_> {
             match (kind, &*name.value) {
                 (_, "//") => (),
                 ("variable", "validation") => {
-                    for content in self.objects(value, "a validation") {
+                    for content in self.objects(value, || "a validation".to_owned()) {
                         let inner = self.block_body("validation", content, value.at);
                         body.blocks.push(Block { kind: name.clone(), labels: Vec::new(), body: inner, at: name.at });
                     }
@@ -407,22 +408,12 @@ impl Builder<'_> {
                 _ => self.attribute(name, value, &mut body, false),
             }
         }
+        self.faults.extend(hcl::repeats(&body.attributes));
         body
     }
 
     /// `code`: strings hold code, not templates.
     fn attribute(&mut self, name: &Spanned<Arc<str>>, value: &Node, body: &mut Body, code: bool) {
-        if let Some(before) = body.attribute(&name.value) {
-            self.faults.push(
-                Diagnostic::error(
-                    "bake::definition::repeated_attribute",
-                    format!("attribute `{}` is set twice", name.value),
-                )
-                .at(name.at, "set again here")
-                .at(before.name.at, "first set here"),
-            );
-            return;
-        }
         let expr = self.expr(value, code);
         body.attributes.push(Attribute { name: name.clone(), expr });
     }
@@ -434,17 +425,36 @@ impl Builder<'_> {
             NodeKind::Number(text) => return number(text, node.at),
             NodeKind::Text { text, verbatim } => return self.text(text, *verbatim, node.at, code),
             NodeKind::Array(items) => ExprKind::Tuple(items.iter().map(|item| self.expr(item, code)).collect()),
-            NodeKind::Object(items) => ExprKind::Object(
+            NodeKind::Object(items) => ExprKind::Object({
+                self.refuse_repeated_keys(items);
                 items
                     .iter()
                     .map(|(key, value)| {
                         let key = self.text(&key.value, false, key.at, false);
                         (key, self.expr(value, code))
                     })
-                    .collect(),
-            ),
+                    .collect()
+            }),
         };
         Expr::new(kind, node.at)
+    }
+
+    /// Keys that are written twice; those that are templates are compared by their text.
+    fn refuse_repeated_keys(&mut self, items: &[(Spanned<Arc<str>>, Node)]) {
+        let mut first: HashMap<&str, Span> = HashMap::with_capacity(items.len());
+        for (key, _) in items {
+            if let Some(before) = first.insert(&key.value, key.at) {
+                self.faults.push(
+                    Diagnostic::error(
+                        "bake::definition::repeated_key",
+                        format!("the key `{}` is written twice", key.value),
+                    )
+                    .at(key.at, "written again here")
+                    .at(before, "first written here")
+                    .help("remove one of them"),
+                );
+            }
+        }
     }
 
     fn text(&mut self, text: &Arc<str>, verbatim: bool, at: Span, code: bool) -> Expr {

@@ -37,6 +37,8 @@ pub(crate) struct Expr {
     pub(crate) at: Span,
 }
 
+/// Small, because a definition holds many: what is larger than a `Vec` is boxed.
+///
 /// *Invariant:* nested less deep than [`MAX_DEPTH`]; chains of operators of one level are flat.
 #[derive(Clone, Debug)]
 pub(crate) enum ExprKind {
@@ -52,36 +54,21 @@ pub(crate) enum ExprKind {
     /// `source.name`.
     Member {
         source: Box<Expr>,
-        name: Spanned<Arc<str>>,
+        name: Box<Spanned<Arc<str>>>,
     },
     /// `source[index]`, and `source.0`.
     Index {
         source: Box<Expr>,
         index: Box<Expr>,
     },
-    Splat {
-        source: Box<Expr>,
-        steps: Vec<Step>,
-    },
-    Call {
-        name: Spanned<Arc<str>>,
-        args: Vec<Expr>,
-        expand_last: bool,
-    },
+    Splat(Box<Splat>),
+    Call(Box<Call>),
     Unary {
         op: UnaryOp,
         operand: Box<Expr>,
     },
-    /// `first op1 a op2 b …`, left to right, operators of one precedence.
-    Chain {
-        first: Box<Expr>,
-        rest: Vec<(Spanned<BinaryOp>, Expr)>,
-    },
-    Conditional {
-        condition: Box<Expr>,
-        then: Box<Expr>,
-        otherwise: Box<Expr>,
-    },
+    Chain(Box<Chain>),
+    Conditional(Box<Conditional>),
     Tuple(Vec<Expr>),
     Object(Vec<(Expr, Expr)>),
     For(Box<For>),
@@ -90,6 +77,36 @@ pub(crate) enum ExprKind {
 
 /// Deeper nesting is refused.
 pub(crate) const MAX_DEPTH: usize = 1000;
+
+/// `source[*].a[0]`: the steps are taken from each element.
+#[derive(Clone, Debug)]
+pub(crate) struct Splat {
+    pub(crate) source: Expr,
+    pub(crate) steps: Vec<Step>,
+}
+
+/// `name(args)`, `name(args...)`.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    pub(crate) name: Spanned<Arc<str>>,
+    pub(crate) args: Vec<Expr>,
+    pub(crate) expand_last: bool,
+}
+
+/// `first op1 a op2 b …`, left to right, operators of one precedence.
+#[derive(Clone, Debug)]
+pub(crate) struct Chain {
+    pub(crate) first: Expr,
+    pub(crate) rest: Vec<(Spanned<BinaryOp>, Expr)>,
+}
+
+/// `condition ? then : otherwise`.
+#[derive(Clone, Debug)]
+pub(crate) struct Conditional {
+    pub(crate) condition: Expr,
+    pub(crate) then: Expr,
+    pub(crate) otherwise: Expr,
+}
 
 /// One step after a splat, applied to each element.
 #[derive(Clone, Debug)]

@@ -30,27 +30,27 @@ pub(super) fn visit<'e>(expr: &'e Expr, local: &mut Vec<Arc<str>>, found: &mut d
             visit(source, local, found);
             visit(index, local, found);
         }
-        ExprKind::Splat { source, steps } => {
-            visit(source, local, found);
-            for step in steps {
+        ExprKind::Splat(it) => {
+            visit(&it.source, local, found);
+            for step in &it.steps {
                 if let Step::Index(index) = step {
                     visit(index, local, found);
                 }
             }
         }
         // `try` and `can` may name what is not there; the second argument of `convert` is a type.
-        ExprKind::Call { name, .. } if matches!(&*name.value, "try" | "can") => (),
-        ExprKind::Call { name, args, .. } => {
-            found(Mention::Call(&name.value, name.at));
-            let n = if &*name.value == "convert" { 1 } else { args.len() };
-            args.iter().take(n).for_each(|arg| visit(arg, local, found));
+        ExprKind::Call(it) if matches!(&*it.name.value, "try" | "can") => (),
+        ExprKind::Call(it) => {
+            found(Mention::Call(&it.name.value, it.name.at));
+            let n = if &*it.name.value == "convert" { 1 } else { it.args.len() };
+            it.args.iter().take(n).for_each(|arg| visit(arg, local, found));
         }
-        ExprKind::Chain { first, rest } => {
-            visit(first, local, found);
-            rest.iter().for_each(|(_, operand)| visit(operand, local, found));
+        ExprKind::Chain(it) => {
+            visit(&it.first, local, found);
+            it.rest.iter().for_each(|(_, operand)| visit(operand, local, found));
         }
-        ExprKind::Conditional { condition, then, otherwise } => {
-            [condition, then, otherwise].into_iter().for_each(|it| visit(it, local, found));
+        ExprKind::Conditional(it) => {
+            [&it.condition, &it.then, &it.otherwise].into_iter().for_each(|it| visit(it, local, found));
         }
         ExprKind::Tuple(items) => items.iter().for_each(|item| visit(item, local, found)),
         ExprKind::Object(items) => items.iter().for_each(|(key, value)| {

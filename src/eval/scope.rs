@@ -18,6 +18,7 @@ use super::{
     fault::{Fail, Faults, OwnedFault, Owner},
     function::World,
     input::Input,
+    limits::Limits,
     names::{self, Mention},
     value::Value,
     variable::VariableBlock,
@@ -99,14 +100,6 @@ pub(crate) struct Scope<'a> {
     pub(super) faults: Faults,
     pub(super) limits: Limits,
     stack: RefCell<Vec<(Node, Span)>>,
-}
-
-/// What evaluation has used up; hostile definitions end in a fault, not in a hang or an overflow.
-#[derive(Debug, Default)]
-pub(super) struct Limits {
-    pub(super) depth: Cell<u32>,
-    pub(super) steps: Cell<u64>,
-    pub(super) text: Cell<usize>,
 }
 
 /// Names that no variable, function or attribute may take.
@@ -336,16 +329,24 @@ impl<'a> Scope<'a> {
     /// Evaluates everything whose fault concerns all: functions, variables, validations, global attributes.
     pub(crate) fn check(&self) {
         self.check_functions();
+        self.evaluate_variables();
         self.expansion();
-        let mut all: Vec<(&Arc<str>, &Global<'a>)> = self.globals.iter().collect();
-        all.sort_by_key(|(_, global)| global.variable.is_none());
-        for (name, global) in &all {
-            let at = global.variable.as_ref().map(VariableBlock::at).or(global.attribute.map(|it| it.name.at));
-            // A fault is told by the look-up itself.
-            drop(self.global(name, at.expect("one of the two is there"), Env::PLAIN));
+        for (name, global) in &self.globals {
+            if let (None, Some(attribute)) = (&global.variable, global.attribute) {
+                // A fault is told by the look-up itself.
+                drop(self.global(name, attribute.name.at, Env::PLAIN));
+            }
         }
         for (name, variable) in self.declared() {
             self.validate(name, variable);
+        }
+    }
+
+    /// Evaluates all variables in the order of the files, in which most of them refer to earlier ones only.
+    pub(super) fn evaluate_variables(&self) {
+        for (name, variable) in self.declared() {
+            // A fault is told by the look-up itself.
+            drop(self.global(name, variable.at(), Env::PLAIN));
         }
     }
 
@@ -440,6 +441,9 @@ impl<'a> Scope<'a> {
 
     /// Targets and groups with their final names, in the order of the files, matrices in the order of their axes.
     pub(crate) fn expanded(&self) -> &[Expanded<'a>] {
+        if self.expansion.get().is_none() {
+            self.evaluate_variables();
+        }
         &self.expansion().blocks
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    definition::syntax::MAX_DEPTH,
+    definition::syntax::{Attribute, Expr, MAX_DEPTH},
     report::{Diagnostic, SourceId, Span, Spanned},
 };
 
@@ -26,13 +26,34 @@ pub(super) struct Cursor<'t> {
     fixed: Option<Span>,
     pub(super) faults: Vec<Diagnostic>,
     depth: usize,
+    /// Elements of the lists, objects and bodies that are open: each takes its own when it closes, in one piece.
+    pub(super) items: Vec<Expr>,
+    pub(super) pairs: Vec<(Expr, Expr)>,
+    pub(super) attributes: Vec<Attribute>,
+    names: Vec<Arc<str>>,
+    /// Nothing more is read.
+    pub(super) has_ended: bool,
     /// Inside parentheses, brackets and braces of an expression new lines are blanks.
     pub(super) multiline: usize,
 }
 
 impl<'t> Cursor<'t> {
     pub(super) fn new(source: SourceId, text: &'t str, range: std::ops::Range<usize>, fixed: Option<Span>) -> Self {
-        Self { text, pos: range.start, end: range.end, source, fixed, faults: Vec::new(), depth: 0, multiline: 0 }
+        Self {
+            text,
+            pos: range.start,
+            end: range.end,
+            source,
+            fixed,
+            faults: Vec::new(),
+            depth: 0,
+            items: Vec::new(),
+            pairs: Vec::new(),
+            attributes: Vec::new(),
+            names: Vec::new(),
+            has_ended: false,
+            multiline: 0,
+        }
     }
 
     pub(super) fn span(&self, start: usize, end: usize) -> Span {
@@ -108,6 +129,7 @@ impl<'t> Cursor<'t> {
             let at = self.span(self.pos, self.pos + 1);
             // The rest of the text would only repeat this.
             self.pos = self.end;
+            self.has_ended = true;
             return Err(self.fault(
                 Diagnostic::error("bake::definition::too_deep", format!("nested deeper than {MAX_DEPTH} levels"))
                     .at(at, "one level too many"),
@@ -166,15 +188,37 @@ impl<'t> Cursor<'t> {
     /// Takes an identifier: letters, digits, `_` and `-`, not starting with a digit or `-`.
     pub(super) fn word(&mut self) -> Option<Spanned<Arc<str>>> {
         let rest = self.rest();
-        if !rest.chars().next().is_some_and(is_word_start) {
+        let ascii = rest.bytes().take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-')).count();
+        let n = if rest.as_bytes().get(ascii).is_none_or(u8::is_ascii) {
+            ascii
+        } else {
+            rest.find(|c| !is_word(c)).unwrap_or(rest.len())
+        };
+        if n == 0 || !rest.chars().next().is_some_and(is_word_start) {
             return None;
         }
-        let n = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
         let start = self.pos;
         self.pos += n;
-        Some(Spanned::new(rest[..n].into(), self.since(start)))
+        Some(Spanned::new(self.shared(&rest[..n]), self.since(start)))
+    }
+
+    /// The text of a name; equal names nearby share one.
+    fn shared(&mut self, name: &str) -> Arc<str> {
+        let bytes = name.as_bytes();
+        let (first, last) = (bytes.first().copied().unwrap_or(0), bytes.last().copied().unwrap_or(0));
+        let slot = (name.len() * 31 + usize::from(first) * 7 + usize::from(last)) % SHARED;
+        if self.names.is_empty() {
+            self.names.resize(SHARED, "".into());
+        }
+        if *self.names[slot] != *name {
+            self.names[slot] = name.into();
+        }
+        self.names[slot].clone()
     }
 }
+
+/// How many names are remembered.
+const SHARED: usize = 64;
 
 pub(super) fn is_word_start(c: char) -> bool {
     c == '_' || c.is_alphabetic()

@@ -7,74 +7,78 @@ use super::{
     parse::unclosed,
 };
 use crate::{
-    definition::syntax::{BinaryOp, Expr, ExprKind, For, Step, UnaryOp},
+    definition::syntax::{BinaryOp, Call, Chain, Conditional, Expr, ExprKind, For, Splat, Step, UnaryOp},
     report::{Diagnostic, Span, Spanned},
 };
-
-/// Operators of each level, loosest first; longer ones before their beginnings.
-const LEVELS: &[&[(&str, BinaryOp)]] = &[
-    &[("||", BinaryOp::Or)],
-    &[("&&", BinaryOp::And)],
-    &[("==", BinaryOp::Equal), ("!=", BinaryOp::NotEqual)],
-    &[("<=", BinaryOp::LessOrEqual), (">=", BinaryOp::GreaterOrEqual), ("<", BinaryOp::Less), (">", BinaryOp::Greater)],
-    &[("+", BinaryOp::Add), ("-", BinaryOp::Subtract)],
-    &[("*", BinaryOp::Multiply), ("/", BinaryOp::Divide), ("%", BinaryOp::Remainder)],
-];
 
 impl Cursor<'_> {
     /// A whole expression.
     pub(super) fn expression(&mut self) -> Parsed<Expr> {
         self.deeper(|it| {
             let start = it.pos;
-            let condition = it.level(0)?;
+            let first = it.unary()?;
+            let condition = it.operators(start, first, 0)?;
             it.skip_blanks();
-            if it.peek() != b'?' {
-                return Ok(condition);
-            }
-            it.pos += 1;
-            it.skip_lines_in_conditional();
-            let then = it.expression()?;
-            it.skip_lines_in_conditional();
-            if !it.eat(":") {
-                return Err(it.expected("`:` of the conditional"));
-            }
-            it.skip_lines_in_conditional();
-            let otherwise = it.expression()?;
-            let kind = ExprKind::Conditional {
-                condition: Box::new(condition),
-                then: Box::new(then),
-                otherwise: Box::new(otherwise),
-            };
-            Ok(Expr::new(kind, it.since(start)))
+            if it.peek() == b'?' { it.conditional(start, condition) } else { Ok(condition) }
         })
     }
 
-    fn skip_lines_in_conditional(&mut self) {
+    fn conditional(&mut self, start: usize, condition: Expr) -> Parsed<Expr> {
+        self.pos += 1;
         self.skip_blanks();
+        let then = self.expression()?;
+        self.skip_blanks();
+        if self.peek() != b':' {
+            return Err(self.expected("`:` of the conditional"));
+        }
+        self.pos += 1;
+        self.skip_blanks();
+        let otherwise = self.expression()?;
+        let kind = ExprKind::Conditional(Box::new(Conditional { condition, then, otherwise }));
+        Ok(Expr::new(kind, self.since(start)))
     }
 
-    fn level(&mut self, level: usize) -> Parsed<Expr> {
-        let Some(operators) = LEVELS.get(level) else {
-            return self.unary();
-        };
-        let start = self.pos;
-        let first = self.level(level + 1)?;
-        let mut rest = Vec::new();
+    /// The operators after `left` that bind as tight as `loosest` or tighter, with their operands.
+    fn operators(&mut self, start: usize, mut left: Expr, loosest: u8) -> Parsed<Expr> {
         loop {
             self.skip_blanks();
-            let at = self.pos;
-            let Some((text, op)) = operators.iter().find(|(text, _)| self.rest().starts_with(text)) else {
-                break;
+            let Some((level, ..)) = self.operator().filter(|(level, ..)| *level >= loosest) else {
+                return Ok(left);
             };
-            self.pos += text.len();
-            let op = Spanned::new(*op, self.since(at));
-            self.skip_blanks();
-            rest.push((op, self.level(level + 1)?));
+            let mut rest = Vec::new();
+            while let Some((_, op, length)) = self.operator().filter(|(next, ..)| *next == level) {
+                let at = self.pos;
+                self.pos += length;
+                let op = Spanned::new(op, self.since(at));
+                self.skip_blanks();
+                let operand_start = self.pos;
+                let operand = self.unary()?;
+                rest.push((op, self.operators(operand_start, operand, level + 1)?));
+                self.skip_blanks();
+            }
+            left = Expr::new(ExprKind::Chain(Box::new(Chain { first: left, rest })), self.since(start));
         }
-        if rest.is_empty() {
-            return Ok(first);
-        }
-        Ok(Expr::new(ExprKind::Chain { first: Box::new(first), rest }, self.since(start)))
+    }
+
+    /// The operator that is next: how tight it binds, what it is, how long it is.
+    fn operator(&self) -> Option<(u8, BinaryOp, usize)> {
+        let next = self.peek_at(1);
+        Some(match self.peek() {
+            b'|' if next == b'|' => (0, BinaryOp::Or, 2),
+            b'&' if next == b'&' => (1, BinaryOp::And, 2),
+            b'=' if next == b'=' => (2, BinaryOp::Equal, 2),
+            b'!' if next == b'=' => (2, BinaryOp::NotEqual, 2),
+            b'<' if next == b'=' => (3, BinaryOp::LessOrEqual, 2),
+            b'>' if next == b'=' => (3, BinaryOp::GreaterOrEqual, 2),
+            b'<' => (3, BinaryOp::Less, 1),
+            b'>' => (3, BinaryOp::Greater, 1),
+            b'+' => (4, BinaryOp::Add, 1),
+            b'-' => (4, BinaryOp::Subtract, 1),
+            b'*' => (5, BinaryOp::Multiply, 1),
+            b'/' => (5, BinaryOp::Divide, 1),
+            b'%' => (5, BinaryOp::Remainder, 1),
+            _ => return None,
+        })
     }
 
     fn unary(&mut self) -> Parsed<Expr> {
@@ -109,7 +113,8 @@ impl Cursor<'_> {
                     self.skip_blanks();
                     if self.eat("*") {
                         let steps = self.splat_members()?;
-                        expr = Expr::new(ExprKind::Splat { source: Box::new(expr), steps }, self.since(start));
+                        let splat = Box::new(Splat { source: expr, steps });
+                        expr = Expr::new(ExprKind::Splat(splat), self.since(start));
                     } else {
                         expr = self.member(expr, start)?;
                     }
@@ -142,7 +147,7 @@ impl Cursor<'_> {
         let Some(name) = self.word() else {
             return Err(self.expected("the name of an attribute after `.`"));
         };
-        Ok(Expr::new(ExprKind::Member { source: Box::new(source), name }, self.since(start)))
+        Ok(Expr::new(ExprKind::Member { source: Box::new(source), name: Box::new(name) }, self.since(start)))
     }
 
     fn index(&mut self, source: Expr, start: usize) -> Parsed<Expr> {
@@ -156,7 +161,7 @@ impl Cursor<'_> {
             self.close(b']', "index", opener)?;
             self.multiline -= 1;
             let steps = self.splat_steps()?;
-            return Ok(Expr::new(ExprKind::Splat { source: Box::new(source), steps }, self.since(start)));
+            return Ok(Expr::new(ExprKind::Splat(Box::new(Splat { source, steps })), self.since(start)));
         }
         let index = Box::new(self.expression()?);
         self.skip_blanks();
@@ -307,7 +312,7 @@ impl Cursor<'_> {
         }
         self.close(b')', "list of arguments", opener)?;
         self.multiline -= 1;
-        Ok(Expr::new(ExprKind::Call { name, args, expand_last }, self.since(start)))
+        Ok(Expr::new(ExprKind::Call(Box::new(Call { name, args, expand_last })), self.since(start)))
     }
 
     fn parens(&mut self) -> Parsed<Expr> {
@@ -366,13 +371,14 @@ impl Cursor<'_> {
             self.multiline -= 1;
             return Ok(Expr::new(kind, self.since(start)));
         }
-        let mut items = Vec::new();
+        let first = self.items.len();
         loop {
             self.skip_blanks();
             if self.peek() == b']' || self.at_end() {
                 break;
             }
-            items.push(self.expression()?);
+            let item = self.expression()?;
+            self.items.push(item);
             self.skip_blanks();
             if self.peek() != b',' {
                 break;
@@ -389,6 +395,7 @@ impl Cursor<'_> {
         }
         self.close(b']', "list", opener)?;
         self.multiline -= 1;
+        let items = self.items.drain(first..).collect();
         Ok(Expr::new(ExprKind::Tuple(items), self.since(start)))
     }
 
@@ -403,13 +410,14 @@ impl Cursor<'_> {
             self.multiline = outer;
             return Ok(Expr::new(kind, self.since(start)));
         }
-        let mut items = Vec::new();
+        let first = self.pairs.len();
         loop {
             self.skip_lines();
             if self.peek() == b'}' || self.at_end() {
                 break;
             }
-            items.push(self.object_item()?);
+            let pair = self.object_item()?;
+            self.pairs.push(pair);
             // Items end at a comma or at the end of the line.
             self.skip_blanks();
             match self.peek() {
@@ -432,7 +440,8 @@ impl Cursor<'_> {
         self.multiline = 1;
         self.close(b'}', "object", opener)?;
         self.multiline = outer;
-        Ok(Expr::new(ExprKind::Object(items), self.since(start)))
+        let pairs = self.pairs.drain(first..).collect();
+        Ok(Expr::new(ExprKind::Object(pairs), self.since(start)))
     }
 
     fn object_item(&mut self) -> Parsed<(Expr, Expr)> {

@@ -8,4 +8,4 @@ mod expr;
 mod parse;
 mod template;
 
-pub(crate) use parse::{parse, parse_expression, parse_template};
+pub(crate) use parse::{parse, parse_expression, parse_template, repeats};

@@ -57,11 +57,12 @@ impl Cursor<'_> {
     /// Attributes and blocks up to the end, or to the `}` that closes the block opened at `opener`.
     fn body(&mut self, opener: Option<Span>) -> Body {
         let start = self.pos;
-        let mut body = Body { attributes: Vec::new(), blocks: Vec::new(), at: self.since(start) };
+        let first = self.attributes.len();
+        let mut blocks = Vec::new();
         loop {
             self.skip_lines();
             if self.at_end() {
-                if let Some(opener) = opener {
+                if let Some(opener) = opener.filter(|_| !self.has_ended) {
                     self.fault(unclosed("block", "}", opener));
                 }
                 break;
@@ -70,16 +71,18 @@ impl Cursor<'_> {
                 break;
             }
             let item = self.pos;
-            if self.item(&mut body).is_err() {
+            if self.item(&mut blocks).is_err() {
                 self.recover(item);
             }
         }
-        body.at = self.since(start);
-        self.refuse_repeats(&body);
-        body
+        let attributes: Vec<Attribute> = self.attributes.drain(first..).collect();
+        for fault in repeats(&attributes) {
+            self.fault(fault);
+        }
+        Body { attributes, blocks, at: self.since(start) }
     }
 
-    fn item(&mut self, body: &mut Body) -> Parsed<()> {
+    fn item(&mut self, blocks: &mut Vec<Block>) -> Parsed<()> {
         let start = self.pos;
         let Some(name) = self.word() else {
             return Err(match self.peek() {
@@ -105,7 +108,7 @@ impl Cursor<'_> {
                 return Err(self.expected("a value"));
             }
             let expr = self.expression()?;
-            body.attributes.push(Attribute { name, expr });
+            self.attributes.push(Attribute { name, expr });
             return self.end_of_item();
         }
         let mut labels = Vec::new();
@@ -122,7 +125,7 @@ impl Cursor<'_> {
         }
         let head = self.since(start);
         let block = self.block(name, labels, head)?;
-        body.blocks.push(block);
+        blocks.push(block);
         self.end_of_item()
     }
 
@@ -153,9 +156,8 @@ impl Cursor<'_> {
     /// `{ }` or `{ name = value }`: one attribute at most.
     fn one_line_body(&mut self, opener: Span) -> Parsed<Body> {
         let start = self.pos;
-        let mut body = Body { attributes: Vec::new(), blocks: Vec::new(), at: self.since(start) };
         if self.peek() == b'}' {
-            return Ok(body);
+            return Ok(Body { attributes: Vec::new(), blocks: Vec::new(), at: self.since(start) });
         }
         let Some(name) = self.word() else {
             return Err(self.expected("an attribute or `}`"));
@@ -167,10 +169,9 @@ impl Cursor<'_> {
         self.pos += 1;
         self.skip_blanks();
         let expr = self.expression()?;
-        body.attributes.push(Attribute { name, expr });
         self.skip_blanks();
         match self.peek() {
-            b'}' => Ok(body),
+            b'}' => Ok(Body { attributes: vec![Attribute { name, expr }], blocks: Vec::new(), at: self.since(start) }),
             b'\n' | b'\r' => Err(self.single_line(opener, "the closing brace is not on the same line")),
             b',' => Err(self.single_line(opener, "attributes are not separated by commas")),
             0 => Err(self.fault(unclosed("block", "}", opener))),
@@ -218,6 +219,12 @@ impl Cursor<'_> {
     /// After a fault: to the next line at which nothing that the item opened is open any more.
     fn recover(&mut self, item: usize) {
         self.multiline = 0;
+        self.items.clear();
+        self.pairs.clear();
+        if self.has_ended {
+            self.pos = self.end;
+            return;
+        }
         let bytes = self.text.as_bytes();
         let (mut at, mut open) = (item, 0_i64);
         let fault = self.pos;
@@ -246,26 +253,34 @@ impl Cursor<'_> {
             self.pos += 1;
         }
     }
+}
 
-    /// The same attribute twice in one body.
-    fn refuse_repeats(&mut self, body: &Body) {
-        if body.attributes.len() < 2 {
-            return;
+/// A fault for each attribute that stands in one body for a second time.
+pub(crate) fn repeats(attributes: &[Attribute]) -> Vec<Diagnostic> {
+    let mut faults = Vec::new();
+    let mut look = |before: Option<Span>, attribute: &Attribute| {
+        let Some(before) = before else { return };
+        let name = &attribute.name.value;
+        faults.push(
+            Diagnostic::error("bake::definition::repeated_attribute", format!("attribute `{name}` is set twice"))
+                .at(attribute.name.at, "set again here")
+                .at(before, "first set here")
+                .help(format!("keep one of the lines that set \"{name}\"")),
+        );
+    };
+    // A few are compared with each other; many are looked up.
+    if attributes.len() <= 32 {
+        for (i, attribute) in attributes.iter().enumerate() {
+            let before = attributes[..i].iter().find(|it| it.name.value == attribute.name.value);
+            look(before.map(|it| it.name.at), attribute);
         }
-        let mut first: HashMap<&str, Span> = HashMap::with_capacity(body.attributes.len());
-        for attribute in &body.attributes {
-            if let Some(before) = first.insert(&attribute.name.value, attribute.name.at) {
-                self.fault(
-                    Diagnostic::error(
-                        "bake::definition::repeated_attribute",
-                        format!("attribute `{}` is set twice", attribute.name.value),
-                    )
-                    .at(attribute.name.at, "set again here")
-                    .at(before, "first set here"),
-                );
-            }
+    } else {
+        let mut first: HashMap<&str, Span> = HashMap::with_capacity(attributes.len());
+        for attribute in attributes {
+            look(first.insert(&attribute.name.value, attribute.name.at), attribute);
         }
     }
+    faults
 }
 
 /// Whether a line looks like the head of a block in the first column.

@@ -48,6 +48,14 @@ impl Cursor<'_> {
     /// A string in quotes.
     pub(super) fn quoted(&mut self) -> Parsed<Expr> {
         let start = self.pos;
+        // Most strings are plain.
+        let inside = &self.text.as_bytes()[start + 1..self.end];
+        let length = inside.iter().position(|b| matches!(b, b'"' | b'\\' | b'$' | b'%' | b'\n' | b'\r'));
+        if let Some(length) = length.filter(|length| inside[*length] == b'"') {
+            self.pos += length + 2;
+            let text = self.text[start + 1..self.pos - 1].into();
+            return Ok(Expr::new(ExprKind::String(text), self.since(start)));
+        }
         let opener = self.span(start, start + 1);
         self.pos += 1;
         let mut tokens = self.tokens(Form::Quoted, opener)?;
