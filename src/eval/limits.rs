@@ -65,26 +65,11 @@ impl Limits {
         Ok(())
     }
 
-<<<<<<< HEAD
     /// Counts a text that has been made.
     pub(super) fn text_made(&self, length: usize, at: Span) -> Result<(), Fail> {
         self.growing_text(length, at)?;
         self.text.set(self.text.get().saturating_add(length));
         Ok(())
-=======
-    /// Counts a value that has been made, and refuses it if it is too large.
-    pub(super) fn made(&self, value: Value, at: Span) -> Result<Value, Fail> {
-        match &value {
-            Value::String(text) => {
-                self.growing_text(text.len(), at)?;
-                self.text.set(self.text.get().saturating_add(text.len()));
-            }
-            Value::Null(_) | Value::Bool(_) | Value::Number(_) => (),
-            _ if value.weight() > MAX_WEIGHT => return Err(limit("a value grows too large", at)),
-            _ => (),
-        }
-        Ok(value)
->>>>>>> funcs
     }
 }
 
@@ -92,30 +77,3 @@ impl Limits {
 fn limit(message: &str, at: Span) -> Fail {
     Fail::Fatal(Box::new(Diagnostic::error("bake::eval::limit", message).at(at, "the limit is reached here")))
 }
-<<<<<<< HEAD
-=======
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::report::SourceMap;
-
-    #[test]
-    fn values_of_shared_parts_are_refused() {
-        let at = Span { source: SourceMap::default().add("x", ""), start: 0, end: 0 };
-        let limits = Limits::default();
-        let mut value = Value::tuple(vec![Value::int(1), Value::int(2)]);
-        for _ in 0..15 {
-            value = limits.made(Value::tuple(vec![value.clone(), value]), at).expect("not too large yet");
-        }
-        let mut refused = false;
-        for _ in 0..50 {
-            match limits.made(Value::tuple(vec![value.clone(), value.clone()]), at) {
-                Ok(larger) => value = larger,
-                Err(_) => refused = true,
-            }
-        }
-        assert!(refused);
-    }
-}
->>>>>>> funcs
