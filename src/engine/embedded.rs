@@ -18,7 +18,7 @@ use super::{
 use crate::{
     dockerfile::options::Lowered,
     export,
-    oci::digest::FieldHasher,
+    oci::{Platform, digest::FieldHasher},
     plan::{Export, Plan},
     registry,
     report::{
@@ -56,6 +56,7 @@ pub(crate) struct Setup {
 pub(crate) struct Ready {
     solver: Solver,
     builds: HashMap<NodeIndex, Arc<Lowered>>,
+    platforms: HashMap<NodeIndex, Platform>,
     exports: HashMap<NodeIndex, export::Prepared>,
     /// Of the builds whose exports state them.
     facts: HashMap<NodeIndex, export::Provenance>,
@@ -151,6 +152,7 @@ pub(crate) async fn prepare(plan: &Plan, setup: Setup, contexts: &Contexts) -> R
     let n_vertices = u32::try_from(prepared.graph.len()).expect("graphs have fewer than 2^32 vertices");
     Ok(Ready {
         solver: Solver::new(prepared.graph, prepared.scopes, world),
+        platforms: prepared.builds.keys().map(|node| (*node, plan.build(*node).platform.clone())).collect(),
         builds: prepared.builds,
         exports,
         facts,
@@ -174,7 +176,7 @@ impl Ready {
             let finished = (self.solver.world().now)();
             Arc::new(export::Provenance { finished, ..facts.clone() })
         });
-        Ok(export::Built { provenance, ..built(lowered, tree) })
+        Ok(export::Built { provenance, ..built(lowered, self.platforms[&node].clone(), tree) })
     }
 
     /// Whether an export changes something that others see, so that it waits for every build of the plan.
@@ -223,7 +225,9 @@ impl Ready {
 }
 
 /// A build's result as exporters want it.
-fn built(lowered: &Lowered, tree: Tree) -> export::Built {
+///
+/// `platform` is the one that was asked for; what the config says may differ (`FROM --platform=…`).
+fn built(lowered: &Lowered, platform: Platform, tree: Tree) -> export::Built {
     let mut content = FieldHasher::new("built/1");
     content.digest(&tree.id).number(lowered.base_layers as u64);
     content.bytes(&serde_json::to_vec(&lowered.config).expect("configs are plain data"));
@@ -233,9 +237,9 @@ fn built(lowered: &Lowered, tree: Tree) -> export::Built {
     for step in &lowered.steps {
         content.text(&step.created_by).text(step.comment).number(u64::from(step.empty_layer));
     }
-    content.optional(lowered.epoch.map(|it| it.to_string()).as_deref()).text(&lowered.platform.to_string());
+    content.optional(lowered.epoch.map(|it| it.to_string()).as_deref()).text(&platform.to_string());
     export::Built {
-        platform: lowered.platform.clone(),
+        platform,
         config: lowered.config.clone(),
         steps: lowered
             .steps

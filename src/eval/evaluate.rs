@@ -315,7 +315,13 @@ impl<'s, 'a> Blocks<'s, 'a> {
         for (name, it) in resolved {
             let at = resolver.own(&name).map(|it| it.at).expect("a resolved target has blocks");
             let mut fields = it.fields;
-            fill_in(&mut fields, at, self.folder(at.source), input.source_date_epoch.as_deref());
+            fill_in(
+                &mut fields,
+                at,
+                self.folder(at.source),
+                input.remote.as_deref(),
+                input.source_date_epoch.as_deref(),
+            );
             let target = Target::new(&name, at, it.is_linked, fields, &mut diagnostics);
             targets.insert(TargetName(name), target);
         }

@@ -18,6 +18,7 @@ use super::{
     fault::{Fail, Faults, OwnedFault, Owner},
     function::World,
     input::Input,
+    limits::Limits,
     names::{self, Mention},
     value::Value,
     variable::VariableBlock,
@@ -99,14 +100,6 @@ pub(crate) struct Scope<'a> {
     pub(super) faults: Faults,
     pub(super) limits: Limits,
     stack: RefCell<Vec<(Node, Span)>>,
-}
-
-/// What evaluation has used up; hostile definitions end in a fault, not in a hang or an overflow.
-#[derive(Debug, Default)]
-pub(super) struct Limits {
-    pub(super) depth: Cell<u32>,
-    pub(super) steps: Cell<u64>,
-    pub(super) text: Cell<usize>,
 }
 
 /// Names that no variable, function or attribute may take.
