@@ -60,10 +60,11 @@ impl Tty {
                 match how {
                     Ended::Done => self.print(&format!("=> {}  {seconds:.1}s", step.name)),
                     Ended::Failed(_) => {
-                        self.print(&format!("ERROR {}  {seconds:.1}s", step.name));
+                        let mut text = format!("ERROR {}  {seconds:.1}s", step.name);
                         if step.log.len() > SHOWN_WITH_FAULT {
-                            step.log.take().iter().for_each(|line| self.print(&format!("  | {line}")));
+                            step.log.take().iter().for_each(|line| text.extend(["\n  | ", line]));
                         }
+                        self.print(&text);
                     }
                     Ended::Cached | Ended::Cancelled => (),
                 }
