@@ -526,6 +526,28 @@ fn sparse_files_of_all_forms_are_read() {
         let dir = rig.unpack(tar, &format!("s{i}"), &[]).unwrap();
         assert_eq!(fs::read(dir.join("s")).unwrap(), want, "{i}");
     }
+    // The old GNU form: two pieces in the header, a third in a block behind it.
+    let mut gnu = tar_write::headers(&entry(TarKind::File, "s", "", b"abcdef", 0o644));
+    gnu[156] = b'S';
+    gnu[257..265].copy_from_slice(b"ustar  \0");
+    gnu[345..512].fill(0);
+    let number = |n: u64| format!("{n:011o}\0").into_bytes();
+    for (at, n) in [(386, 1000), (398, 3), (410, 5000), (422, 2), (483, 6001)] {
+        gnu[at..at + 12].copy_from_slice(&number(n));
+    }
+    gnu[482] = 1;
+    gnu[148..156].fill(b' ');
+    let sum: u32 = gnu.iter().map(|it| u32::from(*it)).sum();
+    gnu[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
+    let mut more = [0; 512];
+    more[..12].copy_from_slice(&number(6000));
+    more[12..24].copy_from_slice(&number(1));
+    gnu.extend_from_slice(&more);
+    gnu.extend_from_slice(b"abcdef");
+    gnu.resize(gnu.len() + 506 + 1024, 0);
+    want.push(b'f');
+    let dir = rig.unpack(&gnu, "gnu", &[]).unwrap();
+    assert_eq!(fs::read(dir.join("s")).unwrap(), want);
     let lie = [("GNU.sparse.size", "1152921504606846976"), ("GNU.sparse.map", "0,5"), ("path", "s")];
     assert!(matches!(rig.unpack(&pax(&lie, b"abcde"), "lie", &[]), Err(LayerError::Limit { .. })));
     let overlap = [("GNU.sparse.size", "10"), ("GNU.sparse.map", "0,3,2,2"), ("path", "s")];
