@@ -2,11 +2,15 @@
 
 use super::{FAILED, entitlements, settings::Settings, world};
 use crate::{
-    definition::load::{self, Definition, Request},
+    definition::{
+        load::{self, Definition, Request},
+        remote::Remote,
+    },
     eval::{Evaluated, evaluate::evaluate, input::Input},
     oci::Platform,
     plan::{Node, Plan, make::make, need::needs},
     report::{Diagnostic, Severity, SourceMap, Span, Spanned},
+    sandbox,
     spec::Call,
     ui::output,
 };
@@ -25,13 +29,10 @@ pub(crate) struct Read {
 pub(crate) fn read(settings: &Settings) -> Result<Read, u8> {
     let empty = std::collections::BTreeMap::new();
     let env = if settings.no_env_lookup { &empty } else { &settings.env };
-    let request = Request {
-        files: &settings.files,
-        named_by: settings.files_named_by,
-        remote: settings.remote.as_deref(),
-        env,
-        vars: &settings.vars,
-    };
+    let command = |program: &std::ffi::OsStr| sandbox::command(program);
+    let remote = settings.remote.as_deref().map(|url| Remote { url, env: &settings.env, command });
+    let request =
+        Request { files: &settings.files, named_by: settings.files_named_by, remote, env, vars: &settings.vars };
     let mut loaded = load::load(&request);
     let mut diagnostics = settings.warnings.clone();
     diagnostics.append(&mut loaded.diagnostics);
@@ -54,6 +55,7 @@ pub(crate) fn read(settings: &Settings) -> Result<Read, u8> {
         cmd_context: settings.cmd_context.clone(),
         cwd: settings.cwd.display().to_string(),
         folders: if settings.relative_paths { loaded.folders } else { Default::default() },
+        remote: settings.remote.clone(),
         source_date_epoch: settings.source_date_epoch.clone(),
     };
     Ok(Read { definition: loaded.definition, sources, input })

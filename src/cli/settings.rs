@@ -6,6 +6,8 @@
 //! | `BUILDX_BAKE_FILE_RELATIVE_PATHS` | contexts are relative to the file that names them |
 //! | `BUILDX_BAKE_DISABLE_VARS_ENV_LOOKUP` | the environment gives no variable |
 //! | `BUILDX_BAKE_ENTITLEMENTS_FS` | false: paths outside the working directory need no grant |
+//! | `BAKE_ALLOW_REMOTE_FS_ACCESS` | the same for a definition from a URL |
+//! | `BUILDX_BAKE_GIT_AUTH_TOKEN`, `…_HEADER` | to fetch a definition from git |
 //! | `SOURCE_DATE_EPOCH` | build argument of every target that has none |
 //! | `SSH_AUTH_SOCK` | agent of `ssh` without paths |
 //! | `BUILDKIT_PROGRESS` | `--progress` when it is not given |
@@ -130,6 +132,7 @@ impl Settings {
         // The peer takes a bad value of this one for false.
         warnings.iter_mut().for_each(|it| it.severity = Severity::Warning);
         let check_fs_entitlements = switch("BUILDX_BAKE_ENTITLEMENTS_FS", true, &mut faults);
+        let allow_remote_fs = switch("BAKE_ALLOW_REMOTE_FS_ACCESS", false, &mut faults);
         let (files, files_named_by) = definition_files(&plan, &env);
         let mut names = plan.targets.clone();
         let remote = names.first().filter(|it| is_url(it)).cloned();
@@ -165,7 +168,7 @@ impl Settings {
         Ok(Self {
             files,
             files_named_by,
-            remote,
+            remote: remote.clone(),
             names,
             vars,
             overrides,
@@ -174,7 +177,7 @@ impl Settings {
             strict: plan.strict,
             relative_paths,
             no_env_lookup,
-            check_fs_entitlements,
+            check_fs_entitlements: check_fs_entitlements && !(allow_remote_fs && remote.is_some()),
             cmd_context,
             source_date_epoch: env.get("SOURCE_DATE_EPOCH").filter(|it| !it.is_empty()).cloned(),
             home: env.get("HOME").cloned().unwrap_or_default(),

@@ -1,7 +1,5 @@
 //! Finding and reading definition files: `-f`, `BUILDX_BAKE_FILE`, the default names, standard input. The only file that
-//! does I/O in this band; what it reads goes to the parser of its format.
-//!
-//! A definition from a git or http URL is refused here with a clear message until fetching them is wired in.
+//! does I/O in this band, but for `remote`; what it reads goes to the parser of its format.
 
 use std::{
     collections::BTreeMap,
@@ -15,6 +13,7 @@ use std::{
 use super::{
     compose::{self, ComposeFile},
     hcl, json,
+    remote::{self, Remote},
     syntax::Body,
     yaml,
 };
@@ -37,14 +36,14 @@ impl Definition {
 }
 
 /// What to load.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Request<'a> {
     /// Files by name; empty means the default names.
     pub(crate) files: &'a [String],
     /// Who names them: `-f`, or the environment variable.
     pub(crate) named_by: &'static str,
-    /// Git or http URL of the definition.
-    pub(crate) remote: Option<&'a str>,
+    /// When the definition lies elsewhere.
+    pub(crate) remote: Option<Remote<'a>>,
     /// The environment, for Compose.
     pub(crate) env: &'a BTreeMap<String, String>,
     /// `--var`, for Compose.
@@ -95,14 +94,11 @@ struct Text {
 /// Finds, reads and parses the files of a definition.
 pub(crate) fn load(request: &Request<'_>) -> Loaded {
     let mut loaded = Loaded::default();
-    if let Some(url) = request.remote {
-        loaded.diagnostics.push(
-            Diagnostic::error("bake::definition::remote", format!("a definition cannot be read from a URL yet: {url}"))
-                .help("fetch it first, and give the file with -f"),
-        );
-        return loaded;
-    }
-    let texts = if request.files.is_empty() { loaded.read_default() } else { loaded.read_named(request) };
+    let texts = match request.remote {
+        Some(remote) => loaded.read_remote(remote, request),
+        None if request.files.is_empty() => loaded.read_default(),
+        None => loaded.read_named(request.files.iter(), request.named_by),
+    };
     if texts.is_empty() && loaded.diagnostics.is_empty() {
         let folder =
             Path::new(".").canonicalize().map(|it| it.display().to_string()).unwrap_or_else(|_| ".".to_owned());
@@ -137,16 +133,38 @@ impl Loaded {
         texts
     }
 
-    fn read_named(&mut self, request: &Request<'_>) -> Vec<Text> {
+    fn read_named<'n>(&mut self, names: impl Iterator<Item = &'n String>, named_by: &str) -> Vec<Text> {
         let mut texts = Vec::new();
-        for name in request.files {
+        for name in names {
             let path = name.strip_prefix("cwd://").unwrap_or(name);
-            let bytes = if path == "-" { read_stdin() } else { read_file(path, request.named_by) };
+            let bytes = if path == "-" { read_stdin() } else { read_file(path, named_by) };
             match bytes {
                 Ok(bytes) => self.keep(path, bytes, &mut texts),
                 Err(diagnostic) => self.diagnostics.push(*diagnostic),
             }
         }
+        texts
+    }
+
+    /// The files of a remote definition, then those of this machine that are named with `cwd://`.
+    fn read_remote(&mut self, remote: Remote<'_>, request: &Request<'_>) -> Vec<Text> {
+        let (here, there): (Vec<String>, Vec<String>) =
+            request.files.iter().cloned().partition(|it| it.starts_with("cwd://") || it == "-");
+        let mut texts = Vec::new();
+        match remote::read(remote, &there) {
+            Ok(files) => {
+                for file in files {
+                    if !file.bytes.is_empty()
+                        && let Some((id, text)) =
+                            add_text(&mut self.sources, &file.name, file.bytes, &mut self.diagnostics)
+                    {
+                        texts.push(Text { id, name: file.name, text });
+                    }
+                }
+            }
+            Err(fault) => self.diagnostics.push(*fault),
+        }
+        texts.extend(self.read_named(here.iter(), request.named_by));
         texts
     }
 

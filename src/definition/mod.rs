@@ -12,5 +12,6 @@ pub(crate) mod compose;
 pub(crate) mod hcl;
 pub(crate) mod json;
 pub(crate) mod load;
+pub(crate) mod remote;
 pub(crate) mod syntax;
 pub(crate) mod yaml;

@@ -371,7 +371,7 @@ fn merge_key(merged: &mut Vec<Arc<Node>>, node: &Arc<Node>, at: Span) -> Read<()
     match &node.kind {
         NodeKind::Mapping(_) => merged.push(node.clone()),
         NodeKind::Sequence(items) if items.iter().all(|item| item.mapping().is_some()) => {
-            merged.extend(items.iter().cloned())
+            merged.extend(items.iter().cloned());
         }
         _ => return Err(fault()),
     }
@@ -527,6 +527,8 @@ fn as_json(text: &str, node: &Node) -> json::Node {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use super::*;
     use crate::report::SourceMap;
 
@@ -630,7 +632,7 @@ mod tests {
         let mut text = "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n".to_owned();
         for i in 1..30 {
             let alias = format!("*a{}", i - 1);
-            text += &format!("a{i}: &a{i} [{}]\n", [alias.as_str(); 10].join(","));
+            writeln!(text, "a{i}: &a{i} [{}]", [alias.as_str(); 10].join(",")).unwrap();
         }
         assert!(read(&text).1.unwrap_err().message.contains("aliases"));
         assert!(read(&"[".repeat(100_000)).1.is_err());

@@ -13,11 +13,12 @@ use super::{
     context::Contexts,
     image::Images,
     lower::{Lowering, Prepared},
+    provenance,
 };
 use crate::{
     dockerfile::options::Lowered,
     export,
-    oci::digest::FieldHasher,
+    oci::{Platform, digest::FieldHasher},
     plan::{Export, Plan},
     registry,
     report::{
@@ -55,7 +56,10 @@ pub(crate) struct Setup {
 pub(crate) struct Ready {
     solver: Solver,
     builds: HashMap<NodeIndex, Arc<Lowered>>,
+    platforms: HashMap<NodeIndex, Platform>,
     exports: HashMap<NodeIndex, export::Prepared>,
+    /// Of the builds whose exports state them.
+    facts: HashMap<NodeIndex, export::Provenance>,
     client: registry::Client,
     sink: Sink,
     n_vertices: u32,
@@ -89,7 +93,7 @@ pub(crate) async fn prepare(plan: &Plan, setup: Setup, contexts: &Contexts) -> R
     let mut exports = HashMap::new();
     for node in plan.graph.node_indices() {
         if let crate::plan::Node::Export(it) = &plan.graph[node] {
-            let (output, subject) = request(it, &setup.cwd);
+            let (output, subject) = request(it, &setup.cwd, &setup.env);
             match export::prepare(&output, &subject) {
                 Ok(prepared) => {
                     exports.insert(node, prepared);
@@ -107,6 +111,7 @@ pub(crate) async fn prepare(plan: &Plan, setup: Setup, contexts: &Contexts) -> R
         }
     }
     let Setup { store, client, sink, jobs, env, cancel, now, epoch_now, command, .. } = setup;
+    let solver_now = now;
     let world = World {
         locals: Locals::new(store.clone()),
         store,
@@ -134,11 +139,23 @@ pub(crate) async fn prepare(plan: &Plan, setup: Setup, contexts: &Contexts) -> R
     if !faults.is_empty() {
         return Err(faults);
     }
+    let started = solver_now();
+    let mut facts = HashMap::new();
+    for (node, _) in exports.iter().filter(|(_, it)| it.states_provenance()) {
+        for build in plan.graph.neighbors_directed(*node, petgraph::Direction::Incoming) {
+            let about = |lowered: &Arc<Lowered>| {
+                provenance::facts(plan.build(build), lowered, &prepared.graph, contexts, &started)
+            };
+            facts.extend(prepared.builds.get(&build).map(|lowered| (build, about(lowered))));
+        }
+    }
     let n_vertices = u32::try_from(prepared.graph.len()).expect("graphs have fewer than 2^32 vertices");
     Ok(Ready {
         solver: Solver::new(prepared.graph, prepared.scopes, world),
+        platforms: prepared.builds.keys().map(|node| (*node, plan.build(*node).platform.clone())).collect(),
         builds: prepared.builds,
         exports,
+        facts,
         client,
         sink,
         n_vertices,
@@ -155,7 +172,11 @@ impl Ready {
     pub(crate) async fn build(&self, node: NodeIndex) -> Result<export::Built, Failure> {
         let lowered = &self.builds[&node];
         let (tree, _known) = self.solver.solve(lowered.result).await?;
-        Ok(built(lowered, tree))
+        let provenance = self.facts.get(&node).map(|facts| {
+            let finished = (self.solver.world().now)();
+            Arc::new(export::Provenance { finished, ..facts.clone() })
+        });
+        Ok(export::Built { provenance, ..built(lowered, self.platforms[&node].clone(), tree) })
     }
 
     /// Whether an export changes something that others see, so that it waits for every build of the plan.
@@ -204,7 +225,9 @@ impl Ready {
 }
 
 /// A build's result as exporters want it.
-fn built(lowered: &Lowered, tree: Tree) -> export::Built {
+///
+/// `platform` is the one that was asked for; what the config says may differ (`FROM --platform=…`).
+fn built(lowered: &Lowered, platform: Platform, tree: Tree) -> export::Built {
     let mut content = FieldHasher::new("built/1");
     content.digest(&tree.id).number(lowered.base_layers as u64);
     content.bytes(&serde_json::to_vec(&lowered.config).expect("configs are plain data"));
@@ -214,9 +237,9 @@ fn built(lowered: &Lowered, tree: Tree) -> export::Built {
     for step in &lowered.steps {
         content.text(&step.created_by).text(step.comment).number(u64::from(step.empty_layer));
     }
-    content.optional(lowered.epoch.map(|it| it.to_string()).as_deref()).text(&lowered.platform.to_string());
+    content.optional(lowered.epoch.map(|it| it.to_string()).as_deref()).text(&platform.to_string());
     export::Built {
-        platform: lowered.platform.clone(),
+        platform,
         config: lowered.config.clone(),
         steps: lowered
             .steps
@@ -237,7 +260,7 @@ fn built(lowered: &Lowered, tree: Tree) -> export::Built {
 }
 
 /// An export of the plan as `export` wants it.
-fn request(it: &Export, cwd: &Path) -> (export::Output, export::Subject) {
+fn request(it: &Export, cwd: &Path, env: &BTreeMap<String, String>) -> (export::Output, export::Subject) {
     let option =
         |key: &str, value: &str| export::OutputOption { key: key.to_owned(), value: value.to_owned(), at: Some(it.at) };
     let options = it.output.dest.iter().map(|dest| option("dest", dest));
@@ -248,7 +271,7 @@ fn request(it: &Export, cwd: &Path) -> (export::Output, export::Subject) {
         tags: it.tags.clone(),
         annotations: it.annotations.iter().map(|text| (text.clone(), Some(it.annotations_at))).collect(),
         platforms: it.platforms.clone(),
-        attest: export::Attest::default(),
+        attest: provenance::attest(it, env),
         cwd: cwd.to_owned(),
         always_index: false,
     };

@@ -10,6 +10,7 @@ pub(crate) mod context;
 pub(crate) mod embedded;
 pub(crate) mod image;
 pub(crate) mod lower;
+pub(crate) mod provenance;
 pub(crate) mod secret;
 
 pub(crate) use crate::{

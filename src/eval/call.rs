@@ -28,43 +28,45 @@ impl<'a> Scope<'a> {
         if builtin.is_none() && !self.functions.contains_key(&name.value) {
             return Err(Fail::of(self.unknown_function(&name.value, name.at)));
         }
-        let (values, places) = self.arguments(args, *expand_last, env)?;
+        let values = self.arguments(args, *expand_last, env)?;
         match builtin {
-            Some(builtin) => function::call(builtin, &values, &self.world).map_err(|error| {
-                let place = error.argument.and_then(|i| places.get(i).copied()).unwrap_or(at);
-                let quoted = format!("`{}`", name.value);
-                let message = if error.message.contains(&quoted) {
-                    error.message
-                } else {
-                    format!("{quoted} failed: {}", error.message)
-                };
-                let seen = if error.argument.is_some() { "this argument" } else { "this call" };
-                Fail::of(
-                    Diagnostic::error("bake::eval::function", message)
-                        .at(place, seen)
-                        .help(format!("it is called as `{}`", function::signature(builtin))),
-                )
-            }),
-            None => self.user_call(name, &values, &places, at),
+            Some(builtin) => {
+                let value = function::call(builtin, &values, &self.world).map_err(|error| {
+                    let place = error.argument.and_then(|i| argument_at(args, i)).unwrap_or(at);
+                    let quoted = format!("`{}`", name.value);
+                    let message = if error.message.contains(&quoted) {
+                        error.message
+                    } else {
+                        format!("{quoted} failed: {}", error.message)
+                    };
+                    let seen = if error.argument.is_some() { "this argument" } else { "this call" };
+                    Fail::of(
+                        Diagnostic::error("bake::eval::function", message)
+                            .at(place, seen)
+                            .help(format!("it is called as `{}`", function::signature(builtin))),
+                    )
+                })?;
+                self.limits.text_made(value.as_str().map_or(0, str::len), at)?;
+                Ok(value)
+            }
+            None => self.user_call(name, &values, args, at),
         }
     }
 
-    fn arguments(&self, args: &'a [Expr], expand_last: bool, env: Env<'_>) -> Result<(Vec<Value>, Vec<Span>)> {
+    fn arguments(&self, args: &'a [Expr], expand_last: bool, env: Env<'_>) -> Result<Vec<Value>> {
         let mut values = gather(args.iter().map(|arg| self.eval(arg, env)), args.len())?;
-        let mut places: Vec<Span> = args.iter().map(|arg| arg.at).collect();
-        if expand_last && let (Some(last), Some(at)) = (values.pop(), places.pop()) {
+        if expand_last && let (Some(last), Some(arg)) = (values.pop(), args.last()) {
             let Some(items) = last.items() else {
                 return fault(
                     "bake::eval::no_expansion",
                     format!("`...` expands a list, not {}", article(&last.kind())),
-                    at,
+                    arg.at,
                     format!("this is {}", article(&last.kind())),
                 );
             };
-            places.extend(items.iter().map(|_| at));
             values.extend(items.iter().cloned());
         }
-        Ok((values, places))
+        Ok(values)
     }
 
     fn try_call(&self, args: &'a [Expr], at: Span, env: Env<'_>) -> Result<Value> {
@@ -123,7 +125,7 @@ impl<'a> Scope<'a> {
         )
     }
 
-    fn user_call(&self, name: &Spanned<Arc<str>>, args: &[Value], places: &[Span], at: Span) -> Result<Value> {
+    fn user_call(&self, name: &Spanned<Arc<str>>, values: &[Value], args: &[Expr], at: Span) -> Result<Value> {
         let Some((ix, _, function)) = self.functions.get_full(&name.value) else {
             return Err(Fail::Told(None));
         };
@@ -131,7 +133,7 @@ impl<'a> Scope<'a> {
             Some(body) if !function.is_broken.get() => body,
             _ => return Err(Fail::Told(None)),
         };
-        let names = self.bind(name, function, body, args, places, at)?;
+        let names = bind(name, function, body, values, args, at)?;
         if function.is_busy.get() {
             return Err(self.cycle(Node::Function(ix), name.at));
         }
@@ -141,54 +143,6 @@ impl<'a> Scope<'a> {
         let value = self.within(Node::Function(ix), name.at, || self.eval(body.result, env));
         function.is_busy.set(false);
         value.map_err(|fail| fail.seen_from(&name.value, at))
-    }
-
-    /// The parameters of a call with their values.
-    fn bind(
-        &self,
-        name: &Spanned<Arc<str>>,
-        function: &UserFunction<'a>,
-        body: &FunctionBody<'a>,
-        args: &[Value],
-        places: &[Span],
-        at: Span,
-    ) -> Result<Vec<(Arc<str>, Value)>> {
-        let n = body.params.len();
-        if args.len() < n || (args.len() > n && body.variadic.is_none()) {
-            let least = if body.variadic.is_some() { "at least " } else { "" };
-            let plural = if n == 1 { "" } else { "s" };
-            let missing = body.params.get(args.len()).map_or_else(String::new, |it| format!(": `{it}` is missing"));
-            return Err(Fail::of(
-                Diagnostic::error(
-                    "bake::eval::function",
-                    format!("`{}` takes {least}{n} argument{plural}, not {}{missing}", name.value, args.len()),
-                )
-                .at(
-                    places.get(n).copied().unwrap_or(at),
-                    if args.len() < n { "too few arguments" } else { "one too many" },
-                )
-                .at(function.at, "defined here")
-                .help(format!("it is called as `{}`", body.signature(&name.value))),
-            ));
-        }
-        let mut names = Vec::with_capacity(n + 1);
-        for (i, (param, value)) in body.params.iter().zip(args).enumerate() {
-            if value.is_null() {
-                return Err(Fail::of(
-                    Diagnostic::error(
-                        "bake::eval::function",
-                        format!("the argument `{param}` of `{}` must not be null", name.value),
-                    )
-                    .at(places[i], "this is null")
-                    .help(format!("it is called as `{}`", body.signature(&name.value))),
-                ));
-            }
-            names.push((param.clone(), value.clone()));
-        }
-        if let Some(variadic) = &body.variadic {
-            names.push((variadic.clone(), Value::tuple(args[n..].to_vec())));
-        }
-        Ok(names)
     }
 
     /// Reads a `function` block; what is wrong in it is told.
@@ -269,6 +223,63 @@ impl<'a> Scope<'a> {
         );
         None
     }
+}
+
+/// Where an argument stands; those of an expanded list all stand where the list does.
+fn argument_at(args: &[Expr], index: usize) -> Option<Span> {
+    args.get(index).or(args.last()).map(|arg| arg.at)
+}
+
+/// The parameters of a call with their values.
+fn bind(
+    name: &Spanned<Arc<str>>,
+    function: &UserFunction<'_>,
+    body: &FunctionBody<'_>,
+    values: &[Value],
+    args: &[Expr],
+    at: Span,
+) -> Result<Vec<(Arc<str>, Value)>> {
+    let n = body.params.len();
+    if values.len() < n || (values.len() > n && body.variadic.is_none()) {
+        let least = if body.variadic.is_some() { "at least " } else { "" };
+        let plural = if n == 1 { "" } else { "s" };
+        let missing = body.params.get(values.len()).map_or_else(String::new, |it| format!(": `{it}` is missing"));
+        let (place, seen) = if values.len() < n {
+            (at, "too few arguments")
+        } else {
+            (argument_at(args, n).unwrap_or(at), "one too many")
+        };
+        return Err(Fail::of(
+            Diagnostic::error(
+                "bake::eval::function",
+                format!("`{}` takes {least}{n} argument{plural}, not {}{missing}", name.value, values.len()),
+            )
+            .at(place, seen)
+            .at(function.at, "defined here")
+            .help(format!("it is called as `{}`", body.signature(&name.value))),
+        ));
+    }
+    let mut names = Vec::with_capacity(n + 1);
+    for (i, value) in values.iter().enumerate() {
+        let Some(param) = body.params.get(i).or(body.variadic.as_ref()) else { break };
+        if value.is_null() {
+            return Err(Fail::of(
+                Diagnostic::error(
+                    "bake::eval::function",
+                    format!("the argument `{param}` of `{}` must not be null", name.value),
+                )
+                .at(argument_at(args, i).unwrap_or(at), "this is null")
+                .help(format!("it is called as `{}`", body.signature(&name.value))),
+            ));
+        }
+        if i < n {
+            names.push((param.clone(), value.clone()));
+        }
+    }
+    if let Some(variadic) = &body.variadic {
+        names.push((variadic.clone(), Value::tuple(values[n..].to_vec())));
+    }
+    Ok(names)
 }
 
 /// A function of the bake file.

@@ -105,8 +105,8 @@ impl<'s, 'a> Blocks<'s, 'a> {
             blocks.unknown_vars();
         }
         let expanded = scope.expanded();
-        blocks.take_faults();
-        blocks.is_incomplete = blocks.diagnostics.iter().any(Diagnostic::is_error);
+        let told = scope.faults(|_| true);
+        blocks.is_incomplete = blocks.diagnostics.iter().chain(&told).any(Diagnostic::is_error);
         let mut places: HashMap<Arc<str>, usize> = HashMap::with_capacity(expanded.len());
         for it in expanded {
             if it.is_target() {
@@ -117,12 +117,8 @@ impl<'s, 'a> Blocks<'s, 'a> {
         }
         blocks.matrix_groups();
         scope.check();
-        blocks.take_faults();
+        blocks.diagnostics.extend(scope.faults(|_| true));
         blocks
-    }
-
-    fn take_faults(&mut self) {
-        self.diagnostics.extend(self.scope.take_faults().into_iter().map(|it| it.diagnostic));
     }
 
     fn unknown_vars(&mut self) {
@@ -315,7 +311,13 @@ impl<'s, 'a> Blocks<'s, 'a> {
         for (name, it) in resolved {
             let at = resolver.own(&name).map(|it| it.at).expect("a resolved target has blocks");
             let mut fields = it.fields;
-            fill_in(&mut fields, at, self.folder(at.source), input.source_date_epoch.as_deref());
+            fill_in(
+                &mut fields,
+                at,
+                self.folder(at.source),
+                input.remote.as_deref(),
+                input.source_date_epoch.as_deref(),
+            );
             let target = Target::new(&name, at, it.is_linked, fields, &mut diagnostics);
             targets.insert(TargetName(name), target);
         }

@@ -2,14 +2,14 @@
 //!
 //! An evaluation gives a value or one fault; whether the fault is told is decided by who asked (`try` and `can` do not).
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use super::{
     convert::{convert, unify},
     fault::{Fail, gather},
     number::Number,
     scope::{Env, Frame, Scope},
-    value::{MAX_WEIGHT, Type, Value},
+    value::{Type, Value},
 };
 use crate::{
     definition::syntax::{BinaryOp, Conditional, Expr, ExprKind, For, Part, Step, UnaryOp},
@@ -17,14 +17,6 @@ use crate::{
 };
 
 pub(super) type Result<T> = std::result::Result<T, Fail>;
-
-/// Evaluations nested deeper than this end in a fault, not in an overflow of the stack.
-const MAX_NESTED: u32 = 40_000;
-/// More steps than this are a mistake: some seconds of work.
-const MAX_STEPS: u64 = 50_000_000;
-/// Bytes that one text, and all together, may grow to.
-const MAX_TEXT: usize = 64 << 20;
-const MAX_ALL_TEXT: usize = 512 << 20;
 
 pub(super) fn fault<T>(code: &'static str, message: impl Into<String>, at: Span, seen: impl Into<String>) -> Result<T> {
     Err(Fail::of(Diagnostic::error(code, message).at(at, seen)))
@@ -39,22 +31,7 @@ impl<'a> Scope<'a> {
             ExprKind::Bool(value) => return Ok(Value::Bool(*value)),
             _ => (),
         }
-        let limits = &self.limits;
-        let (depth, steps) = (limits.depth.get(), limits.steps.get());
-        if depth >= MAX_NESTED || steps >= MAX_STEPS {
-            return Err(limit(
-                if depth >= MAX_NESTED { "an expression refers too deep" } else { "evaluation takes too long" },
-                expr.at,
-            ));
-        }
-        limits.depth.set(depth + 1);
-        limits.steps.set(steps + 1);
-        let value = self.eval_kind(expr, env);
-        limits.depth.set(depth);
-        match value {
-            Ok(value) if value.weight() > MAX_WEIGHT => Err(limit("a value grows too large", expr.at)),
-            value => value,
-        }
+        self.limits.step(expr.at, || self.eval_kind(expr, env))
     }
 
     fn eval_kind(&self, expr: &'a Expr, env: Env<'_>) -> Result<Value> {
@@ -66,7 +43,7 @@ impl<'a> Scope<'a> {
                 None => fault("bake::eval::bad_number", "a number cannot be represented", expr.at, "out of range"),
             },
             ExprKind::String(text) => Ok(Value::string(text.clone())),
-            ExprKind::Template(parts) => self.template(parts, env),
+            ExprKind::Template(parts) => self.template(parts, expr.at, env),
             ExprKind::Variable(name) => self.variable(name, expr.at, env),
             ExprKind::Member { source, name } => self.member(expr, source, name, env),
             ExprKind::Index { source, index } => {
@@ -88,13 +65,13 @@ impl<'a> Scope<'a> {
         }
     }
 
-    fn template(&self, parts: &'a [Part], env: Env<'_>) -> Result<Value> {
+    fn template(&self, parts: &'a [Part], at: Span, env: Env<'_>) -> Result<Value> {
         if let [Part::Interpolation(expr)] = parts {
             return self.eval(expr, env);
         }
         let mut text = String::new();
         self.render(parts, env, &mut text)?;
-        self.limits.text.set(self.limits.text.get() + text.len());
+        self.limits.text_made(text.len(), at)?;
         Ok(Value::string(text))
     }
 
@@ -108,24 +85,14 @@ impl<'a> Scope<'a> {
                         Some(text) => out.push_str(&text),
                         None => return not_a_text(&value, expr.at),
                     }
-                    if out.len() > MAX_TEXT || self.limits.text.get() + out.len() > MAX_ALL_TEXT {
-                        return Err(limit("a text grows too large", expr.at));
-                    }
+                    self.limits.growing_text(out.len(), expr.at)?;
                 }
                 Part::If { condition, then, otherwise } => {
                     let branch = if self.bool(condition, env, "the condition")? { then } else { otherwise };
                     self.render(branch, env, out)?;
                 }
                 Part::For { key, value, collection, body } => {
-                    let items = self.items(collection, env)?;
-                    for (k, v) in items {
-                        let mut names = vec![(value.clone(), v)];
-                        if let Some(key) = key {
-                            names.push((key.clone(), k));
-                        }
-                        let frame = Frame { names: &names, parent: env.frame };
-                        self.render(body, Env { frame: Some(&frame), ..env }, out)?;
-                    }
+                    self.each(collection, key.as_ref(), value, env, |inner| self.render(body, inner, out))?;
                 }
             }
         }
@@ -137,18 +104,35 @@ impl<'a> Scope<'a> {
         to_bool(&value, expr.at, what)
     }
 
-    /// Keys and values of a collection, in its order; a set's keys are its values.
-    fn items(&self, collection: &'a Expr, env: Env<'_>) -> Result<Vec<(Value, Value)>> {
-        let value = self.eval(collection, env)?;
-        match &value {
-            Value::List { items, .. } | Value::Tuple(items) => Ok(items
-                .iter()
-                .enumerate()
-                .map(|(i, item)| (Value::int(i64::try_from(i).unwrap_or(i64::MAX)), item.clone()))
-                .collect()),
-            Value::Set { items, .. } => Ok(items.iter().map(|item| (item.clone(), item.clone())).collect()),
+    /// Runs `body` for each element of a collection, in its order, with the names bound to it; a set's keys are its values.
+    fn each(
+        &self,
+        collection: &'a Expr,
+        key: Option<&Arc<str>>,
+        value: &Arc<str>,
+        env: Env<'_>,
+        mut body: impl FnMut(Env<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let all = self.eval(collection, env)?;
+        let mut names = Vec::with_capacity(2);
+        names.push((value.clone(), Value::NULL));
+        names.extend(key.map(|key| (key.clone(), Value::NULL)));
+        let mut run = |element: &Value, key: &dyn Fn() -> Value| {
+            names[0].1 = element.clone();
+            if let Some(bound) = names.get_mut(1) {
+                bound.1 = key();
+            }
+            let frame = Frame { names: &names, parent: env.frame };
+            body(Env { frame: Some(&frame), ..env })
+        };
+        match &all {
+            Value::List { items, .. } | Value::Tuple(items) => {
+                let index = |i: usize| Value::Number(Number::from_usize(i));
+                items.iter().enumerate().try_for_each(|(i, item)| run(item, &|| index(i)))
+            }
+            Value::Set { items, .. } => items.iter().try_for_each(|item| run(item, &|| item.clone())),
             Value::Map { entries, .. } | Value::Object(entries) => {
-                Ok(entries.iter().map(|(key, value)| (Value::String(key.clone()), value.clone())).collect())
+                entries.iter().try_for_each(|(key, item)| run(item, &|| Value::String(key.clone())))
             }
             other => fault(
                 "bake::eval::no_collection",
@@ -160,26 +144,19 @@ impl<'a> Scope<'a> {
     }
 
     fn for_expr(&self, it: &'a For, env: Env<'_>) -> Result<Value> {
-        let items = self.items(&it.collection, env)?;
         let mut tuple = Vec::new();
         let mut object: BTreeMap<Arc<str>, Value> = BTreeMap::new();
         let mut groups: BTreeMap<Arc<str>, Vec<Value>> = BTreeMap::new();
-        let key_name = it.key.clone().unwrap_or_else(|| "".into());
-        let mut names = [(it.value.clone(), Value::NULL), (key_name, Value::NULL)];
-        for (key, value) in items {
-            names[0].1 = value;
-            names[1].1 = key;
-            let visible = if it.key.is_some() { &names[..] } else { &names[..1] };
-            let frame = Frame { names: visible, parent: env.frame };
-            let inner = Env { frame: Some(&frame), ..env };
+        self.each(&it.collection, it.key.as_ref(), &it.value, env, |inner| {
             if let Some(condition) = &it.condition
                 && !self.bool(condition, inner, "the condition of a `for`")?
             {
-                continue;
+                return Ok(());
             }
+            self.limits.element(it.result.at)?;
             let Some(key_expr) = &it.result_key else {
                 tuple.push(self.eval(&it.result, inner)?);
-                continue;
+                return Ok(());
             };
             let key = self.key(key_expr, inner)?;
             let value = self.eval(&it.result, inner)?;
@@ -194,7 +171,8 @@ impl<'a> Scope<'a> {
             } else {
                 object.insert(key, value);
             }
-        }
+            Ok(())
+        })?;
         Ok(match (&it.result_key, it.group) {
             (None, _) => Value::tuple(tuple),
             (Some(_), false) => Value::object(object),
@@ -355,11 +333,6 @@ impl<'a> Scope<'a> {
     }
 }
 
-/// The fault of what would take too much.
-fn limit(message: &str, at: Span) -> Fail {
-    Fail::Fatal(Box::new(Diagnostic::error("bake::eval::limit", message).at(at, "the limit is reached here")))
-}
-
 fn arithmetic(op: &Spanned<BinaryOp>, a: &Number, b: &Number, right_at: Span) -> Result<Value> {
     use std::cmp::Ordering;
     let ordering = || a.cmp(b);
@@ -405,6 +378,9 @@ fn not_a_text<T>(value: &Value, at: Span) -> Result<T> {
 }
 
 pub(super) fn to_bool(value: &Value, at: Span, what: &str) -> Result<bool> {
+    if let Value::Bool(value) = value {
+        return Ok(*value);
+    }
     match convert(value, &Type::Bool) {
         Ok(Value::Bool(value)) => Ok(value),
         _ => fault(
@@ -416,9 +392,12 @@ pub(super) fn to_bool(value: &Value, at: Span, what: &str) -> Result<bool> {
     }
 }
 
-fn to_number(value: &Value, at: Span, op: &str) -> Result<Number> {
+fn to_number<'v>(value: &'v Value, at: Span, op: &str) -> Result<Cow<'v, Number>> {
+    if let Value::Number(number) = value {
+        return Ok(Cow::Borrowed(number));
+    }
     match convert(value, &Type::Number) {
-        Ok(Value::Number(number)) => Ok(number),
+        Ok(Value::Number(number)) => Ok(Cow::Owned(number)),
         _ => {
             let seen = match value {
                 Value::String(text) => format!("this is the string {text:?}"),

@@ -28,6 +28,8 @@ pub(crate) struct Input {
     pub(crate) cwd: String,
     /// With `BUILDX_BAKE_FILE_RELATIVE_PATHS`: the folder of each definition file that has one.
     pub(crate) folders: BTreeMap<SourceId, String>,
+    /// URL of the definition, when it lies elsewhere: relative contexts are relative to it.
+    pub(crate) remote: Option<String>,
     /// `SOURCE_DATE_EPOCH`, a build argument of every target that has none.
     pub(crate) source_date_epoch: Option<String>,
 }

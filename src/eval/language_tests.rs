@@ -266,7 +266,8 @@ fn several_faults_are_told_at_once() {
 #[test]
 fn user_functions() {
     let tag = "function \"tag\" {\n params = [name]\n variadic_params = rest\n result = [name, rest]\n}\n";
-    file(&format!("{tag}x = [tag(\"a\"), tag(\"a\", 1, null)]"), "[[\"a\",[]],[\"a\",[1,null]]]");
+    file(&format!("{tag}x = [tag(\"a\"), tag(\"a\", 1, 2)]"), "[[\"a\",[]],[\"a\",[1,2]]]");
+    file(&format!("{tag}x = tag(\"a\", null)"), "6:14 the argument `rest` of `tag` must not be null");
     file("function \"f\" {\n params = [a, b]\n result = [a, b, v]\n}\nv = 3\nx = f([1, 2]...)", "[1,2,3]");
     file("function \"f\" {\n params = [v]\n result = v\n}\nv = 3\nx = f(1)", "1");
     file(
@@ -330,10 +331,7 @@ fn variables_take_values_from_outside() {
     );
     let bool = "variable \"V\" {\n default = true\n}";
     assert_eq!(run(bool).env("V", "F").x(), "false");
-    assert_eq!(
-        run(bool).var("V", "yes").x(),
-        "1:1 the value of `--var V` does not fit variable `V`: a bool is wanted: true or false"
-    );
+    assert_eq!(run(bool).var("V", "yes").x(), "1:1 the value of `--var V` does not fit variable `V`: a bool is wanted");
     let any = "variable \"V\" {\n type = any\n}";
     assert_eq!(run(any).env("V", "x,y").x(), "\"x,y\"");
     assert_eq!(run(any).env("V_JSON", "{\"a\":[1]}").x(), "{\"a\":[1]}");
@@ -362,6 +360,14 @@ fn validations() {
     assert_eq!(run("V < 3"), "4:15 variable `V` is not valid: V is 5");
     assert_eq!(run("null"), "4:15 the condition of variable `V` is null");
     assert_eq!(run("\"true\""), "1");
+    file(
+        "variable \"V\" {\n description = [1]\n sensitive = \"perhaps\"\n}\nx = 1",
+        "2:16 the description of variable `V` must be a string\n3:14 `sensitive` of variable `V` must be a bool, not a string",
+    );
+    let secret = Run::new("variable \"V\" {\n type = number\n sensitive = true\n}\nx = 1").env("V", "hunter2");
+    let scope = Scope::new(&[&secret.body], &secret.input, "linux/amd64");
+    scope.check();
+    assert!(!format!("{:?}", scope.faults(|_| true)).contains("hunter2"));
     assert_eq!(run("OTHER"), "4:15 variable `OTHER` is not defined");
 }
 
@@ -488,5 +494,11 @@ fn hostile_input_ends_in_a_fault() {
             writeln!(text, "v{i} = \"${{v{}}}${{v{}}}\"", i - 1, i - 1).expect("writing to a string");
         }
         assert!(Run::new(&format!("{text}x = 1")).x().contains("a text grows too large"));
+        let mut text = String::from("v0 = [1, 2]\n");
+        for i in 1..60 {
+            writeln!(text, "v{i} = [v{}, v{}]", i - 1, i - 1).expect("writing to a string");
+        }
+        let all = format!("{text}x = v59 == v59 ? jsonencode(v59) : v59");
+        assert!(Run::new(&all).x().contains("a value grows too large"));
     });
 }

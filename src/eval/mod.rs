@@ -18,6 +18,7 @@ pub(crate) mod group;
 pub(crate) mod inherit;
 pub(crate) mod input;
 pub(crate) mod json;
+pub(crate) mod limits;
 pub(crate) mod link;
 pub(crate) mod list;
 pub(crate) mod names;

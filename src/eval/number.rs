@@ -267,7 +267,7 @@ impl Number {
         let exact = (long.digits.magnitude().clone(), power(-long.exponent).magnitude().clone());
         let (mantissa, shift) = nearest_float(exact.0.clone(), exact.1.clone());
         let (left, right) = if shift >= 0 {
-            (mantissa * exact.1 << shift.unsigned_abs(), exact.0)
+            ((mantissa * exact.1) << shift.unsigned_abs(), exact.0)
         } else {
             (mantissa * exact.1, exact.0 << shift.unsigned_abs())
         };

@@ -15,9 +15,10 @@ use super::{
     block::{Expanded, Expansion},
     call::UserFunction,
     expr::Result,
-    fault::{Fail, Faults, OwnedFault, Owner},
+    fault::{Fail, Faults, Owner},
     function::World,
     input::Input,
+    limits::Limits,
     names::{self, Mention},
     value::Value,
     variable::VariableBlock,
@@ -101,14 +102,6 @@ pub(crate) struct Scope<'a> {
     stack: RefCell<Vec<(Node, Span)>>,
 }
 
-/// What evaluation has used up; hostile definitions end in a fault, not in a hang or an overflow.
-#[derive(Debug, Default)]
-pub(super) struct Limits {
-    pub(super) depth: Cell<u32>,
-    pub(super) steps: Cell<u64>,
-    pub(super) text: Cell<usize>,
-}
-
 /// Names that no variable, function or attribute may take.
 const RESERVED: &[&str] = &["target", "group", "BAKE_CMD_CONTEXT", "BAKE_LOCAL_PLATFORM"];
 
@@ -187,11 +180,6 @@ impl<'a> Scope<'a> {
     /// each place once, not more than a reader can use.
     pub(crate) fn faults(&self, is_needed: impl Fn(&str) -> bool) -> Vec<Diagnostic> {
         self.faults.of(is_needed)
-    }
-
-    /// The faults told since the last time, each place once.
-    pub(crate) fn take_faults(&self) -> Vec<OwnedFault> {
-        self.faults.take()
     }
 
     // ── cycles ──
@@ -345,6 +333,7 @@ impl<'a> Scope<'a> {
             }
         }
         for (name, variable) in self.declared() {
+            self.check_words(name, variable);
             self.validate(name, variable);
         }
     }

@@ -184,9 +184,25 @@ impl Target {
 }
 
 /// Cleans the context and fills in what every target has. `folder`: with file-relative paths, that of the target's file.
-pub(crate) fn fill_in(fields: &mut Fields, at: Span, folder: Option<&str>, source_date_epoch: Option<&str>) {
+/// `remote`: the URL of the definition.
+pub(crate) fn fill_in(
+    fields: &mut Fields,
+    at: Span,
+    folder: Option<&str>,
+    remote: Option<&str>,
+    source_date_epoch: Option<&str>,
+) {
+    if let Some(contexts) = fields.entries(Id::Contexts).filter(|_| remote.is_some()) {
+        let moved =
+            contexts.iter().map(|(key, it)| (key.clone(), it.as_ref().map(|it| from_remote(it, remote).into())));
+        let moved = Field::Entries(Arc::new(moved.collect()));
+        fields.put(Id::Contexts, moved, fields.at(Id::Contexts).unwrap_or(at));
+    }
     let written = fields.text(Id::Context).filter(|it| !it.is_empty()).cloned();
     let cleaned = match written.as_deref() {
+        _ if remote.is_some() && !written.as_deref().is_some_and(|it| it.starts_with("cwd://")) => {
+            from_remote(written.as_deref().unwrap_or("."), remote)
+        }
         None => folder.map_or_else(|| ".".to_owned(), context::clean),
         Some(text) => match context::Context::parse(text) {
             context::Context::Local(path) => context::clean(&path),
@@ -207,6 +223,21 @@ pub(crate) fn fill_in(fields: &mut Fields, at: Span, folder: Option<&str>, sourc
             fields.put(Id::Args, Field::Entries(Arc::new(args)), fields.at(Id::Args).unwrap_or(at));
         }
     }
+}
+
+/// A context of a remote definition: what is relative lies in the repository.
+fn from_remote(text: &str, remote: Option<&str>) -> String {
+    let Some(url) = remote.filter(|_| context::Context::is_local_path(text) && !text.starts_with('/')) else {
+        return text.to_owned();
+    };
+    let path = context::clean(text);
+    if path == "." || !context::is_git(url) {
+        return url.to_owned();
+    }
+    let (base, fragment) = url.split_once('#').unwrap_or((url, ""));
+    let (reference, subdir) = fragment.split_once(':').unwrap_or((fragment, ""));
+    let inside = context::clean(&format!("{subdir}/{path}"));
+    format!("{base}#{reference}:{}", inside.trim_start_matches('/'))
 }
 
 /// What `target.x.ATTRIBUTE` is worth, from the values that the blocks of `x` give it, in order; without any, null or

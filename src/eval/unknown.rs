@@ -59,7 +59,8 @@ fn plain(block: &Block, kind: &str, known: &[(&str, &str)], blocks: &[&str], dia
     let is_known = |name: &str| known.iter().any(|(it, _)| *it == name);
     for it in &block.body.attributes {
         // A group says more about these two.
-        if !is_known(&it.name.value) && !(kind == "group" && matches!(&*it.name.value, "name" | "matrix")) {
+        let is_told = kind == "group" && matches!(&*it.name.value, "name" | "matrix");
+        if !(is_told || is_known(&it.name.value)) {
             diagnostics.push(unknown(
                 kind,
                 &it.name,

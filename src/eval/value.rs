@@ -23,19 +23,19 @@ pub(crate) enum Value {
     String(Arc<str>),
     List {
         element: Type,
-        items: Arc<Weighed<Vec<Value>>>,
+        items: Arc<Weighed<Vec<Self>>>,
     },
     /// *Invariant:* sorted and distinct.
     Set {
         element: Type,
-        items: Arc<Weighed<Vec<Value>>>,
+        items: Arc<Weighed<Vec<Self>>>,
     },
     Map {
         element: Type,
-        entries: Arc<Weighed<BTreeMap<Arc<str>, Value>>>,
+        entries: Arc<Weighed<BTreeMap<Arc<str>, Self>>>,
     },
-    Tuple(Arc<Weighed<Vec<Value>>>),
-    Object(Arc<Weighed<BTreeMap<Arc<str>, Value>>>),
+    Tuple(Arc<Weighed<Vec<Self>>>),
+    Object(Arc<Weighed<BTreeMap<Arc<str>, Self>>>),
 }
 
 /// A collection that knows its weight. Sharing makes it easy to write a small file whose values would fill any memory once
@@ -59,17 +59,23 @@ pub(crate) const MAX_WEIGHT: u32 = 1 << 22;
 /// How many bytes of text weigh as much as one value.
 const TEXT_WEIGHT: usize = 32;
 
+fn text_weight(text: &str) -> u32 {
+    u32::try_from(text.len() / TEXT_WEIGHT).unwrap_or(u32::MAX - 1)
+}
+
 fn weighed_items(items: Vec<Value>) -> Arc<Weighed<Vec<Value>>> {
     let weight = items.iter().fold(1, |sum: u32, item| sum.saturating_add(item.weight()));
     Arc::new(Weighed { inner: items, weight })
 }
 
 fn weighed_entries(entries: BTreeMap<Arc<str>, Value>) -> Arc<Weighed<BTreeMap<Arc<str>, Value>>> {
-    let weight = entries.values().fold(1, |sum: u32, item| sum.saturating_add(item.weight()));
+    let each = |(key, item): (&Arc<str>, &Value)| text_weight(key).saturating_add(item.weight());
+    let weight = entries.iter().fold(1, |sum: u32, entry| sum.saturating_add(each(entry)));
     Arc::new(Weighed { inner: entries, weight })
 }
 
 /// A type constraint or the type of a value.
+#[expect(clippy::rc_buffer, reason = "made once from a vector, shared often")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Type {
     /// `any`.
@@ -77,12 +83,12 @@ pub(crate) enum Type {
     Bool,
     Number,
     String,
-    List(Arc<Type>),
-    Set(Arc<Type>),
-    Map(Arc<Type>),
-    Tuple(Arc<Vec<Type>>),
+    List(Arc<Self>),
+    Set(Arc<Self>),
+    Map(Arc<Self>),
+    Tuple(Arc<Vec<Self>>),
     /// Each attribute with whether it is `optional(…)`.
-    Object(Arc<BTreeMap<Arc<str>, (Type, bool)>>),
+    Object(Arc<BTreeMap<Arc<str>, (Self, bool)>>),
 }
 
 impl Value {
@@ -134,7 +140,7 @@ impl Value {
     pub(crate) fn weight(&self) -> u32 {
         match self {
             Self::Null(_) | Self::Bool(_) | Self::Number(_) => 1,
-            Self::String(text) => u32::try_from(1 + text.len() / TEXT_WEIGHT).unwrap_or(u32::MAX),
+            Self::String(text) => 1 + text_weight(text),
             Self::List { items, .. } | Self::Set { items, .. } | Self::Tuple(items) => items.weight,
             Self::Map { entries, .. } | Self::Object(entries) => entries.weight,
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{
     call::type_of_expr,
     convert::convert,
-    expr::{Result, article, to_bool},
+    expr::{Result, article, fault, to_bool},
     fault::Fail,
     number::Number,
     scope::{Env, Scope},
@@ -14,10 +14,10 @@ use super::{
 };
 use crate::{
     definition::{
-        json::{self, NodeKind},
+        json::{self, Node, NodeKind},
         syntax::{Attribute, Block, Expr},
     },
-    report::{Diagnostic, Span, suggest},
+    report::{Diagnostic, Span, Spanned},
     spec::csv,
 };
 
@@ -38,14 +38,13 @@ pub(crate) struct Variable {
     pub(crate) sensitive: bool,
 }
 
-/// Where a value from outside came from.
-struct Given<'i> {
-    text: &'i str,
-    /// `environment variable TAG`.
-    from: String,
+/// A value from outside.
+struct Given<'n> {
+    text: &'n str,
+    /// The name under which it was given: that of the variable, or with `_JSON`.
+    name: &'n str,
+    is_flag: bool,
 }
-
-const ATTRIBUTES: &[&str] = &["type", "default", "description", "sensitive", "validation"];
 
 impl<'a> VariableBlock<'a> {
     pub(super) const fn new(block: &'a Block) -> Self {
@@ -76,7 +75,6 @@ impl<'a> Scope<'a> {
         attribute: Option<&'a Attribute>,
     ) -> Result<Value> {
         let declared = variable.declared()?;
-        self.warn_unknown(name, variable);
         let json_name = format!("{name}_JSON");
         let plain = self.given(name);
         let json = if self.is_variable(&json_name) || (declared.is_none() && plain.is_some()) {
@@ -86,20 +84,21 @@ impl<'a> Scope<'a> {
         };
         let env = Env::PLAIN;
         match (json, plain, &declared) {
-            (Some(json), _, Some(ty)) => self.from_json(name, variable, &json, ty),
+            (Some(json), _, Some(ty)) => self.json_value(name, variable, &json, ty),
             (Some(given), None, None) | (_, Some(given), None) => {
                 let default = match (attribute, variable.expr("default")) {
                     (Some(attribute), _) => self.attribute_value(attribute)?,
                     (None, Some(default)) => self.eval(default, env)?,
                     (None, None) => Value::NULL,
                 };
-                from_text(&given, &default.type_of(), true).map_err(|why| given.refuse(name, variable, &why))
+                let ty = default.type_of();
+                from_text(given.text, &ty, true).map_err(|why| self.refuse(name, variable, &given, &ty, &why))
             }
             (None, Some(given), Some(ty)) => {
                 if *ty == Type::Dynamic {
                     return Ok(Value::string(given.text));
                 }
-                from_text(&given, ty, false).map_err(|why| given.refuse(name, variable, &why))
+                from_text(given.text, ty, false).map_err(|why| self.refuse(name, variable, &given, ty, &why))
             }
             (None, None, _) => match (attribute, variable.expr("default")) {
                 (Some(attribute), _) => self.attribute_value(attribute),
@@ -123,39 +122,55 @@ impl<'a> Scope<'a> {
     }
 
     /// `--var`, else the environment.
-    fn given(&self, name: &str) -> Option<Given<'a>> {
-        if let Some(text) = self.input.vars.get(name) {
-            return Some(Given { text, from: format!("`--var {name}`") });
-        }
-        let text = self.input.env.get(name)?;
-        Some(Given { text, from: format!("the environment variable `{name}`") })
+    fn given<'n>(&'n self, name: &'n str) -> Option<Given<'n>> {
+        let (vars, env) = (&self.input.vars, &self.input.env);
+        let flag = vars.get(name).map(|text| (text, true));
+        let (text, is_flag) = flag.or_else(|| env.get(name).map(|text| (text, false)))?;
+        Some(Given { text, name, is_flag })
     }
 
-    fn from_json(&self, name: &str, variable: &VariableBlock<'a>, given: &Given<'_>, ty: &Type) -> Result<Value> {
-        let refuse = |why: &str| given.refuse(name, variable, why);
+    fn json_value(&self, name: &str, variable: &VariableBlock<'a>, given: &Given<'_>, ty: &Type) -> Result<Value> {
+        let refuse = |why: &str| self.refuse(name, variable, given, ty, why);
         let at = variable.block.at;
         let tree = json::tree(at.source, given.text).map_err(|fault| refuse(&format!("it is no JSON: {fault}")))?;
-        convert(&from_node(&tree.kind), ty).map_err(|error| refuse(&error.to_string()))
+        let value = from_node(&tree.kind).ok_or_else(|| refuse("a number in the JSON is out of range"))?;
+        convert(&value, ty).map_err(|error| refuse(&error.to_string()))
     }
 
-    fn warn_unknown(&self, name: &str, variable: &VariableBlock<'a>) {
-        let body = &variable.block.body;
-        let unknown = body.attributes.iter().map(|it| (&it.name.value, it.name.at));
-        let unknown = unknown.chain(body.blocks.iter().map(|it| (&it.kind.value, it.kind.at)));
-        for (attribute, at) in unknown.filter(|(it, _)| !ATTRIBUTES.contains(&&***it)) {
-            let warning = Diagnostic::warning(
-                "bake::eval::unknown_attribute",
-                format!("variable `{name}` has no attribute `{attribute}`"),
-            )
-            .at(at, "ignored");
-            self.tell(
-                None,
-                match suggest::did_you_mean(attribute, ATTRIBUTES.iter().copied()) {
-                    Some(help) => warning.help(help),
-                    None => warning.help(format!("known are {}", ATTRIBUTES.join(", "))),
-                },
-            );
-        }
+    /// The fault of a value from outside: where it came from, and how to write it.
+    fn refuse(&self, name: &str, variable: &VariableBlock<'a>, given: &Given<'_>, ty: &Type, why: &str) -> Fail {
+        let is_json = given.name != name;
+        let how = match ty {
+            _ if is_json => format!("write JSON of type {ty}"),
+            Type::Bool => "write true or false".to_owned(),
+            Type::Number => "write a number, as in 1.5".to_owned(),
+            Type::List(element) | Type::Set(element) if element.is_primitive() => {
+                "write the values separated by commas".to_owned()
+            }
+            Type::Map(element) if element.is_primitive() => "write key:value, separated by commas".to_owned(),
+            Type::Tuple(types) if types.iter().all(Type::is_primitive) => {
+                format!("write {} values separated by commas", types.len())
+            }
+            _ => format!("declare its `type`, and give the value as JSON in `{name}_JSON`"),
+        };
+        let is_sensitive = self.is_sensitive(variable);
+        let why = if is_sensitive { "it cannot be converted" } else { why };
+        let shown = match given.text {
+            _ if is_sensitive => "***",
+            "" => "(empty)",
+            text => text,
+        };
+        let fault = Diagnostic::error(
+            "bake::eval::bad_override",
+            format!("the value of {} does not fit variable `{name}`: {why}", given.from()),
+        )
+        .at(variable.block.at, "declared here")
+        .help(format!("{how}; the value is: {shown}"));
+        let decides = variable.expr("type").or_else(|| variable.expr("default"));
+        Fail::of(match decides {
+            Some(expr) => fault.at(expr.at, format!("hence it is of type {ty}")),
+            None => fault,
+        })
     }
 
     /// Runs the validations of a variable.
@@ -213,18 +228,47 @@ impl<'a> Scope<'a> {
             Some(value) => value.to_text().map_or_else(|| value.to_json_text(false), |text| text.to_string()),
             None => String::new(),
         };
-        let message = message.unwrap_or_else(|| "the condition is false".into());
-        Err(Fail::of(
-            Diagnostic::error("bake::eval::validation", format!("variable `{name}` is not valid: {message}"))
-                .at(condition.expr.at, format!("this is false; the value is: {shown}"))
-                .at(variable.block.at, "declared here"),
-        ))
+        let given = self.given(name).map_or_else(String::new, |given| format!("; the value is from {}", given.from()));
+        let text = message.as_deref().unwrap_or("the condition is false");
+        let fault = Diagnostic::error("bake::eval::validation", format!("variable `{name}` is not valid: {text}"))
+            .at(condition.expr.at, format!("this is false; the value is: {shown}"))
+            .at(variable.block.at, format!("declared here{given}"));
+        Err(Fail::of(match message {
+            Some(_) => fault,
+            None => fault.help("add an `error_message` that says what is wanted"),
+        }))
     }
 
+    /// Evaluates what only tells about a variable.
+    pub(super) fn check_words(&self, name: &str, variable: &VariableBlock<'a>) {
+        for (attribute, is_bool) in [("description", false), ("sensitive", true)] {
+            let Some(expr) = variable.expr(attribute) else { continue };
+            let checked = self.eval(expr, Env::PLAIN).and_then(|value| match value {
+                Value::Null(_) => Ok(()),
+                value if is_bool => to_bool(&value, expr.at, &format!("`sensitive` of variable `{name}`")).map(drop),
+                value if value.to_text().is_some() => Ok(()),
+                value => fault(
+                    "bake::eval::bad_description",
+                    format!("the description of variable `{name}` must be a string"),
+                    expr.at,
+                    format!("this is {}", article(&value.kind())),
+                ),
+            });
+            if let Err(fail) = checked {
+                self.faults.settle(&None, fail);
+            }
+        }
+    }
+
+    /// Anything but a plain `false` hides the value.
     fn is_sensitive(&self, variable: &VariableBlock<'a>) -> bool {
-        let env = Env::PLAIN;
-        let value = variable.expr("sensitive").map(|expr| self.eval(expr, env));
-        matches!(value, Some(Ok(Value::Bool(true))))
+        let value = variable.expr("sensitive").map(|expr| self.eval(expr, Env::PLAIN));
+        match value {
+            None => false,
+            Some(Ok(Value::Null(_))) => false,
+            Some(Ok(value)) => to_bool(&value, variable.block.at, "").unwrap_or(true),
+            Some(Err(_)) => true,
+        }
     }
 
     /// All variables with their values, sorted by name; those that failed are left out.
@@ -248,75 +292,63 @@ impl<'a> Scope<'a> {
 }
 
 impl Given<'_> {
-    fn refuse(&self, name: &str, variable: &VariableBlock<'_>, why: &str) -> Fail {
-        Fail::of(
-            Diagnostic::error(
-                "bake::eval::bad_override",
-                format!("the value of {} does not fit variable `{name}`: {why}", self.from),
-            )
-            .at(variable.block.at, "declared here")
-            .help(format!("the value is: {}", if self.text.is_empty() { "(empty)" } else { self.text })),
-        )
+    fn from(&self) -> String {
+        if self.is_flag {
+            format!("`--var {}`", self.name)
+        } else {
+            format!("the environment variable `{}`", self.name)
+        }
     }
 }
 
 /// The text of an override as a value of a type; the error says what is wanted.
-fn from_text(given: &Given<'_>, ty: &Type, untyped: bool) -> std::result::Result<Value, String> {
-    let text = given.text;
+fn from_text(text: &str, ty: &Type, is_untyped: bool) -> std::result::Result<Value, String> {
     match ty {
         Type::String | Type::Dynamic => Ok(Value::string(text)),
         Type::Bool => match text {
             "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(Value::Bool(true)),
             "0" | "f" | "F" | "FALSE" | "false" | "False" => Ok(Value::Bool(false)),
-            _ => Err("a bool is wanted: true or false".to_owned()),
+            _ => Err("a bool is wanted".to_owned()),
         },
         Type::Number => number(text).ok_or_else(|| "a number is wanted".to_owned()),
-        _ if untyped => {
-            Err("it has no `type` and a default that is a collection; declare the type, such as list(string)"
-                .to_owned())
-        }
+        _ if is_untyped => Err("it has no `type`, and a default that is a collection".to_owned()),
         Type::List(element) | Type::Set(element) if element.is_primitive() => {
-            let items = csv_values(given, |_| Some((**element).clone()))?;
-            let list = Value::list((**element).clone(), items);
+            let list = Value::list((**element).clone(), csv_values(text, |_| element)?);
             convert(&list, ty).map_err(|error| error.to_string())
         }
         Type::Tuple(types) if types.iter().all(Type::is_primitive) => {
-            let items = csv_values(given, |i| types.get(i).cloned())?;
+            let items = csv_values(text, |i| types.get(i).unwrap_or(&Type::String))?;
             if items.len() != types.len() {
-                return Err(format!("{} values are wanted, separated by commas, not {}", types.len(), items.len()));
+                return Err(format!("{} values are wanted, not {}", types.len(), items.len()));
             }
             Ok(Value::tuple(items))
         }
-        Type::Map(element) if element.is_primitive() => map_from_text(given, element),
-        _ => Err(format!("a value of type {ty} is given as JSON, in a variable whose name ends in `_JSON`")),
+        Type::Map(element) if element.is_primitive() => map_from_text(text, element),
+        _ => Err(format!("a value of type {ty} can be given as JSON only")),
     }
 }
 
-fn csv_values(given: &Given<'_>, ty: impl Fn(usize) -> Option<Type>) -> std::result::Result<Vec<Value>, String> {
-    if given.text.is_empty() {
+fn csv_values<'t>(text: &str, ty: impl Fn(usize) -> &'t Type) -> std::result::Result<Vec<Value>, String> {
+    if text.is_empty() {
         return Ok(Vec::new());
     }
-    let fields = csv::fields(given.text).map_err(|fault| fault.message)?;
-    let mut values = Vec::with_capacity(fields.len());
-    for (i, field) in fields.iter().enumerate() {
-        let ty = ty(i).unwrap_or(Type::String);
-        let part = Given { text: field, from: String::new() };
-        values.push(from_text(&part, &ty, false).map_err(|why| format!("value {} is `{field}`: {why}", i + 1))?);
-    }
-    Ok(values)
+    let fields = csv::fields(text).map_err(|fault| fault.message)?;
+    let value = |(i, field): (usize, &String)| {
+        from_text(field, ty(i), false).map_err(|why| format!("value {} is `{field}`: {why}", i + 1))
+    };
+    fields.iter().enumerate().map(value).collect()
 }
 
-fn map_from_text(given: &Given<'_>, element: &Type) -> std::result::Result<Value, String> {
+fn map_from_text(text: &str, element: &Type) -> std::result::Result<Value, String> {
     let mut entries = std::collections::BTreeMap::new();
-    if given.text.is_empty() {
+    if text.is_empty() {
         return Ok(Value::map(element.clone(), entries));
     }
-    for field in csv::fields(given.text).map_err(|fault| fault.message)? {
+    for field in csv::fields(text).map_err(|fault| fault.message)? {
         let Some((key, value)) = field.split_once(':').filter(|(_, value)| !value.contains(':')) else {
-            return Err(format!("`key:value` pairs are wanted, separated by commas; this is none: {field}"));
+            return Err(format!("`key:value` pairs are wanted; this is none: {field}"));
         };
-        let part = Given { text: value, from: String::new() };
-        let value = from_text(&part, element, false).map_err(|why| format!("the value of `{key}`: {why}"))?;
+        let value = from_text(value, element, false).map_err(|why| format!("the value of `{key}`: {why}"))?;
         entries.insert(key.into(), value);
     }
     Ok(Value::map(element.clone(), entries))
@@ -329,16 +361,17 @@ fn number(text: &str) -> Option<Value> {
     plain.then(|| Number::parse(text).map(Value::Number)).flatten()
 }
 
-/// A JSON value as it is: lists become tuples, objects objects.
-fn from_node(node: &NodeKind) -> Value {
-    match node {
+/// A JSON value as it is: lists become tuples, objects objects. None if it holds a number that is out of range.
+fn from_node(node: &NodeKind) -> Option<Value> {
+    Some(match node {
         NodeKind::Null => Value::NULL,
         NodeKind::Bool(value) => Value::Bool(*value),
-        NodeKind::Number(text) => Number::parse(text).map_or(Value::NULL, Value::Number),
+        NodeKind::Number(text) => Value::Number(Number::parse(text)?),
         NodeKind::Text { text, .. } => Value::string(text.clone()),
-        NodeKind::Array(items) => Value::tuple(items.iter().map(|item| from_node(&item.kind)).collect()),
+        NodeKind::Array(items) => Value::tuple(items.iter().map(|item| from_node(&item.kind)).collect::<Option<_>>()?),
         NodeKind::Object(items) => {
-            Value::object(items.iter().map(|(key, value)| (key.value.clone(), from_node(&value.kind))).collect())
+            let entry = |(key, value): &(Spanned<Arc<str>>, Node)| Some((key.value.clone(), from_node(&value.kind)?));
+            Value::object(items.iter().map(entry).collect::<Option<_>>()?)
         }
-    }
+    })
 }

@@ -232,6 +232,11 @@ impl Prepared {
         matches!(self.plan, Plan::Image(_, ImageTo::Registry { .. }))
     }
 
+    /// Whether facts about the builds are part of what is written.
+    pub(crate) fn states_provenance(&self) -> bool {
+        self.plan_statements().is_some_and(|it| !it.is_empty())
+    }
+
     /// Whether standard output is what is written.
     pub(crate) fn is_stdout(&self) -> bool {
         self.plan.dest() == Some(Dest::Stdout)

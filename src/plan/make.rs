@@ -384,3 +384,88 @@ fn extra_hosts(target: &Target) -> Vec<(String, String)> {
     };
     target.entries(Id::ExtraHosts).flat_map(split).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{eval::evaluate::tests::evaluated, plan::explain};
+
+    fn check(text: &str, names: &[&str]) -> (String, Vec<String>) {
+        let (plan, diagnostics) = make(&evaluated(text, names), &Platform::normalised("linux", "amd64", None));
+        let text = explain::text(&plan);
+        let heads = text.lines().filter(|it| it.starts_with("build ") || it.starts_with("export "));
+        // The keys are left out.
+        let heads: Vec<String> = heads
+            .map(|it| it.split("  ").map(|part| part.split(' ').next().unwrap_or("")).collect::<Vec<_>>().join(" "))
+            .collect();
+        (heads.join("\n"), diagnostics.into_iter().map(|it| it.message).collect())
+    }
+
+    #[test]
+    fn targets_that_differ_in_tags_share_a_build() {
+        let (plan, faults) = check(
+            r#"
+            target "a" {
+              tags = ["a:1"]
+              output = ["type=image"]
+            }
+            target "b" {
+              inherits = ["a"]
+              tags = ["b:1"]
+            }"#,
+            &["a", "b"],
+        );
+        assert_eq!((plan.as_str(), faults), ("build linux/amd64 a,\nexport a type=image\nexport b type=image", vec![]));
+    }
+
+    #[test]
+    fn a_destination_is_written_once() {
+        let text = r#"
+            target "a" {
+              output = ["type=oci,dest=./x.tar"]
+            }
+            target "b" {
+              args = { X = "1" }
+              output = ["type=tar,dest=x.tar"]
+            }"#;
+        let (_, faults) = check(text, &["a", "b"]);
+        assert_eq!(faults, ["targets `a` and `b` write different things to: x.tar"]);
+    }
+
+    #[test]
+    fn links_and_platforms_meet() {
+        let text = r#"
+            target "base" {
+              platforms = ["linux/amd64", "linux/arm64"]
+            }
+            target "app" {
+              platforms = ["linux/arm64"]
+              contexts = { b = "target:base" }
+            }
+            target "odd" {
+              platforms = ["linux/s390x"]
+              contexts = { b = "target:base" }
+            }"#;
+        let (plan, faults) = check(text, &["app"]);
+        assert_eq!(
+            (plan.as_str(), faults),
+            ("build linux/amd64 base\nbuild linux/arm64 base\nbuild linux/arm64 app", vec![])
+        );
+        let (_, faults) = check(text, &["odd"]);
+        assert_eq!(faults, ["context `b` of target `odd` points at `base`, which is not built for: linux/s390x"]);
+    }
+
+    #[test]
+    fn options_that_only_a_build_needs_are_checked() {
+        let text = r#"
+            target "a" {
+              tags = ["UPPER CASE"]
+              network = "warp"
+              entitlements = ["x"]
+              call = "dance"
+              output = ["type=image"]
+            }"#;
+        let (_, faults) = check(text, &["a"]);
+        assert_eq!(faults.len(), 4, "{faults:?}");
+    }
+}

@@ -76,7 +76,7 @@ fn of_build(build: &Build, all: &mut Vec<Need>) {
     match (&build.dockerfile, &build.context) {
         (Dockerfile::Local(path), _) => need("dockerfile", What::Read(path.clone())),
         (Dockerfile::InContext(path), Context::Local(context)) => {
-            need("dockerfile", What::Read(format!("{context}/{path}")))
+            need("dockerfile", What::Read(format!("{context}/{path}")));
         }
         _ => (),
     }

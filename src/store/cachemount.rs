@@ -46,6 +46,18 @@ impl Store {
         self.cache_dir_with(key, sharing, |_| Ok::<_, StoreError>(()))
     }
 
+    /// Sets the directories of `key` aside, so that the next user starts with an empty one. Who uses one at this moment
+    /// goes on with it; it is swept after this run.
+    pub(crate) fn forget_cache_dir(&self, key: &Digest) -> Result<()> {
+        let dir = self.path("cachemounts").join(key.hex());
+        if dir.is_dir() {
+            self.begin()?;
+            let aside = self.tmp_dir()?.join("old");
+            fs::rename(&dir, aside).map_err(StoreError::io("set aside", &dir))?;
+        }
+        Ok(())
+    }
+
     /// As [`Self::cache_dir`]; `seed` fills a directory that is new, before anyone else sees it.
     pub(crate) fn cache_dir_with<E: From<StoreError>>(
         &self,

@@ -6,7 +6,10 @@
 //!
 //! Of a service only what a build needs is looked at. Nothing is read here: further files come from [`Files`].
 
+mod bake_fields;
 mod dotenv;
+mod extends;
+mod include;
 mod interpolate;
 mod merge;
 mod target;
@@ -24,7 +27,7 @@ use indexmap::IndexMap;
 use super::{
     load::Files,
     syntax::Body,
-    yaml::{self, Entry, Mapping, Node, NodeKind},
+    yaml::{Entry, Mapping, Node, NodeKind},
 };
 use crate::report::{Diagnostic, SourceId, Span, suggest};
 use interpolate::Variables;
@@ -72,6 +75,7 @@ pub(crate) fn load(
         unset: BTreeSet::new(),
         read: HashMap::new(),
         home: env.get("HOME").cloned(),
+        files: 0,
     };
     let mut scope = Scope { env: env.clone(), folder: String::new() };
     loader.add_dotenv(&mut scope, ".env");
@@ -109,6 +113,8 @@ struct Loader<'a> {
     /// Services of files that were extended from.
     read: HashMap<String, Arc<Mapping>>,
     home: Option<String>,
+    /// How many files were read because others name them.
+    files: usize,
 }
 
 /// One link of a chain of `include` or `extends`: the name for messages, and the place that asks for it.
@@ -126,8 +132,8 @@ impl Loader<'_> {
 
     /// `name` of the files, else `COMPOSE_PROJECT_NAME`, else `bake`.
     fn project_name(&mut self, files: &[ComposeFile], scope: &Scope) -> String {
-        let documents = files.iter().flat_map(|file| &file.documents);
-        let named = documents.filter_map(|document| document.get("name")).filter(|name| name.str().is_some()).last();
+        let mut documents = files.iter().flat_map(|file| &file.documents).rev();
+        let named = documents.find_map(|document| document.get("name").filter(|name| name.str().is_some()));
         let named = named.and_then(|name| self.interpolated(name, scope)).and_then(|name| name.str().cloned());
         named
             .map(|name| name.to_string())
@@ -412,221 +418,6 @@ impl Loader<'_> {
         let path = value::join(&scope.folder, path, self.home.as_deref());
         Arc::new(Node::new(NodeKind::String(path.into()), node.at).with(node.action))
     }
-
-    // ── include ──
-
-    fn include(&mut self, include: &Entry, scope: &Scope, chain: &mut Vec<Link>, own: &mut Model) {
-        let Some(include_node) = self.interpolated(&include.node, scope) else { return };
-        let Some(items) = include_node.sequence() else {
-            if !include_node.is_null() {
-                self.fail(
-                    Diagnostic::error(
-                        "bake::compose::wrong_type",
-                        format!("`include` must be a list, got {}", include_node.word()),
-                    )
-                    .at(include_node.at, "not a list")
-                    .help("write `include: [other.yaml]`"),
-                );
-            }
-            return;
-        };
-        for item in items {
-            let links = chain.len();
-            let included = self.included(item, scope, chain);
-            chain.truncate(links);
-            let Some(included) = self.ok(included) else { continue };
-            for (section, rule) in [(Model::services as Section, Rule::Service), (Model::secrets, Rule::Plain)] {
-                let mut below: Mapping = section(&mut included.clone())
-                    .iter()
-                    .filter_map(|(name, entry)| {
-                        Some((name.clone(), Entry { at: entry.at, node: merge::settled(&entry.node)? }))
-                    })
-                    .collect();
-                self.merge_all(&mut below, std::mem::take(section(own)), rule);
-                *section(own) = below;
-            }
-        }
-    }
-
-    /// What one item of `include` brings.
-    fn included(&mut self, item: &Arc<Node>, scope: &Scope, chain: &mut Vec<Link>) -> Checked<Model> {
-        let option = |key: &str| item.get(key).filter(|value| !value.is_null());
-        let paths = match &item.kind {
-            NodeKind::Mapping(_) => option("path").map(|path| texts(path)).transpose()?.unwrap_or_default(),
-            _ => texts(item)?,
-        };
-        let Some((first, first_at)) = paths.first().cloned() else {
-            return Err(Box::new(
-                Diagnostic::error("bake::compose::no_path", "an item of `include` has no path")
-                    .at(item.at, "no path")
-                    .help("write `- path: other.yaml`"),
-            ));
-        };
-        let full = |path: &str| value::join(&scope.folder, path, self.home.as_deref());
-        let folder = match option("project_directory").and_then(|folder| folder.str()) {
-            Some(folder) => full(folder),
-            None => value::folder(&full(&first)),
-        };
-        let env_files = option("env_file").map(|files| texts(files)).transpose()?;
-        let env_files: Option<Vec<_>> =
-            env_files.map(|files| files.into_iter().map(|(file, at)| (full(&file), at)).collect());
-        let paths: Vec<(String, Span)> = paths.into_iter().map(|(path, at)| (full(&path), at)).collect();
-        enter(chain, &paths[0].0, first_at, "bake::compose::include_cycle", "files include one another in a circle")?;
-        let mut inner = Scope { env: scope.env.clone(), folder };
-        match env_files {
-            None => {
-                let path = value::join(&inner.folder, ".env", None);
-                self.add_dotenv(&mut inner, &path);
-            }
-            Some(files) => {
-                for (file, at) in files.into_iter().filter(|(file, _)| file != "/dev/null") {
-                    match self.dotenv(&file, &inner.env) {
-                        Some(Some(values)) => values.into_iter().for_each(|(name, value)| {
-                            inner.env.entry(name).or_insert(value);
-                        }),
-                        Some(None) => return Err(missing_file(&file, at)),
-                        None => (),
-                    }
-                }
-            }
-        }
-        let mut files = Vec::new();
-        for (path, at) in paths {
-            files.push(self.file(&path, at)?);
-        }
-        Ok(self.model(&files, &inner, chain))
-    }
-
-    /// Reads and parses another Compose file.
-    fn file(&mut self, path: &str, at: Span) -> Checked<ComposeFile> {
-        let (source, text) = self.reader.read(path)?.ok_or_else(|| missing_file(path, at))?;
-        Ok(ComposeFile { name: path.to_owned(), source, documents: yaml::parse(source, &text)? })
-    }
-
-    // ── extends ──
-
-    /// Replaces every service that extends another by what comes of it.
-    fn extend_all(&mut self, file: &ComposeFile, services: &mut Mapping, scope: &Scope) {
-        let local = Arc::new(services.clone());
-        let mut done = HashMap::new();
-        for (name, entry) in services.iter_mut() {
-            if entry.node.get("extends").is_none() {
-                continue;
-            }
-            let extended = self.extended(&file.name, &local, name, scope, &mut Vec::new(), &mut done);
-            if let Some(node) = self.ok(extended) {
-                entry.node = node;
-            }
-        }
-    }
-
-    /// A service merged onto the one that it extends. `done` remembers results by file and name.
-    fn extended(
-        &mut self,
-        file: &str,
-        services: &Arc<Mapping>,
-        name: &Arc<str>,
-        scope: &Scope,
-        chain: &mut Vec<Link>,
-        done: &mut HashMap<(String, Arc<str>), Arc<Node>>,
-    ) -> Checked<Arc<Node>> {
-        let Some(entry) = services.get(name) else {
-            return Err(Box::new(Diagnostic::error(
-                "bake::compose::unknown_service",
-                format!("no such service: {name}"),
-            )));
-        };
-        let key = (file.to_owned(), name.clone());
-        if let Some(known) = done.get(&key) {
-            return Ok(known.clone());
-        }
-        let Some(extends) = entry.node.get("extends").filter(|extends| !extends.is_null()) else {
-            return Ok(entry.node.clone());
-        };
-        let wrong = |at: Span| {
-            Box::new(
-                Diagnostic::error(
-                    "bake::compose::wrong_type",
-                    format!("`extends` of service `{name}` names no service"),
-                )
-                .at(at, "no service")
-                .help("write `extends: {service: other}`"),
-            )
-        };
-        let (base_name, base_at) = match &extends.kind {
-            NodeKind::String(service) => (service.clone(), extends.at),
-            _ => {
-                let service = extends.get("service").ok_or_else(|| wrong(extends.at))?;
-                (service.str().ok_or_else(|| wrong(service.at))?.clone(), service.at)
-            }
-        };
-        enter(
-            chain,
-            &format!("{file}:{name}"),
-            entry.at,
-            "bake::compose::extends_cycle",
-            "services extend one another in a circle",
-        )?;
-        let from = extends.get("file").filter(|from| !from.is_null());
-        let (base_file, base_services) =
-            match from.map(|from| from.str().ok_or_else(|| wrong(from.at)).map(|path| (path, from.at))) {
-                Some(from) => {
-                    let (path, at) = from?;
-                    (path.to_string(), self.services_of(path, at, scope)?)
-                }
-                None => (file.to_owned(), services.clone()),
-            };
-        if !base_services.contains_key(&base_name) {
-            let place = if from.is_some() { format!(" in {base_file}") } else { String::new() };
-            let fault = Diagnostic::error(
-                "bake::compose::unknown_service",
-                format!("service `{name}` extends a service that is not there{place}: {base_name}"),
-            )
-            .at(base_at, "no service of this name");
-            let known = base_services.keys().map(|key| &**key);
-            return Err(Box::new(match suggest::did_you_mean(&base_name, known) {
-                Some(help) => fault.help(help),
-                None => fault,
-            }));
-        }
-        let base = self.extended(&base_file, &base_services, &base_name, scope, chain, done)?;
-        chain.pop();
-        let base =
-            merge::settled(&base).unwrap_or_else(|| Arc::new(Node::new(NodeKind::Mapping(Mapping::new()), base.at)));
-        let merged = without_extends(&merge::merge(&base, &entry.node, Rule::Service)?);
-        done.insert(key, merged.clone());
-        Ok(merged)
-    }
-
-    /// The services of another file, as they stand there.
-    fn services_of(&mut self, path: &str, at: Span, scope: &Scope) -> Checked<Arc<Mapping>> {
-        if let Some(known) = self.read.get(path) {
-            return Ok(known.clone());
-        }
-        let file = self.file(path, at)?;
-        let inner = Scope { env: scope.env.clone(), folder: value::folder(path) };
-        let mut services = Mapping::new();
-        for entries in file.documents.iter().filter_map(|document| document.mapping()) {
-            let own = self.services(entries, &inner);
-            self.merge_all(&mut services, own, Rule::Service);
-        }
-        let services = Arc::new(services);
-        self.read.insert(path.to_owned(), services.clone());
-        Ok(services)
-    }
-}
-
-/// One of the two sections of a model.
-type Section = fn(&mut Model) -> &mut Mapping;
-
-impl Model {
-    const fn services(&mut self) -> &mut Mapping {
-        &mut self.services
-    }
-
-    const fn secrets(&mut self) -> &mut Mapping {
-        &mut self.secrets
-    }
 }
 
 struct Lookup<'a> {
@@ -663,13 +454,6 @@ fn interpolation_fault(fault: interpolate::Fault, at: Span) -> Box<Diagnostic> {
     })
 }
 
-/// The service as it is once it has been extended.
-fn without_extends(node: &Arc<Node>) -> Arc<Node> {
-    let NodeKind::Mapping(entries) = &node.kind else { return node.clone() };
-    let rest = entries.iter().filter(|(key, _)| &***key != "extends").map(|(key, entry)| (key.clone(), entry.clone()));
-    Arc::new(Node::new(NodeKind::Mapping(rest.collect()), node.at).with(node.action))
-}
-
 /// Adds a link to a chain; a link that is there already is a circle.
 fn enter(chain: &mut Vec<Link>, name: &str, at: Span, code: &'static str, what: &str) -> Checked<()> {
     let start = chain.iter().position(|(link, _)| link == name);
@@ -685,8 +469,8 @@ fn enter(chain: &mut Vec<Link>, name: &str, at: Span, code: &'static str, what: 
         None => format!("more than {MAX_CHAIN} links in a chain: {}", names.join(" -> ")),
     };
     let mut fault = Diagnostic::error(code, message).at(at, "closes the circle");
-    for (link, at) in circle.iter().take(10) {
-        fault = fault.at(*at, format!("{link} is here"));
+    for (link, place) in circle.iter().filter(|(_, place)| *place != at).take(10) {
+        fault = fault.at(*place, format!("{link} is here"));
     }
     Err(Box::new(fault))
 }
@@ -696,22 +480,6 @@ fn missing_file(path: &str, at: Span) -> Box<Diagnostic> {
         Diagnostic::error("bake::compose::missing_file", format!("a file does not exist: {path}"))
             .at(at, "asked for here"),
     )
-}
-
-/// The strings of a value that is a string or a list of strings.
-fn texts(node: &Arc<Node>) -> Checked<Vec<(String, Span)>> {
-    let one = |node: &Arc<Node>| {
-        node.str().map(|text| (text.to_string(), node.at)).ok_or_else(|| {
-            Box::new(
-                Diagnostic::error("bake::compose::wrong_type", format!("a path must be a string, got {}", node.word()))
-                    .at(node.at, "not a string"),
-            )
-        })
-    };
-    match &node.kind {
-        NodeKind::Sequence(items) => items.iter().map(one).collect(),
-        _ => Ok(vec![one(node)?]),
-    }
 }
 
 impl Loader<'_> {

@@ -1,14 +1,11 @@
 //! One merged service ─► one target block, with every value checked where it was written.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use indexmap::IndexMap;
 
 use super::{
-    Entry, Loader, Mapping, Node, NodeKind, Scope,
+    Entry, Loader, Node, NodeKind, Scope,
     merge::{self, Rule},
     missing_file, value,
 };
@@ -46,21 +43,6 @@ const BUILD_KEYS: [&str; 24] = [
 ];
 /// `ulimits` is the last; `x-…` keys are allowed besides.
 const ULIMITS: &str = "ulimits";
-
-/// All keys of `x-bake`.
-const X_BAKE_KEYS: [&str; 11] = [
-    "cache-from",
-    "cache-to",
-    "contexts",
-    "no-cache",
-    "no-cache-filter",
-    "output",
-    "platforms",
-    "pull",
-    "secret",
-    "ssh",
-    "tags",
-];
 
 type Named = IndexMap<Arc<str>, Entry>;
 
@@ -149,19 +131,20 @@ fn block(kind: &str, label: &str, at: Span, body: Body) -> Block {
 }
 
 /// A service that is built, and what it may refer to.
-struct Service<'s> {
-    name: &'s str,
-    entry: &'s Entry,
+pub(super) struct Service<'s> {
+    pub(super) name: &'s str,
+    pub(super) entry: &'s Entry,
     build: &'s Arc<Node>,
-    services: &'s Named,
-    secrets: &'s Named,
+    pub(super) services: &'s Named,
+    pub(super) secrets: &'s Named,
     scope: &'s Scope,
 }
 
-struct TargetBuilder<'l, 'a, 's> {
-    loader: &'l mut Loader<'a>,
+/// Makes the attributes of one target.
+pub(super) struct TargetBuilder<'l, 'a, 's> {
+    pub(super) loader: &'l mut Loader<'a>,
     attributes: Vec<Attribute>,
-    service: Service<'s>,
+    pub(super) service: Service<'s>,
 }
 
 impl TargetBuilder<'_, '_, '_> {
@@ -194,15 +177,15 @@ impl TargetBuilder<'_, '_, '_> {
         self.attributes
     }
 
-    fn field(&self, key: &str) -> Option<Arc<Node>> {
+    pub(super) fn field(&self, key: &str) -> Option<Arc<Node>> {
         self.service.build.get(key).filter(|node| !node.is_null()).cloned()
     }
 
-    fn add(&mut self, name: &str, at: Span, expr: Expr) {
+    pub(super) fn add(&mut self, name: &str, at: Span, expr: Expr) {
         self.attributes.push(Attribute { name: Spanned::new(name.into(), at), expr });
     }
 
-    fn wrong(&mut self, what: &str, wanted: &str, node: &Node, help: &str) {
+    pub(super) fn wrong(&mut self, what: &str, wanted: &str, node: &Node, help: &str) {
         let message = format!("`{what}` of service `{}` must be {wanted}, got {}", self.service.name, node.word());
         let fault = Diagnostic::error("bake::compose::wrong_type", message).at(node.at, format!("not {wanted}"));
         self.loader.fail(if help.is_empty() { fault } else { fault.help(help) });
@@ -240,7 +223,7 @@ impl TargetBuilder<'_, '_, '_> {
     }
 
     /// A string, or a fault and nothing.
-    fn string(&mut self, what: &str, node: &Node) -> Option<Arc<str>> {
+    pub(super) fn string(&mut self, what: &str, node: &Node) -> Option<Arc<str>> {
         let text = node.str().cloned();
         if text.is_none() {
             let help = node.scalar_text().map(|text| format!("put it in quotes: \"{text}\"")).unwrap_or_default();
@@ -255,7 +238,7 @@ impl TargetBuilder<'_, '_, '_> {
     }
 
     /// A list of strings.
-    fn strings(&mut self, what: &str, node: &Node) -> Vec<Expr> {
+    pub(super) fn strings(&mut self, what: &str, node: &Node) -> Vec<Expr> {
         let Some(items) = node.sequence() else {
             let help = node.scalar_text().map(|text| format!("write `[\"{text}\"]`")).unwrap_or_default();
             self.wrong(what, "a list", node, &help);
@@ -266,7 +249,7 @@ impl TargetBuilder<'_, '_, '_> {
     }
 
     /// The entries of a mapping or of a `KEY=value` list, each value a text or nothing.
-    fn pair_entries(&mut self, what: &str, node: &Arc<Node>) -> Vec<(Arc<str>, Option<Arc<str>>, Span)> {
+    pub(super) fn pair_entries(&mut self, what: &str, node: &Arc<Node>) -> Vec<(Arc<str>, Option<Arc<str>>, Span)> {
         let node = merge::canonical(node, Rule::Pairs);
         let Some(entries) = node.mapping() else {
             self.wrong(what, "a mapping or a list", &node, "write `KEY: value` lines below it");
@@ -459,238 +442,5 @@ impl TargetBuilder<'_, '_, '_> {
         if let Some(at) = all.first().map(|expr| expr.at) {
             self.add("attest", at, Expr::new(ExprKind::Tuple(all), at));
         }
-    }
-
-    // ── x-bake, and what it adds to ──
-
-    fn x_bake(&mut self) -> Mapping {
-        let Some(node) = self.field("x-bake") else { return Mapping::new() };
-        let Some(entries) = node.mapping() else {
-            self.wrong("x-bake", "a mapping", &node, "");
-            return Mapping::new();
-        };
-        for (key, entry) in entries {
-            if X_BAKE_KEYS.contains(&&**key) {
-                continue;
-            }
-            let message = format!("`x-bake` of service `{}` has no such key: {key}", self.service.name);
-            let warning = Diagnostic::warning("bake::compose::unknown_x_bake_key", message).at(entry.at, "ignored");
-            let known = X_BAKE_KEYS.map(|it| format!("`{it}`")).join(", ");
-            self.loader.fail(
-                warning
-                    .help(suggest::did_you_mean(key, X_BAKE_KEYS).unwrap_or_else(|| format!("`x-bake` has {known}"))),
-            );
-        }
-        entries
-            .iter()
-            .filter(|(_, entry)| !entry.node.is_null())
-            .map(|(key, entry)| (key.clone(), entry.clone()))
-            .collect()
-    }
-
-    /// A list of strings of `x-bake`, or one string split at blanks.
-    fn words(&mut self, x_bake: &Mapping, key: &str) -> Vec<Expr> {
-        let Some(entry) = x_bake.get(key) else { return Vec::new() };
-        let node = entry.node.clone();
-        match &node.kind {
-            NodeKind::String(text) => text.split_whitespace().map(|word| Expr::text(word, node.at)).collect(),
-            NodeKind::Sequence(items) if items.iter().all(|item| item.scalar_text().is_some()) => {
-                items.iter().map(|item| Expr::text(item.scalar_text().unwrap_or_default(), item.at)).collect()
-            }
-            _ => {
-                self.wrong(&format!("x-bake.{key}"), "a list of strings", &node, "");
-                Vec::new()
-            }
-        }
-    }
-
-    fn contexts(&mut self, x_bake: &Mapping) {
-        let mut all: IndexMap<Arc<str>, (Arc<str>, Span)> = IndexMap::new();
-        let own = self.field("additional_contexts");
-        let extra = x_bake.get("contexts").map(|entry| entry.node.clone());
-        for (what, node) in [("additional_contexts", &own), ("x-bake.contexts", &extra)] {
-            let Some(node) = node else { continue };
-            for (name, context, at) in self.pair_entries(what, node) {
-                let context = self.context(&name, &context.unwrap_or_default(), at);
-                all.entry(name).or_insert((context, at));
-            }
-        }
-        let at = own.or(extra).map(|node| node.at);
-        if let Some(at) = at.filter(|_| !all.is_empty()) {
-            let entries =
-                all.into_iter().map(|(name, (context, at))| (Expr::text(name, at), Expr::text(context, at))).collect();
-            self.add("contexts", at, Expr::new(ExprKind::Object(entries), at));
-        }
-    }
-
-    /// `service:x` as the target of that service.
-    fn context(&mut self, name: &str, context: &str, at: Span) -> Arc<str> {
-        if let Some(service) = context.strip_prefix("service:") {
-            let services = self.service.services;
-            let found = services.get(service);
-            let buildable = found.is_some_and(|entry| entry.node.get("build").is_some_and(|build| !build.is_null()));
-            if !buildable {
-                let what = if found.is_some() { "is not built" } else { "is not there" };
-                let message =
-                    format!("context `{name}` of service `{}` is a service that {what}: {service}", self.service.name);
-                let fault =
-                    Diagnostic::error("bake::compose::unknown_service", message).at(at, format!("this service {what}"));
-                self.loader.fail(match suggest::did_you_mean(service, services.keys().map(|key| &**key)) {
-                    Some(help) if found.is_none() => fault.help(help),
-                    _ => fault,
-                });
-            }
-        }
-        match context.strip_prefix("service:").or_else(|| context.strip_prefix("target:")) {
-            Some(target) => format!("target:{}", target.replace('.', "_")).into(),
-            None => context.into(),
-        }
-    }
-
-    fn lists(&mut self, x_bake: &Mapping) {
-        for (key, attribute, once) in [
-            ("tags", "tags", true),
-            ("platforms", "platforms", true),
-            ("no_cache_filter", "no-cache-filter", true),
-            ("cache_from", "cache-from", false),
-            ("cache_to", "cache-to", false),
-            ("", "output", false),
-        ] {
-            let own = self
-                .field(key)
-                .map(|node| merge::canonical(&node, if key == "no_cache_filter" { Rule::List } else { Rule::Plain }));
-            let mut all = own.as_ref().map(|node| self.strings(key, node)).unwrap_or_default();
-            all.extend(self.words(x_bake, attribute));
-            if key == "tags" && all.is_empty() {
-                all.extend(self.image());
-            }
-            if once {
-                let mut seen = HashSet::new();
-                all.retain(|expr| !matches!(&expr.kind, ExprKind::String(text) if !seen.insert(text.clone())));
-            }
-            if let Some(at) =
-                own.map(|node| node.at).or_else(|| all.first().map(|expr| expr.at)).filter(|_| !all.is_empty())
-            {
-                self.add(attribute, at, Expr::new(ExprKind::Tuple(all), at));
-            }
-        }
-    }
-
-    fn image(&mut self) -> Option<Expr> {
-        let image = self.service.entry.node.get("image").filter(|image| !image.is_null()).cloned()?;
-        let text = self.string("image", &image).filter(|text| !text.is_empty())?;
-        Some(Expr::text(text, image.at))
-    }
-
-    fn secrets(&mut self, x_bake: &Mapping) {
-        let own = self.field("secrets");
-        let mut all = Vec::new();
-        if let Some(node) = &own {
-            let Some(items) = node.sequence() else {
-                self.wrong("secrets", "a list", node, "write `secrets: [name]`");
-                return;
-            };
-            for item in items {
-                let source = match &item.kind {
-                    NodeKind::Mapping(_) => item.get("source").unwrap_or(item),
-                    _ => item,
-                };
-                if let Some(id) = self.string("secrets", source) {
-                    all.extend(self.secret(&id, source.at));
-                }
-            }
-        }
-        all.extend(self.words(x_bake, "secret"));
-        if let Some(at) = all.first().map(|expr| expr.at) {
-            self.add("secret", at, Expr::new(ExprKind::Tuple(all), at));
-        }
-    }
-
-    fn secret(&mut self, id: &Arc<str>, at: Span) -> Option<Expr> {
-        let secrets = self.service.secrets;
-        let Some(entry) = secrets.get(id) else {
-            let message = format!("service `{}` needs a secret that is not there: {id}", self.service.name);
-            let fault = Diagnostic::error("bake::compose::unknown_secret", message).at(at, "no secret of this name");
-            let near = suggest::did_you_mean(id, secrets.keys().map(|key| &**key));
-            let help = near.unwrap_or_else(|| format!("define it at the top: `secrets: {{{id}: {{file: ./{id}}}}}`"));
-            self.loader.fail(fault.help(help));
-            return None;
-        };
-        let mut entries = vec![(Expr::text("id", at), Expr::text(id.clone(), at))];
-        if let Some(external) =
-            entry.node.get("external").filter(|external| external.scalar_text().as_deref() != Some("false"))
-        {
-            let fault = Diagnostic::error(
-                "bake::compose::external_secret",
-                format!("an external secret cannot be used in a build: {id}"),
-            )
-            .at(external.at, "external")
-            .help("give it a `file` or an `environment`");
-            self.loader.fail(fault);
-            return None;
-        }
-        for (key, name) in [("file", "src"), ("environment", "env")] {
-            let Some(node) = entry.node.get(key).filter(|node| !node.is_null()).cloned() else { continue };
-            if let Some(text) = self.string(&format!("secrets.{id}.{key}"), &node).filter(|text| !text.is_empty()) {
-                entries.push((Expr::text(name, node.at), Expr::text(text, node.at)));
-            }
-        }
-        Some(Expr::new(ExprKind::Object(entries), at))
-    }
-
-    fn ssh(&mut self, x_bake: &Mapping) {
-        let mut all: IndexMap<Arc<str>, (Vec<Arc<str>>, Span)> = IndexMap::new();
-        if let Some(node) = self.field("ssh") {
-            for (id, path, at) in self.pair_entries("ssh", &node) {
-                if path.is_none() && &*id != "default" {
-                    let message = format!("an ssh key of service `{}` has no path: {id}", self.service.name);
-                    let fault = Diagnostic::error("bake::compose::ssh", message)
-                        .at(at, "no path")
-                        .help(format!("write `{id}=path`, or `default`"));
-                    self.loader.fail(fault);
-                }
-                all.insert(id, (path.filter(|path| !path.is_empty()).into_iter().collect(), at));
-            }
-        }
-        for word in self.words(x_bake, "ssh") {
-            let ExprKind::String(text) = &word.kind else { continue };
-            let (id, paths) = text.split_once('=').unwrap_or((text, ""));
-            let paths = paths.split(',').filter(|path| !path.is_empty()).map(Arc::from).collect();
-            all.insert(id.into(), (paths, word.at));
-        }
-        all.sort_keys();
-        let Some(at) = all.first().map(|(_, (_, at))| *at) else { return };
-        let item = |(id, (paths, at)): (Arc<str>, (Vec<Arc<str>>, Span))| {
-            let mut entries = vec![(Expr::text("id", at), Expr::text(id, at))];
-            if !paths.is_empty() {
-                let paths = paths.into_iter().map(|path| Expr::text(path, at)).collect();
-                entries.push((Expr::text("paths", at), Expr::new(ExprKind::Tuple(paths), at)));
-            }
-            Expr::new(ExprKind::Object(entries), at)
-        };
-        self.add("ssh", at, Expr::new(ExprKind::Tuple(all.into_iter().map(item).collect()), at));
-    }
-
-    fn switches(&mut self, x_bake: &Mapping) {
-        for (key, attribute) in [("no_cache", "no-cache"), ("pull", "pull")] {
-            let own = self.field(key).and_then(|node| Some((self.switch(key, &node)?, node.at)));
-            let extra = x_bake.get(attribute).map(|entry| entry.node.clone());
-            let extra = extra.and_then(|node| Some((self.switch(&format!("x-bake.{attribute}"), &node)?, node.at)));
-            // A plain `false` says nothing; that of `x-bake` does.
-            if let Some((on, at)) = extra.or(own.filter(|(on, _)| *on)) {
-                self.add(attribute, at, Expr::new(ExprKind::Bool(on), at));
-            }
-        }
-    }
-
-    fn switch(&mut self, what: &str, node: &Node) -> Option<bool> {
-        let on = node
-            .scalar_text()
-            .filter(|_| !matches!(node.kind, NodeKind::Number(_)))
-            .and_then(|text| value::switch(&text));
-        if on.is_none() {
-            self.wrong(what, "`true` or `false`", node, "");
-        }
-        on
     }
 }

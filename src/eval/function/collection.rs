@@ -98,6 +98,14 @@ fn sequence<'a>(call: &Call<'a>, argument: usize) -> Result<&'a [Value], Functio
     call.args[argument].items().ok_or_else(|| kind_error(call, argument, "a list"))
 }
 
+/// The items of an argument that must be a list or tuple: a set has no order to count in.
+fn ordered<'a>(call: &Call<'a>, argument: usize) -> Result<&'a [Value], FunctionError> {
+    match &call.args[argument] {
+        Value::List { items, .. } | Value::Tuple(items) => Ok(items),
+        _ => Err(kind_error(call, argument, "a list")),
+    }
+}
+
 /// The entries of an argument that must be a map or object.
 fn mapping<'a>(call: &Call<'a>, argument: usize) -> Result<&'a BTreeMap<Arc<str>, Value>, FunctionError> {
     call.args[argument].entries().ok_or_else(|| kind_error(call, argument, "a map or object"))
@@ -193,10 +201,7 @@ fn distinct(call: &Call<'_>) -> Result<Value, FunctionError> {
 }
 
 fn element(call: &Call<'_>) -> Result<Value, FunctionError> {
-    let items = match &call.args[0] {
-        Value::List { items, .. } | Value::Tuple(items) => items,
-        _ => return Err(kind_error(call, 0, "a list")),
-    };
+    let items = ordered(call, 0)?;
     let index = call.integer(1)?;
     if items.is_empty() {
         return Err(FunctionError::at(0, "the list is empty"));
@@ -257,10 +262,7 @@ fn index(call: &Call<'_>) -> Result<Value, FunctionError> {
 }
 
 fn indexof(call: &Call<'_>) -> Result<Value, FunctionError> {
-    let items = match &call.args[0] {
-        Value::List { items, .. } | Value::Tuple(items) => items,
-        _ => return Err(kind_error(call, 0, "a list")),
-    };
+    let items = ordered(call, 0)?;
     if items.is_empty() {
         return Err(FunctionError::at(0, "the list is empty"));
     }
@@ -392,10 +394,7 @@ fn setproduct(call: &Call<'_>) -> Result<Value, FunctionError> {
 }
 
 fn slice(call: &Call<'_>) -> Result<Value, FunctionError> {
-    let items = match &call.args[0] {
-        Value::List { items, .. } | Value::Tuple(items) => items,
-        _ => return Err(kind_error(call, 0, "a list")),
-    };
+    let items = ordered(call, 0)?;
     let bound = |argument: usize| {
         let at = call.integer(argument)?;
         usize::try_from(at).ok().filter(|at| *at <= items.len()).ok_or_else(|| {
@@ -420,10 +419,7 @@ fn sort(call: &Call<'_>) -> Result<Value, FunctionError> {
 
 fn zipmap(call: &Call<'_>) -> Result<Value, FunctionError> {
     let keys = call.items(0);
-    let values = match &call.args[1] {
-        Value::List { items, .. } | Value::Tuple(items) => items,
-        _ => return Err(kind_error(call, 1, "a list")),
-    };
+    let values = ordered(call, 1)?;
     if keys.len() != values.len() {
         return Err(FunctionError::at(
             1,

@@ -275,7 +275,9 @@ impl Reader<'_> {
         let text = self.run(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.'));
         let fine = |part: &str| {
             let numeric = part.bytes().all(|byte| byte.is_ascii_digit());
-            !part.is_empty() && !(pre && numeric && part.len() > 1 && part.starts_with('0'))
+            let padded = numeric && part.len() > 1 && part.starts_with('0');
+            let refused = part.is_empty() || (pre && padded);
+            !refused
         };
         text.split('.').all(fine).then_some(text)
     }

@@ -1,0 +1,145 @@
+//! `include`: other Compose files, each with a folder and variables of its own, under the file that names them.
+
+use std::sync::Arc;
+
+use super::{
+    Checked, ComposeFile, Entry, Link, Loader, Mapping, Model, Node, NodeKind, Scope, enter,
+    merge::{self, Rule},
+    missing_file, value,
+};
+use crate::{
+    definition::yaml,
+    report::{Diagnostic, Span},
+};
+
+/// How many files may be included, all together: files that include one another twice would never end.
+const MAX_FILES: usize = 1000;
+
+impl Loader<'_> {
+    pub(super) fn include(&mut self, include: &Entry, scope: &Scope, chain: &mut Vec<Link>, own: &mut Model) {
+        let Some(include_node) = self.interpolated(&include.node, scope) else { return };
+        let Some(items) = include_node.sequence() else {
+            if !include_node.is_null() {
+                self.fail(
+                    Diagnostic::error(
+                        "bake::compose::wrong_type",
+                        format!("`include` must be a list, got {}", include_node.word()),
+                    )
+                    .at(include_node.at, "not a list")
+                    .help("write `include: [other.yaml]`"),
+                );
+            }
+            return;
+        };
+        for item in items {
+            let links = chain.len();
+            let included = self.included(item, scope, chain);
+            chain.truncate(links);
+            let Some(included) = self.ok(included) else { continue };
+            for (section, rule) in [(Model::services as Section, Rule::Service), (Model::secrets, Rule::Plain)] {
+                let mut below: Mapping = section(&mut included.clone())
+                    .iter()
+                    .filter_map(|(name, entry)| {
+                        Some((name.clone(), Entry { at: entry.at, node: merge::settled(&entry.node)? }))
+                    })
+                    .collect();
+                self.merge_all(&mut below, std::mem::take(section(own)), rule);
+                *section(own) = below;
+            }
+        }
+    }
+
+    /// What one item of `include` brings.
+    fn included(&mut self, item: &Arc<Node>, scope: &Scope, chain: &mut Vec<Link>) -> Checked<Model> {
+        let option = |key: &str| item.get(key).filter(|value| !value.is_null());
+        let paths = match &item.kind {
+            NodeKind::Mapping(_) => option("path").map(texts).transpose()?.unwrap_or_default(),
+            _ => texts(item)?,
+        };
+        let Some((first, first_at)) = paths.first().cloned() else {
+            return Err(Box::new(
+                Diagnostic::error("bake::compose::no_path", "an item of `include` has no path")
+                    .at(item.at, "no path")
+                    .help("write `- path: other.yaml`"),
+            ));
+        };
+        let full = |path: &str| value::join(&scope.folder, path, self.home.as_deref());
+        let folder = match option("project_directory").and_then(|folder| folder.str()) {
+            Some(folder) => full(folder),
+            None => value::folder(&full(&first)),
+        };
+        let env_files = option("env_file").map(texts).transpose()?;
+        let env_files: Option<Vec<_>> =
+            env_files.map(|files| files.into_iter().map(|(file, at)| (full(&file), at)).collect());
+        let paths: Vec<(String, Span)> = paths.into_iter().map(|(path, at)| (full(&path), at)).collect();
+        enter(chain, &paths[0].0, first_at, "bake::compose::include_cycle", "files include one another in a circle")?;
+        let mut inner = Scope { env: scope.env.clone(), folder };
+        match env_files {
+            None => {
+                let path = value::join(&inner.folder, ".env", None);
+                self.add_dotenv(&mut inner, &path);
+            }
+            Some(files) => {
+                for (file, at) in files.into_iter().filter(|(file, _)| file != "/dev/null") {
+                    match self.dotenv(&file, &inner.env) {
+                        Some(Some(values)) => values.into_iter().for_each(|(name, value)| {
+                            inner.env.entry(name).or_insert(value);
+                        }),
+                        Some(None) => return Err(missing_file(&file, at)),
+                        None => (),
+                    }
+                }
+            }
+        }
+        let mut files = Vec::new();
+        for (path, at) in paths {
+            files.push(self.file(&path, at)?);
+        }
+        Ok(self.model(&files, &inner, chain))
+    }
+
+    /// Reads and parses another Compose file.
+    pub(super) fn file(&mut self, path: &str, at: Span) -> Checked<ComposeFile> {
+        self.files += 1;
+        if self.files > MAX_FILES {
+            return Err(Box::new(
+                Diagnostic::error(
+                    "bake::compose::too_many_files",
+                    format!("more than {MAX_FILES} Compose files are read"),
+                )
+                .at(at, "the limit is passed here"),
+            ));
+        }
+        let (source, text) = self.reader.read(path)?.ok_or_else(|| missing_file(path, at))?;
+        Ok(ComposeFile { name: path.to_owned(), source, documents: yaml::parse(source, &text)? })
+    }
+}
+
+/// One of the two sections of a model.
+type Section = fn(&mut Model) -> &mut Mapping;
+
+impl Model {
+    const fn services(&mut self) -> &mut Mapping {
+        &mut self.services
+    }
+
+    const fn secrets(&mut self) -> &mut Mapping {
+        &mut self.secrets
+    }
+}
+
+/// The strings of a value that is a string or a list of strings.
+fn texts(node: &Arc<Node>) -> Checked<Vec<(String, Span)>> {
+    let one = |node: &Arc<Node>| {
+        node.str().map(|text| (text.to_string(), node.at)).ok_or_else(|| {
+            Box::new(
+                Diagnostic::error("bake::compose::wrong_type", format!("a path must be a string, got {}", node.word()))
+                    .at(node.at, "not a string"),
+            )
+        })
+    };
+    match &node.kind {
+        NodeKind::Sequence(items) => items.iter().map(one).collect(),
+        _ => Ok(vec![one(node)?]),
+    }
+}
