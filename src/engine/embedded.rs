@@ -10,6 +10,7 @@ use petgraph::graph::NodeIndex;
 
 use super::{
     base::{Pulled, layer_ref},
+    cache::{self, Caches},
     context::Contexts,
     image::Images,
     lower::{Lowering, Prepared},
@@ -18,12 +19,12 @@ use super::{
 use crate::{
     dockerfile::options::Lowered,
     export,
-    oci::{Platform, digest::FieldHasher},
+    oci::{Digest, Platform, digest::FieldHasher},
     plan::{Export, Plan},
     registry,
     report::{
         Diagnostic,
-        event::{Sink, StepId},
+        event::{Event, Sink, StepId},
     },
     solve::{
         local::Locals,
@@ -60,6 +61,7 @@ pub(crate) struct Ready {
     exports: HashMap<NodeIndex, export::Prepared>,
     /// Of the builds whose exports state them.
     facts: HashMap<NodeIndex, export::Provenance>,
+    caches: Caches,
     client: registry::Client,
     sink: Sink,
     n_vertices: u32,
@@ -110,6 +112,13 @@ pub(crate) async fn prepare(plan: &Plan, setup: Setup, contexts: &Contexts) -> R
             faults.extend(diagnostics);
         }
     }
+    let mut caches = match Caches::of(plan, &setup.cwd) {
+        Ok(caches) => caches,
+        Err(diagnostics) => {
+            faults.extend(diagnostics);
+            Caches::default()
+        }
+    };
     let Setup { store, client, sink, jobs, env, cancel, now, epoch_now, command, .. } = setup;
     let solver_now = now;
     let world = World {
@@ -150,17 +159,22 @@ pub(crate) async fn prepare(plan: &Plan, setup: Setup, contexts: &Contexts) -> R
         }
     }
     let n_vertices = u32::try_from(prepared.graph.len()).expect("graphs have fewer than 2^32 vertices");
+    let solver = Solver::new(prepared.graph, prepared.scopes, world);
+    solver.import(caches.import(&client).await);
+    let mut warnings = prepared.warnings;
+    warnings.append(&mut caches.warnings);
     Ok(Ready {
-        solver: Solver::new(prepared.graph, prepared.scopes, world),
+        solver,
         platforms: prepared.builds.keys().map(|node| (*node, plan.build(*node).platform.clone())).collect(),
         builds: prepared.builds,
         exports,
         facts,
+        caches,
         client,
         sink,
         n_vertices,
         epoch_now,
-        warnings: prepared.warnings,
+        warnings,
     })
 }
 
@@ -176,7 +190,52 @@ impl Ready {
             let finished = (self.solver.world().now)();
             Arc::new(export::Provenance { finished, ..facts.clone() })
         });
-        Ok(export::Built { provenance, ..built(lowered, self.platforms[&node].clone(), tree) })
+        let inline_cache = self.write_caches(node, lowered, &tree).await?;
+        let built = built(lowered, self.platforms[&node].clone(), tree);
+        Ok(export::Built { provenance, inline_cache, ..built })
+    }
+
+    /// Writes the caches of a build; the records of an inline one go into its image.
+    async fn write_caches(
+        &self,
+        node: NodeIndex,
+        lowered: &Lowered,
+        tree: &Tree,
+    ) -> Result<Option<Vec<(Digest, Digest, usize)>>, Failure> {
+        let wanted = self.caches.to(node);
+        if wanted.is_empty() {
+            return Ok(None);
+        }
+        let steps = self.solver.records(lowered.result).await?;
+        let mut inline = None;
+        for (to, at) in wanted {
+            if to.is_inline() {
+                inline = Some(cache::inline(&steps, tree));
+                continue;
+            }
+            let records = cache::records(&steps, tree, to.max);
+            if let Err(why) = export::export_cache(to, &records, &self.context(node)).await {
+                let text = format!("a cache cannot be written: {why}");
+                if !to.ignore_error {
+                    return Err(Diagnostic::error("bake::engine::cache_export", text).at(*at, "this cache").into());
+                }
+                let warning = Diagnostic::warning("bake::engine::cache_export", text).at(*at, "this cache");
+                (self.sink)(Event::Warning(Arc::new(warning)));
+            }
+        }
+        Ok(inline)
+    }
+
+    fn context(&self, node: NodeIndex) -> export::Context {
+        let index = u32::try_from(node.index()).expect("plans have fewer than 2^32 nodes");
+        export::Context {
+            client: self.client.clone(),
+            store: self.solver.world().store.clone(),
+            base: Arc::new(Pulled(self.solver.clone())),
+            sink: self.sink.clone(),
+            step: StepId(self.n_vertices + index),
+            now: self.epoch_now,
+        }
     }
 
     /// Whether an export changes something that others see, so that it waits for every build of the plan.
@@ -194,16 +253,7 @@ impl Ready {
         node: NodeIndex,
         builds: &[export::Built],
     ) -> Result<export::Receipt, Diagnostic> {
-        let index = u32::try_from(node.index()).expect("plans have fewer than 2^32 nodes");
-        let context = export::Context {
-            client: self.client.clone(),
-            store: self.solver.world().store.clone(),
-            base: Arc::new(Pulled(self.solver.clone())),
-            sink: self.sink.clone(),
-            step: StepId(self.n_vertices + index),
-            now: self.epoch_now,
-        };
-        export::export(&self.exports[&node], builds, &context).await
+        export::export(&self.exports[&node], builds, &self.context(node)).await
     }
 
     /// Writes back what was learnt for the next run.
@@ -255,6 +305,7 @@ fn built(lowered: &Lowered, platform: Platform, tree: Tree) -> export::Built {
         base_layers: lowered.base_layers,
         content: content.finish(),
         epoch: lowered.epoch,
+        inline_cache: None,
         provenance: None,
     }
 }

@@ -327,17 +327,9 @@ impl<'a> Maker<'a> {
         self.each(target, Id::Attest, target.attest(), |it| it.fault().map_or_else(|| Ok(it.clone()), Err))
     }
 
-    /// A cache that cannot be used is left out with a warning: the build is right without it.
     fn caches(&mut self, target: &Target, id: Id) -> Vec<crate::spec::Cache> {
         let all: Vec<_> = if id == Id::CacheFrom { target.cache_from().collect() } else { target.cache_to().collect() };
-        let mut good = Vec::new();
-        for (ix, cache) in all.into_iter().enumerate() {
-            match cache.fault() {
-                None => good.push(cache.clone()),
-                Some(fault) => self.report(target, id, &format!("[{ix}]"), fault, Diagnostic::warning),
-            }
-        }
-        good
+        self.each(target, id, all.into_iter(), |it| it.fault().map_or_else(|| Ok(it.clone()), Err))
     }
 
     fn network(&mut self, target: &Target) -> Network {
