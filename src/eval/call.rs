@@ -46,7 +46,8 @@ impl<'a> Scope<'a> {
                             .help(format!("it is called as `{}`", function::signature(builtin))),
                     )
                 })?;
-                self.limits.made(value, at)
+                self.limits.text_made(value.as_str().map_or(0, str::len), at)?;
+                Ok(value)
             }
             None => self.user_call(name, &values, args, at),
         }

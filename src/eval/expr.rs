@@ -57,11 +57,10 @@ impl<'a> Scope<'a> {
             ExprKind::Chain(it) => self.chain(&it.first, &it.rest, env),
             ExprKind::Conditional(it) => self.conditional(it, expr.at, env),
             ExprKind::Tuple(items) => {
-                let items = gather(items.iter().map(|item| self.eval(item, env)), items.len())?;
-                self.limits.made(Value::tuple(items), expr.at)
+                gather(items.iter().map(|item| self.eval(item, env)), items.len()).map(Value::tuple)
             }
-            ExprKind::Object(items) => self.limits.made(self.object(items, env)?, expr.at),
-            ExprKind::For(it) => self.limits.made(self.for_expr(it, env)?, expr.at),
+            ExprKind::Object(items) => self.object(items, env),
+            ExprKind::For(it) => self.for_expr(it, env),
             ExprKind::Parens(inner) => self.eval(inner, env),
         }
     }
@@ -72,7 +71,8 @@ impl<'a> Scope<'a> {
         }
         let mut text = String::new();
         self.render(parts, env, &mut text)?;
-        self.limits.made(Value::string(text), at)
+        self.limits.text_made(text.len(), at)?;
+        Ok(Value::string(text))
     }
 
     fn render(&self, parts: &'a [Part], env: Env<'_>, out: &mut String) -> Result<()> {
