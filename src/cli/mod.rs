@@ -89,6 +89,7 @@ fn run_bake(bake: Bake, env: BTreeMap<String, String>) -> u8 {
         Some(what) => commands::list::run(&settings, what),
         None if bake.print => commands::print::run(&settings),
         None => match definition::allowed(&settings) {
+            Ok(planned) if commands::call::is_wanted(&planned.plan) => commands::call::run(&settings, planned),
             Ok(planned) => commands::build::run(&settings, planned),
             Err(code) => code,
         },

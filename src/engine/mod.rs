@@ -6,6 +6,7 @@
 //! ```
 
 pub(crate) mod base;
+pub(crate) mod call;
 pub(crate) mod context;
 pub(crate) mod embedded;
 pub(crate) mod image;

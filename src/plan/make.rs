@@ -21,6 +21,7 @@ use crate::{
     report::{Diagnostic, suggest},
     spec::{
         Call, Entitlement, Fault, Output,
+        call::Method,
         context::{Context, clean},
         output::{Writes, writes},
     },
@@ -94,7 +95,8 @@ impl<'a> Maker<'a> {
         let mut nodes = TargetNodes { builds, exports: Vec::new(), is_linked: target.is_linked, has_output: false };
         for output in target.outputs() {
             nodes.has_output = true;
-            if output.kind != "cacheonly" {
+            // What is only asked about is not written.
+            if output.kind != "cacheonly" && model.call.method == Method::Build {
                 let export = self.add_export(target, output, &nodes.builds, &platforms);
                 nodes.exports.push(export);
             }
