@@ -10,6 +10,8 @@ pub(crate) mod args;
 pub(crate) mod commands;
 pub(crate) mod definition;
 mod entitlements;
+#[cfg(test)]
+mod reference;
 pub(crate) mod settings;
 mod world;
 

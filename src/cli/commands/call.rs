@@ -229,11 +229,8 @@ fn checked_text(it: &Checked, sources: &SourceMap, look: Look) -> String {
     };
     for warning in &it.warnings {
         let mut shown = warning.clone();
-        let url = format!("see {}", url(warning));
-        shown.help = Some(match shown.help {
-            Some(help) => format!("{help}; {url}"),
-            None => url,
-        });
+        let helps: Vec<String> = shown.help.into_iter().chain(url(warning).map(|it| format!("see {it}"))).collect();
+        shown.help = (!helps.is_empty()).then(|| helps.join("; "));
         text.push_str(&render(&[shown], sources, look));
     }
     text
@@ -279,10 +276,11 @@ fn checked_json(it: &Checked, sources: &SourceMap) -> Value {
     Value::Object(all)
 }
 
-/// Where a rule is explained.
-fn url(warning: &Diagnostic) -> String {
-    let rule = warning.code.rsplit("::").next().unwrap_or_default().replace('_', "-");
-    format!("https://docs.docker.com/go/dockerfile/rule/{rule}/")
+/// Where a rule is explained: the ones that are ours alone say all that there is to say.
+fn url(warning: &Diagnostic) -> Option<String> {
+    const OURS: &[&str] = &["malformed_json_array"];
+    let rule = warning.code.rsplit("::").next().filter(|it| !OURS.contains(it))?;
+    Some(format!("https://docs.docker.com/go/dockerfile/rule/{}/", rule.replace('_', "-")))
 }
 
 fn joined(faults: &[Diagnostic]) -> String {
