@@ -10,6 +10,8 @@ pub(crate) mod args;
 pub(crate) mod commands;
 pub(crate) mod definition;
 mod entitlements;
+#[cfg(test)]
+mod reference;
 pub(crate) mod settings;
 mod state;
 mod world;
@@ -88,6 +90,7 @@ fn run_bake(bake: Bake, env: BTreeMap<String, String>) -> u8 {
         Some(what) => commands::list::run(&settings, what),
         None if bake.print => commands::print::run(&settings),
         None => match definition::allowed(&settings) {
+            Ok(planned) if commands::call::is_wanted(&planned.plan) => commands::call::run(&settings, planned),
             Ok(planned) => commands::build::run(&settings, planned),
             Err(code) => code,
         },

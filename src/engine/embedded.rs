@@ -10,21 +10,19 @@ use petgraph::graph::NodeIndex;
 
 use super::{
     base::{Pulled, layer_ref},
-    cache::{self, Caches},
     context::Contexts,
     image::Images,
     lower::{Lowering, Prepared},
-    provenance,
 };
 use crate::{
     dockerfile::options::Lowered,
     export,
-    oci::{Digest, Platform, digest::FieldHasher},
+    oci::{Platform, digest::FieldHasher},
     plan::{Export, Plan},
     registry,
     report::{
         Diagnostic,
-        event::{Event, Sink, StepId},
+        event::{Sink, StepId},
     },
     solve::{
         local::Locals,
@@ -53,15 +51,35 @@ pub(crate) struct Setup {
     pub(crate) epoch_now: i64,
 }
 
+impl Setup {
+    /// The world as steps see it.
+    pub(crate) fn world(&self) -> World {
+        World {
+            locals: Locals::new(self.store.clone()),
+            store: self.store.clone(),
+            slots: Slots::new(self.jobs),
+            sink: self.sink.clone(),
+            sources: Sources {
+                client: Arc::new(self.client.clone()),
+                limits: crate::layer::Limits::default(),
+                http: crate::fetch::Http::default(),
+                command: self.command,
+                git_secrets: crate::fetch::GitSecrets::default(),
+                fetched: std::sync::Mutex::default(),
+            },
+            cancel: self.cancel.clone(),
+            env: self.env.clone(),
+            now: self.now,
+        }
+    }
+}
+
 /// A plan, made ready to run: every Dockerfile read, every output checked.
 pub(crate) struct Ready {
     solver: Solver,
     builds: HashMap<NodeIndex, Arc<Lowered>>,
     platforms: HashMap<NodeIndex, Platform>,
     exports: HashMap<NodeIndex, export::Prepared>,
-    /// Of the builds whose exports state them.
-    facts: HashMap<NodeIndex, export::Provenance>,
-    caches: Caches,
     client: registry::Client,
     sink: Sink,
     n_vertices: u32,
@@ -69,21 +87,17 @@ pub(crate) struct Ready {
     pub(crate) warnings: Vec<Diagnostic>,
 }
 
-/// Reads the Dockerfiles of a plan, and lowers them.
-///
-/// # Errors
-/// Every fault that was found.
-pub(crate) async fn read(
-    plan: &Plan,
+/// Runs `work` with what lowering needs.
+pub(crate) async fn lowering<T>(
     world: &World,
     contexts: &Contexts,
     all_stages: bool,
-) -> Result<Prepared, Vec<Diagnostic>> {
+    work: impl AsyncFnOnce(&Lowering<'_>) -> T,
+) -> T {
     let images = Images::new(world.sources.client.clone(), world.store.clone());
     let env = world.env.clone();
     let is_env_set = move |name: &str| env.contains_key(name);
-    let lowering = Lowering { contexts, images: &images, world, is_env_set: &is_env_set, all_stages };
-    lowering.run(plan).await
+    work(&Lowering { contexts, images: &images, world, is_env_set: &is_env_set, all_stages }).await
 }
 
 /// Reads and checks everything that can be checked before something runs.
@@ -95,7 +109,7 @@ pub(crate) async fn prepare(plan: &Plan, setup: Setup, contexts: &Contexts) -> R
     let mut exports = HashMap::new();
     for node in plan.graph.node_indices() {
         if let crate::plan::Node::Export(it) = &plan.graph[node] {
-            let (output, subject) = request(it, &setup.cwd, &setup.env);
+            let (output, subject) = request(it, &setup.cwd);
             match export::prepare(&output, &subject) {
                 Ok(prepared) => {
                     exports.insert(node, prepared);
@@ -112,33 +126,9 @@ pub(crate) async fn prepare(plan: &Plan, setup: Setup, contexts: &Contexts) -> R
             faults.extend(diagnostics);
         }
     }
-    let mut caches = match Caches::of(plan, &setup.cwd) {
-        Ok(caches) => caches,
-        Err(diagnostics) => {
-            faults.extend(diagnostics);
-            Caches::default()
-        }
-    };
-    let Setup { store, client, sink, jobs, env, cancel, now, epoch_now, command, .. } = setup;
-    let solver_now = now;
-    let world = World {
-        locals: Locals::new(store.clone()),
-        store,
-        slots: Slots::new(jobs),
-        sink: sink.clone(),
-        sources: Sources {
-            client: Arc::new(client.clone()),
-            limits: crate::layer::Limits::default(),
-            http: crate::fetch::Http::default(),
-            command,
-            git_secrets: crate::fetch::GitSecrets::default(),
-            fetched: std::sync::Mutex::default(),
-        },
-        cancel,
-        env,
-        now,
-    };
-    let prepared = match read(plan, &world, contexts, false).await {
+    let world = setup.world();
+    let Setup { client, sink, epoch_now, .. } = setup;
+    let prepared = match lowering(&world, contexts, false, async |it| it.run(plan).await).await {
         Ok(prepared) => prepared,
         Err(diagnostics) => {
             faults.extend(diagnostics);
@@ -148,33 +138,17 @@ pub(crate) async fn prepare(plan: &Plan, setup: Setup, contexts: &Contexts) -> R
     if !faults.is_empty() {
         return Err(faults);
     }
-    let started = solver_now();
-    let mut facts = HashMap::new();
-    for (node, _) in exports.iter().filter(|(_, it)| it.states_provenance()) {
-        for build in plan.graph.neighbors_directed(*node, petgraph::Direction::Incoming) {
-            let about = |lowered: &Arc<Lowered>| {
-                provenance::facts(plan.build(build), lowered, &prepared.graph, contexts, &started)
-            };
-            facts.extend(prepared.builds.get(&build).map(|lowered| (build, about(lowered))));
-        }
-    }
     let n_vertices = u32::try_from(prepared.graph.len()).expect("graphs have fewer than 2^32 vertices");
-    let solver = Solver::new(prepared.graph, prepared.scopes, world);
-    solver.import(caches.import(&client).await);
-    let mut warnings = prepared.warnings;
-    warnings.append(&mut caches.warnings);
     Ok(Ready {
-        solver,
+        solver: Solver::new(prepared.graph, prepared.scopes, world),
         platforms: prepared.builds.keys().map(|node| (*node, plan.build(*node).platform.clone())).collect(),
         builds: prepared.builds,
         exports,
-        facts,
-        caches,
         client,
         sink,
         n_vertices,
         epoch_now,
-        warnings,
+        warnings: prepared.warnings,
     })
 }
 
@@ -186,56 +160,7 @@ impl Ready {
     pub(crate) async fn build(&self, node: NodeIndex) -> Result<export::Built, Failure> {
         let lowered = &self.builds[&node];
         let (tree, _known) = self.solver.solve(lowered.result).await?;
-        let provenance = self.facts.get(&node).map(|facts| {
-            let finished = (self.solver.world().now)();
-            Arc::new(export::Provenance { finished, ..facts.clone() })
-        });
-        let inline_cache = self.write_caches(node, lowered, &tree).await?;
-        let built = built(lowered, self.platforms[&node].clone(), tree);
-        Ok(export::Built { provenance, inline_cache, ..built })
-    }
-
-    /// Writes the caches of a build; the records of an inline one go into its image.
-    async fn write_caches(
-        &self,
-        node: NodeIndex,
-        lowered: &Lowered,
-        tree: &Tree,
-    ) -> Result<Option<Vec<(Digest, Digest, usize)>>, Failure> {
-        let wanted = self.caches.to(node);
-        if wanted.is_empty() {
-            return Ok(None);
-        }
-        let steps = self.solver.records(lowered.result).await?;
-        let mut inline = None;
-        for (to, at) in wanted {
-            if to.is_inline() {
-                inline = Some(cache::inline(&steps, tree));
-                continue;
-            }
-            let records = cache::records(&steps, tree, to.max);
-            if let Err(why) = export::export_cache(to, &records, &self.context(node)).await {
-                let text = format!("a cache cannot be written: {why}");
-                if !to.ignore_error {
-                    return Err(Diagnostic::error("bake::engine::cache_export", text).at(*at, "this cache").into());
-                }
-                let warning = Diagnostic::warning("bake::engine::cache_export", text).at(*at, "this cache");
-                (self.sink)(Event::Warning(Arc::new(warning)));
-            }
-        }
-        Ok(inline)
-    }
-
-    fn context(&self, node: NodeIndex) -> export::Context {
-        let index = u32::try_from(node.index()).expect("plans have fewer than 2^32 nodes");
-        export::Context {
-            client: self.client.clone(),
-            store: self.solver.world().store.clone(),
-            base: Arc::new(Pulled(self.solver.clone())),
-            sink: self.sink.clone(),
-            step: StepId(self.n_vertices + index),
-            now: self.epoch_now,
-        }
+        Ok(built(lowered, self.platforms[&node].clone(), tree))
     }
 
     /// Whether an export changes something that others see, so that it waits for every build of the plan.
@@ -253,7 +178,16 @@ impl Ready {
         node: NodeIndex,
         builds: &[export::Built],
     ) -> Result<export::Receipt, Diagnostic> {
-        export::export(&self.exports[&node], builds, &self.context(node)).await
+        let index = u32::try_from(node.index()).expect("plans have fewer than 2^32 nodes");
+        let context = export::Context {
+            client: self.client.clone(),
+            store: self.solver.world().store.clone(),
+            base: Arc::new(Pulled(self.solver.clone())),
+            sink: self.sink.clone(),
+            step: StepId(self.n_vertices + index),
+            now: self.epoch_now,
+        };
+        export::export(&self.exports[&node], builds, &context).await
     }
 
     /// Writes back what was learnt for the next run.
@@ -305,13 +239,12 @@ fn built(lowered: &Lowered, platform: Platform, tree: Tree) -> export::Built {
         base_layers: lowered.base_layers,
         content: content.finish(),
         epoch: lowered.epoch,
-        inline_cache: None,
         provenance: None,
     }
 }
 
 /// An export of the plan as `export` wants it.
-fn request(it: &Export, cwd: &Path, env: &BTreeMap<String, String>) -> (export::Output, export::Subject) {
+fn request(it: &Export, cwd: &Path) -> (export::Output, export::Subject) {
     let option =
         |key: &str, value: &str| export::OutputOption { key: key.to_owned(), value: value.to_owned(), at: Some(it.at) };
     let options = it.output.dest.iter().map(|dest| option("dest", dest));
@@ -322,7 +255,7 @@ fn request(it: &Export, cwd: &Path, env: &BTreeMap<String, String>) -> (export::
         tags: it.tags.clone(),
         annotations: it.annotations.iter().map(|text| (text.clone(), Some(it.annotations_at))).collect(),
         platforms: it.platforms.clone(),
-        attest: provenance::attest(it, env),
+        attest: export::Attest::default(),
         cwd: cwd.to_owned(),
         always_index: false,
     };

@@ -6,12 +6,11 @@
 //! ```
 
 pub(crate) mod base;
-pub(crate) mod cache;
+pub(crate) mod call;
 pub(crate) mod context;
 pub(crate) mod embedded;
 pub(crate) mod image;
 pub(crate) mod lower;
-pub(crate) mod provenance;
 pub(crate) mod secret;
 
 pub(crate) use crate::{

@@ -3,6 +3,7 @@
 mod corpus;
 mod examples;
 mod export;
+mod schemas;
 mod support;
 
 /// A file of this folder that is not compiled in tests nothing.
