@@ -352,10 +352,17 @@ impl<'a> Scope<'a> {
             let shown: Vec<&str> = members.iter().take(8).map(|it| &**it).collect();
             return fault.help(format!("`{}` is a matrix; its targets are {}", name.value, shown.join(", ")));
         }
-        match suggest::did_you_mean(&name.value, index.keys().map(|it| &**it)) {
+        // In the order of the files.
+        let names = expansion.blocks.iter().filter(|it| it.is_target() == (kind == "target")).map(|it| &*it.name);
+        match suggest::did_you_mean(&name.value, names.clone()) {
             Some(help) => fault.help(help),
-            None => fault
-                .help("only targets of HCL, JSON and YAML bake files can be referred to, not those of Compose files"),
+            None => {
+                let shown: Vec<&str> = names.take(8).collect();
+                match shown.len() {
+                    0 => fault.help(format!("define it: {kind} \"{}\" {{ … }}", name.value)),
+                    _ => fault.help(format!("there are {}", shown.join(", "))),
+                }
+            }
         }
     }
 }

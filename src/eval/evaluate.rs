@@ -105,8 +105,8 @@ impl<'s, 'a> Blocks<'s, 'a> {
             blocks.unknown_vars();
         }
         let expanded = scope.expanded();
-        blocks.take_faults();
-        blocks.is_incomplete = blocks.diagnostics.iter().any(Diagnostic::is_error);
+        let told = scope.faults(|_| true);
+        blocks.is_incomplete = blocks.diagnostics.iter().chain(&told).any(Diagnostic::is_error);
         let mut places: HashMap<Arc<str>, usize> = HashMap::with_capacity(expanded.len());
         for it in expanded {
             if it.is_target() {
@@ -117,12 +117,8 @@ impl<'s, 'a> Blocks<'s, 'a> {
         }
         blocks.matrix_groups();
         scope.check();
-        blocks.take_faults();
+        blocks.diagnostics.extend(scope.faults(|_| true));
         blocks
-    }
-
-    fn take_faults(&mut self) {
-        self.diagnostics.extend(self.scope.take_faults().into_iter().map(|it| it.diagnostic));
     }
 
     fn unknown_vars(&mut self) {

@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, collections::HashSet, sync::Arc};
 
-use crate::report::{Diagnostic, Span};
+use crate::report::{Diagnostic, Severity, Span};
 
 /// Whose fault it is: the target or group of this name; none for what concerns all.
 pub(crate) type Owner = Option<Arc<str>>;
@@ -84,20 +84,12 @@ pub(super) fn gather<T>(parts: impl Iterator<Item = Result<T, Fail>>, capacity: 
     failed.map_or(Ok(values), Err)
 }
 
-/// A fault and whose it is.
-#[derive(Clone, Debug)]
-pub(crate) struct OwnedFault {
-    pub(crate) owner: Owner,
-    pub(crate) diagnostic: Diagnostic,
-}
-
 /// All faults told so far.
 #[derive(Debug, Default)]
 pub(super) struct Faults {
     all: RefCell<Vec<(Owner, Diagnostic)>>,
     /// Who failed because of whom.
     causes: RefCell<Vec<(Owner, Owner)>>,
-    taken: RefCell<HashSet<Place>>,
 }
 
 impl Faults {
@@ -115,18 +107,6 @@ impl Faults {
         }
     }
 
-    /// Gives out the faults since the last time, each place once.
-    pub(super) fn take(&self) -> Vec<OwnedFault> {
-        let mut seen = self.taken.borrow_mut();
-        let mut taken = Vec::new();
-        for (owner, diagnostic) in self.all.take() {
-            if is_new(&diagnostic, &mut seen) {
-                taken.push(OwnedFault { owner, diagnostic });
-            }
-        }
-        taken
-    }
-
     /// Faults of the needed, and of what they failed because of; each place once.
     pub(super) fn of(&self, is_needed: impl Fn(&str) -> bool) -> Vec<Diagnostic> {
         let all = self.all.borrow();
@@ -134,7 +114,8 @@ impl Faults {
         let mut because: HashSet<&str> = HashSet::new();
         loop {
             let before = because.len();
-            for (owner, cause) in causes.iter() {
+            // The one that failed last has failed because of earlier ones.
+            for (owner, cause) in causes.iter().rev() {
                 if let Some(cause) = cause
                     && owner.as_deref().is_none_or(|owner| is_needed(owner) || because.contains(owner))
                 {
@@ -147,7 +128,7 @@ impl Faults {
         }
         let mut seen = HashSet::new();
         let mut shown: Vec<Diagnostic> = Vec::new();
-        let mut n_hidden = 0_usize;
+        let mut hidden: Vec<Severity> = Vec::new();
         for (owner, diagnostic) in all.iter() {
             let wanted = owner.as_deref().is_none_or(|owner| is_needed(owner) || because.contains(owner));
             if !wanted || !is_new(diagnostic, &mut seen) {
@@ -156,11 +137,12 @@ impl Faults {
             if shown.len() < MAX_SHOWN {
                 shown.push(diagnostic.clone());
             } else {
-                n_hidden += 1;
+                hidden.push(diagnostic.severity);
             }
         }
-        if n_hidden > 0 {
-            shown.push(Diagnostic::error("bake::eval::more", format!("and {n_hidden} more faults like these")));
+        if let Some(severity) = hidden.iter().max() {
+            let more = Diagnostic::error("bake::eval::more", format!("and {} more of these", hidden.len()));
+            shown.push(Diagnostic { severity: *severity, ..more });
         }
         shown
     }

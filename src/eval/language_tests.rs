@@ -360,6 +360,14 @@ fn validations() {
     assert_eq!(run("V < 3"), "4:15 variable `V` is not valid: V is 5");
     assert_eq!(run("null"), "4:15 the condition of variable `V` is null");
     assert_eq!(run("\"true\""), "1");
+    file(
+        "variable \"V\" {\n description = [1]\n sensitive = \"perhaps\"\n}\nx = 1",
+        "2:16 the description of variable `V` must be a string\n3:14 `sensitive` of variable `V` must be a bool, not a string",
+    );
+    let secret = Run::new("variable \"V\" {\n type = number\n sensitive = true\n}\nx = 1").env("V", "hunter2");
+    let scope = Scope::new(&[&secret.body], &secret.input, "linux/amd64");
+    scope.check();
+    assert!(!format!("{:?}", scope.faults(|_| true)).contains("hunter2"));
     assert_eq!(run("OTHER"), "4:15 variable `OTHER` is not defined");
 }
 

@@ -15,7 +15,7 @@ use super::{
     block::{Expanded, Expansion},
     call::UserFunction,
     expr::Result,
-    fault::{Fail, Faults, OwnedFault, Owner},
+    fault::{Fail, Faults, Owner},
     function::World,
     input::Input,
     limits::Limits,
@@ -182,11 +182,6 @@ impl<'a> Scope<'a> {
         self.faults.of(is_needed)
     }
 
-    /// The faults told since the last time, each place once.
-    pub(crate) fn take_faults(&self) -> Vec<OwnedFault> {
-        self.faults.take()
-    }
-
     // ── cycles ──
 
     /// Evaluates a node, which is noted as being evaluated meanwhile.
@@ -338,6 +333,7 @@ impl<'a> Scope<'a> {
             }
         }
         for (name, variable) in self.declared() {
+            self.check_words(name, variable);
             self.validate(name, variable);
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{
     call::type_of_expr,
     convert::convert,
-    expr::{Result, article, to_bool},
+    expr::{Result, article, fault, to_bool},
     fault::Fail,
     number::Number,
     scope::{Env, Scope},
@@ -239,10 +239,36 @@ impl<'a> Scope<'a> {
         }))
     }
 
+    /// Evaluates what only tells about a variable.
+    pub(super) fn check_words(&self, name: &str, variable: &VariableBlock<'a>) {
+        for (attribute, is_bool) in [("description", false), ("sensitive", true)] {
+            let Some(expr) = variable.expr(attribute) else { continue };
+            let checked = self.eval(expr, Env::PLAIN).and_then(|value| match value {
+                Value::Null(_) => Ok(()),
+                value if is_bool => to_bool(&value, expr.at, &format!("`sensitive` of variable `{name}`")).map(drop),
+                value if value.to_text().is_some() => Ok(()),
+                value => fault(
+                    "bake::eval::bad_description",
+                    format!("the description of variable `{name}` must be a string"),
+                    expr.at,
+                    format!("this is {}", article(&value.kind())),
+                ),
+            });
+            if let Err(fail) = checked {
+                self.faults.settle(&None, fail);
+            }
+        }
+    }
+
+    /// Anything but a plain `false` hides the value.
     fn is_sensitive(&self, variable: &VariableBlock<'a>) -> bool {
-        let env = Env::PLAIN;
-        let value = variable.expr("sensitive").map(|expr| self.eval(expr, env));
-        matches!(value, Some(Ok(Value::Bool(true))))
+        let value = variable.expr("sensitive").map(|expr| self.eval(expr, Env::PLAIN));
+        match value {
+            None => false,
+            Some(Ok(Value::Null(_))) => false,
+            Some(Ok(value)) => to_bool(&value, variable.block.at, "").unwrap_or(true),
+            Some(Err(_)) => true,
+        }
     }
 
     /// All variables with their values, sorted by name; those that failed are left out.

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::{
     BaseLayer, Built, Provenance,
     annotation::{self, Level},
-    attest,
+    attest, cache,
     options::{Codec, ImagePlan},
 };
 use crate::{
@@ -270,7 +270,7 @@ fn platform_of(build: &Built) -> Platform {
     platform
 }
 
-fn layer_type(codec: Codec, docker: bool, nondist: bool) -> &'static str {
+pub(super) fn layer_type(codec: Codec, docker: bool, nondist: bool) -> &'static str {
     match (codec, docker, nondist) {
         (Codec::Uncompressed, false, false) => media::OCI_LAYER,
         (Codec::Gzip | Codec::Estargz, false, false) => media::OCI_LAYER_GZIP,
@@ -334,6 +334,9 @@ fn config(build: &Built, layers: &[Packed], epoch: Option<i64>) -> ImageConfig {
         });
     }
     let last = config.history.iter().rev().find_map(|it| it.created.clone());
+    if let Some(records) = &build.inline_cache {
+        config.rest.insert("moby.buildkit.cache.v0".to_owned(), cache::inline(records, layers).into());
+    }
     config.created = match (config.created.take().or(last), epoch) {
         (Some(created), Some(epoch)) => Some(clamped(&created, epoch)),
         (created, None) => created,

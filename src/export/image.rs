@@ -147,11 +147,7 @@ impl Job<'_> {
 
     /// Brings the blobs of base layers here.
     pub(super) async fn fetch(&self, blobs: &[Blob]) -> Result<(), Diagnostic> {
-        let missing = blobs.iter().filter_map(|blob| match &blob.from {
-            From::Base(base) => Some(layers::fetch(self.context, base)),
-            From::Bytes(_) | From::Store => None,
-        });
-        stream::iter(missing).buffer_unordered(4).try_collect::<()>().await
+        fetch(self.context, blobs).await
     }
 
     async fn archive(
@@ -257,7 +253,7 @@ impl Job<'_> {
         let progress = |done: u64| {
             (self.context.sink)(Event::Moved { id: self.context.step, what: what.clone(), done, total });
         };
-        let blobs = image.blobs.iter().filter(|it| !it.nondist).map(|it| self.upload(it)).collect();
+        let blobs = image.blobs.iter().filter(|it| !it.nondist).map(|it| upload(self.context, it)).collect();
         let push =
             Push { domain, path, tags, blobs, documents: image.documents.clone(), insecure, progress: &progress };
         self.context.client.push(push).await.map_err(|error| {
@@ -269,32 +265,42 @@ impl Job<'_> {
         Ok(())
     }
 
-    fn upload(&self, blob: &Blob) -> Upload {
-        let mut found_in = Vec::new();
-        let source = match &blob.from {
-            From::Bytes(bytes) => Source::Bytes(bytes.clone().into()),
-            From::Store => Source::File(self.context.store.blob_path(&blob.digest)),
-            From::Base(base) => {
-                if let Origin::Registry { domain, path } = &base.origin {
-                    found_in.push((domain.clone(), path.clone()));
-                }
-                let (context, base, digest) = (self.context.clone(), base.clone(), blob.digest);
-                Source::Fetch(Arc::new(move || {
-                    let (context, base) = (context.clone(), base.clone());
-                    Box::pin(async move {
-                        layers::fetch(&context, &base).await.map_err(|e| e.to_string())?;
-                        Ok(context.store.blob_path(&digest))
-                    })
-                }))
-            }
-        };
-        Upload { digest: blob.digest, size: blob.size, source, found_in }
-    }
-
     pub(super) fn moved(&self, shown: &str) -> Box<dyn Fn(u64) + Send> {
         let (sink, id, what): (_, _, Arc<str>) = (self.context.sink.clone(), self.context.step, shown.into());
         Box::new(move |done| sink(Event::Moved { id, what: what.clone(), done, total: 0 }))
     }
+}
+
+/// Brings the blobs of base layers here.
+pub(super) async fn fetch(context: &Context, blobs: &[Blob]) -> Result<(), Diagnostic> {
+    let missing = blobs.iter().filter_map(|blob| match &blob.from {
+        From::Base(base) => Some(layers::fetch(context, base)),
+        From::Bytes(_) | From::Store => None,
+    });
+    stream::iter(missing).buffer_unordered(4).try_collect::<()>().await
+}
+
+/// A blob as the registry module wants it; one of a base image is fetched only if the registry lacks it.
+pub(super) fn upload(context: &Context, blob: &Blob) -> Upload {
+    let mut found_in = Vec::new();
+    let source = match &blob.from {
+        From::Bytes(bytes) => Source::Bytes(bytes.clone().into()),
+        From::Store => Source::File(context.store.blob_path(&blob.digest)),
+        From::Base(base) => {
+            if let Origin::Registry { domain, path } = &base.origin {
+                found_in.push((domain.clone(), path.clone()));
+            }
+            let (context, base, digest) = (context.clone(), base.clone(), blob.digest);
+            Source::Fetch(Arc::new(move || {
+                let (context, base) = (context.clone(), base.clone());
+                Box::pin(async move {
+                    layers::fetch(&context, &base).await.map_err(|e| e.to_string())?;
+                    Ok(context.store.blob_path(&digest))
+                })
+            }))
+        }
+    };
+    Upload { digest: blob.digest, size: blob.size, source, found_in }
 }
 
 /// The name as it was written, with its tag.

@@ -50,15 +50,41 @@ pub(super) enum Fault {
     Text(String),
 }
 
+/// How layers are made.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct How {
+    pub(super) codec: Codec,
+    pub(super) level: Option<i32>,
+    /// Published layers of another codec are converted.
+    pub(super) force: bool,
+}
+
+/// A stack of layers, and the time to which those above the base are clamped.
+pub(super) struct Stack<'a> {
+    pub(super) layers: &'a [LayerRef],
+    pub(super) base_layers: usize,
+    pub(super) epoch: Option<i64>,
+}
+
 /// The layers of each build.
 pub(super) async fn pack(plan: &ImagePlan, builds: &[Built], context: &Context) -> Result<Vec<Vec<Packed>>, Fault> {
+    let how = How { codec: plan.codec, level: plan.level, force: plan.force };
+    let mut stacks = Vec::with_capacity(builds.len());
+    for Built { layers, base_layers, epoch, .. } in builds {
+        let epoch = plan.epoch.of(*epoch).filter(|_| plan.rewrite);
+        stacks.push(Stack { layers, base_layers: *base_layers, epoch });
+    }
+    pack_stacks(how, &stacks, context).await
+}
+
+/// The layers of each stack.
+pub(super) async fn pack_stacks(how: How, stacks: &[Stack<'_>], context: &Context) -> Result<Vec<Vec<Packed>>, Fault> {
     let mut jobs: HashMap<Digest, Job> = HashMap::new();
     let mut wanted: Vec<Vec<Wanted>> = Vec::new();
-    for build in builds {
-        let epoch = plan.epoch.of(build.epoch).filter(|_| plan.rewrite);
+    for stack in stacks {
         let mut layers = Vec::new();
-        for (i, layer) in build.layers.iter().enumerate() {
-            let found = of_layer(plan, build, i, layer, epoch);
+        for i in 0..stack.layers.len() {
+            let found = of_layer(how, stack, i);
             if let Wanted::Made { key, job, .. } = &found {
                 jobs.entry(*key).or_insert_with(|| job.clone());
             }
@@ -73,10 +99,10 @@ pub(super) async fn pack(plan: &ImagePlan, builds: &[Built], context: &Context) 
         }
     }
     jobs.retain(|key, _| !done.contains_key(key));
-    make_ready(&jobs, builds, context).await?;
+    make_ready(&jobs, stacks, context).await?;
     let total = jobs.len() as u64;
-    let what: Arc<str> = format!("layers ({})", plan.codec.name()).into();
-    let made = stream::iter(jobs).map(|(key, job)| make(context, plan, key, job)).buffer_unordered(PARALLEL);
+    let what: Arc<str> = format!("layers ({})", how.codec.name()).into();
+    let made = stream::iter(jobs).map(|(key, job)| make(context, how, key, job)).buffer_unordered(PARALLEL);
     let mut made = std::pin::pin!(made);
     let mut n = 0;
     while let Some((key, record)) = made.try_next().await? {
@@ -92,7 +118,7 @@ pub(super) async fn pack(plan: &ImagePlan, builds: &[Built], context: &Context) 
                 diff_id: record.diff_id,
                 digest: record.digest,
                 size: record.size,
-                codec: plan.codec,
+                codec: how.codec,
                 annotations: record.annotations,
                 nondist,
                 base: None,
@@ -107,18 +133,20 @@ enum Wanted {
     Made { key: Digest, job: Job, nondist: bool },
 }
 
-fn of_layer(plan: &ImagePlan, build: &Built, i: usize, layer: &LayerRef, epoch: Option<i64>) -> Wanted {
-    let own = i >= build.base_layers;
+fn of_layer(how: How, stack: &Stack<'_>, i: usize) -> Wanted {
+    let layer = &stack.layers[i];
+    let epoch = stack.epoch.filter(|_| i >= stack.base_layers);
     let mut hasher = FieldHasher::new("export-layer/1");
-    hasher.text(plan.codec.name()).optional(plan.level.map(|it| it.to_string()).as_deref());
+    hasher.text(how.codec.name()).optional(how.level.map(|it| it.to_string()).as_deref());
+    // A layer that came from a cache is ours all the same: its times may have to change.
     match &layer.base {
-        Some(base) => {
+        Some(base) if epoch.is_none() => {
             let annotations: BTreeMap<String, String> =
                 base.descriptor.annotations().clone().unwrap_or_default().into_iter().collect();
             let (codec, nondist) = codec_of(&base.descriptor.media_type().to_string(), &annotations);
             let digest = base.descriptor.digest().to_string().parse::<Digest>();
             match digest {
-                Ok(digest) if !plan.force || codec == plan.codec => Wanted::AsPublished(Packed {
+                Ok(digest) if !how.force || codec == how.codec => Wanted::AsPublished(Packed {
                     diff_id: base.diff_id,
                     digest,
                     size: base.descriptor.size(),
@@ -133,9 +161,8 @@ fn of_layer(plan: &ImagePlan, build: &Built, i: usize, layer: &LayerRef, epoch: 
                 }
             }
         }
-        None => {
-            let epoch = epoch.filter(|_| own);
-            let lowers: Vec<SnapshotId> = build.layers[..i].iter().map(|it| SnapshotId(it.snapshot)).collect();
+        _ => {
+            let lowers: Vec<SnapshotId> = stack.layers[..i].iter().map(|it| SnapshotId(it.snapshot)).collect();
             hasher.text("pack").digest(&layer.snapshot).optional(epoch.map(|it| it.to_string()).as_deref());
             lowers.iter().for_each(|it| {
                 hasher.digest(&it.0);
@@ -153,13 +180,13 @@ fn known(store: &Store, key: &Digest) -> Option<Record> {
 }
 
 /// Unpacks the snapshots that packing compares with, and fetches the blobs that are converted.
-async fn make_ready(jobs: &HashMap<Digest, Job>, builds: &[Built], context: &Context) -> Result<(), Fault> {
-    for build in builds {
+async fn make_ready(jobs: &HashMap<Digest, Job>, stacks: &[Stack<'_>], context: &Context) -> Result<(), Fault> {
+    for stack in stacks {
         let packs = |layer: &LayerRef| {
             jobs.values().any(|job| matches!(job, Job::Pack { snapshot, .. } if snapshot.0 == layer.snapshot))
         };
-        let Some(last) = build.layers.iter().rposition(packs) else { continue };
-        let below = &build.layers[..=last];
+        let Some(last) = stack.layers.iter().rposition(packs) else { continue };
+        let below = &stack.layers[..=last];
         if below.iter().any(|layer| !context.store.has_snapshot(&SnapshotId(layer.snapshot))) {
             context.base.unpack(below).await.map_err(Fault::Builder)?;
         }
@@ -180,8 +207,8 @@ pub(super) async fn fetch(context: &Context, base: &BaseLayer) -> Result<(), Dia
     context.base.blob(base).await
 }
 
-async fn make(context: &Context, plan: &ImagePlan, key: Digest, job: Job) -> Result<(Digest, Record), Fault> {
-    let (store, codec, level) = (context.store.clone(), plan.codec, plan.level);
+async fn make(context: &Context, how: How, key: Digest, job: Job) -> Result<(Digest, Record), Fault> {
+    let (store, How { codec, level, .. }) = (context.store.clone(), how);
     let made = tokio::task::spawn_blocking(move || make_blocking(&store, codec, level, &key, &job));
     let made = made.await.map_err(|e| Fault::Text(e.to_string()))?;
     made.map(|record| (key, record)).map_err(Fault::Text)

@@ -15,6 +15,7 @@ mod annotation;
 mod archive;
 mod assemble;
 mod attest;
+mod cache;
 mod filesystem;
 mod image;
 mod layers;
@@ -32,6 +33,7 @@ use serde_json::{Map, Value};
 
 use attest::Statements;
 pub(crate) use attest::metadata_predicate;
+pub(crate) use cache::{CacheFrom, CacheRecord, CacheTo, cache_from, cache_to, export_cache, import_cache};
 use options::{Dest, ImageTo, Plan};
 
 use crate::{
@@ -114,6 +116,8 @@ pub(crate) struct Built {
     pub(crate) content: Digest,
     /// SOURCE_DATE_EPOCH of the build.
     pub(crate) epoch: Option<i64>,
+    /// For an inline cache: key, identity of the result, and how many of the layers it has.
+    pub(crate) inline_cache: Option<Vec<(Digest, Digest, usize)>>,
     /// Facts for provenance; whatever is known, see `attest.rs`.
     pub(crate) provenance: Option<Arc<Provenance>>,
 }
@@ -230,6 +234,11 @@ impl Prepared {
     /// Whether an export changes something that others see.
     pub(crate) const fn publishes(&self) -> bool {
         matches!(self.plan, Plan::Image(_, ImageTo::Registry { .. }))
+    }
+
+    /// Whether facts about the builds are part of what is written.
+    pub(crate) fn states_provenance(&self) -> bool {
+        self.plan_statements().is_some_and(|it| !it.is_empty())
     }
 
     /// Whether standard output is what is written.

@@ -57,6 +57,11 @@ pub(super) enum Codec {
 const CODECS: &[(&str, Codec)] =
     &[("uncompressed", Codec::Uncompressed), ("gzip", Codec::Gzip), ("estargz", Codec::Estargz), ("zstd", Codec::Zstd)];
 
+/// The codec of a name.
+pub(super) fn codec_named(name: &str) -> Option<Codec> {
+    CODECS.iter().find(|(it, _)| *it == name).map(|(_, codec)| *codec)
+}
+
 impl Codec {
     pub(super) fn name(self) -> &'static str {
         CODECS.iter().find(|(_, it)| *it == self).map_or("", |(name, _)| name)
@@ -426,8 +431,8 @@ impl Reader<'_> {
 
     fn codec(&mut self) -> Codec {
         let Some(value) = self.value("compression").map(str::to_owned) else { return Codec::Gzip };
-        if let Some((_, codec)) = CODECS.iter().find(|(name, _)| *name == value) {
-            return *codec;
+        if let Some(codec) = codec_named(&value) {
+            return codec;
         }
         let known: Vec<&str> = CODECS.iter().map(|(name, _)| *name).collect();
         let help = suggest::did_you_mean(&value, known.iter().copied())

@@ -53,6 +53,9 @@ pub(super) fn key(prepared: &Prepared, builds: &[Built], place: &Path) -> Digest
     for build in builds {
         hasher.text(&build.platform.to_string()).digest(&build.content);
         hasher.optional(build.epoch.map(|it| it.to_string()).as_deref());
+        if let Some(records) = &build.inline_cache {
+            hasher.text(&format!("{records:?}"));
+        }
         if let Some(facts) = &build.provenance {
             // All but the times.
             let facts = (&facts.config_uri, &facts.config_digest, &facts.args, &facts.secrets, &facts.materials);

@@ -134,6 +134,8 @@ struct Inner {
     /// Weight of the longest path from a vertex to an end of the graph.
     heights: Vec<u64>,
     flights: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
+    /// Results of shared caches, by key.
+    imported: Mutex<HashMap<Digest, Tree>>,
 }
 
 impl Solver {
@@ -149,7 +151,33 @@ impl Solver {
             started: (0..n).map(|_| AtomicBool::new(false)).collect(),
             heights,
             flights: Mutex::default(),
+            imported: Mutex::default(),
         }))
+    }
+
+    /// Adds results of shared caches; what is known here goes before them.
+    pub(crate) fn import(&self, known: HashMap<Digest, Tree>) {
+        self.0.imported.lock().unwrap_or_else(PoisonError::into_inner).extend(known);
+    }
+
+    /// Keys and results of all steps that `result` needs, inputs first.
+    pub(crate) async fn records(&self, result: VertexIx) -> Result<Vec<(Digest, Tree)>, Failure> {
+        let reachable = self.reachable(result);
+        self.resolve(result, &reachable).await?;
+        let mut records = Vec::new();
+        for ix in reachable {
+            let vertex = self.0.graph.get(ix);
+            if !matches!(vertex.op, Op::Exec(_) | Op::File(_)) {
+                continue;
+            }
+            let mut inputs = Vec::with_capacity(vertex.inputs.len());
+            for input in &vertex.inputs {
+                inputs.push(self.0.states[input.index()].wait().await.clone()?);
+            }
+            let key = self.key(vertex, &inputs, &read::reads(&vertex.op), Kind::Fast).await?;
+            records.push((key, self.0.states[ix.index()].wait().await.clone()?));
+        }
+        Ok(records)
     }
 
     pub(crate) fn graph(&self) -> &Graph {
@@ -337,9 +365,10 @@ impl Solver {
     }
 
     fn known(&self, key: &Digest) -> Option<Tree> {
-        let tree = self.0.world.store.get::<Tree>(Table::Vertex, key)?;
-        let top = tree.layers.last()?;
-        (top.base.is_some() || self.0.world.store.has_snapshot(&top.snapshot)).then_some(tree)
+        let here = self.0.world.store.get::<Tree>(Table::Vertex, key).filter(|tree| {
+            tree.layers.last().is_some_and(|top| top.base.is_some() || self.0.world.store.has_snapshot(&top.snapshot))
+        });
+        here.or_else(|| self.0.imported.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned())
     }
 
     fn put(&self, table: Table, key: &Digest, tree: &Tree) -> Result<(), Failure> {

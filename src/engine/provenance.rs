@@ -1,0 +1,173 @@
+//! What attestations an export asks for, and the facts that provenance states about a build.
+//!
+//! Facts come from the plan and the graph; no secret's value is ever among them.
+
+use std::collections::{BTreeMap, HashSet};
+
+use serde_json::{Value, json};
+
+use super::context::{Contexts, Wanted};
+use crate::{
+    dockerfile::options::Lowered,
+    export::{Attest, Provenance, ProvenanceWanted},
+    graph::{Graph, Network, Op, Origin, VertexIx},
+    oci::Reference,
+    plan::{self, Build, Export},
+    spec::context::Context,
+};
+
+/// The attestations that an export asks for; provenance comes by default unless the environment says no.
+pub(crate) fn attest(it: &Export, env: &BTreeMap<String, String>) -> Attest {
+    let of = |kind: &str| it.attest.iter().rfind(|attest| attest.kind == kind);
+    let options = |attest: &crate::spec::Attest| {
+        let mut options: Vec<(String, String)> = attest.attrs.clone().into_iter().collect();
+        if attest.disabled {
+            options.push(("disabled".to_owned(), "true".to_owned()));
+        }
+        options
+    };
+    let off = env
+        .get("BUILDX_NO_DEFAULT_ATTESTATIONS")
+        .is_some_and(|it| matches!(it.as_str(), "1" | "t" | "true" | "TRUE" | "True" | "T"));
+    let provenance = match of("provenance") {
+        Some(attest) => Some(ProvenanceWanted { options: options(attest), by_default: false, at: Some(it.attest_at) }),
+        None if off => None,
+        None => Some(ProvenanceWanted { options: Vec::new(), by_default: true, at: None }),
+    };
+    Attest { provenance, sbom: of("sbom").map(options) }
+}
+
+/// The facts about a build, all but when it ended.
+pub(crate) fn facts(build: &Build, lowered: &Lowered, graph: &Graph, contexts: &Contexts, started: &str) -> Provenance {
+    let mut facts = Provenance { started: started.to_owned(), ..Provenance::default() };
+    match &build.context {
+        Context::Git(url) | Context::Http(url) => facts.config_uri = Some(url.clone()),
+        _ => {}
+    }
+    let wanted = match &build.dockerfile {
+        plan::build::Dockerfile::Inline(text) => {
+            facts.config_path = "Dockerfile".to_owned();
+            let target = build.wanted_by.first().map(ToString::to_string).unwrap_or_default();
+            Some(Wanted::Inline { target, text: text.clone() })
+        }
+        plan::build::Dockerfile::InContext(name) => {
+            facts.config_path.clone_from(name);
+            match &build.context {
+                Context::Local(folder) => Some(Wanted::File(contexts.absolute(folder).join(name))),
+                _ => None,
+            }
+        }
+        plan::build::Dockerfile::Local(name) => {
+            facts.config_path.clone_from(name);
+            Some(Wanted::File(contexts.absolute(name)))
+        }
+    };
+    let text = match wanted {
+        Some(Wanted::Inline { text, .. }) => Some(text.into_bytes()),
+        Some(Wanted::File(path)) => std::fs::read(path).ok(),
+        None => None,
+    };
+    facts.source = text.map(|text| (facts.config_path.clone(), text));
+    facts.args = request(build);
+    facts.secrets = build.secrets.iter().map(|it| (it.id.clone(), false)).collect();
+    facts.ssh = build.ssh.iter().map(|it| (it.id.clone(), false)).collect();
+    let local = |it: &Context| matches!(it, Context::Local(_));
+    if local(&build.context) {
+        facts.locals.extend(["context".to_owned(), "dockerfile".to_owned()]);
+    }
+    facts.locals.extend(build.contexts.iter().filter(|(_, it)| local(it)).map(|(name, _)| name.clone()));
+    from_graph(&mut facts, graph, lowered.result);
+    facts
+}
+
+/// The options of the build by the names that BuildKit's frontend gives them.
+fn request(build: &Build) -> Vec<(String, String)> {
+    let mut args: Vec<(String, String)> = Vec::new();
+    args.extend(build.args.iter().map(|(name, value)| (format!("build-arg:{name}"), value.clone())));
+    args.extend(build.labels.iter().map(|(name, value)| (format!("label:{name}"), value.clone())));
+    for (name, context) in &build.contexts {
+        let value = match context {
+            Context::Target(target) => format!("input:{target}"),
+            Context::Image(reference) => format!("docker-image://{reference}"),
+            Context::OciLayout { path, tag, digest } => {
+                let tag = tag.as_ref().map(|it| format!(":{it}")).unwrap_or_default();
+                let digest = digest.as_ref().map(|it| format!("@{it}")).unwrap_or_default();
+                format!("oci-layout://{path}{tag}{digest}")
+            }
+            Context::Git(url) | Context::Http(url) => url.clone(),
+            Context::Local(_) | Context::Stdin => format!("local:{name}"),
+        };
+        args.push((format!("context:{name}"), value));
+    }
+    if let Some(stage) = &build.stage {
+        args.push(("target".to_owned(), stage.clone()));
+    }
+    if build.no_cache {
+        args.push(("no-cache".to_owned(), String::new()));
+    }
+    match build.network {
+        plan::build::Network::Default => {}
+        plan::build::Network::None => args.push(("force-network-mode".to_owned(), "none".to_owned())),
+        plan::build::Network::Host => args.push(("force-network-mode".to_owned(), "host".to_owned())),
+    }
+    args
+}
+
+/// Materials, the steps, and what they may reach.
+fn from_graph(facts: &mut Provenance, graph: &Graph, result: VertexIx) {
+    (facts.complete, facts.hermetic) = (true, true);
+    let mut wanted = HashSet::from([result]);
+    // Inputs have lower indices: one pass from the end sees users before what they use.
+    let all: Vec<_> = graph.iter().collect();
+    for (ix, vertex) in all.iter().rev() {
+        if wanted.contains(ix) {
+            wanted.extend(vertex.inputs.iter().copied());
+        }
+    }
+    let step = |ix: VertexIx| format!("step{}", ix.index());
+    for (ix, vertex) in all.into_iter().filter(|(ix, _)| wanted.contains(ix)) {
+        match &vertex.op {
+            Op::Image(image) => {
+                let digest = ("sha256".to_owned(), image.manifest.hex());
+                let (kind, name) = match &image.origin {
+                    Origin::Registry { .. } => ("docker", image.reference.clone()),
+                    Origin::Layout { .. } => ("oci", image.reference.clone()),
+                };
+                let name = Reference::parse(&name).map_or_else(
+                    |_| name.split('@').next().unwrap_or_default().to_owned(),
+                    |it| {
+                        let tag = it.tag.as_ref().map(|tag| format!("@{tag}")).unwrap_or_default();
+                        format!("{}{tag}", it.familiar_name())
+                    },
+                );
+                let platform = vertex.platform.to_string().replace('/', "%2F");
+                facts.materials.push((format!("pkg:{kind}/{name}?platform={platform}"), digest));
+            }
+            Op::Git(git) => {
+                let hex =
+                    git.reference.clone().filter(|it| it.len() == 40 && it.bytes().all(|b| b.is_ascii_hexdigit()));
+                match hex.or_else(|| git.checksum.clone().filter(|it| it.len() == 40)) {
+                    Some(hex) => facts.materials.push((git.url.clone(), ("sha1".to_owned(), hex))),
+                    None => facts.complete = false,
+                }
+            }
+            Op::Http(http) => match http.checksum {
+                Some(checksum) => facts.materials.push((http.url.clone(), ("sha256".to_owned(), checksum.hex()))),
+                None => facts.complete = false,
+            },
+            Op::Local(_) => facts.complete = false,
+            Op::Exec(exec) => facts.hermetic &= exec.network == Network::None,
+            Op::Scratch | Op::File(_) | Op::Merge => {}
+        }
+        let inputs: Vec<Value> = vertex.inputs.iter().map(|it| json!(format!("{}:0", step(*it)))).collect();
+        let mut op = serde_json::to_value(&vertex.op).unwrap_or_default();
+        if let Some(exec) = op.get_mut("Exec").and_then(Value::as_object_mut) {
+            // It may hold a password.
+            exec.remove("proxy");
+        }
+        facts.graph.push(json!({"id": step(ix), "op": op, "inputs": inputs}));
+    }
+    facts.materials.sort();
+    facts.materials.dedup();
+    facts.hermetic &= facts.complete;
+}
