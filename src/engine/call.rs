@@ -6,7 +6,7 @@ use std::collections::HashSet;
 
 use futures_util::future::join_all;
 
-use super::{context::Contexts, embedded::lowering};
+use super::{context::Contexts, embedded::lowering, lower::Lowering};
 use crate::{
     dockerfile::outline::{self, Outline, Targets},
     plan::{Plan, TargetName},
@@ -42,7 +42,10 @@ pub(crate) async fn answer<'a>(
     let mut names: Vec<&TargetName> =
         plan.targets.iter().filter(|(_, it)| method(plan, it) != Method::Build).map(|(name, _)| name).collect();
     names.sort_unstable();
-    join_all(names.into_iter().map(async |name| (name, one(plan, name, world, contexts).await))).await
+    lowering(world, contexts, true, async |lowering| {
+        join_all(names.into_iter().map(async |name| (name, one(lowering, plan, name).await))).await
+    })
+    .await
 }
 
 /// The method that a target is called with.
@@ -50,28 +53,28 @@ pub(crate) fn method(plan: &Plan, nodes: &crate::plan::TargetNodes) -> Method {
     nodes.builds.first().map_or(Method::Build, |node| plan.build(*node).call.method)
 }
 
-async fn one(plan: &Plan, name: &TargetName, world: &World, contexts: &Contexts) -> Result<Answer, Vec<Diagnostic>> {
+async fn one(lowering: &Lowering<'_>, plan: &Plan, name: &TargetName) -> Result<Answer, Vec<Diagnostic>> {
     let nodes = &plan.targets[name];
     let Some(first) = nodes.builds.first().copied() else {
         return Ok(Answer::Check(Checked::default()));
     };
     match method(plan, nodes) {
-        Method::Build | Method::Check => check(&plan.only(&[name]), name, world, contexts).await.map(Answer::Check),
+        Method::Build | Method::Check => check(lowering, &plan.only(&[name]), name).await.map(Answer::Check),
         Method::Outline => {
-            let (file, options) = lowering(world, contexts, false, async |it| it.look(plan, first).await).await?;
+            let (file, options) = lowering.look(plan, first).await?;
             outline::outline(&file.file, &options).map(Answer::Outline)
         }
         Method::Targets => {
-            let (file, _) = lowering(world, contexts, false, async |it| it.look(plan, first).await).await?;
+            let (file, _) = lowering.look(plan, first).await?;
             Ok(Answer::Targets(outline::targets(&file.file)))
         }
     }
 }
 
 /// Lowers the target; what the frontend has to say is the answer, any other fault is why there is none.
-async fn check(part: &Plan, name: &TargetName, world: &World, contexts: &Contexts) -> Result<Checked, Vec<Diagnostic>> {
+async fn check(lowering: &Lowering<'_>, part: &Plan, name: &TargetName) -> Result<Checked, Vec<Diagnostic>> {
     let mut checked = Checked::default();
-    match lowering(world, contexts, true, async |it| it.run(part).await).await {
+    match lowering.run(part).await {
         Ok(prepared) => {
             let builds = part.targets[name].builds.iter().map(|node| &prepared.builds[node]);
             checked.warnings = builds.flat_map(|it| it.warnings.iter().cloned()).collect();
@@ -83,7 +86,8 @@ async fn check(part: &Plan, name: &TargetName, world: &World, contexts: &Context
                 return Err(faults);
             }
             (checked.warnings, checked.notes) = warnings.into_iter().partition(is_of_check);
-            checked.faults = faults;
+            // That checks are errors for a build is no news here: each is told.
+            checked.faults = faults.into_iter().filter(|it| !is_of_check(it)).collect();
         }
     }
     let mut seen = HashSet::new();

@@ -1,5 +1,6 @@
 //! The whole binary: is it wired? One test binary, by subject.
 
+mod call;
 mod corpus;
 mod examples;
 mod export;
