@@ -10,19 +10,21 @@ use petgraph::graph::NodeIndex;
 
 use super::{
     base::{Pulled, layer_ref},
+    cache::{self, Caches},
     context::Contexts,
     image::Images,
     lower::{Lowering, Prepared},
+    provenance,
 };
 use crate::{
     dockerfile::options::Lowered,
     export,
-    oci::{Platform, digest::FieldHasher},
+    oci::{Digest, Platform, digest::FieldHasher},
     plan::{Export, Plan},
     registry,
     report::{
         Diagnostic,
-        event::{Sink, StepId},
+        event::{Event, Sink, StepId},
     },
     solve::{
         local::Locals,
@@ -80,6 +82,9 @@ pub(crate) struct Ready {
     builds: HashMap<NodeIndex, Arc<Lowered>>,
     platforms: HashMap<NodeIndex, Platform>,
     exports: HashMap<NodeIndex, export::Prepared>,
+    /// Of the builds whose exports state them.
+    facts: HashMap<NodeIndex, export::Provenance>,
+    caches: Caches,
     client: registry::Client,
     sink: Sink,
     n_vertices: u32,
@@ -109,7 +114,7 @@ pub(crate) async fn prepare(plan: &Plan, setup: Setup, contexts: &Contexts) -> R
     let mut exports = HashMap::new();
     for node in plan.graph.node_indices() {
         if let crate::plan::Node::Export(it) = &plan.graph[node] {
-            let (output, subject) = request(it, &setup.cwd);
+            let (output, subject) = request(it, &setup.cwd, &setup.env);
             match export::prepare(&output, &subject) {
                 Ok(prepared) => {
                     exports.insert(node, prepared);
@@ -126,6 +131,14 @@ pub(crate) async fn prepare(plan: &Plan, setup: Setup, contexts: &Contexts) -> R
             faults.extend(diagnostics);
         }
     }
+    let mut caches = match Caches::of(plan, &setup.cwd) {
+        Ok(caches) => caches,
+        Err(diagnostics) => {
+            faults.extend(diagnostics);
+            Caches::default()
+        }
+    };
+    let solver_now = setup.now;
     let world = setup.world();
     let Setup { client, sink, epoch_now, .. } = setup;
     let prepared = match lowering(&world, contexts, false, async |it| it.run(plan).await).await {
@@ -138,17 +151,33 @@ pub(crate) async fn prepare(plan: &Plan, setup: Setup, contexts: &Contexts) -> R
     if !faults.is_empty() {
         return Err(faults);
     }
+    let started = solver_now();
+    let mut facts = HashMap::new();
+    for (node, _) in exports.iter().filter(|(_, it)| it.states_provenance()) {
+        for build in plan.graph.neighbors_directed(*node, petgraph::Direction::Incoming) {
+            let about = |lowered: &Arc<Lowered>| {
+                provenance::facts(plan.build(build), lowered, &prepared.graph, contexts, &started)
+            };
+            facts.extend(prepared.builds.get(&build).map(|lowered| (build, about(lowered))));
+        }
+    }
     let n_vertices = u32::try_from(prepared.graph.len()).expect("graphs have fewer than 2^32 vertices");
+    let solver = Solver::new(prepared.graph, prepared.scopes, world);
+    solver.import(caches.import(&client).await);
+    let mut warnings = prepared.warnings;
+    warnings.append(&mut caches.warnings);
     Ok(Ready {
-        solver: Solver::new(prepared.graph, prepared.scopes, world),
+        solver,
         platforms: prepared.builds.keys().map(|node| (*node, plan.build(*node).platform.clone())).collect(),
         builds: prepared.builds,
         exports,
+        facts,
+        caches,
         client,
         sink,
         n_vertices,
         epoch_now,
-        warnings: prepared.warnings,
+        warnings,
     })
 }
 
@@ -160,7 +189,56 @@ impl Ready {
     pub(crate) async fn build(&self, node: NodeIndex) -> Result<export::Built, Failure> {
         let lowered = &self.builds[&node];
         let (tree, _known) = self.solver.solve(lowered.result).await?;
-        Ok(built(lowered, self.platforms[&node].clone(), tree))
+        let provenance = self.facts.get(&node).map(|facts| {
+            let finished = (self.solver.world().now)();
+            Arc::new(export::Provenance { finished, ..facts.clone() })
+        });
+        let inline_cache = self.write_caches(node, lowered, &tree).await?;
+        let built = built(lowered, self.platforms[&node].clone(), tree);
+        Ok(export::Built { provenance, inline_cache, ..built })
+    }
+
+    /// Writes the caches of a build; the records of an inline one go into its image.
+    async fn write_caches(
+        &self,
+        node: NodeIndex,
+        lowered: &Lowered,
+        tree: &Tree,
+    ) -> Result<Option<Vec<(Digest, Digest, usize)>>, Failure> {
+        let wanted = self.caches.to(node);
+        if wanted.is_empty() {
+            return Ok(None);
+        }
+        let steps = self.solver.records(lowered.result).await?;
+        let mut inline = None;
+        for (to, at) in wanted {
+            if to.is_inline() {
+                inline = Some(cache::inline(&steps, tree));
+                continue;
+            }
+            let records = cache::records(&steps, tree, to.max);
+            if let Err(why) = export::export_cache(to, &records, &self.context(node)).await {
+                let text = format!("a cache cannot be written: {why}");
+                if !to.ignore_error {
+                    return Err(Diagnostic::error("bake::engine::cache_export", text).at(*at, "this cache").into());
+                }
+                let warning = Diagnostic::warning("bake::engine::cache_export", text).at(*at, "this cache");
+                (self.sink)(Event::Warning(Arc::new(warning)));
+            }
+        }
+        Ok(inline)
+    }
+
+    fn context(&self, node: NodeIndex) -> export::Context {
+        let index = u32::try_from(node.index()).expect("plans have fewer than 2^32 nodes");
+        export::Context {
+            client: self.client.clone(),
+            store: self.solver.world().store.clone(),
+            base: Arc::new(Pulled(self.solver.clone())),
+            sink: self.sink.clone(),
+            step: StepId(self.n_vertices + index),
+            now: self.epoch_now,
+        }
     }
 
     /// Whether an export changes something that others see, so that it waits for every build of the plan.
@@ -178,16 +256,7 @@ impl Ready {
         node: NodeIndex,
         builds: &[export::Built],
     ) -> Result<export::Receipt, Diagnostic> {
-        let index = u32::try_from(node.index()).expect("plans have fewer than 2^32 nodes");
-        let context = export::Context {
-            client: self.client.clone(),
-            store: self.solver.world().store.clone(),
-            base: Arc::new(Pulled(self.solver.clone())),
-            sink: self.sink.clone(),
-            step: StepId(self.n_vertices + index),
-            now: self.epoch_now,
-        };
-        export::export(&self.exports[&node], builds, &context).await
+        export::export(&self.exports[&node], builds, &self.context(node)).await
     }
 
     /// Writes back what was learnt for the next run.
@@ -239,12 +308,13 @@ fn built(lowered: &Lowered, platform: Platform, tree: Tree) -> export::Built {
         base_layers: lowered.base_layers,
         content: content.finish(),
         epoch: lowered.epoch,
+        inline_cache: None,
         provenance: None,
     }
 }
 
 /// An export of the plan as `export` wants it.
-fn request(it: &Export, cwd: &Path) -> (export::Output, export::Subject) {
+fn request(it: &Export, cwd: &Path, env: &BTreeMap<String, String>) -> (export::Output, export::Subject) {
     let option =
         |key: &str, value: &str| export::OutputOption { key: key.to_owned(), value: value.to_owned(), at: Some(it.at) };
     let options = it.output.dest.iter().map(|dest| option("dest", dest));
@@ -255,7 +325,7 @@ fn request(it: &Export, cwd: &Path) -> (export::Output, export::Subject) {
         tags: it.tags.clone(),
         annotations: it.annotations.iter().map(|text| (text.clone(), Some(it.annotations_at))).collect(),
         platforms: it.platforms.clone(),
-        attest: export::Attest::default(),
+        attest: provenance::attest(it, env),
         cwd: cwd.to_owned(),
         always_index: false,
     };

@@ -6,11 +6,13 @@
 //! ```
 
 pub(crate) mod base;
+pub(crate) mod cache;
 pub(crate) mod call;
 pub(crate) mod context;
 pub(crate) mod embedded;
 pub(crate) mod image;
 pub(crate) mod lower;
+pub(crate) mod provenance;
 pub(crate) mod secret;
 
 pub(crate) use crate::{

@@ -23,8 +23,8 @@ use petgraph::{
     visit::EdgeRef as _,
 };
 
-pub(crate) use build::Build;
 pub(crate) use crate::eval::target::TargetName;
+pub(crate) use build::Build;
 pub(crate) use export::Export;
 
 use crate::oci::Digest;
