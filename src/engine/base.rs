@@ -11,6 +11,7 @@ use crate::{
         solver::{Failure, Solver},
         tree::{Base, Tree, TreeLayer},
     },
+    store::SnapshotId,
 };
 
 /// Pulls through the sources of the solver.
@@ -42,7 +43,7 @@ impl BaseLayers for Pulled {
 
 fn tree_layer(layer: &LayerRef) -> TreeLayer {
     TreeLayer {
-        snapshot: layer.snapshot.clone(),
+        snapshot: SnapshotId(layer.snapshot),
         created: layer.created.clone(),
         base: layer.base.as_ref().map(|base| Base {
             layer: graph::BaseLayer { diff_id: base.diff_id, descriptor: base.descriptor.clone() },
@@ -59,7 +60,7 @@ fn tree_layer(layer: &LayerRef) -> TreeLayer {
 /// A layer of a result, as exporters know it.
 pub(crate) fn layer_ref(layer: TreeLayer) -> LayerRef {
     LayerRef {
-        snapshot: layer.snapshot,
+        snapshot: layer.snapshot.0,
         created: layer.created,
         base: layer.base.map(|base| BaseLayer {
             diff_id: base.layer.diff_id,

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     dockerfile::options::Lowered,
     export,
-    oci::digest::FieldHasher,
+    oci::{Platform, digest::FieldHasher},
     plan::{Export, Plan},
     registry,
     report::{
@@ -55,6 +55,7 @@ pub(crate) struct Setup {
 pub(crate) struct Ready {
     solver: Solver,
     builds: HashMap<NodeIndex, Arc<Lowered>>,
+    platforms: HashMap<NodeIndex, Platform>,
     exports: HashMap<NodeIndex, export::Prepared>,
     client: registry::Client,
     sink: Sink,
@@ -137,6 +138,7 @@ pub(crate) async fn prepare(plan: &Plan, setup: Setup, contexts: &Contexts) -> R
     let n_vertices = u32::try_from(prepared.graph.len()).expect("graphs have fewer than 2^32 vertices");
     Ok(Ready {
         solver: Solver::new(prepared.graph, prepared.scopes, world),
+        platforms: prepared.builds.keys().map(|node| (*node, plan.build(*node).platform.clone())).collect(),
         builds: prepared.builds,
         exports,
         client,
@@ -155,7 +157,7 @@ impl Ready {
     pub(crate) async fn build(&self, node: NodeIndex) -> Result<export::Built, Failure> {
         let lowered = &self.builds[&node];
         let (tree, _known) = self.solver.solve(lowered.result).await?;
-        Ok(built(lowered, tree))
+        Ok(built(lowered, self.platforms[&node].clone(), tree))
     }
 
     /// Whether an export changes something that others see, so that it waits for every build of the plan.
@@ -204,7 +206,9 @@ impl Ready {
 }
 
 /// A build's result as exporters want it.
-fn built(lowered: &Lowered, tree: Tree) -> export::Built {
+///
+/// `platform` is the one that was asked for; what the config says may differ (`FROM --platform=…`).
+fn built(lowered: &Lowered, platform: Platform, tree: Tree) -> export::Built {
     let mut content = FieldHasher::new("built/1");
     content.digest(&tree.id).number(lowered.base_layers as u64);
     content.bytes(&serde_json::to_vec(&lowered.config).expect("configs are plain data"));
@@ -214,9 +218,9 @@ fn built(lowered: &Lowered, tree: Tree) -> export::Built {
     for step in &lowered.steps {
         content.text(&step.created_by).text(step.comment).number(u64::from(step.empty_layer));
     }
-    content.optional(lowered.epoch.map(|it| it.to_string()).as_deref()).text(&lowered.platform.to_string());
+    content.optional(lowered.epoch.map(|it| it.to_string()).as_deref()).text(&platform.to_string());
     export::Built {
-        platform: lowered.platform.clone(),
+        platform,
         config: lowered.config.clone(),
         steps: lowered
             .steps

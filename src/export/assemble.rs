@@ -303,9 +303,6 @@ pub(super) fn codec_of(media_type: &str, annotations: &BTreeMap<String, String>)
 /// The config with the diff ids and the history of all layers.
 fn config(build: &Built, layers: &[Packed], epoch: Option<i64>) -> ImageConfig {
     let mut config = build.config.clone();
-    config.os.clone_from(&build.platform.os);
-    config.architecture.clone_from(&build.platform.arch);
-    config.variant.clone_from(&build.platform.variant);
     config.rootfs.diff_ids = layers.iter().map(|it| it.diff_id).collect();
     "layers".clone_into(&mut config.rootfs.kind);
     level_base_history(&mut config.history, build.base_layers.min(layers.len()));

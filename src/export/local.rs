@@ -16,7 +16,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -50,6 +50,8 @@ pub(super) type Mark = [u8; 16];
 /// What an export left behind.
 pub(super) struct Written {
     pub(super) marks: Vec<Mark>,
+    /// Names that were written or found as they should be.
+    pub(super) files: usize,
     pub(super) bytes: u64,
 }
 
@@ -87,47 +89,59 @@ pub(super) fn write(
         remove_others(root.as_fd(), Path::new(""), &keep, 0).map_err(|(path, e)| (folder.join(path), e))?;
     }
     finish_folders(&root, &made.folders).map_err(|(path, e)| (folder.join(path), e))?;
-    Ok(Written { marks: made.marks, bytes: job.bytes.into_inner() })
+    Ok(Written { marks: made.marks, files: made.paths.len(), bytes: job.bytes.into_inner() })
 }
 
-/// A digest over the stamps of all that is in a folder; it changes when anything in it does.
-pub(super) fn fingerprint(folder: &Path) -> io::Result<Digest> {
+/// A digest over the stamps of all that is in a folder; it changes when anything in it does. `None` when there are more
+/// than `most` names.
+pub(super) fn fingerprint(folder: &Path, most: usize) -> io::Result<Option<Digest>> {
     let root = at::host_dir(folder)?;
-    print_of(root.as_fd(), Path::new(""), 0)
+    let seen = AtomicUsize::new(0);
+    print_of(root.as_fd(), Path::new(""), 0, &seen, most)
 }
 
-fn print_of(root: BorrowedFd<'_>, path: &Path, depth: usize) -> io::Result<Digest> {
+fn print_of(
+    root: BorrowedFd<'_>,
+    path: &Path,
+    depth: usize,
+    seen: &AtomicUsize,
+    most: usize,
+) -> io::Result<Option<Digest>> {
     if depth > DEEPEST {
         return Err(too_deep());
     }
     let dir = at::dir(root, path)?;
     let mut names = at::names(dir.as_fd())?;
+    if seen.fetch_add(names.len(), Ordering::Relaxed) + names.len() > most {
+        return Ok(None);
+    }
     names.sort_unstable();
-    let prints: Vec<Digest> = names
+    let prints: Vec<(Digest, bool)> = names
         .par_iter()
         .with_min_len(256)
         .map(|name| {
+            let stat = at::stat(dir.as_fd(), name)?.ok_or(io::ErrorKind::NotFound)?;
             let mut hasher = FieldHasher::new("stamp/1");
             hasher.bytes(name.as_bytes());
-            match at::stat(dir.as_fd(), name)? {
-                Some(stat) => stamp(&mut hasher, &stat),
-                None => return Err(io::Error::from(io::ErrorKind::NotFound)),
-            }
-            Ok(hasher.finish())
+            stamp(&mut hasher, &stat);
+            Ok((hasher.finish(), is(&stat, FileType::Directory)))
         })
         .collect::<io::Result<_>>()?;
-    let below: Vec<Digest> = names
+    drop(dir);
+    let folders: Vec<&OsString> = names.iter().zip(&prints).filter(|(_, it)| it.1).map(|(name, _)| name).collect();
+    let below: Vec<Option<Digest>> = folders
         .par_iter()
-        .filter_map(|name| match at::stat(dir.as_fd(), name) {
-            Ok(Some(stat)) if is(&stat, FileType::Directory) => Some(print_of(root, &path.join(name), depth + 1)),
-            _ => None,
-        })
+        .map(|name| print_of(root, &path.join(name), depth + 1, seen, most))
         .collect::<io::Result<_>>()?;
     let mut hasher = FieldHasher::new("folder/1");
-    prints.iter().chain(&below).for_each(|it| {
-        hasher.digest(it);
+    prints.iter().for_each(|it| {
+        hasher.digest(&it.0);
     });
-    Ok(hasher.finish())
+    for print in below {
+        let Some(print) = print else { return Ok(None) };
+        hasher.digest(&print);
+    }
+    Ok(Some(hasher.finish()))
 }
 
 /// Deepest folder that is written or looked at.
@@ -371,7 +385,7 @@ impl Job<'_> {
         match entry.kind {
             Kind::File => self.file(part, folder, dir, &dest.join(name), name, entry, false).map(Some),
             Kind::Symlink => {
-                let text = Walk::link_text(&part.view, folder, name, entry)?;
+                let text = part.view.link_text(folder, name, entry)?;
                 self.symlink(dir, name, &text, times(entry, part.epoch)).map(|()| None)
             }
             Kind::Fifo | Kind::CharDev | Kind::BlockDev => self.node(dir, name, entry, part.epoch).map(|()| None),
@@ -876,9 +890,10 @@ mod tests {
     fn the_fingerprint_sees_every_change() {
         let rig = Rig::new();
         rig.write(false, &[]).expect("written");
-        let print = || fingerprint(&rig.out("")).expect("readable");
+        let print = || fingerprint(&rig.out(""), 100).expect("readable").expect("not too much");
         let first = print();
         assert_eq!(first, print());
+        assert_eq!(fingerprint(&rig.out(""), 3).expect("readable"), None);
         fs::write(rig.out("sub/new"), "").expect("writable");
         let second = print();
         assert_ne!(first, second);

@@ -1,12 +1,12 @@
 //! Hands results of builds to the user: image, registry, local, tar, oci, docker, cacheonly.
 //!
 //! ```text
-//! Output (text) ─ options.rs ─► Prepared      before the build: options, conflicts, destination
-//! Prepared + Vec<Built> ─ export ─► Receipt   after it
-//!    receipt.rs   known and still there: nothing is written
-//!    assemble.rs  layers packed and compressed once, config, manifest, index
-//!    oci.rs docker.rs registry.rs   the image as archive, layout, in a daemon, in a registry
-//!    local.rs tar.rs                the tree as folder, as archive
+//! Output (text) ─ options, annotation ─► Prepared     before the build: options, conflicts, destination
+//! Prepared + Vec<Built> ─ export ─► Receipt          after it
+//!    receipt      known and still there: nothing is written
+//!    image        layers (packed and compressed once) ─► assemble (config, manifest, index, attest) ─► where it goes:
+//!                 archive, layout (both through place), the registry module, load
+//!    filesystem   the tree ─► local (folder) or tree (tar)
 //! ```
 //!
 //! It decides nothing about builds and never runs one.
@@ -15,15 +15,24 @@ mod annotation;
 mod archive;
 mod assemble;
 mod attest;
+mod filesystem;
+mod image;
+mod layers;
 mod layout;
+mod load;
 mod local;
 mod options;
 mod place;
+mod receipt;
 mod tree;
 
 use std::{future::Future, path::PathBuf, pin::Pin, sync::Arc};
 
 use serde_json::{Map, Value};
+
+use attest::Statements;
+pub(crate) use attest::metadata_predicate;
+use options::{Dest, ImageTo, Plan};
 
 use crate::{
     oci::{Descriptor, DiffId, Digest, ImageConfig, Platform},
@@ -32,7 +41,7 @@ use crate::{
         Diagnostic, Span,
         event::{Sink, StepId},
     },
-    store::{SnapshotId, Store},
+    store::Store,
 };
 
 /// One output of a target as the user wrote it, `registry` and `--push` already resolved or not: both are understood.
@@ -122,7 +131,7 @@ pub(crate) struct Step {
 /// One layer of a result.
 #[derive(Clone, Debug)]
 pub(crate) struct LayerRef {
-    pub(crate) snapshot: SnapshotId,
+    pub(crate) snapshot: Digest,
     /// RFC 3339, when the snapshot was made.
     pub(crate) created: String,
     /// For a layer of a base image: what it is where it came from. It may be neither downloaded nor unpacked.
@@ -212,6 +221,41 @@ pub(crate) struct Receipt {
 pub(crate) struct Prepared {
     pub(crate) output: Output,
     pub(crate) subject: Subject,
+    plan: Plan,
+    /// What the user should know although it is no fault.
+    pub(crate) warnings: Vec<Diagnostic>,
+}
+
+impl Prepared {
+    /// Whether an export changes something that others see.
+    pub(crate) const fn publishes(&self) -> bool {
+        matches!(self.plan, Plan::Image(_, ImageTo::Registry { .. }))
+    }
+
+    /// Whether standard output is what is written.
+    pub(crate) fn is_stdout(&self) -> bool {
+        self.plan.dest() == Some(Dest::Stdout)
+    }
+
+    fn plan_statements(&self) -> Option<&Statements> {
+        match &self.plan {
+            Plan::Nothing => None,
+            Plan::Image(plan, _) => Some(&plan.statements),
+            Plan::Tree(plan, _) => Some(&plan.statements),
+        }
+    }
+
+    fn about(&self, text: &str) -> String {
+        format!("target `{}`, output `{}`: {text}", self.subject.target, self.output.exporter)
+    }
+
+    fn fault(&self, code: &'static str, text: impl std::fmt::Display) -> Diagnostic {
+        let fault = Diagnostic::error(code, self.about(&text.to_string()));
+        match self.output.at {
+            Some(at) => fault.at(at, "this output"),
+            None => fault,
+        }
+    }
 }
 
 /// Checks an output before its build starts: options, their values and conflicts, names, the destination.
@@ -219,7 +263,8 @@ pub(crate) struct Prepared {
 /// # Errors
 /// Every fault, each naming target, option, value, and what to write instead.
 pub(crate) fn prepare(output: &Output, subject: &Subject) -> Result<Prepared, Vec<Diagnostic>> {
-    Ok(Prepared { output: output.clone(), subject: subject.clone() })
+    let (plan, warnings) = options::plan(output, subject)?;
+    Ok(Prepared { output: output.clone(), subject: subject.clone(), plan, warnings })
 }
 
 /// Checks what several outputs have in common: two that write to the same place, or both to stdout.
@@ -227,8 +272,32 @@ pub(crate) fn prepare(output: &Output, subject: &Subject) -> Result<Prepared, Ve
 /// # Errors
 /// Names path, exporters and targets.
 pub(crate) fn check_together(all: &[&Prepared]) -> Result<(), Vec<Diagnostic>> {
-    let _ = all;
-    Ok(())
+    let mut faults = Vec::new();
+    for (i, one) in all.iter().enumerate() {
+        let Some(dest) = one.plan.dest() else { continue };
+        let clashes = |it: &&&Prepared| {
+            let equal = it.output == one.output && it.subject.target == one.subject.target;
+            let both_add = it.plan.accumulates() && one.plan.accumulates();
+            it.plan.dest().as_ref() == Some(&dest) && !equal && !both_add
+        };
+        let Some(first) = all[..i].iter().find(clashes) else { continue };
+        let place = match &dest {
+            Dest::Stdout => "stdout".to_owned(),
+            Dest::File(path) => path.display().to_string(),
+        };
+        let text = format!(
+            "target `{}`, output `{}`, writes to the same place as target `{}`, output `{}`: {place}",
+            one.subject.target, one.output.exporter, first.subject.target, first.output.exporter
+        );
+        let mut fault = Diagnostic::error("bake::export::same_dest", text).help("give each output a `dest` of its own");
+        for (it, label) in [(one, "this output"), (first, "and this one")] {
+            if let Some(at) = it.output.at {
+                fault = fault.at(at, label);
+            }
+        }
+        faults.push(fault);
+    }
+    if faults.is_empty() { Ok(()) } else { Err(faults) }
 }
 
 /// Writes one output. `builds` are in the order of the subject's platforms.
@@ -236,7 +305,12 @@ pub(crate) fn check_together(all: &[&Prepared]) -> Result<(), Vec<Diagnostic>> {
 /// # Errors
 /// Names target, exporter, destination, and the system's or registry's words.
 pub(crate) async fn export(prepared: &Prepared, builds: &[Built], context: &Context) -> Result<Receipt, Diagnostic> {
-    let _ = (builds, context);
-    let message = format!("the exporter is not supported yet: {}", prepared.output.exporter);
-    Err(Diagnostic::error("bake::export::unsupported", message))
+    if builds.is_empty() {
+        return Err(prepared.fault("bake::export::nothing", "there is no result to write"));
+    }
+    match &prepared.plan {
+        Plan::Nothing => Ok(Receipt { warnings: prepared.warnings.clone(), ..Receipt::default() }),
+        Plan::Image(plan, to) => image::export(prepared, plan, to, builds, context).await,
+        Plan::Tree(plan, to) => filesystem::export(prepared, plan, to, builds, context).await,
+    }
 }

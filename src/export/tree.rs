@@ -165,7 +165,7 @@ fn read_ahead(part: &Part, folder: &Folder, name: &OsString, entry: &Entry) -> i
             }
             Ahead::Bytes(content, xattrs)
         }
-        Kind::Symlink => Ahead::Link(Walk::link_text(&part.view, folder, name, entry)?),
+        Kind::Symlink => Ahead::Link(part.view.link_text(folder, name, entry)?),
         Kind::Dir => Ahead::Attributes(bytes(part.view.xattrs_of(folder, name, entry).unwrap_or_default())),
         Kind::Fifo | Kind::Socket | Kind::CharDev | Kind::BlockDev => Ahead::Nothing,
     })

@@ -1,17 +1,31 @@
-//! Trees and tars.
+//! Trees and tars: what turns a directory of the store into the bytes of a layer and back. Knows no image and no registry.
+//!
+//! ```text
+//! upper directory ─► pack ─► tar ─► encode (estargz) ─► blob
+//!                     │ tar_write        │ parallel
+//! upper directory ◄─ unpack ◄─ tar ◄─ decode ◄─────────── blob
+//!                     │ tar_read, dest
+//! stacked directories ─► view (no mount)
+//! ```
 
 pub(crate) mod view;
 
-pub(crate) struct Unpacked {
-    pub(crate) diff_id: crate::oci::DiffId,
-}
-#[derive(Clone, Default)]
-pub(crate) struct Limits;
-pub(crate) fn unpack(
-    _: impl std::io::Read,
-    _: &std::path::Path,
-    _: &[std::path::PathBuf],
-    _: &Limits,
-) -> Result<Unpacked, std::io::Error> {
-    Err(std::io::ErrorKind::Unsupported.into())
-}
+mod decode;
+mod dest;
+mod encode;
+mod error;
+mod estargz;
+mod pack;
+mod parallel;
+mod tar_read;
+mod tar_write;
+#[cfg(test)]
+mod tests;
+mod unpack;
+
+pub(crate) use decode::{Compression, decode, detect};
+pub(crate) use encode::{Encoded, encode};
+pub(crate) use error::LayerError;
+pub(crate) use pack::{PackOptions, diff_id, pack, pack_encoded};
+pub(crate) use tar_write::{TarEntry, TarKind, TarWriter};
+pub(crate) use unpack::{Limits, Unpacked, unpack, unpack_archive};

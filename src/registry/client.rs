@@ -99,6 +99,11 @@ impl Client {
         Self { shared: Arc::new(shared) }
     }
 
+    /// How registries are reached, and what came with it: Docker's folder, the user's environment.
+    pub(crate) fn options(&self) -> &Options {
+        &self.shared.options
+    }
+
     /// The registry of a domain.
     pub(super) fn origin(&self, domain: &str, insecure: bool) -> Arc<Host> {
         let key = (domain.to_owned(), insecure, None);

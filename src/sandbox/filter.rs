@@ -21,6 +21,9 @@ const ENOSYS: u32 = libc::SECCOMP_RET_ERRNO | libc::ENOSYS.cast_unsigned();
 /// The newest call we know: `file_setattr`. Since 424 the numbers are the same everywhere.
 const NEWEST: u32 = 469;
 
+/// Where the numbers begin that 32-bit architectures have in common; the 64-bit ones have no calls from here to 423.
+const FIRST_COMMON: u32 = 403;
+
 /// What happens to a call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Rule {
@@ -164,32 +167,40 @@ pub(super) fn program() -> Vec<sock_filter> {
 
 /// The rule of each call number: where a range begins, up to where the next one does.
 fn ranges(abi: &Abi) -> Vec<(u32, Rule)> {
-    let first_common = 403;
-    let rule = |number: u32| {
-        let call = c_long::from(number);
-        if call == abi.clone {
-            Rule::UnlessBits(NEW_NAMESPACES)
-        } else if call == abi.socket {
-            Rule::UnlessIs(libc::AF_VSOCK.cast_unsigned())
-        } else if call == abi.personality {
-            Rule::OnlyIf(PERSONALITIES)
-        } else if abi.denied.contains(&call) || DENIED_EVERYWHERE.contains(&number) {
-            Rule::Return(EPERM)
-        } else if MISSING_EVERYWHERE.contains(&number) || (number > abi.own_last && number < first_common) {
-            Rule::Return(ENOSYS)
-        } else {
-            Rule::Return(ALLOW)
-        }
+    let own = |call: c_long| u32::try_from(call).expect("call numbers are small and positive");
+    let mut special = vec![
+        (own(abi.clone), Rule::UnlessBits(NEW_NAMESPACES)),
+        (own(abi.socket), Rule::UnlessIs(libc::AF_VSOCK.cast_unsigned())),
+        (own(abi.personality), Rule::OnlyIf(PERSONALITIES)),
+    ];
+    let denied = abi.denied.iter().map(|call| own(*call)).chain(DENIED_EVERYWHERE.iter().copied());
+    special.extend(denied.map(|number| (number, Rule::Return(EPERM))));
+    special.extend(MISSING_EVERYWHERE.iter().map(|number| (*number, Rule::Return(ENOSYS))));
+    special.sort_unstable_by_key(|(number, _)| *number);
+    special.dedup_by_key(|(number, _)| *number);
+
+    let usual = |number: u32| match number {
+        number if number <= abi.own_last => ALLOW,
+        FIRST_COMMON..=NEWEST => ALLOW,
+        number if abi.beyond.is_some_and(|(first, last)| (first..=last).contains(&number)) => ALLOW,
+        _ => ENOSYS,
     };
-    let mut ranges: Vec<(u32, Rule)> = Vec::new();
-    for number in 0..=NEWEST {
-        if ranges.last().is_none_or(|(_, last)| *last != rule(number)) {
-            ranges.push((number, rule(number)));
+    let (first, last) = abi.beyond.unwrap_or((NEWEST + 1, NEWEST));
+    let mut changes = vec![0, abi.own_last + 1, FIRST_COMMON, NEWEST + 1, first, last + 1];
+    changes.extend(special.iter().flat_map(|(number, _)| [*number, number + 1]));
+    changes.sort_unstable();
+    changes.dedup();
+
+    let mut special = special.into_iter().peekable();
+    let mut ranges: Vec<(u32, Rule)> = Vec::with_capacity(changes.len());
+    for number in changes {
+        let rule = match special.next_if(|(it, _)| *it == number) {
+            Some((_, rule)) => rule,
+            None => Rule::Return(usual(number)),
+        };
+        if ranges.last().is_none_or(|(_, last)| *last != rule) {
+            ranges.push((number, rule));
         }
-    }
-    ranges.push((NEWEST + 1, Rule::Return(ENOSYS)));
-    if let Some((first, last)) = abi.beyond {
-        ranges.extend([(first, Rule::Return(ALLOW)), (last + 1, Rule::Return(ENOSYS))]);
     }
     ranges
 }
@@ -302,6 +313,19 @@ mod tests {
         assert_eq!(with(libc::SYS_socket, libc::AF_VSOCK.cast_unsigned()), EPERM);
         assert_eq!(with(libc::SYS_personality, u32::MAX), ALLOW);
         assert_eq!(with(libc::SYS_personality, 0x0004_0000), EPERM);
+    }
+
+    #[test]
+    fn every_listed_call_is_denied_on_every_architecture() {
+        for abi in ABIS {
+            for number in
+                abi.denied.iter().map(|it| u32::try_from(*it).unwrap()).chain(DENIED_EVERYWHERE.iter().copied())
+            {
+                assert_eq!(answer(abi.arch, number, 0), EPERM, "{number} of {:x}", abi.arch);
+            }
+            assert_eq!(answer(abi.arch, 435, 0), ENOSYS);
+            assert_eq!(answer(abi.arch, abi.own_last + 1, 0), ENOSYS);
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! `attach` puts them into the root after that root has become everything.
 
 use std::{
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
 };
 
@@ -54,8 +54,10 @@ pub(super) fn prepare(spec: &Spec, shop: &Workshop<'_>) -> Result<Vec<Prepared>,
             prepared.push(Prepared { target, tree, is_dir });
         }
     }
-    prepared.extend(files(spec, shop)?);
-    if let Ok(tree) = fsmount::bind_host("/etc/resolv.conf", RDONLY | NOSUID | NODEV | NOEXEC) {
+    // The container shares our network, so the host's own name servers are right for it.
+    let resolv = fsmount::bind_host("/etc/resolv.conf", RDONLY | NOSUID | NODEV | NOEXEC).ok();
+    prepared.extend(files(spec, resolv.is_none(), shop)?);
+    if let Some(tree) = resolv {
         prepared.push(Prepared { target: "/etc/resolv.conf".to_owned(), tree, is_dir: false });
     }
     prepared.sort_by(|a, b| a.target.split('/').cmp(b.target.split('/')));
@@ -114,9 +116,6 @@ fn tree(
             let upper = openat(&shop.dir, &*upper, flags, Mode::empty())?;
             let work = openat(&shop.dir, &*work, flags, Mode::empty())?;
             let lowers = root::open_all(layers)?;
-            if let Some(top) = lowers.last() {
-                copy_root_attributes(top, &upper)?;
-            }
             root::overlay(&lowers, &upper, &work, shop)?;
             open(shop.path, flags, Mode::empty())?
         }
@@ -125,18 +124,11 @@ fn tree(
     fsmount::bind(found, "", attrs)
 }
 
-/// An overlay shows its upper directory's own mode and owner as those of its root.
-fn copy_root_attributes(from: &OwnedFd, to: &OwnedFd) -> rustix::io::Result<()> {
-    let stat = fstat(from)?;
-    let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
-    // Ids that our user namespace does not know cannot be given; then it stays ours.
-    let _unmapped = chownat(to, "", Some(uid), Some(gid), rustix::fs::AtFlags::EMPTY_PATH);
-    let path = format!("/proc/self/fd/{}", to.as_raw_fd());
-    rustix::fs::chmod(path, Mode::from_raw_mode(stat.st_mode))
-}
+/// For a host that names no servers.
+const PUBLIC_DNS: &str = "nameserver 8.8.8.8\nnameserver 8.8.4.4\n";
 
 /// Files in memory: secrets, texts, and `/etc/hosts`.
-fn files(spec: &Spec, shop: &Workshop<'_>) -> Result<Vec<Prepared>, SandboxError> {
+fn files(spec: &Spec, with_resolv: bool, shop: &Workshop<'_>) -> Result<Vec<Prepared>, SandboxError> {
     let failed = |errno: Errno| SandboxError::Setup {
         action: "make the files of the container".to_owned(),
         errno: errno.raw_os_error(),
@@ -161,6 +153,9 @@ fn files(spec: &Spec, shop: &Workshop<'_>) -> Result<Vec<Prepared>, SandboxError
         Ok::<(), SandboxError>(())
     };
     add("/etc/hosts".to_owned(), hosts.as_bytes(), (0o644, 0, 0), closed)?;
+    if with_resolv {
+        add("/etc/resolv.conf".to_owned(), PUBLIC_DNS.as_bytes(), (0o644, 0, 0), closed)?;
+    }
     for mount in &spec.mounts {
         match &mount.kind {
             MountKind::Secret { content, mode, uid, gid } => {

@@ -3,18 +3,18 @@
 use std::{
     ffi::CString,
     fmt::Write as _,
-    os::fd::{AsRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     path::PathBuf,
 };
 
 use rustix::{
-    fs::{CWD, Mode, OFlags, open},
+    fs::{AtFlags, CWD, Gid, Mode, OFlags, Uid, chmod, chownat, fstat, open},
     io::{Errno, Result},
     mount::{MountFlags, MoveMountFlags, UnmountFlags, mount, move_mount, unmount},
     process::{chroot, fchdir, pivot_root},
 };
 
-use super::{error::SandboxError, fsmount, mounts::Workshop, spec::Spec};
+use super::{error::SandboxError, fsmount, inside::restore_mtime, mounts::Workshop, spec::Spec};
 
 const O_DIR: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
@@ -45,6 +45,9 @@ pub(super) fn open_all(dirs: &[PathBuf]) -> Result<Vec<OwnedFd>> {
 /// The directories are named by their descriptors, relative to /proc/self/fd: any number of layers fits into the one
 /// page of options that the kernel takes, whatever their real paths.
 pub(super) fn overlay(lowers: &[OwnedFd], upper: &OwnedFd, work: &OwnedFd, shop: &Workshop<'_>) -> Result<()> {
+    if let Some(top) = lowers.last() {
+        copy_attributes(top, upper)?;
+    }
     let mut options = String::from("lowerdir=");
     for (ix, lower) in lowers.iter().rev().enumerate() {
         let colon = if ix == 0 { "" } else { ":" };
@@ -70,6 +73,16 @@ pub(super) fn overlay(lowers: &[OwnedFd], upper: &OwnedFd, work: &OwnedFd, shop:
         }
     }
     Err(last)
+}
+
+/// An overlay shows its upper directory's own mode, owner and time as those of its root.
+fn copy_attributes(from: &OwnedFd, to: &OwnedFd) -> Result<()> {
+    let stat = fstat(from)?;
+    let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
+    // Ids that our user namespace does not know cannot be given; then it stays ours.
+    let _unmapped = chownat(to, "", Some(uid), Some(gid), AtFlags::EMPTY_PATH);
+    chmod(format!("/proc/self/fd/{}", to.as_raw_fd()), Mode::from_raw_mode(stat.st_mode))?;
+    restore_mtime(to.as_fd(), &stat)
 }
 
 /// Makes what is mounted in the workshop the root of this process, and forgets the old one.

@@ -109,7 +109,7 @@ pub(crate) fn run(spec: &Spec, output: &mut dyn FnMut(Stream, &[u8]), cancel: &C
             // A helper that is gone says why in its report.
             let _gone = (&ours).write_all(&start);
             let _gone = ours.shutdown(std::net::Shutdown::Write);
-            watch(&started, output, cancel)
+            watch(&started, output, cancel).inspect_err(|_| kill(&started))
         });
         let status = keeper.join().map_err(|_| died("its thread failed"))?;
         watched?;
@@ -190,7 +190,7 @@ fn watch(started: &Started, output: &mut dyn FnMut(Stream, &[u8]), cancel: &Canc
         drop(fds);
         if !killed && ready[1] {
             killed = true;
-            let _ended_meanwhile = pidfd_send_signal(&started.pidfd, Signal::KILL);
+            kill(started);
         }
         let mut ready_streams = ready[first_stream..].iter();
         for (stream, open) in &mut streams {
@@ -210,6 +210,11 @@ fn watch(started: &Started, output: &mut dyn FnMut(Stream, &[u8]), cancel: &Canc
         while pass_on(stream, fd, &mut buffer, output)? {}
     }
     Ok(())
+}
+
+/// Kills the first process of the namespace, and with it all of them.
+fn kill(started: &Started) {
+    let _ended_meanwhile = pidfd_send_signal(&started.pidfd, Signal::KILL);
 }
 
 /// Reads once; false at the end.

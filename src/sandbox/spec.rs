@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 pub(crate) struct Spec {
     /// The trees below the root, bottom first; empty for a root that starts out empty.
     pub(crate) layers: Vec<PathBuf>,
-    /// Receives the changes, in overlayfs upper-directory form; its own mode and owner are those of `/`.
+    /// Empty; receives the changes, in overlayfs upper-directory form. Mode, owner and time of the topmost layer's root
+    /// are given to it; without layers its own are those of `/`.
     pub(crate) upper: PathBuf,
     /// An empty directory on the same file system as `upper`, for our use; the caller removes it afterwards.
     pub(crate) work: PathBuf,

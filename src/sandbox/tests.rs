@@ -329,6 +329,15 @@ fn a_root_without_layers_is_the_upper_itself() {
 }
 
 #[test]
+fn the_root_has_the_mode_of_the_layer_below() {
+    let place = Place::new("stat -c %a /; touch /made");
+    fs::set_permissions(place.layer(), fs::Permissions::from_mode(0o751)).unwrap();
+    fs::set_permissions(&place.spec.upper, fs::Permissions::from_mode(0o700)).unwrap();
+    assert_eq!(place.out(), "751\n");
+    assert_eq!(fs::metadata(&place.spec.upper).unwrap().mode() & 0o7777, 0o751);
+}
+
+#[test]
 fn many_layers_with_long_paths_fit() {
     let place = Place::new("ls /layers | wc -l");
     let base = place.dir.path().join("x".repeat(200));

@@ -27,7 +27,7 @@ use crate::{
     layer::view::{self, Entry, Follow, Kind, View, Walk, at, locate::locate},
     oci::{Digest, digest::FieldHasher},
     solve::op::{
-        file::{FileError, Warning},
+        file::FileError,
         select::{Filter, FilterState, Selection, select},
     },
 };
@@ -126,12 +126,6 @@ pub(crate) fn of_path(source: &Source, path: &str) -> Result<Digest, FileError> 
     let mut hasher = FieldHasher::new("path/1");
     of_match(source, &selection, &mut hasher, &found)?;
     Ok(hasher.finish())
-}
-
-/// What is odd about what a COPY or ADD selects, though it is no error. Cheap after [`of_copy`].
-pub(crate) fn warnings(source: &Source, copy: &graph::Copy) -> Result<Vec<Warning>, FileError> {
-    let selection = select(source, copy)?;
-    Ok(selection.warnings(source, copy))
 }
 
 fn of_match(

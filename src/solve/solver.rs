@@ -167,16 +167,16 @@ impl Solver {
     pub(crate) async fn solve(&self, result: VertexIx) -> Result<(Tree, bool), Failure> {
         let reachable = self.reachable(result);
         let key = self.build_key(result, &reachable).await?;
-        if let Some(key) = &key
-            && let Some(tree) = self.0.world.store.get::<Tree>(Table::Build, key)
+        // A step that is to run anyway makes a result that the next run finds.
+        let must_run = reachable.iter().any(|ix| self.0.graph.get(*ix).meta.ignore_cache);
+        if !must_run
+            && let Some(tree) = self.0.world.store.get::<Tree>(Table::Build, &key)
             && self.is_whole(&tree)
         {
             return Ok((tree, true));
         }
         let tree = self.resolve(result, &reachable).await?;
-        if let Some(key) = &key {
-            self.put(Table::Build, key, &tree)?;
-        }
+        self.put(Table::Build, &key, &tree)?;
         Ok((tree, false))
     }
 
@@ -222,16 +222,13 @@ impl Solver {
         found
     }
 
-    /// What decides a whole build: its vertices and what they read from outside. `None` when a step must run anyway.
-    async fn build_key(&self, result: VertexIx, reachable: &[VertexIx]) -> Result<Option<Digest>, Failure> {
+    /// What decides a whole build: its vertices and what they read from outside.
+    async fn build_key(&self, result: VertexIx, reachable: &[VertexIx]) -> Result<Digest, Failure> {
         let graph = &self.0.graph;
         let mut hasher = FieldHasher::new("key/build/1");
         hasher.digest(&graph.get(result).digest);
         for ix in reachable {
             let vertex = graph.get(*ix);
-            if vertex.meta.ignore_cache {
-                return Ok(None);
-            }
             if matches!(vertex.op, Op::Git(_) | Op::Http(_)) {
                 let tree = self.resolve(*ix, &[*ix]).await?;
                 hasher.digest(&tree.id);
@@ -243,7 +240,7 @@ impl Solver {
                 }
             }
         }
-        Ok(Some(hasher.finish()))
+        Ok(hasher.finish())
     }
 
     /// Whether the snapshots that we made are there.

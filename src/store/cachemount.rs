@@ -1,66 +1,177 @@
-//! Directories of `RUN --mount=type=cache`: they outlive runs and are no part of any result.
+//! The directories of `RUN --mount=type=cache`. One key has several of them where users that want one alone met.
 
 use std::{
     fs::{self, File},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
 use rustix::fs::FlockOperation;
 
-use super::{Result, Store, failed, lock::lock_path};
-use crate::oci::{Digest, digest::FieldHasher};
+use super::{
+    Store,
+    error::{Result, StoreError},
+    is_stale,
+    lock::would_block,
+    mtime,
+    record::renew,
+    remove::remove_tree,
+    run::{lock_file, make_dir},
+};
+use crate::oci::Digest;
 
-/// Who may use a directory at the same time.
+/// Who else may use the directory at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sharing {
+    /// Anyone.
     Shared,
-    /// A second user gets a directory of its own.
+    /// No one; a second user gets a directory of its own.
     Private,
-    /// A second user waits.
+    /// No one; a second user waits.
     Locked,
 }
 
-/// A directory in use.
+/// A cache directory in use; free for others when dropped.
 #[derive(Debug)]
 pub(crate) struct CacheDir {
     pub(crate) path: PathBuf,
-    /// Whether this is its first use.
+    /// This is its first use.
     pub(crate) is_new: bool,
-    _lock: Option<File>,
+    _lock: File,
 }
 
-/// More private copies of one directory than this are never made: the next user waits.
-const MAX_PRIVATE: u64 = 64;
-
 impl Store {
-    /// The directory of `key`. Blocks the thread while a locked one is in use.
+    /// The cache directory of `key`. *Blocks the thread* while a locked one is in use.
     pub(crate) fn cache_dir(&self, key: &Digest, sharing: Sharing) -> Result<CacheDir> {
-        let place =
-            |key: &Digest| (self.path(&["cachemounts", &key.hex()]), self.path(&["locks", &format!("c{}", key.hex())]));
-        let (path, lock) = place(key);
-        match sharing {
-            Sharing::Shared => open(&path, None),
-            Sharing::Locked => open(&path, lock_path(&lock, FlockOperation::LockExclusive)?),
-            Sharing::Private => {
-                for n in 0..MAX_PRIVATE {
-                    let mut hasher = FieldHasher::new("cachemount/private/1");
-                    hasher.digest(key).number(n);
-                    let (path, lock) = if n == 0 { place(key) } else { place(&hasher.finish()) };
-                    if let Some(held) = lock_path(&lock, FlockOperation::NonBlockingLockExclusive)? {
-                        return open(&path, Some(held));
-                    }
+        self.cache_dir_with(key, sharing, |_| Ok::<_, StoreError>(()))
+    }
+
+    /// Sets the directories of `key` aside, so that the next user starts with an empty one. Who uses one at this moment
+    /// goes on with it; it is swept after this run.
+    pub(crate) fn forget_cache_dir(&self, key: &Digest) -> Result<()> {
+        let dir = self.path("cachemounts").join(key.hex());
+        if dir.is_dir() {
+            self.begin()?;
+            let aside = self.tmp_dir()?.join("old");
+            fs::rename(&dir, aside).map_err(StoreError::io("set aside", &dir))?;
+        }
+        Ok(())
+    }
+
+    /// As [`Self::cache_dir`]; `seed` fills a directory that is new, before anyone else sees it.
+    pub(crate) fn cache_dir_with<E: From<StoreError>>(
+        &self,
+        key: &Digest,
+        sharing: Sharing,
+        seed: impl FnOnce(&Path) -> std::result::Result<(), E>,
+    ) -> std::result::Result<CacheDir, E> {
+        self.begin()?;
+        let dir = self.path("cachemounts").join(key.hex());
+        let (n, lock) = choose(&dir, sharing)?;
+        let path = dir.join(n.to_string()).join("fs");
+        let mut is_new = false;
+        if !path.is_dir() {
+            // Another shared user may be here too.
+            let _seeding = lock_file(&dir.join(format!("{n}.seed")), FlockOperation::LockExclusive)?;
+            if !path.is_dir() {
+                is_new = true;
+                let fresh = self.tmp_dir()?;
+                let new = fresh.join("fs");
+                make_dir(&new)?;
+                let mode = fs::Permissions::from_mode(0o755);
+                fs::set_permissions(&new, mode).map_err(StoreError::io("set the mode of", &new))?;
+                let seeded = seed(&new);
+                let published = seeded.and_then(|()| {
+                    remove_tree(&dir.join(n.to_string())).map_err(StoreError::io("remove", &path))?;
+                    Ok(self.publish(&fresh, &dir.join(n.to_string()))?)
+                });
+                if let Err(error) = published {
+                    drop(remove_tree(&fresh));
+                    return Err(error);
                 }
-                open(&path, lock_path(&lock, FlockOperation::LockExclusive)?)
             }
+        }
+        Ok(CacheDir { path, is_new, _lock: lock })
+    }
+}
+
+/// The number and lock of the directory to use.
+fn choose(dir: &Path, sharing: Sharing) -> Result<(u32, File)> {
+    let take = |n: u32, how| -> Result<File> {
+        let path = dir.join(format!("{n}.lock"));
+        let file = lock_file(&path, how)?;
+        if file.metadata().is_ok_and(|meta| is_stale(mtime(&meta))) {
+            renew(&path);
+        }
+        Ok(file)
+    };
+    let how = match sharing {
+        Sharing::Locked => return Ok((0, take(0, FlockOperation::LockExclusive)?)),
+        Sharing::Shared => FlockOperation::NonBlockingLockShared,
+        Sharing::Private => FlockOperation::NonBlockingLockExclusive,
+    };
+    let mut n = 0;
+    loop {
+        match take(n, how) {
+            Err(error) if would_block(&error) && n < 10_000 => n += 1,
+            other => return Ok((n, other?)),
         }
     }
 }
 
-fn open(path: &Path, lock: Option<File>) -> Result<CacheDir> {
-    let is_new = match fs::create_dir(path) {
-        Ok(()) => true,
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => false,
-        Err(error) => return Err(failed("make the folder", path)(error)),
-    };
-    Ok(CacheDir { path: path.to_owned(), is_new, _lock: lock })
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store() -> (tempfile::TempDir, Store) {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path()).unwrap();
+        (home, store)
+    }
+
+    #[test]
+    fn shared_users_get_one_directory_and_private_ones_their_own() {
+        let (_home, store) = store();
+        let key = Digest::of(b"cache");
+        let a = store.cache_dir(&key, Sharing::Shared).unwrap();
+        let b = store.cache_dir(&key, Sharing::Shared).unwrap();
+        assert_eq!(a.path, b.path);
+        let c = store.cache_dir(&key, Sharing::Private).unwrap();
+        assert_ne!(a.path, c.path);
+        fs::write(c.path.join("x"), "kept").unwrap();
+        let own = c.path.clone();
+        drop(c);
+        let again = store.cache_dir(&key, Sharing::Private).unwrap();
+        assert_eq!(again.path, own);
+        assert_eq!(fs::read_to_string(again.path.join("x")).unwrap(), "kept");
+    }
+
+    #[test]
+    fn a_locked_directory_is_used_by_one_at_a_time() {
+        let (home, _store) = store();
+        let key = Digest::of(b"cache");
+        std::thread::scope(|scope| {
+            for _ in 0..6 {
+                scope.spawn(|| {
+                    let store = Store::open(home.path()).unwrap();
+                    let dir = store.cache_dir(&key, Sharing::Locked).unwrap();
+                    fs::create_dir(dir.path.join("mine")).unwrap();
+                    fs::remove_dir(dir.path.join("mine")).unwrap();
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn a_new_directory_is_seeded_once_and_a_failed_seed_leaves_none() {
+        let (_home, store) = store();
+        let key = Digest::of(b"cache");
+        let failed = |_: &Path| Err(StoreError::Missing { digest: key });
+        assert!(store.cache_dir_with(&key, Sharing::Shared, failed).is_err());
+        let seed = |dir: &Path| fs::write(dir.join("seeded"), "x").map_err(StoreError::io("write", dir));
+        let dir = store.cache_dir_with(&key, Sharing::Shared, seed).unwrap();
+        assert!(dir.path.join("seeded").exists());
+        drop(dir);
+        store.cache_dir_with(&key, Sharing::Shared, failed).unwrap();
+    }
 }

@@ -1,113 +1,132 @@
-//! Locks between processes: on files, dropped by the kernel when their process ends, however it ends.
+//! One worker per key over all processes: `locks/HEX`, held while a thing is made. The loser waits, then finds the result.
+//!
+//! The file is removed by who releases it, still holding the lock; who got the lock of a removed file sees that the name
+//! leads elsewhere and tries again.
 
 use std::{
     fs::{self, File},
-    os::{fd::AsFd as _, unix::fs::MetadataExt as _},
+    io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
 use rustix::fs::FlockOperation;
 
-use super::{Result, Store, failed};
+use super::{
+    Store,
+    error::{Result, StoreError},
+    run::{flock_retry, lock_file},
+};
 use crate::oci::Digest;
 
-/// The lock of a key; dropping it frees the key.
+/// Held until dropped.
 #[derive(Debug)]
-pub(crate) struct KeyLock(#[expect(dead_code, reason = "holds the lock")] File);
-
-/// The folder of a living run.
-#[derive(Debug)]
-pub(super) struct Alive {
-    pub(super) folder: PathBuf,
+pub(crate) struct KeyLock {
+    path: PathBuf,
     _file: File,
 }
 
-impl Alive {
-    pub(super) fn make(folder: &Path) -> Result<Self> {
-        fs::create_dir_all(folder).map_err(failed("make the folder", folder))?;
-        let path = folder.join("alive");
-        let file = open(&path)?;
-        // The name is ours alone; a second thread of this process opens the file anew and need not lock it.
-        drop(rustix::fs::flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive));
-        Ok(Self { folder: folder.to_owned(), _file: file })
-    }
-}
-
-impl Drop for Alive {
+impl Drop for KeyLock {
     fn drop(&mut self) {
-        drop(fs::remove_dir_all(&self.folder));
-    }
-}
-
-/// Removes the folders of runs that have ended.
-pub(super) fn sweep(tmp: &Path) {
-    let Ok(entries) = fs::read_dir(tmp) else { return };
-    for entry in entries.flatten() {
-        let folder = entry.path();
-        let Ok(file) = File::open(folder.join("alive")) else {
-            // Made this moment, or left between two steps of its making: old ones only are rubbish.
-            let old = entry.metadata().ok().and_then(|it| it.modified().ok()?.elapsed().ok());
-            if old.is_some_and(|age| age.as_secs() > 60) {
-                drop(fs::remove_dir_all(&folder));
-            }
-            continue;
-        };
-        if rustix::fs::flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive).is_ok() {
-            // Files in it may be of other owners and without permissions; what cannot be removed stays for the next.
-            drop(fs::remove_dir_all(&folder));
-        }
-    }
-}
-
-fn open(path: &Path) -> Result<File> {
-    File::options().read(true).write(true).create(true).truncate(false).open(path).map_err(failed("open", path))
-}
-
-/// A shared lock, waited for.
-pub(super) fn shared(path: &Path) -> Result<File> {
-    let file = open(path)?;
-    rustix::fs::flock(file.as_fd(), FlockOperation::LockShared).map_err(|e| failed("lock", path)(e.into()))?;
-    Ok(file)
-}
-
-/// An exclusive lock, if nobody holds one.
-pub(super) fn exclusive(path: &Path) -> Result<Option<File>> {
-    let file = open(path)?;
-    match rustix::fs::flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(Some(file)),
-        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-        Err(error) => Err(failed("lock", path)(error.into())),
-    }
-}
-
-/// Locks a file that may be removed while we wait: then it is not the one others lock.
-pub(super) fn lock_path(path: &Path, operation: FlockOperation) -> Result<Option<File>> {
-    loop {
-        let file = open(path)?;
-        match rustix::fs::flock(file.as_fd(), operation) {
-            Ok(()) => (),
-            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
-            Err(rustix::io::Errno::INTR) => continue,
-            Err(error) => return Err(failed("lock", path)(error.into())),
-        }
-        let ours = file.metadata().map_err(failed("look at", path))?;
-        if fs::metadata(path).is_ok_and(|named| named.ino() == ours.ino() && named.dev() == ours.dev()) {
-            return Ok(Some(file));
-        }
+        drop(fs::remove_file(&self.path));
     }
 }
 
 impl Store {
-    /// Waits until nobody else, in this process or another, works on `key`. Blocks the thread.
+    /// Waits until no other holder of `key` is left, in this process or another. *Blocks the thread.*
     pub(crate) fn lock(&self, key: &Digest) -> Result<KeyLock> {
-        let path = self.path(&["locks", &key.hex()]);
-        let file = lock_path(&path, FlockOperation::LockExclusive)?;
-        Ok(KeyLock(file.expect("a lock that waits is given in the end")))
+        self.begin()?;
+        let path = self.path("locks").join(key.hex());
+        loop {
+            let file = lock_file(&path, FlockOperation::LockExclusive)?;
+            if still_named(&file, &path) {
+                return Ok(KeyLock { path, _file: file });
+            }
+        }
     }
 
-    /// The lock of `key`, if nobody has it.
+    /// As [`Self::lock`], but gives `None` at once if the key is held.
     pub(crate) fn try_lock(&self, key: &Digest) -> Result<Option<KeyLock>> {
-        let path = self.path(&["locks", &key.hex()]);
-        Ok(lock_path(&path, FlockOperation::NonBlockingLockExclusive)?.map(KeyLock))
+        self.begin()?;
+        let path = self.path("locks").join(key.hex());
+        loop {
+            match lock_file(&path, FlockOperation::NonBlockingLockExclusive) {
+                Ok(file) if still_named(&file, &path) => return Ok(Some(KeyLock { path, _file: file })),
+                Ok(_) => (),
+                Err(error) if would_block(&error) => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// Whether an error of [`lock_file`] says that another holds the lock.
+pub(super) fn would_block(error: &StoreError) -> bool {
+    matches!(error, StoreError::Io { source, .. } if source.kind() == io::ErrorKind::WouldBlock)
+}
+
+/// Removes lock files that no one holds: those of killed processes.
+pub(super) fn sweep(dir: &Path) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let Ok(file) = File::open(entry.path()) else { continue };
+        if flock_retry(&file, FlockOperation::NonBlockingLockExclusive).is_ok() && still_named(&file, &entry.path()) {
+            drop(fs::remove_file(entry.path()));
+        }
+    }
+}
+
+/// Whether `path` still leads to the open file.
+fn still_named(file: &File, path: &Path) -> bool {
+    match (file.metadata(), fs::symlink_metadata(path)) {
+        (Ok(ours), Ok(named)) => ours.dev() == named.dev() && ours.ino() == named.ino(),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn only_one_holder_at_a_time_over_many_stores_on_one_directory() {
+        let home = tempfile::tempdir().unwrap();
+        let key = Digest::of(b"key");
+        let inside = AtomicU32::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    let store = Store::open(home.path()).unwrap();
+                    for _ in 0..50 {
+                        let held = store.lock(&key).unwrap();
+                        assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
+                        inside.fetch_sub(1, Ordering::SeqCst);
+                        drop(held);
+                    }
+                });
+            }
+        });
+        assert_eq!(fs::read_dir(home.path().join("v1/locks")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn try_lock_gives_none_while_held() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path()).unwrap();
+        let key = Digest::of(b"key");
+        let held = store.lock(&key).unwrap();
+        assert!(store.try_lock(&key).unwrap().is_none());
+        drop(held);
+        assert!(store.try_lock(&key).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_directory_in_place_of_a_lock_file_is_no_obstacle() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path()).unwrap();
+        let key = Digest::of(b"key");
+        fs::create_dir_all(home.path().join("v1/locks").join(key.hex())).unwrap();
+        drop(store.lock(&key).unwrap());
     }
 }

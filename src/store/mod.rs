@@ -1,245 +1,380 @@
-//! What is kept between runs: blobs, snapshots, records, shared by any number of processes. No knowledge of builds.
+//! What is kept on disk between runs: blobs, snapshots, records, the stat cache, cache mounts; and what keeps several
+//! processes on one state directory from each other's way. Knows nothing of builds: what a record means is its owner's.
 //!
 //! ```text
-//! $BAKE_HOME/v1/                    0700; another format gets another folder
-//!   blobs/sha256/HEX                complete and verified
-//!   snapshots/HEX/fs                the tree of one layer, as the upper directory of an overlay
-//!   snapshots/HEX/meta.json
-//!   index/TABLE/HH/HEX              records: a line of heading, then JSON
-//!   stat/HEX                        stat cache of one directory
-//!   cachemounts/HEX/…               directories of RUN --mount=type=cache
-//!   git/                            bare repositories, one for each remote
-//!   locks/HEX                       locked by the process that works on the key
-//!   runs/RUN                        the run RUN has been synced to disk
-//!   tmp/RUN/…                       everything half made by the run RUN; `alive` in it is locked while it lives
-//!   use                             locked, shared, by every run; exclusively by `prune`
+//! $BAKE_HOME/v1/              0700, made by the first run that keeps something
+//!   blobs/sha256/HEX          a complete blob under the digest of its content                     blob.rs
+//!   snapshots/HEX/fs          the tree of one layer, as the upper directory of an overlayfs       snapshot.rs
+//!   snapshots/HEX/meta        what is known of it, a record
+//!   index/TABLE/ab/HEX        one small file per record                                           record.rs
+//!   stat/HEX                  digests of the files of one context directory                       stat.rs
+//!   cachemounts/HEX/N/fs      directories of `RUN --mount=type=cache`; N.lock beside them         cachemount.rs
+//!   git/                      bare repositories, one for each remote; `fetch` keeps them
+//!   locks/HEX                 held while someone makes the thing of this key                      lock.rs
+//!   synced/BOOT               when the last syncfs of a boot began                                boot.rs
+//!   tmp/RUN/                  everything half made by one process; `alive` in it is locked        run.rs
+//!   tmp/lock, store.lock, touch.lock
 //! ```
 //!
-//! What is on disk when the process dies, and who clears it away:
+//! # Dying at any moment
+//! A thing is made in `tmp/RUN` and gets its final name by one `rename`, after its last byte. Nothing is updated in place.
 //!
-//! | while | left behind | seen by others | cleared by |
-//! |---|---|---|---|
-//! | writing a blob or record | a file in `tmp/RUN` | nothing | the next run that writes: `alive` is not locked any more |
-//! | making a snapshot | a folder in `tmp/RUN` | nothing | the same |
-//! | between snapshot and record | a snapshot that no record names | nothing; the step runs again and finds the name taken by equal content | `prune` |
-//! | holding a lock | an empty file in `locks` | a free lock: the kernel drops it with the process | `prune` |
-//! | pruning | records first, then what they name | a miss | the next `prune` |
-//! | writing the stat cache | the old one | the old one | – |
+//! | killed while | what is on disk | who removes it |
+//! | --- | --- | --- |
+//! | writing a blob, record, stat cache, snapshot, new cache mount | a part below `tmp/RUN` | the next run that writes: it locks `tmp/lock`, takes each directory of `tmp` whose `alive` file is not locked |
+//! | between `rename` and the record that names it | a whole, unnamed blob or snapshot | found again when it is made again; else `prune` |
+//! | holding a lock of a key | an empty file in `locks`, unlocked by the kernel | its next holder, or `prune` |
+//! | sweeping or pruning | what was taken lies below the `tmp/RUN` of the dead sweeper | the next sweep |
+//! | in a cache mount | whatever the command had written there | no one: as with any such mount |
+//! | during `syncfs` | an older mark in `synced` | – |
 //!
-//! After a loss of power a file may have its name but not its content. A record carries the boot and the run that wrote
-//! it; under another boot it counts only if the run was synced at its end.
+//! After a power loss a record, snapshot or blob counts only if it was surely written back; see `boot.rs`.
+//!
+//! # Prune beside running builds
+//! - A run that looks at a blob or snapshot holds `store.lock` shared until it ends; one that uses or makes something also
+//!   has `tmp/RUN`, from whose `alive` file its start can be read.
+//! - *Use* is the modification time of the blob, of the snapshot's `meta`, of the record. It is renewed when a use finds it
+//!   more than a day old (so that a run where nothing changed writes nothing), under a shared lock of `touch.lock`, and
+//!   then looked for again.
+//! - Prune with `store.lock` exclusive may take anything. If runs hold it, prune takes only what was last used more than
+//!   two days before the oldest of them began: what they have used since is at most one day older than their start, and
+//!   what they may yet use has to be renewed first, for which prune's exclusive lock of `touch.lock` makes them wait. The
+//!   second day is for a run that has looked at something without having made its `tmp/RUN`.
+//! - Taking is one rename into prune's own `tmp/RUN`; removing happens after the locks are gone.
 
 mod blob;
+mod boot;
 mod cachemount;
+mod error;
 mod lock;
 mod prune;
 mod record;
+mod remove;
+mod run;
 mod snapshot;
 mod stat;
+mod verify;
 
 use std::{
-    fs, io,
+    collections::HashSet,
+    fs::{self, File, OpenOptions},
+    io,
     path::{Path, PathBuf},
     sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicBool, Ordering},
     },
+    time::Instant,
 };
 
-pub(crate) use blob::BlobWriter;
-pub(crate) use cachemount::{CacheDir, Sharing};
-pub(crate) use lock::KeyLock;
-pub(crate) use prune::{Damage, PruneOptions, Pruned, Usage};
-pub(crate) use record::Table;
-pub(crate) use snapshot::{Active, SnapshotId, SnapshotMeta};
-pub(crate) use stat::{StatCache, StatKey};
+use rustix::fs::FlockOperation;
 
-/// A fault of the state folder: what was done to which path, and the system's word.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum StoreError {
-    #[error("cannot {action} `{}`: {source}", path.display())]
-    Io { action: &'static str, path: PathBuf, source: io::Error },
-    #[error("a blob has the digest {found} instead of {wanted}")]
-    Digest { wanted: crate::oci::Digest, found: crate::oci::Digest },
-}
+pub(crate) use self::{
+    blob::{BlobReader, BlobWriter},
+    cachemount::{CacheDir, Sharing},
+    error::{Result, StoreError},
+    lock::KeyLock,
+    prune::{Kind, PruneLimits, PruneOptions, Pruned, Usage, UsedItem},
+    record::Table,
+    snapshot::{Active, SnapshotId, SnapshotMeta},
+    stat::{StatCache, StatKey},
+    verify::Damage,
+};
+use self::{
+    boot::Boot,
+    remove::remove_tree,
+    run::{Run, flock_retry, lock_file, make_dir},
+};
 
-pub(crate) type Result<T> = std::result::Result<T, StoreError>;
-
-/// Makes an error of a system call on a path.
-fn failed<'p>(action: &'static str, path: &'p Path) -> impl FnOnce(io::Error) -> StoreError + 'p {
-    move |source| StoreError::Io { action, path: path.to_owned(), source }
-}
-
-/// The store. Cheap to clone.
+/// The state directory. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Store(Arc<Inner>);
 
 struct Inner {
+    /// `$BAKE_HOME/v1`.
     root: PathBuf,
-    boot: String,
-    run: String,
-    /// Made when something is first written.
-    tmp: OnceLock<lock::Alive>,
-    in_use: OnceLock<fs::File>,
+    boot: OnceLock<Boot>,
+    last_synced: OnceLock<i64>,
+    began: Instant,
+    /// The shared lock of `store.lock`; absent as long as there is no such file.
+    shared: OnceLock<File>,
+    run: OnceLock<Run>,
+    /// Held while `shared` and `run` are set.
+    starting: Mutex<()>,
+    /// Something was published by this run.
     wrote: AtomicBool,
-    next: AtomicU64,
+    /// Snapshots made or examined by this run.
+    sound: Mutex<HashSet<SnapshotId>>,
 }
 
-/// Folders of the store.
-const FOLDERS: &[&str] = &["blobs/sha256", "snapshots", "index", "stat", "cachemounts", "git", "locks", "runs", "tmp"];
+/// Uses are renewed when they are older than this, in nanoseconds.
+const STALE: i64 = 24 * 3600 * 1_000_000_000;
 
 impl Store {
-    /// Opens the store below `home`, making it if it is not there.
-    ///
-    /// *Cost:* a few system calls, whatever the store holds.
+    /// The store below `home`. *Cost:* none; nothing is made before something is kept.
     pub(crate) fn open(home: &Path) -> Result<Self> {
-        let root = home.join("v1");
-        if !root.join("tmp").is_dir() {
-            make_private(home)?;
-            make_private(&root)?;
-            for folder in FOLDERS {
-                let path = root.join(folder);
-                fs::create_dir_all(&path).map_err(failed("make the folder", &path))?;
-            }
-        }
-        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned();
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        let run = format!("{:x}-{}", now.as_nanos(), std::process::id());
+        let home = std::path::absolute(home).map_err(StoreError::io("find", home))?;
         Ok(Self(Arc::new(Inner {
-            root,
-            boot,
-            run,
-            tmp: OnceLock::new(),
-            in_use: OnceLock::new(),
+            root: home.join("v1"),
+            boot: OnceLock::new(),
+            last_synced: OnceLock::new(),
+            began: Instant::now(),
+            shared: OnceLock::new(),
+            run: OnceLock::new(),
+            starting: Mutex::new(()),
             wrote: AtomicBool::new(false),
-            next: AtomicU64::new(0),
+            sound: Mutex::new(HashSet::new()),
         })))
     }
 
-    fn path(&self, parts: &[&str]) -> PathBuf {
-        let mut path = self.0.root.clone();
-        path.extend(parts);
-        path
+    /// The folder of the store, with its format version.
+    pub(crate) fn root(&self) -> &Path {
+        &self.0.root
+    }
+
+    /// A fresh empty directory for this run, gone with it. On the file system of the snapshots.
+    pub(crate) fn tmp_dir(&self) -> Result<PathBuf> {
+        let path = self.fresh()?;
+        make_dir(&path)?;
+        Ok(path)
+    }
+
+    /// To be called when all work of the run is done: makes sure, where that is cheap, that what was written survives a
+    /// power loss. See `boot.rs`.
+    pub(crate) fn finish_run(&self) -> Result<()> {
+        if !self.0.wrote.swap(false, Ordering::SeqCst) {
+            return Ok(());
+        }
+        match boot::dirty_bytes() {
+            Some(dirty) if boot::sync_cost(dirty) < self.0.began.elapsed() / 10 => self.sync(),
+            _ => Ok(()),
+        }
+    }
+
+    /// Announces that this process is a run that looks at things, before it looks: prune takes care of it.
+    pub(crate) fn hold(&self) -> Result<()> {
+        self.share()
     }
 
     /// Where repositories are kept between runs.
     pub(crate) fn git_dir(&self) -> PathBuf {
-        self.path(&["git"])
+        let path = self.path("git");
+        // If it cannot be made, whoever clones into it says so.
+        drop(self.begin().and_then(|_| make_dir(&path)));
+        path
     }
 
-    /// Holds everything against `prune` as long as this process lives.
-    pub(crate) fn hold(&self) -> Result<()> {
-        if self.0.in_use.get().is_none() {
-            let file = lock::shared(&self.path(&["use"]))?;
-            drop(self.0.in_use.set(file));
+    /// One `syncfs`, and the mark that says so.
+    fn sync(&self) -> Result<()> {
+        let boot = self.boot();
+        let (since_boot, wall) = (boot::since_boot(), boot::wall_clock());
+        let root = File::open(&self.0.root).map_err(StoreError::io("open", &self.0.root))?;
+        rustix::fs::syncfs(&root).map_err(StoreError::io("sync", &self.0.root))?;
+        if boot.id.is_empty() {
+            return Ok(());
         }
+        let path = self.fresh()?;
+        fs::write(&path, format!("{since_boot} {wall}\n")).map_err(StoreError::io("write", &path))?;
+        self.publish_mark(&path, &self.path("synced").join(&boot.id))
+    }
+
+    fn path(&self, sub: &str) -> PathBuf {
+        self.0.root.join(sub)
+    }
+
+    fn boot(&self) -> &Boot {
+        self.0.boot.get_or_init(Boot::now)
+    }
+
+    /// Whether something written at `written` (wall clock nanoseconds) has surely survived, or no power was lost since.
+    fn survived(&self, written: i64) -> bool {
+        // The clock may have been set since the boot; a second of doubt costs one hash.
+        written >= self.boot().started + 1_000_000_000 || written <= self.last_synced()
+    }
+
+    fn last_synced(&self) -> i64 {
+        *self.0.last_synced.get_or_init(|| boot::last_synced_wall(&self.path("synced")))
+    }
+
+    /// Announces that this process looks at things: prune must not take all.
+    fn share(&self) -> Result<()> {
+        if self.0.shared.get().is_some() {
+            return Ok(());
+        }
+        let _starting = self.0.starting.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        self.share_locked()
+    }
+
+    fn share_locked(&self) -> Result<()> {
+        if self.0.shared.get().is_some() {
+            return Ok(());
+        }
+        let path = self.path("store.lock");
+        let file = match File::open(&path) {
+            // Nothing was ever kept here: there is nothing to hold.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other.map_err(StoreError::io("open", &path))?,
+        };
+        flock_retry(&file, FlockOperation::LockShared).map_err(StoreError::io("lock", &path))?;
+        drop(self.0.shared.set(file));
         Ok(())
     }
 
-    /// The folder of what this run is making; dead runs' folders are swept when it is made.
-    pub(crate) fn tmp_dir(&self) -> Result<PathBuf> {
-        if let Some(alive) = self.0.tmp.get() {
-            return Ok(alive.folder.clone());
+    /// Announces that this process uses or makes things.
+    fn begin(&self) -> Result<&Run> {
+        if let Some(run) = self.0.run.get()
+            && self.0.shared.get().is_some()
+        {
+            return Ok(run);
         }
-        self.0.wrote.store(true, Ordering::Relaxed);
-        lock::sweep(&self.path(&["tmp"]));
-        let alive = lock::Alive::make(&self.path(&["tmp", &self.0.run]))?;
-        let folder = alive.folder.clone();
-        // Another thread may have been faster: its folder has the same name and is as good.
-        drop(self.0.tmp.set(alive));
-        Ok(folder)
+        let _starting = self.0.starting.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        self.make_root()?;
+        self.share_locked()?;
+        self.start_run()
     }
 
-    /// A path in the folder of this run that nothing has yet.
+    /// As [`Self::begin`], for one who only reads: a read-only file system, where nothing can be pruned either, is fine.
+    fn begin_reading(&self) -> Result<()> {
+        match self.begin() {
+            Err(error) if !error.is_read_only() => Err(error),
+            _ => self.share(),
+        }
+    }
+
+    fn start_run(&self) -> Result<&Run> {
+        if let Some(run) = self.0.run.get() {
+            return Ok(run);
+        }
+        let tmp = self.path("tmp");
+        let before = fs::metadata(&tmp).ok();
+        let run = Run::start(&tmp)?;
+        if before.and_then(|meta| meta.modified().ok()).is_some_and(|time| self.should_sync_now(time)) {
+            let store = Self(Arc::clone(&self.0));
+            drop(std::thread::Builder::new().name("sync".to_owned()).spawn(move || drop(store.sync())));
+        }
+        Ok(self.0.run.get_or_init(|| run))
+    }
+
+    /// Whether earlier runs of this boot, the last of which ended at `ended`, wrote what was not synced, and the kernel has
+    /// had the time to write it back, so that it costs nothing to make sure.
+    fn should_sync_now(&self, ended: std::time::SystemTime) -> bool {
+        const WRITTEN_BACK: std::time::Duration = std::time::Duration::from_secs(60);
+        let old = ended.elapsed().is_ok_and(|age| age > WRITTEN_BACK);
+        let nanoseconds = ended.duration_since(std::time::UNIX_EPOCH).map_or(0, |time| time.as_nanos());
+        let boot = self.boot();
+        let synced = boot::synced(&self.path("synced"), &boot.id).map_or(i64::MIN, |it| it.wall);
+        let ended = i64::try_from(nanoseconds).unwrap_or(i64::MAX);
+        old && ended > boot.started && ended > synced && boot::dirty_bytes().is_some_and(|it| it < 16 << 20)
+    }
+
+    fn make_root(&self) -> Result<()> {
+        let path = self.path("store.lock");
+        match OpenOptions::new().read(true).open(&path) {
+            Ok(_) => Ok(()),
+            Err(_) => {
+                make_dir(&self.0.root)?;
+                drop(lock_file(&path, FlockOperation::Unlock)?);
+                Ok(())
+            }
+        }
+    }
+
+    /// A fresh path in the directory of this run.
     fn fresh(&self) -> Result<PathBuf> {
-        let n = self.0.next.fetch_add(1, Ordering::Relaxed);
-        Ok(self.tmp_dir()?.join(n.to_string()))
+        Ok(self.begin()?.fresh())
     }
 
-    /// Syncs what this run wrote, so that it counts after a loss of power. Nothing to do when nothing was written.
-    pub(crate) fn finish_run(&self) -> Result<()> {
-        if !self.0.wrote.swap(false, Ordering::Relaxed) {
-            return Ok(());
+    /// Gives a complete file or directory its final name, replacing a file. A directory in the way of a file goes.
+    fn publish(&self, from: &Path, to: &Path) -> Result<()> {
+        self.0.wrote.store(true, Ordering::SeqCst);
+        self.publish_mark(from, to)
+    }
+
+    fn publish_mark(&self, from: &Path, to: &Path) -> Result<()> {
+        match fs::rename(from, to) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => make_dir(to.parent().unwrap_or(to))?,
+            Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
+                remove_tree(to).map_err(StoreError::io("remove", to))?;
+            }
+            Err(error) => return Err(StoreError::io("write", to)(error)),
         }
-        let root = fs::File::open(&self.0.root).map_err(failed("open", &self.0.root))?;
-        rustix::fs::syncfs(&root).map_err(|e| failed("sync", &self.0.root)(e.into()))?;
-        let marker = self.path(&["runs", &self.0.run]);
-        let file = fs::File::create(&marker).map_err(failed("write", &marker))?;
-        file.sync_all().map_err(failed("sync", &marker))
+        fs::rename(from, to).map_err(StoreError::io("write", to))
+    }
+
+    /// Held while a use is renewed; `None` where nothing can be written.
+    fn touch_gate(&self) -> Option<File> {
+        lock_file(&self.path("touch.lock"), FlockOperation::LockShared).ok()
     }
 }
 
-/// Makes a folder that only its owner can look into.
-fn make_private(path: &Path) -> Result<()> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    if path.is_dir() {
-        return Ok(());
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // Before the shared lock, so that prune never sees us unlocked with things half made.
+        drop(self.run.take());
     }
-    if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent).map_err(failed("make the folder", parent))?;
-    }
-    match fs::DirBuilder::new().mode(0o700).create(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(failed("make the folder", path)(error)),
-        _ => Ok(()),
-    }
+}
+
+/// Whether a use at `used` (wall clock nanoseconds) is to be renewed.
+fn is_stale(used: i64) -> bool {
+    let now = boot::wall_clock();
+    now.saturating_sub(used) > STALE || used.saturating_sub(now) > STALE
+}
+
+/// The modification time in nanoseconds.
+fn mtime(meta: &fs::Metadata) -> i64 {
+    use std::os::unix::fs::MetadataExt as _;
+    meta.mtime().saturating_mul(1_000_000_000).saturating_add(meta.mtime_nsec())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::oci::Digest;
 
     #[test]
-    fn what_is_stored_is_found_by_another_process() {
-        let home = tempfile::tempdir().expect("test");
-        let store = Store::open(home.path()).expect("opens");
-        let digest = store.put_blob(b"content").expect("stored");
-        store.put(Table::Vertex, &digest, &vec![1, 2, 3]).expect("stored");
-        let other = Store::open(home.path()).expect("opens");
-        assert_eq!(other.blob_size(&digest), Some(7));
-        assert_eq!(other.get::<Vec<i32>>(Table::Vertex, &digest), Some(vec![1, 2, 3]));
-        assert_eq!(other.get::<Vec<i32>>(Table::Build, &digest), None);
+    fn opening_and_looking_write_nothing() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(&home.path().join("state")).unwrap();
+        let key = crate::oci::Digest::of(b"x");
+        assert!(store.blob_size(&key).is_none());
+        assert!(store.get::<String>(Table::Build, &key).is_none());
+        assert!(!store.has_snapshot(&SnapshotId(key)));
+        store.finish_run().unwrap();
+        drop(store);
+        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0);
     }
 
     #[test]
-    fn a_damaged_record_is_a_miss() {
-        let home = tempfile::tempdir().expect("test");
-        let store = Store::open(home.path()).expect("opens");
-        let key = Digest::of(b"key");
-        store.put(Table::Vertex, &key, &"value").expect("stored");
-        let path = store.record_path(Table::Vertex, &key);
-        let text = fs::read_to_string(&path).expect("there");
-        fs::write(&path, text.replace("value", "vaule")).expect("written");
-        assert_eq!(store.get::<String>(Table::Vertex, &key), None);
-        fs::write(&path, "").expect("written");
-        assert_eq!(store.get::<String>(Table::Vertex, &key), None);
+    fn the_state_directory_is_private_whatever_the_umask() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let home = tempfile::tempdir().unwrap();
+        let state = home.path().join("state");
+        let store = Store::open(&state).unwrap();
+        store.put_blob(b"x").unwrap();
+        for path in [&state, &state.join("v1")] {
+            assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o700);
+        }
     }
 
     #[test]
-    fn a_snapshot_has_no_name_before_it_is_whole() {
-        let home = tempfile::tempdir().expect("test");
-        let store = Store::open(home.path()).expect("opens");
-        let id = SnapshotId(Digest::of(b"snapshot"));
-        let active = store.prepare().expect("made");
-        fs::write(active.fs().join("file"), "x").expect("written");
-        assert!(!store.has_snapshot(&id));
-        active.commit(&id, SnapshotMeta { created: "now".to_owned() }).expect("named");
-        assert!(store.has_snapshot(&id));
-        let second = store.prepare().expect("made");
-        second.commit(&id, SnapshotMeta { created: "later".to_owned() }).expect("the first one wins");
-        assert_eq!(fs::read_to_string(store.snapshot_fs(&id).join("file")).expect("kept"), "x");
+    fn nothing_of_a_run_is_left_in_tmp() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path()).unwrap();
+        let dir = store.tmp_dir().unwrap();
+        fs::write(dir.join("half"), "x").unwrap();
+        drop(store);
+        let left: Vec<_> =
+            fs::read_dir(home.path().join("v1/tmp")).unwrap().flatten().map(|it| it.file_name()).collect();
+        assert_eq!(left, ["lock"]);
     }
 
     #[test]
-    fn what_a_dead_run_left_is_swept() {
-        let home = tempfile::tempdir().expect("test");
-        let dead = home.path().join("v1/tmp/dead");
-        let store = Store::open(home.path()).expect("opens");
-        fs::create_dir_all(dead.join("1/fs")).expect("made");
-        fs::write(dead.join("alive"), "").expect("written");
-        let living = Store::open(home.path()).expect("opens");
-        let kept = living.tmp_dir().expect("made");
-        store.put_blob(b"x").expect("stored");
-        assert!(!dead.exists() && kept.exists());
+    fn a_sync_is_remembered() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path()).unwrap();
+        store.put_blob(b"x").unwrap();
+        let before = boot::wall_clock();
+        store.sync().unwrap();
+        assert!(store.last_synced() >= before);
     }
 }

@@ -1,22 +1,64 @@
-//! How much is kept, making room, and checking that everything is what its name says.
-//!
-//! `prune` works while no run uses the store: it holds `use` exclusively, which every run holds shared. Records go before
-//! what they name, so that a prune that is killed leaves misses, never records of what is gone.
+//! What takes room, and removing it: the least recently used first. Why this is safe beside running builds is told in
+//! `store/mod.rs`.
 
 use std::{
-    collections::HashSet,
-    fs, io,
-    os::unix::fs::MetadataExt as _,
+    collections::HashMap,
+    fs,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use super::{Result, Store, Table, failed, lock, snapshot::remove_tree};
+use rustix::fs::FlockOperation;
+use serde::Serialize;
+
+use super::{
+    STALE, Store, boot,
+    error::{Result, StoreError},
+    lock, mtime,
+    remove::remove_tree,
+    run::{Run, flock_retry, lock_file, oldest_live},
+    verify::{list, name_digest},
+};
 use crate::oci::Digest;
 
-/// What is kept, in bytes on disk.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// What kind of thing takes room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Kind {
+    /// A layer: of an image, or made by a step.
+    Snapshot,
+    /// A packed layer, manifest or config.
+    Blob,
+    /// A directory of `RUN --mount=type=cache`.
+    CacheMount,
+    /// A bare repository.
+    Git,
+    /// Small records, stat caches.
+    Record,
+}
+
+/// One thing that takes room.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct UsedItem {
+    pub(crate) kind: Kind,
+    /// The name it has in the store.
+    pub(crate) id: String,
+    pub(crate) bytes: u64,
+    /// Seconds since 1970, to about a day.
+    pub(crate) last_used: i64,
+    /// A record leads to it, so that it may be used again.
+    pub(crate) named: bool,
+    #[serde(skip)]
+    path: PathBuf,
+    /// Nanoseconds; its own, not that of the record that leads to it.
+    #[serde(skip)]
+    used: i64,
+}
+
+/// Everything that takes room, the least recently used first.
+#[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Usage {
+    pub(crate) items: Vec<UsedItem>,
     pub(crate) blobs: u64,
     pub(crate) n_blobs: usize,
     pub(crate) snapshots: u64,
@@ -27,184 +69,349 @@ pub(crate) struct Usage {
 }
 
 impl Usage {
-    pub(crate) const fn total(&self) -> u64 {
-        self.blobs + self.snapshots + self.cache_mounts
+    /// Bytes of everything.
+    pub(crate) fn total(&self) -> u64 {
+        self.items.iter().map(|item| item.bytes).sum()
     }
 }
 
-/// What to remove.
+/// What to remove. Without either, only what no record leads to.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PruneOptions {
     /// Everything, cache mounts too.
     pub(crate) all: bool,
-    /// What was not used for so long; `None`: whatever is not needed any more.
+    /// What was not used for so long.
     pub(crate) older_than: Option<Duration>,
 }
 
+/// Limits of what is removed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PruneLimits {
+    /// Remove the least recently used until no more than this is left.
+    pub(crate) keep_bytes: Option<u64>,
+    /// Only things of this kind.
+    pub(crate) kind: Option<Kind>,
+}
+
 /// What was removed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Pruned {
+    pub(crate) items: Vec<UsedItem>,
     pub(crate) bytes: u64,
     pub(crate) n_records: usize,
-    /// Runs are using the store: nothing was removed.
+    /// Things that were asked for and stay because builds are running that may use them.
+    pub(crate) in_use: usize,
+    /// Because of such builds nothing was removed.
     pub(crate) busy: bool,
 }
 
-/// A file that is not what its name says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Damage {
-    pub(crate) path: PathBuf,
-    pub(crate) why: String,
-}
-
 impl Store {
-    /// What is kept. *Cost:* a walk of everything.
+    /// Everything that takes room. *Cost:* walks every tree.
     pub(crate) fn usage(&self) -> Usage {
-        let mut usage = Usage::default();
-        for path in entries(&self.path(&["blobs", "sha256"])) {
-            usage.n_blobs += 1;
-            usage.blobs += size_of(&path);
+        drop(self.share());
+        let mut items = Vec::new();
+        let records: Vec<PathBuf> =
+            list(&self.path("index")).iter().flat_map(|it| list(it)).flat_map(|it| list(&it)).collect();
+        let named = named(&records);
+        items.extend(records.iter().filter_map(|path| item(Kind::Record, path)));
+        for (kind, folder) in
+            [(Kind::Record, "stat"), (Kind::Blob, "blobs/sha256"), (Kind::Snapshot, "snapshots"), (Kind::Git, "git")]
+        {
+            items.extend(list(&self.path(folder)).iter().filter_map(|path| item(kind, path)));
         }
-        for path in entries(&self.path(&["snapshots"])) {
-            usage.n_snapshots += 1;
-            usage.snapshots += size_of(&path);
+        for key in list(&self.path("cachemounts")) {
+            let mounts = list(&key).into_iter().filter(|path| path.extension().is_none());
+            items.extend(mounts.filter_map(|path| item(Kind::CacheMount, &path)));
         }
-        for path in entries(&self.path(&["cachemounts"])) {
-            usage.n_cache_mounts += 1;
-            usage.cache_mounts += size_of(&path);
+        for item in &mut items {
+            let by_record = name_digest(&item.path).and_then(|name| named.get(&name));
+            item.named = by_record.is_some() || !matches!(item.kind, Kind::Snapshot | Kind::Blob);
+            item.last_used = item.used.max(by_record.copied().unwrap_or(i64::MIN)) / 1_000_000_000;
         }
-        usage.n_records = Table::ALL.iter().map(|table| self.records(*table).len()).sum();
-        usage
+        items.sort_by(|a, b| (a.named, a.last_used, &a.path).cmp(&(b.named, b.last_used, &b.path)));
+        let of = |kind| items.iter().filter(move |item| item.kind == kind);
+        let bytes = |kind| of(kind).map(|item| item.bytes).sum();
+        Usage {
+            blobs: bytes(Kind::Blob),
+            n_blobs: of(Kind::Blob).count(),
+            snapshots: bytes(Kind::Snapshot),
+            n_snapshots: of(Kind::Snapshot).count(),
+            cache_mounts: bytes(Kind::CacheMount),
+            n_cache_mounts: of(Kind::CacheMount).count(),
+            n_records: of(Kind::Record).count(),
+            items,
+        }
     }
 
-    fn records(&self, table: Table) -> Vec<PathBuf> {
-        entries(&self.path(&["index", table.folder()])).iter().flat_map(|folder| entries(folder)).collect()
-    }
-
-    /// Removes records that were not used lately, then what no record names any more.
+    /// Removes what `options` say and no running build can be using.
     pub(crate) fn prune(&self, options: &PruneOptions) -> Result<Pruned> {
-        let Some(_alone) = lock::exclusive(&self.path(&["use"]))? else {
-            return Ok(Pruned { busy: true, ..Pruned::default() });
-        };
-        lock::sweep(&self.path(&["tmp"]));
-        let before = self.usage().total();
+        self.prune_within(options, &PruneLimits::default())
+    }
+
+    /// As [`Self::prune`], within limits.
+    pub(crate) fn prune_within(&self, options: &PruneOptions, limits: &PruneLimits) -> Result<Pruned> {
+        if !self.0.root.is_dir() {
+            return Ok(Pruned::default());
+        }
+        let trash = self.tmp_dir()?;
+        // Sizes take long to find; builds need not wait for that.
+        let wanted = wanted(self.usage(), options, limits);
         let mut pruned = Pruned::default();
-        let limit = options.older_than.unwrap_or_default();
-        let is_old = |path: &Path| {
-            let age = fs::metadata(path).ok().and_then(|it| it.modified().ok()?.elapsed().ok());
-            options.all || age.is_some_and(|age| age >= limit)
-        };
-        let mut named = HashSet::new();
-        for table in Table::ALL {
-            for path in self.records(table) {
-                if is_old(&path) {
-                    fs::remove_file(&path).map_err(failed("remove", &path))?;
-                    pruned.n_records += 1;
-                } else if let Ok(text) = fs::read_to_string(&path) {
-                    named.extend(digests(&text));
+        {
+            let path = self.path("store.lock");
+            let shared = self.0.shared.get();
+            // Our own shared lock becomes exclusive if no one else holds one.
+            let alone = shared.is_none_or(|file| flock_retry(file, FlockOperation::NonBlockingLockExclusive).is_ok());
+            if !alone && let Some(file) = shared {
+                // A failed conversion may have lost the lock.
+                flock_retry(file, FlockOperation::LockShared).map_err(StoreError::io("lock", &path))?;
+            }
+            let safe_before = if alone { i64::MAX } else { self.unused_by_runs(self.begin()?) };
+            for item in wanted {
+                if self.take(&item, safe_before, &trash)? {
+                    pruned.bytes += item.bytes;
+                    pruned.n_records += usize::from(item.kind == Kind::Record);
+                    pruned.items.push(item);
+                } else {
+                    pruned.in_use += 1;
                 }
             }
-        }
-        let is_named = |path: &Path| {
-            let name = path.file_name().and_then(|it| it.to_str()).and_then(|it| Digest::from_hex(it).ok());
-            name.is_some_and(|it| named.contains(&it))
-        };
-        for path in entries(&self.path(&["blobs", "sha256"])) {
-            if !is_named(&path) {
-                fs::remove_file(&path).map_err(failed("remove", &path))?;
+            if alone && let Some(file) = shared {
+                lock::sweep(&self.path("locks"));
+                flock_retry(file, FlockOperation::LockShared).map_err(StoreError::io("lock", &path))?;
             }
         }
-        for path in entries(&self.path(&["snapshots"])) {
-            if !is_named(&path) {
-                self.discard(&path)?;
-            }
-        }
-        if options.all {
-            for folder in ["cachemounts", "stat", "locks", "runs"] {
-                for path in entries(&self.path(&[folder])) {
-                    self.discard(&path)?;
-                }
-            }
-        }
-        pruned.bytes = before.saturating_sub(self.usage().total());
+        remove_tree(&trash).map_err(StoreError::io("remove", &trash))?;
+        pruned.busy = pruned.in_use > 0 && pruned.items.is_empty();
         Ok(pruned)
     }
 
-    /// Takes a thing its name away, then removes it: a half removed snapshot must not be found.
-    fn discard(&self, path: &Path) -> Result<()> {
-        let aside = self.fresh()?;
-        fs::rename(path, &aside).map_err(failed("remove", path))?;
-        if aside.is_dir() {
-            remove_tree(&aside);
+    /// Everything last used before this cannot be in use by a run that lives, unless the use is renewed.
+    fn unused_by_runs(&self, ours: &Run) -> i64 {
+        let now = boot::wall_clock();
+        oldest_live(&self.path("tmp"), ours).unwrap_or(now).min(now) - 2 * STALE
+    }
+
+    /// Moves one thing into `trash`, unless it may be in use.
+    fn take(&self, item: &UsedItem, safe_before: i64, trash: &Path) -> Result<bool> {
+        // Records may go at any time: then they are misses.
+        if item.kind != Kind::Record && item.used >= safe_before {
+            return Ok(false);
+        }
+        let _gate = lock_file(&self.path("touch.lock"), FlockOperation::LockExclusive)?;
+        // Renewed since it was listed?
+        if last_used(item.kind, &item.path).is_some_and(|used| used > item.used) {
+            return Ok(false);
+        }
+        let _mount = if item.kind == Kind::CacheMount {
+            match lock_file(&item.path.with_extension("lock"), FlockOperation::NonBlockingLockExclusive) {
+                Ok(lock) => Some(lock),
+                Err(error) if lock::would_block(&error) => return Ok(false),
+                Err(error) => return Err(error),
+            }
         } else {
-            fs::remove_file(&aside).map_err(failed("remove", &aside))?;
-        }
-        Ok(())
-    }
-
-    /// Hashes every blob and reads every record. What is damaged is told, and taken away so that it is made again.
-    pub(crate) fn verify(&self) -> Vec<Damage> {
-        let mut damages = Vec::new();
-        for path in entries(&self.path(&["blobs", "sha256"])) {
-            let wanted = path.file_name().and_then(|it| it.to_str()).and_then(|it| Digest::from_hex(it).ok());
-            match (hash_file(&path), wanted) {
-                (Ok(found), Some(wanted)) if found == wanted => continue,
-                (Ok(found), _) => {
-                    damages.push(Damage { path: path.clone(), why: format!("its content has the digest {found}") })
-                }
-                (Err(error), _) => damages.push(Damage { path: path.clone(), why: error.to_string() }),
+            None
+        };
+        let table = item.path.ancestors().nth(2).and_then(Path::file_name).unwrap_or_default();
+        let to = trash.join(format!("{}-{}-{}", item.kind as u8, table.display(), item.id));
+        match fs::rename(&item.path, &to) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(StoreError::io("remove", &item.path)(error))
             }
-            drop(fs::remove_file(&path));
+            _ => Ok(true),
         }
-        for table in Table::ALL {
-            for path in self.records(table) {
-                let sound = fs::read_to_string(&path).ok().is_some_and(|text| {
-                    text.split_once('\n').is_some_and(|(head, body)| head.ends_with(&Digest::of(body.as_bytes()).hex()))
-                });
-                if !sound {
-                    damages.push(Damage { path: path.clone(), why: "the record is damaged".to_owned() });
-                    drop(fs::remove_file(&path));
-                }
-            }
-        }
-        damages
     }
 }
 
-fn entries(folder: &Path) -> Vec<PathBuf> {
-    let mut paths: Vec<PathBuf> = fs::read_dir(folder).into_iter().flatten().flatten().map(|it| it.path()).collect();
-    paths.sort();
-    paths
+/// What is to go, in this order.
+fn wanted(usage: Usage, options: &PruneOptions, limits: &PruneLimits) -> Vec<UsedItem> {
+    let mut left = usage.total();
+    let age = options.older_than.map_or(0, |age| i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
+    let old_before = boot::wall_clock().saturating_div(1_000_000_000).saturating_sub(age);
+    let named_too = options.all || options.older_than.is_some() || limits.keep_bytes.is_some();
+    let mut wanted = usage.items;
+    wanted.retain(|item| {
+        let goes = (named_too || !item.named)
+            && limits.kind.is_none_or(|kind| kind == item.kind)
+            && (age == 0 || item.last_used <= old_before)
+            && limits.keep_bytes.is_none_or(|keep| left > keep);
+        if goes {
+            left -= item.bytes;
+        }
+        goes
+    });
+    wanted
 }
 
-/// Bytes on disk of a file or tree; what cannot be read counts as nothing.
-fn size_of(path: &Path) -> u64 {
+/// Every digest that a record mentions, and when such a record was last used.
+fn named(records: &[PathBuf]) -> HashMap<Digest, i64> {
+    let mut named = HashMap::new();
+    for path in records {
+        let (Ok(text), Some(used)) = (fs::read(path), last_used(Kind::Record, path)) else { continue };
+        let text = String::from_utf8_lossy(&text);
+        for rest in text.split("sha256:").skip(1) {
+            if let Some(digest) = rest.get(..64).and_then(|hex| Digest::from_hex(hex).ok()) {
+                let last = named.entry(digest).or_insert(used);
+                *last = used.max(*last);
+            }
+        }
+    }
+    named
+}
+
+/// When a thing was last used, wall clock nanoseconds.
+fn last_used(kind: Kind, path: &Path) -> Option<i64> {
+    let of = |path: &Path| fs::symlink_metadata(path).ok().map(|meta| mtime(&meta));
+    match kind {
+        Kind::Snapshot => of(&path.join("meta")).or_else(|| of(path)),
+        Kind::CacheMount => of(&path.with_extension("lock")).or_else(|| of(path)),
+        Kind::Blob | Kind::Record | Kind::Git => of(path),
+    }
+}
+
+fn item(kind: Kind, path: &Path) -> Option<UsedItem> {
+    let used = last_used(kind, path)?;
+    let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let id = match kind {
+        Kind::CacheMount => format!("{}-{}", path.parent().map(name).unwrap_or_default(), name(path)),
+        _ => name(path),
+    };
+    let (named, last_used) = (false, used / 1_000_000_000);
+    Some(UsedItem { kind, id, bytes: disk_use(path), last_used, named, path: path.to_owned(), used })
+}
+
+/// Bytes of disk below `path`.
+fn disk_use(path: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt as _;
     let mut total = 0;
-    let mut stack = vec![path.to_owned()];
-    while let Some(path) = stack.pop() {
+    let mut paths = vec![path.to_owned()];
+    while let Some(path) = paths.pop() {
         let Ok(meta) = fs::symlink_metadata(&path) else { continue };
         total += meta.blocks() * 512;
         if meta.is_dir() {
-            stack.extend(entries(&path));
+            paths.extend(list(&path));
         }
     }
     total
 }
 
-/// Every digest that a text mentions.
-fn digests(text: &str) -> Vec<Digest> {
-    text.split("sha256:").skip(1).filter_map(|rest| Digest::from_hex(rest.get(..64)?).ok()).collect()
-}
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
 
-fn hash_file(path: &Path) -> io::Result<Digest> {
-    use sha2::Digest as _;
-    let mut hasher = sha2::Sha256::new();
-    let mut file = fs::File::open(path)?;
-    let mut buffer = vec![0; 1 << 17];
-    loop {
-        match io::Read::read(&mut file, &mut buffer)? {
-            0 => return Ok(Digest::from_raw(hasher.finalize().into())),
-            n => hasher.update(&buffer[..n]),
+    use super::*;
+    use crate::{
+        oci::Digest,
+        store::{Sharing, SnapshotId, SnapshotMeta, Table},
+    };
+
+    fn age(path: &Path, days: u64) {
+        let time = SystemTime::now() - Duration::from_secs(days * 24 * 3600);
+        fs::File::open(path).unwrap().set_modified(time).unwrap();
+    }
+
+    const ALL: PruneOptions = PruneOptions { all: true, older_than: None };
+
+    fn fill(store: &Store, name: &str) -> SnapshotId {
+        let id = SnapshotId(Digest::of(name.as_bytes()));
+        let active = store.prepare().unwrap();
+        fs::write(active.fs().join("f"), name).unwrap();
+        active.commit(&id, SnapshotMeta::default()).unwrap();
+        id
+    }
+
+    #[test]
+    fn what_records_lead_to_stays_unless_more_is_asked_for() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path()).unwrap();
+        let (kept, lost) = (fill(&store, "kept"), fill(&store, "lost"));
+        store.put_blob(b"blob").unwrap();
+        store.put(Table::Build, &Digest::of(b"key"), &vec![kept.clone()]).unwrap();
+        drop(store.cache_dir(&kept.0, Sharing::Shared).unwrap());
+        let pruned = store.prune(&PruneOptions::default()).unwrap();
+        assert_eq!((pruned.items.len(), pruned.in_use, pruned.busy), (2, 0, false));
+        assert!(store.has_snapshot(&kept) && !store.has_snapshot(&lost));
+        let only = PruneLimits { kind: Some(Kind::CacheMount), ..PruneLimits::default() };
+        assert_eq!(store.prune_within(&ALL, &only).unwrap().items.len(), 1);
+        store.prune(&ALL).unwrap();
+        assert_eq!(store.usage().items.len(), 0);
+        assert_eq!(store.usage().total(), 0);
+    }
+
+    #[test]
+    fn what_a_running_build_may_use_stays_and_what_it_cannot_use_goes() {
+        let home = tempfile::tempdir().unwrap();
+        let running = Store::open(home.path()).unwrap();
+        let (old, new) = (fill(&running, "old"), fill(&running, "new"));
+        age(&running.snapshot_dir(&old).join("meta"), 10);
+        let mount = running.cache_dir(&old.0, Sharing::Shared).unwrap();
+        let other = Store::open(home.path()).unwrap();
+        let pruned = other.prune(&ALL).unwrap();
+        assert_eq!((pruned.items.len(), pruned.in_use), (1, 2));
+        assert!(!running.has_snapshot(&old) && running.has_snapshot(&new));
+        assert!(mount.path.is_dir());
+        drop((mount, running));
+        assert_eq!(other.prune(&ALL).unwrap().items.len(), 2);
+    }
+
+    #[test]
+    fn a_look_renews_the_use_so_that_prune_keeps_it() {
+        let home = tempfile::tempdir().unwrap();
+        let running = Store::open(home.path()).unwrap();
+        let id = fill(&running, "old");
+        age(&running.snapshot_dir(&id).join("meta"), 10);
+        assert!(running.has_snapshot(&id));
+        let other = Store::open(home.path()).unwrap();
+        other.prune(&ALL).unwrap();
+        assert!(running.has_snapshot(&id));
+    }
+
+    #[test]
+    fn the_least_recently_used_goes_first_until_enough_is_free() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path()).unwrap();
+        let blobs: Vec<_> = (0..4_u8).map(|i| store.put_blob(&[i; 100_000]).unwrap()).collect();
+        for (i, blob) in blobs.iter().enumerate() {
+            age(&store.blob_path(blob), 10 - i as u64);
         }
+        let half = PruneLimits { keep_bytes: Some(store.usage().total() / 2), kind: None };
+        store.prune_within(&PruneOptions::default(), &half).unwrap();
+        let left: Vec<_> = blobs.iter().map(|blob| store.blob_path(blob).exists()).collect();
+        assert_eq!(left, [false, false, true, true]);
+        let older =
+            PruneOptions { older_than: Some(Duration::from_secs(8 * 24 * 3600 - 60)), ..PruneOptions::default() };
+        assert_eq!(store.prune(&older).unwrap().items.len(), 1);
+    }
+
+    #[test]
+    fn builds_and_prunes_at_once_never_lose_what_is_in_use() {
+        let home = tempfile::tempdir().unwrap();
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let builders: Vec<_> = (0..3)
+                .map(|n| {
+                    let home = home.path();
+                    scope.spawn(move || {
+                        for round in 0..30 {
+                            let store = Store::open(home).unwrap();
+                            let id = fill(&store, &format!("{n}-{round}"));
+                            let blob = store.put_blob(format!("{n}-{round}").as_bytes()).unwrap();
+                            assert!(store.snapshot_fs(&id).join("f").exists());
+                            assert!(store.has_snapshot(&id));
+                            assert!(store.open_blob(&blob).is_ok());
+                        }
+                    })
+                })
+                .collect();
+            scope.spawn(|| {
+                while !done.load(std::sync::atomic::Ordering::SeqCst) {
+                    let store = Store::open(home.path()).unwrap();
+                    store.prune(&ALL).unwrap();
+                }
+            });
+            let results: Vec<_> = builders.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
+            done.store(true, std::sync::atomic::Ordering::SeqCst);
+            assert!(results.iter().all(|it| it.is_ok()));
+        });
     }
 }

@@ -1,24 +1,29 @@
-//! Records: key ─► small value, one file each. Looked up by one open and one read; written aside and renamed.
+//! Records: small values under a key, one file each. Many processes may write at once, a look-up is one open and one read,
+//! and there is nothing to open first.
 //!
 //! ```text
-//! bake1 BOOT RUN SHA256-OF-THE-REST
-//! {"json": …}
+//! bake-record 1 CHECKSUM BOOT NANOSECONDS\n     the checksum is over all that follows it and over table and key
+//! JSON
 //! ```
 
 use std::{
-    fs, io,
-    path::PathBuf,
-    sync::atomic::Ordering,
-    time::{Duration, SystemTime},
+    fs::{self, File},
+    io::Read as _,
+    path::{Path, PathBuf},
 };
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Result, Store, failed};
+use super::{
+    Store, boot,
+    error::{Result, StoreError},
+    is_stale, mtime,
+    remove::remove_tree,
+};
 use crate::oci::Digest;
 
 /// What a record is about. The name of the folder carries the version of its value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Table {
     /// A whole build ─► its tree.
     Build,
@@ -37,10 +42,7 @@ pub(crate) enum Table {
 }
 
 impl Table {
-    pub(super) const ALL: [Self; 7] =
-        [Self::Build, Self::Vertex, Self::Layer, Self::Blob, Self::Receipt, Self::Http, Self::Reason];
-
-    pub(super) const fn folder(self) -> &'static str {
+    const fn folder(self) -> &'static str {
         match self {
             Self::Build => "build-1",
             Self::Vertex => "vertex-1",
@@ -53,65 +55,216 @@ impl Table {
     }
 }
 
-const MAGIC: &str = "bake1";
-
-/// The time of last use is noted at most this often: a run with nothing to do writes nothing.
-const TOUCH_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+/// Larger files are no records.
+const LIMIT: u64 = 64 << 20;
 
 impl Store {
-    pub(super) fn record_path(&self, table: Table, key: &Digest) -> PathBuf {
-        let hex = key.hex();
-        self.path(&["index", table.folder(), &hex[..2], &hex])
-    }
-
-    /// The value of a key. A record that is damaged, or that a loss of power may have damaged, is none.
-    ///
-    /// *Cost:* one open, one read, whatever the store holds.
+    /// The record of `key`; `None` if there is none, or none that is whole (it is removed then).
     pub(crate) fn get<T: DeserializeOwned>(&self, table: Table, key: &Digest) -> Option<T> {
         let path = self.record_path(table, key);
-        let text = fs::read_to_string(&path).ok()?;
-        let (head, body) = text.split_once('\n')?;
-        let mut words = head.split(' ');
-        let (magic, boot, run, sum) = (words.next()?, words.next()?, words.next()?, words.next()?);
-        if magic != MAGIC || sum != Digest::of(body.as_bytes()).hex() {
-            return None;
-        }
-        if boot != self.0.boot && !self.path(&["runs", run]).exists() {
-            return None;
-        }
-        let value = serde_json::from_str(body).ok()?;
-        self.touch(&path);
-        Some(value)
-    }
-
-    fn touch(&self, path: &std::path::Path) {
-        let old = fs::metadata(path).ok().and_then(|it| it.modified().ok()?.elapsed().ok());
-        if old.is_some_and(|age| age > TOUCH_AFTER) {
-            // Only `prune` looks at it, to keep what is used.
-            drop(fs::File::options().append(true).open(path).and_then(|file| file.set_modified(SystemTime::now())));
-        }
-    }
-
-    /// Sets the value of a key.
-    pub(crate) fn put<T: Serialize>(&self, table: Table, key: &Digest, value: &T) -> Result<()> {
-        let body = serde_json::to_string(value).expect("records are plain data");
-        let sum = Digest::of(body.as_bytes()).hex();
-        let text = format!("{MAGIC} {} {} {sum}\n{body}", self.0.boot, self.0.run);
-        let (path, fresh) = (self.record_path(table, key), self.fresh()?);
-        self.0.wrote.store(true, Ordering::Relaxed);
-        fs::write(&fresh, text).map_err(failed("write", &fresh))?;
-        match fs::rename(&fresh, &path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let parent = path.parent().expect("records lie in folders");
-                fs::create_dir_all(parent).map_err(failed("make the folder", parent))?;
-                fs::rename(&fresh, &path).map_err(failed("write", &path))
+        let text = match read_small(&path) {
+            Ok(Some((text, used))) => {
+                if is_stale(used) {
+                    renew(&path);
+                }
+                text
             }
-            result => result.map_err(failed("write", &path)),
+            Ok(None) => return None,
+            Err(()) => {
+                drop(remove_tree(&path));
+                return None;
+            }
+        };
+        let value = self.decode(&text, &subject(table, key)).and_then(|json| serde_json::from_slice(json).ok());
+        if value.is_none() {
+            drop(fs::remove_file(&path));
         }
+        value
     }
 
-    /// Forgets a key.
+    /// Sets the record of `key`.
+    pub(crate) fn put<T: Serialize>(&self, table: Table, key: &Digest, value: &T) -> Result<()> {
+        self.write_record(&self.record_path(table, key), &subject(table, key), value)
+    }
+
+    /// Forgets the record of `key`.
     pub(crate) fn forget(&self, table: Table, key: &Digest) {
         drop(fs::remove_file(self.record_path(table, key)));
+    }
+
+    pub(super) fn record_path(&self, table: Table, key: &Digest) -> PathBuf {
+        let hex = key.hex();
+        self.0.root.join("index").join(table.folder()).join(&hex[..2]).join(&hex)
+    }
+
+    /// Writes a record about `subject` and gives it its final name.
+    pub(super) fn write_record<T: Serialize>(&self, path: &Path, subject: &str, value: &T) -> Result<()> {
+        let text = self.encode(path, subject, value)?;
+        let fresh = self.fresh()?;
+        let written = fs::write(&fresh, text).map_err(StoreError::io("write", path));
+        written.and_then(|()| self.publish(&fresh, path)).inspect_err(|_| drop(fs::remove_file(&fresh)))
+    }
+
+    /// The bytes of a record.
+    pub(super) fn encode<T: Serialize>(&self, path: &Path, subject: &str, value: &T) -> Result<Vec<u8>> {
+        let boot = if self.boot().id.is_empty() { "-" } else { &self.boot().id };
+        let mut body = format!("{boot} {}\n", boot::since_boot() + boot::TICK).into_bytes();
+        let encoded = serde_json::to_writer(&mut body, value);
+        encoded.map_err(|source| StoreError::Encode { path: path.to_owned(), source })?;
+        let mut text = format!("{MAGIC}{} ", checksum(subject, &body)).into_bytes();
+        text.append(&mut body);
+        Ok(text)
+    }
+
+    /// The JSON of a record, if it is whole, about `subject`, and has surely survived.
+    pub(super) fn decode<'a>(&self, text: &'a [u8], subject: &str) -> Option<&'a [u8]> {
+        let (boot, since_boot, json) = parse(text, subject)?;
+        let survived = (boot == self.boot().id && boot != "-")
+            || boot::synced(&self.path("synced"), boot).is_some_and(|synced| since_boot <= synced.since_boot);
+        survived.then_some(json)
+    }
+}
+
+const MAGIC: &str = "bake-record 1 ";
+
+/// Boot, time and JSON of a whole record about `subject`.
+pub(super) fn parse<'a>(text: &'a [u8], subject: &str) -> Option<(&'a str, i64, &'a [u8])> {
+    let rest = text.strip_prefix(MAGIC.as_bytes())?;
+    let (sum, body) = rest.split_at_checked(SUM)?;
+    let body = body.strip_prefix(b" ")?;
+    if sum != checksum(subject, body).as_bytes() {
+        return None;
+    }
+    let end = body.iter().position(|c| *c == b'\n')?;
+    let (boot, since_boot) = std::str::from_utf8(&body[..end]).ok()?.split_once(' ')?;
+    let boot_is_a_name = boot.bytes().all(|c| c.is_ascii_hexdigit() || c == b'-') && !boot.is_empty();
+    Some((boot_is_a_name.then_some(boot)?, since_boot.parse().ok()?, &body[end + 1..]))
+}
+
+/// Digits of a checksum.
+const SUM: usize = 32;
+
+fn checksum(subject: &str, body: &[u8]) -> String {
+    let mut hasher = crate::oci::digest::FieldHasher::new("record/1");
+    let mut hex = hasher.text(subject).bytes(body).clone().finish().hex();
+    hex.truncate(SUM);
+    hex
+}
+
+/// What a record of `table` for `key` is about; it goes into the checksum, so that a file cannot be moved.
+fn subject(table: Table, key: &Digest) -> String {
+    format!("{} {}", table.folder(), key.hex())
+}
+
+/// A small file and when it was last used; `Err` if something else lies there.
+pub(super) fn read_small(path: &Path) -> std::result::Result<Option<(Vec<u8>, i64)>, ()> {
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.raw_os_error() == Some(libc::ENOTDIR) => return Err(()),
+        Err(_) => return Ok(None),
+    };
+    let Ok(meta) = file.metadata() else { return Ok(None) };
+    if !meta.is_file() || meta.len() > LIMIT {
+        return Err(());
+    }
+    let mut text = Vec::with_capacity(meta.len() as usize + 1);
+    match file.read_to_end(&mut text) {
+        Ok(_) => Ok(Some((text, mtime(&meta)))),
+        Err(_) => Ok(None),
+    }
+}
+
+/// Renews the use of a file; that it cannot be done is fine.
+pub(super) fn renew(path: &Path) {
+    drop(File::open(path).and_then(|file| file.set_modified(std::time::SystemTime::now())));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store() -> (tempfile::TempDir, Store) {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path()).unwrap();
+        (home, store)
+    }
+
+    #[test]
+    fn a_record_is_read_back_by_another_process() {
+        let (home, store) = store();
+        let key = Digest::of(b"key");
+        store.put(Table::Vertex, &key, &vec!["a", "b"]).unwrap();
+        store.put(Table::Vertex, &key, &vec!["c"]).unwrap();
+        let other = Store::open(home.path()).unwrap();
+        assert_eq!(other.get::<Vec<String>>(Table::Vertex, &key).unwrap(), ["c"]);
+        assert!(other.get::<Vec<String>>(Table::Build, &key).is_none());
+        assert!(other.get::<u32>(Table::Vertex, &key).is_none());
+        assert!(!store.record_path(Table::Vertex, &key).exists());
+    }
+
+    #[test]
+    fn damaged_records_are_misses_and_can_be_written_again() {
+        let (_home, store) = store();
+        let key = Digest::of(b"key");
+        let path = store.record_path(Table::Receipt, &key);
+        for damage in ["flip", "half", "empty", "garbage", "directory", "other key", "long"] {
+            store.put(Table::Receipt, &key, &"value".to_owned()).unwrap();
+            let mut bytes = fs::read(&path).unwrap();
+            match damage {
+                "flip" => {
+                    let middle = bytes.len() / 2;
+                    bytes[middle] ^= 0x41;
+                    fs::write(&path, bytes).unwrap();
+                }
+                "half" => fs::write(&path, &bytes[..bytes.len() / 2]).unwrap(),
+                "empty" => fs::write(&path, "").unwrap(),
+                "garbage" => fs::write(&path, [0xff; 8192]).unwrap(),
+                "directory" => {
+                    fs::remove_file(&path).unwrap();
+                    fs::create_dir(&path).unwrap();
+                    fs::write(path.join("x"), "").unwrap();
+                }
+                "long" => File::options().write(true).open(&path).unwrap().set_len(1 << 40).unwrap(),
+                _ => {
+                    let other = Digest::of(b"other");
+                    store.put(Table::Receipt, &other, &"other".to_owned()).unwrap();
+                    fs::rename(store.record_path(Table::Receipt, &other), &path).unwrap();
+                }
+            }
+            assert!(store.get::<String>(Table::Receipt, &key).is_none(), "{damage}");
+            assert!(!path.exists(), "{damage}");
+        }
+    }
+
+    #[test]
+    fn a_record_of_another_boot_counts_only_if_synced_after_it() {
+        let (_home, store) = store();
+        let subject = "s";
+        let record = |time: i64| {
+            let body = format!("0123-ab {time}\n7").into_bytes();
+            [format!("{MAGIC}{} ", checksum(subject, &body)).into_bytes(), body].concat()
+        };
+        assert!(store.decode(&record(50), subject).is_none());
+        fs::create_dir_all(store.path("synced")).unwrap();
+        fs::write(store.path("synced/0123-ab"), "60 1\n").unwrap();
+        assert_eq!(store.decode(&record(50), subject), Some(b"7".as_slice()));
+        assert!(store.decode(&record(70), subject).is_none());
+    }
+
+    #[test]
+    fn a_use_is_renewed_at_most_once_a_day() {
+        let (_home, store) = store();
+        let key = Digest::of(b"key");
+        store.put(Table::Http, &key, &1).unwrap();
+        let path = store.record_path(Table::Http, &key);
+        let set = |hours: u64| {
+            let time = std::time::SystemTime::now() - std::time::Duration::from_secs(hours * 3600);
+            File::open(&path).unwrap().set_modified(time).unwrap();
+            store.get::<u32>(Table::Http, &key).unwrap();
+            fs::metadata(&path).unwrap().modified().unwrap() == time
+        };
+        assert!(set(23));
+        assert!(!set(25));
     }
 }

@@ -1,131 +1,303 @@
-//! The stat cache of one directory: what a file's digest was when its stat was what it is now.
+//! The stat cache: which digest the content of a file of a context directory has, as long as the file was not touched.
 //!
-//! One file, read at once and replaced as a whole. A file that changed too close to the time of the look cannot be told
-//! from one that changed right after it: such entries are not trusted, as in git's index.
+//! The key is what the system knows of the file: path, device, inode, size, times. It is trusted only if the file was
+//! last changed well before the walk that remembered it: a change within the same tick of the clock would not show.
+//!
+//! ```text
+//! stat/HEX (of the folder's path), little endian, replaced as a whole
+//!   0  "bakestat"   8  format u32   12  crc32 of all that follows u32   16  entries u64
+//!   24 entries of 88 bytes, ordered by the first field:
+//!      path hash u64, inode u64, device u64, size u64, mtime s i64, mtime ns u32, ctime ns u32, ctime s i64, digest [32]
+//!   .. one byte per entry: how many saves ago the file was last seen
+//! ```
 
 use std::{
     collections::HashMap,
     fs,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
-    time::{SystemTime, UNIX_EPOCH},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU8, Ordering},
+    },
 };
 
-use super::{Result, Store, failed};
-use crate::oci::{Digest, digest::FieldHasher};
+use super::{
+    Store, boot,
+    error::{Result, StoreError},
+};
+use crate::oci::Digest;
 
-/// What a stat says of a file.
+/// What identifies the state of a file; from `lstat`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StatKey {
     pub(crate) size: u64,
+    /// Seconds and nanoseconds.
     pub(crate) mtime: (i64, u32),
     pub(crate) ctime: (i64, u32),
     pub(crate) inode: u64,
     pub(crate) device: u64,
 }
 
-/// Digests of the files of one directory, by path below it.
+/// The digests of the files of one folder. May be used by many threads at once.
 pub(crate) struct StatCache {
     store: Store,
     path: PathBuf,
-    known: HashMap<Box<[u8]>, (StatKey, Digest)>,
-    learnt: Mutex<HashMap<Box<[u8]>, (StatKey, Digest)>>,
-    /// Seconds since 1970 at which this look began.
-    now: i64,
+    /// When the walk began, wall clock nanoseconds.
+    began: i64,
+    /// The file as read; empty if there was none.
+    old: Vec<u8>,
+    /// `first[h]` is the first entry whose hash begins with the 16 bits `h`.
+    first: Vec<u32>,
+    seen: Vec<AtomicU8>,
+    new: Mutex<HashMap<u64, [u8; ENTRY]>>,
+    changed: AtomicBool,
 }
 
-const MAGIC: &[u8] = b"bakestat1\n";
-/// Size, times, inode, device, digest.
-const FIXED: usize = 8 * 7 + 32;
-/// Files changed within so many seconds before the look may change again unseen.
-const GRAIN: i64 = 2;
+const HEAD: usize = 24;
+const ENTRY: usize = 88;
+const MAGIC: &[u8; 8] = b"bakestat";
+const FORMAT: u32 = 1;
+/// Entries of files not seen in so many saves are dropped.
+const FORGET_AFTER: u8 = 8;
+/// Changes younger than this at the start of the walk are not trusted: the coarsest clock of a file system (FAT).
+const SETTLED: i64 = 2_000_000_000;
 
 impl Store {
-    /// The stat cache of `folder` (absolute). A damaged one is empty.
+    /// The stat cache of `folder`, an absolute path. To be opened before the walk begins.
     pub(crate) fn stat_cache(&self, folder: &Path) -> StatCache {
-        use std::os::unix::ffi::OsStrExt as _;
-        let mut hasher = FieldHasher::new("stat/1");
-        hasher.bytes(folder.as_os_str().as_bytes());
-        let path = self.path(&["stat", &hasher.finish().hex()]);
-        let known = fs::read(&path).ok().and_then(|bytes| decode(&bytes)).unwrap_or_default();
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |it| i64::try_from(it.as_secs()).unwrap_or(0));
-        StatCache { store: self.clone(), path, known, learnt: Mutex::default(), now }
+        let began = boot::wall_clock();
+        let name = Digest::of(folder.as_os_str().as_encoded_bytes()).hex();
+        let path = self.path("stat").join(name);
+        let old = fs::read(&path).ok().filter(|bytes| is_whole(bytes)).unwrap_or_default();
+        let n = old.len().saturating_sub(HEAD) / (ENTRY + 1);
+        let mut first = vec![0_u32; (1 << 16) + 1];
+        for entry in 0..n {
+            first[usize::from(prefix(hash_at(&old, entry))) + 1] += 1;
+        }
+        for i in 1..first.len() {
+            first[i] += first[i - 1];
+        }
+        let mut seen = Vec::new();
+        seen.resize_with(n, || AtomicU8::new(0));
+        StatCache {
+            store: self.clone(),
+            path,
+            began,
+            old,
+            first,
+            seen,
+            new: Mutex::new(HashMap::new()),
+            changed: AtomicBool::new(false),
+        }
     }
 }
 
 impl StatCache {
-    /// The digest of a file whose stat is still the same.
+    /// The digest of the file at `path` (relative to the folder, as bytes) if it is as it was.
     pub(crate) fn get(&self, path: &[u8], stat: &StatKey) -> Option<Digest> {
-        self.known.get(path).filter(|(known, _)| known == stat).map(|(_, digest)| *digest)
-    }
-
-    /// Learns the digest of a file. `stat` is from before the file was read.
-    pub(crate) fn put(&self, path: &[u8], stat: &StatKey, digest: &Digest) {
-        let newest = stat.mtime.0.max(stat.ctime.0);
-        if newest < self.now - GRAIN {
-            let mut learnt = self.learnt.lock().unwrap_or_else(PoisonError::into_inner);
-            learnt.insert(path.into(), (*stat, *digest));
+        let hash = hash(path);
+        let bucket = usize::from(prefix(hash));
+        let wanted = encode(hash, stat, &Digest::from_raw([0; 32]));
+        let mut entry = self.first[bucket] as usize;
+        let end = self.first[bucket + 1] as usize;
+        while entry < end {
+            let at = HEAD + entry * ENTRY;
+            let found = &self.old[at..at + ENTRY];
+            if found[..ENTRY - 32] == wanted[..ENTRY - 32] {
+                self.seen[entry].store(1, Ordering::Relaxed);
+                let raw: [u8; 32] = found[ENTRY - 32..].try_into().expect("the slice has 32 bytes");
+                return Some(Digest::from_raw(raw));
+            }
+            entry += 1;
         }
+        None
     }
 
-    /// Writes the cache if something was learnt. Entries of files that are gone stay until they are looked for.
+    /// Remembers the digest of a file. `stat` must be that of the file both before and after it was read.
+    pub(crate) fn put(&self, path: &[u8], stat: &StatKey, digest: &Digest) {
+        let nanoseconds = |(s, ns): (i64, u32)| s.saturating_mul(1_000_000_000).saturating_add(i64::from(ns));
+        let settled = self.began - SETTLED;
+        let (mtime, ctime) = (nanoseconds(stat.mtime), nanoseconds(stat.ctime));
+        // A modification time far in the future was set by hand and says nothing; the change time cannot be set.
+        let recent = mtime >= settled && mtime <= boot::wall_clock() + SETTLED;
+        if ctime >= settled || recent {
+            return;
+        }
+        let hash = hash(path);
+        let mut new = self.new.lock().unwrap_or_else(PoisonError::into_inner);
+        new.insert(hash, encode(hash, stat, digest));
+        self.changed.store(true, Ordering::Relaxed);
+    }
+
+    /// Writes the cache if something was inserted.
     pub(crate) fn save(&self) -> Result<()> {
-        let learnt = std::mem::take(&mut *self.learnt.lock().unwrap_or_else(PoisonError::into_inner));
-        if learnt.is_empty() {
+        if !self.changed.swap(false, Ordering::Relaxed) {
             return Ok(());
         }
-        let mut bytes = Vec::with_capacity((self.known.len() + learnt.len()) * 128);
-        bytes.extend_from_slice(MAGIC);
-        let kept = self.known.iter().filter(|(path, _)| !learnt.contains_key(*path));
-        for (path, (stat, digest)) in kept.chain(learnt.iter()) {
-            encode(&mut bytes, path, stat, digest);
+        let new = self.new.lock().unwrap_or_else(PoisonError::into_inner);
+        let ages = &self.old[self.old.len() - self.seen.len()..];
+        let mut entries: Vec<(u8, &[u8])> = Vec::with_capacity(new.len() + self.seen.len());
+        for (entry, seen) in self.seen.iter().enumerate() {
+            let age = if seen.load(Ordering::Relaxed) == 1 { 0 } else { ages[entry].saturating_add(1) };
+            if age <= FORGET_AFTER && !new.contains_key(&hash_at(&self.old, entry)) {
+                let at = HEAD + entry * ENTRY;
+                entries.push((age, &self.old[at..at + ENTRY]));
+            }
         }
-        let sum = Digest::of(&bytes);
-        bytes.extend_from_slice(sum.raw());
+        entries.extend(new.values().map(|entry| (0, entry.as_slice())));
+        entries.sort_unstable_by_key(|(_, entry)| u64_at(entry, 0));
+        let mut bytes = Vec::with_capacity(HEAD + entries.len() * (ENTRY + 1));
+        bytes.extend_from_slice(MAGIC);
+        bytes.extend_from_slice(&FORMAT.to_le_bytes());
+        bytes.extend_from_slice(&[0; 4]);
+        bytes.extend_from_slice(&(entries.len() as u64).to_le_bytes());
+        entries.iter().for_each(|(_, entry)| bytes.extend_from_slice(entry));
+        bytes.extend(entries.iter().map(|(age, _)| age));
+        let crc = libdeflater::crc32(&bytes[16..]);
+        bytes[12..16].copy_from_slice(&crc.to_le_bytes());
         let fresh = self.store.fresh()?;
-        fs::write(&fresh, bytes).map_err(failed("write", &fresh))?;
-        fs::rename(&fresh, &self.path).map_err(failed("write", &self.path))
+        fs::write(&fresh, &bytes).map_err(StoreError::io("write", &self.path))?;
+        self.store.publish(&fresh, &self.path)
     }
 }
 
-fn encode(bytes: &mut Vec<u8>, path: &[u8], stat: &StatKey, digest: &Digest) {
-    let length = u32::try_from(path.len()).expect("paths are short");
-    bytes.extend_from_slice(&length.to_le_bytes());
-    bytes.extend_from_slice(path);
-    let times = [stat.mtime.0, i64::from(stat.mtime.1), stat.ctime.0, i64::from(stat.ctime.1)];
-    bytes.extend_from_slice(&stat.size.to_le_bytes());
-    for time in times {
-        bytes.extend_from_slice(&time.to_le_bytes());
-    }
-    bytes.extend_from_slice(&stat.inode.to_le_bytes());
-    bytes.extend_from_slice(&stat.device.to_le_bytes());
-    bytes.extend_from_slice(digest.raw());
+/// Whether the bytes are a stat cache as it was written.
+pub(super) fn is_whole(bytes: &[u8]) -> bool {
+    bytes.len() >= HEAD
+        && bytes.starts_with(MAGIC)
+        && bytes[8..12] == FORMAT.to_le_bytes()
+        && bytes[12..16] == libdeflater::crc32(&bytes[16..]).to_le_bytes()
+        && u64_at(bytes, 16).checked_mul(ENTRY as u64 + 1) == Some((bytes.len() - HEAD) as u64)
+        && u64_at(bytes, 16) < u64::from(u32::MAX)
 }
 
-fn decode(bytes: &[u8]) -> Option<HashMap<Box<[u8]>, (StatKey, Digest)>> {
-    let (content, sum) = bytes.split_at_checked(bytes.len().checked_sub(32)?)?;
-    let mut rest = content.strip_prefix(MAGIC)?;
-    if Digest::of(content).raw() != sum {
-        return None;
+fn encode(hash: u64, stat: &StatKey, digest: &Digest) -> [u8; ENTRY] {
+    let mut entry = [0; ENTRY];
+    let mut at = 0;
+    let mut put = |bytes: &[u8]| {
+        entry[at..at + bytes.len()].copy_from_slice(bytes);
+        at += bytes.len();
+    };
+    for word in [hash, stat.inode, stat.device, stat.size] {
+        put(&word.to_le_bytes());
     }
-    let mut known = HashMap::with_capacity(rest.len() / 128);
-    while !rest.is_empty() {
-        let length = u32::from_le_bytes(*rest.first_chunk()?) as usize;
-        let path = rest.get(4..4 + length)?;
-        let fixed = rest.get(4 + length..4 + length + FIXED)?;
-        let number = |i: usize| u64::from_le_bytes(*fixed[8 * i..].first_chunk().expect("the length is checked"));
-        let signed = |i: usize| i64::from_le_bytes(*fixed[8 * i..].first_chunk().expect("the length is checked"));
-        let nanos = |i: usize| u32::try_from(signed(i)).unwrap_or(0);
-        let stat = StatKey {
-            size: number(0),
-            mtime: (signed(1), nanos(2)),
-            ctime: (signed(3), nanos(4)),
-            inode: number(5),
-            device: number(6),
-        };
-        let digest = Digest::from_raw(*fixed[56..].first_chunk()?);
-        known.insert(path.into(), (stat, digest));
-        rest = &rest[4 + length + FIXED..];
+    put(&stat.mtime.0.to_le_bytes());
+    put(&stat.mtime.1.to_le_bytes());
+    put(&stat.ctime.1.to_le_bytes());
+    put(&stat.ctime.0.to_le_bytes());
+    put(digest.raw());
+    entry
+}
+
+/// FNV-1a with a final mix. Two paths with one hash do no harm: all else must be equal too.
+fn hash(path: &[u8]) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for byte in path {
+        hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
     }
-    Some(known)
+    hash ^= hash >> 32;
+    hash = hash.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    hash ^ hash >> 29
+}
+
+fn prefix(hash: u64) -> u16 {
+    (hash >> 48) as u16
+}
+
+fn hash_at(bytes: &[u8], entry: usize) -> u64 {
+    u64_at(bytes, HEAD + entry * ENTRY)
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("the slice has 8 bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stat(inode: u64) -> StatKey {
+        StatKey { device: 1, inode, size: 10, mtime: (1000, 5), ctime: (1000, 6) }
+    }
+
+    fn store() -> (tempfile::TempDir, Store) {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path()).unwrap();
+        (home, store)
+    }
+
+    #[test]
+    fn remembers_over_runs_until_the_file_changes() {
+        let (_home, store) = store();
+        let folder = Path::new("/context");
+        let cache = store.stat_cache(folder);
+        let name = |i: u64| format!("d{}/f{i}", i % 7).into_bytes();
+        for i in 0..5000 {
+            cache.put(&name(i), &stat(i), &Digest::of(&name(i)));
+        }
+        cache.save().unwrap();
+        let cache = store.stat_cache(folder);
+        for i in 0..5000 {
+            assert_eq!(cache.get(&name(i), &stat(i)), Some(Digest::of(&name(i))));
+        }
+        assert_eq!(cache.get(&name(1), &stat(2)), None);
+        assert_eq!(cache.get(&name(1), &StatKey { ctime: (1000, 7), ..stat(1) }), None);
+        assert_eq!(cache.get(b"other", &stat(1)), None);
+        assert_eq!(store.stat_cache(Path::new("/other")).get(&name(1), &stat(1)), None);
+        let written = fs::metadata(&cache.path).unwrap().modified().unwrap();
+        cache.save().unwrap();
+        assert_eq!(fs::metadata(&cache.path).unwrap().modified().unwrap(), written);
+    }
+
+    #[test]
+    fn what_changed_just_now_is_not_trusted() {
+        let (_home, store) = store();
+        let cache = store.stat_cache(Path::new("/context"));
+        let now = boot::wall_clock() / 1_000_000_000;
+        let digest = Digest::of(b"x");
+        cache.put(b"ctime", &StatKey { ctime: (now, 0), ..stat(1) }, &digest);
+        cache.put(b"mtime", &StatKey { mtime: (now - 1, 0), ..stat(2) }, &digest);
+        cache.put(b"future", &StatKey { mtime: (now + 1000, 0), ..stat(3) }, &digest);
+        cache.save().unwrap();
+        let cache = store.stat_cache(Path::new("/context"));
+        assert_eq!(cache.get(b"ctime", &StatKey { ctime: (now, 0), ..stat(1) }), None);
+        assert_eq!(cache.get(b"mtime", &StatKey { mtime: (now - 1, 0), ..stat(2) }), None);
+        assert_eq!(cache.get(b"future", &StatKey { mtime: (now + 1000, 0), ..stat(3) }), Some(digest));
+    }
+
+    #[test]
+    fn a_damaged_cache_is_empty() {
+        let (_home, store) = store();
+        let folder = Path::new("/context");
+        let cache = store.stat_cache(folder);
+        (0..100).for_each(|i| cache.put(format!("f{i}").as_bytes(), &stat(i), &Digest::of(b"x")));
+        cache.save().unwrap();
+        let whole = fs::read(&cache.path).unwrap();
+        let mut flipped = whole.clone();
+        flipped[whole.len() / 2] ^= 1;
+        for damaged in [&flipped[..], &whole[..whole.len() / 2], &[], &[0xff; 9000]] {
+            fs::write(&cache.path, damaged).unwrap();
+            assert_eq!(store.stat_cache(folder).get(b"f1", &stat(1)), None);
+        }
+        fs::write(&cache.path, &whole).unwrap();
+        assert!(store.stat_cache(folder).get(b"f1", &stat(1)).is_some());
+    }
+
+    #[test]
+    fn files_not_seen_for_long_are_forgotten() {
+        let (_home, store) = store();
+        let folder = Path::new("/context");
+        let cache = store.stat_cache(folder);
+        (0..100).for_each(|i| cache.put(format!("f{i}").as_bytes(), &stat(i), &Digest::of(b"x")));
+        cache.save().unwrap();
+        for round in 0..=u64::from(FORGET_AFTER) {
+            let cache = store.stat_cache(folder);
+            assert!(cache.get(b"f1", &stat(1)).is_some());
+            cache.put(b"new", &stat(1000 + round), &Digest::of(b"y"));
+            cache.save().unwrap();
+        }
+        let cache = store.stat_cache(folder);
+        assert!(cache.get(b"f1", &stat(1)).is_some());
+        assert!(cache.get(b"f2", &stat(2)).is_none());
+    }
 }

@@ -61,7 +61,7 @@ pub(crate) async fn run(
         places,
         id,
         created: (world.now)(),
-        command: vertex.meta.name.clone(),
+        anew: vertex.meta.ignore_cache,
     };
     let done = read::blocking(move || step.run(result)).await;
     match done {
@@ -82,7 +82,8 @@ struct Step {
     places: Vec<read::Place>,
     id: StepId,
     created: String,
-    command: String,
+    /// Without the cache: cache mounts start empty as well.
+    anew: bool,
 }
 
 /// What must live as long as the process.
@@ -294,7 +295,11 @@ impl Step {
             graph::Sharing::Private => store::Sharing::Private,
             graph::Sharing::Locked => store::Sharing::Locked,
         };
-        let dir = self.store.cache_dir(&key.finish(), sharing).map_err(|e| store_fault(&e))?;
+        let key = key.finish();
+        if self.anew {
+            self.store.forget_cache_dir(&key).map_err(|e| store_fault(&e))?;
+        }
+        let dir = self.store.cache_dir(&key, sharing).map_err(|e| store_fault(&e))?;
         if dir.is_new {
             if let Some((input, source)) = seed {
                 self.seed(&dir.path, *input, source)?;

@@ -1,0 +1,243 @@
+//! Layers made ready for an image: packed and compressed once, found again ever after (spec/exporters.md §2.1, §3).
+//!
+//! A snapshot, what lies below it, the epoch, the codec and its level give one blob; which one is a record of
+//! `Table::Blob`. All layers of all platforms are made at the same time, each blob once.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    BaseLayer, Built, Context, LayerRef,
+    assemble::{Packed, codec_of},
+    options::{Codec, ImagePlan},
+};
+use crate::{
+    layer::{self, Compression, PackOptions},
+    oci::{DiffId, Digest, digest::FieldHasher},
+    report::{Diagnostic, event::Event},
+    store::{SnapshotId, Store, Table},
+};
+
+/// Layers made at the same time. Each is compressed by all cores: this covers for small ones.
+const PARALLEL: usize = 4;
+
+/// A blob that was made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Record {
+    diff_id: DiffId,
+    digest: Digest,
+    size: u64,
+    annotations: BTreeMap<String, String>,
+}
+
+/// A blob to make.
+#[derive(Clone)]
+enum Job {
+    /// From the snapshot, above those below it.
+    Pack { snapshot: SnapshotId, lowers: Vec<SnapshotId>, epoch: Option<i64> },
+    /// From a published blob, which is fetched first.
+    Convert { base: BaseLayer },
+}
+
+/// Why a layer cannot be made: a diagnostic of the builder, or the text of a fault of ours.
+pub(super) enum Fault {
+    Builder(Diagnostic),
+    Text(String),
+}
+
+/// The layers of each build.
+pub(super) async fn pack(plan: &ImagePlan, builds: &[Built], context: &Context) -> Result<Vec<Vec<Packed>>, Fault> {
+    let mut jobs: HashMap<Digest, Job> = HashMap::new();
+    let mut wanted: Vec<Vec<Wanted>> = Vec::new();
+    for build in builds {
+        let epoch = plan.epoch.of(build.epoch).filter(|_| plan.rewrite);
+        let mut layers = Vec::new();
+        for (i, layer) in build.layers.iter().enumerate() {
+            let found = of_layer(plan, build, i, layer, epoch);
+            if let Wanted::Made { key, job, .. } = &found {
+                jobs.entry(*key).or_insert_with(|| job.clone());
+            }
+            layers.push(found);
+        }
+        wanted.push(layers);
+    }
+    let mut done: HashMap<Digest, Record> = HashMap::new();
+    for key in jobs.keys() {
+        if let Some(record) = known(&context.store, key) {
+            done.insert(*key, record);
+        }
+    }
+    jobs.retain(|key, _| !done.contains_key(key));
+    make_ready(&jobs, builds, context).await?;
+    let total = jobs.len() as u64;
+    let what: Arc<str> = format!("layers ({})", plan.codec.name()).into();
+    let made = stream::iter(jobs).map(|(key, job)| make(context, plan, key, job)).buffer_unordered(PARALLEL);
+    let mut made = std::pin::pin!(made);
+    let mut n = 0;
+    while let Some((key, record)) = made.try_next().await? {
+        n += 1;
+        (context.sink)(Event::Moved { id: context.step, what: what.clone(), done: n, total });
+        done.insert(key, record);
+    }
+    let packed = |it: Wanted| match it {
+        Wanted::AsPublished(packed) => packed,
+        Wanted::Made { key, nondist, .. } => {
+            let record = done[&key].clone();
+            Packed {
+                diff_id: record.diff_id,
+                digest: record.digest,
+                size: record.size,
+                codec: plan.codec,
+                annotations: record.annotations,
+                nondist,
+                base: None,
+            }
+        }
+    };
+    Ok(wanted.into_iter().map(|layers| layers.into_iter().map(packed).collect()).collect())
+}
+
+enum Wanted {
+    AsPublished(Packed),
+    Made { key: Digest, job: Job, nondist: bool },
+}
+
+fn of_layer(plan: &ImagePlan, build: &Built, i: usize, layer: &LayerRef, epoch: Option<i64>) -> Wanted {
+    let own = i >= build.base_layers;
+    let mut hasher = FieldHasher::new("export-layer/1");
+    hasher.text(plan.codec.name()).optional(plan.level.map(|it| it.to_string()).as_deref());
+    match &layer.base {
+        Some(base) => {
+            let annotations: BTreeMap<String, String> =
+                base.descriptor.annotations().clone().unwrap_or_default().into_iter().collect();
+            let (codec, nondist) = codec_of(&base.descriptor.media_type().to_string(), &annotations);
+            let digest = base.descriptor.digest().to_string().parse::<Digest>();
+            match digest {
+                Ok(digest) if !plan.force || codec == plan.codec => Wanted::AsPublished(Packed {
+                    diff_id: base.diff_id,
+                    digest,
+                    size: base.descriptor.size(),
+                    codec,
+                    annotations,
+                    nondist,
+                    base: Some(base.clone()),
+                }),
+                _ => {
+                    hasher.text("convert").text(base.descriptor.digest().as_ref());
+                    Wanted::Made { key: hasher.finish(), job: Job::Convert { base: base.clone() }, nondist }
+                }
+            }
+        }
+        None => {
+            let epoch = epoch.filter(|_| own);
+            let lowers: Vec<SnapshotId> = build.layers[..i].iter().map(|it| SnapshotId(it.snapshot)).collect();
+            hasher.text("pack").digest(&layer.snapshot).optional(epoch.map(|it| it.to_string()).as_deref());
+            lowers.iter().for_each(|it| {
+                hasher.digest(&it.0);
+            });
+            let job = Job::Pack { snapshot: SnapshotId(layer.snapshot), lowers, epoch };
+            Wanted::Made { key: hasher.finish(), job, nondist: false }
+        }
+    }
+}
+
+/// A record whose blob is here.
+fn known(store: &Store, key: &Digest) -> Option<Record> {
+    let record: Record = store.get(Table::Blob, key)?;
+    (store.blob_size(&record.digest) == Some(record.size)).then_some(record)
+}
+
+/// Unpacks the snapshots that packing compares with, and fetches the blobs that are converted.
+async fn make_ready(jobs: &HashMap<Digest, Job>, builds: &[Built], context: &Context) -> Result<(), Fault> {
+    for build in builds {
+        let packs = |layer: &LayerRef| {
+            jobs.values().any(|job| matches!(job, Job::Pack { snapshot, .. } if snapshot.0 == layer.snapshot))
+        };
+        let Some(last) = build.layers.iter().rposition(packs) else { continue };
+        let below = &build.layers[..=last];
+        if below.iter().any(|layer| !context.store.has_snapshot(&SnapshotId(layer.snapshot))) {
+            context.base.unpack(below).await.map_err(Fault::Builder)?;
+        }
+    }
+    let fetched = jobs.values().filter_map(|job| match job {
+        Job::Convert { base } => Some(fetch(context, base)),
+        Job::Pack { .. } => None,
+    });
+    stream::iter(fetched).buffer_unordered(PARALLEL).try_collect::<()>().await.map_err(Fault::Builder)
+}
+
+/// Brings the blob of a base layer here.
+pub(super) async fn fetch(context: &Context, base: &BaseLayer) -> Result<(), Diagnostic> {
+    let digest = base.descriptor.digest().to_string().parse::<Digest>();
+    if digest.is_ok_and(|digest| context.store.blob_size(&digest) == Some(base.descriptor.size())) {
+        return Ok(());
+    }
+    context.base.blob(base).await
+}
+
+async fn make(context: &Context, plan: &ImagePlan, key: Digest, job: Job) -> Result<(Digest, Record), Fault> {
+    let (store, codec, level) = (context.store.clone(), plan.codec, plan.level);
+    let made = tokio::task::spawn_blocking(move || make_blocking(&store, codec, level, &key, &job));
+    let made = made.await.map_err(|e| Fault::Text(e.to_string()))?;
+    made.map(|record| (key, record)).map_err(Fault::Text)
+}
+
+fn make_blocking(store: &Store, codec: Codec, level: Option<i32>, key: &Digest, job: &Job) -> Result<Record, String> {
+    let text = |e: &dyn std::error::Error| with_causes(e);
+    // Another process may be making the same.
+    let _lock = store.lock(key).map_err(|e| text(&e))?;
+    if let Some(record) = known(store, key) {
+        return Ok(record);
+    }
+    let compression = match codec {
+        Codec::Uncompressed => Compression::Uncompressed,
+        Codec::Gzip => Compression::Gzip,
+        Codec::Estargz => Compression::Estargz,
+        Codec::Zstd => Compression::Zstd,
+    };
+    let mut writer = store.blob_writer().map_err(|e| text(&e))?;
+    let encoded = match job {
+        Job::Pack { snapshot, lowers, epoch } => {
+            let upper = store.snapshot_fs(snapshot);
+            let lowers: Vec<_> = lowers.iter().map(|it| store.snapshot_fs(it)).collect();
+            let options = PackOptions { epoch: *epoch };
+            layer::pack_encoded(&upper, &lowers, options, compression, level, &mut writer)
+        }
+        Job::Convert { base } => {
+            let digest: Digest = base.descriptor.digest().to_string().parse().map_err(|e| text(&e))?;
+            let blob = store.open_blob(&digest).map_err(|e| text(&e))?;
+            let plain = layer::decode(blob).map_err(|e| text(&e))?;
+            layer::encode(compression, level, plain, &mut writer)
+        }
+    };
+    let encoded = encoded.map_err(|e| text(&e))?;
+    if let Job::Convert { base } = job
+        && codec != Codec::Estargz
+        && encoded.diff_id != base.diff_id
+    {
+        return Err(format!("the layer {} does not unpack to what its image says", base.descriptor.digest()));
+    }
+    let (digest, size) = writer.commit(Some(&encoded.digest)).map_err(|e| text(&e))?;
+    let record = Record { diff_id: encoded.diff_id, digest, size, annotations: encoded.annotations };
+    store.put(Table::Blob, key, &record).map_err(|e| text(&e))?;
+    Ok(record)
+}
+
+/// An error with all that lie beneath it, none repeated.
+pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let words = cause.to_string();
+        if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+        next = cause.source();
+    }
+    text
+}

@@ -1,0 +1,515 @@
+//! The directory that a layer is unpacked into: an overlayfs upper directory above the layers below it.
+//!
+//! Every path is walked here, name by name, from an open directory, over this layer and what is below. Links are
+//! interpreted inside that tree, as the container's kernel would; the host's kernel never follows one for us. So nothing
+//! outside `root` can be reached, whatever the archive says.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    ffi::OsStr,
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
+    path::{Path, PathBuf},
+    rc::Rc,
+};
+
+use rustix::{
+    fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags},
+    io::Errno,
+};
+
+use super::{
+    error::LayerError,
+    tar_read::Member,
+    view::{Entry, Follow, Kind, View, at},
+};
+
+type Result<T> = std::result::Result<T, LayerError>;
+
+/// Links followed on the way to one entry: as many as the kernel follows.
+const MAX_LINKS: usize = 40;
+/// Longest path, as for system calls.
+const MAX_PATH: usize = 4095;
+const MAX_NAME: usize = 255;
+/// Directories kept open for the next entries.
+const KEPT_OPEN: usize = 8;
+
+/// The tree that is being made.
+pub(super) struct Dest {
+    root: OwnedFd,
+    /// What is below, if this is a layer.
+    lowers: Option<View>,
+    open: HashMap<Vec<u8>, Rc<Folder>>,
+    /// Directories that hide what is below them.
+    opaque: BTreeSet<PathBuf>,
+    /// Times of directories, set at the end: making entries changes them.
+    times: BTreeMap<PathBuf, (i64, u32)>,
+}
+
+/// An open directory of the tree.
+pub(super) struct Folder {
+    fd: OwnedFd,
+    /// From the root, without links.
+    path: PathBuf,
+    /// Whether the same directory below shows through.
+    merged: bool,
+}
+
+/// Who owns a thing and what may be done with it.
+pub(super) struct Metadata<'a> {
+    pub(super) mode: u32,
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    pub(super) mtime: (i64, u32),
+    pub(super) xattrs: &'a [(Vec<u8>, Vec<u8>)],
+}
+
+impl<'a> Metadata<'a> {
+    pub(super) fn of(member: &'a Member) -> Self {
+        let Member { mode, uid, gid, mtime, xattrs, .. } = member;
+        Self { mode: *mode, uid: *uid, gid: *gid, mtime: *mtime, xattrs }
+    }
+
+    fn of_entry(entry: &Entry, xattrs: &'a [(Vec<u8>, Vec<u8>)]) -> Self {
+        Self { mode: entry.mode, uid: entry.uid, gid: entry.gid, mtime: entry.mtime, xattrs }
+    }
+}
+
+/// The names of a path in an archive, taken from the root: `..` stops there.
+pub(super) fn names(path: &[u8]) -> Result<Vec<&[u8]>> {
+    let mut names = Vec::new();
+    for name in path.split(|byte| *byte == b'/') {
+        match name {
+            b"" | b"." => (),
+            b".." => drop(names.pop()),
+            _ if name.len() > MAX_NAME => return Err(LayerError::entry("a name is longer than 255 bytes", path)),
+            _ => names.push(name),
+        }
+    }
+    if names.iter().map(|name| name.len() + 1).sum::<usize>() > MAX_PATH {
+        return Err(LayerError::entry("the path is longer than 4095 bytes", path));
+    }
+    Ok(names)
+}
+
+impl Dest {
+    /// An empty directory of the host, above layers (`None` if it is no layer).
+    pub(super) fn open(root: &Path, lowers: Option<&[PathBuf]>) -> Result<Self> {
+        let shown = root.as_os_str().as_bytes();
+        let lowers = match lowers {
+            Some([]) | None => None,
+            Some(lowers) => Some(View::open(lowers).map_err(LayerError::io("open the layers below", shown))?),
+        };
+        let root = at::host_dir(root).map_err(LayerError::io("open", shown))?;
+        let (open, opaque, times) = (HashMap::new(), BTreeSet::new(), BTreeMap::new());
+        Ok(Self { root, lowers, open, opaque, times })
+    }
+
+    /// The directory with this path in the archive; made if it does not exist, with the metadata that it has below.
+    pub(super) fn folder(&mut self, names: &[&[u8]], mtime: (i64, u32)) -> Result<Rc<Folder>> {
+        let key = names.join(&b'/');
+        if let Some(folder) = self.open.get(&key) {
+            return Ok(Rc::clone(folder));
+        }
+        let folder = Rc::new(self.walk(names, mtime)?);
+        if self.open.len() >= KEPT_OPEN {
+            self.open.clear();
+        }
+        self.open.insert(key, Rc::clone(&folder));
+        Ok(folder)
+    }
+
+    /// To be called when a directory or link was removed: it may have been on the way to an open directory.
+    fn forget_open(&mut self) {
+        self.open.clear();
+    }
+
+    fn walk(&mut self, names: &[&[u8]], mtime: (i64, u32)) -> Result<Folder> {
+        let shown = names.join(&b'/');
+        let mut here = self.at(PathBuf::new(), &shown)?;
+        let mut todo: Vec<Vec<u8>> = names.iter().rev().map(|name| name.to_vec()).collect();
+        let mut links = 0;
+        while let Some(name) = todo.pop() {
+            match name.as_slice() {
+                b"" | b"." => continue,
+                b".." => {
+                    let parent = here.path.parent().map(Path::to_owned).unwrap_or_default();
+                    here = self.at(parent, &shown)?;
+                    continue;
+                }
+                name if name.len() > MAX_NAME || here.path.as_os_str().len() + name.len() > MAX_PATH => {
+                    return Err(LayerError::entry("the path is longer than 4095 bytes", &shown));
+                }
+                _ => (),
+            }
+            let name = OsStr::from_bytes(&name);
+            let path = here.path.join(name);
+            let target = match self.what(&here, name, &shown)? {
+                What::Ours(Kind::Dir) => None,
+                What::Ours(Kind::Symlink) => {
+                    Some(at::read_link(here.fd.as_fd(), name).map_err(LayerError::io("read the link", &shown))?)
+                }
+                What::Below(entry) if entry.kind == Kind::Symlink => {
+                    let lowers = self.lowers.as_ref().expect("the entry was found in it");
+                    Some(lowers.read_link(&path).map_err(LayerError::io("read the link", &shown))?)
+                }
+                What::Below(entry) if entry.kind == Kind::Dir => {
+                    self.copy_folder(&here, name, &entry)?;
+                    None
+                }
+                What::Whiteout => {
+                    unlink(&here, name, &shown)?;
+                    self.make_folder(&here, name, &default_folder(mtime))?;
+                    self.hide_below(&path)?;
+                    None
+                }
+                What::Nothing => {
+                    self.make_folder(&here, name, &default_folder(mtime))?;
+                    None
+                }
+                What::Ours(_) | What::Below(_) => {
+                    return Err(LayerError::entry("a parent directory is no directory", &shown));
+                }
+            };
+            match target {
+                None => here = self.at(path, &shown)?,
+                Some(target) => {
+                    links += 1;
+                    if links > MAX_LINKS {
+                        return Err(LayerError::entry("too many links on the way", &shown));
+                    }
+                    let target = target.as_bytes();
+                    if target.starts_with(b"/") {
+                        here = self.at(PathBuf::new(), &shown)?;
+                    }
+                    todo.extend(target.split(|byte| *byte == b'/').rev().map(<[u8]>::to_vec));
+                    if todo.len() > MAX_PATH {
+                        return Err(LayerError::entry("the path is longer than 4095 bytes", &shown));
+                    }
+                }
+            }
+        }
+        Ok(here)
+    }
+
+    /// The directory at a path without links.
+    fn at(&self, path: PathBuf, shown: &[u8]) -> Result<Folder> {
+        let fd = at::dir(self.root.as_fd(), &path).map_err(LayerError::io("open the directory of", shown))?;
+        let merged = self.lowers.is_some()
+            && (self.opaque.is_empty() || !path.ancestors().any(|parent| self.opaque.contains(parent)));
+        Ok(Folder { fd, path, merged })
+    }
+
+    fn what(&self, folder: &Folder, name: &OsStr, shown: &[u8]) -> Result<What> {
+        if let Some(stat) = at::stat(folder.fd.as_fd(), name).map_err(LayerError::io("look at", shown))? {
+            let entry = at::entry(&stat, 0);
+            let whiteout = entry.kind == Kind::CharDev && entry.rdev == (0, 0);
+            return Ok(if whiteout { What::Whiteout } else { What::Ours(entry.kind) });
+        }
+        match &self.lowers {
+            Some(lowers) if folder.merged => {
+                let found = lowers.lookup(folder.path.join(name), Follow::No);
+                let found = found.map_err(LayerError::io("look below for", shown))?;
+                Ok(found.map_or(What::Nothing, What::Below))
+            }
+            _ => Ok(What::Nothing),
+        }
+    }
+
+    /// A directory that exists below, without its content.
+    fn copy_folder(&mut self, folder: &Folder, name: &OsStr, entry: &Entry) -> Result<()> {
+        let path = folder.path.join(name);
+        let xattrs = self.xattrs_below(&path)?;
+        self.make_folder(folder, name, &Metadata::of_entry(entry, &xattrs))
+    }
+
+    fn xattrs_below(&self, path: &Path) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        let Some(lowers) = &self.lowers else { return Ok(Vec::new()) };
+        let found =
+            lowers.xattrs(path).map_err(LayerError::io("read the attributes of", path.as_os_str().as_bytes()))?;
+        Ok(found.into_iter().map(|(name, value)| (name.as_bytes().to_owned(), value)).collect())
+    }
+
+    fn make_folder(&mut self, folder: &Folder, name: &OsStr, metadata: &Metadata<'_>) -> Result<()> {
+        let path = folder.path.join(name);
+        let shown = path.as_os_str().as_bytes();
+        let made = rustix::fs::mkdirat(&folder.fd, name, Mode::RWXU);
+        made.map_err(LayerError::io("make the directory", shown))?;
+        let dir = at::dir(folder.fd.as_fd(), Path::new(name)).map_err(LayerError::io("open", shown))?;
+        self.set_folder(dir.as_fd(), path, metadata)
+    }
+
+    /// A directory entry of the archive.
+    pub(super) fn put_folder(&mut self, folder: &Folder, name: &OsStr, metadata: &Metadata<'_>) -> Result<()> {
+        let path = folder.path.join(name);
+        let shown = path.as_os_str().as_bytes().to_owned();
+        match self.what(folder, name, &shown)? {
+            What::Ours(Kind::Dir) => {
+                let dir = at::dir(folder.fd.as_fd(), Path::new(name)).map_err(LayerError::io("open", &shown))?;
+                self.set_folder(dir.as_fd(), path, metadata)
+            }
+            What::Ours(_) | What::Whiteout => {
+                unlink(folder, name, &shown)?;
+                self.forget_open();
+                self.make_folder(folder, name, metadata)?;
+                // What it replaces has hidden what is below.
+                self.hide_below(&path)
+            }
+            What::Below(_) | What::Nothing => self.make_folder(folder, name, metadata),
+        }
+    }
+
+    /// Metadata of the root itself.
+    pub(super) fn put_root(&mut self, metadata: &Metadata<'_>) -> Result<()> {
+        let root = self.root.try_clone().map_err(LayerError::io("open", b"/"))?;
+        self.set_folder(root.as_fd(), PathBuf::new(), metadata)
+    }
+
+    fn set_folder(&mut self, dir: BorrowedFd<'_>, path: PathBuf, metadata: &Metadata<'_>) -> Result<()> {
+        set_open(dir, metadata, path.as_os_str().as_bytes())?;
+        self.times.insert(path, metadata.mtime);
+        Ok(())
+    }
+
+    /// Makes room for an entry that is no directory.
+    pub(super) fn clear(&mut self, folder: &Folder, name: &OsStr) -> Result<()> {
+        let path = folder.path.join(name);
+        let shown = path.as_os_str().as_bytes();
+        match at::stat(folder.fd.as_fd(), name).map_err(LayerError::io("look at", shown))? {
+            None => Ok(()),
+            Some(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
+                self.forget_open();
+                self.remove_folder(path)
+            }
+            Some(stat) => {
+                if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
+                    self.forget_open();
+                }
+                unlink(folder, name, shown)
+            }
+        }
+    }
+
+    /// Removes a directory with all in it.
+    fn remove_folder(&mut self, path: PathBuf) -> Result<()> {
+        self.times.retain(|other, _| !other.starts_with(&path));
+        self.opaque.retain(|other| !other.starts_with(&path));
+        let fail = |path: &Path| LayerError::io::<std::io::Error>("remove", path.as_os_str().as_bytes());
+        let mut found = vec![path];
+        let mut next = 0;
+        while next < found.len() {
+            let path = found[next].clone();
+            next += 1;
+            let dir = at::dir(self.root.as_fd(), &path).map_err(fail(&path))?;
+            for name in at::names(dir.as_fd()).map_err(fail(&path))? {
+                match rustix::fs::unlinkat(&dir, &name, AtFlags::empty()) {
+                    Ok(()) => (),
+                    Err(Errno::ISDIR | Errno::PERM) => found.push(path.join(name)),
+                    Err(error) => return Err(fail(&path.join(name))(error.into())),
+                }
+            }
+        }
+        for path in found.iter().rev() {
+            let parent = path.parent().unwrap_or(Path::new(""));
+            let dir = at::dir(self.root.as_fd(), parent).map_err(fail(path))?;
+            let name = path.file_name().expect("the root is never removed");
+            rustix::fs::unlinkat(&dir, name, AtFlags::REMOVEDIR).map_err(|error| fail(path)(error.into()))?;
+        }
+        Ok(())
+    }
+
+    /// `.wh.NAME`: hides what is below. It says nothing of what this layer itself brings under the name.
+    pub(super) fn whiteout(&mut self, folder: &Folder, name: &OsStr) -> Result<()> {
+        let path = folder.path.join(name);
+        let shown = path.as_os_str().as_bytes();
+        match at::stat(folder.fd.as_fd(), name).map_err(LayerError::io("look at", shown))? {
+            None => rustix::fs::mknodat(&folder.fd, name, FileType::CharacterDevice, Mode::empty(), 0)
+                .map_err(LayerError::io("make the whiteout", shown)),
+            Some(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => self.hide_below(&path),
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// `.wh..wh..opq`: hides all that is below in this directory.
+    pub(super) fn opaque(&mut self, folder: &Folder) -> Result<()> {
+        self.hide_below(&folder.path.clone())
+    }
+
+    fn hide_below(&mut self, path: &Path) -> Result<()> {
+        let shown = path.as_os_str().as_bytes();
+        let dir = at::dir(self.root.as_fd(), path).map_err(LayerError::io("open", shown))?;
+        let set = rustix::fs::fsetxattr(&dir, at::opaque_xattr(), b"y", XattrFlags::empty());
+        set.map_err(LayerError::io("make opaque", shown))?;
+        self.opaque.insert(path.to_owned());
+        self.forget_open();
+        Ok(())
+    }
+
+    /// A hard link. The target is of this layer, or is brought up from below as the kernel would.
+    pub(super) fn hard_link(&mut self, folder: &Folder, name: &OsStr, target: &[&[u8]], shown: &[u8]) -> Result<()> {
+        let Some((last, parents)) = target.split_last() else {
+            return Err(LayerError::entry("a hard link to a directory", shown));
+        };
+        let from = self.folder(parents, (0, 0))?;
+        let last = OsStr::from_bytes(last);
+        match self.what(&from, last, shown)? {
+            What::Ours(Kind::Dir) => return Err(LayerError::entry("a hard link to a directory", shown)),
+            What::Ours(_) => (),
+            What::Below(entry) => self.copy_up(&from, last, &entry, shown)?,
+            What::Whiteout | What::Nothing => {
+                return Err(LayerError::entry("a hard link to what does not exist", shown));
+            }
+        }
+        if from.path == folder.path && last == name {
+            return Ok(());
+        }
+        self.clear(folder, name)?;
+        rustix::fs::linkat(&from.fd, last, &folder.fd, name, AtFlags::empty())
+            .map_err(LayerError::io("make the hard link", shown))
+    }
+
+    /// A file or link from below, with all that belongs to it.
+    fn copy_up(&mut self, folder: &Folder, name: &OsStr, entry: &Entry, shown: &[u8]) -> Result<()> {
+        let path = folder.path.join(name);
+        let lowers = self.lowers.as_ref().expect("the entry was found in it");
+        let xattrs = self.xattrs_below(&path)?;
+        let metadata = Metadata::of_entry(entry, &xattrs);
+        match entry.kind {
+            Kind::File => {
+                let mut source = lowers.open_file(&path).map_err(LayerError::io("open", shown))?;
+                let mut file = new_file(folder, name, shown)?;
+                std::io::copy(&mut source, &mut file).map_err(LayerError::io("copy", shown))?;
+                set_open(file.as_fd(), &metadata, shown)?;
+                set_open_times(file.as_fd(), metadata.mtime, shown)
+            }
+            Kind::Symlink => {
+                let target = lowers.read_link(&path).map_err(LayerError::io("read the link", shown))?;
+                symlink(folder, name, target.as_bytes(), &metadata, shown)
+            }
+            _ => Err(LayerError::entry("a hard link to what is no file", shown)),
+        }
+    }
+
+    /// Sets the times of the directories.
+    pub(super) fn finish(self) -> Result<()> {
+        for (path, mtime) in &self.times {
+            let shown = path.as_os_str().as_bytes();
+            let dir = at::dir(self.root.as_fd(), path).map_err(LayerError::io("open", shown))?;
+            set_open_times(dir.as_fd(), *mtime, shown)?;
+        }
+        Ok(())
+    }
+}
+
+/// What a name of the tree is, this layer over those below.
+enum What {
+    Ours(Kind),
+    /// Hides what is below.
+    Whiteout,
+    Below(Entry),
+    Nothing,
+}
+
+fn default_folder(mtime: (i64, u32)) -> Metadata<'static> {
+    Metadata { mode: 0o755, uid: 0, gid: 0, mtime, xattrs: &[] }
+}
+
+fn unlink(folder: &Folder, name: &OsStr, shown: &[u8]) -> Result<()> {
+    rustix::fs::unlinkat(&folder.fd, name, AtFlags::empty()).map_err(LayerError::io("remove", shown))
+}
+
+/// A new file, where nothing is.
+pub(super) fn new_file(folder: &Folder, name: &OsStr, shown: &[u8]) -> Result<std::fs::File> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(&folder.fd, name, flags, Mode::RUSR | Mode::WUSR);
+    Ok(file.map_err(LayerError::io("make", shown))?.into())
+}
+
+/// Owner, mode and attributes of an open file or directory. In this order: a change of owner takes setuid and
+/// capabilities away.
+pub(super) fn set_open(fd: BorrowedFd<'_>, metadata: &Metadata<'_>, shown: &[u8]) -> Result<()> {
+    let (uid, gid) = ids(metadata, shown)?;
+    rustix::fs::fchown(fd, Some(uid), Some(gid)).map_err(|error| owner(error, metadata, shown))?;
+    rustix::fs::fchmod(fd, Mode::from_raw_mode(metadata.mode)).map_err(LayerError::io("set the mode of", shown))?;
+    for (name, value) in metadata.xattrs.iter().filter(|(name, _)| is_kept(name)) {
+        match rustix::fs::fsetxattr(fd, OsStr::from_bytes(name), value, XattrFlags::empty()) {
+            // File systems without attributes, and capabilities where we may not give them.
+            Ok(()) | Err(Errno::NOTSUP) => (),
+            Err(Errno::PERM) if name == b"security.capability" => (),
+            Err(error) => return Err(LayerError::io("set an attribute of", shown)(error)),
+        }
+    }
+    Ok(())
+}
+
+/// Attributes that an archive may set. Overlayfs's own would let it play with what is below.
+pub(super) fn is_kept(name: &[u8]) -> bool {
+    name == b"security.capability"
+        || name.starts_with(b"user.") && name.len() > 5 && name.len() <= 255 && !name.starts_with(b"user.overlay.")
+}
+
+pub(super) fn set_open_times(fd: BorrowedFd<'_>, mtime: (i64, u32), shown: &[u8]) -> Result<()> {
+    rustix::fs::futimens(fd, &timestamps(mtime)).map_err(LayerError::io("set the time of", shown))
+}
+
+fn timestamps((seconds, nanoseconds): (i64, u32)) -> Timestamps {
+    let time = Timespec { tv_sec: seconds, tv_nsec: nanoseconds.into() };
+    Timestamps { last_access: time, last_modification: time }
+}
+
+fn ids(metadata: &Metadata<'_>, shown: &[u8]) -> Result<(Uid, Gid)> {
+    // The greatest number means "leave it".
+    if metadata.uid == u32::MAX || metadata.gid == u32::MAX {
+        return Err(owner(Errno::INVAL, metadata, shown));
+    }
+    Ok((Uid::from_raw(metadata.uid), Gid::from_raw(metadata.gid)))
+}
+
+fn owner(error: Errno, metadata: &Metadata<'_>, shown: &[u8]) -> LayerError {
+    LayerError::Owner { entry: shown.to_owned(), uid: metadata.uid, gid: metadata.gid, source: error.into() }
+}
+
+/// A symbolic link, where nothing is.
+pub(super) fn symlink(
+    folder: &Folder,
+    name: &OsStr,
+    target: &[u8],
+    metadata: &Metadata<'_>,
+    shown: &[u8],
+) -> Result<()> {
+    let made = rustix::fs::symlinkat(OsStr::from_bytes(target), &folder.fd, name);
+    made.map_err(LayerError::io("make the link", shown))?;
+    set_closed(folder, name, metadata, shown)
+}
+
+/// A device or a named pipe, where nothing is; `false` if this process may not make it.
+pub(super) fn node(
+    folder: &Folder,
+    name: &OsStr,
+    kind: FileType,
+    device: (u32, u32),
+    metadata: &Metadata<'_>,
+    shown: &[u8],
+) -> Result<bool> {
+    let mode = Mode::from_raw_mode(metadata.mode & 0o777);
+    match rustix::fs::mknodat(&folder.fd, name, kind, mode, rustix::fs::makedev(device.0, device.1)) {
+        Err(Errno::PERM) if kind != FileType::Fifo => return Ok(false),
+        other => other.map_err(LayerError::io("make", shown))?,
+    }
+    set_closed(folder, name, metadata, shown)?;
+    // The owner's change has taken setuid away; and the umask has had its say. It is no link: we have just made it.
+    let mode = Mode::from_raw_mode(metadata.mode);
+    rustix::fs::chmodat(&folder.fd, name, mode, AtFlags::empty()).map_err(LayerError::io("set the mode of", shown))?;
+    Ok(true)
+}
+
+/// Owner and time of what is not to be opened.
+fn set_closed(folder: &Folder, name: &OsStr, metadata: &Metadata<'_>, shown: &[u8]) -> Result<()> {
+    let (uid, gid) = ids(metadata, shown)?;
+    rustix::fs::chownat(&folder.fd, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+        .map_err(|error| owner(error, metadata, shown))?;
+    rustix::fs::utimensat(&folder.fd, name, &timestamps(metadata.mtime), AtFlags::SYMLINK_NOFOLLOW)
+        .map_err(LayerError::io("set the time of", shown))
+}

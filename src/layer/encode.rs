@@ -1,0 +1,214 @@
+//! Compresses a layer on all cores with bounded memory. The bytes that come out depend on the input, the compression and
+//! the level alone, never on the number of threads.
+
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    io::{self, Read, Write},
+};
+
+use libdeflater::{CompressionLvl, Compressor};
+use sha2::{Digest as _, Sha256};
+
+use super::{decode::Compression, error::LayerError, estargz, parallel::Ordered};
+use crate::oci::{DiffId, Digest};
+
+/// What was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Encoded {
+    /// Of the uncompressed bytes; for estargz they include its table of contents, so it differs from the input's.
+    pub(crate) diff_id: DiffId,
+    pub(crate) uncompressed_size: u64,
+    pub(crate) digest: Digest,
+    pub(crate) size: u64,
+    /// For the descriptor.
+    pub(crate) annotations: BTreeMap<String, String>,
+}
+
+/// Uncompressed bytes of one gzip member.
+const MEMBER: usize = 1 << 20;
+
+/// Compresses `input` to `output`.
+///
+/// `level` is that of the option `compression-level`: for gzip and estargz 0 (store) to 9, -1 the default, -2 the least;
+/// for zstd 1 to 22. Numbers outside mean the nearest inside.
+pub(crate) fn encode(
+    compression: Compression,
+    level: Option<i32>,
+    mut input: impl Read + Send,
+    output: impl Write + Send,
+) -> Result<Encoded, LayerError> {
+    let mut output = Hashed::new(output);
+    let mut plain = Sum::new();
+    let mut annotations = BTreeMap::new();
+    match compression {
+        Compression::Uncompressed => {
+            let mut buffer = vec![0; 256 << 10];
+            loop {
+                let n = fill(&mut input, &mut buffer)?;
+                output.write_all(&buffer[..n]).map_err(LayerError::Write)?;
+                if n < buffer.len() {
+                    break;
+                }
+            }
+        }
+        Compression::Gzip => gzip(gzip_level(level), &mut input, &mut plain, &mut output)?,
+        Compression::Zstd => zstd(level, &mut input, &mut plain, &mut output)?,
+        Compression::Estargz => {
+            annotations = estargz::write(gzip_level(level), &mut input, &mut plain, &mut output)?;
+        }
+        Compression::Bzip2 | Compression::Xz => {
+            return Err(LayerError::Write(io::Error::new(io::ErrorKind::Unsupported, "layers cannot be stored so")));
+        }
+    }
+    output.inner.flush().map_err(LayerError::Write)?;
+    let (digest, size) = output.sum.finish();
+    let (diff_id, uncompressed_size) =
+        if compression == Compression::Uncompressed { (digest, size) } else { plain.finish() };
+    Ok(Encoded { diff_id: DiffId(diff_id), uncompressed_size, digest, size, annotations })
+}
+
+/// Members of 1 MiB, each compressed alone: a valid gzip file whose parts can be made at the same time.
+fn gzip(
+    level: CompressionLvl,
+    input: &mut impl Read,
+    plain: &mut Sum,
+    output: &mut Hashed<impl Write>,
+) -> Result<(), LayerError> {
+    let mut jobs = Ordered::new();
+    let mut first = true;
+    loop {
+        let mut block = vec![0; MEMBER];
+        let n = fill(input, &mut block)?;
+        block.truncate(n);
+        plain.update(&block);
+        // An empty input is one empty member.
+        if n > 0 || first {
+            let done = jobs.push(move || compress_member(level, &block)).map_err(LayerError::Write)?;
+            done.map_or(Ok(()), |member| output.write_all(&member)).map_err(LayerError::Write)?;
+        }
+        first = false;
+        if n < MEMBER {
+            break;
+        }
+    }
+    while let Some(member) = jobs.pop().map_err(LayerError::Write)? {
+        output.write_all(&member).map_err(LayerError::Write)?;
+    }
+    Ok(())
+}
+
+/// One frame. The library's own threads work on it; with one or more of them the bytes are the same.
+fn zstd(
+    level: Option<i32>,
+    input: &mut impl Read,
+    plain: &mut Sum,
+    output: &mut Hashed<impl Write>,
+) -> Result<(), LayerError> {
+    let level = level.unwrap_or(3).clamp(1, 22);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8) as u32;
+    let mut encoder = zstd::stream::write::Encoder::new(output, level).map_err(LayerError::Write)?;
+    encoder.multithread(threads).map_err(LayerError::Write)?;
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        let n = fill(input, &mut buffer)?;
+        plain.update(&buffer[..n]);
+        encoder.write_all(&buffer[..n]).map_err(LayerError::Write)?;
+        if n < buffer.len() {
+            break;
+        }
+    }
+    encoder.finish().map(|_| ()).map_err(LayerError::Write)
+}
+
+/// The level of the gzip encoder. The default is smaller and half again as fast as level 6 of zlib.
+fn gzip_level(level: Option<i32>) -> CompressionLvl {
+    let level = match level {
+        None | Some(-1) => 4,
+        Some(..-1) => 1,
+        Some(level) => level.min(9),
+    };
+    CompressionLvl::new(level).unwrap_or_default()
+}
+
+/// One complete gzip member: no name, no time, no operating system.
+pub(super) fn compress_member(level: CompressionLvl, bytes: &[u8]) -> Vec<u8> {
+    thread_local! {
+        /// The last used encoder of this thread: making one costs more than compressing a small file.
+        static LAST: RefCell<Option<(CompressionLvl, Compressor)>> = const { RefCell::new(None) };
+    }
+    LAST.with_borrow_mut(|last| {
+        if last.as_ref().is_none_or(|(of, _)| *of != level) {
+            *last = Some((level, Compressor::new(level)));
+        }
+        let (_, compressor) = last.as_mut().expect("set above");
+        let mut member = vec![0; compressor.gzip_compress_bound(bytes.len())];
+        let n = compressor.gzip_compress(bytes, &mut member).expect("the buffer has the size of the worst case");
+        member.truncate(n);
+        member.shrink_to_fit();
+        member
+    })
+}
+
+/// Reads until the buffer is full or the input ends.
+pub(super) fn fill(input: &mut impl Read, buffer: &mut [u8]) -> Result<usize, LayerError> {
+    let mut n = 0;
+    while n < buffer.len() {
+        match input.read(&mut buffer[n..]) {
+            Ok(0) => break,
+            Ok(more) => n += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => (),
+            Err(error) => return Err(LayerError::Read(error)),
+        }
+    }
+    Ok(n)
+}
+
+/// Digest and count of bytes.
+pub(super) struct Sum {
+    hasher: Sha256,
+    size: u64,
+}
+
+impl Sum {
+    pub(super) fn new() -> Self {
+        Self { hasher: Sha256::new(), size: 0 }
+    }
+
+    pub(super) fn update(&mut self, bytes: &[u8]) {
+        self.hasher.update(bytes);
+        self.size += bytes.len() as u64;
+    }
+
+    pub(super) const fn size(&self) -> u64 {
+        self.size
+    }
+
+    pub(super) fn finish(self) -> (Digest, u64) {
+        (Digest::from_raw(self.hasher.finalize().into()), self.size)
+    }
+}
+
+/// A writer that hashes what goes through.
+pub(super) struct Hashed<W> {
+    pub(super) inner: W,
+    pub(super) sum: Sum,
+}
+
+impl<W> Hashed<W> {
+    pub(super) fn new(inner: W) -> Self {
+        Self { inner, sum: Sum::new() }
+    }
+}
+
+impl<W: Write> Write for Hashed<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n = self.inner.write(bytes)?;
+        self.sum.update(&bytes[..n]);
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}

@@ -1,0 +1,367 @@
+//! Packs what one layer changes as a tar whose bytes follow from the tree alone: `spec/dockerfile.md` §13.
+//!
+//! Order: depth first, names by their bytes. A directory is written before what is in it, even if it did not change
+//! itself. What a step touched without changing it is not written.
+
+use std::{
+    collections::HashMap,
+    ffi::{OsStr, OsString},
+    io::{self, Read, Write},
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    decode::Compression,
+    dest::is_kept,
+    encode::{Encoded, Hashed, encode},
+    error::LayerError,
+    parallel::pipe,
+    tar_write::{TarEntry, TarKind, TarWriter},
+    view::{Entry, Folder, Kind, View, Walk as _, at},
+};
+use crate::oci::DiffId;
+
+type Result<T> = std::result::Result<T, LayerError>;
+
+/// How to pack.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PackOptions {
+    /// Later times become this one, in seconds.
+    pub(crate) epoch: Option<i64>,
+}
+
+/// Writes what `upper` (an overlayfs upper directory) changes in the tree of `lowers` (bottom first) as a tar.
+pub(crate) fn pack(upper: &Path, lowers: &[PathBuf], out: &mut dyn Write, options: PackOptions) -> Result<()> {
+    let shown = upper.as_os_str().as_bytes();
+    // Whiteouts and opaque marks are read here, so the upper directory is taken as it is.
+    let upper = View::plain(upper).map_err(LayerError::io("open", shown))?;
+    let lowers = View::open(lowers).map_err(LayerError::io("open the layers below", shown))?;
+    let has_lower = !lowers.layer_ids().map_err(LayerError::io("open the layers below", shown))?.is_empty();
+    let out = io::BufWriter::with_capacity(256 << 10, out);
+    let mut pack = Pack {
+        upper: &upper,
+        lowers: &lowers,
+        out: TarWriter::new(out),
+        options,
+        first: HashMap::new(),
+        stack: Vec::new(),
+    };
+    pack.enter(upper.root(), None, has_lower.then(|| lowers.root()), false)?;
+    while let Some(frame) = pack.stack.last_mut() {
+        match frame.names.pop() {
+            Some(change) => pack.change(change)?,
+            None => drop(pack.stack.pop()),
+        }
+    }
+    pack.out.finish().map_err(LayerError::Write).map(drop)
+}
+
+/// The diff id and size of what [`pack`] writes.
+pub(crate) fn diff_id(upper: &Path, lowers: &[PathBuf], options: PackOptions) -> Result<(DiffId, u64)> {
+    let mut out = Hashed::new(io::sink());
+    pack(upper, lowers, &mut out, options)?;
+    let (digest, size) = out.sum.finish();
+    Ok((DiffId(digest), size))
+}
+
+/// Packs and compresses at the same time.
+pub(crate) fn pack_encoded(
+    upper: &Path,
+    lowers: &[PathBuf],
+    options: PackOptions,
+    compression: Compression,
+    level: Option<i32>,
+    output: impl Write + Send,
+) -> Result<Encoded> {
+    let (mut writer, reader) = pipe();
+    std::thread::scope(|scope| {
+        let packing = scope.spawn(move || {
+            let packed = pack(upper, lowers, &mut writer, options);
+            writer.finish(if packed.is_ok() { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) });
+            packed
+        });
+        let encoded = encode(compression, level, reader, output);
+        let packed = packing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        // Of two errors the one that is not a consequence: a failed write breaks the pipe, and a failed read as well.
+        match (packed, encoded) {
+            (Ok(()), encoded) => encoded,
+            (Err(LayerError::Write(_)), Err(error)) => Err(error),
+            (Err(error), _) => Err(error),
+        }
+    })
+}
+
+struct Pack<'a, W: Write> {
+    upper: &'a View,
+    lowers: &'a View,
+    out: TarWriter<W>,
+    options: PackOptions,
+    /// The first path of each file that has several.
+    first: HashMap<(u64, u64), PathBuf>,
+    stack: Vec<Frame>,
+}
+
+/// A directory that is being walked.
+struct Frame {
+    folder: Folder,
+    /// The directory itself; `None` for the root, which is never written.
+    entry: Option<Entry>,
+    written: bool,
+    /// The same directory below.
+    lower: Option<Folder>,
+    /// All that is below is hidden unless it is here again.
+    opaque: bool,
+    /// What is left to do, last first.
+    names: Vec<Change>,
+}
+
+enum Change {
+    Here(OsString, Entry),
+    Gone(OsString),
+}
+
+impl<W: Write> Pack<'_, W> {
+    /// Starts to walk a directory.
+    fn enter(&mut self, folder: Folder, entry: Option<Entry>, lower: Option<Folder>, opaque: bool) -> Result<()> {
+        let shown = folder.path().as_os_str().as_bytes().to_owned();
+        let listed = self.upper.list(&folder).map_err(LayerError::io("list", &shown))?;
+        let dir = self.upper.layer_dir(&folder, 0).map_err(LayerError::io("open", &shown))?;
+        if has_xattr(&dir, ["trusted.overlay.redirect", "user.overlay.redirect"]) {
+            return Err(LayerError::entry("a directory that overlayfs has moved without its content", &shown));
+        }
+        let opaque = opaque || at::is_opaque(&dir).map_err(LayerError::io("read the attributes of", &shown))?;
+        let mut names: Vec<Change> = Vec::with_capacity(listed.len());
+        let mut below = match &lower {
+            Some(lower) if opaque => self.lowers.list(lower).map_err(LayerError::io("list", &shown))?,
+            _ => Vec::new(),
+        };
+        below.retain(|(name, _)| listed.binary_search_by(|(other, _)| other.cmp(name)).is_err());
+        names.extend(listed.into_iter().map(|(name, entry)| Change::Here(name, entry)));
+        if !below.is_empty() {
+            names.extend(below.into_iter().map(|(name, _)| Change::Gone(name)));
+            names.sort_by(|a, b| a.name().cmp(b.name()));
+        }
+        names.reverse();
+        let written = entry.is_none();
+        self.stack.push(Frame { folder, entry, written, lower, opaque, names });
+        Ok(())
+    }
+
+    fn change(&mut self, change: Change) -> Result<()> {
+        let frame = self.stack.last().expect("the change is one of its names");
+        let (folder, lower, opaque) = (frame.folder.clone(), frame.lower.clone(), frame.opaque);
+        let path = folder.path().join(change.name());
+        let shown = path.as_os_str().as_bytes();
+        let (name, entry) = match change {
+            Change::Gone(name) => return self.whiteout(&folder, &name),
+            Change::Here(name, entry) => (name, entry),
+        };
+        let below = match &lower {
+            Some(lower) => self.lowers.child(lower, &name).map_err(LayerError::io("look below for", shown))?,
+            None => None,
+        };
+        if entry.kind == Kind::CharDev && entry.rdev == (0, 0) {
+            return if below.is_some() { self.whiteout(&folder, &name) } else { Ok(()) };
+        }
+        if entry.kind == Kind::Socket {
+            return Ok(());
+        }
+        let same = match (&below, &lower) {
+            (Some(below), Some(lower)) => self.is_same(&folder, lower, &name, &entry, below)?,
+            _ => false,
+        };
+        if !same {
+            self.write_parents()?;
+            self.write(&folder, &name, &entry)?;
+        }
+        if entry.kind == Kind::Dir {
+            let inner = self.upper.enter(&folder, &name).map_err(LayerError::io("open", shown))?;
+            let lower = match (&below, &lower) {
+                (Some(below), Some(lower)) if below.kind == Kind::Dir => {
+                    Some(self.lowers.enter(lower, &name).map_err(LayerError::io("open", shown))?)
+                }
+                _ => None,
+            };
+            self.enter(inner, Some(entry), lower, opaque)?;
+            self.stack.last_mut().expect("just pushed").written = !same;
+        }
+        Ok(())
+    }
+
+    /// Whether the entry is what is below anyway.
+    fn is_same(&self, folder: &Folder, lower: &Folder, name: &OsStr, entry: &Entry, below: &Entry) -> Result<bool> {
+        let alike = |it: &Entry| (it.kind, it.mode, it.uid, it.gid, it.rdev);
+        if alike(entry) != alike(below) {
+            return Ok(false);
+        }
+        let shown = folder.path().join(name);
+        let fail = || LayerError::io::<io::Error>("compare", shown.as_os_str().as_bytes());
+        if entry.kind != Kind::Dir {
+            if entry.size != below.size || entry.mtime != below.mtime {
+                return Ok(false);
+            }
+            // Times of whole seconds may have been cut: two versions within a second look the same.
+            let cut = entry.mtime.1 == 0;
+            let equal = match entry.kind {
+                Kind::File if cut => self.same_content(folder, lower, name, entry, below).map_err(fail())?,
+                Kind::Symlink if cut => {
+                    let ours = self.upper.link_text(folder, name, entry).map_err(fail())?;
+                    ours == self.lowers.link_text(lower, name, below).map_err(fail())?
+                }
+                _ => true,
+            };
+            if !equal {
+                return Ok(false);
+            }
+        }
+        if !matches!(entry.kind, Kind::File | Kind::Dir) {
+            return Ok(true);
+        }
+        let capability = |mut xattrs: Vec<(OsString, Vec<u8>)>| {
+            xattrs.retain(|(name, _)| name == "security.capability");
+            xattrs
+        };
+        let ours = self.upper.xattrs_of(folder, name, entry).map_err(fail())?;
+        let theirs = self.lowers.xattrs_of(lower, name, below).map_err(fail())?;
+        Ok(capability(ours) == capability(theirs))
+    }
+
+    fn same_content(
+        &self,
+        folder: &Folder,
+        lower: &Folder,
+        name: &OsStr,
+        entry: &Entry,
+        below: &Entry,
+    ) -> io::Result<bool> {
+        let mut ours = self.upper.file(folder, name, entry)?;
+        let mut theirs = self.lowers.file(lower, name, below)?;
+        let (mut a, mut b) = (vec![0; 64 << 10], vec![0; 64 << 10]);
+        loop {
+            let n = ours.read(&mut a)?;
+            if n == 0 {
+                return Ok(theirs.read(&mut b[..1])? == 0);
+            }
+            match theirs.read_exact(&mut b[..n]) {
+                Ok(()) if a[..n] == b[..n] => (),
+                Ok(()) => return Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Writes the directories that lead to what comes next, if they were not written yet.
+    fn write_parents(&mut self) -> Result<()> {
+        for i in 0..self.stack.len() {
+            if self.stack[i].written {
+                continue;
+            }
+            self.stack[i].written = true;
+            let entry = self.stack[i].entry.clone().expect("the root counts as written");
+            let name = self.stack[i].folder.path().file_name().map(OsStr::to_owned).unwrap_or_default();
+            let parent = self.stack[i - 1].folder.clone();
+            self.write(&parent, &name, &entry)?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, folder: &Folder, name: &OsStr, entry: &Entry) -> Result<()> {
+        let path = folder.path().join(name);
+        let shown = path.as_os_str().as_bytes();
+        let mtime = self.options.epoch.map_or(entry.mtime.0, |epoch| entry.mtime.0.min(epoch));
+        let mut tar = TarEntry {
+            path: shown,
+            kind: TarKind::File,
+            link: b"",
+            mode: entry.mode,
+            uid: entry.uid,
+            gid: entry.gid,
+            mtime,
+            size: 0,
+            device: (0, 0),
+            xattrs: &[],
+        };
+        if entry.kind != Kind::Dir && entry.nlink > 1 {
+            if let Some(first) = self.first.get(&entry.dev_ino) {
+                let link = first.as_os_str().as_bytes();
+                let tar = TarEntry { kind: TarKind::HardLink, link, ..tar };
+                return self.out.append(&tar, &mut io::empty()).map_err(LayerError::Write);
+            }
+            self.first.insert(entry.dev_ino, path.clone());
+        }
+        let target;
+        let mut xattrs = Vec::new();
+        match entry.kind {
+            Kind::File => return self.write_file(folder, name, entry, tar),
+            Kind::Dir => {
+                tar.kind = TarKind::Dir;
+                let found = self.upper.xattrs_of(folder, name, entry);
+                xattrs = kept(found.map_err(LayerError::io("read the attributes of", shown))?);
+            }
+            Kind::Symlink => {
+                tar.kind = TarKind::Symlink;
+                let read = self.upper.link_text(folder, name, entry);
+                target = read.map_err(LayerError::io("read the link", shown))?;
+                tar.link = target.as_bytes();
+            }
+            Kind::CharDev => (tar.kind, tar.device) = (TarKind::CharDev, entry.rdev),
+            Kind::BlockDev => (tar.kind, tar.device) = (TarKind::BlockDev, entry.rdev),
+            Kind::Fifo => tar.kind = TarKind::Fifo,
+            Kind::Socket => return Ok(()),
+        }
+        tar.xattrs = &xattrs;
+        self.out.append(&tar, &mut io::empty()).map_err(LayerError::Write)
+    }
+
+    fn write_file(&mut self, folder: &Folder, name: &OsStr, entry: &Entry, tar: TarEntry<'_>) -> Result<()> {
+        let mut file = self.upper.file(folder, name, entry).map_err(LayerError::io("open", tar.path))?;
+        if has_xattr(&file, ["trusted.overlay.metacopy", "user.overlay.metacopy"]) {
+            return Err(LayerError::entry("a file that overlayfs keeps without its content", tar.path));
+        }
+        let xattrs = kept(at::xattrs(&file).map_err(LayerError::io("read the attributes of", tar.path))?);
+        let tar = TarEntry { size: entry.size, xattrs: &xattrs, ..tar };
+        self.out.append(&tar, &mut file).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => LayerError::io("read", tar.path)(error),
+            _ => LayerError::Write(error),
+        })
+    }
+
+    fn whiteout(&mut self, folder: &Folder, name: &OsStr) -> Result<()> {
+        self.write_parents()?;
+        let hidden = [b".wh.", name.as_bytes()].concat();
+        let path = folder.path().join(OsStr::from_bytes(&hidden));
+        let tar = TarEntry {
+            path: path.as_os_str().as_bytes(),
+            kind: TarKind::File,
+            link: b"",
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            mtime: 0,
+            size: 0,
+            device: (0, 0),
+            xattrs: &[],
+        };
+        self.out.append(&tar, &mut io::empty()).map_err(LayerError::Write)
+    }
+}
+
+impl Change {
+    fn name(&self) -> &OsStr {
+        match self {
+            Self::Here(name, _) | Self::Gone(name) => name,
+        }
+    }
+}
+
+/// The attributes that go into a layer.
+fn kept(xattrs: Vec<(OsString, Vec<u8>)>) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let bytes = xattrs.into_iter().map(|(name, value)| (name.as_bytes().to_owned(), value));
+    bytes.filter(|(name, _)| is_kept(name)).collect()
+}
+
+fn has_xattr(file: &impl std::os::fd::AsFd, names: [&str; 2]) -> bool {
+    names.iter().any(|name| rustix::fs::fgetxattr(file, *name, &mut [0_u8; 0][..]).is_ok())
+}
