@@ -103,6 +103,16 @@ impl<'t> Cursor<'t> {
         found
     }
 
+    /// Whether this word, and no longer one, is next.
+    pub(super) fn is_at_word(&self, word: &str) -> bool {
+        self.rest().strip_prefix(word).is_some_and(|after| !after.starts_with(is_word))
+    }
+
+    /// Takes `word` if it is next, and no longer one.
+    pub(super) fn eat_word(&mut self, word: &str) -> bool {
+        self.is_at_word(word) && self.eat(word)
+    }
+
     /// Notes a fault.
     pub(super) fn fault(&mut self, fault: Diagnostic) -> Gave {
         if self.faults.len() < MAX_FAULTS {

@@ -416,7 +416,7 @@ impl Cursor<'_> {
     }
 
     fn is_for(&self) -> bool {
-        self.rest().starts_with("for") && !self.rest()[3..].chars().next().is_some_and(super::cursor::is_word)
+        self.is_at_word("for")
     }
 
     fn for_expr(&mut self) -> Parsed<ExprKind> {
@@ -444,8 +444,7 @@ impl Cursor<'_> {
             self.skip_blanks();
         }
         let mut condition = None;
-        if self.rest().starts_with("if") {
-            self.pos += 2;
+        if self.eat_word("if") {
             self.skip_blanks();
             condition = Some(self.expression()?);
             self.skip_blanks();
@@ -471,10 +470,9 @@ impl Cursor<'_> {
             key = Some(std::mem::replace(&mut value, second.value));
             self.skip_blanks();
         }
-        if !(self.rest().starts_with("in") && !self.rest()[2..].chars().next().is_some_and(super::cursor::is_word)) {
+        if !self.eat_word("in") {
             return Err(self.expected("`in` after the variables of a `for`"));
         }
-        self.pos += 2;
         self.skip_blanks();
         let collection = self.expression()?;
         Ok((key, value, collection))
