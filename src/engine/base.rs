@@ -29,7 +29,8 @@ impl BaseLayers for Pulled {
                     Origin::Layout { folder } => graph::Origin::Layout { folder: folder.display().to_string() },
                 },
             };
-            source::fetch_blob(self.0.world(), &base).await.map(|_| ()).map_err(diagnostic)
+            let fetched = source::fetch_blob(self.0.world(), &base).await;
+            fetched.map(|_| ()).map_err(|failure| diagnostic(self.0.blame_image(failure)))
         })
     }
 

@@ -210,7 +210,25 @@ impl Solver {
 
     /// Makes the snapshots of a tree exist.
     pub(crate) async fn materialise(&self, tree: &Tree) -> Result<Vec<std::path::PathBuf>, Failure> {
-        source::materialise(&self.0.world, tree).await
+        source::materialise(&self.0.world, tree).await.map_err(|failure| self.blame_image(failure))
+    }
+
+    /// Adds to a fault of a base layer the place where its image is named.
+    pub(crate) fn blame_image(&self, failure: Failure) -> Failure {
+        let Failure::Failed(diagnostic) = &failure else { return failure };
+        if !diagnostic.labels.is_empty() {
+            return failure;
+        }
+        let named = |vertex: &Vertex| match &vertex.op {
+            Op::Image(image) => {
+                image.layers.iter().any(|it| diagnostic.message.contains(it.descriptor.digest().as_ref()))
+            }
+            _ => false,
+        };
+        match self.0.graph.iter().find(|(_, vertex)| named(vertex)) {
+            Some((_, vertex)) => blame(vertex, (**diagnostic).clone()),
+            None => failure,
+        }
     }
 
     async fn resolve(&self, result: VertexIx, reachable: &[VertexIx]) -> Solved {
