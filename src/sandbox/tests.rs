@@ -141,6 +141,23 @@ fn a_step_that_changes_nothing_leaves_nothing() {
 }
 
 #[test]
+fn a_skeleton_below_makes_stubs_unnecessary_and_shows_nowhere_else() {
+    let place = Place::new("grep -c localhost /etc/hosts; stat -c %a /etc; touch /etc/new");
+    let skeleton = dir(&place, "skeleton");
+    super::make_skeleton(&skeleton).unwrap();
+    fs::set_permissions(place.layer().join("etc"), fs::Permissions::from_mode(0o711)).unwrap();
+    let mut place = place.with(|spec| spec.layers.insert(0, skeleton.clone()));
+    assert_eq!(place.out(), "2\n711\n");
+    let names: Vec<_> = fs::read_dir(place.spec.upper.join("etc")).unwrap().map(|it| it.unwrap().file_name()).collect();
+    assert_eq!(names, ["new"]);
+    place.fresh();
+    place.spec.args = vec!["/bin/true".to_owned()];
+    assert_eq!(place.out(), "");
+    assert_eq!(place.upper(), Vec::<String>::new());
+    assert_eq!(fs::read(skeleton.join("etc/hosts")).unwrap(), b"");
+}
+
+#[test]
 fn mount_points_are_removed_but_what_was_made_beside_them_stays() {
     let place = Place::new("echo x > /etc/new; echo y > /run/kept; mount | grep -c ' /new/deep/t '")
         .mount("/new/deep/t", MountKind::Tmpfs { size: Some(4 << 20) })
