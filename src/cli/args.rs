@@ -201,9 +201,6 @@ pub(crate) enum Command {
         /// How it is written
         #[arg(long, value_enum, default_value_t = TableFormat::Table)]
         format: TableFormat,
-        /// One line per entry
-        #[arg(long, short)]
-        verbose: bool,
     },
     /// Remove what is not needed any more
     Prune(PruneArgs),
@@ -223,7 +220,7 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct PruneArgs {
-    /// Also what is in use by no run but may be used again
+    /// Everything, cache mounts too
     #[arg(long, short)]
     pub(crate) all: bool,
     /// Do not ask
@@ -232,10 +229,7 @@ pub(crate) struct PruneArgs {
     /// Only what was not used for this long, as in 24h or 7d
     #[arg(long, value_name = "DURATION")]
     pub(crate) older_than: Option<String>,
-    /// Stop when this much is left, as in 10g
-    #[arg(long, value_name = "SIZE")]
-    pub(crate) keep_storage: Option<String>,
-    /// Only entries that match, as in until=24h
+    /// The same as until=DURATION
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) filter: Vec<String>,
 }

@@ -3,7 +3,6 @@
 
 use std::{
     collections::BTreeSet,
-    io::{self, IsTerminal},
     path::{Component, Path, PathBuf},
 };
 
@@ -27,7 +26,7 @@ pub(crate) fn check(needs: &[Need], by_set: &[Grant], settings: &Settings) -> Op
     let flags: Vec<String> = flags.into_iter().collect();
     let lines: BTreeSet<String> = missing.iter().map(|it| describe(it, &settings.cwd)).collect();
     let lines: Vec<String> = lines.into_iter().collect();
-    if asks() && output::confirm(&question(&lines, &flags)) {
+    if output::can_ask() && output::confirm(&question(&lines, &flags)) {
         return None;
     }
     let message = match missing.as_slice() {
@@ -44,10 +43,6 @@ pub(crate) fn check(needs: &[Need], by_set: &[Grant], settings: &Settings) -> Op
         );
     }
     Some(diagnostic)
-}
-
-fn asks() -> bool {
-    io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 
 fn question(lines: &[String], flags: &[String]) -> String {

@@ -10,10 +10,13 @@ pub(crate) mod args;
 pub(crate) mod commands;
 pub(crate) mod definition;
 mod entitlements;
+#[cfg(test)]
+mod reference;
 pub(crate) mod settings;
+mod state;
 mod world;
 
-use std::{collections::BTreeMap, ffi::OsString};
+use std::{collections::BTreeMap, ffi::OsString, path::Path};
 
 use clap::{CommandFactory, Parser};
 
@@ -79,20 +82,37 @@ fn run_bake(bake: Bake, env: BTreeMap<String, String>) -> u8 {
     // Namespaces can be entered only while there is one thread.
     if list.is_none()
         && !bake.print
-        && let Err(diagnosis) = sandbox::enter_user_namespace()
+        && let Err(code) = enter_namespace(color)
     {
-        let fault = Diagnostic::error("bake::sandbox::refused", diagnosis.problem).help(diagnosis.help);
-        output::diagnostics(&[fault], &SourceMap::default(), color);
-        return FAILED;
+        return code;
     }
     on_large_stack(move || match list {
         Some(what) => commands::list::run(&settings, what),
         None if bake.print => commands::print::run(&settings),
         None => match definition::allowed(&settings) {
+            Ok(planned) if commands::call::is_wanted(&planned.plan) => commands::call::run(&settings, planned),
             Ok(planned) => commands::build::run(&settings, planned),
             Err(code) => code,
         },
     })
+}
+
+/// Enters the namespace in which the files of the state directory are ours.
+fn enter_namespace(color: bool) -> Result<(), u8> {
+    sandbox::enter_user_namespace().map_err(|diagnosis| {
+        let fault = Diagnostic::error("bake::sandbox::refused", diagnosis.problem).help(diagnosis.help);
+        output::diagnostics(&[fault], &SourceMap::default(), color);
+        FAILED
+    })
+}
+
+/// Runs what looks after the state directory.
+fn on_state(env: &BTreeMap<String, String>, work: impl FnOnce(&Path, bool) -> u8) -> u8 {
+    let color = settings::color(env);
+    match enter_namespace(color) {
+        Ok(()) => work(&settings::bake_home(env), color),
+        Err(code) => code,
+    }
 }
 
 fn run_command(command: Command, env: BTreeMap<String, String>) -> u8 {
@@ -102,9 +122,9 @@ fn run_command(command: Command, env: BTreeMap<String, String>) -> u8 {
             Ok(settings) => on_large_stack(move || commands::plan::run(&settings, format)),
             Err(faults) => bad_usage(&faults, color),
         },
-        Command::Du { format, verbose } => commands::du::run(&settings::bake_home(&env), format, verbose),
-        Command::Prune(args) => commands::prune::run(&settings::bake_home(&env), &args, color),
-        Command::Cache { command: CacheCommand::Verify } => commands::verify::run(&settings::bake_home(&env)),
+        Command::Du { format } => on_state(&env, |home, color| commands::du::run(home, format, color)),
+        Command::Prune(args) => on_state(&env, |home, color| commands::prune::run(home, &args, color)),
+        Command::Cache { command: CacheCommand::Verify } => on_state(&env, commands::verify::run),
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut Bake::command(), "bake", &mut text);

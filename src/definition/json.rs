@@ -17,6 +17,9 @@ pub(crate) struct Node {
     pub(crate) at: Span,
 }
 
+/// A name of an object and its value.
+pub(crate) type Member = (Spanned<Arc<str>>, Node);
+
 #[derive(Debug)]
 pub(crate) enum NodeKind {
     Null,
@@ -28,7 +31,7 @@ pub(crate) enum NodeKind {
         verbatim: bool,
     },
     Array(Vec<Node>),
-    Object(Vec<(Spanned<Arc<str>>, Node)>),
+    Object(Vec<Member>),
 }
 
 /// Parses a file. The body holds what could be read; every fault that could be found is told.
@@ -355,12 +358,12 @@ impl Builder<'_> {
     }
 
     /// The objects of a value that is an object or an array of objects.
-    fn objects<'n>(&mut self, node: &'n Node, what: impl Fn() -> String) -> Vec<&'n Vec<(Spanned<Arc<str>>, Node)>> {
+    fn objects<'n>(&mut self, node: &'n Node, what: impl Fn() -> String) -> Vec<&'n [Member]> {
         let mut found = Vec::new();
         let mut stack = vec![node];
         while let Some(node) = stack.pop() {
             match &node.kind {
-                NodeKind::Object(items) => found.push(items),
+                NodeKind::Object(items) => found.push(items.as_slice()),
                 NodeKind::Array(items) => stack.extend(items.iter().rev()),
                 _ => self.faults.push(
                     Diagnostic::error("bake::definition::json_no_object", format!("{} is an object", what()))
@@ -391,7 +394,7 @@ impl Builder<'_> {
         }
     }
 
-    fn block_body(&mut self, kind: &str, items: &[(Spanned<Arc<str>>, Node)], at: Span) -> Body {
+    fn block_body(&mut self, kind: &str, items: &[Member], at: Span) -> Body {
         let mut body = Body { attributes: Vec::new(), blocks: Vec::new(), at };
         for (name, value) in items {
             match (kind, &*name.value) {
@@ -440,7 +443,7 @@ impl Builder<'_> {
     }
 
     /// Keys that are written twice; those that are templates are compared by their text.
-    fn refuse_repeated_keys(&mut self, items: &[(Spanned<Arc<str>>, Node)]) {
+    fn refuse_repeated_keys(&mut self, items: &[Member]) {
         let mut first: HashMap<&str, Span> = HashMap::with_capacity(items.len());
         for (key, _) in items {
             if let Some(before) = first.insert(&key.value, key.at) {

@@ -178,8 +178,8 @@ pub(crate) struct For {
 pub(crate) enum Part {
     Text(Arc<str>),
     Interpolation(Expr),
-    If { condition: Expr, then: Vec<Part>, otherwise: Vec<Part> },
-    For { key: Option<Arc<str>>, value: Arc<str>, collection: Expr, body: Vec<Part> },
+    If { condition: Expr, then: Vec<Self>, otherwise: Vec<Self> },
+    For { key: Option<Arc<str>>, value: Arc<str>, collection: Expr, body: Vec<Self> },
 }
 
 impl Body {

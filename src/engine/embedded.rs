@@ -53,6 +53,29 @@ pub(crate) struct Setup {
     pub(crate) epoch_now: i64,
 }
 
+impl Setup {
+    /// The world as steps see it.
+    pub(crate) fn world(&self) -> World {
+        World {
+            locals: Locals::new(self.store.clone()),
+            store: self.store.clone(),
+            slots: Slots::new(self.jobs),
+            sink: self.sink.clone(),
+            sources: Sources {
+                client: Arc::new(self.client.clone()),
+                limits: crate::layer::Limits::default(),
+                http: crate::fetch::Http::default(),
+                command: self.command,
+                git_secrets: crate::fetch::GitSecrets::default(),
+                fetched: std::sync::Mutex::default(),
+            },
+            cancel: self.cancel.clone(),
+            env: self.env.clone(),
+            now: self.now,
+        }
+    }
+}
+
 /// A plan, made ready to run: every Dockerfile read, every output checked.
 pub(crate) struct Ready {
     solver: Solver,
@@ -69,21 +92,17 @@ pub(crate) struct Ready {
     pub(crate) warnings: Vec<Diagnostic>,
 }
 
-/// Reads the Dockerfiles of a plan, and lowers them.
-///
-/// # Errors
-/// Every fault that was found.
-pub(crate) async fn read(
-    plan: &Plan,
+/// Runs `work` with what lowering needs.
+pub(crate) async fn lowering<T>(
     world: &World,
     contexts: &Contexts,
     all_stages: bool,
-) -> Result<Prepared, Vec<Diagnostic>> {
+    work: impl AsyncFnOnce(&Lowering<'_>) -> T,
+) -> T {
     let images = Images::new(world.sources.client.clone(), world.store.clone());
     let env = world.env.clone();
     let is_env_set = move |name: &str| env.contains_key(name);
-    let lowering = Lowering { contexts, images: &images, world, is_env_set: &is_env_set, all_stages };
-    lowering.run(plan).await
+    work(&Lowering { contexts, images: &images, world, is_env_set: &is_env_set, all_stages }).await
 }
 
 /// Reads and checks everything that can be checked before something runs.
@@ -119,26 +138,10 @@ pub(crate) async fn prepare(plan: &Plan, setup: Setup, contexts: &Contexts) -> R
             Caches::default()
         }
     };
-    let Setup { store, client, sink, jobs, env, cancel, now, epoch_now, command, .. } = setup;
-    let solver_now = now;
-    let world = World {
-        locals: Locals::new(store.clone()),
-        store,
-        slots: Slots::new(jobs),
-        sink: sink.clone(),
-        sources: Sources {
-            client: Arc::new(client.clone()),
-            limits: crate::layer::Limits::default(),
-            http: crate::fetch::Http::default(),
-            command,
-            git_secrets: crate::fetch::GitSecrets::default(),
-            fetched: std::sync::Mutex::default(),
-        },
-        cancel,
-        env,
-        now,
-    };
-    let prepared = match read(plan, &world, contexts, false).await {
+    let solver_now = setup.now;
+    let world = setup.world();
+    let Setup { client, sink, epoch_now, .. } = setup;
+    let prepared = match lowering(&world, contexts, false, async |it| it.run(plan).await).await {
         Ok(prepared) => prepared,
         Err(diagnostics) => {
             faults.extend(diagnostics);

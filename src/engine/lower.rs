@@ -30,7 +30,7 @@ use crate::{
         op::source,
         solver::{Failure, Scope, World},
     },
-    spec::{self, Entitlement, context},
+    spec::{self, Entitlement, call::Method, context},
 };
 
 /// All builds of a plan, lowered.
@@ -48,7 +48,7 @@ pub(crate) struct Lowering<'a> {
     pub(crate) images: &'a Images,
     pub(crate) world: &'a World,
     pub(crate) is_env_set: &'a (dyn Fn(&str) -> bool + Sync),
-    /// Lower every stage, for checks.
+    /// Lower every stage of files that are checked and of which no stage was chosen.
     pub(crate) all_stages: bool,
 }
 
@@ -182,6 +182,15 @@ impl Lowering<'_> {
             }
         }
         unanswered
+    }
+
+    /// The Dockerfile of a build and what the build asks for; its links to other builds are not among the contexts.
+    ///
+    /// # Errors
+    /// Every fault that was found.
+    pub(crate) async fn look(&self, plan: &Plan, node: NodeIndex) -> Result<(Arc<Parsed>, Options), Vec<Diagnostic>> {
+        let Pending { file, options, .. } = self.pending(plan, node, plan.build(node)).await?;
+        Ok((file, options))
     }
 
     async fn pending(&self, plan: &Plan, node: NodeIndex, build: &Build) -> Result<Pending, Vec<Diagnostic>> {
@@ -365,7 +374,7 @@ impl Lowering<'_> {
             contexts,
             main,
             source_date_epoch: None,
-            all_stages: self.all_stages,
+            all_stages: self.all_stages && build.stage.is_none() && build.call.method == Method::Check,
         }
     }
 

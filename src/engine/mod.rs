@@ -7,6 +7,7 @@
 
 pub(crate) mod base;
 pub(crate) mod cache;
+pub(crate) mod call;
 pub(crate) mod context;
 pub(crate) mod embedded;
 pub(crate) mod image;

@@ -345,7 +345,6 @@ impl<'a> Scope<'a> {
 
     fn unknown_block(&self, kind: &str, name: &Spanned<Arc<str>>) -> Diagnostic {
         let expansion = self.expansion();
-        let index = if kind == "target" { &expansion.targets } else { &expansion.group_blocks };
         let fault = Diagnostic::error("bake::eval::unknown_block", format!("no {kind} is called `{}`", name.value))
             .at(name.at, format!("not a {kind}"));
         if let Some(members) = expansion.groups.get(&name.value) {

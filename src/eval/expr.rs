@@ -2,7 +2,11 @@
 //!
 //! An evaluation gives a value or one fault; whether the fault is told is decided by who asked (`try` and `can` do not).
 
-use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, btree_map::Entry},
+    sync::Arc,
+};
 
 use super::{
     convert::{convert, unify},
@@ -162,16 +166,22 @@ impl<'a> Scope<'a> {
             let value = self.eval(&it.result, inner)?;
             if it.group {
                 groups.entry(key).or_default().push(value);
-            } else if object.contains_key(&key) {
-                return Err(Fail::of(
-                    Diagnostic::error("bake::eval::repeated_key", format!("a `for` makes the key `{key}` twice"))
-                        .at(key_expr.at, "not distinct")
-                        .help("write `...` after the value to collect the values of equal keys in lists"),
-                ));
-            } else {
-                object.insert(key, value);
+                return Ok(());
             }
-            Ok(())
+            match object.entry(key) {
+                Entry::Vacant(entry) => {
+                    entry.insert(value);
+                    Ok(())
+                }
+                Entry::Occupied(entry) => Err(Fail::of(
+                    Diagnostic::error(
+                        "bake::eval::repeated_key",
+                        format!("a `for` makes the key `{}` twice", entry.key()),
+                    )
+                    .at(key_expr.at, "not distinct")
+                    .help("write `...` after the value to collect the values of equal keys in lists"),
+                )),
+            }
         })?;
         Ok(match (&it.result_key, it.group) {
             (None, _) => Value::tuple(tuple),
@@ -417,16 +427,13 @@ fn to_number<'v>(value: &'v Value, at: Span, op: &str) -> Result<Cow<'v, Number>
 pub(super) fn index_value(container: &Value, key: &Value, container_at: Span, key_at: Span) -> Result<Value> {
     match container {
         Value::List { items, .. } | Value::Tuple(items) => {
-            let wanted = match convert(key, &Type::Number) {
-                Ok(Value::Number(number)) => number,
-                _ => {
-                    return fault(
-                        "bake::eval::bad_index",
-                        format!("the index of a list is a number, not {}", article(&key.kind())),
-                        key_at,
-                        format!("this is {}", article(&key.kind())),
-                    );
-                }
+            let Ok(Value::Number(wanted)) = convert(key, &Type::Number) else {
+                return fault(
+                    "bake::eval::bad_index",
+                    format!("the index of a list is a number, not {}", article(&key.kind())),
+                    key_at,
+                    format!("this is {}", article(&key.kind())),
+                );
             };
             let found = wanted.to_i64().and_then(|i| usize::try_from(i).ok()).and_then(|i| items.get(i));
             match found {

@@ -502,3 +502,82 @@ fn hostile_input_ends_in_a_fault() {
         assert!(Run::new(&all).x().contains("a value grows too large"));
     });
 }
+
+/// A file with faults; only these are told.
+#[track_caller]
+fn faults(text: &str, expected: &str) {
+    let run = Run::new(text);
+    assert_eq!(run.render(&run.faults), expected, "{text}");
+}
+
+#[test]
+fn syntax_faults_are_all_told_and_nothing_that_follows_from_them() {
+    faults(
+        "target \"a\" {\n tags = [\"x\"\n context = \".\"\n}\ntarget \"b\" {\n context = \"\n}\n",
+        "3:2 expected `,` or `]`, found `context`\n6:12 a string does not end on its line",
+    );
+    faults(
+        "x = {\n a = [1,\n b = 2\n}\ny = \n",
+        "3:4 expected `,` or `]`, found `=`\n5:5 expected a value, found the end of the line",
+    );
+    faults("x = (1\ny = 2\nz = 3 3\n", "2:1 expected `)`, found `y`\n3:7 expected the end of the line, found `3`");
+    faults(
+        "target \"a\" {\n dockerfile-inline = <<E\nfoo ${bar\nE\n}\nz = 1 1\n",
+        "3:5 an interpolation is not closed\n6:7 expected the end of the line, found `1`",
+    );
+    faults(
+        "x = {\n A = \"${1 +}\"\n B = \"b\"\n}\ny = \"\\q\"\n",
+        "2:12 expected a value, found `}`\n5:6 an escape that is not known",
+    );
+    faults(
+        "}\n}\n",
+        "1:1 expected an attribute or a block, found `}`\n2:1 expected an attribute or a block, found `}`",
+    );
+    faults(
+        "x = \"%{ if x }\"\ny = \"%{ else }\"",
+        "1:6 a `%{ if }` is not closed\n2:6 `%{ else }` belongs to no `%{ if }`",
+    );
+}
+
+#[test]
+fn what_is_not_closed_is_shown_where_it_was_opened() {
+    faults("x = [1, (2", "1:9 a parenthesis is not closed");
+    faults("x = f(1", "1:6 a list of arguments is not closed");
+    faults("x = {\n a = 1\n", "1:5 an object is not closed");
+    faults("x = \"a${b", "1:7 an interpolation is not closed");
+    faults("x = \"a", "1:5 a string is not closed");
+    faults("x = <<E\n a\n", "1:5 a heredoc is not closed");
+    faults("/* c\nx = 1", "1:1 a comment is not closed");
+    faults("target \"a\" {\n args = {\n}\ntarget \"b\" {\n}\n", "1:12 a block is not closed");
+}
+
+#[test]
+fn one_line_blocks_hold_one_attribute() {
+    let rule = "a block on one line holds one attribute only";
+    faults("target \"a\" { tags = [] }\ntarget \"b\" {}\ntarget c {\n}\n", "");
+    faults("target \"a\" { x = 1, y = 2 }", &format!("1:19 {rule}"));
+    faults("target \"a\" { x = 1 y = 2 }", &format!("1:20 {rule}"));
+    faults("variable \"a\" { validation { } }", &format!("1:27 {rule}"));
+    faults("target \"a\" {\n x = 1 }\n", "2:8 a closing brace stands on a line of its own");
+    faults("x = 1\nx = 2", "2:1 attribute `x` is set twice");
+}
+
+#[test]
+fn no_text_makes_the_parsers_panic() {
+    let hcl = "a = 1 + -2 * (3 % x[0].b[*].c.*.d) ? \"é${~ f(x...) ~}\\u00e9\" : {k = [for i, v in l : v if c], (z) = null}\nb = <<-E\n  %{ for k in m ~}\n é ${k}\n%{ endfor }%{ if a }b%{ else }c%{ endif }\n  E\ntarget \"t\" {\n # c\n /* d */ // e\n v = { for k, v in x : k => v... }\n}\n";
+    let json =
+        "{\"target\": [{\"a\": {\"tags\": [\"${é}\\u00e9\\\"%{if x}\"], \"x\": -1.5e3}}], \"//\": null, \"t\": true}";
+    for (text, parse) in [(hcl, Run::new as fn(&str) -> Run), (json, Run::json)] {
+        let all: Vec<char> = text.chars().collect();
+        for i in 0..all.len() {
+            drop(parse(&all[..i].iter().collect::<String>()));
+            drop(parse(&all[i..].iter().collect::<String>()));
+            for replacement in ['"', '{', '}', '[', ']', '(', '$', '%', '\\', '\n', '<', 'é', '\0'] {
+                let mut changed = all.clone();
+                changed[i] = replacement;
+                drop(parse(&changed.into_iter().collect::<String>()));
+            }
+        }
+    }
+    assert_eq!(Run::new(hcl).faults, []);
+}

@@ -31,7 +31,7 @@ use crate::{
 /// Names that are visible in an expression only: parameters, variables of a `for`, axes of a matrix.
 pub(super) struct Frame<'f> {
     pub(super) names: &'f [(Arc<str>, Value)],
-    pub(super) parent: Option<&'f Frame<'f>>,
+    pub(super) parent: Option<&'f Self>,
 }
 
 /// Where an expression stands.

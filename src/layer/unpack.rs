@@ -3,7 +3,7 @@
 
 use std::{
     ffi::OsStr,
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     os::{fd::AsFd, unix::ffi::OsStrExt},
     path::{Path, PathBuf},
 };
@@ -33,7 +33,7 @@ pub(crate) struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { entries: 10_000_000, bytes: 1 << 40 }
+        Self { entries: 10_000_000, bytes: 1 << 38 }
     }
 }
 
@@ -130,10 +130,11 @@ impl Unpacking {
                 let target = names(&member.link)?;
                 return self.dest.hard_link(&folder, name, &target, &member.path);
             }
+            // Cleared when something is found to be there.
+            MemberKind::File => return self.file(&folder, name, member, reader),
             _ => self.dest.clear(&folder, name)?,
         }
         match member.kind {
-            MemberKind::File => self.file(&folder, name, member, reader),
             MemberKind::Symlink => symlink(&folder, name, &member.link, &metadata, &member.path),
             MemberKind::Fifo => node(&folder, name, FileType::Fifo, (0, 0), &metadata, &member.path).map(drop),
             // In an upper directory it would hide what is below.
@@ -173,7 +174,13 @@ impl Unpacking {
         if self.content > self.limit {
             return Err(LayerError::Limit { what: "bytes", limit: self.limit });
         }
-        let mut file = new_file(folder, name, shown)?;
+        let mut file = match new_file(folder, name, shown) {
+            Err(LayerError::Io { source, .. }) if source.kind() == ErrorKind::AlreadyExists => {
+                self.dest.clear(folder, name)?;
+                new_file(folder, name, shown)?
+            }
+            other => other?,
+        };
         let write = |action: &'static str| LayerError::io::<std::io::Error>(action, shown);
         match &member.sparse {
             None => loop {
@@ -219,7 +226,7 @@ impl Read for Counted {
         self.sum.update(&buffer[..n]);
         if self.sum.size() > self.limit {
             let text = format!("it has more than {} uncompressed bytes", self.limit);
-            return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, text));
+            return Err(std::io::Error::new(ErrorKind::FileTooLarge, text));
         }
         Ok(n)
     }

@@ -20,7 +20,8 @@ use crate::{
     oci::{Digest, Platform, Reference},
     report::{Diagnostic, suggest},
     spec::{
-        Call, Entitlement, Fault, Output,
+        Call, Entitlement, Fault,
+        call::Method,
         context::{Context, clean},
         output::{Writes, writes},
     },
@@ -92,10 +93,28 @@ impl<'a> Maker<'a> {
             builds.push(self.add_build(target, Build { platform: platform.clone(), ..model.clone() }));
         }
         let mut nodes = TargetNodes { builds, exports: Vec::new(), is_linked: target.is_linked, has_output: false };
+        // Told once, whatever the outputs are.
+        let (tags, attest) = (self.tags(target), self.attest(target));
         for output in target.outputs() {
             nodes.has_output = true;
-            if output.kind != "cacheonly" {
-                let export = self.add_export(target, output, &nodes.builds, &platforms);
+            // What is only asked about is not written.
+            if output.kind != "cacheonly" && model.call.method == Method::Build {
+                let is_image = matches!(output.kind.as_str(), "image" | "registry" | "oci" | "docker");
+                let annotations = target.fields.texts(Id::Annotations).iter().map(ToString::to_string);
+                let export = Export {
+                    key: PlanKey(Digest::from_raw([0; 32])),
+                    wanted_by: vec![target.name.clone()],
+                    output: output.clone(),
+                    tags: if is_image { tags.clone() } else { Vec::new() },
+                    annotations: if is_image { annotations.collect() } else { Vec::new() },
+                    attest: attest.clone(),
+                    platforms: platforms.clone(),
+                    at: target.at(Id::Output),
+                    tags_at: target.at(Id::Tags),
+                    annotations_at: target.at(Id::Annotations),
+                    attest_at: target.at(Id::Attest),
+                };
+                let export = self.add_export(target, export, &nodes.builds);
                 nodes.exports.push(export);
             }
         }
@@ -196,30 +215,7 @@ impl<'a> Maker<'a> {
         found
     }
 
-    fn add_export(
-        &mut self,
-        target: &'a Target,
-        output: &Output,
-        builds: &[NodeIndex],
-        platforms: &[Platform],
-    ) -> NodeIndex {
-        let is_image = matches!(output.kind.as_str(), "image" | "registry" | "oci" | "docker");
-        let tags = if is_image { self.tags(target) } else { Vec::new() };
-        let annotations = self.evaluated.targets[&target.name].fields.texts(Id::Annotations);
-        let annotations = if is_image { annotations.iter().map(ToString::to_string).collect() } else { Vec::new() };
-        let mut export = Export {
-            key: PlanKey(Digest::from_raw([0; 32])),
-            wanted_by: vec![target.name.clone()],
-            output: output.clone(),
-            tags,
-            annotations,
-            attest: self.attest(target),
-            platforms: platforms.to_vec(),
-            at: target.at(Id::Output),
-            tags_at: target.at(Id::Tags),
-            annotations_at: target.at(Id::Annotations),
-            attest_at: target.at(Id::Attest),
-        };
+    fn add_export(&mut self, target: &Target, mut export: Export, builds: &[NodeIndex]) -> NodeIndex {
         let keys: Vec<Digest> = builds.iter().map(|ix| self.plan.graph[*ix].key().0).collect();
         export.key = PlanKey(export.digest(&keys));
         if let Some(ix) = self.by_key.get(&export.key).copied() {

@@ -11,15 +11,23 @@ pub(crate) mod export;
 pub(crate) mod make;
 pub(crate) mod need;
 
-use std::fmt;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use indexmap::IndexMap;
-use petgraph::graph::{DiGraph, NodeIndex};
+use petgraph::{
+    Direction,
+    graph::{DiGraph, NodeIndex},
+    visit::EdgeRef as _,
+};
 
+pub(crate) use crate::eval::target::TargetName;
 pub(crate) use build::Build;
 pub(crate) use export::Export;
 
-use crate::{eval::target::TargetName, oci::Digest};
+use crate::oci::Digest;
 
 /// All that is to be done.
 ///
@@ -88,6 +96,33 @@ impl Node {
 }
 
 impl Plan {
+    /// The part of the plan that these targets need.
+    pub(crate) fn only(&self, targets: &[&TargetName]) -> Self {
+        let wanted = self.targets.iter().filter(|(name, _)| targets.contains(name));
+        let mut open: Vec<NodeIndex> =
+            wanted.clone().flat_map(|(_, it)| it.builds.iter().chain(&it.exports)).copied().collect();
+        let mut needed = BTreeSet::new();
+        while let Some(node) = open.pop() {
+            if needed.insert(node) {
+                open.extend(self.graph.neighbors_directed(node, Direction::Incoming));
+            }
+        }
+        let mut part = Self::default();
+        let new: BTreeMap<NodeIndex, NodeIndex> =
+            needed.into_iter().map(|node| (node, part.graph.add_node(self.graph[node].clone()))).collect();
+        for edge in self.graph.edge_references() {
+            if let (Some(from), Some(to)) = (new.get(&edge.source()), new.get(&edge.target())) {
+                part.graph.add_edge(*from, *to, edge.weight().clone());
+            }
+        }
+        let moved = |all: &[NodeIndex]| all.iter().map(|node| new[node]).collect();
+        for (name, nodes) in wanted {
+            let nodes = TargetNodes { builds: moved(&nodes.builds), exports: moved(&nodes.exports), ..nodes.clone() };
+            part.targets.insert(name.clone(), nodes);
+        }
+        part
+    }
+
     /// The build at an index that is one's.
     pub(crate) fn build(&self, ix: NodeIndex) -> &Build {
         match &self.graph[ix] {

@@ -16,9 +16,9 @@ pub(crate) enum SandboxError {
     MissingInterpreter { program: String, interpreter: String },
     #[error("the user of the step has no permission to execute: `{program}`")]
     NotExecutable { program: String },
-    #[error("neither a script with a `#!` line nor a program for this system: `{program}`")]
+    #[error("exec format error: neither a script with a `#!` line nor a program for this system: `{program}`")]
     NotAProgram { program: String },
-    #[error("`{program}` is a program for {machine}, which this machine ({host}) cannot execute")]
+    #[error("exec format error: `{program}` is a program for {machine}, which this machine ({host}) cannot execute")]
     WrongArchitecture { program: String, machine: String, host: String },
     #[error("cannot execute `{program}`: {}", os(*.errno))]
     Exec { program: String, errno: i32 },

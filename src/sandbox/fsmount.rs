@@ -30,6 +30,8 @@ pub(super) struct Detached {
 /// A new file system.
 pub(super) fn make(kind: &str, options: &[(&str, &str)], attrs: MountAttrFlags) -> Result<Detached> {
     let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    // What lists of mounts show in front.
+    fsconfig_set_string(&context, "source", kind)?;
     for (key, value) in options {
         fsconfig_set_string(&context, *key, *value)?;
     }

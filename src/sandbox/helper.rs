@@ -16,7 +16,7 @@ use std::{
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    fs::{Gid, Mode, OFlags, Uid, fchown, mkdirat, open, openat},
+    fs::{Gid, Mode, OFlags, Uid, fchown, open},
     io::Errno,
     mount::{MountPropagationFlags, mount_change},
     process::{Signal, fchdir, set_parent_process_death_signal, setsid, umask},
@@ -156,14 +156,11 @@ fn enter_root(spec: &Spec, user_namespace: bool) -> Result<(Inside, Ids), Sandbo
     };
     let upper = at(&spec.upper)?;
     let shop = Workshop { path: &spec.work, dir: at(&spec.work)?, user_namespace };
-    step("make a work directory", mkdirat(&shop.dir, "root", Mode::from(0o755)))?;
-    let work = openat(&shop.dir, "root", OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
-    let work = step("open its work directory", work)?;
     let system = system::prepare(spec)?;
     let prepared = mounts::prepare(spec, &shop)?;
-    root::mount_root(spec, &upper, &work, &shop)?;
+    root::mount_root(spec, &upper, &shop)?;
     step("enter its root", root::enter(&shop))?;
-    drop((upper, work, shop));
+    drop((upper, shop));
     let root = step("open its root", open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()))?;
     let mut inside = Inside::new(root);
     let ids = look_up_user(&spec.user, &inside)?;

@@ -31,8 +31,8 @@ mod tests;
 mod user;
 
 pub(crate) use command::command;
-pub(crate) use error::{Diagnosis, SandboxError};
+pub(crate) use error::SandboxError;
 pub(crate) use helper::helper_main;
-pub(crate) use namespace::{available, enter_user_namespace, isolate_mounts};
+pub(crate) use namespace::enter_user_namespace;
 pub(crate) use run::{Cancel, Exit, Stream, run};
 pub(crate) use spec::{Mount, MountKind, Network, Resources, Rlimit, Security, Spec};

@@ -20,8 +20,8 @@ use super::{
     sys,
 };
 
-/// Makes this process root of a user namespace with a mount namespace of its own, unless it is root already: then only
-/// [`isolate_mounts`]. Must be called while the process has one thread.
+/// Makes this process root of a user namespace with a mount namespace of its own, unless it is root already: then it
+/// only gets mounts of its own. Must be called while the process has one thread.
 ///
 /// The ids of the namespace are the user's own as 0, and those that /etc/subuid and /etc/subgid give from 1 on. Without
 /// such there is only 0: then nothing can have another owner, and commands can only run as root.
@@ -47,17 +47,8 @@ pub(crate) fn enter_user_namespace() -> Result<(), Diagnosis> {
 }
 
 /// Gives this process its own mounts, so that none of ours is seen outside or stays behind. Needs root.
-pub(crate) fn isolate_mounts() -> Result<(), Diagnosis> {
+fn isolate_mounts() -> Result<(), Diagnosis> {
     sys::unshare(UnshareFlags::NEWNS).and_then(|()| make_private()).map_err(diagnose)
-}
-
-/// Whether `run` can work in this process; costs a system call.
-pub(crate) fn available() -> Result<(), Diagnosis> {
-    let needed = CapabilitySet::SYS_ADMIN | CapabilitySet::SETUID | CapabilitySet::SETGID | CapabilitySet::CHOWN;
-    match capabilities(None) {
-        Ok(have) if have.effective.contains(needed) => Ok(()),
-        _ => Err(diagnose(Errno::PERM)),
-    }
 }
 
 /// Whether the process is in another user namespace than that of the machine: root there may less.
@@ -223,7 +214,7 @@ fn refused_map(error: &io::Error) -> Diagnosis {
 }
 
 /// Finds out why the kernel made no namespace for us.
-fn diagnose(errno: Errno) -> Diagnosis {
+pub(super) fn diagnose(errno: Errno) -> Diagnosis {
     let setting =
         |name: &str| -> Option<i64> { fs::read_to_string(Path::new("/proc/sys").join(name)).ok()?.trim().parse().ok() };
     let filtered = || {

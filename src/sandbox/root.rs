@@ -19,12 +19,7 @@ use super::{error::SandboxError, fsmount, inside::restore_mtime, mounts::Worksho
 const O_DIR: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 /// Mounts the root of the container in the workshop.
-pub(super) fn mount_root(
-    spec: &Spec,
-    upper: &OwnedFd,
-    work: &OwnedFd,
-    shop: &Workshop<'_>,
-) -> std::result::Result<(), SandboxError> {
+pub(super) fn mount_root(spec: &Spec, upper: &OwnedFd, shop: &Workshop<'_>) -> std::result::Result<(), SandboxError> {
     let failed = |errno: Errno| SandboxError::Overlay { count: spec.layers.len(), errno: errno.raw_os_error() };
     if spec.layers.is_empty() {
         // Nothing below: the upper directory is the root as it is.
@@ -32,7 +27,8 @@ pub(super) fn mount_root(
         return root.attach(CWD, shop.path).map(drop).map_err(failed);
     }
     let lowers = open_all(&spec.layers).map_err(failed)?;
-    overlay(&lowers, upper, work, shop).map_err(failed)
+    // overlayfs makes a directory `work` in it and leaves all else there alone.
+    overlay(&lowers, upper, &shop.dir, shop).map_err(failed)
 }
 
 /// Opens directories for reference.

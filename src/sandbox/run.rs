@@ -3,7 +3,7 @@
 use std::{
     io::{Read, Write},
     os::{
-        fd::{AsFd, AsRawFd, OwnedFd},
+        fd::{AsRawFd, OwnedFd},
         unix::{net::UnixStream, process::ExitStatusExt},
     },
     process::{ExitStatus, Stdio},
@@ -118,10 +118,7 @@ pub(crate) fn run(spec: &Spec, output: &mut dyn FnMut(Stream, &[u8]), cancel: &C
     if cancel.is_cancelled() {
         return Err(SandboxError::Cancelled);
     }
-    let made = match ready? {
-        Some(made) => made,
-        None => return Err(died(&status.to_string())),
-    };
+    let Some(made) = ready? else { return Err(died(&status.to_string())) };
     stubs::clean(&spec.upper, &made);
     let signal = status.signal();
     let code = status.code().or(signal.map(|it| 128 + it)).unwrap_or(-1);
@@ -140,7 +137,7 @@ struct Started {
 /// Starts the helper as process 1 of a new pid namespace, and waits for its end.
 fn keep(socket: UnixStream, tell: &mpsc::Sender<Result<Started, SandboxError>>) -> Result<ExitStatus, SandboxError> {
     let begin = || {
-        sys::unshare(UnshareFlags::NEWPID).map_err(|errno| setup("make a pid namespace", errno))?;
+        sys::unshare(UnshareFlags::NEWPID).map_err(namespace::diagnose)?;
         let mut child = command(own_program())
             .arg("__sandbox")
             .stdin(Stdio::from(OwnedFd::from(socket)))

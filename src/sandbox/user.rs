@@ -80,7 +80,7 @@ fn users(passwd: &[u8]) -> impl Iterator<Item = User<'_>> {
     })
 }
 
-fn groups_of<'a>(group: &'a [u8], member: &[u8]) -> Vec<u32> {
+fn groups_of(group: &[u8], member: &[u8]) -> Vec<u32> {
     let lists = |it: &Vec<&[u8]>| it.get(3).is_some_and(|all| all.split(|byte| *byte == b',').any(|it| it == member));
     lines(group).filter(lists).filter_map(|it| id(it.get(2))).collect()
 }

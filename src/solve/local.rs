@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore};
 
 use super::{
     content::{self, FileDigests, LocalTree, Source},
@@ -48,11 +48,14 @@ struct Known {
 pub(crate) struct Locals {
     store: Store,
     known: Mutex<HashMap<Local, Arc<OnceCell<Known>>>>,
+    /// Looks at a time: a thread for each target would cost more than the look.
+    turns: Semaphore,
 }
 
 impl Locals {
     pub(crate) fn new(store: Store) -> Self {
-        Self { store, known: Mutex::default() }
+        let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        Self { store, known: Mutex::default(), turns: Semaphore::new(cores) }
     }
 
     /// The walked directory. Walked at the first call; its files are hashed when content is asked for.
@@ -65,8 +68,9 @@ impl Locals {
             known.entry(local.clone()).or_default().clone()
         };
         let known = cell
-            .get_or_try_init(|| {
+            .get_or_try_init(|| async {
                 let (store, local) = (self.store.clone(), local.clone());
+                let _turn = self.turns.acquire().await;
                 blocking(move || {
                     let cache = Arc::new(Cached(store.stat_cache(Path::new(&local.folder))));
                     let tree = LocalTree::open(&local, cache.clone()).map_err(|error| {
@@ -78,6 +82,7 @@ impl Locals {
                     })?;
                     Ok(Known { tree: Arc::new(tree), cache })
                 })
+                .await
             })
             .await?;
         Ok(known.tree.clone())
@@ -95,6 +100,7 @@ impl Locals {
     pub(crate) async fn content(&self, local: &Local, read: &Read<'_>) -> Result<Digest, Diagnostic> {
         let source = Self::source(local, self.tree(local).await?);
         let read = read.to_owned();
+        let _turn = self.turns.acquire().await;
         blocking(move || content_of(&read, &source)).await
     }
 

@@ -10,6 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -154,6 +155,21 @@ impl Store {
         sound
     }
 
+    /// Whether the snapshot is there and [sound](Self::sound). A damaged one is removed, so that it is made again.
+    ///
+    /// To be asked before the tree is read or run on; [`Self::has_snapshot`] is for those who only need to know its name.
+    pub(crate) fn usable(&self, id: &SnapshotId) -> bool {
+        if !self.has_snapshot(id) {
+            return false;
+        }
+        let sound = self.sound(id);
+        if !sound {
+            // What cannot be removed is found damaged again.
+            drop(self.drop_snapshot(id));
+        }
+        sound
+    }
+
     /// Removes a snapshot, at once for all others that look for it.
     pub(crate) fn drop_snapshot(&self, id: &SnapshotId) -> Result<()> {
         self.0.sound.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(id);
@@ -189,28 +205,54 @@ fn taken(error: &io::Error) -> bool {
 
 /// The first thing below `dir` whose content was changed after `made` (wall clock nanoseconds).
 pub(super) fn changed_since(dir: &Path, made: i64) -> io::Result<Option<PathBuf>> {
-    use std::os::unix::fs::MetadataExt as _;
-    let mut dirs = vec![dir.to_owned()];
-    while let Some(dir) = dirs.pop() {
-        let meta = fs::symlink_metadata(&dir)?;
-        let changed = |meta: &fs::Metadata| {
-            let ctime = meta.ctime().saturating_mul(1_000_000_000).saturating_add(meta.ctime_nsec());
-            made < mtime(meta) && mtime(meta) <= ctime
-        };
-        if changed(&meta) {
-            return Ok(Some(dir));
-        }
-        for entry in fs::read_dir(&dir)? {
-            let entry = entry?;
-            let meta = entry.metadata()?;
-            if meta.is_dir() {
-                dirs.push(entry.path());
-            } else if changed(&meta) {
-                return Ok(Some(entry.path()));
+    let mut level = vec![dir.to_owned()];
+    while !level.is_empty() {
+        let looked: Vec<Look> = level.par_iter().map(|dir| look(dir, made)).collect::<io::Result<_>>()?;
+        level.clear();
+        for look in looked {
+            match look {
+                Look::Changed(path) => return Ok(Some(path)),
+                Look::Same(dirs) => level.extend(dirs),
             }
         }
     }
     Ok(None)
+}
+
+/// What one directory shows.
+enum Look {
+    Changed(PathBuf),
+    /// Nothing; these are the directories in it.
+    Same(Vec<PathBuf>),
+}
+
+fn look(dir: &Path, made: i64) -> io::Result<Look> {
+    use std::os::unix::fs::MetadataExt as _;
+    let changed = |meta: &fs::Metadata| {
+        let ctime = meta.ctime().saturating_mul(1_000_000_000).saturating_add(meta.ctime_nsec());
+        made < mtime(meta) && mtime(meta) <= ctime
+    };
+    let too_long = |error: &io::Error| error.raw_os_error() == Some(libc::ENAMETOOLONG);
+    let entries = match fs::symlink_metadata(dir) {
+        Ok(meta) if changed(&meta) => return Ok(Look::Changed(dir.to_owned())),
+        // Deeper than paths can say: only a step can have made it, and no one gets there by accident.
+        Err(error) if too_long(&error) => return Ok(Look::Same(Vec::new())),
+        other => other.and_then(|_| fs::read_dir(dir))?,
+    };
+    let mut dirs = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            dirs.push(entry.path());
+            continue;
+        }
+        match entry.metadata() {
+            Ok(meta) if changed(&meta) => return Ok(Look::Changed(entry.path())),
+            Err(error) if !too_long(&error) => return Err(error),
+            _ => (),
+        }
+    }
+    Ok(Look::Same(dirs))
 }
 
 #[cfg(test)]
@@ -232,6 +274,15 @@ mod tests {
         fs::write(active.fs().join("f"), content).unwrap();
         let meta = SnapshotMeta { created: "2026-01-01T00:00:00Z".to_owned() };
         active.commit(&id(name), meta).unwrap();
+    }
+
+    /// Waits until the file system's clock, which is coarser than ours, has passed this moment.
+    fn tick(dir: &Path) {
+        let now = boot::wall_clock();
+        while mtime(&fs::metadata(dir).unwrap()) <= now {
+            fs::write(dir.join("tick"), "").unwrap();
+            fs::remove_file(dir.join("tick")).unwrap();
+        }
     }
 
     #[test]
@@ -281,12 +332,12 @@ mod tests {
         let file = store.snapshot_fs(&id("a")).join("f");
         fs::hard_link(&file, home.path().join("link")).unwrap();
         assert!(fresh().sound(&id("a")));
-        std::thread::sleep(std::time::Duration::from_millis(20));
+        tick(home.path());
         fs::OpenOptions::new().write(true).open(&file).unwrap().write_all(b"X").unwrap();
-        assert!(!fresh().sound(&id("a")));
-        store.drop_snapshot(&id("a")).unwrap();
+        assert!(!fresh().sound(&id("a")) && !fresh().usable(&id("a")));
         assert!(!store.has_snapshot(&id("a")));
         make(&store, "a", "content");
+        tick(home.path());
         fs::remove_file(&file).unwrap();
         assert!(!fresh().sound(&id("a")));
     }

@@ -43,6 +43,11 @@ pub(crate) fn stdout_is_terminal() -> bool {
     io::stdout().is_terminal()
 }
 
+/// Whether there is somebody to ask.
+pub(crate) fn can_ask() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
+}
+
 /// Asks a question on the terminal; anything but yes is no.
 pub(crate) fn confirm(question: &str) -> bool {
     words(question);

@@ -1,8 +1,10 @@
 //! The whole binary: is it wired? One test binary, by subject.
 
+mod call;
 mod corpus;
 mod examples;
 mod export;
+mod schemas;
 mod support;
 
 /// A file of this folder that is not compiled in tests nothing.

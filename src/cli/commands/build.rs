@@ -34,10 +34,15 @@ use crate::{
 
 /// Builds the plan.
 pub(crate) fn run(settings: &Settings, planned: Planned) -> u8 {
+    on_runtime(settings, build(settings, planned))
+}
+
+/// Runs asynchronous work to its end.
+pub(super) fn on_runtime(settings: &Settings, work: impl Future<Output = u8>) -> u8 {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     match runtime {
         Ok(runtime) => {
-            let code = runtime.block_on(build(settings, planned));
+            let code = runtime.block_on(work);
             // What still waits for a lock or a dead connection must not hold us up.
             runtime.shutdown_background();
             code
@@ -126,7 +131,7 @@ fn conclude(
     OK
 }
 
-fn mode(settings: &Settings) -> Mode {
+pub(super) fn mode(settings: &Settings) -> Mode {
     match settings.progress {
         Progress::Plain => Mode::Plain,
         Progress::Tty => Mode::Tty,
@@ -137,7 +142,7 @@ fn mode(settings: &Settings) -> Mode {
     }
 }
 
-fn setup(settings: &Settings, drawing: &Drawing) -> Result<Setup, Box<Diagnostic>> {
+pub(super) fn setup(settings: &Settings, drawing: &Drawing) -> Result<Setup, Box<Diagnostic>> {
     let store = Store::open(&settings.bake_home).and_then(|store| store.hold().map(|()| store));
     let store = store.map_err(|error| {
         let fault = Diagnostic::error("bake::store::failed", "the state folder cannot be used").cause(&error);
@@ -172,7 +177,7 @@ fn client(settings: &Settings) -> registry::Client {
 }
 
 /// Returns when the user wants to stop.
-async fn interrupt() {
+pub(super) async fn interrupt() {
     use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
         return std::future::pending().await;
@@ -184,7 +189,7 @@ async fn interrupt() {
 }
 
 /// Writes the metadata file, whole or not at all.
-fn write_metadata(path: &Path, outcome: &Outcome) -> Result<(), Box<Diagnostic>> {
+pub(super) fn write_metadata(path: &Path, outcome: &Outcome) -> Result<(), Box<Diagnostic>> {
     let all: Map<String, Value> =
         outcome.metadata.iter().map(|(target, it)| (target.clone(), Value::Object(it.clone()))).collect();
     let text = serde_json::to_string_pretty(&Value::Object(all)).expect("metadata is plain data");

@@ -1,6 +1,7 @@
 //! One file per command. Each takes the settings and gives the exit code.
 
 pub(crate) mod build;
+pub(crate) mod call;
 pub(crate) mod du;
 pub(crate) mod list;
 pub(crate) mod plan;

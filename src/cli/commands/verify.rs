@@ -3,25 +3,26 @@
 use std::path::Path;
 
 use crate::{
-    cli::{FAILED, OK},
-    store::Store,
+    cli::{FAILED, OK, state::open_store},
+    report::{Diagnostic, SourceMap},
     ui::output,
 };
 
-/// Verifies the state directory. What is damaged is named and taken away, so that it is made again.
-pub(crate) fn run(bake_home: &Path) -> u8 {
-    let damages = match Store::open(bake_home) {
-        Ok(store) => store.verify(),
-        Err(error) => {
-            output::words(&format!("bake: {error}\n"));
-            return FAILED;
-        }
+/// Verifies the state directory. What is damaged is taken away: the next build makes it again.
+pub(crate) fn run(bake_home: &Path, color: bool) -> u8 {
+    let damages = match open_store(bake_home, color) {
+        Ok(Some(store)) => store.verify(),
+        Ok(None) => return OK,
+        Err(code) => return code,
     };
-    for damage in &damages {
-        output::words(&format!("damaged: {}: {}\n", damage.path.display(), damage.why));
-    }
-    if damages.is_empty() {
-        output::words("everything is sound\n");
+    let tell = |damage: &crate::store::Damage| {
+        let message = format!("damaged, and taken away ({}): {}", damage.why, damage.path.display());
+        Diagnostic::error("bake::store::damaged", message)
+    };
+    let all: Vec<Diagnostic> = damages.iter().map(tell).collect();
+    output::diagnostics(&all, &SourceMap::default(), color);
+    if all.is_empty() {
+        output::words("all is as it should be\n");
         OK
     } else {
         FAILED

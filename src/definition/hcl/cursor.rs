@@ -16,6 +16,14 @@ pub(super) struct Gave;
 
 pub(super) type Parsed<T> = Result<T, Gave>;
 
+/// A bracket that is open.
+#[derive(Clone, Copy)]
+pub(super) struct Opened {
+    pub(super) at: Span,
+    pub(super) what: &'static str,
+    pub(super) closer: &'static str,
+}
+
 /// A position in a text.
 pub(super) struct Cursor<'t> {
     pub(super) text: &'t str,
@@ -31,6 +39,8 @@ pub(super) struct Cursor<'t> {
     pub(super) pairs: Vec<(Expr, Expr)>,
     pub(super) attributes: Vec<Attribute>,
     names: Vec<Arc<str>>,
+    /// The brackets of the expression around the position, outermost first.
+    pub(super) open: Vec<Opened>,
     /// Nothing more is read.
     pub(super) has_ended: bool,
     /// Inside parentheses, brackets and braces of an expression new lines are blanks.
@@ -51,6 +61,7 @@ impl<'t> Cursor<'t> {
             pairs: Vec::new(),
             attributes: Vec::new(),
             names: Vec::new(),
+            open: Vec::new(),
             has_ended: false,
             multiline: 0,
         }
@@ -92,6 +103,16 @@ impl<'t> Cursor<'t> {
         found
     }
 
+    /// Whether this word, and no longer one, is next.
+    pub(super) fn is_at_word(&self, word: &str) -> bool {
+        self.rest().strip_prefix(word).is_some_and(|after| !after.starts_with(is_word))
+    }
+
+    /// Takes `word` if it is next, and no longer one.
+    pub(super) fn eat_word(&mut self, word: &str) -> bool {
+        self.is_at_word(word) && self.eat(word)
+    }
+
     /// Notes a fault.
     pub(super) fn fault(&mut self, fault: Diagnostic) -> Gave {
         if self.faults.len() < MAX_FAULTS {
@@ -102,11 +123,54 @@ impl<'t> Cursor<'t> {
 
     /// Notes that something else was expected here.
     pub(super) fn expected(&mut self, what: &str) -> Gave {
+        self.expected_but(what, None)
+    }
+
+    /// The same, with what to type instead.
+    pub(super) fn expected_but(&mut self, what: &str, help: Option<&str>) -> Gave {
+        if let Some(opened) = self.open.last().copied().filter(|_| self.at_end()) {
+            return self.unclosed(opened);
+        }
         let (at, seen) = self.seen();
-        self.fault(
-            Diagnostic::error("bake::definition::syntax", format!("expected {what}, found {seen}"))
-                .at(at, format!("{what} expected here")),
-        )
+        let fault = Diagnostic::error("bake::definition::syntax", format!("expected {what}, found {seen}"))
+            .at(at, format!("{what} expected here"));
+        let quote = self.rest().starts_with(['\'', '“', '”', '„', '‘', '’']);
+        self.fault(match help {
+            _ if quote => fault.help("strings are written in straight double quotes: \"…\""),
+            Some(help) => fault.help(help),
+            None => fault,
+        })
+    }
+
+    /// Takes an opening bracket of `length` bytes.
+    pub(super) fn open(&mut self, length: usize, what: &'static str, closer: &'static str) {
+        let at = self.span(self.pos, self.pos + length);
+        self.open.push(Opened { at, what, closer });
+        self.pos += length;
+    }
+
+    /// Takes the bracket that closes the innermost open one; `expected` is what else could have come.
+    pub(super) fn close(&mut self, expected: &str) -> Parsed<()> {
+        let opened = *self.open.last().expect("every closing follows an opening");
+        if self.eat(opened.closer) {
+            self.open.pop();
+            return Ok(());
+        }
+        let is_cut = opened.closer == "}" && opened.what != "object" && matches!(self.peek(), b'"' | b'\n' | b'\r');
+        if self.at_end() || is_cut {
+            return Err(self.unclosed(opened));
+        }
+        let (at, seen) = self.seen();
+        let Opened { closer, what, .. } = opened;
+        Err(self.fault(
+            Diagnostic::error("bake::definition::syntax", format!("expected {expected}`{closer}`, found {seen}"))
+                .at(at, format!("{expected}`{closer}` expected here"))
+                .at(opened.at, format!("the {what} is opened here")),
+        ))
+    }
+
+    fn unclosed(&mut self, opened: Opened) -> Gave {
+        self.fault(unclosed(opened.what, opened.closer, opened.at))
     }
 
     /// The next token, for a message.
@@ -119,7 +183,10 @@ impl<'t> Cursor<'t> {
                 let n = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
                 (self.span(self.pos, self.pos + n), format!("`{}`", shorten(&rest[..n])))
             }
-            Some(c) => (self.span(self.pos, self.pos + c.len_utf8()), format!("`{}`", c.escape_debug())),
+            Some(c) if c.is_control() => {
+                (self.span(self.pos, self.pos + c.len_utf8()), format!("`{}`", c.escape_debug()))
+            }
+            Some(c) => (self.span(self.pos, self.pos + c.len_utf8()), format!("`{c}`")),
         }
     }
 
@@ -226,6 +293,14 @@ pub(super) fn is_word_start(c: char) -> bool {
 
 pub(super) fn is_word(c: char) -> bool {
     c == '-' || c == '_' || c.is_alphanumeric()
+}
+
+/// The fault of what is opened and not closed.
+pub(super) fn unclosed(what: &str, closer: &str, opener: Span) -> Diagnostic {
+    let article = if what.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
+    Diagnostic::error("bake::definition::unclosed", format!("{article} {what} is not closed"))
+        .at(opener, "opened here")
+        .help(format!("close it with `{closer}`"))
 }
 
 fn shorten(text: &str) -> String {

@@ -2,13 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{
-    cursor::{Cursor, Parsed},
-    parse::unclosed,
-};
+use super::cursor::{Cursor, Parsed};
 use crate::{
     definition::syntax::{BinaryOp, Call, Chain, Conditional, Expr, ExprKind, For, Splat, Step, UnaryOp},
-    report::{Diagnostic, Span, Spanned},
+    report::{Diagnostic, Spanned},
 };
 
 impl Cursor<'_> {
@@ -151,21 +148,20 @@ impl Cursor<'_> {
     }
 
     fn index(&mut self, source: Expr, start: usize) -> Parsed<Expr> {
-        let opener = self.span(self.pos, self.pos + 1);
-        self.pos += 1;
+        self.open(1, "index", "]");
         self.multiline += 1;
         self.skip_blanks();
         if self.peek() == b'*' {
             self.pos += 1;
             self.skip_blanks();
-            self.close(b']', "index", opener)?;
+            self.close("")?;
             self.multiline -= 1;
             let steps = self.splat_steps()?;
             return Ok(Expr::new(ExprKind::Splat(Box::new(Splat { source, steps })), self.since(start)));
         }
         let index = Box::new(self.expression()?);
         self.skip_blanks();
-        self.close(b']', "index", opener)?;
+        self.close("")?;
         self.multiline -= 1;
         Ok(Expr::new(ExprKind::Index { source: Box::new(source), index }, self.since(start)))
     }
@@ -190,13 +186,12 @@ impl Cursor<'_> {
                     steps.push(self.splat_member()?);
                 }
                 b'[' if !self.rest()[1..].trim_start().starts_with('*') => {
-                    let opener = self.span(self.pos, self.pos + 1);
-                    self.pos += 1;
+                    self.open(1, "index", "]");
                     self.multiline += 1;
                     self.skip_blanks();
                     let index = self.expression()?;
                     self.skip_blanks();
-                    self.close(b']', "index", opener)?;
+                    self.close("")?;
                     self.multiline -= 1;
                     steps.push(Step::Index(index));
                 }
@@ -219,23 +214,6 @@ impl Cursor<'_> {
         }
     }
 
-    pub(super) fn close(&mut self, closer: u8, what: &str, opener: Span) -> Parsed<()> {
-        if self.peek() == closer {
-            self.pos += 1;
-            return Ok(());
-        }
-        let closer = (closer as char).to_string();
-        if self.at_end() {
-            return Err(self.fault(unclosed(what, &closer, opener)));
-        }
-        let (at, seen) = self.seen();
-        Err(self.fault(
-            Diagnostic::error("bake::definition::syntax", format!("expected `{closer}`, found {seen}"))
-                .at(at, format!("`{closer}` expected here"))
-                .at(opener, format!("the {what} is opened here")),
-        ))
-    }
-
     fn term(&mut self) -> Parsed<Expr> {
         let start = self.pos;
         match self.peek() {
@@ -245,18 +223,14 @@ impl Cursor<'_> {
             b'[' => self.tuple(),
             b'{' => self.object(),
             b'0'..=b'9' => self.number(),
-            b'\'' => {
-                let at = self.span(start, start + 1);
-                Err(self.fault(
-                    Diagnostic::error("bake::definition::single_quote", "strings are written in double quotes")
-                        .at(at, "a single quote means nothing here")
-                        .help("write \"…\""),
-                ))
+            _ => {
+                match self.word() {
+                    Some(word) => self.name(word, start),
+                    None if self.peek() == b'$' => Err(self
+                        .expected_but("a value", Some("a variable is written `NAME`, and `${NAME}` inside a string"))),
+                    None => Err(self.expected("a value")),
+                }
             }
-            _ => match self.word() {
-                Some(word) => self.name(word, start),
-                None => Err(self.expected("a value")),
-            },
         }
     }
 
@@ -285,8 +259,7 @@ impl Cursor<'_> {
     }
 
     fn call(&mut self, name: Spanned<Arc<str>>, start: usize) -> Parsed<Expr> {
-        let opener = self.span(self.pos, self.pos + 1);
-        self.pos += 1;
+        self.open(1, "list of arguments", ")");
         self.multiline += 1;
         let (mut args, mut expand_last) = (Vec::new(), false);
         loop {
@@ -310,20 +283,19 @@ impl Cursor<'_> {
             }
             self.pos += 1;
         }
-        self.close(b')', "list of arguments", opener)?;
+        self.close(if expand_last { "" } else { "`,` or " })?;
         self.multiline -= 1;
         Ok(Expr::new(ExprKind::Call(Box::new(Call { name, args, expand_last })), self.since(start)))
     }
 
     fn parens(&mut self) -> Parsed<Expr> {
         let start = self.pos;
-        let opener = self.span(start, start + 1);
-        self.pos += 1;
+        self.open(1, "parenthesis", ")");
         self.multiline += 1;
         self.skip_blanks();
         let inner = self.expression()?;
         self.skip_blanks();
-        self.close(b')', "parenthesis", opener)?;
+        self.close("")?;
         self.multiline -= 1;
         Ok(Expr::new(ExprKind::Parens(Box::new(inner)), self.since(start)))
     }
@@ -362,12 +334,11 @@ impl Cursor<'_> {
 
     fn tuple(&mut self) -> Parsed<Expr> {
         let start = self.pos;
-        let opener = self.span(start, start + 1);
-        self.pos += 1;
+        self.open(1, "list", "]");
         self.multiline += 1;
         self.skip_blanks();
         if self.is_for() {
-            let kind = self.for_expr(b']', opener)?;
+            let kind = self.for_expr()?;
             self.multiline -= 1;
             return Ok(Expr::new(kind, self.since(start)));
         }
@@ -385,15 +356,7 @@ impl Cursor<'_> {
             }
             self.pos += 1;
         }
-        if !self.at_end() && self.peek() != b']' {
-            let (at, seen) = self.seen();
-            return Err(self.fault(
-                Diagnostic::error("bake::definition::syntax", format!("expected `,` or `]`, found {seen}"))
-                    .at(at, "a comma is missing before this, or the list is not closed")
-                    .at(opener, "the list is opened here"),
-            ));
-        }
-        self.close(b']', "list", opener)?;
+        self.close("`,` or ")?;
         self.multiline -= 1;
         let items = self.items.drain(first..).collect();
         Ok(Expr::new(ExprKind::Tuple(items), self.since(start)))
@@ -401,12 +364,11 @@ impl Cursor<'_> {
 
     fn object(&mut self) -> Parsed<Expr> {
         let start = self.pos;
-        let opener = self.span(start, start + 1);
-        self.pos += 1;
+        self.open(1, "object", "}");
         let outer = std::mem::replace(&mut self.multiline, 1);
         self.skip_lines();
         if self.is_for() {
-            let kind = self.for_expr(b'}', opener)?;
+            let kind = self.for_expr()?;
             self.multiline = outer;
             return Ok(Expr::new(kind, self.since(start)));
         }
@@ -422,23 +384,12 @@ impl Cursor<'_> {
             self.skip_blanks();
             match self.peek() {
                 b',' => self.pos += 1,
-                b'\n' | b'\r' | b'}' => (),
-                _ if self.at_end() => (),
-                _ => {
-                    let (at, seen) = self.seen();
-                    return Err(self.fault(
-                        Diagnostic::error(
-                            "bake::definition::syntax",
-                            format!("expected `,`, a new line or `}}`, found {seen}"),
-                        )
-                        .at(at, "the item before this has not ended")
-                        .at(opener, "the object is opened here"),
-                    ));
-                }
+                b'\n' | b'\r' => (),
+                _ => break,
             }
         }
         self.multiline = 1;
-        self.close(b'}', "object", opener)?;
+        self.close("`,`, a new line or ")?;
         self.multiline = outer;
         let pairs = self.pairs.drain(first..).collect();
         Ok(Expr::new(ExprKind::Object(pairs), self.since(start)))
@@ -465,10 +416,11 @@ impl Cursor<'_> {
     }
 
     fn is_for(&self) -> bool {
-        self.rest().starts_with("for") && !self.rest()[3..].chars().next().is_some_and(super::cursor::is_word)
+        self.is_at_word("for")
     }
 
-    fn for_expr(&mut self, closer: u8, opener: Span) -> Parsed<ExprKind> {
+    fn for_expr(&mut self) -> Parsed<ExprKind> {
+        let in_braces = self.open.last().is_some_and(|opened| opened.closer == "}");
         self.multiline = self.multiline.max(1);
         self.pos += "for".len();
         let (key, value, collection) = self.for_head()?;
@@ -480,7 +432,7 @@ impl Cursor<'_> {
         let first = self.expression()?;
         self.skip_blanks();
         let (mut result_key, mut result, mut group) = (None, first, false);
-        if closer == b'}' {
+        if in_braces {
             if !self.eat("=>") {
                 return Err(self.expected("`=>` between key and value of a `for` in braces"));
             }
@@ -492,13 +444,12 @@ impl Cursor<'_> {
             self.skip_blanks();
         }
         let mut condition = None;
-        if self.rest().starts_with("if") {
-            self.pos += 2;
+        if self.eat_word("if") {
             self.skip_blanks();
             condition = Some(self.expression()?);
             self.skip_blanks();
         }
-        self.close(closer, "`for`", opener)?;
+        self.close("")?;
         Ok(ExprKind::For(Box::new(For { key, value, collection, result_key, result, condition, group })))
     }
 
@@ -519,10 +470,9 @@ impl Cursor<'_> {
             key = Some(std::mem::replace(&mut value, second.value));
             self.skip_blanks();
         }
-        if !(self.rest().starts_with("in") && !self.rest()[2..].chars().next().is_some_and(super::cursor::is_word)) {
+        if !self.eat_word("in") {
             return Err(self.expected("`in` after the variables of a `for`"));
         }
-        self.pos += 2;
         self.skip_blanks();
         let collection = self.expression()?;
         Ok((key, value, collection))

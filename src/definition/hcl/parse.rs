@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::cursor::{Cursor, Gave, Parsed};
+use super::cursor::{Cursor, Gave, Opened, Parsed, is_word, is_word_start, unclosed};
 use crate::{
     definition::syntax::{Attribute, Block, Body, Expr},
     report::{Diagnostic, SourceId, Span, Spanned},
@@ -58,12 +58,17 @@ impl Cursor<'_> {
     fn body(&mut self, opener: Option<Span>) -> Body {
         let start = self.pos;
         let first = self.attributes.len();
-        let mut blocks = Vec::new();
+        let mut blocks: Vec<Block> = Vec::new();
         loop {
             self.skip_lines();
             if self.at_end() {
                 if let Some(opener) = opener.filter(|_| !self.has_ended) {
-                    self.fault(unclosed("block", "}", opener));
+                    let fault = unclosed("block", "}", opener);
+                    let inner = blocks.iter().find(|block| is_top_level(&block.kind.value));
+                    self.fault(match inner {
+                        Some(inner) => fault.at(inner.at, "a `}` is missing before this block"),
+                        None => fault,
+                    });
                 }
                 break;
             }
@@ -97,6 +102,10 @@ impl Cursor<'_> {
                         .help("write the name without quotes; a JSON file ends in `.json`"),
                     )
                 }
+                b'?' | b':' | b'+' | b'-' | b'*' | b'/' | b'%' | b'&' | b'|' | b'.' | b'[' | b'(' => self.expected_but(
+                    "an attribute or a block",
+                    Some("an expression goes on in the next line only inside brackets: put it in parentheses"),
+                ),
                 _ => self.expected("an attribute or a block"),
             });
         };
@@ -119,7 +128,11 @@ impl Cursor<'_> {
                 b'"' => labels.push(self.label()?),
                 _ => match self.word() {
                     Some(label) => labels.push(label),
-                    None => return Err(self.expected("`=` for an attribute, or `{` for a block")),
+                    None => {
+                        let help = format!("write `{} = …`", name.value);
+                        let help = Some(help.as_str()).filter(|_| self.peek() == b':' && labels.is_empty());
+                        return Err(self.expected_but("`=` for an attribute, or `{` for a block", help));
+                    }
                 },
             }
         }
@@ -145,7 +158,10 @@ impl Cursor<'_> {
         let body = if self.peek() == b'\n' || self.at_end() {
             self.deeper(|it| Ok(it.body(Some(opener))))?
         } else {
-            self.one_line_body(opener)?
+            self.open.push(Opened { at: opener, what: "block", closer: "}" });
+            let body = self.one_line_body(opener)?;
+            self.open.pop();
+            body
         };
         if self.peek() == b'}' {
             self.pos += 1;
@@ -225,33 +241,49 @@ impl Cursor<'_> {
             self.pos = self.end;
             return;
         }
-        let bytes = self.text.as_bytes();
-        let (mut at, mut open) = (item, 0_i64);
-        let fault = self.pos;
-        while at < self.end {
+        let mut open = std::mem::take(&mut self.open);
+        let mut at = self.pos.max(item);
+        let line = self.text[item..at.min(self.end)].rfind('\n').map(|n| item + n + 1);
+        if let Some(line) = line.filter(|line| is_item_line(&self.text[*line..self.end]) && leave_lists(&mut open)) {
+            at = line;
+        }
+        let is_resumed = Some(at) == line && open.is_empty();
+        let end = if is_resumed { at } else { self.end_of_faulty(at, open) };
+        self.pos = end.max(item + 1).min(self.end);
+        while !self.text.is_char_boundary(self.pos) {
+            self.pos += 1;
+        }
+    }
+
+    /// From `at`, inside the brackets that are open: the end of the line at which nothing is open any more.
+    fn end_of_faulty(&self, mut at: usize, mut open: Vec<Opened>) -> usize {
+        let bytes = &self.text.as_bytes()[..self.end];
+        let mut depth = open.len();
+        while at < bytes.len() {
             match bytes[at] {
-                b'{' | b'[' | b'(' => open += 1,
-                b'}' if open == 0 && at >= fault => break,
-                b'}' | b']' | b')' => open = (open - 1).max(0),
+                b'{' | b'[' | b'(' => depth += 1,
+                b'}' if depth == 0 => break,
+                b'}' | b']' | b')' => depth = depth.saturating_sub(1),
                 b'"' => {
-                    // To the end of the string, or of the line if it is not closed.
-                    at += 1;
-                    while at < self.end && bytes[at] != b'"' && bytes[at] != b'\n' {
-                        at += if bytes[at] == b'\\' { 2 } else { 1 };
+                    at = end_of_string(bytes, at);
+                    continue;
+                }
+                b'#' => at = end_of_line(bytes, at) - 1,
+                b'/' if bytes.get(at + 1) == Some(&b'/') => at = end_of_line(bytes, at) - 1,
+                b'\n' => {
+                    let next = &self.text[at + 1..self.end];
+                    if depth == open.len() && is_item_line(next) && leave_lists(&mut open) {
+                        depth = open.len();
                     }
-                    if at < self.end && bytes[at] == b'\n' {
-                        continue;
+                    if depth == 0 || starts_block(next) {
+                        break;
                     }
                 }
-                b'\n' if at >= fault && (open == 0 || starts_item(&self.text[at + 1..self.end])) => break,
                 _ => (),
             }
             at += 1;
         }
-        self.pos = at.min(self.end).max(item + 1).min(self.end);
-        while !self.text.is_char_boundary(self.pos) {
-            self.pos += 1;
-        }
+        at
     }
 }
 
@@ -283,13 +315,51 @@ pub(crate) fn repeats(attributes: &[Attribute]) -> Vec<Diagnostic> {
     faults
 }
 
-/// Whether a line looks like the head of a block in the first column.
-fn starts_item(rest: &str) -> bool {
-    ["target ", "group ", "variable ", "function "].iter().any(|kind| rest.starts_with(kind))
+/// Nothing in a list or in parentheses looks like an attribute: at one, they have ended. Whether there were any.
+fn leave_lists(open: &mut Vec<Opened>) -> bool {
+    let n = open.len();
+    while open.last().is_some_and(|opened| opened.closer != "}") {
+        open.pop();
+    }
+    open.len() < n
 }
 
-pub(super) fn unclosed(what: &str, closer: &str, opener: Span) -> Diagnostic {
-    Diagnostic::error("bake::definition::unclosed", format!("a {what} is not closed"))
-        .at(opener, "opened here")
-        .help(format!("close it with `{closer}`"))
+/// After the string that starts at `at`, or the end of the line if it is not closed.
+pub(super) fn end_of_string(bytes: &[u8], at: usize) -> usize {
+    let mut at = at + 1;
+    while let Some(byte) = bytes.get(at) {
+        match byte {
+            b'"' => return at + 1,
+            b'\n' => return at,
+            b'\\' if bytes.get(at + 1).is_some_and(|next| *next != b'\n') => at += 2,
+            _ => at += 1,
+        }
+    }
+    at.min(bytes.len())
+}
+
+fn end_of_line(bytes: &[u8], at: usize) -> usize {
+    bytes[at..].iter().position(|byte| *byte == b'\n').map_or(bytes.len(), |n| at + n)
+}
+
+fn is_top_level(kind: &str) -> bool {
+    matches!(kind, "target" | "group" | "variable" | "function")
+}
+
+/// Whether a line is the head of a block in the first column.
+fn starts_block(line: &str) -> bool {
+    let end = line.find(|c| !is_word(c)).unwrap_or(line.len());
+    is_top_level(&line[..end]) && line[end..].starts_with([' ', '\t'])
+}
+
+/// Whether a line starts with an attribute or ends a block.
+fn is_item_line(line: &str) -> bool {
+    let line = line.trim_start_matches([' ', '\t']);
+    let end = line.find(|c| !is_word(c)).unwrap_or(line.len());
+    let after = line[end..].trim_start_matches([' ', '\t']);
+    line.starts_with('}')
+        || line.starts_with(is_word_start)
+            && after.starts_with('=')
+            && !after.starts_with("==")
+            && !after.starts_with("=>")
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::{
-    cursor::{Cursor, Gave, Parsed},
-    parse::unclosed,
+    cursor::{Cursor, Gave, Parsed, unclosed},
+    parse::end_of_string,
 };
 use crate::{
     definition::syntax::{Expr, ExprKind, MAX_DEPTH, Part},
@@ -56,6 +56,24 @@ impl Cursor<'_> {
             let text = self.text[start + 1..self.pos - 1].into();
             return Ok(Expr::new(ExprKind::String(text), self.since(start)));
         }
+        let n_open = self.open.len();
+        let read = self.quoted_template(start);
+        if read.is_err() && !self.has_ended {
+            // Whoever recovers goes on after the string.
+            self.open.truncate(n_open);
+            let bytes = &self.text.as_bytes()[..self.end];
+            self.pos = end_of_string(bytes, start);
+            if bytes[self.pos - 1] != b'"' || self.pos == start + 1 {
+                // It is not closed; what closes the brackets of this line is in it.
+                let line = self.text[..start].rfind('\n').map_or(0, |n| n + 1);
+                let line = self.span(line, line);
+                self.open.retain(|opened| opened.at.start < line.start);
+            }
+        }
+        read
+    }
+
+    fn quoted_template(&mut self, start: usize) -> Parsed<Expr> {
         let opener = self.span(start, start + 1);
         self.pos += 1;
         let mut tokens = self.tokens(Form::Quoted, opener)?;
@@ -122,12 +140,14 @@ impl Cursor<'_> {
         };
         let (end, multiline) = (std::mem::replace(&mut self.end, close), std::mem::replace(&mut self.multiline, 0));
         self.pos = body;
+        let n_open = self.open.len();
         let tokens = self.tokens(Form::Bare, opener);
         self.end = end;
         self.multiline = multiline;
         let mut tokens = match tokens {
             Ok(tokens) => tokens,
             Err(Gave) => {
+                self.open.truncate(n_open);
                 self.pos = after;
                 return Err(Gave);
             }
@@ -215,7 +235,8 @@ impl Cursor<'_> {
             b'U' => 8,
             _ => 0,
         };
-        let hex = self.rest().get(..digits).filter(|hex| digits > 0 && hex.bytes().all(|b| b.is_ascii_hexdigit()));
+        let hex = self.text.get(self.pos..(self.pos + digits).min(self.end));
+        let hex = hex.filter(|hex| digits > 0 && hex.len() == digits && hex.bytes().all(|b| b.is_ascii_hexdigit()));
         let found = hex.and_then(|hex| char::from_u32(u32::from_str_radix(hex, 16).ok()?));
         match found {
             Some(c) => {
@@ -239,15 +260,15 @@ impl Cursor<'_> {
     fn sequence(&mut self) -> Parsed<Marked> {
         let start = self.pos;
         let directive = self.peek() == b'%';
-        self.pos += 2;
-        let strip_before = self.eat("~");
-        let opener = self.since(start);
+        let strip_before = self.peek_at(2) == b'~';
+        let what = if directive { "directive" } else { "interpolation" };
+        self.open(2 + usize::from(strip_before), what, "}");
         let multiline = std::mem::replace(&mut self.multiline, 1);
         self.skip_blanks();
         let token = if directive { self.directive()? } else { Token::Interpolation(self.expression()?) };
         self.skip_blanks();
         let strip_after = self.eat("~");
-        self.close(b'}', if directive { "directive" } else { "interpolation" }, opener)?;
+        self.close("")?;
         self.multiline = multiline;
         Ok(Marked { token, strip_before, strip_after, at: self.since(start) })
     }

@@ -1,0 +1,288 @@
+//! `bake --call`, `bake --check`: asks the Dockerfiles of a plan instead of building them. Answers are data and go to
+//! standard output; faults go to standard error.
+
+use std::collections::{BTreeMap, HashSet};
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use serde_json::{Map, Value, json};
+
+use super::build;
+use crate::{
+    cli::{
+        FAILED, INTERRUPTED, OK,
+        definition::{self, Planned},
+        settings::Settings,
+        write,
+    },
+    dispatch::Outcome,
+    engine::{
+        call::{self, Answer, Checked, method},
+        context::Contexts,
+    },
+    eval::{
+        Evaluated,
+        print::PrintPlan,
+        target::{Target, TargetName},
+    },
+    plan::Plan,
+    report::{Diagnostic, SourceId, SourceMap, Span},
+    spec::call::Method,
+    ui::{
+        diagnostic::{Look, harmless, render},
+        output,
+        progress::Progress as Drawing,
+    },
+};
+
+/// Whether a plan asks for something else than builds.
+pub(crate) fn is_wanted(plan: &Plan) -> bool {
+    plan.targets.values().any(|it| method(plan, it) != Method::Build)
+}
+
+/// Answers the calls of a plan, then builds what is to be built.
+pub(crate) fn run(settings: &Settings, planned: Planned) -> u8 {
+    let answered = build::on_runtime(settings, calls(settings, &planned));
+    let to_build: Vec<&TargetName> = planned
+        .plan
+        .targets
+        .iter()
+        .filter(|(_, it)| !it.is_linked && method(&planned.plan, it) == Method::Build)
+        .map(|(name, _)| name)
+        .collect();
+    if to_build.is_empty() || answered == INTERRUPTED {
+        return answered;
+    }
+    let plan = planned.plan.only(&to_build);
+    let built = build::run(settings, Planned { plan, ..planned });
+    if built == OK { answered } else { built }
+}
+
+async fn calls(settings: &Settings, planned: &Planned) -> u8 {
+    let Planned { evaluated, plan, sources } = planned;
+    let drawing = Drawing::start(build::mode(settings));
+    let contexts = Contexts::new(settings.cwd.clone(), sources.clone());
+    let setup = match build::setup(settings, &drawing) {
+        Ok(setup) => setup,
+        Err(fault) => {
+            drop(drawing.finish());
+            return definition::check(settings, vec![*fault], sources).err().unwrap_or(FAILED);
+        }
+    };
+    let world = setup.world();
+    let answers = tokio::select! {
+        answers = call::answer(plan, &world, &contexts) => Some(answers),
+        () = build::interrupt() => None,
+    };
+    drop((world, setup));
+    drop(drawing.finish());
+    let Some(answers) = answers else {
+        output::words("interrupted\n");
+        return INTERRUPTED;
+    };
+    let sources = contexts.sources();
+    let results =
+        answers.into_iter().map(|(name, answer)| Answered::new(settings, evaluated, plan, name, answer)).collect();
+    show(settings, evaluated, results, &sources)
+}
+
+/// The answer of one target.
+struct Answered<'a> {
+    name: &'a TargetName,
+    target: Option<&'a Target>,
+    method: &'static str,
+    json: bool,
+    answer: Result<Answer, Vec<Diagnostic>>,
+    code: u8,
+}
+
+impl<'a> Answered<'a> {
+    fn new(
+        settings: &Settings,
+        evaluated: &'a Evaluated,
+        plan: &Plan,
+        name: &'a TargetName,
+        answer: Result<Answer, Vec<Diagnostic>>,
+    ) -> Self {
+        let nodes = &plan.targets[name];
+        let asked = nodes.builds.first().map(|node| plan.build(*node).call.clone()).unwrap_or_default();
+        let ignored = settings.call.ignore_status || asked.ignore_status;
+        let code = match &answer {
+            Ok(Answer::Check(it)) if it.warnings.is_empty() && it.faults.is_empty() || ignored => OK,
+            Ok(Answer::Check(_)) | Err(_) => FAILED,
+            Ok(_) => OK,
+        };
+        let method = match asked.method {
+            Method::Build => "build",
+            Method::Check => "check",
+            Method::Outline => "outline",
+            Method::Targets => "targets",
+        };
+        Self { name, target: evaluated.targets.get(name), method, json: settings.call.json || asked.json, answer, code }
+    }
+
+    /// What goes to standard error: it is not part of the answer, or has more to it than the answer can say.
+    fn talk(&self) -> &[Diagnostic] {
+        match &self.answer {
+            Ok(Answer::Check(it)) if it.faults.is_empty() => &it.notes,
+            Ok(Answer::Check(it)) => &it.faults,
+            Ok(_) => &[],
+            Err(faults) => faults,
+        }
+    }
+
+    fn to_text(&self, sources: &SourceMap, look: Look) -> String {
+        match &self.answer {
+            Ok(Answer::Check(it)) => checked_text(it, sources, look),
+            Ok(Answer::Outline(it)) => it.to_text(),
+            Ok(Answer::Targets(it)) => it.to_text(),
+            Err(faults) => faults.iter().map(|it| format!("error: {it}\n")).collect(),
+        }
+    }
+
+    fn to_json(&self, sources: &SourceMap) -> Value {
+        match &self.answer {
+            Ok(Answer::Check(it)) => checked_json(it, sources),
+            Ok(Answer::Outline(it)) => serde_json::to_value(it).expect("outlines are plain data"),
+            Ok(Answer::Targets(it)) => serde_json::to_value(it).expect("targets are plain data"),
+            Err(_) => Value::Null,
+        }
+    }
+}
+
+fn show(settings: &Settings, evaluated: &Evaluated, results: Vec<Answered<'_>>, sources: &SourceMap) -> u8 {
+    let mut seen = HashSet::new();
+    let mut talk: Vec<Diagnostic> = results.iter().flat_map(|it| it.talk().iter().cloned()).collect();
+    talk.retain(|it| seen.insert((it.code, it.message.clone(), it.labels.first().map(|label| label.at))));
+    output::diagnostics(&talk, sources, settings.color);
+    let look = Look { color: settings.color && output::stdout_is_terminal(), width: None };
+    let text = if results.iter().any(|it| it.json) {
+        all_json(evaluated, &results, sources)
+    } else {
+        let parts: Vec<String> = results.iter().map(|it| one_text(it, sources, look)).collect();
+        parts.join("\n")
+    };
+    let code = results.iter().map(|it| it.code).find(|it| *it != OK).unwrap_or(OK);
+    let written = write(&text);
+    if let Some(path) = &settings.metadata_file
+        && let Err(fault) = build::write_metadata(path, &metadata(&results, sources))
+    {
+        return definition::check(settings, vec![*fault], sources).err().unwrap_or(FAILED);
+    }
+    if written == OK { code } else { written }
+}
+
+fn one_text(it: &Answered<'_>, sources: &SourceMap, look: Look) -> String {
+    let mut text = format!("{}\n", it.name);
+    if let Some(description) = it.target.and_then(Target::description).filter(|it| !it.is_empty()) {
+        text.push_str(&harmless(description, true));
+        text.push('\n');
+    }
+    text.push('\n');
+    let answer = it.to_text(sources, look);
+    text.push_str(answer.trim_end());
+    text.push('\n');
+    text
+}
+
+fn all_json(evaluated: &Evaluated, results: &[Answered<'_>], sources: &SourceMap) -> String {
+    let mut printed: Value =
+        serde_json::from_str(&PrintPlan::new(evaluated).to_json()).expect("what --print shows is JSON");
+    let mut targets = Map::new();
+    for it in results {
+        let mut entry = Map::new();
+        entry.insert("build".to_owned(), printed["target"][&*it.name.0].take());
+        match &it.answer {
+            Ok(_) => entry.insert(it.method.to_owned(), it.to_json(sources)),
+            Err(faults) => entry.insert("error".to_owned(), Value::String(joined(faults))),
+        };
+        targets.insert(it.name.to_string(), Value::Object(entry));
+    }
+    let all = json!({"group": printed["group"].take(), "target": targets});
+    serde_json::to_string_pretty(&all).expect("answers are plain data") + "\n"
+}
+
+fn metadata(results: &[Answered<'_>], sources: &SourceMap) -> Outcome {
+    let plain = Look { color: false, width: None };
+    let entry = |it: &Answered<'_>| {
+        let mut entry = Map::new();
+        if it.answer.is_ok() {
+            entry.insert("result.json".to_owned(), it.to_json(sources).to_string().into());
+            entry.insert("result.txt".to_owned(), it.to_text(sources, plain).into());
+            entry.insert("result.statuscode".to_owned(), it.code.to_string().into());
+        }
+        (it.name.to_string(), entry)
+    };
+    Outcome { metadata: results.iter().map(entry).collect(), ..Outcome::default() }
+}
+
+fn checked_text(it: &Checked, sources: &SourceMap, look: Look) -> String {
+    let mut text = match (it.faults.as_slice(), it.warnings.len()) {
+        ([], 0) => "check complete, no warnings\n".to_owned(),
+        ([], 1) => "check complete, 1 warning\n\n".to_owned(),
+        ([], n) => format!("check complete, {n} warnings\n\n"),
+        (faults, _) => {
+            let mut lines: String =
+                faults.iter().map(|it| format!("check failed: {}\n", harmless(&it.to_string(), false))).collect();
+            lines.push('\n');
+            lines
+        }
+    };
+    for warning in &it.warnings {
+        let mut shown = warning.clone();
+        let helps: Vec<String> = shown.help.into_iter().chain(url(warning).map(|it| format!("see {it}"))).collect();
+        shown.help = (!helps.is_empty()).then(|| helps.join("; "));
+        text.push_str(&render(&[shown], sources, look));
+    }
+    text
+}
+
+fn checked_json(it: &Checked, sources: &SourceMap) -> Value {
+    let mut files: BTreeMap<SourceId, usize> = BTreeMap::new();
+    let mut index = |at: Span| {
+        let next = files.len();
+        *files.entry(at.source).or_insert(next)
+    };
+    let mut location = |it: &Diagnostic| {
+        it.labels.first().map(|label| {
+            let place = |at: Span| {
+                let (line, column) = sources.line_column(at);
+                json!({"line": line, "character": column - 1})
+            };
+            let end = Span { start: label.at.end, ..label.at };
+            json!({"sourceIndex": index(label.at), "ranges": [{"start": place(label.at), "end": place(end)}]})
+        })
+    };
+    let warnings: Vec<Value> = it
+        .warnings
+        .iter()
+        .map(|it| {
+            let (rule, detail) = it.message.split_once(": ").unwrap_or(("", &it.message));
+            json!({"ruleName": rule, "url": url(it), "detail": detail, "location": location(it)})
+        })
+        .collect();
+    let mut all = Map::new();
+    all.insert("warnings".to_owned(), warnings.into());
+    if let Some(first) = it.faults.first() {
+        all.insert("buildError".to_owned(), json!({"message": joined(&it.faults), "location": location(first)}));
+    }
+    let mut files: Vec<(SourceId, usize)> = files.into_iter().collect();
+    files.sort_by_key(|(_, ix)| *ix);
+    let files = files.into_iter().map(|(id, _)| {
+        let source = sources.get(id);
+        let data = BASE64_STANDARD.encode(source.text.as_bytes());
+        json!({"filename": &*source.name, "language": "Dockerfile", "data": data})
+    });
+    all.insert("sources".to_owned(), files.collect());
+    Value::Object(all)
+}
+
+/// Where a rule is explained: the ones that are ours alone say all that there is to say.
+fn url(warning: &Diagnostic) -> Option<String> {
+    const OURS: &[&str] = &["malformed_json_array"];
+    let rule = warning.code.rsplit("::").next().filter(|it| !OURS.contains(it))?;
+    Some(format!("https://docs.docker.com/go/dockerfile/rule/{}/", rule.replace('_', "-")))
+}
+
+fn joined(faults: &[Diagnostic]) -> String {
+    faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}

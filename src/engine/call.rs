@@ -1,0 +1,100 @@
+//! Calls: what is asked of a target's Dockerfile instead of a build. Images are asked for their configs; nothing is run.
+//!
+//! How an answer is shown is not decided here.
+
+use std::collections::HashSet;
+
+use futures_util::future::join_all;
+
+use super::{context::Contexts, embedded::lowering, lower::Lowering};
+use crate::{
+    dockerfile::outline::{self, Outline, Targets},
+    plan::{Plan, TargetName},
+    report::Diagnostic,
+    solve::solver::World,
+    spec::call::Method,
+};
+
+/// What a call came to.
+pub(crate) enum Answer {
+    Check(Checked),
+    Outline(Outline),
+    Targets(Targets),
+}
+
+/// What the checks of one target found.
+#[derive(Default)]
+pub(crate) struct Checked {
+    /// Checks that fired, each place once for all platforms.
+    pub(crate) warnings: Vec<Diagnostic>,
+    /// Why the Dockerfile cannot be built.
+    pub(crate) faults: Vec<Diagnostic>,
+    /// What else is to be told: it is no matter of the checks.
+    pub(crate) notes: Vec<Diagnostic>,
+}
+
+/// Asks all targets whose call is not a build, at once; the answers come in the order of names.
+pub(crate) async fn answer<'a>(
+    plan: &'a Plan,
+    world: &World,
+    contexts: &Contexts,
+) -> Vec<(&'a TargetName, Result<Answer, Vec<Diagnostic>>)> {
+    let mut names: Vec<&TargetName> =
+        plan.targets.iter().filter(|(_, it)| method(plan, it) != Method::Build).map(|(name, _)| name).collect();
+    names.sort_unstable();
+    lowering(world, contexts, true, async |lowering| {
+        join_all(names.into_iter().map(async |name| (name, one(lowering, plan, name).await))).await
+    })
+    .await
+}
+
+/// The method that a target is called with.
+pub(crate) fn method(plan: &Plan, nodes: &crate::plan::TargetNodes) -> Method {
+    nodes.builds.first().map_or(Method::Build, |node| plan.build(*node).call.method)
+}
+
+async fn one(lowering: &Lowering<'_>, plan: &Plan, name: &TargetName) -> Result<Answer, Vec<Diagnostic>> {
+    let nodes = &plan.targets[name];
+    let Some(first) = nodes.builds.first().copied() else {
+        return Ok(Answer::Check(Checked::default()));
+    };
+    match method(plan, nodes) {
+        Method::Build | Method::Check => check(lowering, &plan.only(&[name]), name).await.map(Answer::Check),
+        Method::Outline => {
+            let (file, options) = lowering.look(plan, first).await?;
+            outline::outline(&file.file, &options).map(Answer::Outline)
+        }
+        Method::Targets => {
+            let (file, _) = lowering.look(plan, first).await?;
+            Ok(Answer::Targets(outline::targets(&file.file)))
+        }
+    }
+}
+
+/// Lowers the target; what the frontend has to say is the answer, any other fault is why there is none.
+async fn check(lowering: &Lowering<'_>, part: &Plan, name: &TargetName) -> Result<Checked, Vec<Diagnostic>> {
+    let mut checked = Checked::default();
+    match lowering.run(part).await {
+        Ok(prepared) => {
+            let builds = part.targets[name].builds.iter().map(|node| &prepared.builds[node]);
+            checked.warnings = builds.flat_map(|it| it.warnings.iter().cloned()).collect();
+            checked.notes = prepared.warnings.into_iter().filter(|it| !is_of_check(it)).collect();
+        }
+        Err(all) => {
+            let (warnings, faults): (Vec<_>, Vec<_>) = all.into_iter().partition(|it| !it.is_error());
+            if !faults.iter().all(|it| is_of_check(it) || it.code.starts_with("bake::dockerfile::")) {
+                return Err(faults);
+            }
+            (checked.warnings, checked.notes) = warnings.into_iter().partition(is_of_check);
+            // That checks are errors for a build is no news here: each is told.
+            checked.faults = faults.into_iter().filter(|it| !is_of_check(it)).collect();
+        }
+    }
+    let mut seen = HashSet::new();
+    checked.warnings.retain(|it| seen.insert((it.message.clone(), it.labels.first().map(|label| label.at))));
+    Ok(checked)
+}
+
+fn is_of_check(it: &Diagnostic) -> bool {
+    it.code.starts_with("bake::check::")
+}

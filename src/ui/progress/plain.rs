@@ -1,0 +1,100 @@
+//! Progress as lines for a log: each tells the number of its step. What was found in the cache is one line, what runs has
+//! one at its begin and its end, and what it prints comes with the seconds since it began.
+//!
+//! ```text
+//! #4 CACHED [web 1/5] FROM alpine:3
+//! #5 [web 2/5] RUN make
+//! #5 0.123 cc -o web web.c
+//! #5 DONE 0.3s
+//! ```
+
+use std::time::{Duration, Instant};
+
+use super::{
+    Out,
+    conclusion::size,
+    steps::{Moved, Steps},
+};
+use crate::{
+    report::event::{Ended, Event},
+    ui::{
+        diagnostic::harmless,
+        terminal::{self, Colors},
+    },
+};
+
+/// How often something that takes long says how far it is.
+const REMIND: Duration = Duration::from_secs(5);
+
+/// Shows an event.
+pub(super) fn show(event: &Event, steps: &mut Steps, out: &mut Out) {
+    match event {
+        Event::Started { id, why } => {
+            let Some(step) = steps.get_mut(*id) else { return };
+            out.line(&format!("#{} {}", step.number, step.name));
+            if let Some(why) = why {
+                out.line(&format!("#{} runs again: {}", step.number, harmless(&why.0, false)));
+            }
+        }
+        Event::Moved { id, what, .. } => {
+            let Some(step) = steps.get_mut(*id) else { return };
+            let number = step.number;
+            if let Some(moved) = step.moved.get_mut(what)
+                && is_due(moved)
+            {
+                moved.shown = Some(Instant::now());
+                let seconds = moved.begun.elapsed().as_secs_f64();
+                out.line(&format!("#{number} {} {} {seconds:.1}s", harmless(what, false), amount(moved)));
+            }
+        }
+        Event::Output { id, stream, bytes } => {
+            let Some(step) = steps.get_mut(*id) else { return };
+            let (number, at) = (step.number, step.runs_for().as_secs_f64());
+            for line in step.lines(*stream, bytes) {
+                out.line(&format!("#{number} {at:.3} {}", terminal::line(&line, Colors::Drop)));
+            }
+        }
+        Event::Ended { id, how, took } => {
+            let Some(step) = steps.get_mut(*id) else { return };
+            let at = step.runs_for().as_secs_f64();
+            for line in step.unfinished_lines() {
+                out.line(&format!("#{} {at:.3} {}", step.number, terminal::line(&line, Colors::Drop)));
+            }
+            let word = match how {
+                Ended::Cached => "CACHED".to_owned(),
+                Ended::Done => format!("DONE {:.1}s", took.as_secs_f64()),
+                Ended::Failed(_) => "ERROR".to_owned(),
+                Ended::Cancelled => "CANCELED".to_owned(),
+            };
+            match (how, step.started) {
+                (_, Some(_)) => out.line(&format!("#{} {word}", step.number)),
+                // What never began needs no word about its end.
+                (Ended::Cancelled, None) => (),
+                (_, None) => out.line(&format!("#{} {word} {}", step.number, step.name)),
+            }
+        }
+        Event::Wrote { what, bytes, reused: false } => {
+            let size = if *bytes > 0 { format!(" ({})", size(*bytes)) } else { String::new() };
+            out.line(&format!("wrote {}{size}", harmless(what, false)));
+        }
+        Event::Step { .. } | Event::Warning(_) | Event::Wrote { .. } => (),
+    }
+}
+
+/// Whether it is time to say how far something is: at its end, and now and then before.
+fn is_due(moved: &Moved) -> bool {
+    match moved.shown {
+        _ if moved.is_complete() => true,
+        Some(last) => last.elapsed() >= REMIND,
+        None => moved.begun.elapsed() >= REMIND,
+    }
+}
+
+/// `1.0 MiB / 5.0 MiB`.
+pub(super) fn amount(moved: &Moved) -> String {
+    match moved.total {
+        0 => size(moved.done),
+        total if moved.done >= total => size(total),
+        total => format!("{} / {}", size(moved.done), size(total)),
+    }
+}

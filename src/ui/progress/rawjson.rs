@@ -1,0 +1,81 @@
+//! Progress for programs: one JSON object a line, in the shape of BuildKit's solve status (vertexes, statuses, logs,
+//! warnings), bytes in base64, times in RFC 3339.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde_json::{Map, Value, json};
+
+use super::{Out, steps::Steps};
+use crate::{
+    oci::Digest,
+    report::event::{Ended, Event, Stream},
+};
+
+/// Shows an event.
+pub(super) fn show(event: &Event, steps: &mut Steps, out: &mut Out) {
+    let now = jiff::Timestamp::now();
+    match event {
+        Event::Step { id, .. } => {
+            let Some(step) = steps.get_mut(*id) else { return };
+            record(out, "vertexes", json!({"digest": step.digest, "name": step.name}));
+        }
+        Event::Started { id, .. } => {
+            let Some(step) = steps.get_mut(*id) else { return };
+            let vertex = json!({"digest": step.digest, "name": step.name, "started": now.to_string()});
+            record(out, "vertexes", vertex);
+        }
+        Event::Moved { id, what, done, total } => {
+            let Some(step) = steps.get_mut(*id) else { return };
+            let mut status =
+                json!({"id": &**what, "vertex": step.digest, "current": done, "timestamp": now.to_string()});
+            if *total > 0 {
+                status["total"] = json!(total);
+            }
+            if *total > 0 && done >= total {
+                status["completed"] = json!(now.to_string());
+            }
+            record(out, "statuses", status);
+        }
+        Event::Output { id, stream, bytes } => {
+            let Some(step) = steps.get_mut(*id) else { return };
+            let stream = if *stream == Stream::Stdout { 1 } else { 2 };
+            let data = STANDARD.encode(bytes);
+            let log = json!({"vertex": step.digest, "stream": stream, "data": data, "timestamp": now.to_string()});
+            record(out, "logs", log);
+        }
+        Event::Warning(warning) => {
+            let detail: Vec<String> = warning.help.iter().map(|help| STANDARD.encode(help)).collect();
+            let short = STANDARD.encode(&warning.message);
+            record(out, "warnings", json!({"level": 1, "short": short, "detail": detail}));
+        }
+        Event::Ended { id, how, took } => {
+            let Some(step) = steps.get_mut(*id) else { return };
+            let began = now - jiff::SignedDuration::try_from(*took).unwrap_or_default();
+            let mut vertex = json!({
+                "digest": step.digest, "name": step.name, "started": began.to_string(), "completed": now.to_string(),
+            });
+            match how {
+                Ended::Cached => vertex["cached"] = json!(true),
+                Ended::Failed(fault) => vertex["error"] = json!(fault.to_string()),
+                Ended::Cancelled => vertex["error"] = json!("context canceled"),
+                Ended::Done => (),
+            }
+            record(out, "vertexes", vertex);
+        }
+        Event::Wrote { what, reused, .. } => {
+            let name = format!("exporting to {what}");
+            let digest = Digest::of(name.as_bytes()).to_string();
+            let time = now.to_string();
+            let mut vertex = json!({"digest": digest, "name": name, "started": time, "completed": time});
+            if *reused {
+                vertex["cached"] = json!(true);
+            }
+            record(out, "vertexes", vertex);
+        }
+    }
+}
+
+fn record(out: &mut Out, kind: &str, value: Value) {
+    let mut map = Map::new();
+    map.insert(kind.to_owned(), Value::Array(vec![value]));
+    out.line(&Value::Object(map).to_string());
+}

@@ -1,0 +1,207 @@
+//! What is known of the steps of a run, whichever way it is shown.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    oci::Digest,
+    report::event::{Event, StepId, Stream},
+    ui::diagnostic::harmless,
+};
+
+/// All steps that were mentioned.
+#[derive(Default)]
+pub(super) struct Steps {
+    by_id: BTreeMap<StepId, Step>,
+}
+
+/// One step.
+pub(super) struct Step {
+    /// In order of first mention, from 1.
+    pub(super) number: usize,
+    /// Fit for a terminal, one line.
+    pub(super) name: String,
+    pub(super) digest: String,
+    pub(super) started: Option<Instant>,
+    pub(super) ended: bool,
+    pub(super) moved: BTreeMap<Arc<str>, Moved>,
+    pub(super) stdout: Lines,
+    pub(super) stderr: Lines,
+    pub(super) log: Log,
+}
+
+/// How far something has moved.
+#[derive(Clone, Copy)]
+pub(super) struct Moved {
+    pub(super) done: u64,
+    pub(super) total: u64,
+    pub(super) begun: Instant,
+    pub(super) shown: Option<Instant>,
+}
+
+impl Moved {
+    /// Whether all of it has moved; never if it is not known how much that is.
+    pub(super) fn is_complete(&self) -> bool {
+        self.total > 0 && self.done >= self.total
+    }
+}
+
+impl Steps {
+    /// Notes what an event says.
+    pub(super) fn learn(&mut self, event: &Event) {
+        match event {
+            Event::Step { id, name, digest, .. } => {
+                let digest = digest.as_ref().map(ToString::to_string);
+                self.mention(*id, name, digest);
+            }
+            Event::Started { id, .. } => {
+                if let Some(step) = self.by_id.get_mut(id) {
+                    step.started = Some(Instant::now());
+                }
+            }
+            Event::Moved { id, what, done, total } => {
+                // Exports move without being announced.
+                self.mention(*id, what, None);
+                if let Some(step) = self.by_id.get_mut(id) {
+                    let now = Instant::now();
+                    let new = Moved { done: 0, total: 0, begun: now, shown: None };
+                    let moved = step.moved.entry(Arc::clone(what)).or_insert(new);
+                    (moved.done, moved.total) = (*done, *total);
+                }
+            }
+            Event::Ended { id, .. } => {
+                if let Some(step) = self.by_id.get_mut(id) {
+                    step.ended = true;
+                }
+            }
+            Event::Output { .. } | Event::Warning(_) | Event::Wrote { .. } => (),
+        }
+    }
+
+    fn mention(&mut self, id: StepId, name: &str, digest: Option<String>) {
+        let number = self.by_id.len() + 1;
+        self.by_id.entry(id).or_insert_with(|| Step {
+            number,
+            name: harmless(name.lines().next().unwrap_or(""), false),
+            digest: digest.unwrap_or_else(|| Digest::of(format!("{number} {name}").as_bytes()).to_string()),
+            started: None,
+            ended: false,
+            moved: BTreeMap::new(),
+            stdout: Lines::default(),
+            stderr: Lines::default(),
+            log: Log::default(),
+        });
+    }
+
+    pub(super) fn get_mut(&mut self, id: StepId) -> Option<&mut Step> {
+        self.by_id.get_mut(&id)
+    }
+
+    /// Those that run, the oldest first.
+    pub(super) fn running(&self) -> Vec<&Step> {
+        let mut running: Vec<&Step> = self.by_id.values().filter(|it| it.started.is_some() && !it.ended).collect();
+        running.sort_by_key(|it| it.started);
+        running
+    }
+
+    /// Those that only move something: exports.
+    pub(super) fn moving(&self) -> impl Iterator<Item = (&Arc<str>, &Moved)> {
+        let steps = self.by_id.values().filter(|it| !it.ended && it.started.is_none());
+        steps.flat_map(|it| it.moved.iter()).filter(|(_, moved)| !moved.is_complete())
+    }
+
+    pub(super) fn n_ended(&self) -> usize {
+        self.by_id.values().filter(|it| it.ended).count()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+}
+
+impl Step {
+    /// The lines that output makes complete.
+    pub(super) fn lines(&mut self, stream: Stream, bytes: &[u8]) -> Vec<Vec<u8>> {
+        match stream {
+            Stream::Stdout => self.stdout.push(bytes),
+            Stream::Stderr => self.stderr.push(bytes),
+        }
+    }
+
+    /// What was begun and never ended.
+    pub(super) fn unfinished_lines(&mut self) -> Vec<Vec<u8>> {
+        [&mut self.stdout, &mut self.stderr].into_iter().filter_map(Lines::take).collect()
+    }
+
+    pub(super) fn runs_for(&self) -> Duration {
+        self.started.map_or(Duration::ZERO, |it| it.elapsed())
+    }
+}
+
+/// A stream cut into lines.
+#[derive(Default)]
+pub(super) struct Lines {
+    rest: Vec<u8>,
+}
+
+impl Lines {
+    /// A longer line is cut.
+    const LONGEST: usize = 64 << 10;
+
+    fn push(&mut self, bytes: &[u8]) -> Vec<Vec<u8>> {
+        let mut whole = Vec::new();
+        for part in bytes.split_inclusive(|byte| *byte == b'\n') {
+            self.rest.extend_from_slice(part);
+            if part.ends_with(b"\n") || self.rest.len() > Self::LONGEST {
+                whole.push(std::mem::take(&mut self.rest));
+            }
+        }
+        whole
+    }
+
+    fn take(&mut self) -> Option<Vec<u8>> {
+        (!self.rest.is_empty()).then(|| std::mem::take(&mut self.rest))
+    }
+}
+
+/// The last of a step's output, for when it fails.
+#[derive(Default)]
+pub(super) struct Log {
+    lines: VecDeque<String>,
+    bytes: usize,
+    n_dropped: usize,
+}
+
+impl Log {
+    /// No more is kept of a step.
+    const MOST: usize = 1 << 20;
+
+    pub(super) fn push(&mut self, line: String) {
+        self.bytes += line.len() + 1;
+        self.lines.push_back(line);
+        while self.bytes > Self::MOST {
+            let Some(first) = self.lines.pop_front() else { break };
+            self.bytes -= first.len() + 1;
+            self.n_dropped += 1;
+        }
+    }
+
+    pub(super) fn last(&self) -> Option<&str> {
+        self.lines.iter().rev().map(String::as_str).find(|line| !line.trim().is_empty())
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.lines.len()
+    }
+
+    /// All that was kept, and first how much was not.
+    pub(super) fn take(&mut self) -> Vec<String> {
+        let lost = (self.n_dropped > 0).then(|| format!("… {} lines before", self.n_dropped));
+        let all = lost.into_iter().chain(std::mem::take(&mut self.lines)).collect();
+        *self = Self::default();
+        all
+    }
+}

@@ -1,0 +1,174 @@
+//! Progress on a terminal: what runs, live, at the bottom; above it, for good, what ran. What came from the cache is only
+//! counted. All of it is drawn by the one thread that owns this.
+
+use std::time::Duration;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::{
+    Summary,
+    plain::amount,
+    steps::{Step, Steps},
+};
+use crate::{
+    report::event::{Ended, Event},
+    ui::{
+        diagnostic::harmless,
+        terminal::{self, Colors},
+    },
+};
+
+/// More steps than this are not shown at a time.
+const MOST_STEPS: usize = 8;
+/// The fault itself shows as many lines of a failed step's output; a longer one is shown here as a whole.
+const SHOWN_WITH_FAULT: usize = 30;
+
+/// The live view.
+pub(super) struct Tty {
+    bars: MultiProgress,
+    /// The line about the whole, and the lines about what runs.
+    head: ProgressBar,
+    live: Vec<ProgressBar>,
+}
+
+impl Tty {
+    pub(super) fn new() -> Self {
+        let bars = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(20));
+        let head = bars.add(bar());
+        Self { bars, head, live: Vec::new() }
+    }
+
+    pub(super) fn show(&mut self, event: &Event, steps: &mut Steps) {
+        match event {
+            Event::Started { id, why: Some(why) } => {
+                if let Some(step) = steps.get_mut(*id) {
+                    self.print(&format!("   {} runs again: {}", step.name, harmless(&why.0, false)));
+                }
+            }
+            Event::Output { id, stream, bytes } => {
+                let Some(step) = steps.get_mut(*id) else { return };
+                for line in step.lines(*stream, bytes) {
+                    step.log.push(terminal::line(&line, Colors::Keep));
+                }
+            }
+            Event::Ended { id, how, took } => {
+                let Some(step) = steps.get_mut(*id) else { return };
+                for line in step.unfinished_lines() {
+                    step.log.push(terminal::line(&line, Colors::Keep));
+                }
+                let seconds = took.as_secs_f64();
+                match how {
+                    Ended::Done => self.print(&format!("=> {}  {seconds:.1}s", step.name)),
+                    Ended::Failed(_) => {
+                        let mut text = format!("ERROR {}  {seconds:.1}s", step.name);
+                        if step.log.len() > SHOWN_WITH_FAULT {
+                            step.log.take().iter().for_each(|line| text.extend(["\n  | ", line]));
+                        }
+                        self.print(&text);
+                    }
+                    Ended::Cached | Ended::Cancelled => (),
+                }
+                drop(step.log.take());
+            }
+            _ => (),
+        }
+    }
+
+    /// Brings the live lines up to date.
+    pub(super) fn redraw(&mut self, steps: &Steps, summary: &Summary, time: Duration) {
+        let lines = lines(steps);
+        self.head.set_message(head(steps, summary));
+        self.head.set_prefix(format!("{:.1}s", time.as_secs_f64()));
+        while self.live.len() < lines.len() {
+            self.live.push(self.bars.add(bar()));
+        }
+        for unused in self.live.drain(lines.len()..) {
+            unused.finish_and_clear();
+            self.bars.remove(&unused);
+        }
+        for (bar, (text, time)) in self.live.iter().zip(lines) {
+            bar.set_message(text);
+            bar.set_prefix(time);
+        }
+    }
+
+    pub(super) fn finish(&mut self) {
+        for bar in self.live.drain(..).chain([self.head.clone()]) {
+            bar.finish_and_clear();
+        }
+        // A terminal that has gone away needs no clearing.
+        let _gone = self.bars.clear();
+    }
+
+    fn print(&self, line: &str) {
+        let _gone = self.bars.println(line);
+    }
+}
+
+/// A line with a text, cut to fit, and a time at the right.
+fn bar() -> ProgressBar {
+    let bar = ProgressBar::no_length();
+    let style = ProgressStyle::with_template("{wide_msg} {prefix:.dim}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+    bar
+}
+
+/// The line about the whole.
+fn head(steps: &Steps, summary: &Summary) -> String {
+    let cached = if summary.n_cached > 0 { format!(", {} from the cache", summary.n_cached) } else { String::new() };
+    format!("[+] {} of {} steps{cached}", steps.n_ended(), steps.len())
+}
+
+/// What runs, each with its time: the name and the last of what it printed or moved.
+fn lines(steps: &Steps) -> Vec<(String, String)> {
+    let running = steps.running();
+    let mut lines = Vec::new();
+    for step in running.iter().take(MOST_STEPS) {
+        lines.push((format!(" => {}", step.name), format!("{:.1}s", step.runs_for().as_secs_f64())));
+        if let Some(last) = latest(step) {
+            lines.push((format!("    {last}"), String::new()));
+        }
+    }
+    if running.len() > MOST_STEPS {
+        lines.push((format!(" => and {} more", running.len() - MOST_STEPS), String::new()));
+    }
+    for (what, moved) in steps.moving().take(MOST_STEPS) {
+        let time = format!("{:.1}s", moved.begun.elapsed().as_secs_f64());
+        lines.push((format!(" => {} {}", harmless(what, false), amount(moved)), time));
+    }
+    lines
+}
+
+fn latest(step: &Step) -> Option<String> {
+    let moving = step.moved.iter().find(|(_, moved)| !moved.is_complete());
+    let moving = moving.map(|(what, moved)| format!("{} {}", harmless(what, false), amount(moved)));
+    moving.or_else(|| step.log.last().map(|line| terminal::line(line.as_bytes(), Colors::Drop)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::event::{StepId, Stream};
+
+    #[test]
+    fn live_lines_show_what_runs_and_its_last_words() {
+        let mut steps = Steps::default();
+        let mut tty = Tty::new();
+        let id = StepId(4);
+        for event in [
+            Event::Step { id, name: "[web 2/5] RUN make".into(), digest: None, at: None },
+            Event::Started { id, why: None },
+            Event::Output { id, stream: Stream::Stdout, bytes: "one\n\u{1b}[31mtwo\n\n".into() },
+            Event::Moved { id: StepId(9), what: "pushing app".into(), done: 1 << 20, total: 4 << 20 },
+        ] {
+            steps.learn(&event);
+            tty.show(&event, &mut steps);
+        }
+        let texts: Vec<String> = lines(&steps).into_iter().map(|(text, _)| text).collect();
+        assert_eq!(texts, [" => [web 2/5] RUN make", "    two", " => pushing app 1.0 MiB / 4.0 MiB"]);
+        let summary = Summary { n_cached: 3, ..Summary::default() };
+        assert_eq!(head(&steps, &summary), "[+] 0 of 2 steps, 3 from the cache");
+        tty.redraw(&steps, &summary, Duration::from_secs(1));
+        tty.finish();
+    }
+}
