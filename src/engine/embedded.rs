@@ -327,6 +327,11 @@ fn request(it: &Export, cwd: &Path, env: &BTreeMap<String, String>) -> (export::
         platforms: it.platforms.clone(),
         attest: provenance::attest(it, env),
         cwd: cwd.to_owned(),
+        metadata_provenance: match env.get("BUILDX_METADATA_PROVENANCE").map(String::as_str) {
+            Some("max") => Some(true),
+            Some("disabled" | "false" | "0") => None,
+            _ => Some(false),
+        },
         always_index: false,
     };
     (output, subject)

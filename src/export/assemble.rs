@@ -45,7 +45,7 @@ pub(super) enum From {
     /// In the store, under its digest.
     Store,
     /// A base image's layer, to be fetched when needed.
-    Base(BaseLayer),
+    Base(Box<BaseLayer>),
 }
 
 /// A blob that an image needs.
@@ -173,7 +173,7 @@ impl Made<'_> {
     fn layer(&mut self, layer: &Packed) -> Descriptor {
         let nondist = layer.nondist && self.plan.keep_nondist;
         let from = match &layer.base {
-            Some(base) => From::Base(base.clone()),
+            Some(base) => From::Base(Box::new(base.clone())),
             None => From::Store,
         };
         self.blob(Blob { digest: layer.digest, size: layer.size, from, nondist });

@@ -123,7 +123,7 @@ impl Statements {
 }
 
 /// The v0.2 predicate for the metadata file; `max` as `BUILDX_METADATA_PROVENANCE` says.
-pub(crate) fn metadata_predicate(provenance: &Provenance, max: bool) -> Value {
+pub(super) fn metadata_predicate(provenance: &Provenance, max: bool) -> Value {
     let plan =
         ProvenancePlan { max, v1: false, builder_id: String::new(), filename: String::new(), reproducible: false };
     v02(&plan, provenance)

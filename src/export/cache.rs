@@ -235,7 +235,7 @@ pub(crate) async fn export_cache(to: &CacheTo, records: &[CacheRecord], context:
     let mut blobs: Vec<Blob> = Vec::new();
     let mut descriptors: Vec<Descriptor> = Vec::new();
     for (layer, created) in used {
-        let from = layer.base.clone().map_or(From::Store, From::Base);
+        let from = layer.base.clone().map_or(From::Store, |base| From::Base(Box::new(base)));
         blobs.push(Blob { digest: layer.digest, size: layer.size, from, nondist: false });
         let media_type = assemble::layer_type(layer.codec, to.docker_types, false);
         let mut made = descriptor(media_type, layer.digest, layer.size);

@@ -41,7 +41,7 @@ enum Job {
     /// From the snapshot, above those below it.
     Pack { snapshot: SnapshotId, lowers: Vec<SnapshotId>, epoch: Option<i64> },
     /// From a published blob, which is fetched first.
-    Convert { base: BaseLayer },
+    Convert { base: Box<BaseLayer> },
 }
 
 /// Why a layer cannot be made: a diagnostic of the builder, or the text of a fault of ours.
@@ -143,7 +143,7 @@ fn of_layer(how: How, stack: &Stack<'_>, i: usize) -> Wanted {
         Some(base) if epoch.is_none() => {
             let annotations: BTreeMap<String, String> =
                 base.descriptor.annotations().clone().unwrap_or_default().into_iter().collect();
-            let (codec, nondist) = codec_of(&base.descriptor.media_type().to_string(), &annotations);
+            let (codec, nondist) = codec_of(base.descriptor.media_type().as_ref(), &annotations);
             let digest = base.descriptor.digest().to_string().parse::<Digest>();
             match digest {
                 Ok(digest) if !how.force || codec == how.codec => Wanted::AsPublished(Packed {
@@ -157,7 +157,7 @@ fn of_layer(how: How, stack: &Stack<'_>, i: usize) -> Wanted {
                 }),
                 _ => {
                     hasher.text("convert").text(base.descriptor.digest().as_ref());
-                    Wanted::Made { key: hasher.finish(), job: Job::Convert { base: base.clone() }, nondist }
+                    Wanted::Made { key: hasher.finish(), job: Job::Convert { base: Box::new(base.clone()) }, nondist }
                 }
             }
         }

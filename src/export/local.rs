@@ -488,13 +488,11 @@ impl Job<'_> {
 
     fn symlink(&self, dir: &OwnedFd, name: &OsStr, text: &OsStr, times: Timestamps) -> io::Result<()> {
         match at::stat(dir.as_fd(), name)? {
-            Some(stat) if is(&stat, FileType::Symlink) => {
-                if at::read_link(dir.as_fd(), name)? == text {
-                    if !has_time(&stat, &times) {
-                        rustix::fs::utimensat(dir, name, &times, AtFlags::SYMLINK_NOFOLLOW)?;
-                    }
-                    return Ok(());
+            Some(stat) if is(&stat, FileType::Symlink) && at::read_link(dir.as_fd(), name)? == text => {
+                if !has_time(&stat, &times) {
+                    rustix::fs::utimensat(dir, name, &times, AtFlags::SYMLINK_NOFOLLOW)?;
                 }
+                return Ok(());
             }
             Some(stat) if is(&stat, FileType::Directory) => remove(dir.as_fd(), name, 0)?,
             _ => {}

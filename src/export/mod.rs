@@ -32,7 +32,6 @@ use std::{future::Future, path::PathBuf, pin::Pin, sync::Arc};
 use serde_json::{Map, Value};
 
 use attest::Statements;
-pub(crate) use attest::metadata_predicate;
 pub(crate) use cache::{CacheFrom, CacheRecord, CacheTo, cache_from, cache_to, export_cache, import_cache};
 use options::{Dest, ImageTo, Plan};
 
@@ -80,6 +79,8 @@ pub(crate) struct Subject {
     pub(crate) attest: Attest,
     /// Relative destinations are relative to it.
     pub(crate) cwd: PathBuf,
+    /// Provenance in the metadata file: `Some(true)` in full (`BUILDX_METADATA_PROVENANCE`).
+    pub(crate) metadata_provenance: Option<bool>,
     /// An index is made even for one platform (`BUILDKIT_MULTI_PLATFORM=1`).
     pub(crate) always_index: bool,
 }
@@ -317,9 +318,20 @@ pub(crate) async fn export(prepared: &Prepared, builds: &[Built], context: &Cont
     if builds.is_empty() {
         return Err(prepared.fault("bake::export::nothing", "there is no result to write"));
     }
-    match &prepared.plan {
-        Plan::Nothing => Ok(Receipt { warnings: prepared.warnings.clone(), ..Receipt::default() }),
-        Plan::Image(plan, to) => image::export(prepared, plan, to, builds, context).await,
-        Plan::Tree(plan, to) => filesystem::export(prepared, plan, to, builds, context).await,
+    let mut receipt = match &prepared.plan {
+        Plan::Nothing => Receipt { warnings: prepared.warnings.clone(), ..Receipt::default() },
+        Plan::Image(plan, to) => image::export(prepared, plan, to, builds, context).await?,
+        Plan::Tree(plan, to) => filesystem::export(prepared, plan, to, builds, context).await?,
+    };
+    if let Some(max) = prepared.subject.metadata_provenance {
+        for build in builds {
+            let Some(facts) = &build.provenance else { continue };
+            let mut key = "buildx.build.provenance".to_owned();
+            if builds.len() > 1 {
+                key = format!("{key}/{}", build.platform);
+            }
+            receipt.metadata.insert(key, attest::metadata_predicate(facts, max));
+        }
     }
+    Ok(receipt)
 }

@@ -14,7 +14,7 @@ use std::{
     io::{self, Read},
     os::unix::{
         ffi::OsStrExt,
-        fs::{MetadataExt, PermissionsExt, symlink},
+        fs::{MetadataExt, PermissionsExt},
     },
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -511,6 +511,8 @@ fn file(action: &'static str, path: &Path, source: io::Error) -> FetchError {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use super::*;
 
     #[expect(clippy::disallowed_methods, reason = "the sandbox is not reachable from here")]

@@ -10,8 +10,8 @@ mod git_url;
 mod http;
 
 pub(crate) use error::FetchError;
-pub(crate) use git::{Commit, Git, GitSecrets, GitSource};
-pub(crate) use git_url::{GitUrl, is_git_url, parse_git_url};
+pub(crate) use git::{Git, GitSecrets, GitSource};
+pub(crate) use git_url::parse_git_url;
 pub(crate) use http::{Fetched, Http, HttpRecord, HttpRequest};
 
 /// Makes a command of a program (`sandbox::command`): clean environment, closed descriptors.

@@ -8,17 +8,26 @@ use crate::oci::{Digest, Platform};
 
 /// What a request was about: repository and tag, digest or upload of one registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Target {
-    /// Host as the user knows it (`docker.io`, not `registry-1.docker.io`).
-    pub(crate) registry: String,
-    pub(crate) repository: String,
-    /// Tag or digest.
-    pub(crate) reference: String,
+pub(crate) struct Target(Box<Parts>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Parts {
+    registry: String,
+    repository: String,
+    reference: String,
+}
+
+impl Target {
+    /// `registry` is the host as the user knows it (`docker.io`, not `registry-1.docker.io`), `reference` a tag or digest.
+    pub(super) fn new(registry: &str, repository: &str, reference: &str) -> Self {
+        let (registry, repository) = (registry.to_owned(), repository.to_owned());
+        Self(Box::new(Parts { registry, repository, reference: reference.to_owned() }))
+    }
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { registry, repository, reference } = self;
+        let Parts { registry, repository, reference } = &*self.0;
         match reference.as_str() {
             "" => write!(f, "{registry}/{repository}"),
             digest if digest.contains(':') => write!(f, "{registry}/{repository}@{digest}"),
@@ -50,7 +59,7 @@ pub(crate) enum RegistryError {
     Document { target: Target, why: String },
     /// An index has no manifest for the platform.
     #[error("`{target}` has no image for the platform `{wanted}`; it has {}", list(.available))]
-    Platform { target: Target, wanted: Platform, available: Vec<String> },
+    Platform { target: Target, wanted: Box<Platform>, available: Vec<String> },
     /// A credential helper or file failed.
     #[error("credentials for `{registry}`: {why}")]
     Credentials { registry: String, why: String },

@@ -207,7 +207,7 @@ fn certificates(options: &Options, host: &str) -> (Vec<PathBuf>, Option<(PathBuf
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registry::{HostOptions, Mirror};
+    use crate::registry::client::{HostOptions, Mirror};
 
     #[expect(clippy::disallowed_methods, reason = "never called")]
     fn command(program: &std::ffi::OsStr) -> std::process::Command {

@@ -59,7 +59,7 @@ pub(crate) struct Image {
 #[derive(Debug)]
 pub(super) enum Parsed {
     Index(Vec<Descriptor>),
-    Manifest { config: Descriptor, layers: Vec<Descriptor> },
+    Manifest { config: Box<Descriptor>, layers: Vec<Descriptor> },
 }
 
 /// Why an index has nothing for a platform: those that it has.
@@ -114,7 +114,7 @@ impl Document {
             (Some(manifests), None, None) if media::is_index(media_type) => Ok(Parsed::Index(manifests)),
             (None, Some(config), Some(layers)) if media::is_manifest(media_type) => {
                 layers.iter().chain([&config]).try_for_each(|it| digest_of(it).map(drop))?;
-                Ok(Parsed::Manifest { config, layers })
+                Ok(Parsed::Manifest { config: Box::new(config), layers })
             }
             _ if media::is_index(media_type) => Err("the index has no list of manifests".to_owned()),
             _ => Err("the manifest has no config or no list of layers".to_owned()),

@@ -68,7 +68,7 @@ impl Layout {
             }),
         };
         let Some(found) = found else {
-            let mut tags: Vec<String> = entries.iter().filter_map(tag_of).map(|it| super::http::clean(it)).collect();
+            let mut tags: Vec<String> = entries.iter().filter_map(tag_of).map(super::http::clean).collect();
             tags.sort();
             tags.dedup();
             tags.truncate(20);
@@ -80,7 +80,7 @@ impl Layout {
             }));
         };
         let digest = digest_of(found).map_err(|why| self.fault(why))?;
-        self.document(&digest, Some(&found.media_type().to_string()))
+        self.document(&digest, Some(found.media_type().as_ref()))
     }
 
     /// The image for a platform.
@@ -103,7 +103,7 @@ impl Layout {
                         self.fault(format!("there is no image for the platform `{platform}`; it has {has}"))
                     })?;
                     let digest = digest_of(chosen).map_err(|why| self.blob_fault(&manifest.digest, &why))?;
-                    manifest = self.document(&digest, Some(&chosen.media_type().to_string()))?;
+                    manifest = self.document(&digest, Some(chosen.media_type().as_ref()))?;
                 }
                 Parsed::Manifest { config, layers } => {
                     let digest = digest_of(&config).map_err(|why| self.blob_fault(&manifest.digest, &why))?;

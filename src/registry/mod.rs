@@ -26,9 +26,10 @@ mod push;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use client::{Client, CommandFn, HostOptions, Mirror, Options, Progress};
+pub(crate) use client::{Client, Options, Progress};
+#[cfg(test)]
+use client::{HostOptions, Mirror};
 pub(crate) use error::{RegistryError, Target};
-pub(crate) use image::{Document, Documents, Image, NoDocuments, resolve_platform};
+pub(crate) use image::{Document, Documents, Image, NoDocuments};
 pub(crate) use layout::Layout;
-pub(crate) use pull::Resolved;
-pub(crate) use push::{Fetch, Push, Source, Upload};
+pub(crate) use push::{Push, Source, Upload};

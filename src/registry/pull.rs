@@ -105,7 +105,7 @@ impl Client {
                 Parsed::Index(entries) => {
                     let chosen = choose(&entries, platform).map_err(|none| RegistryError::Platform {
                         target: target(reference, reference.tag_or_latest().unwrap_or_default()),
-                        wanted: platform.clone(),
+                        wanted: Box::new(platform.clone()),
                         available: none.0,
                     })?;
                     let digest = digest_of(chosen).map_err(fault)?;
@@ -148,7 +148,7 @@ impl Client {
         mut open: impl FnMut() -> io::Result<W> + Send,
         progress: Progress<'_>,
     ) -> Result<W, RegistryError> {
-        let at = target(reference, &descriptor.digest().to_string());
+        let at = target(reference, descriptor.digest().as_ref());
         let digest = digest_of(descriptor).map_err(|why| RegistryError::Document { target: at.clone(), why })?;
         let mut last = None;
         for host in self.readers(&reference.domain) {
@@ -451,7 +451,7 @@ impl<W: io::Write + Send + 'static> BlobSink<W> {
 
 /// What a request about a reference's repository is about.
 pub(super) fn target(reference: &Reference, name: &str) -> Target {
-    Target { registry: reference.domain.clone(), repository: reference.path.clone(), reference: name.to_owned() }
+    Target::new(&reference.domain, &reference.path, name)
 }
 
 fn pull_scope(repository: &str) -> String {

@@ -268,7 +268,7 @@ impl Repository<'_> {
     }
 
     fn target(&self, name: &str) -> Target {
-        Target { registry: self.domain.to_owned(), repository: self.path.to_owned(), reference: name.to_owned() }
+        Target::new(self.domain, self.path, name)
     }
 
     fn call(&self, method: Method, rest: String, name: &str) -> Call<'_> {
