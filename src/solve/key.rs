@@ -156,3 +156,169 @@ fn list(hasher: &mut FieldHasher, items: &[String]) {
         hasher.text(item);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::{Mount, Network, SecretEnv, Security, Sharing};
+    use proptest::prelude::*;
+
+    fn an_exec() -> Exec {
+        let secret = MountKind::Secret { id: "id".to_owned(), mode: 0o400, uid: 0, gid: 0, required: false };
+        let cache = MountKind::Cache {
+            id: "c".to_owned(),
+            sharing: Sharing::Shared,
+            seed: None,
+            mode: None,
+            uid: None,
+            gid: None,
+            readonly: false,
+        };
+        let bind = MountKind::Bind { input: 1, source: "/s".to_owned(), writable: false };
+        let mount = |target: &str, kind| Mount { target: target.to_owned(), kind };
+        Exec {
+            args: vec!["/bin/sh".to_owned(), "-c".to_owned(), "true".to_owned()],
+            env: vec![("A".to_owned(), "1".to_owned())],
+            cwd: "/".to_owned(),
+            user: String::new(),
+            hostname: None,
+            network: Network::Default,
+            security: Security::Sandbox,
+            mounts: vec![mount("/secret", secret), mount("/cache", cache), mount("/bind", bind)],
+            extra_hosts: vec![("host".to_owned(), "1.2.3.4".to_owned())],
+            ulimits: vec!["nofile=1:2".to_owned()],
+            shm_size: None,
+            proxy: vec![("HTTP_PROXY".to_owned(), "http://proxy".to_owned())],
+            secret_env: vec![SecretEnv { name: "S".to_owned(), id: "s".to_owned(), required: true }],
+            resources: crate::graph::Resources::default(),
+        }
+    }
+
+    fn key_of(exec: &Exec) -> Digest {
+        super::exec(exec, &Platform::host(), Kind::Fast, &Digest::of(b"root"), &[Digest::of(b"bind")])
+    }
+
+    /// Every change that the process can notice, each by itself, with a text to put in.
+    fn changes(text: &str, number: u64) -> Vec<(&'static str, Exec)> {
+        let with = |name, change: &dyn Fn(&mut Exec)| {
+            let mut exec = an_exec();
+            change(&mut exec);
+            (name, exec)
+        };
+        vec![
+            with("one more argument", &|it| it.args.push(text.to_owned())),
+            with("another argument", &|it| it.args[2].push_str(text)),
+            with("a variable", &|it| it.env.push((text.to_owned(), String::new()))),
+            with("the value of a variable", &|it| it.env[0].1.push_str(text)),
+            with("the name of a variable", &|it| it.env[0].0.push_str(text)),
+            with("the working directory", &|it| it.cwd.push_str(text)),
+            with("the user", &|it| it.user.push_str(text)),
+            with("the host name", &|it| it.hostname = Some(text.to_owned())),
+            with("no network", &|it| it.network = Network::None),
+            with("the host's network", &|it| it.network = Network::Host),
+            with("security", &|it| it.security = Security::Insecure),
+            with("shared memory", &|it| it.shm_size = Some(number)),
+            with("a limit", &|it| it.ulimits.push(text.to_owned())),
+            with("the name of a host", &|it| it.extra_hosts[0].0.push_str(text)),
+            with("the target of a mount", &|it| it.mounts[1].target.push_str(text)),
+            with("one mount less", &|it| drop(it.mounts.remove(1))),
+            with("the id of a secret", &|it| {
+                let MountKind::Secret { id, .. } = &mut it.mounts[0].kind else { return };
+                id.push_str(text);
+            }),
+            with("the mode of a secret", &|it| {
+                let MountKind::Secret { mode, .. } = &mut it.mounts[0].kind else { return };
+                *mode = 0o444;
+            }),
+            with("the id of a secret variable", &|it| it.secret_env[0].id.push_str(text)),
+            with("the name of a secret variable", &|it| it.secret_env[0].name.push_str(text)),
+            with("a writable bind", &|it| {
+                let MountKind::Bind { writable, .. } = &mut it.mounts[2].kind else { return };
+                *writable = true;
+            }),
+            with("a tmpfs", &|it| it.mounts[1].kind = MountKind::Tmpfs { size: Some(number) }),
+            with("a text", &|it| it.mounts[1].kind = MountKind::Text { text: text.to_owned(), mode: 0 }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn changing_anything_that_the_process_sees_changes_the_key(text in "[ -~]{1,12}", number in 0_u64..u64::MAX - 1) {
+            let mut keys = vec![("nothing", key_of(&an_exec()))];
+            for (name, exec) in changes(&text, number) {
+                let key = key_of(&exec);
+                for (other, known) in &keys {
+                    prop_assert_ne!(&key, known, "`{}` and `{}` have one key", name, other);
+                }
+                keys.push((name, key));
+            }
+        }
+
+        #[test]
+        fn what_does_not_count_is_not_in_the_key(text in "[ -~]{1,12}") {
+            let plain = key_of(&an_exec());
+            let mut exec = an_exec();
+            exec.proxy[0].1.push_str(&text);
+            exec.extra_hosts[0].1.push_str(&text);
+            exec.resources.memory = Some(text.clone());
+            let MountKind::Cache { id, sharing, .. } = &mut exec.mounts[1].kind else { return Ok(()) };
+            id.push_str(&text);
+            *sharing = Sharing::Locked;
+            prop_assert_eq!(key_of(&exec), plain);
+        }
+
+        #[test]
+        fn inputs_kinds_and_platforms_change_the_key(seed in any::<[u8; 8]>()) {
+            let exec = an_exec();
+            let (host, other) = (Platform::host(), Platform::normalised("linux", "s390x", None));
+            let (root, bind) = (Digest::of(b"root"), [Digest::of(b"bind")]);
+            let plain = super::exec(&exec, &host, Kind::Fast, &root, &bind);
+            prop_assert_ne!(super::exec(&exec, &host, Kind::Slow, &root, &bind), plain);
+            prop_assert_ne!(super::exec(&exec, &other, Kind::Fast, &root, &bind), plain);
+            prop_assert_ne!(super::exec(&exec, &host, Kind::Fast, &Digest::of(&seed), &bind), plain);
+            prop_assert_ne!(super::exec(&exec, &host, Kind::Fast, &root, &[Digest::of(&seed)]), plain);
+        }
+
+        #[test]
+        fn changing_any_field_of_a_copy_changes_the_key(text in "[a-z]{1,8}") {
+            let plain = Copy {
+                input: 1,
+                source: "/a/b".to_owned(),
+                dest: "/d".to_owned(),
+                owner: None,
+                mode: None,
+                unpack: false,
+                parents: false,
+                exclude: Vec::new(),
+                optional: false,
+                reset_owner: true,
+                default_file_mode: None,
+            };
+            let key = |copy: Copy, read: &Digest| {
+                let actions = [Action::Copy(Box::new(copy))];
+                super::file(&actions, &Platform::host(), Kind::Fast, &Digest::of(b"dest"), &[*read])
+            };
+            let read = Digest::of(b"content");
+            let known = key(plain.clone(), &read);
+            let owner = Some(Owner { user: text.clone(), group: None, at_workdir: false });
+            let changed = [
+                Copy { source: format!("/a/{text}{text}"), ..plain.clone() },
+                Copy { dest: format!("/d{text}"), ..plain.clone() },
+                Copy { owner, ..plain.clone() },
+                Copy { mode: Some(Mode::Symbolic(text.clone())), ..plain.clone() },
+                Copy { mode: Some(Mode::Octal(0o755)), ..plain.clone() },
+                Copy { unpack: true, ..plain.clone() },
+                Copy { parents: true, ..plain.clone() },
+                Copy { exclude: vec![text.clone()], ..plain.clone() },
+                Copy { reset_owner: false, ..plain.clone() },
+                Copy { default_file_mode: Some(0o600), ..plain.clone() },
+            ];
+            for copy in changed {
+                prop_assert_ne!(key(copy, &read), known);
+            }
+            prop_assert_ne!(key(plain.clone(), &Digest::of(text.as_bytes())), known);
+            // The same file from another directory is the same.
+            prop_assert_eq!(key(Copy { source: format!("/{text}/b"), ..plain }, &read), known);
+        }
+    }
+}
