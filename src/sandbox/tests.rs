@@ -1,5 +1,6 @@
 //! Real containers from a root of static busybox. As root they run for root, and once more, in a process of its own, for
 //! an ordinary user.
+#![expect(clippy::print_stderr, reason = "a test that is left out says so")]
 
 use std::{
     fs,

@@ -35,7 +35,7 @@ pub(crate) fn conclusion(summary: &Summary) -> String {
 }
 
 /// Bytes for people: `12.3 MiB`.
-pub(crate) fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     #[expect(clippy::cast_precision_loss, reason = "shown with one digit")]
     let mut value = bytes as f64;

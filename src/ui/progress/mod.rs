@@ -26,7 +26,7 @@ use crate::report::{
 };
 use steps::Steps;
 
-pub(crate) use conclusion::{conclusion, size};
+pub(crate) use conclusion::conclusion;
 
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
