@@ -17,6 +17,9 @@ pub(crate) mod secret;
 
 pub(crate) use crate::{
     export::{Built, Receipt},
-    solve::solver::{Cancel, Failure},
+    solve::{
+        op::source::SNAPSHOT_GONE,
+        solver::{Cancel, Failure},
+    },
 };
 pub(crate) use embedded::Setup;

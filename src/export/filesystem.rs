@@ -48,7 +48,7 @@ pub(super) async fn export(
         return Ok(Receipt { metadata: found.metadata, reused: true, warnings: prepared.warnings.clone() });
     }
     for build in builds {
-        let missing = |layer: &super::LayerRef| !context.store.has_snapshot(&SnapshotId(layer.snapshot));
+        let missing = |layer: &super::LayerRef| !context.store.usable(&SnapshotId(layer.snapshot));
         if build.layers.iter().any(missing) {
             context.base.unpack(&build.layers).await?;
         }

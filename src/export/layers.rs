@@ -187,7 +187,7 @@ async fn make_ready(jobs: &HashMap<Digest, Job>, stacks: &[Stack<'_>], context: 
         };
         let Some(last) = stack.layers.iter().rposition(packs) else { continue };
         let below = &stack.layers[..=last];
-        if below.iter().any(|layer| !context.store.has_snapshot(&SnapshotId(layer.snapshot))) {
+        if below.iter().any(|layer| !context.store.usable(&SnapshotId(layer.snapshot))) {
             context.base.unpack(below).await.map_err(Fault::Builder)?;
         }
     }

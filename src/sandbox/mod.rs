@@ -33,6 +33,7 @@ mod user;
 pub(crate) use command::command;
 pub(crate) use error::SandboxError;
 pub(crate) use helper::helper_main;
+pub(crate) use mounts::make_skeleton;
 pub(crate) use namespace::enter_user_namespace;
 pub(crate) use run::{Cancel, Exit, Stream, run};
 pub(crate) use spec::{Mount, MountKind, Network, Resources, Rlimit, Security, Spec};

@@ -6,11 +6,10 @@ use std::{
         fd::{AsRawFd, OwnedFd},
         unix::{net::UnixStream, process::ExitStatusExt},
     },
-    process::{ExitStatus, Stdio},
+    process::{Child, ExitStatus, Stdio},
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
-        mpsc,
     },
     thread,
 };
@@ -87,7 +86,11 @@ impl Cancel {
 /// Runs the command to its end; blocks. `output` gets its streams in pieces of any length, as they come.
 ///
 /// A command that started and failed is an [`Exit`]; an error means that it never started, or was cancelled.
-pub(crate) fn run(spec: &Spec, output: &mut dyn FnMut(Stream, &[u8]), cancel: &Cancel) -> Result<Exit, SandboxError> {
+pub(crate) fn run(
+    spec: &Spec,
+    output: &mut (dyn FnMut(Stream, &[u8]) + Send),
+    cancel: &Cancel,
+) -> Result<Exit, SandboxError> {
     if cancel.is_cancelled() {
         return Err(SandboxError::Cancelled);
     }
@@ -97,28 +100,17 @@ pub(crate) fn run(spec: &Spec, output: &mut dyn FnMut(Stream, &[u8]), cancel: &C
     let start = Start { spec, user_namespace: namespace::is_user_namespace(), cgroups: cgroups.procs() };
     let start = serde_json::to_vec(&start).map_err(|error| io_setup("describe the container", &error.into()))?;
     let (ours, theirs) = UnixStream::pair().map_err(|error| io_setup("make a socket", &error))?;
-    let (status, ready) = thread::scope(|scope| {
-        let (tell, told) = mpsc::channel();
+    let status = thread::scope(|scope| {
         // A pid namespace is for the children of the thread that asks for it, and the helper dies with this thread.
-        let keeper = thread::Builder::new()
-            .name("sandbox".to_owned())
-            .spawn_scoped(scope, move || keep(theirs, &tell))
-            .map_err(|error| io_setup("start a thread", &error))?;
-        let started = told.recv().map_err(|_| died("it was not started"))?;
-        let watched = started.and_then(|started| {
-            // A helper that is gone says why in its report.
-            let _gone = (&ours).write_all(&start);
-            let _gone = ours.shutdown(std::net::Shutdown::Write);
-            watch(&started, output, cancel).inspect_err(|_| kill(&started))
-        });
-        let status = keeper.join().map_err(|_| died("its thread failed"))?;
-        watched?;
-        Ok::<_, SandboxError>((status?, read_reports(&ours)))
+        let keeper = thread::Builder::new().name("sandbox".to_owned());
+        let keeper = keeper.spawn_scoped(scope, || keep(theirs, &ours, &start, output, cancel));
+        let keeper = keeper.map_err(|error| io_setup("start a thread", &error))?;
+        keeper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })?;
     if cancel.is_cancelled() {
         return Err(SandboxError::Cancelled);
     }
-    let Some(made) = ready? else { return Err(died(&status.to_string())) };
+    let Some(made) = read_reports(&ours)? else { return Err(died(&status.to_string())) };
     stubs::clean(&spec.upper, &made);
     let signal = status.signal();
     let code = status.code().or(signal.map(|it| 128 + it)).unwrap_or(-1);
@@ -134,37 +126,41 @@ struct Started {
     stderr: OwnedFd,
 }
 
-/// Starts the helper as process 1 of a new pid namespace, and waits for its end.
-fn keep(socket: UnixStream, tell: &mpsc::Sender<Result<Started, SandboxError>>) -> Result<ExitStatus, SandboxError> {
-    let begin = || {
-        sys::unshare(UnshareFlags::NEWPID).map_err(namespace::diagnose)?;
-        let mut child = command(own_program())
-            .arg("__sandbox")
-            .stdin(Stdio::from(OwnedFd::from(socket)))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(|error| io_setup("start its helper", &error))?;
-        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| died("it has no number"))?;
-        let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|errno| setup("watch its helper", errno))?;
-        match (child.stdout.take(), child.stderr.take()) {
-            (Some(stdout), Some(stderr)) => {
-                Ok((child, Started { pidfd, stdout: stdout.into(), stderr: stderr.into() }))
-            }
-            _ => Err(died("its output is not connected")),
-        }
-    };
-    let mut child = match begin() {
-        Ok((child, started)) => {
-            let _gone = tell.send(Ok(started));
-            child
-        }
-        Err(error) => {
-            let _gone = tell.send(Err(error.clone()));
-            return Err(error);
-        }
-    };
-    child.wait().map_err(|error| io_setup("wait for the command", &error))
+/// Starts the helper as process 1 of a new pid namespace, tells it what to do, and watches it to its end.
+fn keep(
+    theirs: UnixStream,
+    mut ours: &UnixStream,
+    start: &[u8],
+    output: &mut dyn FnMut(Stream, &[u8]),
+    cancel: &Cancel,
+) -> Result<ExitStatus, SandboxError> {
+    // What fits into a socket waits there for the helper.
+    const FITS: usize = 64 << 10;
+    let (now, later) = start.split_at(start.len().min(FITS));
+    ours.write_all(now).map_err(|error| io_setup("speak to its helper", &error))?;
+    let (mut child, started) = spawn(theirs)?;
+    // A helper that is gone says why in its report.
+    let _gone = ours.write_all(later).and_then(|()| ours.shutdown(std::net::Shutdown::Write));
+    let watched = watch(&started, output, cancel).inspect_err(|_| kill(&started));
+    let status = child.wait().map_err(|error| io_setup("wait for the command", &error));
+    watched.and(status)
+}
+
+fn spawn(socket: UnixStream) -> Result<(Child, Started), SandboxError> {
+    sys::unshare(UnshareFlags::NEWPID).map_err(namespace::diagnose)?;
+    let mut child = command(own_program())
+        .arg("__sandbox")
+        .stdin(Stdio::from(OwnedFd::from(socket)))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| io_setup("start its helper", &error))?;
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| died("it has no number"))?;
+    let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|errno| setup("watch its helper", errno))?;
+    match (child.stdout.take(), child.stderr.take()) {
+        (Some(stdout), Some(stderr)) => Ok((child, Started { pidfd, stdout: stdout.into(), stderr: stderr.into() })),
+        _ => Err(died("its output is not connected")),
+    }
 }
 
 /// Passes output on until the command has ended and all of it is read.

@@ -138,6 +138,10 @@ fn last_errno() -> rustix::io::Errno {
     rustix::io::Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(rustix::io::Errno::INVAL)
 }
 
+/// The exit code of a test process that may make no user namespace.
+#[cfg(test)]
+pub(super) const REFUSED: u8 = 99;
+
 /// Lets the test binary be its own helper: `/proc/self/exe __sandbox` never reaches its `main`.
 #[cfg(test)]
 mod as_helper {
@@ -154,7 +158,7 @@ mod as_helper {
             // No thread has begun: the last chance to change namespaces.
             let refused = crate::sandbox::enter_user_namespace().is_err();
             if refused {
-                super::exit_now(99);
+                super::exit_now(super::REFUSED.into());
             }
         }
         if count < 2 {

@@ -40,14 +40,18 @@ fn rows(json: &Value) -> Vec<(String, bool)> {
     let list = json.get("cases").unwrap_or(json);
     let row = |name: String, row: &Value| {
         let passed = ["passed", "ok", "result", "status"].iter().find_map(|key| row.get(*key)).map(|it| {
-            it.as_bool().unwrap_or_else(|| matches!(it.as_str(), Some("pass" | "passed" | "ok" | "skip" | "skipped" | "beyond")))
+            it.as_bool().unwrap_or_else(|| {
+                matches!(it.as_str(), Some("pass" | "passed" | "ok" | "skip" | "skipped" | "beyond"))
+            })
         });
         (name.clone(), passed.unwrap_or_else(|| panic!("no verdict for {name}: {row}")))
     };
     match list {
         Value::Array(rows) => rows
             .iter()
-            .map(|it| row(["name", "case"].iter().find_map(|key| it.get(*key)?.as_str()).expect("a name").to_owned(), it))
+            .map(|it| {
+                row(["name", "case"].iter().find_map(|key| it.get(*key)?.as_str()).expect("a name").to_owned(), it)
+            })
             .collect(),
         Value::Object(rows) => rows.iter().map(|(name, it)| row(name.clone(), it)).collect(),
         other => panic!("not a report: {other}"),

@@ -58,7 +58,10 @@ fn exports_after_a_cache_only_build_run_nothing() {
     let bake = example("cacheonly");
     run(&bake, "cacheonly", &["test"]).ok();
     let second = run(&bake, "cacheonly", &[]).ok();
-    assert!(!second.stderr.contains("DONE RUN") && bake.read("cacheonly/out/report") == "all tests passed\n", "{second:?}");
+    assert!(
+        !second.stderr.contains("DONE RUN") && bake.read("cacheonly/out/report") == "all tests passed\n",
+        "{second:?}"
+    );
 }
 
 #[test]
@@ -67,7 +70,8 @@ fn the_same_content_is_exported_as_image_then_folder_then_not_at_all() {
     run(&bake, "image-then-local", &["image"]).ok();
     run(&bake, "image-then-local", &["local"]).ok();
     assert_eq!(bake.read("image-then-local/out/root/content"), "content\n");
-    let before = fs::metadata(bake.path("image-then-local/out/content.tar")).expect("written").modified().expect("time");
+    let before =
+        fs::metadata(bake.path("image-then-local/out/content.tar")).expect("written").modified().expect("time");
     run(&bake, "image-then-local", &["image", "local"]).ok();
     let after = fs::metadata(bake.path("image-then-local/out/content.tar")).expect("written").modified().expect("time");
     assert_eq!(before, after, "an export of known content writes nothing");

@@ -18,10 +18,11 @@ use crate::{
     },
     dispatch::{self, Outcome},
     engine::{
-        Cancel, Setup,
+        Cancel, SNAPSHOT_GONE, Setup,
         context::Contexts,
         embedded::{self, Ready},
     },
+    plan::Plan,
     registry,
     report::{Diagnostic, SourceMap},
     sandbox,
@@ -57,13 +58,22 @@ pub(super) fn on_runtime(settings: &Settings, work: impl Future<Output = u8>) ->
 
 async fn build(settings: &Settings, planned: Planned) -> u8 {
     let Planned { plan, sources, .. } = planned;
+    if let Some(code) = attempt(settings, &plan, &sources, true).await {
+        return code;
+    }
+    output::words("a damaged layer was found in the cache and taken away: building again\n");
+    attempt(settings, &plan, &sources, false).await.unwrap_or(FAILED)
+}
+
+/// Runs the plan once; `None` when a layer of the cache was damaged and `may_repeat`.
+async fn attempt(settings: &Settings, plan: &Plan, sources: &SourceMap, may_repeat: bool) -> Option<u8> {
     let drawing = Drawing::start(mode(settings));
-    let contexts = Contexts::new(settings.cwd.clone(), sources);
+    let contexts = Contexts::new(settings.cwd.clone(), sources.clone());
     let setup = match setup(settings, &drawing) {
         Ok(setup) => setup,
         Err(fault) => {
             drop(drawing.finish());
-            return definition::check(settings, vec![*fault], &contexts.sources()).err().unwrap_or(FAILED);
+            return definition::check(settings, vec![*fault], &contexts.sources()).err().or(Some(FAILED));
         }
     };
     let cancel = setup.cancel.clone();
@@ -71,23 +81,26 @@ async fn build(settings: &Settings, planned: Planned) -> u8 {
         interrupt().await;
         cancel.cancel();
     });
-    let ready = match embedded::prepare(&plan, setup, &contexts).await {
+    let ready = match embedded::prepare(plan, setup, &contexts).await {
         Ok(ready) => ready,
         Err(faults) => {
             drop(drawing.finish());
-            return definition::check(settings, faults, &contexts.sources()).err().unwrap_or(FAILED);
+            return definition::check(settings, faults, &contexts.sources()).err().or(Some(FAILED));
         }
     };
     let warnings = ready.warnings.clone();
-    let mut outcome = dispatch::run(&plan, &ready).await;
+    let mut outcome = dispatch::run(plan, &ready).await;
     finish(&ready, &mut outcome);
     let was_interrupted = interrupted.is_finished();
     interrupted.abort();
     drop(ready);
     outcome.warnings.splice(0..0, warnings);
     let mut summary = drawing.finish();
+    if may_repeat && !was_interrupted && outcome.faults.iter().any(|it| it.code == SNAPSHOT_GONE) {
+        return None;
+    }
     summary.wrote.sort();
-    conclude(settings, &outcome, &summary, &contexts.sources(), was_interrupted)
+    Some(conclude(settings, &outcome, &summary, &contexts.sources(), was_interrupted))
 }
 
 /// Writes back what was learnt; a state folder that cannot be written costs the next run time, not this one its result.

@@ -86,6 +86,15 @@ struct Step {
     anew: bool,
 }
 
+/// Why a cache mount could not be filled.
+struct SeedFault(Diagnostic);
+
+impl From<store::StoreError> for SeedFault {
+    fn from(error: store::StoreError) -> Self {
+        Self(store_fault(&error))
+    }
+}
+
 /// What must live as long as the process.
 #[derive(Default)]
 struct Held {
@@ -299,11 +308,12 @@ impl Step {
         if self.anew {
             self.store.forget_cache_dir(&key).map_err(|e| store_fault(&e))?;
         }
-        let dir = self.store.cache_dir(&key, sharing).map_err(|e| store_fault(&e))?;
+        let seeded = self.store.cache_dir_with(&key, sharing, |dir| match seed {
+            Some((input, source)) => self.seed(dir, *input, source).map_err(SeedFault),
+            None => Ok(()),
+        });
+        let dir = seeded.map_err(|fault| fault.0)?;
         if dir.is_new {
-            if let Some((input, source)) = seed {
-                self.seed(&dir.path, *input, source)?;
-            }
             let failed = |e: &std::io::Error| {
                 Diagnostic::error("bake::solve::cache_mount", format!("the cache mount `{id}` cannot be set up"))
                     .cause(e)

@@ -61,6 +61,9 @@ pub(crate) async fn lock(world: &World, key: &Digest) -> Result<KeyLock, Failure
     }
 }
 
+/// Code of the fault that building once more mends: what is damaged has been taken away.
+pub(crate) const SNAPSHOT_GONE: &str = "bake::solve::snapshot_gone";
+
 /// Makes the snapshots of a tree exist; their folders, lowest first.
 ///
 /// # Errors
@@ -68,15 +71,15 @@ pub(crate) async fn lock(world: &World, key: &Digest) -> Result<KeyLock, Failure
 pub(crate) async fn materialise(world: &World, tree: &Tree) -> Result<Vec<PathBuf>, Failure> {
     let mut folders = Vec::with_capacity(tree.layers.len());
     for layer in &tree.layers {
-        if !world.store.has_snapshot(&layer.snapshot) {
+        if !world.store.usable(&layer.snapshot) {
             match &layer.base {
                 Some(base) => unpack(world, layer, base, &folders).await?,
                 None => {
                     return Err(Diagnostic::error(
-                        "bake::solve::snapshot_gone",
-                        "a layer was pruned while it was needed",
+                        SNAPSHOT_GONE,
+                        format!("a layer in the cache was damaged or pruned: {}", layer.snapshot.0),
                     )
-                    .help("run the command again")
+                    .help("it has been taken away: run the command again, and it is made anew")
                     .into());
                 }
             }
@@ -89,7 +92,7 @@ pub(crate) async fn materialise(world: &World, tree: &Tree) -> Result<Vec<PathBu
 /// Pulls one layer and unpacks it above those in `lowers`.
 async fn unpack(world: &World, layer: &TreeLayer, base: &Base, lowers: &[PathBuf]) -> Result<(), Failure> {
     let _lock = lock(world, &layer.snapshot.0).await?;
-    if world.store.has_snapshot(&layer.snapshot) {
+    if world.store.usable(&layer.snapshot) {
         return Ok(());
     }
     let blob = fetch_blob(world, base).await?;
