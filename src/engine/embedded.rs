@@ -14,7 +14,7 @@ use super::{
     context::Contexts,
     image::Images,
     lower::{Lowering, Prepared},
-    provenance,
+    provenance, secret,
 };
 use crate::{
     dockerfile::options::Lowered,
@@ -139,7 +139,8 @@ pub(crate) async fn prepare(plan: &Plan, setup: Setup, contexts: &Contexts) -> R
         }
     };
     let solver_now = setup.now;
-    let world = setup.world();
+    let mut world = setup.world();
+    world.sources.git_secrets = secret::for_git(plan, &setup.env, |path| contexts.absolute(path));
     let Setup { client, sink, epoch_now, .. } = setup;
     let prepared = match lowering(&world, contexts, false, async |it| it.run(plan).await).await {
         Ok(prepared) => prepared,

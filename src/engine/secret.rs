@@ -1,8 +1,12 @@
 //! Where the values of a target's secrets are: a file or an environment variable, read only when a step asks.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
-use crate::solve::op::exec::SecretSource;
+use crate::{
+    fetch::GitSecrets,
+    plan::{Node, Plan},
+    solve::op::{exec::SecretSource, source::read_limited},
+};
 
 /// The source of a secret as the target declares it: `env`, `src`, or by its id alone (the variable of that name if it
 /// is set, else the file).
@@ -19,4 +23,37 @@ pub(crate) fn source(
         (None, None) if is_set(id) => SecretSource::Env(id.to_owned()),
         (None, None) => SecretSource::File(absolute(id)),
     }
+}
+
+/// Longest token that is read.
+const LONGEST_TOKEN: u64 = 64 << 10;
+
+/// The secrets `GIT_AUTH_TOKEN[.HOST]` and `GIT_AUTH_HEADER[.HOST]` of all builds; one that cannot be read is not there.
+pub(crate) fn for_git(plan: &Plan, env: &BTreeMap<String, String>, absolute: impl Fn(&str) -> PathBuf) -> GitSecrets {
+    let mut secrets = GitSecrets::default();
+    let builds = plan.graph.node_weights().filter_map(|node| match node {
+        Node::Build(build) => Some(build),
+        Node::Export(_) => None,
+    });
+    for secret in builds.flat_map(|build| &build.secrets) {
+        let (list, host) = if let Some(rest) = secret.id.strip_prefix("GIT_AUTH_TOKEN") {
+            (&mut secrets.tokens, rest)
+        } else if let Some(rest) = secret.id.strip_prefix("GIT_AUTH_HEADER") {
+            (&mut secrets.headers, rest)
+        } else {
+            continue;
+        };
+        let Some(host) = (if host.is_empty() { Some("") } else { host.strip_prefix('.') }) else { continue };
+        let found =
+            source(&secret.id, secret.src.as_deref(), secret.env.as_deref(), |it| env.contains_key(it), &absolute);
+        let value = match found {
+            SecretSource::Env(name) => env.get(&name).cloned(),
+            SecretSource::File(path) => {
+                read_limited(&path, LONGEST_TOKEN).ok().and_then(|bytes| String::from_utf8(bytes).ok())
+            }
+        };
+        let known = list.iter().any(|(it, _)| it == host);
+        list.extend(value.filter(|it| !known && !it.trim().is_empty()).map(|it| (host.to_owned(), it)));
+    }
+    secrets
 }

@@ -184,7 +184,9 @@ fn client(settings: &Settings) -> registry::Client {
     let mut options = registry::Options::new(|program| sandbox::command(program));
     let folder = settings.env.get("DOCKER_CONFIG").filter(|it| !it.is_empty());
     options.docker_config = Some(folder.map_or_else(|| Path::new(&settings.home).join(".docker"), |it| it.into()));
-    options.auth_files = settings.env.get("REGISTRY_AUTH_FILE").map(Into::into).into_iter().collect();
+    let podman = |folder: &String| Path::new(folder).join("containers/auth.json");
+    let podman = settings.env.get("XDG_RUNTIME_DIR").filter(|it| !it.is_empty()).map(podman);
+    options.auth_files = settings.env.get("REGISTRY_AUTH_FILE").map(Into::into).into_iter().chain(podman).collect();
     options.env = settings.env.iter().map(|(name, value)| (name.into(), value.into())).collect();
     registry::Client::new(options)
 }
