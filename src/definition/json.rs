@@ -6,7 +6,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use super::{
     hcl,
-    syntax::{Attribute, Block, Body, Expr, ExprKind, MAX_DEPTH},
+    syntax::{Attribute, Block, Body, Expr, ExprKind, MAX_DEPTH, MAX_NODES},
 };
 use crate::report::{Diagnostic, SourceId, Span, Spanned};
 
@@ -58,7 +58,7 @@ pub(crate) fn body(source: SourceId, text: &str, root: &Node) -> (Body, Vec<Diag
 /// Parses text into a tree of values.
 pub(crate) fn tree(source: SourceId, text: &str) -> Result<Node, Box<Diagnostic>> {
     let start = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
-    let mut reader = Reader { source, text, pos: start, depth: 0 };
+    let mut reader = Reader { source, text, pos: start, depth: 0, nodes: 0 };
     let root = reader.value()?;
     reader.skip();
     if reader.pos < text.len() { Err(reader.expected("the end of the file")) } else { Ok(root) }
@@ -69,6 +69,7 @@ struct Reader<'t> {
     text: &'t str,
     pos: usize,
     depth: usize,
+    nodes: usize,
 }
 
 type Read<T> = Result<T, Box<Diagnostic>>;
@@ -104,6 +105,10 @@ impl Reader<'_> {
     fn value(&mut self) -> Read<Node> {
         self.skip();
         let start = self.pos;
+        self.nodes += 1;
+        if self.nodes > MAX_NODES {
+            return Err(Box::new(hcl::too_large(self.span(start, start + 1))));
+        }
         let kind = match self.peek() {
             b'{' => self.nested(Self::object)?,
             b'[' => self.nested(Self::array)?,

@@ -108,6 +108,9 @@ pub(crate) struct Conditional {
     pub(crate) otherwise: Expr,
 }
 
+/// More expressions in one file are refused: they would take gigabytes.
+pub(crate) const MAX_NODES: usize = 8_000_000;
+
 /// One step after a splat, applied to each element.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
@@ -178,8 +181,25 @@ pub(crate) struct For {
 pub(crate) enum Part {
     Text(Arc<str>),
     Interpolation(Expr),
-    If { condition: Expr, then: Vec<Self>, otherwise: Vec<Self> },
-    For { key: Option<Arc<str>>, value: Arc<str>, collection: Expr, body: Vec<Self> },
+    If(Box<PartIf>),
+    For(Box<PartFor>),
+}
+
+/// `%{ if condition }…%{ else }…%{ endif }`.
+#[derive(Clone, Debug)]
+pub(crate) struct PartIf {
+    pub(crate) condition: Expr,
+    pub(crate) then: Vec<Part>,
+    pub(crate) otherwise: Vec<Part>,
+}
+
+/// `%{ for key, value in collection }…%{ endfor }`.
+#[derive(Clone, Debug)]
+pub(crate) struct PartFor {
+    pub(crate) key: Option<Arc<str>>,
+    pub(crate) value: Arc<str>,
+    pub(crate) collection: Expr,
+    pub(crate) body: Vec<Part>,
 }
 
 impl Body {

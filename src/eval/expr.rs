@@ -91,12 +91,13 @@ impl<'a> Scope<'a> {
                     }
                     self.limits.growing_text(out.len(), expr.at)?;
                 }
-                Part::If { condition, then, otherwise } => {
-                    let branch = if self.bool(condition, env, "the condition")? { then } else { otherwise };
+                Part::If(it) => {
+                    let branch = if self.bool(&it.condition, env, "the condition")? { &it.then } else { &it.otherwise };
                     self.render(branch, env, out)?;
                 }
-                Part::For { key, value, collection, body } => {
-                    self.each(collection, key.as_ref(), value, env, |inner| self.render(body, inner, out))?;
+                Part::For(it) => {
+                    let body = |inner: Env<'_>| self.render(&it.body, inner, out);
+                    self.each(&it.collection, it.key.as_ref(), &it.value, env, body)?;
                 }
             }
         }

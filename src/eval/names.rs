@@ -75,17 +75,17 @@ fn visit_parts<'e>(parts: &'e [Part], local: &mut Vec<Arc<str>>, found: &mut dyn
         match part {
             Part::Text(_) => (),
             Part::Interpolation(expr) => visit(expr, local, found),
-            Part::If { condition, then, otherwise } => {
-                visit(condition, local, found);
-                visit_parts(then, local, found);
-                visit_parts(otherwise, local, found);
+            Part::If(it) => {
+                visit(&it.condition, local, found);
+                visit_parts(&it.then, local, found);
+                visit_parts(&it.otherwise, local, found);
             }
-            Part::For { key, value, collection, body } => {
-                visit(collection, local, found);
+            Part::For(it) => {
+                visit(&it.collection, local, found);
                 let n = local.len();
-                local.extend(key.clone());
-                local.push(value.clone());
-                visit_parts(body, local, found);
+                local.extend(it.key.clone());
+                local.push(it.value.clone());
+                visit_parts(&it.body, local, found);
                 local.truncate(n);
             }
         }

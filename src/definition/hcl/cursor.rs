@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    definition::syntax::{Attribute, Expr, MAX_DEPTH},
+    definition::syntax::{Attribute, Expr, MAX_DEPTH, MAX_NODES},
     report::{Diagnostic, SourceId, Span, Spanned},
 };
 
@@ -34,6 +34,7 @@ pub(super) struct Cursor<'t> {
     fixed: Option<Span>,
     pub(super) faults: Vec<Diagnostic>,
     depth: usize,
+    nodes: usize,
     /// Elements of the lists, objects and bodies that are open: each takes its own when it closes, in one piece.
     pub(super) items: Vec<Expr>,
     pub(super) pairs: Vec<(Expr, Expr)>,
@@ -57,6 +58,7 @@ impl<'t> Cursor<'t> {
             fixed,
             faults: Vec::new(),
             depth: 0,
+            nodes: 0,
             items: Vec::new(),
             pairs: Vec::new(),
             attributes: Vec::new(),
@@ -190,7 +192,7 @@ impl<'t> Cursor<'t> {
         }
     }
 
-    /// Runs `inner` one level deeper.
+    /// Counts a node, and runs `inner` one level deeper.
     pub(super) fn deeper<T>(&mut self, inner: impl FnOnce(&mut Self) -> Parsed<T>) -> Parsed<T> {
         if self.depth >= MAX_DEPTH {
             let at = self.span(self.pos, self.pos + 1);
@@ -201,6 +203,13 @@ impl<'t> Cursor<'t> {
                 Diagnostic::error("bake::definition::too_deep", format!("nested deeper than {MAX_DEPTH} levels"))
                     .at(at, "one level too many"),
             ));
+        }
+        self.nodes += 1;
+        if self.nodes > MAX_NODES {
+            let at = self.span(self.pos, self.pos + 1);
+            self.pos = self.end;
+            self.has_ended = true;
+            return Err(self.fault(too_large(at)));
         }
         self.depth += 1;
         let result = inner(self);
@@ -293,6 +302,12 @@ pub(super) fn is_word_start(c: char) -> bool {
 
 pub(super) fn is_word(c: char) -> bool {
     c == '-' || c == '_' || c.is_alphanumeric()
+}
+
+/// The fault of a file whose syntax would fill the memory.
+pub(crate) fn too_large(at: Span) -> Diagnostic {
+    Diagnostic::error("bake::definition::too_large", format!("a file has more than {MAX_NODES} expressions"))
+        .at(at, "the limit is reached here")
 }
 
 /// The fault of what is opened and not closed.

@@ -8,4 +8,5 @@ mod expr;
 mod parse;
 mod template;
 
+pub(crate) use cursor::too_large;
 pub(crate) use parse::{parse, parse_expression, parse_template, repeats};

@@ -7,7 +7,7 @@ use super::{
     parse::end_of_string,
 };
 use crate::{
-    definition::syntax::{Expr, ExprKind, MAX_DEPTH, Part},
+    definition::syntax::{Expr, ExprKind, MAX_DEPTH, Part, PartFor, PartIf},
     report::{Diagnostic, Span},
 };
 
@@ -22,18 +22,20 @@ enum Form {
 
 /// A template before strip markers are applied and directives are nested.
 enum Token {
-    /// Ends at a line break, if it holds one: heredocs are un-indented line by line.
     Text(String),
     Interpolation(Expr),
     If(Expr),
     Else,
     EndIf,
-    For {
-        key: Option<Arc<str>>,
-        value: Arc<str>,
-        collection: Expr,
-    },
+    For(Box<ForHead>),
     EndFor,
+}
+
+/// `key, value in collection`.
+struct ForHead {
+    key: Option<Arc<str>>,
+    value: Arc<str>,
+    collection: Expr,
 }
 
 struct Marked {
@@ -77,7 +79,7 @@ impl Cursor<'_> {
         let opener = self.span(start, start + 1);
         self.pos += 1;
         let mut tokens = self.tokens(Form::Quoted, opener)?;
-        strip(&mut tokens);
+        strip(&mut tokens, Form::Quoted);
         self.pos += 1;
         let at = self.since(start);
         let parts = self.nest(tokens)?;
@@ -101,7 +103,7 @@ impl Cursor<'_> {
         let start = self.pos;
         let opener = self.span(start, start);
         let mut tokens = self.tokens(Form::Bare, opener)?;
-        strip(&mut tokens);
+        strip(&mut tokens, Form::Bare);
         let at = self.since(start);
         let parts = self.nest(tokens)?;
         Ok(Expr::new(template(parts), at))
@@ -153,7 +155,7 @@ impl Cursor<'_> {
             }
         };
         self.pos = if self.text[..after].ends_with('\r') { after - 1 } else { after };
-        strip(&mut tokens);
+        strip(&mut tokens, Form::Bare);
         if flush {
             unindent(&mut tokens);
         }
@@ -175,7 +177,11 @@ impl Cursor<'_> {
             }
             let rest = self.rest();
             // Everything up to the next byte that may mean something is text.
-            let plain = rest.find(['"', '\\', '\n', '\r', '$', '%']).unwrap_or(rest.len());
+            let plain = match form {
+                Form::Quoted => rest.find(['"', '\\', '\n', '\r', '$', '%']),
+                Form::Bare => rest.find(['$', '%']),
+            };
+            let plain = plain.unwrap_or(rest.len());
             text.push_str(&rest[..plain]);
             self.pos += plain;
             match self.peek() {
@@ -187,12 +193,6 @@ impl Cursor<'_> {
                             .at(opener, "opened here")
                             .help("close it with `\"`; text of several lines is written as a heredoc: <<EOT … EOT"),
                     ));
-                }
-                b'\n' => {
-                    self.pos += 1;
-                    text.push('\n');
-                    push_text(&mut tokens, &mut text, self.since(start));
-                    start = self.pos;
                 }
                 b'\\' if form == Form::Quoted => text.push(self.escape()?),
                 b'$' | b'%' if self.rest()[1..].starts_with("${") && self.peek() == b'$' => {
@@ -284,7 +284,7 @@ impl Cursor<'_> {
             "endif" => Token::EndIf,
             "for" => {
                 let (key, value, collection) = self.for_head()?;
-                Token::For { key, value, collection }
+                Token::For(Box::new(ForHead { key, value, collection }))
             }
             "endfor" => Token::EndFor,
             other => {
@@ -305,7 +305,7 @@ impl Cursor<'_> {
         let is_alone = tokens.len() == 1;
         let mut tokens = tokens.into_iter();
         let mut open: Vec<Open> = Vec::new();
-        let mut parts = Vec::new();
+        let mut parts = Vec::with_capacity(tokens.len());
         for marked in &mut tokens {
             let at = marked.at;
             match marked.token {
@@ -319,11 +319,9 @@ impl Cursor<'_> {
                         outer: std::mem::take(&mut parts),
                     });
                 }
-                Token::For { key, value, collection } => open.push(Open {
-                    at,
-                    kind: OpenKind::For { key, value, collection },
-                    outer: std::mem::take(&mut parts),
-                }),
+                Token::For(head) => {
+                    open.push(Open { at, kind: OpenKind::For(head), outer: std::mem::take(&mut parts) })
+                }
                 Token::Else => match open.last_mut() {
                     Some(Open { kind: OpenKind::If { then: then @ None, .. }, .. }) => {
                         *then = Some(std::mem::take(&mut parts));
@@ -337,14 +335,15 @@ impl Cursor<'_> {
                             Some(then) => (then, last),
                             None => (last, Vec::new()),
                         };
-                        parts.push(Part::If { condition, then, otherwise });
+                        parts.push(Part::If(Box::new(PartIf { condition, then, otherwise })));
                     }
                     _ => return Err(self.stray(at, "endif", "if")),
                 },
                 Token::EndFor => match open.pop() {
-                    Some(Open { kind: OpenKind::For { key, value, collection }, outer, .. }) => {
+                    Some(Open { kind: OpenKind::For(head), outer, .. }) => {
                         let body = std::mem::replace(&mut parts, outer);
-                        parts.push(Part::For { key, value, collection, body });
+                        let ForHead { key, value, collection } = *head;
+                        parts.push(Part::For(Box::new(PartFor { key, value, collection, body })));
                     }
                     _ => return Err(self.stray(at, "endfor", "for")),
                 },
@@ -367,7 +366,7 @@ impl Cursor<'_> {
             Some(Open { at, kind, .. }) => {
                 let (what, closer) = match kind {
                     OpenKind::If { .. } => ("`%{ if }`", "%{ endif }"),
-                    OpenKind::For { .. } => ("`%{ for }`", "%{ endfor }"),
+                    OpenKind::For(_) => ("`%{ for }`", "%{ endfor }"),
                 };
                 Err(self.fault(unclosed(what, closer, at)))
             }
@@ -393,7 +392,7 @@ struct Open {
 
 enum OpenKind {
     If { condition: Expr, then: Option<Vec<Part>> },
-    For { key: Option<Arc<str>>, value: Arc<str>, collection: Expr },
+    For(Box<ForHead>),
 }
 
 fn push_text(tokens: &mut Vec<Marked>, text: &mut String, at: Span) {
@@ -403,66 +402,72 @@ fn push_text(tokens: &mut Vec<Marked>, text: &mut String, at: Span) {
     }
 }
 
-/// `~` takes the blanks and line breaks of the text next to it; a text ends at its line break, and so does what is taken.
-fn strip(tokens: &mut [Marked]) {
+/// `~` takes the blanks and line breaks of the text next to it. In a text of several lines it takes from one line only.
+fn strip(tokens: &mut [Marked], form: Form) {
     for i in 0..tokens.len() {
         if tokens[i].strip_before
             && let Some(Marked { token: Token::Text(text), .. }) = i.checked_sub(1).map(|before| &mut tokens[before])
         {
-            text.truncate(text.trim_end().len());
+            let before_break = text.strip_suffix('\n').unwrap_or(text);
+            let line = if form == Form::Bare { before_break.rfind('\n').map_or(0, |at| at + 1) } else { 0 };
+            text.truncate(line + text[line..].trim_end().len());
         }
         if tokens[i].strip_after
             && let Some(Marked { token: Token::Text(text), .. }) = tokens.get_mut(i + 1)
         {
-            *text = text.trim_start().to_owned();
+            let end = text.find('\n').filter(|_| form == Form::Bare).map_or(text.len(), |at| at + 1);
+            let taken = end - text[..end].trim_start().len();
+            text.drain(..taken);
         }
     }
 }
 
 /// Takes the indentation that all lines of a `<<-` heredoc have in common; blank lines do not count.
 fn unindent(tokens: &mut [Marked]) {
-    let blanks = |text: &str| text.chars().take_while(|c| c.is_whitespace() && *c != '\n').count();
-    let is_blank_line = |text: &str| text.ends_with('\n') && text.trim().is_empty();
+    let blanks = |line: &str| line.chars().take_while(|c| c.is_whitespace() && *c != '\n').count();
+    let is_blank = |line: &str| line.ends_with('\n') && line.trim().is_empty();
     let mut common = usize::MAX;
-    let mut lines = Vec::new();
-    let mut line_start = true;
-    for (i, marked) in tokens.iter().enumerate() {
-        match &marked.token {
-            Token::Text(text) => {
-                if line_start && !is_blank_line(text) {
-                    common = common.min(blanks(text));
-                    lines.push(i);
-                }
-                line_start = text.ends_with('\n');
+    let mut at_start = true;
+    for marked in tokens.iter() {
+        let Token::Text(text) = &marked.token else {
+            if at_start {
+                common = 0;
             }
-            _ => {
-                if line_start {
-                    common = 0;
-                }
-                line_start = false;
+            at_start = false;
+            continue;
+        };
+        for line in text.split_inclusive('\n') {
+            if at_start && !is_blank(line) {
+                common = common.min(blanks(line));
             }
+            at_start = line.ends_with('\n');
         }
     }
-    for i in lines {
-        if let Token::Text(text) = &mut tokens[i].token {
-            let cut = text.char_indices().nth(common).map_or(text.len(), |(at, _)| at);
-            text.drain(..cut);
+    let mut at_start = true;
+    for marked in tokens {
+        let Token::Text(text) = &mut marked.token else {
+            at_start = false;
+            continue;
+        };
+        let mut shifted = String::with_capacity(text.len());
+        for line in text.split_inclusive('\n') {
+            let cut = if at_start && !is_blank(line) {
+                line.char_indices().nth(common).map_or(line.len(), |(at, _)| at)
+            } else {
+                0
+            };
+            shifted.push_str(&line[cut..]);
+            at_start = line.ends_with('\n');
         }
+        *text = shifted;
     }
 }
 
 /// Parts as an expression: text alone is a string.
-fn template(mut parts: Vec<Part>) -> ExprKind {
-    if parts.iter().all(|part| matches!(part, Part::Text(_))) {
-        if let [Part::Text(text)] = parts.as_slice() {
-            return ExprKind::String(text.clone());
-        }
-        let text: String = parts
-            .drain(..)
-            .map(|part| if let Part::Text(text) = part { text } else { "".into() })
-            .collect::<Vec<_>>()
-            .concat();
-        return ExprKind::String(text.into());
+fn template(parts: Vec<Part>) -> ExprKind {
+    match parts.as_slice() {
+        [] => ExprKind::String("".into()),
+        [Part::Text(text)] => ExprKind::String(text.clone()),
+        _ => ExprKind::Template(parts),
     }
-    ExprKind::Template(parts)
 }
