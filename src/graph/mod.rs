@@ -62,7 +62,16 @@ impl Graph {
     /// When an input is not of this graph.
     pub(crate) fn add(&mut self, op: Op, inputs: Vec<VertexIx>, platform: Platform, meta: Meta) -> VertexIx {
         let mut hasher = FieldHasher::new("vertex/1");
-        hasher.bytes(&serde_json::to_vec(&op).expect("ops are plain data"));
+        match &op {
+            // Its manifest says which layers it has; their annotations come in no order.
+            Op::Image(image) => {
+                hasher.text("image").text(&image.reference).digest(&image.manifest);
+                hasher.bytes(&serde_json::to_vec(&image.origin).expect("origins are plain data"));
+            }
+            op => {
+                hasher.bytes(&serde_json::to_vec(op).expect("ops are plain data"));
+            }
+        }
         hasher.text(&platform.to_string()).number(inputs.len() as u64);
         for input in &inputs {
             hasher.digest(&self.vertices[input.index()].digest);

@@ -36,6 +36,8 @@ use crate::{
 pub(crate) const MAX_DEPTH: usize = 512;
 /// Below this depth one thread does it all.
 pub(crate) const PARALLEL_DEPTH: usize = 24;
+/// Fewer entries are looked at one after the other: waking another thread costs more than they do.
+const PARALLEL_ENTRIES: usize = 48;
 
 /// Calls `step` for the directories at this depth: on a new thread every so often, so that the depth of a tree needs
 /// many stacks instead of a large one.
@@ -172,7 +174,7 @@ impl Hashing<'_> {
         }
         let children = self.source.children(folder)?;
         let one = |(name, entry): &(OsString, Entry)| self.child(folder, path, state, depth, name, entry);
-        let parts: Vec<Option<Part>> = if depth < PARALLEL_DEPTH {
+        let parts: Vec<Option<Part>> = if depth < PARALLEL_DEPTH && children.len() >= PARALLEL_ENTRIES {
             children.par_iter().map(one).collect::<Result<_, _>>()?
         } else {
             children.iter().map(one).collect::<Result<_, _>>()?

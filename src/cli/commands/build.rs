@@ -76,6 +76,8 @@ async fn attempt(settings: &Settings, plan: &Plan, sources: &SourceMap, may_repe
             return definition::check(settings, vec![*fault], &contexts.sources()).err().or(Some(FAILED));
         }
     };
+    // A limit on the size of files is then an error of the write that names the file, not a death without a word.
+    let _file_size = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::from_raw(libc::SIGXFSZ));
     let cancel = setup.cancel.clone();
     let interrupted = tokio::spawn(async move {
         interrupt().await;

@@ -13,7 +13,9 @@ use std::{
 
 use rayon::prelude::*;
 
-use super::{FileDigests, MAX_DEPTH, PARALLEL_DEPTH, absorb, descend, dir_hasher, file_digest, with_xattrs};
+use super::{
+    FileDigests, MAX_DEPTH, PARALLEL_DEPTH, PARALLEL_ENTRIES, absorb, descend, dir_hasher, file_digest, with_xattrs,
+};
 use crate::{
     graph::{
         self,
@@ -252,7 +254,7 @@ impl LocalTree {
             (None, Kind::File) => self.file_digest(dir, node).map(Some),
             _ => Ok(None),
         };
-        let payloads: Vec<Option<Digest>> = if dir.depth < PARALLEL_DEPTH {
+        let payloads: Vec<Option<Digest>> = if dir.depth < PARALLEL_DEPTH && nodes.len() >= PARALLEL_ENTRIES {
             nodes.par_iter().map(payload).collect::<Result<_, _>>()?
         } else {
             nodes.iter().map(payload).collect::<Result<_, _>>()?
