@@ -46,8 +46,9 @@ pub(crate) struct StatCache {
     began: i64,
     /// The file as read; empty if there was none.
     old: Vec<u8>,
-    /// `first[h]` is the first entry whose hash begins with the 16 bits `h`.
+    /// `first[h]` is the first entry whose hash begins with the bits `h`; about as many as there are entries.
     first: Vec<u32>,
+    bits: u32,
     seen: Vec<AtomicU8>,
     new: Mutex<HashMap<u64, [u8; ENTRY]>>,
     changed: AtomicBool,
@@ -70,9 +71,10 @@ impl Store {
         let path = self.path("stat").join(name);
         let old = fs::read(&path).ok().filter(|bytes| is_whole(bytes)).unwrap_or_default();
         let n = old.len().saturating_sub(HEAD) / (ENTRY + 1);
-        let mut first = vec![0_u32; (1 << 16) + 1];
+        let bits = n.max(1).ilog2().min(16);
+        let mut first = vec![0_u32; (1 << bits) + 1];
         for entry in 0..n {
-            first[usize::from(prefix(hash_at(&old, entry))) + 1] += 1;
+            first[prefix(hash_at(&old, entry), bits) + 1] += 1;
         }
         for i in 1..first.len() {
             first[i] += first[i - 1];
@@ -85,6 +87,7 @@ impl Store {
             began,
             old,
             first,
+            bits,
             seen,
             new: Mutex::new(HashMap::new()),
             changed: AtomicBool::new(false),
@@ -96,7 +99,7 @@ impl StatCache {
     /// The digest of the file at `path` (relative to the folder, as bytes) if it is as it was.
     pub(crate) fn get(&self, path: &[u8], stat: &StatKey) -> Option<Digest> {
         let hash = hash(path);
-        let bucket = usize::from(prefix(hash));
+        let bucket = prefix(hash, self.bits);
         let wanted = encode(hash, stat, &Digest::from_raw([0; 32]));
         let mut entry = self.first[bucket] as usize;
         let end = self.first[bucket + 1] as usize;
@@ -200,8 +203,8 @@ fn hash(path: &[u8]) -> u64 {
     hash ^ hash >> 29
 }
 
-fn prefix(hash: u64) -> u16 {
-    (hash >> 48) as u16
+fn prefix(hash: u64, bits: u32) -> usize {
+    if bits == 0 { 0 } else { usize::try_from(hash >> (64 - bits)).expect("at most 16 bits") }
 }
 
 fn hash_at(bytes: &[u8], entry: usize) -> u64 {
