@@ -3,6 +3,8 @@
 //! `parse` is the body of a file: attributes and blocks; `expr` the expressions; `template` strings and heredocs.
 //! Nothing is evaluated, and which names are known is not asked here.
 
+#[cfg(test)]
+mod agreement;
 mod cursor;
 mod expr;
 mod parse;
