@@ -24,6 +24,7 @@ Commands (first argument; `bake -- NAME` builds a target of such a name):
 Examples:
   bake                                  build the group or target `default`
   bake web api                          build two targets
+  bake release '!docs'                  build a group without one of its targets
   bake --print 'app-*'                  show what would be built, as JSON
   bake --set '*.platform=linux/arm64'   build for another platform
   bake --set app.args.VERSION=2 --push  change a build argument, push the result
@@ -69,7 +70,7 @@ pub(crate) struct Bake {
 /// What decides the plan.
 #[derive(Debug, Args)]
 pub(crate) struct PlanArgs {
-    /// Targets, groups or patterns; `default` if none is named
+    /// Targets, groups or patterns, `!NAME` to leave one out; `default` if none is named
     #[arg(value_name = "TARGET")]
     pub(crate) targets: Vec<String>,
 
@@ -81,11 +82,15 @@ pub(crate) struct PlanArgs {
     #[arg(long = "var", value_name = "NAME=VALUE", help_heading = FILES)]
     pub(crate) vars: Vec<String>,
 
+    /// Set variables from a file: HCL, JSON, YAML, or lines of NAME=value; may be repeated
+    #[arg(long = "var-file", value_name = "FILE", help_heading = FILES)]
+    pub(crate) var_files: Vec<String>,
+
     /// Treat warnings about the definition as errors
     #[arg(long, help_heading = FILES)]
     pub(crate) strict: bool,
 
-    /// Override an attribute: TARGET.KEY=VALUE; += appends to a list
+    /// Override an attribute: TARGET.KEY=VALUE; += appends to a list, !TARGET.KEY unsets
     #[arg(long = "set", value_name = "OVERRIDE", help_heading = CHANGE)]
     pub(crate) sets: Vec<String>,
 

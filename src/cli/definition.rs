@@ -1,12 +1,15 @@
 //! Reading and evaluating the definition for a command, and telling the user what is wrong with it.
 
-use super::{FAILED, entitlements, settings::Settings, world};
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{FAILED, OK, entitlements, files::Workspace, settings::Settings, world};
 use crate::{
     definition::{
         load::{self, Definition, Request},
         remote::Remote,
+        var_file::{self, VarFile},
     },
-    eval::{Evaluated, evaluate::evaluate, input::Input},
+    eval::{self, Evaluated, evaluate::evaluate, input::Input},
     oci::Platform,
     plan::{Node, Plan, make::make, need::needs},
     report::{Diagnostic, Severity, SourceMap, Span, Spanned},
@@ -27,52 +30,104 @@ pub(crate) struct Read {
 /// # Errors
 /// The exit code, when it is at fault; that has been told.
 pub(crate) fn read(settings: &Settings) -> Result<Read, u8> {
-    let empty = std::collections::BTreeMap::new();
-    let env = if settings.no_env_lookup { &empty } else { &settings.env };
+    let mut sources = SourceMap::default();
+    let mut diagnostics = settings.warnings.clone();
+    let mut input = input(settings, &mut sources);
+    let files = settings.var_files.iter();
+    let files: Vec<VarFile> =
+        files.filter_map(|path| var_file::read(path, &input.env, &mut sources, &mut diagnostics)).collect();
+    let (values, mut faults) = eval::var_file::values(files, &input, &Platform::host().to_string());
+    diagnostics.append(&mut faults);
+    // Compose knows texts only.
+    let texts = values.iter().filter_map(|(name, it)| Some((name.clone(), it.value.to_text()?.to_string())));
+    let mut vars: BTreeMap<String, String> = texts.collect();
+    vars.extend(settings.vars.clone());
+    input.var_values = values;
     let command = |program: &std::ffi::OsStr| sandbox::command(program);
     let remote = settings.remote.as_deref().map(|url| Remote { url, env: &settings.env, command });
     let request =
-        Request { files: &settings.files, named_by: settings.files_named_by, remote, env, vars: &settings.vars };
-    let mut loaded = load::load(&request);
-    let mut diagnostics = settings.warnings.clone();
+        Request { files: &settings.files, named_by: settings.files_named_by, remote, env: &input.env, vars: &vars };
+    let mut loaded = load::load(&request, sources);
     diagnostics.append(&mut loaded.diagnostics);
-    let mut sources = loaded.sources;
-    check(settings, diagnostics, &sources)?;
+    check(settings, diagnostics, &loaded.sources)?;
+    if settings.relative_paths {
+        input.folders = loaded.folders;
+    }
+    input.folders.extend(loaded.base_folders);
+    Ok(Read { definition: loaded.definition, sources: loaded.sources, input })
+}
+
+/// What evaluation may see of the world, but for what comes out of files.
+fn input(settings: &Settings, sources: &mut SourceMap) -> Input {
     let overrides = settings.overrides.iter().map(|(name, text)| {
         let source = sources.add(name.as_str(), text.as_str());
         let end = u32::try_from(text.len()).unwrap_or(u32::MAX);
         Spanned::new(text.clone(), Span { source, start: 0, end })
     });
-    let overrides = overrides.collect();
-    let input = Input {
-        env: env.clone(),
+    Input {
+        env: if settings.no_env_lookup { BTreeMap::new() } else { settings.env.clone() },
         vars: settings.vars.clone(),
-        overrides,
+        var_values: BTreeMap::new(),
+        overrides: overrides.collect(),
         names: settings.names.clone(),
         now: settings.now,
         random: settings.random,
+        files: Some(Arc::new(Workspace::new(settings))),
         home: settings.home.clone(),
         cmd_context: settings.cmd_context.clone(),
         cwd: settings.cwd.display().to_string(),
-        folders: if settings.relative_paths { loaded.folders } else { Default::default() },
+        folders: BTreeMap::new(),
         remote: settings.remote.clone(),
         source_date_epoch: settings.source_date_epoch.clone(),
-    };
-    Ok(Read { definition: loaded.definition, sources, input })
+    }
+}
+
+/// What a definition is read for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To be looked at, perhaps on another machine: what is not there is only worth a warning.
+    Show,
+    /// To be built here.
+    Build,
 }
 
 /// Reads and evaluates the definition; looks at what its targets use of this machine.
 ///
 /// # Errors
 /// The exit code, when something is at fault; that has been told.
-pub(crate) fn evaluated(settings: &Settings) -> Result<(Evaluated, SourceMap), u8> {
+pub(crate) fn evaluated(settings: &Settings, purpose: Purpose) -> Result<(Evaluated, SourceMap), u8> {
     let read = read(settings)?;
-    let (evaluated, mut diagnostics) = evaluate(&read.definition, &read.input, &Platform::host().to_string());
+    let (mut evaluated, mut diagnostics) = evaluate(&read.definition, &read.input, &Platform::host().to_string());
+    output::hide(evaluated.hidden.clone());
     if !diagnostics.iter().any(Diagnostic::is_error) {
-        world::check(&evaluated, settings, &mut diagnostics);
+        let mut found = Vec::new();
+        world::check(&evaluated, settings, purpose, &mut found);
+        // What is only shown is shown, whatever is missing here.
+        let to = if purpose == Purpose::Show { &mut evaluated.aside } else { &mut diagnostics };
+        to.append(&mut found);
     }
     check(settings, diagnostics, &read.sources)?;
+    tell_aside(settings, &evaluated.aside, &read.sources)?;
     Ok((evaluated, read.sources))
+}
+
+/// Shows what is wrong, and does not stop what was asked for.
+///
+/// # Errors
+/// The exit code, with `--strict`.
+pub(crate) fn tell_aside(settings: &Settings, aside: &[Diagnostic], sources: &SourceMap) -> Result<(), u8> {
+    if settings.strict || !aside.iter().any(Diagnostic::is_error) {
+        return check(settings, aside.to_vec(), sources);
+    }
+    output::diagnostics(aside, sources, settings.color);
+    output::words("what was asked for goes on all the same; the exit code will be 1\n");
+    Ok(())
+}
+
+/// Makes the exit code of a command from what it ended with: a definition with a fault is never a success.
+pub(crate) fn concluding(aside: &[Diagnostic]) -> impl Fn(u8) -> u8 + use<> {
+    let is_faulty = aside.iter().any(Diagnostic::is_error);
+    move |code| if code == OK && is_faulty { FAILED } else { code }
 }
 
 /// Shows diagnostics.
@@ -99,8 +154,8 @@ pub(crate) struct Planned {
 ///
 /// # Errors
 /// The exit code, when something is at fault; that has been told.
-pub(crate) fn planned(settings: &Settings) -> Result<Planned, u8> {
-    let (evaluated, sources) = evaluated(settings)?;
+pub(crate) fn planned(settings: &Settings, purpose: Purpose) -> Result<Planned, u8> {
+    let (evaluated, sources) = evaluated(settings, purpose)?;
     let (plan, diagnostics) = make(&evaluated, &Platform::host());
     check(settings, diagnostics, &sources)?;
     Ok(Planned { evaluated, plan, sources })
@@ -111,7 +166,7 @@ pub(crate) fn planned(settings: &Settings) -> Result<Planned, u8> {
 /// # Errors
 /// The exit code, when something is at fault; that has been told.
 pub(crate) fn allowed(settings: &Settings) -> Result<Planned, u8> {
-    let planned = planned(settings)?;
+    let planned = planned(settings, Purpose::Build)?;
     let silent: Vec<&str> =
         planned.plan.targets.iter().filter(|(_, it)| !it.has_output).map(|(name, _)| &*name.0).collect();
     let calls = planned.plan.graph.node_weights().any(|it| matches!(it, Node::Build(it) if it.call != Call::default()));

@@ -90,6 +90,12 @@ fn shown(path: &str, cwd: &Path) -> String {
     if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
+/// Whether the user lets a file be read that an expression names: below the working directory, or where `--allow` says.
+pub(super) fn may_read(path: &Path, settings: &Settings) -> bool {
+    let grants: Vec<&Grant> = settings.grants.iter().collect();
+    Granted::new(&grants, &settings.cwd).covers(&What::Read(path.to_string_lossy().into_owned()), settings)
+}
+
 /// Grants with their paths looked up.
 struct Granted<'a> {
     grants: &'a [&'a Grant],

@@ -10,6 +10,7 @@ pub(crate) mod args;
 pub(crate) mod commands;
 pub(crate) mod definition;
 mod entitlements;
+mod files;
 #[cfg(test)]
 mod reference;
 pub(crate) mod settings;
@@ -90,8 +91,14 @@ fn run_bake(bake: Bake, env: BTreeMap<String, String>) -> u8 {
         Some(what) => commands::list::run(&settings, what),
         None if bake.print => commands::print::run(&settings),
         None => match definition::allowed(&settings) {
-            Ok(planned) if commands::call::is_wanted(&planned.plan) => commands::call::run(&settings, planned),
-            Ok(planned) => commands::build::run(&settings, planned),
+            Ok(planned) => {
+                let conclude = definition::concluding(&planned.evaluated.aside);
+                conclude(if commands::call::is_wanted(&planned.plan) {
+                    commands::call::run(&settings, planned)
+                } else {
+                    commands::build::run(&settings, planned)
+                })
+            }
             Err(code) => code,
         },
     })

@@ -7,7 +7,9 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    definition::attribute::{Attribute, FUNCTION, GROUP, ItemKind, Kind, Merge, Set, TARGET, VALIDATION, VARIABLE},
+    definition::attribute::{
+        Attribute, FUNCTION, GROUP, INCLUDE, ItemKind, Kind, Merge, Set, TARGET, VALIDATION, VARIABLE,
+    },
     eval::function::{self, lookup, signature},
     spec::{attest, resources},
 };
@@ -17,7 +19,7 @@ fn schema() -> Value {
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Bake file",
-        "description": "A bake file in JSON form. Every string is a template: ${…} is an expression, %{…} a directive.",
+        "description": "A bake file in JSON or YAML. Every string is a template: ${…} is an expression, %{…} a directive.",
         "$ref": "#/$defs/file",
         "$defs": {
             "template": {
@@ -34,6 +36,11 @@ fn schema() -> Value {
                     "group": one_or_more(json!({ "$ref": "#/$defs/groups" }), "Targets that are built together."),
                     "target": one_or_more(json!({ "$ref": "#/$defs/targets" }), "What is built."),
                     "function": one_or_more(json!({ "$ref": "#/$defs/functions" }), "Functions for expressions."),
+                    "locals": one_or_more(json!({ "$ref": "#/$defs/locals" }), "Values that expressions know as local.NAME."),
+                    "include": one_or_more(
+                        json!({ "anyOf": [{ "$ref": "#/$defs/include" }, { "$ref": "#/$defs/includes" }] }),
+                        "Other bake files: of a name of their own, or part of this one.",
+                    ),
                 },
                 "additionalProperties": { "description": "A value that expressions can use by its name." },
             },
@@ -59,6 +66,12 @@ fn schema() -> Value {
                 "params" => json!({ "type": "array", "items": { "type": "string", "pattern": IDENTIFIER } }),
                 "variadic_params" => json!({ "type": ["string", "null"] }),
                 _ => json!({}),
+            }),
+            "locals": { "type": "object", "propertyNames": { "pattern": IDENTIFIER } },
+            "includes": named("include", NAME),
+            "include": body(&INCLUDE, &["file"], |name| match name {
+                "file" => json!({ "type": "string" }),
+                _ => json!({ "type": "object" }),
             }),
             "target": target(),
         },
@@ -179,11 +192,12 @@ fn attributes() -> String {
         let [name, wants, later, set, doc] = line;
         writeln!(out, "| `{name}` | {wants} | {later} | {set} | {doc} |").expect("a string takes all");
     }
-    let blocks: [(&str, &[(&str, &str)]); 4] = [
+    let blocks: [(&str, &[(&str, &str)]); 5] = [
         ("group", &GROUP),
         ("variable", &VARIABLE),
         ("validation, in a variable", &VALIDATION),
         ("function", &FUNCTION),
+        ("include", &INCLUDE),
     ];
     for (name, rows) in blocks {
         write!(out, "\n## {name}\n\n| Attribute | |\n|---|---|\n").expect("a string takes all");
@@ -191,6 +205,7 @@ fn attributes() -> String {
             writeln!(out, "| `{name}` | {} |", cell(doc)).expect("a string takes all");
         }
     }
+    out.push_str("\n## locals\n\nAny name: a value that expressions know as `local.NAME`.\n");
     out
 }
 
@@ -220,7 +235,8 @@ fn set(row: &Attribute) -> String {
 fn functions() -> String {
     let mut out = format!("# Functions of the bake language\n\n{MADE}\n| Call | |\n|---|---|\n");
     for builtin in function::names().into_iter().filter_map(lookup) {
-        writeln!(out, "| `{}` | {} |", cell(&signature(builtin)), cell(builtin.doc)).expect("a string takes all");
+        let ours = if builtin.is_ours { "; not in `docker buildx bake`" } else { "" };
+        writeln!(out, "| `{}` | {}{ours} |", cell(&signature(builtin)), cell(builtin.doc)).expect("a string takes all");
     }
     out
 }

@@ -41,6 +41,8 @@ pub(crate) struct Settings {
     pub(crate) remote: Option<String>,
     pub(crate) names: Vec<String>,
     pub(crate) vars: BTreeMap<String, String>,
+    /// Variables files, in the order given.
+    pub(crate) var_files: Vec<String>,
     /// What to call each override, and its text.
     pub(crate) overrides: Vec<(String, String)>,
     pub(crate) grants: Vec<Grant>,
@@ -171,6 +173,7 @@ impl Settings {
             remote: remote.clone(),
             names,
             vars,
+            var_files: plan.var_files,
             overrides,
             grants,
             call,

@@ -1,13 +1,14 @@
 //! What targets use of this machine, looked at before anything is printed or built: secrets, ssh keys, destinations of
-//! outputs. Reads no secret, writes nothing.
+//! outputs. Reads no secret, writes nothing. A plan that is only shown needs none of it: what is missing without being
+//! named by a path is a warning then.
 
 use std::{fs, os::unix::fs::FileTypeExt};
 
-use super::settings::Settings;
+use super::{definition::Purpose, settings::Settings};
 use crate::{
     definition::attribute::Id,
     eval::{Evaluated, target::Target},
-    report::Diagnostic,
+    report::{Diagnostic, Severity},
     spec::{
         Secret, Ssh,
         output::{Writes, writes},
@@ -18,16 +19,19 @@ use crate::{
 const MAX_SECRET: u64 = 500 * 1024;
 
 /// Looks at all targets of the plan.
-pub(crate) fn check(evaluated: &Evaluated, settings: &Settings, diagnostics: &mut Vec<Diagnostic>) {
+pub(crate) fn check(evaluated: &Evaluated, settings: &Settings, purpose: Purpose, diagnostics: &mut Vec<Diagnostic>) {
+    let unnamed = if purpose == Purpose::Show { Severity::Warning } else { Severity::Error };
     for target in evaluated.targets.values() {
         for (ix, secret) in target.secrets().enumerate() {
             if let Some((message, help)) = secret_fault(secret, settings) {
-                diagnostics.push(fault(target, Id::Secret, ix, &message, help));
+                let severity = if secret.src.is_some() { Severity::Error } else { unnamed };
+                diagnostics.push(Diagnostic { severity, ..fault(target, Id::Secret, ix, &message, help) });
             }
         }
         for (ix, ssh) in target.ssh().enumerate() {
             if let Some((message, help)) = ssh_fault(ssh, settings) {
-                diagnostics.push(fault(target, Id::Ssh, ix, &message, help));
+                let severity = if ssh.paths.is_empty() { unnamed } else { Severity::Error };
+                diagnostics.push(Diagnostic { severity, ..fault(target, Id::Ssh, ix, &message, help) });
             }
         }
         for (ix, output) in target.outputs().enumerate() {

@@ -261,8 +261,14 @@ pub(crate) const FUNCTION: [(&str, &str); 3] = [
     ("result", "What a call is worth."),
 ];
 
+/// Attributes of an include.
+pub(crate) const INCLUDE: [(&str, &str); 2] = [
+    ("file", "The bake file, relative to the one that includes it."),
+    ("vars", "Values for its variables; the environment and --var win over them."),
+];
+
 /// Blocks of a bake file.
-pub(crate) const BLOCKS: [&str; 4] = ["variable", "group", "target", "function"];
+pub(crate) const BLOCKS: [&str; 6] = ["variable", "group", "target", "function", "locals", "include"];
 
 /// The row of an attribute of a target.
 pub(crate) fn target(name: &str) -> Option<&'static Attribute> {

@@ -355,6 +355,12 @@ impl Builder<'_> {
                 match &*name.value {
                     "//" => (),
                     "target" | "group" | "variable" | "function" => self.blocks(name, value, body),
+                    "include" if is_include(value) => self.includes(name, value, body),
+                    // Files of the peer may have a value of this name, so it is both.
+                    "locals" if is_object(value) => {
+                        self.unlabelled(name, value, body);
+                        self.attribute(name, value, body, false);
+                    }
                     _ => self.attribute(name, value, body, false),
                 }
             }
@@ -395,6 +401,26 @@ impl Builder<'_> {
                         at: label.at,
                     });
                 }
+            }
+        }
+    }
+
+    /// `"locals": {…}`.
+    fn unlabelled(&mut self, kind: &Spanned<Arc<str>>, node: &Node, body: &mut Body) {
+        for content in self.objects(node, || format!("`{}`", kind.value)) {
+            let inner = self.block_body(&kind.value, content, node.at);
+            body.blocks.push(Block { kind: kind.clone(), labels: Vec::new(), body: inner, at: kind.at });
+        }
+    }
+
+    /// `"include": {"file": …}` or `"include": {"label": {"file": …}}`, or a list of such.
+    fn includes(&mut self, kind: &Spanned<Arc<str>>, node: &Node, body: &mut Body) {
+        let items: &[Node] = if let NodeKind::Array(items) = &node.kind { items } else { std::slice::from_ref(node) };
+        for item in items {
+            if has_file(item) {
+                self.unlabelled(kind, item, body);
+            } else {
+                self.blocks(kind, item, body);
             }
         }
     }
@@ -482,6 +508,39 @@ impl Builder<'_> {
                 Expr::text(text.clone(), at)
             }
         }
+    }
+}
+
+/// A value as it is: no text in it is a template.
+pub(crate) fn literal(node: &Node) -> Expr {
+    let kind = match &node.kind {
+        NodeKind::Null => ExprKind::Null,
+        NodeKind::Bool(value) => ExprKind::Bool(*value),
+        NodeKind::Number(text) => return number(text, node.at),
+        NodeKind::Text { text, .. } => ExprKind::String(text.clone()),
+        NodeKind::Array(items) => ExprKind::Tuple(items.iter().map(literal).collect()),
+        NodeKind::Object(items) => ExprKind::Object(
+            items.iter().map(|(key, value)| (Expr::text(key.value.clone(), key.at), literal(value))).collect(),
+        ),
+    };
+    Expr::new(kind, node.at)
+}
+
+const fn is_object(node: &Node) -> bool {
+    matches!(node.kind, NodeKind::Object(_))
+}
+
+/// Whether an object has a `file`, whatever it is.
+fn has_file(node: &Node) -> bool {
+    matches!(&node.kind, NodeKind::Object(items) if items.iter().any(|(name, _)| &*name.value == "file"))
+}
+
+/// Whether a value is an include, or a list of them, rather than a value that is called so.
+fn is_include(node: &Node) -> bool {
+    match &node.kind {
+        NodeKind::Object(items) => has_file(node) || (!items.is_empty() && items.iter().all(|(_, it)| has_file(it))),
+        NodeKind::Array(items) => !items.is_empty() && items.iter().all(is_include),
+        _ => false,
     }
 }
 

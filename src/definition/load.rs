@@ -2,7 +2,7 @@
 //! does I/O in this band, but for `remote`; what it reads goes to the parser of its format.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     io::{self, Read},
     os::unix::fs::FileTypeExt,
@@ -14,7 +14,7 @@ use super::{
     compose::{self, ComposeFile},
     hcl, json,
     remote::{self, Remote},
-    syntax::Body,
+    syntax::{Body, Expr},
     yaml,
 };
 use crate::report::{Diagnostic, SourceId, SourceMap, Span, suggest};
@@ -26,6 +26,21 @@ pub(crate) struct Definition {
     pub(crate) compose: Option<Body>,
     /// HCL, JSON and YAML, in the order in which they were given.
     pub(crate) files: Vec<Body>,
+    /// What these include under a name, innermost first.
+    pub(crate) included: Vec<Included>,
+}
+
+/// A file that is included under a name: a definition of its own, whose targets are called `NAME_TARGET` outside of it.
+#[derive(Debug)]
+pub(crate) struct Included {
+    /// `web`; of an include inside an include `web.db`.
+    pub(crate) name: Arc<str>,
+    /// What the file includes without a name, then the file itself.
+    pub(crate) bodies: Vec<Body>,
+    /// `vars`: values for its variables, to be evaluated where the include stands.
+    pub(crate) vars: Option<Expr>,
+    /// The name in the `include` block.
+    pub(crate) at: Span,
 }
 
 impl Definition {
@@ -57,7 +72,12 @@ pub(crate) struct Loaded {
     pub(crate) sources: SourceMap,
     /// The folder of each file that lies in the file system.
     pub(crate) folders: BTreeMap<SourceId, String>,
+    /// Of each file that is included under a name: the folder that all its paths are relative to.
+    pub(crate) base_folders: BTreeMap<SourceId, String>,
     pub(crate) diagnostics: Vec<Diagnostic>,
+    /// Files that came with a remote definition.
+    pub(super) from_remote: BTreeSet<SourceId>,
+    pub(super) n_included: usize,
 }
 
 /// Reads further files, for Compose: `extends`, `include`, `env_file`, `.env`.
@@ -69,15 +89,19 @@ pub(crate) trait Files {
     fn read(&mut self, path: &str) -> Result<Option<(SourceId, Arc<str>)>, Box<Diagnostic>>;
 }
 
-/// Tried in this order; all that exist are loaded.
-pub(crate) const DEFAULT_NAMES: [&str; 8] = [
+/// Tried in this order; all that exist are loaded. The peer does not know `docker-bake.yaml`.
+pub(crate) const DEFAULT_NAMES: [&str; 12] = [
     "compose.yaml",
     "compose.yml",
     "docker-compose.yml",
     "docker-compose.yaml",
     "docker-bake.json",
+    "docker-bake.yaml",
+    "docker-bake.yml",
     "docker-bake.hcl",
     "docker-bake.override.json",
+    "docker-bake.override.yaml",
+    "docker-bake.override.yml",
     "docker-bake.override.hcl",
 ];
 
@@ -85,15 +109,15 @@ pub(crate) const DEFAULT_NAMES: [&str; 8] = [
 const MAX_BYTES: u64 = 1 << 30;
 
 /// One text and what it is called.
-struct Text {
-    id: SourceId,
-    name: String,
-    text: Arc<str>,
+pub(super) struct Text {
+    pub(super) id: SourceId,
+    pub(super) name: String,
+    pub(super) text: Arc<str>,
 }
 
-/// Finds, reads and parses the files of a definition.
-pub(crate) fn load(request: &Request<'_>) -> Loaded {
-    let mut loaded = Loaded::default();
+/// Finds, reads and parses the files of a definition; their texts join `sources`.
+pub(crate) fn load(request: &Request<'_>, sources: SourceMap) -> Loaded {
+    let mut loaded = Loaded { sources, ..Loaded::default() };
     let texts = match request.remote {
         Some(remote) => loaded.read_remote(remote, request),
         None if request.files.is_empty() => loaded.read_default(),
@@ -158,6 +182,7 @@ impl Loaded {
                         && let Some((id, text)) =
                             add_text(&mut self.sources, &file.name, file.bytes, &mut self.diagnostics)
                     {
+                        self.from_remote.insert(id);
                         texts.push(Text { id, name: file.name, text });
                     }
                 }
@@ -186,20 +211,23 @@ impl Loaded {
         let mut compose: Vec<ComposeFile> = Vec::new();
         for text in texts {
             match format(&text) {
-                Format::Hcl => {
-                    let parsed = hcl::parse(text.id, &text.text);
-                    self.take(parsed);
-                }
-                Format::Json => {
-                    let parsed = json::parse(text.id, &text.text);
-                    self.take(parsed);
-                }
                 Format::Yaml => compose.extend(self.parse_yaml(text)),
+                other => self.parse_bake(other, &text),
             }
         }
+        self.include(request);
         if !compose.is_empty() {
             self.parse_compose(&compose, request);
         }
+    }
+
+    /// Parses a file that is no YAML.
+    pub(super) fn parse_bake(&mut self, format: Format, text: &Text) {
+        let parsed = match format {
+            Format::Json => json::parse(text.id, &text.text),
+            Format::Hcl | Format::Yaml => hcl::parse(text.id, &text.text),
+        };
+        self.take(parsed);
     }
 
     fn take(&mut self, (body, diagnostics): (Body, Vec<Diagnostic>)) {
@@ -208,7 +236,7 @@ impl Loaded {
     }
 
     /// A Compose file for later; a bake file in YAML is taken at once.
-    fn parse_yaml(&mut self, text: Text) -> Option<ComposeFile> {
+    pub(super) fn parse_yaml(&mut self, text: Text) -> Option<ComposeFile> {
         match yaml::parse(text.id, &text.text) {
             Ok(documents) if documents.iter().any(|it| yaml::is_bake(it)) => {
                 for document in &documents {
@@ -241,7 +269,7 @@ impl Loaded {
 
 /// The formats of a definition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Format {
+pub(super) enum Format {
     Hcl,
     Json,
     /// Compose, or a bake file in YAML; its keys tell.
@@ -249,7 +277,7 @@ enum Format {
 }
 
 /// By the end of the name, or else by the first thing in the text.
-fn format(text: &Text) -> Format {
+pub(super) fn format(text: &Text) -> Format {
     let name = text.name.to_ascii_lowercase();
     match name.rsplit_once('.').map(|(_, extension)| extension) {
         Some("yml" | "yaml") => Format::Yaml,

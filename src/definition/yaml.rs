@@ -504,7 +504,8 @@ pub(crate) fn body(source: SourceId, text: &str, document: &Node) -> (Body, Vec<
     json::body(source, text, &as_json(text, document))
 }
 
-fn as_json(text: &str, node: &Node) -> json::Node {
+/// The same as a tree of JSON values.
+pub(super) fn as_json(text: &str, node: &Node) -> json::Node {
     let kind = match &node.kind {
         NodeKind::Null => json::NodeKind::Null,
         NodeKind::Bool(value) => json::NodeKind::Bool(*value),

@@ -1,6 +1,9 @@
 //! What goes into [`lower`](super::lower) beside the file, and what comes out of it.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use indexmap::IndexMap;
 
@@ -20,6 +23,8 @@ pub(crate) struct Options {
     pub(crate) explicit_platform: bool,
     pub(crate) build_platform: Platform,
     pub(crate) build_args: IndexMap<String, String>,
+    /// Build arguments whose values the history does not show.
+    pub(crate) hidden_args: BTreeSet<String>,
     /// Labels of the result, over those of the file.
     pub(crate) labels: IndexMap<String, String>,
     pub(crate) no_cache: NoCache,

@@ -1,6 +1,6 @@
 //! Whole files, lowered and printed: history, config, graph, faults, checks.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use serde_json::json;
 
@@ -69,6 +69,7 @@ fn options(case: &Case) -> Options {
         explicit_platform: false,
         build_platform: Platform::parse("linux/amd64").expect("a platform"),
         build_args: case.args.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        hidden_args: BTreeSet::new(),
         labels: [("l".to_owned(), "given".to_owned())].into(),
         no_cache: NoCache::No,
         network: Network::Default,

@@ -341,6 +341,7 @@ impl Lowering<'_> {
             explicit_platform: build.explicit_platform,
             build_platform: Platform::host(),
             build_args: build.args.clone(),
+            hidden_args: build.hidden_args.clone(),
             labels: build.labels.clone(),
             no_cache: match (build.no_cache, build.no_cache_filter.as_slice()) {
                 (true, _) => NoCache::All,

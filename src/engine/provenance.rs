@@ -13,6 +13,7 @@ use crate::{
     graph::{Graph, Network, Op, Origin, VertexIx},
     oci::Reference,
     plan::{self, Build, Export},
+    report::{Hidden, hidden::MASK},
     spec::context::Context,
 };
 
@@ -77,13 +78,35 @@ pub(crate) fn facts(build: &Build, lowered: &Lowered, graph: &Graph, contexts: &
     }
     facts.locals.extend(build.contexts.iter().filter(|(_, it)| local(it)).map(|(name, _)| name.clone()));
     from_graph(&mut facts, graph, lowered.result);
+    hide_args(&mut facts.graph, build);
     facts
+}
+
+/// Takes the values of hidden arguments out of the steps, wherever they were put.
+fn hide_args(steps: &mut [Value], build: &Build) {
+    if build.hidden_args.is_empty() {
+        return;
+    }
+    let mut hidden = Hidden::default();
+    build.hidden_args.iter().filter_map(|name| build.args.get(name)).for_each(|it| hidden.insert(&it.as_str().into()));
+    steps.iter_mut().for_each(|it| mask(it, &hidden));
+}
+
+fn mask(value: &mut Value, hidden: &Hidden) {
+    match value {
+        Value::String(text) => *text = hidden.mask(text).into_owned(),
+        Value::Array(items) => items.iter_mut().for_each(|it| mask(it, hidden)),
+        Value::Object(entries) => entries.values_mut().for_each(|it| mask(it, hidden)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => (),
+    }
 }
 
 /// The options of the build by the names that BuildKit's frontend gives them.
 fn request(build: &Build) -> Vec<(String, String)> {
     let mut args: Vec<(String, String)> = Vec::new();
-    args.extend(build.args.iter().map(|(name, value)| (format!("build-arg:{name}"), value.clone())));
+    let shown =
+        |name: &String, value: &String| if build.hidden_args.contains(name) { MASK.to_owned() } else { value.clone() };
+    args.extend(build.args.iter().map(|(name, value)| (format!("build-arg:{name}"), shown(name, value))));
     args.extend(build.labels.iter().map(|(name, value)| (format!("label:{name}"), value.clone())));
     for (name, context) in &build.contexts {
         let value = match context {

@@ -34,8 +34,8 @@ pub(crate) struct Expanded<'a> {
 #[derive(Default)]
 pub(crate) struct Expansion<'a> {
     pub(crate) blocks: Vec<Expanded<'a>>,
-    /// Members of the groups that matrices make, by the label of their blocks.
-    pub(crate) groups: IndexMap<Arc<str>, Vec<Arc<str>>>,
+    /// The groups that matrices make, by the label of their blocks: the first block, and the members.
+    pub(crate) groups: IndexMap<Arc<str>, (&'a Block, Vec<Arc<str>>)>,
     targets: HashMap<Arc<str>, Vec<usize>>,
     group_blocks: HashMap<Arc<str>, Vec<usize>>,
     /// Labels of blocks whose matrix is broken: what refers to them is not at fault.
@@ -76,8 +76,8 @@ impl<'a> Scope<'a> {
         })
     }
 
-    /// Members of the groups that matrices make.
-    pub(crate) fn matrix_groups(&self) -> &IndexMap<Arc<str>, Vec<Arc<str>>> {
+    /// The groups that matrices make.
+    pub(crate) fn matrix_groups(&self) -> &IndexMap<Arc<str>, (&'a Block, Vec<Arc<str>>)> {
         &self.expansion().groups
     }
 
@@ -87,43 +87,46 @@ impl<'a> Scope<'a> {
     }
 
     fn expand(&self, block: &'a Block, expansion: &mut Expansion<'a>) {
-        let label = &block.labels[0];
+        let namespace = self.namespace(block.at);
+        let label = namespace.full_name(&block.labels[0].value);
         let push = |expansion: &mut Expansion<'a>, name: Arc<str>, bindings| {
             let ix = expansion.blocks.len();
             let states = vec![State::New; block.body.attributes.len()].into_boxed_slice();
             expansion.blocks.push(Expanded { name, block, bindings, ix, states: RefCell::new(states) });
         };
         if &*block.kind.value == "group" {
-            return push(expansion, label.value.clone(), Vec::new());
+            return push(expansion, label, Vec::new());
         }
         let Some(matrix) = block.body.attribute("matrix") else {
             if let Some(name) = block.body.attribute("name") {
                 self.tell(
-                    Some(label.value.clone()),
+                    Some(label.clone()),
                     Diagnostic::error("bake::eval::name_without_matrix", "`name` has a meaning only with `matrix`")
                         .at(block.at, "this target has no matrix")
                         .at(name.name.at, "hence no other name than its label")
                         .help("add `matrix = { … }`, or remove `name`"),
                 );
-                expansion.broken.push(label.value.clone());
+                expansion.broken.push(label);
                 return;
             }
-            return push(expansion, label.value.clone(), Vec::new());
+            return push(expansion, label, Vec::new());
         };
         match self.combinations(block, matrix) {
             Ok(names) => {
+                let names: Vec<_> =
+                    names.into_iter().map(|(name, bindings)| (namespace.full_name(&name), bindings)).collect();
                 let members: Vec<Arc<str>> = names.iter().map(|(name, _)| name.clone()).collect();
-                if members.len() != 1 || members[0] != label.value {
-                    let group = expansion.groups.entry(label.value.clone()).or_default();
-                    group.extend(members);
+                if members.len() != 1 || members[0] != label {
+                    let group = expansion.groups.entry(label).or_insert_with(|| (block, Vec::new()));
+                    group.1.extend(members);
                 }
                 for (name, bindings) in names {
                     push(expansion, name, bindings);
                 }
             }
             Err(fail) => {
-                self.faults.settle(&Some(label.value.clone()), fail);
-                expansion.broken.push(label.value.clone());
+                self.faults.settle(&Some(label.clone()), fail);
+                expansion.broken.push(label);
             }
         }
     }
@@ -325,7 +328,8 @@ impl<'a> Scope<'a> {
         }
         let expansion = self.expansion();
         let index = if kind == "target" { &expansion.targets } else { &expansion.group_blocks };
-        let Some(blocks) = index.get(&name.value) else {
+        let full_name = self.namespace(name.at).full_name(&name.value);
+        let Some(blocks) = index.get(&full_name) else {
             // The name may be one that a broken matrix would have made.
             if let Some(broken) = expansion.broken.first() {
                 return Err(Fail::Told(Some(broken.clone())));
@@ -345,14 +349,16 @@ impl<'a> Scope<'a> {
 
     fn unknown_block(&self, kind: &str, name: &Spanned<Arc<str>>) -> Diagnostic {
         let expansion = self.expansion();
+        let namespace = self.namespace(name.at);
         let fault = Diagnostic::error("bake::eval::unknown_block", format!("no {kind} is called `{}`", name.value))
             .at(name.at, format!("not a {kind}"));
-        if let Some(members) = expansion.groups.get(&name.value) {
+        if let Some((_, members)) = expansion.groups.get(&namespace.full_name(&name.value)) {
             let shown: Vec<&str> = members.iter().take(8).map(|it| &**it).collect();
             return fault.help(format!("`{}` is a matrix; its targets are {}", name.value, shown.join(", ")));
         }
         // In the order of the files.
-        let names = expansion.blocks.iter().filter(|it| it.is_target() == (kind == "target")).map(|it| &*it.name);
+        let blocks = expansion.blocks.iter().filter(|it| it.is_target() == (kind == "target"));
+        let names = blocks.filter_map(|it| it.name.strip_prefix(&*namespace.prefix));
         match suggest::did_you_mean(&name.value, names.clone()) {
             Some(help) => fault.help(help),
             None => {

@@ -6,7 +6,7 @@ use super::{
     convert::convert,
     expr::{Result, article, fault},
     fault::{Fail, gather},
-    function,
+    function::{self, Builtin},
     scope::{Env, Frame, Node, Scope},
     value::{Type, Value},
 };
@@ -24,13 +24,16 @@ impl<'a> Scope<'a> {
             "convert" => return self.convert_call(args, at, env),
             _ => (),
         }
-        let builtin = function::lookup(&name.value);
-        if builtin.is_none() && !self.functions.contains_key(&name.value) {
+        let builtin = self.builtin(&name.value, name.at);
+        if builtin.is_none() && !self.namespace(name.at).functions.contains_key(&name.value) {
             return Err(Fail::of(self.unknown_function(&name.value, name.at)));
         }
         let values = self.arguments(args, *expand_last, env)?;
         match builtin {
             Some(builtin) => {
+                if builtin.is_ours {
+                    self.world.enter(self.folder(name.at.source));
+                }
                 let value = function::call(builtin, &values, &self.world).map_err(|error| {
                     let place = error.argument.and_then(|i| argument_at(args, i)).unwrap_or(at);
                     let quoted = format!("`{}`", name.value);
@@ -47,10 +50,20 @@ impl<'a> Scope<'a> {
                     )
                 })?;
                 self.limits.text_made(value.as_str().map_or(0, str::len), at)?;
+                // The length of a secret is a number that says little, and hides much where it is hidden.
+                if !matches!(value, Value::Number(_)) {
+                    self.hide_made(&value, &values);
+                }
                 Ok(value)
             }
             None => self.user_call(name, &values, args, at),
         }
+    }
+
+    /// The built-in function that a call means. Of those that the peer does not have, a function of the file wins.
+    pub(super) fn builtin(&self, name: &str, at: Span) -> Option<&'static Builtin> {
+        let is_defined = || self.namespace(at).functions.contains_key(name);
+        function::lookup(name).filter(|it| !it.is_ours || !is_defined())
     }
 
     fn arguments(&self, args: &'a [Expr], expand_last: bool, env: Env<'_>) -> Result<Vec<Value>> {
@@ -118,7 +131,7 @@ impl<'a> Scope<'a> {
         let diagnostic = Diagnostic::error("bake::eval::unknown_function", format!("no function is called `{name}`"))
             .at(at, "not a function");
         let known = function::names();
-        let known = known.iter().copied().chain(self.functions.keys().map(|name| &**name));
+        let known = known.iter().copied().chain(self.namespace(at).functions.keys().map(|name| &**name));
         diagnostic.help(
             suggest::did_you_mean(name, known)
                 .unwrap_or_else(|| format!("define it with `function \"{name}\" {{ … }}`")),
@@ -126,7 +139,8 @@ impl<'a> Scope<'a> {
     }
 
     fn user_call(&self, name: &Spanned<Arc<str>>, values: &[Value], args: &[Expr], at: Span) -> Result<Value> {
-        let Some((ix, _, function)) = self.functions.get_full(&name.value) else {
+        let namespace = self.namespace_ix(name.at);
+        let Some((ix, _, function)) = self.namespaces[namespace].functions.get_full(&name.value) else {
             return Err(Fail::Told(None));
         };
         let body = match &function.body {
@@ -135,12 +149,12 @@ impl<'a> Scope<'a> {
         };
         let names = bind(name, function, body, values, args, at)?;
         if function.is_busy.get() {
-            return Err(self.cycle(Node::Function(ix), name.at));
+            return Err(self.cycle(Node::Function(namespace, ix), name.at));
         }
         function.is_busy.set(true);
         let frame = Frame { names: &names, parent: None };
         let env = Env { frame: Some(&frame), references: false };
-        let value = self.within(Node::Function(ix), name.at, || self.eval(body.result, env));
+        let value = self.within(Node::Function(namespace, ix), name.at, || self.eval(body.result, env));
         function.is_busy.set(false);
         value.map_err(|fail| fail.seen_from(&name.value, at))
     }
@@ -168,7 +182,7 @@ impl<'a> Scope<'a> {
                 .help(format!("a function has `params = [a, b]` and `result = …`; write `{name}`")),
             );
         };
-        if function::lookup(&label.value).is_some() {
+        if function::lookup(&label.value).is_some_and(|it| !it.is_ours) {
             self.tell(
                 None,
                 Diagnostic::warning(

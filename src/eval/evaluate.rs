@@ -1,9 +1,13 @@
 //! From a definition to the targets that were asked for: evaluates every block, then resolves what is needed.
 //!
-//! A fault in any block is a fault of the definition, whether the block is needed or not; options that only a used
-//! target must have right are checked for the targets of the plan.
+//! Every block is evaluated, whether it is needed or not, and every fault is told; but a fault in a target that the plan
+//! does not need is set aside and stops nothing. Options that only a used target must have right are checked for the
+//! targets of the plan.
 
-use std::{borrow::Cow, collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use indexmap::IndexMap;
 
@@ -26,31 +30,36 @@ use crate::{
     definition::{
         attribute::{self, Attribute, GROUP_TARGETS, Id},
         load::Definition,
-        syntax::{Body, Expr, ExprKind},
     },
-    report::{Diagnostic, SourceId, Span, suggest},
-    spec::context::{self, Context},
+    report::{Diagnostic, Span, hidden::MASK, suggest},
 };
 
 /// Evaluates a definition and resolves what `input.names` ask for. With errors among the diagnostics the result is not
 /// to be used.
 pub(crate) fn evaluate(definition: &Definition, input: &Input, local_platform: &str) -> (Evaluated, Vec<Diagnostic>) {
-    let bodies: Vec<&Body> = definition.bodies().collect();
-    let scope = Scope::new(&bodies, input, local_platform);
-    let mut blocks = Blocks::new(&scope, &bodies, definition.compose.is_some());
-    let evaluated = if blocks.is_incomplete { Evaluated::default() } else { blocks.resolve(input) };
-    (evaluated, blocks.diagnostics)
+    let scope = Scope::new(definition, input, local_platform);
+    let mut blocks = Blocks::new(&scope, definition);
+    let mut found = Vec::new();
+    let (mut evaluated, needed) = blocks.resolve(input, &mut found);
+    // Where names are missing, to look for one only gives follow-up faults.
+    let is_hopeless = blocks.is_incomplete && found.iter().any(Diagnostic::is_error);
+    let (faults, aside) = scope.faults.split(|name| is_hopeless || needed.contains(name));
+    let mut diagnostics = blocks.diagnostics;
+    diagnostics.extend(faults);
+    if !is_hopeless {
+        diagnostics.append(&mut found);
+    }
+    evaluated.aside = aside;
+    (evaluated, diagnostics)
 }
 
+/// What `--list` shows; what concerns all; what is wrong with single targets and groups.
+pub(crate) type Listed<T> = (Vec<T>, Vec<Diagnostic>, Vec<Diagnostic>);
+
 /// All targets and groups, for `--list`.
-pub(crate) fn list_targets(
-    definition: &Definition,
-    input: &Input,
-    local_platform: &str,
-) -> (Vec<ListedTarget>, Vec<Diagnostic>) {
-    let bodies: Vec<&Body> = definition.bodies().collect();
-    let scope = Scope::new(&bodies, input, local_platform);
-    let blocks = Blocks::new(&scope, &bodies, definition.compose.is_some());
+pub(crate) fn list_targets(definition: &Definition, input: &Input, local_platform: &str) -> Listed<ListedTarget> {
+    let scope = Scope::new(definition, input, local_platform);
+    let blocks = Blocks::new(&scope, definition);
     let targets = blocks.own.iter().map(|it| ListedTarget {
         name: it.name.clone(),
         description: it.fields.text(Id::Description).map(ToString::to_string).unwrap_or_default(),
@@ -61,29 +70,31 @@ pub(crate) fn list_targets(
         description: group_description(it.description.as_deref(), &it.members),
         is_group: true,
     });
-    (targets.chain(groups).collect(), blocks.diagnostics)
+    let listed = targets.chain(groups).collect();
+    let (diagnostics, aside) = blocks.into_diagnostics();
+    (listed, diagnostics, aside)
 }
 
 /// All variables with their final values, for `--list`.
-pub(crate) fn list_variables(
-    definition: &Definition,
-    input: &Input,
-    local_platform: &str,
-) -> (Vec<ListedVariable>, Vec<Diagnostic>) {
-    let bodies: Vec<&Body> = definition.bodies().collect();
-    let scope = Scope::new(&bodies, input, local_platform);
-    let blocks = Blocks::new(&scope, &bodies, definition.compose.is_some());
+pub(crate) fn list_variables(definition: &Definition, input: &Input, local_platform: &str) -> Listed<ListedVariable> {
+    let scope = Scope::new(definition, input, local_platform);
+    let blocks = Blocks::new(&scope, definition);
     let listed = scope.variables().into_iter().map(|it| ListedVariable {
         name: it.name,
         description: it.description.map(|it| it.to_string()).unwrap_or_default(),
         type_name: it.ty.as_ref().map(ToString::to_string).unwrap_or_default(),
         value: match &it.value {
             Value::Null(_) => None,
-            _ if it.sensitive => Some("***".to_owned()),
-            value => Some(value.to_text().map_or_else(|| value.to_json_text(true), |text| text.to_string())),
+            _ if it.sensitive => Some(MASK.to_owned()),
+            value => Some({
+                let text = value.to_text().map_or_else(|| value.to_json_text(true), |text| text.to_string());
+                scope.hidden.borrow().mask(&text).into_owned()
+            }),
         },
     });
-    (listed.collect(), blocks.diagnostics)
+    let listed = listed.collect();
+    let (diagnostics, aside) = blocks.into_diagnostics();
+    (listed, diagnostics, aside)
 }
 
 /// All blocks, evaluated and merged by name.
@@ -91,21 +102,21 @@ struct Blocks<'s, 'a> {
     scope: &'s Scope<'a>,
     own: Vec<Own>,
     groups: IndexMap<Arc<str>, Group>,
-    /// Names are missing because a matrix is broken: looking for names would only give follow-up faults.
+    /// Names are missing because a matrix is broken, or something that concerns all is.
     is_incomplete: bool,
+    /// What belongs to no block; the faults of blocks are kept by the scope.
     diagnostics: Vec<Diagnostic>,
 }
 
 impl<'s, 'a> Blocks<'s, 'a> {
-    fn new(scope: &'s Scope<'a>, bodies: &[&Body], has_compose: bool) -> Self {
+    fn new(scope: &'s Scope<'a>, definition: &Definition) -> Self {
         let mut blocks =
             Self { scope, own: Vec::new(), groups: IndexMap::new(), is_incomplete: false, diagnostics: Vec::new() };
-        bodies.iter().for_each(|body| unknown::check(body, &mut blocks.diagnostics));
-        if !has_compose {
-            blocks.unknown_vars();
-        }
+        let bodies = definition.bodies().chain(definition.included.iter().flat_map(|it| &it.bodies));
+        bodies.for_each(|body| unknown::check(body, &mut blocks.diagnostics));
+        blocks.unknown_vars(definition.compose.is_some());
         let expanded = scope.expanded();
-        let told = scope.faults(|_| true);
+        let told = scope.all_faults();
         blocks.is_incomplete = blocks.diagnostics.iter().chain(&told).any(Diagnostic::is_error);
         let mut places: HashMap<Arc<str>, usize> = HashMap::with_capacity(expanded.len());
         for it in expanded {
@@ -116,35 +127,51 @@ impl<'s, 'a> Blocks<'s, 'a> {
             }
         }
         blocks.matrix_groups();
+        blocks.include_groups();
         scope.check();
-        blocks.diagnostics.extend(scope.faults(|_| true));
         blocks
     }
 
-    fn unknown_vars(&mut self) {
-        for name in self.scope.input.vars.keys() {
-            let declared = |name: &str| self.scope.is_variable(name);
-            if declared(name) || name.strip_suffix("_JSON").is_some_and(declared) {
-                continue;
-            }
-            let names: Vec<&str> = self.scope.declared().map(|(name, _)| &**name).collect();
-            let help = suggest::did_you_mean(name, names.iter().copied())
-                .unwrap_or_else(|| format!("declare it: variable \"{name}\" {{}}"));
-            self.diagnostics.push(
-                Diagnostic::warning(
-                    "bake::eval::unknown_var",
-                    format!("`--var` sets a variable that no file declares: {name}"),
-                )
-                .help(help),
-            );
+    /// What concerns all, and what concerns single targets and groups.
+    fn into_diagnostics(self) -> (Vec<Diagnostic>, Vec<Diagnostic>) {
+        let (faults, aside) = self.scope.faults.split(|_| false);
+        let mut diagnostics = self.diagnostics;
+        diagnostics.extend(faults);
+        (diagnostics, aside)
+    }
+
+    /// Variables that are given and that no file declares. With Compose files they may be for these.
+    fn unknown_vars(&mut self, has_compose: bool) {
+        let (vars, values) = (&self.scope.input.vars, &self.scope.input.var_values);
+        if vars.is_empty() && values.is_empty() {
+            return;
+        }
+        let declared: HashSet<Arc<str>> = self.scope.variable_names().collect();
+        let is_known = |name: &str| {
+            declared.contains(name) || name.strip_suffix("_JSON").is_some_and(|name| declared.contains(name))
+        };
+        let help = |name: &str| {
+            suggest::did_you_mean(name, declared.iter().map(|it| &**it))
+                .unwrap_or_else(|| format!("declare it: variable \"{name}\" {{}}"))
+        };
+        let warning =
+            |message: String, name: &str| Diagnostic::warning("bake::eval::unknown_var", message).help(help(name));
+        for name in vars.keys().filter(|it| !has_compose && !is_known(it)) {
+            let message = format!("`--var` sets a variable that no file declares: {name}");
+            self.diagnostics.push(warning(message, name));
+        }
+        for (name, value) in values.iter().filter(|(it, _)| !has_compose && !is_known(it)) {
+            let message = format!("a variables file sets a variable that no file declares: {name}");
+            self.diagnostics.push(warning(message, name).at(value.at, "given here"));
         }
     }
 
-    fn bad_name(&mut self, kind: &str, name: &str, at: Span) -> bool {
+    fn bad_name(&self, kind: &str, name: &Arc<str>, at: Span) -> bool {
         if is_valid_name(name) {
             return false;
         }
-        self.diagnostics.push(
+        self.scope.tell(
+            Some(name.clone()),
             Diagnostic::error("bake::eval::bad_name", format!("not a name for a {kind}: {name}"))
                 .at(at, "this name")
                 .help("names are made of letters, digits, _ and -"),
@@ -168,9 +195,9 @@ impl<'s, 'a> Blocks<'s, 'a> {
                 continue;
             };
             let Some(found) = found else { continue };
-            match self.decode(row, &format_args!("target `{}`", expanded.name), &found.value, found.at) {
+            match self.decode(row, "target", &expanded.name, &found.value, found.at) {
                 Ok(Some(field)) => {
-                    let field = self.rebased(row, field, found.expr);
+                    let field = self.outside(row, self.scope.rebased(row, field, found.expr), found.at);
                     fields.put(row.id, field, found.at);
                 }
                 Ok(None) => (),
@@ -191,18 +218,20 @@ impl<'s, 'a> Blocks<'s, 'a> {
     }
 
     fn decode(
-        &mut self,
+        &self,
         row: &Attribute,
-        whose: &std::fmt::Arguments<'_>,
+        kind: &str,
+        name: &Arc<str>,
         value: &Value,
         at: Span,
     ) -> Result<Option<Field>, ()> {
+        let whose = format_args!("{kind} `{name}`");
         let mut warnings = Vec::new();
         let decoded = field::decode(row, value, &mut warnings);
         for it in warnings {
-            self.diagnostics.push(misfit(row, whose, it, at, Diagnostic::warning));
+            self.scope.tell(Some(name.clone()), misfit(row, &whose, it, at, Diagnostic::warning));
         }
-        decoded.map_err(|it| self.diagnostics.push(misfit(row, whose, it, at, Diagnostic::error)))
+        decoded.map_err(|it| self.scope.tell(Some(name.clone()), misfit(row, &whose, it, at, Diagnostic::error)))
     }
 
     fn group(&mut self, expanded: &Expanded<'a>) {
@@ -212,7 +241,8 @@ impl<'s, 'a> Blocks<'s, 'a> {
         self.bad_name("group", name, label);
         for refused in ["name", "matrix"] {
             if let Some(it) = body.attribute(refused) {
-                self.diagnostics.push(
+                self.scope.tell(
+                    Some(name.clone()),
                     Diagnostic::error(
                         "bake::eval::group_with_matrix",
                         format!("group `{name}` cannot have: {refused}"),
@@ -226,15 +256,19 @@ impl<'s, 'a> Blocks<'s, 'a> {
         let description = description.and_then(|it| it.value.to_text());
         let Ok(targets) = self.scope.attribute(expanded, "targets") else { return };
         let members = match targets {
-            Some(it) => match self.decode(&GROUP_TARGETS, &format_args!("group `{name}`"), &it.value, it.at) {
-                Ok(Some(Field::Texts(texts))) => Some((texts.to_vec(), it.at)),
+            Some(it) => match self.decode(&GROUP_TARGETS, "group", name, &it.value, it.at) {
+                Ok(Some(Field::Texts(texts))) => {
+                    let namespace = self.scope.namespace(it.at);
+                    Some((texts.iter().map(|it| namespace.full_name(it)).collect(), it.at))
+                }
                 Ok(_) => None,
                 Err(()) => return,
             },
             None => None,
         };
         let Some((members, at)) = members else {
-            self.diagnostics.push(
+            self.scope.tell(
+                Some(name.clone()),
                 Diagnostic::error("bake::eval::group_without_targets", format!("group `{name}` has no `targets`"))
                     .at(expanded.block.at, "this group")
                     .help("write targets = [\"a\", \"b\"]"),
@@ -247,66 +281,74 @@ impl<'s, 'a> Blocks<'s, 'a> {
 
     /// A matrix makes a group of the label of its block, unless there is a group of that name.
     fn matrix_groups(&mut self) {
-        for (label, members) in self.scope.matrix_groups() {
+        for (label, (block, members)) in self.scope.matrix_groups() {
             if self.groups.contains_key(label) {
                 continue;
             }
-            let block = self.scope.blocks.iter().find(|it| it.labels.first().is_some_and(|it| it.value == *label));
-            let Some(at) = block.map(|it| it.at) else { continue };
+            let at = block.at;
             let group = Group { name: label.clone(), description: None, members: members.clone(), at, is_matrix: true };
             self.groups.insert(label.clone(), group);
         }
     }
 
-    /// With file-relative paths: contexts joined to the folder of the file that sets them.
-    fn rebased(&self, row: &Attribute, field: Field, expr: &Expr) -> Field {
-        if self.scope.input.folders.is_empty() || !matches!(row.id, Id::Context | Id::Contexts) {
+    /// The name of an include stands for what is built by default there.
+    fn include_groups(&mut self) {
+        for namespace in &self.scope.namespaces {
+            let Some(included) = namespace.included else { continue };
+            let name: Arc<str> = included.name.replace('.', "_").into();
+            let default = namespace.full_name(&"default".into());
+            let is_target = |name: &str| self.own.iter().any(|it| &*it.name == name);
+            if (is_target(&default) || self.groups.contains_key(&default))
+                && !is_target(&name)
+                && !self.groups.contains_key(&name)
+            {
+                let (members, at) = (vec![default], included.at);
+                let group = Group { name: name.clone(), description: None, members, at, is_matrix: false };
+                self.groups.insert(name, group);
+            }
+        }
+    }
+
+    /// Names of targets in a field of an included file, as they are called outside of it.
+    fn outside(&self, row: &Attribute, field: Field, at: Span) -> Field {
+        let namespace = self.scope.namespace(at);
+        if namespace.included.is_none() {
             return field;
         }
-        let Some(folder) = self.folder(self.origin(expr)) else { return field };
         match field {
-            Field::Text(text) => Field::Text(rebase(&text, folder)),
-            Field::Entries(entries) => Field::Entries(Arc::new(
-                entries.iter().map(|(key, value)| (key.clone(), value.as_ref().map(|it| rebase(it, folder)))).collect(),
-            )),
+            Field::Texts(names) if row.id == Id::Inherits => {
+                Field::Texts(Arc::new(names.iter().map(|it| namespace.full_name(it)).collect()))
+            }
+            Field::Entries(entries) if row.id == Id::Contexts => {
+                let linked = |text: &Arc<str>| match text.strip_prefix("target:") {
+                    Some(name) => format!("target:{}", namespace.full_name(&name.into())).into(),
+                    None => text.clone(),
+                };
+                let entries = entries.iter().map(|(key, value)| (key.clone(), value.as_ref().map(linked)));
+                Field::Entries(Arc::new(entries.collect()))
+            }
             other => other,
         }
     }
 
-    fn folder(&self, source: SourceId) -> Option<&'a str> {
-        self.scope.input.folders.get(&source).map(String::as_str)
-    }
-
-    /// The file that a context comes from: that of the expression, or of the target whose context it is.
-    fn origin(&self, expr: &Expr) -> SourceId {
-        let mut expr = expr;
-        const MAX_STEPS: usize = 100;
-        for _ in 0..MAX_STEPS {
-            let Some(name) = context_of(expr) else { break };
-            let mut blocks = self.scope.expanded().iter().filter(|it| it.is_target() && it.name == *name);
-            let Some(found) = blocks.find_map(|it| it.block.body.attribute("context")) else { break };
-            expr = &found.expr;
-        }
-        expr.at.source
-    }
-
-    /// The targets that were asked for, and what they need.
-    fn resolve(&mut self, input: &Input) -> Evaluated {
+    /// The targets that were asked for and what they need, and the names of all targets and groups that had a part in it.
+    fn resolve(&self, input: &Input, diagnostics: &mut Vec<Diagnostic>) -> (Evaluated, HashSet<Arc<str>>) {
         let names: Vec<Arc<str>> = self.own.iter().map(|it| it.name.clone()).collect();
         let all = Names::new(&self.groups, &names);
         let members = |name: &str| all.members(name);
-        let mut diagnostics = Vec::new();
-        let selection = all.select(&input.names, &mut diagnostics);
-        let overrides = Overrides::new(&input.overrides, &input.env, &names, &members, &mut diagnostics);
+        let selection = all.select(&input.names, diagnostics);
+        let overrides = Overrides::new(&input.overrides, &input.env, &names, &members, diagnostics);
         let mut resolver = Resolver::new(&self.own, &overrides, &members);
         selection.targets.iter().for_each(|it| resolver.keep(it));
         let mut resolved: IndexMap<Arc<str>, Resolved> = IndexMap::new();
         for name in &selection.targets {
-            if let Some(fields) = resolver.resolve(name, &mut diagnostics) {
+            if let Some(fields) = resolver.resolve(name, diagnostics) {
                 resolved.insert(name.clone(), Resolved { fields, is_linked: false });
             }
         }
-        link::follow(&mut resolved, &mut resolver, &members, &mut diagnostics);
+        link::follow(&mut resolved, &mut resolver, &members, diagnostics);
+        let mut needed: HashSet<Arc<str>> = resolver.asked().cloned().collect();
+        needed.extend(selection.groups.iter().chain(&selection.arguments).cloned());
         let mut targets = IndexMap::with_capacity(resolved.len());
         for (name, it) in resolved {
             let at = resolver.own(&name).map(|it| it.at).expect("a resolved target has blocks");
@@ -314,19 +356,28 @@ impl<'s, 'a> Blocks<'s, 'a> {
             fill_in(
                 &mut fields,
                 at,
-                self.folder(at.source),
+                self.scope.folder(at.source),
                 input.remote.as_deref(),
                 input.source_date_epoch.as_deref(),
             );
-            let target = Target::new(&name, at, it.is_linked, fields, &mut diagnostics);
+            let target = Target::new(&name, at, it.is_linked, fields, diagnostics);
             targets.insert(TargetName(name), target);
         }
-        let groups =
-            selection.groups.iter().filter_map(|name| self.groups.get(name).map(|it| (name.clone(), it.clone())));
-        let evaluated =
-            Evaluated { targets, groups: groups.collect(), arguments: selection.arguments, grants: overrides.grants() };
-        self.diagnostics.extend(diagnostics);
-        evaluated
+        let groups = selection.groups.iter().filter_map(|name| {
+            let mut group = self.groups.get(name)?.clone();
+            group.members.retain(|it| !selection.excluded.contains(it));
+            Some((name.clone(), group))
+        });
+        let groups = groups.collect();
+        let evaluated = Evaluated {
+            targets,
+            groups,
+            arguments: selection.arguments,
+            grants: overrides.grants(),
+            hidden: self.scope.hidden.borrow().clone(),
+            aside: Vec::new(),
+        };
+        (evaluated, needed)
     }
 }
 
@@ -341,22 +392,6 @@ fn misfit(
     let mut diagnostic = make("bake::eval::bad_value", text).at(at, "given here");
     diagnostic.help = misfit.help;
     diagnostic
-}
-
-/// The name in `target.NAME.context`, if that is the whole expression.
-fn context_of(expr: &Expr) -> Option<&Arc<str>> {
-    let ExprKind::Member { source, name } = &expr.kind else { return None };
-    let ExprKind::Member { source: root, name: target } = &source.kind else { return None };
-    let ExprKind::Variable(root) = &root.kind else { return None };
-    (&**root == "target" && &*name.value == "context").then_some(&target.value)
-}
-
-fn rebase(text: &Arc<str>, folder: &str) -> Arc<str> {
-    if text.is_empty() || text.starts_with('/') || !Context::is_local_path(text) {
-        return text.clone();
-    }
-    let joined: Cow<'_, str> = if folder == "." { Cow::Borrowed(text) } else { Cow::Owned(format!("{folder}/{text}")) };
-    context::clean(&joined).into()
 }
 
 #[cfg(test)]
@@ -382,7 +417,7 @@ pub(crate) mod tests {
             names: names.iter().map(|it| (*it).to_owned()).collect(),
             ..Input::default()
         };
-        let definition = Definition { files: vec![body], compose: None };
+        let definition = Definition { files: vec![body], ..Definition::default() };
         let (evaluated, diagnostics) = evaluate(&definition, &input, "linux/amd64");
         let errors: Vec<&str> = diagnostics.iter().filter(|it| it.is_error()).map(|it| it.message.as_str()).collect();
         if !errors.is_empty() {
@@ -399,7 +434,7 @@ pub(crate) mod tests {
         let mut sources = SourceMap::default();
         let (body, _) = hcl::parse(sources.add("docker-bake.hcl", text), text);
         let input = Input { names: names.iter().map(|it| (*it).to_owned()).collect(), ..Input::default() };
-        evaluate(&Definition { files: vec![body], compose: None }, &input, "linux/amd64").0
+        evaluate(&Definition { files: vec![body], ..Definition::default() }, &input, "linux/amd64").0
     }
 
     const PLAIN: &str = "context:.,dockerfile:Dockerfile";

@@ -74,12 +74,18 @@ impl<'a> Scope<'a> {
             return self.eval(expr, env);
         }
         let mut text = String::new();
-        self.render(parts, env, &mut text)?;
+        let hides = self.render(parts, env, &mut text)?;
         self.limits.text_made(text.len(), at)?;
-        Ok(Value::string(text))
+        let value = Value::string(text);
+        if hides {
+            self.hide(&value);
+        }
+        Ok(value)
     }
 
-    fn render(&self, parts: &'a [Part], env: Env<'_>, out: &mut String) -> Result<()> {
+    /// Writes the parts of a template; gives whether something hidden is among them.
+    fn render(&self, parts: &'a [Part], env: Env<'_>, out: &mut String) -> Result<bool> {
+        let mut hides = false;
         for part in parts {
             match part {
                 Part::Text(text) => out.push_str(text),
@@ -89,19 +95,23 @@ impl<'a> Scope<'a> {
                         Some(text) => out.push_str(&text),
                         None => return not_a_text(&value, expr.at),
                     }
+                    hides |= self.is_hidden(&value);
                     self.limits.growing_text(out.len(), expr.at)?;
                 }
                 Part::If(it) => {
                     let branch = if self.bool(&it.condition, env, "the condition")? { &it.then } else { &it.otherwise };
-                    self.render(branch, env, out)?;
+                    hides |= self.render(branch, env, out)?;
                 }
                 Part::For(it) => {
-                    let body = |inner: Env<'_>| self.render(&it.body, inner, out);
+                    let body = |inner: Env<'_>| {
+                        hides |= self.render(&it.body, inner, out)?;
+                        Ok(())
+                    };
                     self.each(&it.collection, it.key.as_ref(), &it.value, env, body)?;
                 }
             }
         }
-        Ok(())
+        Ok(hides)
     }
 
     fn bool(&self, expr: &'a Expr, env: Env<'_>, what: &str) -> Result<bool> {
@@ -219,6 +229,9 @@ impl<'a> Scope<'a> {
         if let Some(value) = self.block_reference(whole, source, name, env) {
             return value;
         }
+        if let Some(value) = self.local_value(source, name, env) {
+            return value;
+        }
         let container = self.eval(source, env)?;
         member_value(&container, name, source.at)
     }
@@ -297,7 +310,9 @@ impl<'a> Scope<'a> {
                 let right_value = self.eval(right, env)?;
                 let a = to_number(&left, left_at, word)?;
                 let b = to_number(&right_value, right.at, word)?;
-                arithmetic(op, &a, &b, right.at)
+                let made = arithmetic(op, &a, &b, right.at)?;
+                self.hide_made(&made, [&left, &right_value]);
+                Ok(made)
             }
         }
     }

@@ -107,11 +107,24 @@ impl Faults {
         }
     }
 
-    /// Faults of the needed, and of what they failed because of; each place once.
-    pub(super) fn of(&self, is_needed: impl Fn(&str) -> bool) -> Vec<Diagnostic> {
+    /// Faults that concern all or the needed, or what these failed because of; then those of all others. Each place once.
+    pub(super) fn split(&self, is_needed: impl Fn(&str) -> bool) -> (Vec<Diagnostic>, Vec<Diagnostic>) {
         let all = self.all.borrow();
+        let because = self.because(&is_needed);
+        let wanted = |owner: &Owner| owner.as_deref().is_none_or(|it| is_needed(it) || because.contains(it));
+        let mut seen = HashSet::new();
+        let mut pick = |of_wanted: bool| {
+            let mine = all.iter().filter(|(owner, _)| wanted(owner) == of_wanted).map(|(_, diagnostic)| diagnostic);
+            shown(mine.filter(|it| is_new(it, &mut seen)))
+        };
+        let needed = pick(true);
+        (needed, pick(false))
+    }
+
+    /// Who the needed failed because of.
+    fn because(&self, is_needed: impl Fn(&str) -> bool) -> HashSet<Arc<str>> {
         let causes = self.causes.borrow();
-        let mut because: HashSet<&str> = HashSet::new();
+        let mut because: HashSet<Arc<str>> = HashSet::new();
         loop {
             let before = because.len();
             // The one that failed last has failed because of earlier ones.
@@ -119,33 +132,32 @@ impl Faults {
                 if let Some(cause) = cause
                     && owner.as_deref().is_none_or(|owner| is_needed(owner) || because.contains(owner))
                 {
-                    because.insert(cause);
+                    because.insert(cause.clone());
                 }
             }
             if because.len() == before {
-                break;
+                return because;
             }
         }
-        let mut seen = HashSet::new();
-        let mut shown: Vec<Diagnostic> = Vec::new();
-        let mut hidden: Vec<Severity> = Vec::new();
-        for (owner, diagnostic) in all.iter() {
-            let wanted = owner.as_deref().is_none_or(|owner| is_needed(owner) || because.contains(owner));
-            if !wanted || !is_new(diagnostic, &mut seen) {
-                continue;
-            }
-            if shown.len() < MAX_SHOWN {
-                shown.push(diagnostic.clone());
-            } else {
-                hidden.push(diagnostic.severity);
-            }
-        }
-        if let Some(severity) = hidden.iter().max() {
-            let more = Diagnostic::error("bake::eval::more", format!("and {} more of these", hidden.len()));
-            shown.push(Diagnostic { severity: *severity, ..more });
-        }
-        shown
     }
+}
+
+/// Not more faults than a reader can use, and how many more there are.
+fn shown<'d>(all: impl Iterator<Item = &'d Diagnostic>) -> Vec<Diagnostic> {
+    let mut shown: Vec<Diagnostic> = Vec::new();
+    let mut hidden: Vec<Severity> = Vec::new();
+    for diagnostic in all {
+        if shown.len() < MAX_SHOWN {
+            shown.push(diagnostic.clone());
+        } else {
+            hidden.push(diagnostic.severity);
+        }
+    }
+    if let Some(severity) = hidden.iter().max() {
+        let more = Diagnostic::error("bake::eval::more", format!("and {} more of these", hidden.len()));
+        shown.push(Diagnostic { severity: *severity, ..more });
+    }
+    shown
 }
 
 /// What a fault says and where: its code, its main place, its innermost place.
@@ -177,11 +189,13 @@ mod tests {
         faults.add(None, fault(at(2), "of all"));
         faults.settle(&Some("c".into()), Fail::Told(Some("b".into())));
         let texts = |name: &'static str| -> Vec<String> {
-            faults.of(|it| it == name).iter().map(ToString::to_string).collect()
+            faults.split(|it| it == name).0.iter().map(ToString::to_string).collect()
         };
         assert_eq!(texts("a"), ["of a", "of all"]);
         assert_eq!(texts("c"), ["of b", "of all"]);
         assert_eq!(texts("z"), ["of all"]);
+        let (_, others) = faults.split(|it| it == "a");
+        assert_eq!(others.iter().map(ToString::to_string).collect::<Vec<_>>(), ["of b"]);
     }
 
     #[test]
@@ -191,7 +205,7 @@ mod tests {
         let faults = Faults::default();
         faults.add(Some("a-1".into()), fault(at, "first"));
         faults.add(Some("a-2".into()), fault(at, "second"));
-        assert_eq!(faults.of(|_| true).len(), 1);
-        assert_eq!(faults.of(|it| it == "a-2").len(), 1);
+        assert_eq!(faults.split(|_| true).0.len(), 1);
+        assert_eq!(faults.split(|it| it == "a-2").0.len(), 1);
     }
 }

@@ -36,6 +36,8 @@ pub(crate) struct Selection {
     pub(crate) targets: IndexSet<Arc<str>>,
     /// All groups that were met, with their members.
     pub(crate) groups: IndexSet<Arc<str>>,
+    /// Targets and groups that are left out: `!docs`.
+    pub(crate) excluded: HashSet<Arc<str>>,
 }
 
 /// All names that can be asked for.
@@ -51,34 +53,78 @@ impl<'a> Names<'a> {
         Self { groups, targets, known_targets: targets.iter().map(|it| &**it).collect() }
     }
 
-    /// Expands what was typed; an empty list is `default`.
+    /// Expands what was typed, less what is excluded with a `!`; without a name it is `default`.
     pub(crate) fn select(&self, typed: &[String], diagnostics: &mut Vec<Diagnostic>) -> Selection {
         let mut selection = Selection::default();
-        let default = ["default".to_owned()];
-        let typed = if typed.is_empty() { default.as_slice() } else { typed };
-        for argument in typed {
-            let name = argument.replace('.', "_");
-            if self.groups.contains_key(name.as_str()) || self.known_targets.contains(name.as_str()) {
-                selection.arguments.push(name.into());
-            } else if pattern::is_pattern(argument) {
-                match self.matching(argument) {
-                    Ok(found) if !found.is_empty() => selection.arguments.extend(found),
-                    Ok(_) => diagnostics.push(self.no_match(argument)),
-                    Err(pattern::BadPattern) => diagnostics.push(
-                        Diagnostic::error("bake::eval::bad_pattern", format!("not a pattern: {argument}"))
-                            .help("close the bracket, or put `\\` before a character that stands for itself"),
-                    ),
-                }
-            } else {
-                diagnostics.push(self.unknown(&name, typed == default.as_slice()));
-            }
+        let (excluded, named): (Vec<&str>, Vec<&str>) =
+            typed.iter().map(String::as_str).partition(|it| it.len() > 1 && it.starts_with('!'));
+        let is_default = named.is_empty();
+        let named = if is_default { vec!["default"] } else { named };
+        for argument in &named {
+            selection.arguments.extend(self.meant(argument, is_default, diagnostics));
         }
         let mut seen = HashSet::new();
         selection.arguments.retain(|it| seen.insert(it.clone()));
         for argument in selection.arguments.clone() {
             self.expand(&argument, &mut selection, diagnostics);
         }
+        self.exclude(&excluded, &mut selection, diagnostics);
         selection
+    }
+
+    /// The targets and groups that an argument means; what is wrong with it is told.
+    fn meant(&self, argument: &str, is_default: bool, diagnostics: &mut Vec<Diagnostic>) -> Vec<Arc<str>> {
+        let name = argument.replace('.', "_");
+        if self.groups.contains_key(name.as_str()) || self.known_targets.contains(name.as_str()) {
+            return vec![name.into()];
+        }
+        if !pattern::is_pattern(argument) {
+            diagnostics.push(self.unknown(&name, is_default));
+            return Vec::new();
+        }
+        match self.matching(argument) {
+            Ok(found) if !found.is_empty() => return found,
+            Ok(_) => diagnostics.push(self.no_match(argument)),
+            Err(pattern::BadPattern) => diagnostics.push(
+                Diagnostic::error("bake::eval::bad_pattern", format!("not a pattern: {argument}"))
+                    .help("close the bracket, or put `\\` before a character that stands for itself"),
+            ),
+        }
+        Vec::new()
+    }
+
+    /// Takes targets out of a selection, and groups with all that is in them.
+    fn exclude(&self, arguments: &[&str], selection: &mut Selection, diagnostics: &mut Vec<Diagnostic>) {
+        for argument in arguments {
+            let mut out = Selection::default();
+            let meant = self.meant(&argument[1..], false, diagnostics);
+            meant.iter().for_each(|name| self.expand(name, &mut out, diagnostics));
+            let is_used = out.targets.iter().any(|it| selection.targets.contains(it));
+            if !meant.is_empty() && !is_used {
+                diagnostics.push(
+                    Diagnostic::warning(
+                        "bake::eval::excludes_nothing",
+                        format!("nothing that was asked for is excluded by: {argument}"),
+                    )
+                    .help("a `!` takes targets out of those that are named beside it"),
+                );
+            }
+            selection.excluded.extend(out.targets.into_iter().chain(out.groups).chain(meant));
+        }
+        let before = selection.targets.len();
+        let excluded = &selection.excluded;
+        selection.targets.retain(|it| !excluded.contains(it));
+        selection.groups.retain(|it| !excluded.contains(it));
+        selection.arguments.retain(|it| !excluded.contains(it));
+        if before > 0 && selection.targets.is_empty() {
+            diagnostics.push(
+                Diagnostic::error(
+                    "bake::eval::all_excluded",
+                    format!("nothing is left to build, all of it is excluded by: {}", arguments.join(" ")),
+                )
+                .help("exclude less, or name more targets"),
+            );
+        }
     }
 
     /// The members of a group, for help.

@@ -93,6 +93,11 @@ impl<'a> Resolver<'a> {
         self.own.iter().map(|it| &it.name)
     }
 
+    /// Names of all targets that were looked at, whether they could be resolved or not.
+    pub(crate) fn asked(&self) -> impl Iterator<Item = &'a Arc<str>> {
+        self.own.iter().zip(&self.states).filter(|(_, state)| !matches!(state, State::New)).map(|(own, _)| &own.name)
+    }
+
     /// The resolved fields of a target; `None` when it failed, which is reported once.
     pub(crate) fn resolve(&mut self, name: &str, diagnostics: &mut Vec<Diagnostic>) -> Option<Fields> {
         let root = *self.index.get(name)?;

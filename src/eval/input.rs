@@ -1,8 +1,39 @@
 //! All of the world that evaluation may see.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use crate::report::{SourceId, Spanned};
+use super::value::Value;
+use crate::report::{SourceId, Span, Spanned};
+
+/// The value that a variables file gives, and where.
+#[derive(Clone, Debug)]
+pub(crate) struct FileValue {
+    pub(crate) value: Value,
+    pub(crate) at: Span,
+    /// It is a text, to be read as `--var` is.
+    pub(crate) is_text: bool,
+}
+
+/// How expressions see files. Paths are relative to the working directory; an error says what is wrong, with the path.
+pub(crate) trait Files: fmt::Debug + Send + Sync {
+    /// The text of a file of at most `limit` bytes.
+    ///
+    /// # Errors
+    /// When it cannot be read, may not be read, is too large or no text.
+    fn read(&self, path: &str, limit: usize) -> Result<String, String>;
+
+    /// Whether there is a file.
+    ///
+    /// # Errors
+    /// When it may not be looked at.
+    fn exists(&self, path: &str) -> Result<bool, String>;
+
+    /// The files below a folder whose path from there matches a pattern, sorted.
+    ///
+    /// # Errors
+    /// When the folder cannot or may not be read, or the pattern is none.
+    fn list(&self, folder: &str, pattern: &str) -> Result<Vec<String>, String>;
+}
 
 /// What comes in from outside; evaluation reads nothing else.
 #[derive(Clone, Debug, Default)]
@@ -11,6 +42,8 @@ pub(crate) struct Input {
     pub(crate) env: BTreeMap<String, String>,
     /// `--var NAME=VALUE`, later over earlier.
     pub(crate) vars: BTreeMap<String, String>,
+    /// Values of variables files, later files over earlier ones.
+    pub(crate) var_values: BTreeMap<String, FileValue>,
     /// `--set` and the shorthands (`--push`, …) in the order in which they apply: each as `PATTERN.KEY=VALUE`, with the
     /// place of the argument, whose text is exactly this.
     pub(crate) overrides: Vec<Spanned<String>>,
@@ -20,6 +53,8 @@ pub(crate) struct Input {
     pub(crate) now: (i64, u32),
     /// Seed of `uuidv4()` and `bcrypt()`.
     pub(crate) random: [u8; 32],
+    /// For `file()` and its like; without it they fail.
+    pub(crate) files: Option<Arc<dyn Files>>,
     /// For `homedir()`.
     pub(crate) home: String,
     /// `BAKE_CMD_CONTEXT`.

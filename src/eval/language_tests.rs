@@ -8,14 +8,14 @@ use super::{
     value::Value,
 };
 use crate::{
-    definition::{hcl, json, syntax::Body},
+    definition::{hcl, json, load::Definition, syntax::Body},
     report::{Diagnostic, SourceMap},
 };
 
 /// A run of the evaluator over one text.
 struct Run {
     sources: SourceMap,
-    body: Body,
+    definition: Definition,
     faults: Vec<Diagnostic>,
     input: Input,
 }
@@ -34,7 +34,8 @@ impl Run {
         let id = sources.add("f", text);
         let (body, faults) = parse(id, text);
         let input = Input { cmd_context: "cwd://".to_owned(), ..Input::default() };
-        Self { sources, body, faults, input }
+        let definition = Definition { files: vec![body], ..Definition::default() };
+        Self { sources, definition, faults, input }
     }
 
     fn env(mut self, name: &str, value: &str) -> Self {
@@ -52,10 +53,10 @@ impl Run {
         if !self.faults.is_empty() {
             return self.render(&self.faults);
         }
-        let scope = Scope::new(&[&self.body], &self.input, "linux/amd64");
+        let scope = Scope::new(&self.definition, &self.input, "linux/amd64");
         scope.check();
         let shown = show(&scope);
-        let faults = scope.faults(|_| true);
+        let faults = scope.all_faults();
         if faults.is_empty() { shown } else { self.render(&faults) }
     }
 
@@ -72,7 +73,7 @@ impl Run {
     /// The global attribute `x`.
     fn x(&self) -> String {
         self.run(|scope| {
-            let at = self.body.at;
+            let at = self.definition.files[0].at;
             scope.variable(&"x".into(), at, Env::PLAIN).map_or_else(|_| "failed".to_owned(), |value| show(&value))
         })
     }
@@ -95,7 +96,7 @@ impl Run {
                 }
                 out.push('\n');
             }
-            for (label, members) in scope.matrix_groups() {
+            for (label, (_, members)) in scope.matrix_groups() {
                 writeln!(out, "[{label}: {}]", members.join(" ")).expect("writing to a string");
             }
             out.trim_end().to_owned()
@@ -365,9 +366,9 @@ fn validations() {
         "2:16 the description of variable `V` must be a string\n3:14 `sensitive` of variable `V` must be a bool, not a string",
     );
     let secret = Run::new("variable \"V\" {\n type = number\n sensitive = true\n}\nx = 1").env("V", "hunter2");
-    let scope = Scope::new(&[&secret.body], &secret.input, "linux/amd64");
+    let scope = Scope::new(&secret.definition, &secret.input, "linux/amd64");
     scope.check();
-    assert!(!format!("{:?}", scope.faults(|_| true)).contains("hunter2"));
+    assert!(!format!("{:?}", scope.all_faults()).contains("hunter2"));
     assert_eq!(run("OTHER"), "4:15 variable `OTHER` is not defined");
 }
 

@@ -93,7 +93,7 @@ pub(crate) fn variables_json(all: &[ListedVariable]) -> String {
     json.into_text() + "\n"
 }
 
-fn optional(json: &mut Json, key: &str, text: &str) {
+fn optional(json: &mut Json<'_>, key: &str, text: &str) {
     if !text.is_empty() {
         json.key(key);
         json.plain_text(text);

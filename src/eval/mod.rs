@@ -22,14 +22,18 @@ pub(crate) mod limits;
 pub(crate) mod link;
 pub(crate) mod list;
 pub(crate) mod names;
+mod namespace;
 pub(crate) mod number;
 pub(crate) mod overrides;
 pub(crate) mod pattern;
 pub(crate) mod print;
+mod rebase;
 pub(crate) mod scope;
+mod sensitive;
 pub(crate) mod target;
 pub(crate) mod unknown;
 pub(crate) mod value;
+pub(crate) mod var_file;
 pub(crate) mod variable;
 
 #[cfg(test)]
@@ -39,7 +43,10 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 
-use crate::spec::entitlement::Grant;
+use crate::{
+    report::{Diagnostic, Hidden},
+    spec::entitlement::Grant,
+};
 use group::Group;
 use target::{Target, TargetName};
 
@@ -54,4 +61,8 @@ pub(crate) struct Evaluated {
     pub(crate) arguments: Vec<Arc<str>>,
     /// What `--set` names itself and is therefore allowed.
     pub(crate) grants: Vec<Grant>,
+    /// What must not be shown.
+    pub(crate) hidden: Hidden,
+    /// What is wrong and stops nothing: faults of targets and groups that the plan does not need.
+    pub(crate) aside: Vec<Diagnostic>,
 }

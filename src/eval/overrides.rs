@@ -1,6 +1,6 @@
-//! `--set PATTERN.KEY[.SUBKEY][+]=VALUE` and the flags that are shorthands for it: read, matched to targets, applied.
+//! `--set PATTERN.KEY[.SUBKEY][+]=VALUE`, `--set !PATTERN.KEY[.SUBKEY]` and the flags that are shorthands for it: read, matched to targets, applied.
 //!
-//! Lists collect the values of all arguments; of `=` and `+=` the last one counts for all. `output` is applied before
+//! What is unset is unset first. Lists collect the values of all arguments; of `=` and `+=` the last one counts for all. `output` is applied before
 //! `push` and `load`, whatever the order of the arguments.
 
 use std::{
@@ -13,7 +13,7 @@ use super::{
     pattern,
 };
 use crate::{
-    definition::attribute::{self, Attribute, Id, ItemKind, Kind, Set},
+    definition::attribute::{self, Attribute, Id, ItemKind, Kind, Merge, Set},
     report::{Diagnostic, Span, Spanned, suggest},
     spec::{self, Entitlement, Fault, Output, Resources, Secret, entitlement::Grant},
 };
@@ -22,6 +22,8 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 enum Key {
     Attribute(&'static Attribute),
+    /// Takes away what the files set: the attribute, or one entry or item of it.
+    Unset(&'static Attribute),
     /// A new source for a declared secret.
     SecretSource,
     Push,
@@ -136,6 +138,11 @@ impl Overrides {
     pub(crate) fn apply(&self, target: &str, fields: &mut Fields, diagnostics: &mut Vec<Diagnostic>) {
         let Some(indices) = self.by_target.get(target) else { return };
         let mine: Vec<&Override> = indices.iter().map(|ix| &self.all[*ix]).collect();
+        for it in &mine {
+            if let Key::Unset(row) = it.key {
+                unset(row, &it.subkey, fields);
+            }
+        }
         for row in &attribute::TARGET {
             let group: Vec<&Override> =
                 mine.iter().copied().filter(|it| matches!(it.key, Key::Attribute(of) if of.id == row.id)).collect();
@@ -189,11 +196,14 @@ impl Override {
     /// `None` when an argument of the environment is not set there.
     fn parse(argument: &Spanned<String>, env: &BTreeMap<String, String>) -> Boxed<Option<Self>> {
         let text = argument.value.as_str();
+        if let Some(rest) = text.strip_prefix('!') {
+            return Self::parse_unset(argument, rest).map(Some);
+        }
         let error = |message: String| {
             Box::new(
                 Diagnostic::error("bake::eval::set_malformed", message)
                     .at(argument.at, "as given")
-                    .help("write TARGET.KEY=VALUE or TARGET.KEY.NAME=VALUE; += appends to a list"),
+                    .help("write TARGET.KEY=VALUE or TARGET.KEY.NAME=VALUE; += appends to a list, !TARGET.KEY unsets"),
             )
         };
         let (left, value) = text.split_once('=').map_or((text, None), |(left, value)| (left, Some(value)));
@@ -235,6 +245,51 @@ impl Override {
             value,
             at: argument.at,
         }))
+    }
+
+    /// `!PATTERN.KEY[.SUBKEY]`; `rest` is what follows the `!`.
+    fn parse_unset(argument: &Spanned<String>, rest: &str) -> Boxed<Self> {
+        let text = &argument.value;
+        let error = |message: String, help: &str| {
+            Box::new(Diagnostic::error("bake::eval::set_malformed", message).at(argument.at, "as given").help(help))
+        };
+        if rest.contains('=') {
+            return Err(error(
+                format!("`--set` takes no value to unset: {text}"),
+                "write !TARGET.KEY or !TARGET.KEY.NAME",
+            ));
+        }
+        let mut parts = rest.splitn(3, '.');
+        let pattern = parts.next().unwrap_or_default();
+        let Some(key_name) = parts.next().filter(|it| !it.is_empty()) else {
+            let message = format!("`--set` wants a target and a key to unset: {text}");
+            return Err(error(message, "write !TARGET.KEY or !TARGET.KEY.NAME"));
+        };
+        let subkey = parts.next().unwrap_or_default();
+        let rows = || attribute::TARGET.iter().filter(|row| row.merge != Merge::PerBlock && row.id != Id::Inherits);
+        let Some(row) = rows().find(|row| row.name == key_name || row.set_key == key_name) else {
+            let help = suggest::did_you_mean(key_name, rows().map(|row| row.name)).unwrap_or_else(|| {
+                format!("known keys: {}", rows().map(|row| row.name).collect::<Vec<_>>().join(", "))
+            });
+            return Err(error(format!("`--set` cannot unset `{key_name}`: {text}"), &help));
+        };
+        if !subkey.is_empty() && !(row.set == Set::Named || row.merge == Merge::ById) {
+            return Err(error(
+                format!("`{key_name}` has no parts to unset: {text}"),
+                &format!("write !{pattern}.{key_name} to unset all of it"),
+            ));
+        }
+        Ok(Self {
+            pattern: pattern.to_owned(),
+            key: Key::Unset(row),
+            key_text: key_name.to_owned(),
+            subkey: subkey.to_owned(),
+            append: false,
+            pattern_at: part(argument.at, 1, pattern.len()),
+            value_at: argument.at,
+            value: String::new(),
+            at: argument.at,
+        })
     }
 
     fn bad_value(&self, fault: Fault) -> Diagnostic {
@@ -378,6 +433,36 @@ fn apply_attribute(row: &'static Attribute, group: &[&Override], fields: &mut Fi
         Kind::Matrix => (),
     }
     Ok(())
+}
+
+/// Takes away an attribute, or one entry or item of it. What is not there is no fault: a pattern may match many targets.
+fn unset(row: &'static Attribute, subkey: &str, fields: &mut Fields) {
+    let Some(assigned) = fields.get(row.id).filter(|_| !subkey.is_empty()).cloned() else {
+        fields.remove(row.id);
+        return;
+    };
+    let field = match assigned.field {
+        Field::Entries(mut entries) => {
+            Arc::make_mut(&mut entries).remove(subkey);
+            Field::Entries(entries)
+        }
+        Field::Items(mut items) => {
+            let is_it = |item: &Item| match item {
+                Item::Attest(it) => it.kind == subkey,
+                Item::Secret(it) => it.id == subkey,
+                Item::Ssh(it) => it.id == subkey,
+                Item::Cache(_) | Item::Output(_) | Item::Policy(_) => false,
+            };
+            Arc::make_mut(&mut items).retain(|item| !is_it(item));
+            Field::Items(items)
+        }
+        Field::Resources(mut resources) => {
+            Arc::make_mut(&mut resources).unset(subkey);
+            Field::Resources(resources)
+        }
+        other => other,
+    };
+    fields.put(row.id, field, assigned.at);
 }
 
 fn apply_secret(argument: &Override, target: &str, fields: &mut Fields) -> Boxed<()> {

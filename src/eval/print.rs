@@ -9,12 +9,16 @@ use super::{
     field::{Field, Item},
     target::Target,
 };
-use crate::definition::attribute::{Id, PRINTED};
+use crate::{
+    definition::attribute::{Id, PRINTED},
+    report::Hidden,
+};
 
 /// What `--print` shows, sorted by name.
 pub(crate) struct PrintPlan<'a> {
     groups: BTreeMap<&'a str, PrintGroup<'a>>,
     targets: BTreeMap<&'a str, &'a Target>,
+    hidden: &'a Hidden,
 }
 
 /// A group as shown.
@@ -36,12 +40,16 @@ impl<'a> PrintPlan<'a> {
         default.members.extend(arguments.filter(|it| !(own_default && *it == "default")));
         default.members.sort_unstable();
         default.members.dedup();
-        Self { groups, targets: evaluated.targets.iter().map(|(name, target)| (&*name.0, target)).collect() }
+        Self {
+            groups,
+            targets: evaluated.targets.iter().map(|(name, target)| (&*name.0, target)).collect(),
+            hidden: &evaluated.hidden,
+        }
     }
 
     /// The JSON text, a newline at its end.
     pub(crate) fn to_json(&self) -> String {
-        let mut json = Json::new(self.targets.len() * 400 + 200);
+        let mut json = Json { hidden: Some(self.hidden), ..Json::new(self.targets.len() * 400 + 200) };
         json.open('{');
         if !self.groups.is_empty() {
             json.key("group");
@@ -83,10 +91,10 @@ pub(crate) fn target_json(target: &Target) -> String {
     json.text
 }
 
-fn target_fields(json: &mut Json, target: &Target) {
+fn target_fields(json: &mut Json<'_>, target: &Target) {
     for assigned in target.fields.iter().filter(|it| (it.id as usize) < PRINTED) {
         let row = assigned.id.row();
-        let key = |json: &mut Json| json.key(row.name);
+        let key = |json: &mut Json<'_>| json.key(row.name);
         match &assigned.field {
             // Other texts are shown when they are set, even to nothing.
             Field::Text(text) if text.is_empty() && assigned.id == Id::Description => (),
@@ -137,7 +145,7 @@ fn target_fields(json: &mut Json, target: &Target) {
     }
 }
 
-fn item(json: &mut Json, item: &Item) {
+fn item(json: &mut Json<'_>, item: &Item) {
     json.open('{');
     let mut pair = |key: &str, text: &str| {
         json.key(key);
@@ -191,16 +199,18 @@ fn item(json: &mut Json, item: &Item) {
 }
 
 /// Writes JSON with an indent of two spaces, escaped as the peer does.
-pub(crate) struct Json {
+pub(crate) struct Json<'h> {
     text: String,
+    /// What is not shown of values.
+    hidden: Option<&'h Hidden>,
     depth: usize,
     /// Nothing has been written into the innermost bracket yet.
     fresh: bool,
 }
 
-impl Json {
+impl<'h> Json<'h> {
     pub(crate) fn new(capacity: usize) -> Self {
-        Self { text: String::with_capacity(capacity), depth: 0, fresh: true }
+        Self { text: String::with_capacity(capacity), hidden: None, depth: 0, fresh: true }
     }
 
     pub(crate) fn into_text(self) -> String {
@@ -245,7 +255,10 @@ impl Json {
 
     /// A string value, template starts escaped.
     pub(crate) fn text(&mut self, text: &str) {
-        self.string(text, true);
+        match self.hidden.filter(|it| !it.is_empty()) {
+            Some(hidden) => self.string(&hidden.mask(text), true),
+            None => self.string(text, true),
+        }
     }
 
     /// A string value as it is.

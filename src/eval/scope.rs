@@ -9,23 +9,24 @@ use std::{
     sync::Arc,
 };
 
-use indexmap::IndexMap;
-
 use super::{
     block::{Expanded, Expansion},
-    call::UserFunction,
     expr::Result,
     fault::{Fail, Faults, Owner},
     function::World,
     input::Input,
     limits::Limits,
     names::{self, Mention},
+    namespace::{Namespace, RESERVED, local_key},
     value::Value,
     variable::VariableBlock,
 };
 use crate::{
-    definition::syntax::{Attribute, Block, Body, Expr},
-    report::{Diagnostic, Span, suggest},
+    definition::{
+        load::Definition,
+        syntax::{Attribute, Block, Expr, ExprKind},
+    },
+    report::{Diagnostic, Hidden, Span, Spanned, suggest},
 };
 
 /// Names that are visible in an expression only: parameters, variables of a `for`, axes of a matrix.
@@ -50,8 +51,9 @@ impl Env<'_> {
 /// Something that is being evaluated, by its position among its kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Node {
-    Global(usize),
-    Function(usize),
+    /// Of a namespace.
+    Global(usize, usize),
+    Function(usize, usize),
     /// An attribute of an expanded block.
     Attribute(usize, usize),
     /// The expansion of all blocks.
@@ -79,94 +81,48 @@ pub(crate) struct Evaluated<'a> {
     pub(crate) expr: &'a Expr,
 }
 
-/// A name outside of all blocks: a variable, a global attribute, or both.
-struct Global<'a> {
-    variable: Option<VariableBlock<'a>>,
-    attribute: Option<&'a Attribute>,
-    state: RefCell<State>,
-}
-
 /// All names of a definition.
 pub(crate) struct Scope<'a> {
     pub(super) input: &'a Input,
     pub(super) world: World,
     local_platform: String,
-    globals: IndexMap<Arc<str>, Global<'a>>,
-    pub(super) functions: IndexMap<Arc<str>, UserFunction<'a>>,
+    /// Those of includes, then the root.
+    pub(super) namespaces: Vec<Namespace<'a>>,
+    /// By the index of a source.
+    pub(super) namespace_of: Vec<usize>,
     /// Blocks of targets and groups, in the order of the files.
     pub(super) blocks: Vec<&'a Block>,
     pub(super) expansion: OnceCell<Expansion<'a>>,
     pub(super) is_expanding: Cell<bool>,
     pub(super) faults: Faults,
     pub(super) limits: Limits,
+    /// Values of sensitive variables, and what was made of them.
+    pub(super) hidden: RefCell<Hidden>,
+    /// Some variable says that it is sensitive.
+    pub(super) has_sensitive: bool,
     stack: RefCell<Vec<(Node, Span)>>,
 }
 
-/// Names that no variable, function or attribute may take.
-const RESERVED: &[&str] = &["target", "group", "BAKE_CMD_CONTEXT", "BAKE_LOCAL_PLATFORM"];
-
 impl<'a> Scope<'a> {
-    /// The names of `bodies`, in the order of the files; of blocks of one name the last counts, except for targets.
-    pub(crate) fn new(bodies: &[&'a Body], input: &'a Input, local_platform: &str) -> Self {
+    /// The names of a definition, in the order of its files.
+    pub(crate) fn new(definition: &'a Definition, input: &'a Input, local_platform: &str) -> Self {
         let mut scope = Self {
             input,
-            world: World::new(input.now, input.random, input.home.clone()),
+            world: World::of(input),
             local_platform: local_platform.to_owned(),
-            globals: IndexMap::new(),
-            functions: IndexMap::new(),
+            namespaces: Vec::new(),
+            namespace_of: Vec::new(),
             blocks: Vec::new(),
             expansion: OnceCell::new(),
             is_expanding: Cell::new(false),
             faults: Faults::default(),
             limits: Limits::default(),
+            hidden: RefCell::default(),
+            has_sensitive: false,
             stack: RefCell::default(),
         };
-        for body in bodies {
-            scope.collect(body);
-        }
+        scope.collect_all(definition);
         scope
-    }
-
-    fn collect(&mut self, body: &'a Body) {
-        for attribute in &body.attributes {
-            let name = &attribute.name;
-            if matches!(&*name.value, "target" | "group" | "variable" | "function") {
-                self.tell(None, block_as_attribute(&name.value, name.at));
-            } else if RESERVED.contains(&&*name.value) {
-                self.tell(None, reserved("an attribute", &name.value, name.at));
-            } else {
-                self.global_entry(&name.value).attribute = Some(attribute);
-            }
-        }
-        self.blocks.reserve(body.blocks.len());
-        for block in &body.blocks {
-            if !matches!(&*block.kind.value, "target" | "group" | "variable" | "function") {
-                continue;
-            }
-            let [label] = block.labels.as_slice() else {
-                self.tell(None, bad_labels(block));
-                continue;
-            };
-            match &*block.kind.value {
-                "target" | "group" => self.blocks.push(block),
-                kind if RESERVED.contains(&&*label.value) => {
-                    self.tell(None, reserved(&format!("a {kind}"), &label.value, label.at));
-                }
-                "variable" => self.global_entry(&label.value).variable = Some(VariableBlock::new(block)),
-                _ => {
-                    let function = self.user_function(block);
-                    self.functions.insert(label.value.clone(), function);
-                }
-            }
-        }
-    }
-
-    fn global_entry(&mut self, name: &Arc<str>) -> &mut Global<'a> {
-        self.globals.entry(name.clone()).or_insert_with(|| Global {
-            variable: None,
-            attribute: None,
-            state: RefCell::default(),
-        })
     }
 
     // ── faults ──
@@ -176,10 +132,9 @@ impl<'a> Scope<'a> {
         self.faults.add(owner, diagnostic);
     }
 
-    /// The faults that concern all, those of the targets and groups that are needed, and those of what these refer to;
-    /// each place once, not more than a reader can use.
-    pub(crate) fn faults(&self, is_needed: impl Fn(&str) -> bool) -> Vec<Diagnostic> {
-        self.faults.of(is_needed)
+    /// All faults; each place once, not more than a reader can use.
+    pub(crate) fn all_faults(&self) -> Vec<Diagnostic> {
+        self.faults.split(|_| true).0
     }
 
     // ── cycles ──
@@ -215,9 +170,13 @@ impl<'a> Scope<'a> {
 
     fn node_text(&self, node: Node) -> String {
         match node {
-            Node::Global(ix) => self.globals.get_index(ix).map_or_else(String::new, |(name, _)| format!("`{name}`")),
-            Node::Function(ix) => {
-                self.functions.get_index(ix).map_or_else(String::new, |(name, _)| format!("`{name}()`"))
+            Node::Global(namespace, ix) => {
+                let found = self.namespaces[namespace].globals.get_index(ix);
+                found.map_or_else(String::new, |(name, _)| format!("`{name}`"))
+            }
+            Node::Function(namespace, ix) => {
+                let found = self.namespaces[namespace].functions.get_index(ix);
+                found.map_or_else(String::new, |(name, _)| format!("`{name}()`"))
             }
             Node::Attribute(ix, position) => self.expansion.get().map_or_else(
                 || "a target".to_owned(),
@@ -250,7 +209,8 @@ impl<'a> Scope<'a> {
 
     /// The value of a variable or global attribute.
     fn global(&self, name: &Arc<str>, at: Span, env: Env<'_>) -> Result<Value> {
-        let Some((ix, name, global)) = self.globals.get_full(name) else {
+        let namespace = self.namespace_ix(at);
+        let Some((ix, name, global)) = self.namespaces[namespace].globals.get_full(name) else {
             return match &**name {
                 "BAKE_CMD_CONTEXT" => Ok(Value::string(self.input.cmd_context.as_str())),
                 "BAKE_LOCAL_PLATFORM" => Ok(Value::string(self.local_platform.as_str())),
@@ -259,16 +219,22 @@ impl<'a> Scope<'a> {
         };
         match &*global.state.borrow() {
             State::New => (),
-            State::Busy => return Err(self.cycle(Node::Global(ix), at)),
+            State::Busy => return Err(self.cycle(Node::Global(namespace, ix), at)),
             State::Done(value) => return Ok(value.clone()),
             State::Failed(owner) => return Err(Fail::Told(owner.clone())),
         }
         global.state.replace(State::Busy);
-        let value = self.within(Node::Global(ix), at, || match (&global.variable, global.attribute) {
+        let value = self.within(Node::Global(namespace, ix), at, || match (&global.variable, global.attribute) {
             (Some(variable), attribute) => self.variable_value(name, variable, attribute),
             (None, Some(attribute)) => self.attribute_value(attribute),
             (None, None) => Ok(Value::NULL),
         });
+        if let (Some(variable), Ok(value)) = (&global.variable, &value)
+            && self.has_sensitive
+            && self.is_sensitive(variable)
+        {
+            self.hide(value);
+        }
         let (state, value) = self.settle(None, value);
         global.state.replace(state);
         value
@@ -289,17 +255,42 @@ impl<'a> Scope<'a> {
         self.eval(&attribute.expr, Env { frame: None, references: true })
     }
 
-    /// All variables, in the order of the files.
-    pub(super) fn declared(&self) -> impl Iterator<Item = (&Arc<str>, &VariableBlock<'a>)> {
-        self.globals.iter().filter_map(|(name, global)| Some((name, global.variable.as_ref()?)))
+    /// The value of a global attribute; `None` if it has failed, which is told.
+    pub(super) fn attribute_now(&self, attribute: &Attribute) -> Option<Value> {
+        self.global(&attribute.name.value, attribute.name.at, Env::PLAIN).ok()
     }
 
-    pub(super) fn is_variable(&self, name: &str) -> bool {
-        self.globals.get(name).is_some_and(|global| global.variable.is_some())
+    /// All variables, in the order of the files.
+    pub(super) fn declared(&self) -> impl Iterator<Item = (&Arc<str>, &VariableBlock<'a>)> {
+        let all = self.namespaces.iter().flat_map(|it| &it.globals);
+        all.filter_map(|(name, global)| Some((name, global.variable.as_ref()?)))
+    }
+
+    /// `local.NAME`, if this is one: a file may have a variable called `local` instead.
+    pub(super) fn local_value(&self, source: &Expr, name: &Spanned<Arc<str>>, env: Env<'_>) -> Option<Result<Value>> {
+        if !matches!(&source.kind, ExprKind::Variable(root) if &**root == "local") || is_local(env, "local") {
+            return None;
+        }
+        let namespace = self.namespace(source.at);
+        if !namespace.has_locals || namespace.globals.contains_key("local") {
+            return None;
+        }
+        let key = local_key(&name.value);
+        if namespace.globals.contains_key(&key) {
+            return Some(self.global(&key, name.at, env));
+        }
+        let known = namespace.globals.keys().filter_map(|it| it.strip_prefix("local."));
+        let fault = Diagnostic::error("bake::eval::unknown_local", format!("`local.{}` is not defined", name.value))
+            .at(name.at, "no `locals` block has this name");
+        Some(Err(Fail::of(match suggest::did_you_mean(&name.value, known) {
+            Some(help) => fault.help(help),
+            None => fault.help(format!("write `locals {{ {} = … }}`", name.value)),
+        })))
     }
 
     fn unknown_variable(&self, name: &str, at: Span, mut frame: Option<&Frame<'_>>) -> Diagnostic {
-        let mut known: Vec<&str> = self.globals.keys().map(|it| &**it).collect();
+        let globals = &self.namespace(at).globals;
+        let mut known: Vec<&str> = globals.keys().map(|it| &**it).collect();
         while let Some(it) = frame {
             known.extend(it.names.iter().map(|(name, _)| &**name));
             frame = it.parent;
@@ -308,7 +299,7 @@ impl<'a> Scope<'a> {
             .at(at, "no variable or attribute of this name");
         match suggest::nearest(name, known) {
             Some(near) => {
-                let declared = self.globals.get(near).and_then(|it| it.variable.as_ref());
+                let declared = globals.get(near).and_then(|it| it.variable.as_ref());
                 let fault = fault.help(format!("did you mean `{near}`?"));
                 match declared {
                     Some(variable) => fault.at(variable.at(), format!("`{near}` is declared here")),
@@ -326,7 +317,8 @@ impl<'a> Scope<'a> {
         self.check_functions();
         self.evaluate_variables();
         self.expansion();
-        for (name, global) in &self.globals {
+        self.check_includes();
+        for (name, global) in self.namespaces.iter().flat_map(|it| &it.globals) {
             if let (None, Some(attribute)) = (&global.variable, global.attribute) {
                 // A fault is told by the look-up itself.
                 drop(self.global(name, attribute.name.at, Env::PLAIN));
@@ -355,8 +347,18 @@ impl<'a> Scope<'a> {
 
     /// What is wrong in functions whether they are called or not: names that mean nothing, recursion.
     fn check_functions(&self) {
-        let mut calls: Vec<Vec<(usize, Span)>> = Vec::with_capacity(self.functions.len());
-        for function in self.functions.values() {
+        (0..self.namespaces.len()).for_each(|ix| self.check_functions_of(ix));
+    }
+
+    fn check_functions_of(&self, namespace_ix: usize) {
+        let namespace = &self.namespaces[namespace_ix];
+        let is_known = |name: &str| {
+            namespace.globals.contains_key(name)
+                || RESERVED.contains(&name)
+                || (name == "local" && namespace.has_locals)
+        };
+        let mut calls: Vec<Vec<(usize, Span)>> = Vec::with_capacity(namespace.functions.len());
+        for function in namespace.functions.values() {
             let mut called = Vec::new();
             let Some(body) = function.body.as_ref() else {
                 calls.push(called);
@@ -366,31 +368,28 @@ impl<'a> Scope<'a> {
             known.extend(body.variadic.clone());
             names::visit(body.result, &mut known, &mut |mention| match mention {
                 Mention::Name(name, at) => {
-                    if !self.globals.contains_key(name) && !RESERVED.contains(&&**name) {
+                    if !is_known(name) {
                         self.tell(None, self.unknown_variable(name, at, None));
                     }
                 }
-                Mention::Call(name, at) => {
-                    if super::function::lookup(name).is_some() {
-                        return;
-                    }
-                    match self.functions.get_index_of(name) {
-                        Some(ix) => called.push((ix, at)),
-                        None => self.tell(None, self.unknown_function(name, at)),
-                    }
-                }
+                Mention::Call(name, at) => match (self.builtin(name, at), namespace.functions.get_index_of(name)) {
+                    (Some(_), _) => (),
+                    (None, Some(ix)) => called.push((ix, at)),
+                    (None, None) => self.tell(None, self.unknown_function(name, at)),
+                },
             });
             calls.push(called);
         }
-        self.refuse_recursion(&calls);
+        self.refuse_recursion(namespace_ix, &calls);
     }
 
     /// Walks who calls whom, without recursion of its own.
-    fn refuse_recursion(&self, calls: &[Vec<(usize, Span)>]) {
+    fn refuse_recursion(&self, namespace: usize, calls: &[Vec<(usize, Span)>]) {
+        let functions = &self.namespaces[namespace].functions;
         let mut done = vec![false; calls.len()];
         for start in 0..calls.len() {
             // Each step: a function, where it is called, which of its calls comes next.
-            let mut path: Vec<(usize, Span, usize)> = vec![(start, self.functions[start].at, 0)];
+            let mut path: Vec<(usize, Span, usize)> = vec![(start, functions[start].at, 0)];
             let mut on_path: HashMap<usize, usize> = HashMap::from([(start, 0)]);
             while let Some((ix, _, next)) = path.last_mut() {
                 let ix = *ix;
@@ -404,9 +403,9 @@ impl<'a> Scope<'a> {
                 };
                 if let Some(from) = on_path.get(&callee) {
                     let steps: Vec<(usize, Span)> = path[*from..].iter().map(|(ix, at, _)| (*ix, *at)).collect();
-                    self.tell(None, self.recursion(&steps, at));
+                    self.tell(None, self.recursion(namespace, &steps, at));
                     for (ix, ..) in path.drain(..) {
-                        self.functions[ix].is_broken.set(true);
+                        functions[ix].is_broken.set(true);
                         done[ix] = true;
                     }
                 } else if !done[callee] {
@@ -417,9 +416,9 @@ impl<'a> Scope<'a> {
         }
     }
 
-    fn recursion(&self, steps: &[(usize, Span)], again: Span) -> Diagnostic {
+    fn recursion(&self, namespace: usize, steps: &[(usize, Span)], again: Span) -> Diagnostic {
         const SHOWN: usize = 8;
-        let text = |ix: usize| self.node_text(Node::Function(ix));
+        let text = |ix: usize| self.node_text(Node::Function(namespace, ix));
         let mut names: Vec<String> = steps.iter().take(SHOWN).map(|(ix, _)| text(*ix)).collect();
         if steps.len() > SHOWN {
             names.push(format!("… {} more …", steps.len() - SHOWN));
@@ -457,28 +456,4 @@ fn local<'f>(mut frame: Option<&'f Frame<'f>>, name: &str) -> Option<&'f Value> 
 /// Whether a name is bound by a parameter, a `for` or an axis.
 pub(super) fn is_local(env: Env<'_>, name: &str) -> bool {
     local(env.frame, name).is_some()
-}
-
-fn block_as_attribute(kind: &str, at: Span) -> Diagnostic {
-    Diagnostic::error("bake::eval::block_as_attribute", format!("`{kind}` is a block, not an attribute"))
-        .at(at, "an attribute of this name means nothing")
-        .help(format!("write `{kind} \"name\" {{ … }}`, without `=`"))
-}
-
-fn reserved(what: &str, name: &str, at: Span) -> Diagnostic {
-    Diagnostic::warning("bake::eval::reserved_name", format!("{what} cannot be called `{name}`, and is ignored"))
-        .at(at, "this name is taken")
-        .help("choose another name")
-}
-
-fn bad_labels(block: &Block) -> Diagnostic {
-    let kind = &block.kind.value;
-    match block.labels.len() {
-        0 => Diagnostic::error("bake::eval::bad_labels", format!("a `{kind}` block needs a name"))
-            .at(block.at, "the name is missing")
-            .help(format!("write `{kind} \"name\" {{ … }}`")),
-        n => Diagnostic::error("bake::eval::bad_labels", format!("a `{kind}` block has one name, not {n}"))
-            .at(block.labels[1].at, "one name too many")
-            .help(format!("write `{kind} \"{}\" {{ … }}`", block.labels[0].value)),
-    }
 }

@@ -3,7 +3,7 @@
 
 use crate::{
     definition::{
-        attribute::{self, BLOCKS, FUNCTION, GROUP, VALIDATION, VARIABLE},
+        attribute::{self, BLOCKS, FUNCTION, GROUP, INCLUDE, VALIDATION, VARIABLE},
         syntax::{Block, Body},
     },
     report::{Diagnostic, Spanned, suggest},
@@ -27,6 +27,10 @@ pub(crate) fn check(body: &Body, diagnostics: &mut Vec<Diagnostic>) {
             "group" => plain(block, "group", &GROUP, &[], diagnostics),
             "variable" => plain(block, "variable", &VARIABLE, &["validation"], diagnostics),
             "function" => plain(block, "function", &FUNCTION, &[], diagnostics),
+            "include" => plain(block, "include", &INCLUDE, &[], diagnostics),
+            "locals" => {
+                diagnostics.extend(block.body.blocks.iter().map(|it| inner_block("`locals` block", it, false)));
+            }
             other => {
                 let help = suggest::did_you_mean(other, BLOCKS)
                     .unwrap_or_else(|| format!("known blocks: {}", BLOCKS.join(", ")));

@@ -8,6 +8,8 @@ use super::{
     convert::convert,
     expr::{Result, article, fault, to_bool},
     fault::Fail,
+    input::FileValue,
+    namespace::Namespace,
     number::Number,
     scope::{Env, Scope},
     value::{Type, Value},
@@ -40,10 +42,18 @@ pub(crate) struct Variable {
 
 /// A value from outside.
 struct Given<'n> {
-    text: &'n str,
-    /// The name under which it was given: that of the variable, or with `_JSON`.
-    name: &'n str,
+    /// As the user knows it: `--var web.TAG`, `the environment variable TAG_JSON`.
+    name: String,
     is_flag: bool,
+    /// In a variables file.
+    at: Option<Span>,
+    what: What<'n>,
+}
+
+enum What<'n> {
+    Text(&'n str),
+    Json(&'n str),
+    Value(&'n Value),
 }
 
 impl<'a> VariableBlock<'a> {
@@ -75,71 +85,121 @@ impl<'a> Scope<'a> {
         attribute: Option<&'a Attribute>,
     ) -> Result<Value> {
         let declared = variable.declared()?;
-        let json_name = format!("{name}_JSON");
-        let plain = self.given(name);
-        let json = if self.is_variable(&json_name) || (declared.is_none() && plain.is_some()) {
-            None
-        } else {
-            self.given(&json_name)
+        let Some(given) = self.given(name, variable, declared.is_some()) else {
+            return self.value_of_files(name, variable, attribute, declared);
         };
-        let env = Env::PLAIN;
-        match (json, plain, &declared) {
-            (Some(json), _, Some(ty)) => self.json_value(name, variable, &json, ty),
-            (Some(given), None, None) | (_, Some(given), None) => {
+        // Without a type the default decides what a text is read as.
+        let (ty, is_untyped) = match declared {
+            Some(ty) => (ty, false),
+            None => {
                 let default = match (attribute, variable.expr("default")) {
                     (Some(attribute), _) => self.attribute_value(attribute)?,
-                    (None, Some(default)) => self.eval(default, env)?,
+                    (None, Some(default)) => self.eval(default, Env::PLAIN)?,
                     (None, None) => Value::NULL,
                 };
-                let ty = default.type_of();
-                from_text(given.text, &ty, true).map_err(|why| self.refuse(name, variable, &given, &ty, &why))
+                (default.type_of(), true)
             }
-            (None, Some(given), Some(ty)) => {
-                if *ty == Type::Dynamic {
-                    return Ok(Value::string(given.text));
-                }
-                from_text(given.text, ty, false).map_err(|why| self.refuse(name, variable, &given, ty, &why))
-            }
-            (None, None, _) => match (attribute, variable.expr("default")) {
-                (Some(attribute), _) => self.attribute_value(attribute),
-                (None, Some(default)) => {
-                    let value = self.eval(default, env)?;
-                    let ty = declared.unwrap_or(Type::Dynamic);
-                    convert(&value, &ty).map_err(|error| {
-                        Fail::of(
-                            Diagnostic::error(
-                                "bake::eval::bad_default",
-                                format!("the default of variable `{name}` has the wrong type: {error}"),
-                            )
-                            .at(default.at, error.to_string())
-                            .at(variable.block.at, format!("the variable has the type {ty}")),
-                        )
-                    })
-                }
-                (None, None) => Ok(declared.map_or_else(|| Value::string(""), Value::Null)),
-            },
+        };
+        let refuse = |why: &str| self.refuse(name, variable, &given, &ty, why);
+        match given.what {
+            What::Json(text) if !is_untyped => self.json_value(variable, text, &ty).map_err(|why| refuse(&why)),
+            What::Text(text) if !is_untyped && ty == Type::Dynamic => Ok(Value::string(text)),
+            What::Text(text) | What::Json(text) => from_text(text, &ty, is_untyped).map_err(|why| refuse(&why)),
+            What::Value(it) => convert(it, &ty).map_err(|error| refuse(&error.to_string())),
         }
     }
 
-    /// `--var`, else the environment.
-    fn given<'n>(&'n self, name: &'n str) -> Option<Given<'n>> {
-        let (vars, env) = (&self.input.vars, &self.input.env);
-        let flag = vars.get(name).map(|text| (text, true));
-        let (text, is_flag) = flag.or_else(|| env.get(name).map(|text| (text, false)))?;
-        Some(Given { text, name, is_flag })
+    /// The value when none comes from outside: that of the including file, of a global attribute, or the default.
+    fn value_of_files(
+        &self,
+        name: &str,
+        variable: &VariableBlock<'a>,
+        attribute: Option<&'a Attribute>,
+        declared: Option<Type>,
+    ) -> Result<Value> {
+        let default = variable.expr("default");
+        let (expr, what) = match (self.namespace(variable.at()).given_var(name), attribute, default) {
+            (Some(given), _, _) => (given, "the value given to"),
+            (None, Some(attribute), _) => return self.attribute_value(attribute),
+            (None, None, Some(default)) => (default, "the default of"),
+            (None, None, None) => return Ok(declared.map_or_else(|| Value::string(""), Value::Null)),
+        };
+        let value = self.eval(expr, Env::PLAIN)?;
+        let ty = declared.unwrap_or(Type::Dynamic);
+        convert(&value, &ty).map_err(|error| {
+            Fail::of(
+                Diagnostic::error(
+                    "bake::eval::bad_default",
+                    format!("{what} variable `{name}` has the wrong type: {error}"),
+                )
+                .at(expr.at, error.to_string())
+                .at(variable.block.at, format!("the variable has the type {ty}")),
+            )
+        })
     }
 
-    fn json_value(&self, name: &str, variable: &VariableBlock<'a>, given: &Given<'_>, ty: &Type) -> Result<Value> {
-        let refuse = |why: &str| self.refuse(name, variable, given, ty, why);
-        let at = variable.block.at;
-        let tree = json::tree(at.source, given.text).map_err(|fault| refuse(&format!("it is no JSON: {fault}")))?;
-        let value = from_node(&tree.kind).ok_or_else(|| refuse("a number in the JSON is out of range"))?;
-        convert(&value, ty).map_err(|error| refuse(&error.to_string()))
+    /// What the world gives for a variable: `--var`, then a variables file, then the environment; as text, or, for a
+    /// variable with a type or for want of text, as JSON under `NAME_JSON`.
+    fn given(&self, name: &str, variable: &VariableBlock<'a>, is_typed: bool) -> Option<Given<'_>> {
+        let namespace = self.namespace(variable.at());
+        let json_name = format!("{name}_JSON");
+        let plain = self.given_text(name, namespace);
+        let has_json = !namespace.globals.get(json_name.as_str()).is_some_and(|it| it.variable.is_some())
+            && (is_typed || plain.is_none());
+        let json = if has_json { self.given_text(&json_name, namespace) } else { None };
+        let json = json.map(|it| match it.what {
+            What::Text(text) => Given { what: What::Json(text), ..it },
+            _ => it,
+        });
+        if let Some((file_name, value)) = self.given_value(name, namespace) {
+            let flag = json.filter(|it| it.is_flag).or(plain.filter(|it| it.is_flag));
+            let what = match value.value.as_str() {
+                Some(text) if value.is_text => What::Text(text),
+                _ => What::Value(&value.value),
+            };
+            return flag.or(Some(Given { name: file_name, is_flag: false, at: Some(value.at), what }));
+        }
+        json.or(plain)
+    }
+
+    /// `--var`, else the environment. A variable of an included file is also known by its name outside.
+    fn given_text<'n>(&'n self, name: &str, namespace: &Namespace<'_>) -> Option<Given<'n>> {
+        let (vars, env) = (&self.input.vars, &self.input.env);
+        let flag = |name: &str| {
+            let text = vars.get(name)?;
+            Some(Given { name: format!("`--var {name}`"), is_flag: true, at: None, what: What::Text(text) })
+        };
+        if let Some(included) = namespace.included
+            && let Some(given) = flag(&format!("{}.{name}", included.name))
+        {
+            return Some(given);
+        }
+        flag(name).or_else(|| {
+            let text = env.get(name)?;
+            let name = format!("the environment variable `{name}`");
+            Some(Given { name, is_flag: false, at: None, what: What::Text(text) })
+        })
+    }
+
+    /// The value of a variables file.
+    fn given_value<'n>(&'n self, name: &str, namespace: &Namespace<'_>) -> Option<(String, &'n FileValue)> {
+        let values = &self.input.var_values;
+        if values.is_empty() {
+            return None;
+        }
+        let outside = namespace.included.and_then(|it| values.get(&format!("{}.{name}", it.name)));
+        outside.or_else(|| values.get(name)).map(|it| (format!("`{name}` of a variables file"), it))
+    }
+
+    fn json_value(&self, variable: &VariableBlock<'a>, text: &str, ty: &Type) -> std::result::Result<Value, String> {
+        let tree = json::tree(variable.at().source, text).map_err(|fault| format!("it is no JSON: {fault}"))?;
+        let value = from_node(&tree.kind).ok_or("a number in the JSON is out of range")?;
+        convert(&value, ty).map_err(|error| error.to_string())
     }
 
     /// The fault of a value from outside: where it came from, and how to write it.
     fn refuse(&self, name: &str, variable: &VariableBlock<'a>, given: &Given<'_>, ty: &Type, why: &str) -> Fail {
-        let is_json = given.name != name;
+        let is_json = matches!(given.what, What::Json(_));
         let how = match ty {
             _ if is_json => format!("write JSON of type {ty}"),
             Type::Bool => "write true or false".to_owned(),
@@ -155,17 +215,25 @@ impl<'a> Scope<'a> {
         };
         let is_sensitive = self.is_sensitive(variable);
         let why = if is_sensitive { "it cannot be converted" } else { why };
-        let shown = match given.text {
-            _ if is_sensitive => "***",
-            "" => "(empty)",
-            text => text,
-        };
         let fault = Diagnostic::error(
             "bake::eval::bad_override",
-            format!("the value of {} does not fit variable `{name}`: {why}", given.from()),
-        )
-        .at(variable.block.at, "declared here")
-        .help(format!("{how}; the value is: {shown}"));
+            format!("the value of {} does not fit variable `{name}`: {why}", given.name),
+        );
+        let fault = match given.at {
+            Some(at) => fault.at(at, "given here"),
+            None => fault,
+        };
+        let fault = match &given.what {
+            What::Value(_) => fault.at(variable.block.at, "declared here"),
+            What::Text(text) | What::Json(text) => {
+                let shown = match *text {
+                    _ if is_sensitive => "***",
+                    "" => "(empty)",
+                    text => text,
+                };
+                fault.at(variable.block.at, "declared here").help(format!("{how}; the value is: {shown}"))
+            }
+        };
         let decides = variable.expr("type").or_else(|| variable.expr("default"));
         Fail::of(match decides {
             Some(expr) => fault.at(expr.at, format!("hence it is of type {ty}")),
@@ -228,7 +296,9 @@ impl<'a> Scope<'a> {
             Some(value) => value.to_text().map_or_else(|| value.to_json_text(false), |text| text.to_string()),
             None => String::new(),
         };
-        let given = self.given(name).map_or_else(String::new, |given| format!("; the value is from {}", given.from()));
+        let is_typed = variable.declared()?.is_some();
+        let given = self.given(name, variable, is_typed);
+        let given = given.map_or_else(String::new, |given| format!("; the value is from {}", given.name));
         let text = message.as_deref().unwrap_or("the condition is false");
         let fault = Diagnostic::error("bake::eval::validation", format!("variable `{name}` is not valid: {text}"))
             .at(condition.expr.at, format!("this is false; the value is: {shown}"))
@@ -261,7 +331,7 @@ impl<'a> Scope<'a> {
     }
 
     /// Anything but a plain `false` hides the value.
-    fn is_sensitive(&self, variable: &VariableBlock<'a>) -> bool {
+    pub(super) fn is_sensitive(&self, variable: &VariableBlock<'a>) -> bool {
         let value = variable.expr("sensitive").map(|expr| self.eval(expr, Env::PLAIN));
         match value {
             None => false,
@@ -269,6 +339,11 @@ impl<'a> Scope<'a> {
             Some(Ok(value)) => to_bool(&value, variable.block.at, "").unwrap_or(true),
             Some(Err(_)) => true,
         }
+    }
+
+    /// Names of all variables, those of included files also as they are called outside.
+    pub(super) fn variable_names(&self) -> impl Iterator<Item = Arc<str>> {
+        self.declared().flat_map(|(name, variable)| [name.clone(), self.namespace(variable.at()).shown_name(name)])
     }
 
     /// All variables with their values, sorted by name; those that failed are left out.
@@ -279,7 +354,7 @@ impl<'a> Scope<'a> {
             let Some(value) = self.variable_now(name, variable) else { continue };
             let description = variable.expr("description").and_then(|expr| self.eval(expr, env).ok()?.to_text());
             list.push(Variable {
-                name: name.clone(),
+                name: self.namespace(variable.at()).shown_name(name),
                 description: description.filter(|text| !text.is_empty()),
                 ty: variable.declared().ok().flatten(),
                 value,
@@ -288,16 +363,6 @@ impl<'a> Scope<'a> {
         }
         list.sort_by(|a, b| a.name.cmp(&b.name));
         list
-    }
-}
-
-impl Given<'_> {
-    fn from(&self) -> String {
-        if self.is_flag {
-            format!("`--var {}`", self.name)
-        } else {
-            format!("the environment variable `{}`", self.name)
-        }
     }
 }
 

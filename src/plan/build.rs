@@ -1,6 +1,6 @@
 //! A build: one target on one platform, with all that decides its result.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use indexmap::IndexMap;
 
@@ -49,6 +49,8 @@ pub(crate) struct Build {
     pub(crate) stage: Option<String>,
     /// In the order of their names.
     pub(crate) args: IndexMap<String, String>,
+    /// Arguments whose values come of sensitive variables: no history and no attestation shows them. Not part of the key.
+    pub(crate) hidden_args: BTreeSet<String>,
     pub(crate) labels: IndexMap<String, String>,
     /// Named contexts; [`Context::Target`] has a link to the build it stands for.
     pub(crate) contexts: IndexMap<String, Context>,

@@ -136,6 +136,11 @@ impl<'a> Maker<'a> {
             dockerfile: dockerfile(target),
             stage: target.stage().map(str::to_owned),
             args: owned(Id::Args),
+            hidden_args: target
+                .entries(Id::Args)
+                .filter(|(_, value)| self.evaluated.hidden.mask(value) != *value)
+                .map(|(name, _)| name.to_owned())
+                .collect(),
             labels: owned(Id::Labels),
             contexts,
             network: self.network(target),
@@ -176,6 +181,7 @@ impl<'a> Maker<'a> {
                 let new = |all: &[_], it: &_| !all.contains(it);
                 let from: Vec<_> = build.cache_from.into_iter().filter(|it| new(&known.cache_from, it)).collect();
                 let to: Vec<_> = build.cache_to.into_iter().filter(|it| new(&known.cache_to, it)).collect();
+                known.hidden_args.append(&mut build.hidden_args);
                 known.cache_from.extend(from);
                 known.cache_to.extend(to);
             }

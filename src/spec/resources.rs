@@ -46,6 +46,20 @@ impl Resources {
         Ok(())
     }
 
+    /// Takes a limit away; one that there is not is no fault.
+    pub(crate) fn unset(&mut self, key: &str) {
+        match key {
+            "memory" => self.memory = None,
+            "memory-swap" => self.memory_swap = None,
+            "cpu-shares" => self.cpu_shares = None,
+            "cpu-period" => self.cpu_period = None,
+            "cpu-quota" => self.cpu_quota = None,
+            "cpuset-cpus" => self.cpuset_cpus = None,
+            "cpuset-mems" => self.cpuset_mems = None,
+            _ => (),
+        }
+    }
+
     /// The fault of a key that no limit has.
     pub(crate) fn unknown_key(key: &str) -> Fault {
         let help = suggest::did_you_mean(key, KEYS).unwrap_or_else(|| format!("known limits: {}", KEYS.join(", ")));

@@ -1,9 +1,26 @@
 //! What goes to standard output and standard error outside of progress: data to the one, words to the other.
 
-use std::io::{self, IsTerminal, Write};
+use std::{
+    borrow::Cow,
+    io::{self, IsTerminal, Write},
+    sync::OnceLock,
+};
 
 use super::diagnostic::{Look, render};
-use crate::report::{Diagnostic, SourceMap};
+use crate::report::{Diagnostic, Hidden, SourceMap};
+
+/// What must not be shown, wherever it comes from: everything that is written passes by here.
+static HIDDEN: OnceLock<Hidden> = OnceLock::new();
+
+/// Hides texts from now on; only the first call counts, of which there is one.
+pub(crate) fn hide(hidden: Hidden) {
+    HIDDEN.get_or_init(|| hidden.with_json());
+}
+
+/// A text as it may be shown.
+pub(crate) fn shown(text: &str) -> Cow<'_, str> {
+    HIDDEN.get().map_or(Cow::Borrowed(text), |hidden| hidden.mask(text))
+}
 
 /// Writes data to standard output. A reader that went away is fine.
 ///
@@ -11,7 +28,7 @@ use crate::report::{Diagnostic, SourceMap};
 /// When the text cannot be written.
 pub(crate) fn data(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    match out.write_all(shown(text).as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => other,
     }
@@ -19,7 +36,7 @@ pub(crate) fn data(text: &str) -> io::Result<()> {
 
 /// Writes words to standard error; that it cannot be written is nobody's fault.
 pub(crate) fn words(text: &str) {
-    let written = io::stderr().lock().write_all(text.as_bytes());
+    let written = io::stderr().lock().write_all(shown(text).as_bytes());
     drop(written);
 }
 

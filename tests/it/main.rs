@@ -4,6 +4,7 @@ mod call;
 mod corpus;
 mod examples;
 mod export;
+mod language;
 mod schemas;
 mod support;
 

@@ -1,13 +1,18 @@
 //! `bake plan`: builds and exports, and how they depend on each other.
 
 use crate::{
-    cli::{args::PlanFormat, definition, settings::Settings, write},
+    cli::{
+        args::PlanFormat,
+        definition::{self, Purpose},
+        settings::Settings,
+        write,
+    },
     plan::explain,
 };
 
 /// Shows the plan.
 pub(crate) fn run(settings: &Settings, format: PlanFormat) -> u8 {
-    let planned = match definition::planned(settings) {
+    let planned = match definition::planned(settings, Purpose::Show) {
         Ok(planned) => planned,
         Err(code) => return code,
     };
@@ -18,5 +23,5 @@ pub(crate) fn run(settings: &Settings, format: PlanFormat) -> u8 {
             serde_json::to_string_pretty(&explain::json(&planned.plan)).expect("a value of text and numbers") + "\n"
         }
     };
-    write(&text)
+    definition::concluding(&planned.evaluated.aside)(write(&text))
 }

@@ -1,14 +1,18 @@
 //! `bake --print`: the resolved plan as JSON.
 
 use crate::{
-    cli::{definition, settings::Settings, write},
+    cli::{
+        definition::{self, Purpose},
+        settings::Settings,
+        write,
+    },
     eval::print::PrintPlan,
 };
 
 /// Prints what would be built.
 pub(crate) fn run(settings: &Settings) -> u8 {
-    match definition::evaluated(settings) {
-        Ok((evaluated, _)) => write(&PrintPlan::new(&evaluated).to_json()),
+    match definition::evaluated(settings, Purpose::Show) {
+        Ok((evaluated, _)) => definition::concluding(&evaluated.aside)(write(&PrintPlan::new(&evaluated).to_json())),
         Err(code) => code,
     }
 }

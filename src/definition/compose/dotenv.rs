@@ -6,13 +6,13 @@ use super::interpolate::{self, Variables};
 
 /// Why a file cannot be read, and the byte where that shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct DotenvError {
-    pub(super) what: String,
-    pub(super) at: usize,
+pub(in crate::definition) struct DotenvError {
+    pub(in crate::definition) what: String,
+    pub(in crate::definition) at: usize,
 }
 
 /// Reads all lines. Values see the outer variables first, then those of lines above.
-pub(super) fn parse(
+pub(in crate::definition) fn parse(
     text: &str,
     outer: &dyn Fn(&str) -> Option<String>,
 ) -> Result<BTreeMap<String, String>, DotenvError> {

@@ -7,7 +7,7 @@
 //! Of a service only what a build needs is looked at. Nothing is read here: further files come from [`Files`].
 
 mod bake_fields;
-mod dotenv;
+pub(super) mod dotenv;
 mod extends;
 mod include;
 mod interpolate;

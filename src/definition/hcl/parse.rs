@@ -343,7 +343,7 @@ fn end_of_line(bytes: &[u8], at: usize) -> usize {
 }
 
 fn is_top_level(kind: &str) -> bool {
-    matches!(kind, "target" | "group" | "variable" | "function")
+    matches!(kind, "target" | "group" | "variable" | "function" | "locals" | "include")
 }
 
 /// Whether a line is the head of a block in the first column.

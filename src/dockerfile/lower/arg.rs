@@ -10,7 +10,7 @@ use crate::{
         instruction::{ArgDef, Dockerfile, Instruction, Kind},
         options::{Epoch, Options},
     },
-    report::{Diagnostic, suggest},
+    report::{Diagnostic, hidden::MASK, suggest},
 };
 
 const SOURCE_DATE_EPOCH: &str = "SOURCE_DATE_EPOCH";
@@ -173,7 +173,7 @@ impl<'a> Lowerer<'a, '_> {
             text.push_str(&arg.name);
             if let Some(value) = &value {
                 text.push('=');
-                text.push_str(value);
+                text.push_str(if self.options.hidden_args.contains(&arg.name) { MASK } else { value });
                 if !is_never_set(&arg.name) {
                     state.env.insert(arg.name.clone(), value.clone());
                 }

@@ -1,5 +1,7 @@
 //! RUN to a process: argument vector, heredocs, network, history text (spec/dockerfile.md §8.1, §8.2).
 
+use std::collections::BTreeSet;
+
 use super::{Lowerer, state::State};
 use crate::{
     dockerfile::{
@@ -9,7 +11,7 @@ use crate::{
         stage::NodeIx,
     },
     graph::{Exec, Mount, MountKind, Network, Op, Security},
-    report::{Diagnostic, Span, Spanned},
+    report::{Diagnostic, Span, Spanned, hidden::MASK},
 };
 
 /// Where scripts of heredocs that begin with `#!` are mounted.
@@ -34,7 +36,7 @@ impl Lowerer<'_, '_> {
         }
         let network = self.network(run.network.as_ref(), it.at)?;
         let security = self.security(run.security.as_ref())?;
-        let created_by = history_text(state, &args);
+        let created_by = history_text(state, &args, &self.options.hidden_args);
         let mut meta = {
             let shown = self.shown_run(state, it, run, &mounted.secret_env);
             state.meta(self.options, it, &shown)
@@ -153,12 +155,13 @@ fn unix_lines(text: &str) -> String {
 }
 
 /// `RUN |2 A=1 B= /bin/sh -c make # buildkit`.
-fn history_text(state: &State, args: &[String]) -> String {
+fn history_text(state: &State, args: &[String], hidden: &BTreeSet<String>) -> String {
     let mut text = String::from("RUN ");
     if !state.args.is_empty() {
         text.extend(["|", &state.args.len().to_string(), " "]);
         for (name, value) in &state.args {
             let value = state.env.get(name).or(value.as_ref()).map_or("", String::as_str);
+            let value = if hidden.contains(name) { MASK } else { value };
             text.extend([name, "=", value, " "]);
         }
     }

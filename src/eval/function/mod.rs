@@ -5,15 +5,16 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fmt::Write as _,
-    sync::LazyLock,
+    sync::{Arc, LazyLock},
 };
 
 use sha2::Digest;
 
 use super::{
     convert::convert,
+    input::{Files, Input},
     number::Number,
     value::{MAX_WEIGHT, Type, Value},
 };
@@ -21,6 +22,7 @@ use super::{
 mod collection;
 mod crypto;
 mod encoding;
+mod file;
 mod format;
 mod logic;
 mod net;
@@ -49,6 +51,7 @@ const FAMILIES: &[&[Builtin]] = &[
     path::FUNCTIONS,
     net::FUNCTIONS,
     version::FUNCTIONS,
+    file::FUNCTIONS,
 ];
 
 /// The longest text, in bytes, that a function makes.
@@ -64,6 +67,8 @@ pub(crate) struct Builtin {
     pub(crate) variadic: Option<Param>,
     /// One line for help.
     pub(crate) doc: &'static str,
+    /// The peer does not have it: files that define a function of this name mean their own.
+    pub(crate) is_ours: bool,
     pub(crate) run: fn(&Call<'_>) -> Result<Value, FunctionError>,
 }
 
@@ -137,6 +142,12 @@ pub(crate) struct World {
     now: (i64, u32),
     random: [u8; 32],
     home: String,
+    env: BTreeMap<String, String>,
+    files: Option<Arc<dyn Files>>,
+    /// The definition lies elsewhere.
+    is_remote: bool,
+    /// Where paths of the file start in which the running call stands, if not in the working directory.
+    folder: RefCell<Option<String>>,
     /// How many random values were drawn.
     drawn: Cell<u64>,
     /// Patterns compiled so far.
@@ -145,7 +156,36 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(now: (i64, u32), random: [u8; 32], home: String) -> Self {
-        Self { now, random, home, drawn: Cell::new(0), patterns: RefCell::default() }
+        Self {
+            now,
+            random,
+            home,
+            env: BTreeMap::new(),
+            files: None,
+            is_remote: false,
+            folder: RefCell::default(),
+            drawn: Cell::new(0),
+            patterns: RefCell::default(),
+        }
+    }
+
+    /// What an input lets functions see.
+    pub(crate) fn of(input: &Input) -> Self {
+        Self {
+            env: input.env.clone(),
+            files: input.files.clone(),
+            is_remote: input.remote.is_some(),
+            ..Self::new(input.now, input.random, input.home.clone())
+        }
+    }
+
+    /// Says where relative paths start.
+    pub(crate) fn enter(&self, folder: Option<&str>) {
+        self.folder.replace(folder.map(str::to_owned));
+    }
+
+    fn files(&self) -> Result<&dyn Files, FunctionError> {
+        self.files.as_deref().ok_or_else(|| FunctionError::new("no files can be seen here"))
     }
 
     /// The next random bytes: a digest of the seed and a count, so that equal worlds draw equal bytes.
@@ -302,5 +342,10 @@ const fn row(
     doc: &'static str,
     run: fn(&Call<'_>) -> Result<Value, FunctionError>,
 ) -> Builtin {
-    Builtin { name, params, variadic, doc, run }
+    Builtin { name, params, variadic, doc, is_ours: false, run }
+}
+
+/// A row that the peer does not have.
+const fn ours(row: Builtin) -> Builtin {
+    Builtin { is_ours: true, ..row }
 }

@@ -34,7 +34,8 @@ fn fails(name: &str, args: &str) {
 fn all_functions_are_listed_once_and_sorted_by_lookup() {
     let rows: usize = FAMILIES.iter().map(|family| family.len()).sum();
     assert_eq!(rows, names().len(), "no name twice");
-    assert_eq!(rows, 106);
+    let ours = FAMILIES.iter().flat_map(|family| family.iter()).filter(|it| it.is_ours).count();
+    assert_eq!((rows - ours, ours), (106, 4));
     assert_eq!(signature(lookup("join").unwrap()), "join(separator string, lists list(string)...)");
     assert_eq!(signature(lookup("uuidv4").unwrap()), "uuidv4()");
 }

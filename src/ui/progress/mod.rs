@@ -20,6 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::output;
 use crate::report::{
     Diagnostic,
     event::{Ended, Event, Sink},
@@ -243,7 +244,7 @@ impl Out {
     }
 
     fn line(&mut self, line: &str) {
-        self.waiting.push_str(line);
+        self.waiting.push_str(&output::shown(line));
         self.waiting.push('\n');
         if self.waiting.len() > Self::FULL {
             self.flush();

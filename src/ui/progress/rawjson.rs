@@ -8,6 +8,7 @@ use super::{Out, steps::Steps};
 use crate::{
     oci::Digest,
     report::event::{Ended, Event, Stream},
+    ui::output,
 };
 
 /// Shows an event.
@@ -38,7 +39,10 @@ pub(super) fn show(event: &Event, steps: &mut Steps, out: &mut Out) {
         Event::Output { id, stream, bytes } => {
             let Some(step) = steps.get_mut(*id) else { return };
             let stream = if *stream == Stream::Stdout { 1 } else { 2 };
-            let data = STANDARD.encode(bytes);
+            let data = match std::str::from_utf8(bytes) {
+                Ok(text) => STANDARD.encode(&*output::shown(text)),
+                Err(_) => STANDARD.encode(bytes),
+            };
             let log = json!({"vertex": step.digest, "stream": stream, "data": data, "timestamp": now.to_string()});
             record(out, "logs", log);
         }

@@ -14,6 +14,7 @@ use crate::{
     report::event::{Ended, Event},
     ui::{
         diagnostic::harmless,
+        output,
         terminal::{self, Colors},
     },
 };
@@ -48,13 +49,13 @@ impl Tty {
             Event::Output { id, stream, bytes } => {
                 let Some(step) = steps.get_mut(*id) else { return };
                 for line in step.lines(*stream, bytes) {
-                    step.log.push(terminal::line(&line, Colors::Keep));
+                    step.log.push(output::shown(&terminal::line(&line, Colors::Keep)).into_owned());
                 }
             }
             Event::Ended { id, how, took } => {
                 let Some(step) = steps.get_mut(*id) else { return };
                 for line in step.unfinished_lines() {
-                    step.log.push(terminal::line(&line, Colors::Keep));
+                    step.log.push(output::shown(&terminal::line(&line, Colors::Keep)).into_owned());
                 }
                 let seconds = took.as_secs_f64();
                 match how {
@@ -87,7 +88,7 @@ impl Tty {
             self.bars.remove(&unused);
         }
         for (bar, (text, time)) in self.live.iter().zip(lines) {
-            bar.set_message(text);
+            bar.set_message(output::shown(&text).into_owned());
             bar.set_prefix(time);
         }
     }
@@ -101,7 +102,7 @@ impl Tty {
     }
 
     fn print(&self, line: &str) {
-        let _gone = self.bars.println(line);
+        let _gone = self.bars.println(output::shown(line));
     }
 }
 

@@ -1,0 +1,233 @@
+//! Namespaces: the names of the root of a definition, and those of each file that is included under a name. Which one an
+//! expression sees is told by the file in which it stands.
+//!
+//! Nothing is evaluated here.
+
+use std::{cell::RefCell, sync::Arc};
+
+use indexmap::IndexMap;
+
+use super::{
+    call::UserFunction,
+    scope::{Scope, State},
+    variable::VariableBlock,
+};
+use crate::{
+    definition::{
+        attribute::BLOCKS,
+        load::{Definition, Included},
+        syntax::{Attribute, Block, Body, Expr, ExprKind},
+    },
+    report::{Diagnostic, Span},
+};
+
+/// A name outside of all blocks: a variable, a global attribute, or both; or a local value, as `local.NAME`.
+pub(super) struct Global<'a> {
+    pub(super) variable: Option<VariableBlock<'a>>,
+    pub(super) attribute: Option<&'a Attribute>,
+    pub(super) state: RefCell<State>,
+}
+
+/// The names of the root, or of a file that is included under a name.
+#[derive(Default)]
+pub(super) struct Namespace<'a> {
+    /// What stands before the names of its targets and groups: nothing, `web_`, `web_db_`.
+    pub(super) prefix: Arc<str>,
+    pub(super) globals: IndexMap<Arc<str>, Global<'a>>,
+    pub(super) functions: IndexMap<Arc<str>, UserFunction<'a>>,
+    /// There is a `locals` block.
+    pub(super) has_locals: bool,
+    pub(super) included: Option<&'a Included>,
+}
+
+/// Names that no variable, function or attribute may take.
+pub(super) const RESERVED: &[&str] = &["target", "group", "BAKE_CMD_CONTEXT", "BAKE_LOCAL_PLATFORM"];
+
+/// How a local value is called among the globals: no other name has a dot.
+pub(super) fn local_key(name: &str) -> Arc<str> {
+    format!("local.{name}").into()
+}
+
+impl<'a> Namespace<'a> {
+    /// What a name of a target or group of this namespace is called outside.
+    pub(super) fn full_name(&self, name: &Arc<str>) -> Arc<str> {
+        if self.prefix.is_empty() { name.clone() } else { format!("{}{name}", self.prefix).into() }
+    }
+
+    /// A variable as it is called outside: `TAG`, `web.TAG`.
+    pub(super) fn shown_name(&self, name: &Arc<str>) -> Arc<str> {
+        self.included.map_or_else(|| name.clone(), |it| format!("{}.{name}", it.name).into())
+    }
+
+    /// What the including file gives for a variable: an item of its `vars`.
+    pub(super) fn given_var(&self, name: &str) -> Option<&'a Expr> {
+        self.vars()
+            .find(|(key, _)| matches!(&key.kind, ExprKind::String(key) if **key == *name))
+            .map(|(_, value)| value)
+    }
+
+    /// All items of `vars` of the include.
+    pub(super) fn vars(&self) -> impl Iterator<Item = (&'a Expr, &'a Expr)> + use<'a> {
+        let items = match self.included.and_then(|it| it.vars.as_ref()).map(|it| &it.kind) {
+            Some(ExprKind::Object(items)) => items.as_slice(),
+            _ => &[],
+        };
+        items.iter().map(|(key, value)| (key, value))
+    }
+
+    fn global(&mut self, name: &Arc<str>) -> &mut Global<'a> {
+        self.globals.entry(name.clone()).or_insert_with(|| Global {
+            variable: None,
+            attribute: None,
+            state: RefCell::default(),
+        })
+    }
+}
+
+impl<'a> Scope<'a> {
+    /// Takes in all names of a definition; of blocks of one name the last counts, except for targets.
+    pub(super) fn collect_all(&mut self, definition: &'a Definition) {
+        let included = definition.included.iter().map(|it| (Some(it), it.bodies.iter().collect::<Vec<_>>()));
+        for (included, bodies) in included.chain([(None, definition.bodies().collect())]) {
+            let prefix = included.map_or_else(String::new, |it| format!("{}_", it.name.replace('.', "_")));
+            let namespace = Namespace { prefix: prefix.into(), included, ..Namespace::default() };
+            self.namespaces.push(namespace);
+            bodies.into_iter().for_each(|body| self.collect(body));
+        }
+    }
+
+    /// Takes in the names of a file of the last namespace.
+    fn collect(&mut self, body: &'a Body) {
+        let ix = self.namespaces.len() - 1;
+        let source = body.at.source.index();
+        if self.namespace_of.len() <= source {
+            // What lies in no file of its own, as an argument, belongs to the root.
+            self.namespace_of.resize(source + 1, usize::MAX);
+        }
+        self.namespace_of[source] = ix;
+        for attribute in &body.attributes {
+            let name = &attribute.name;
+            if matches!(&*name.value, "target" | "group" | "variable" | "function") {
+                self.tell(None, block_as_attribute(&name.value, name.at));
+            } else if RESERVED.contains(&&*name.value) {
+                self.tell(None, reserved("an attribute", &name.value, name.at));
+            } else {
+                self.namespaces[ix].global(&name.value).attribute = Some(attribute);
+            }
+        }
+        self.blocks.reserve(body.blocks.len());
+        for block in &body.blocks {
+            match &*block.kind.value {
+                "locals" => self.locals(block),
+                kind if BLOCKS.contains(&kind) && kind != "include" => self.labelled(block),
+                _ => (),
+            }
+        }
+    }
+
+    fn locals(&mut self, block: &'a Block) {
+        let namespace = self.namespaces.last_mut().expect("files are collected into a namespace");
+        namespace.has_locals = true;
+        for attribute in &block.body.attributes {
+            namespace.global(&local_key(&attribute.name.value)).attribute = Some(attribute);
+        }
+        if let Some(label) = block.labels.first() {
+            self.tell(
+                None,
+                Diagnostic::error("bake::eval::bad_labels", "a `locals` block has no name")
+                    .at(label.at, "one name too many")
+                    .help("write `locals { … }`"),
+            );
+        }
+    }
+
+    fn labelled(&mut self, block: &'a Block) {
+        let [label] = block.labels.as_slice() else {
+            self.tell(None, bad_labels(block));
+            return;
+        };
+        match &*block.kind.value {
+            "target" | "group" => self.blocks.push(block),
+            kind if RESERVED.contains(&&*label.value) => {
+                self.tell(None, reserved(&format!("a {kind}"), &label.value, label.at));
+            }
+            "variable" => {
+                self.has_sensitive |= block.body.attribute("sensitive").is_some();
+                let namespace = self.namespaces.last_mut().expect("files are collected into a namespace");
+                namespace.global(&label.value).variable = Some(VariableBlock::new(block));
+            }
+            _ => {
+                let function = self.user_function(block);
+                let namespace = self.namespaces.last_mut().expect("files are collected into a namespace");
+                namespace.functions.insert(label.value.clone(), function);
+            }
+        }
+    }
+
+    /// The position of the namespace that a place belongs to.
+    pub(super) fn namespace_ix(&self, at: Span) -> usize {
+        let root = self.namespaces.len() - 1;
+        self.namespace_of.get(at.source.index()).copied().unwrap_or(root).min(root)
+    }
+
+    /// The namespace that a place belongs to.
+    pub(super) fn namespace(&self, at: Span) -> &Namespace<'a> {
+        &self.namespaces[self.namespace_ix(at)]
+    }
+
+    /// Faults of what the includes give to variables that are none.
+    pub(super) fn check_includes(&self) {
+        for namespace in &self.namespaces {
+            let known = || namespace.globals.iter().filter(|(_, it)| it.variable.is_some()).map(|(name, _)| &**name);
+            for (key, value) in namespace.vars() {
+                let ExprKind::String(name) = &key.kind else {
+                    self.tell(
+                        None,
+                        Diagnostic::error("bake::eval::bad_include", "a key of `vars` is the name of a variable")
+                            .at(key.at, "not a plain name"),
+                    );
+                    continue;
+                };
+                if !known().any(|it| it == &**name) {
+                    let include = namespace.included.map_or("", |it| &it.name);
+                    let fault = Diagnostic::error(
+                        "bake::eval::unknown_var",
+                        format!("`vars` of include `{include}` sets a variable that it does not declare: {name}"),
+                    )
+                    .at(key.at.to(value.at), "no variable of this name there");
+                    self.tell(
+                        None,
+                        match crate::report::suggest::did_you_mean(name, known()) {
+                            Some(help) => fault.help(help),
+                            None => fault,
+                        },
+                    );
+                }
+            }
+        }
+    }
+}
+
+fn block_as_attribute(kind: &str, at: Span) -> Diagnostic {
+    Diagnostic::error("bake::eval::block_as_attribute", format!("`{kind}` is a block, not an attribute"))
+        .at(at, "an attribute of this name means nothing")
+        .help(format!("write `{kind} \"name\" {{ … }}`, without `=`"))
+}
+
+fn reserved(what: &str, name: &str, at: Span) -> Diagnostic {
+    Diagnostic::warning("bake::eval::reserved_name", format!("{what} cannot be called `{name}`, and is ignored"))
+        .at(at, "this name is taken")
+        .help("choose another name")
+}
+
+fn bad_labels(block: &Block) -> Diagnostic {
+    let kind = &block.kind.value;
+    match block.labels.len() {
+        0 => Diagnostic::error("bake::eval::bad_labels", format!("a `{kind}` block needs a name"))
+            .at(block.at, "the name is missing")
+            .help(format!("write `{kind} \"name\" {{ … }}`")),
+        n => Diagnostic::error("bake::eval::bad_labels", format!("a `{kind}` block has one name, not {n}"))
+            .at(block.labels[1].at, "one name too many")
+            .help(format!("write `{kind} \"{}\" {{ … }}`", block.labels[0].value)),
+    }
+}

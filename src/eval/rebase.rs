@@ -1,0 +1,109 @@
+//! Paths of a file that does not lie in the working directory: joined to the folder of the file that sets them. In an
+//! included file these are all paths, with `BUILDX_BAKE_FILE_RELATIVE_PATHS` the contexts.
+//!
+//! Works on texts; nothing is looked up.
+
+use std::sync::Arc;
+
+use super::{
+    field::{Field, Item},
+    scope::Scope,
+};
+use crate::{
+    definition::{
+        attribute::{Attribute, Id},
+        syntax::{Expr, ExprKind},
+    },
+    report::SourceId,
+    spec::context::{self, Context},
+};
+
+impl Scope<'_> {
+    /// The folder that paths of a file are relative to, if it is not the working directory.
+    pub(super) fn folder(&self, source: SourceId) -> Option<&str> {
+        self.input.folders.get(&source).map(String::as_str)
+    }
+
+    /// A field as its file means it.
+    pub(super) fn rebased(&self, row: &Attribute, field: Field, expr: &Expr) -> Field {
+        if self.input.folders.is_empty() {
+            return field;
+        }
+        let is_context = matches!(row.id, Id::Context | Id::Contexts);
+        let source = if is_context { self.origin(expr) } else { expr.at.source };
+        let Some(folder) = self.folder(source) else { return field };
+        let is_included = self.namespace(expr.at).included.is_some();
+        match field {
+            Field::Text(text) if is_context => Field::Text(context_in(&text, folder, is_included)),
+            Field::Entries(entries) if is_context => Field::Entries(Arc::new(
+                entries
+                    .iter()
+                    .map(|(key, value)| (key.clone(), value.as_ref().map(|it| context_in(it, folder, is_included))))
+                    .collect(),
+            )),
+            Field::Items(mut items) if is_included => {
+                Arc::make_mut(&mut items).iter_mut().for_each(|it| item_in(it, folder));
+                Field::Items(items)
+            }
+            other => other,
+        }
+    }
+
+    /// The file that a context comes from: that of the expression, or of the target whose context it is.
+    fn origin(&self, expr: &Expr) -> SourceId {
+        let mut expr = expr;
+        const MAX_STEPS: usize = 100;
+        for _ in 0..MAX_STEPS {
+            let Some(name) = context_of(expr) else { break };
+            let name = self.namespace(expr.at).full_name(name);
+            let mut blocks = self.expanded().iter().filter(|it| it.is_target() && it.name == name);
+            let Some(found) = blocks.find_map(|it| it.block.body.attribute("context")) else { break };
+            expr = &found.expr;
+        }
+        expr.at.source
+    }
+}
+
+/// The name in `target.NAME.context`, if that is the whole expression.
+fn context_of(expr: &Expr) -> Option<&Arc<str>> {
+    let ExprKind::Member { source, name } = &expr.kind else { return None };
+    let ExprKind::Member { source: root, name: target } = &source.kind else { return None };
+    let ExprKind::Variable(root) = &root.kind else { return None };
+    (&**root == "target" && &*name.value == "context").then_some(&target.value)
+}
+
+fn context_in(text: &Arc<str>, folder: &str, is_included: bool) -> Arc<str> {
+    const LAYOUT: &str = "oci-layout://";
+    if let Some(path) = text.strip_prefix(LAYOUT).filter(|_| is_included) {
+        return format!("{LAYOUT}{}", path_in(path, folder)).into();
+    }
+    if text.is_empty() || text.starts_with('/') || !Context::is_local_path(text) {
+        return text.clone();
+    }
+    path_in(text, folder).into()
+}
+
+/// A path that is relative to a folder.
+pub(super) fn path_in(text: &str, folder: &str) -> String {
+    if text.starts_with('/') {
+        return text.to_owned();
+    }
+    if folder == "." { context::clean(text) } else { context::clean(&format!("{folder}/{text}")) }
+}
+
+fn item_in(item: &mut Item, folder: &str) {
+    let place = |path: &mut String| {
+        if !path.is_empty() && path != "-" {
+            *path = path_in(path, folder);
+        }
+    };
+    match item {
+        Item::Output(it) => it.dest.iter_mut().for_each(place),
+        Item::Cache(it) if it.kind == "local" => {
+            it.attrs.iter_mut().filter(|(key, _)| matches!(key.as_str(), "src" | "dest")).for_each(|(_, it)| place(it));
+        }
+        Item::Secret(it) => it.src.iter_mut().for_each(place),
+        Item::Ssh(it) => it.paths.iter_mut().for_each(place),
+        Item::Attest(_) | Item::Cache(_) | Item::Policy(_) => (),
+    }
+}

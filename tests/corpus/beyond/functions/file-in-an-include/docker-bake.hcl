@@ -1,0 +1,1 @@
+include "w" { file = "w/b.hcl" }

@@ -1,0 +1,1 @@
+target "t" { args = { V = file("v"), L = join(" ", fileset(".", "*")) } }

@@ -1,0 +1,3 @@
+target "default" {
+  args = { V = file("../../../../../../etc/passwd") }
+}

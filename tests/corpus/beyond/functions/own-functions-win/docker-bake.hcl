@@ -1,0 +1,5 @@
+function "file" {
+  params = [x]
+  result = "mine ${x}"
+}
+target "default" { args = { A = file("nope") } }

@@ -1,0 +1,1 @@
+include "b" { file = "b.hcl" }

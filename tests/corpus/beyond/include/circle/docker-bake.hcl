@@ -1,0 +1,2 @@
+include "a" { file = "a.hcl" }
+target "default" {}

@@ -1,0 +1,1 @@
+include "web" { file = "web/docker-bake.hcl" }

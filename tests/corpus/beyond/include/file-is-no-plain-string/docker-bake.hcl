@@ -1,0 +1,2 @@
+variable "F" { default = "a.hcl" }
+include "a" { file = F }

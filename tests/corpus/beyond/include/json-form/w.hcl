@@ -1,0 +1,2 @@
+variable "T" {}
+target "b" { args = { T = T } }

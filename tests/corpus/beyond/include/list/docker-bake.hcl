@@ -1,0 +1,2 @@
+include "w" { file = "w.hcl" }
+target "a" { description = "Mine" }

@@ -1,0 +1,2 @@
+variable "T" { default = "1" }
+target "b" { description = "Theirs" }

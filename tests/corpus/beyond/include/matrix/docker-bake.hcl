@@ -1,0 +1,2 @@
+include "w" { file = "w.hcl" }
+group "default" { targets = ["w_app"] }

@@ -1,0 +1,2 @@
+include "w" { file = "w.hcl" }
+target "w_app" { tags = ["mine"] }

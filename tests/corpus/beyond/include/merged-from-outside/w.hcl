@@ -1,0 +1,4 @@
+target "app" {
+  tags = ["theirs"]
+  args = { A = "1" }
+}

@@ -1,0 +1,2 @@
+
+include "w" { file = "wbe.hcl" }

@@ -1,0 +1,2 @@
+include "b" { file = "b/b.json" }
+target "t" { inherits = ["b_t"] }

@@ -1,0 +1,1 @@
+include "a" { file = "a/a.hcl" }

@@ -1,0 +1,6 @@
+variable "X" { default = "a" }
+function "f" {
+  params = []
+  result = X
+}
+target "t" { args = { X = f() } }

@@ -1,0 +1,3 @@
+variable "X" { default = "root" }
+include "a" { file = "a.hcl" }
+target "t" { args = { X = X } }

@@ -1,0 +1,4 @@
+include "a" {
+  file = "a.hcl"
+  vars = { TGA = "x" }
+}

@@ -1,0 +1,2 @@
+include "a" { file = "x.hcl" }
+include "b" { file = "x.hcl" }

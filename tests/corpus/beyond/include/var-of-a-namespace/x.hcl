@@ -1,0 +1,2 @@
+variable "TAG" { default = "d" }
+target "t" { tags = [TAG] }

@@ -1,0 +1,3 @@
+variable "TAG" {}
+variable "OTHER" { default = "o" }
+target "app" { tags = ["app:${TAG}-${OTHER}"] }

@@ -1,0 +1,3 @@
+local = { a = "attribute" }
+locals { a = "block" }
+target "default" { args = { A = local.a } }

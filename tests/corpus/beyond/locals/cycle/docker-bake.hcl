@@ -1,0 +1,5 @@
+locals {
+  a = local.b
+  b = local.a
+}
+target "default" { args = { A = local.a } }

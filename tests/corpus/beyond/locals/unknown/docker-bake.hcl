@@ -1,0 +1,2 @@
+locals { name = "x" }
+target "default" { args = { A = local.nmae } }

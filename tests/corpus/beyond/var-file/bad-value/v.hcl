@@ -1,0 +1,2 @@
+TAG = "x"
+PORTS = "many"
