@@ -1,7 +1,7 @@
 //! What targets use of this machine, looked at before anything is printed or built: secrets, ssh keys, destinations of
 //! outputs. Reads no secret, writes nothing.
 
-use std::{fs, os::unix::fs::FileTypeExt};
+use std::{fs, io, os::unix::fs::FileTypeExt};
 
 use super::settings::Settings;
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
     eval::{Evaluated, target::Target},
     report::Diagnostic,
     spec::{
-        Secret, Ssh,
+        Secret, Ssh, context,
         output::{Writes, writes},
     },
 };
@@ -30,6 +30,19 @@ pub(crate) fn check(evaluated: &Evaluated, settings: &Settings, diagnostics: &mu
                 diagnostics.push(fault(target, Id::Ssh, ix, &message, help));
             }
         }
+        if settings.remote.is_some()
+            && let Some(dockerfile) = local_dockerfile(target, settings)
+        {
+            let message = format!(
+                "`dockerfile` of target `{}`: a remote definition does not read it from this machine: {dockerfile}",
+                target.name
+            );
+            diagnostics.push(
+                Diagnostic::error("bake::cli::remote_dockerfile", message)
+                    .at(target.at(Id::Dockerfile), "there is a file of this name here")
+                    .help(format!("if that is meant, write `cwd://{dockerfile}`")),
+            );
+        }
         for (ix, output) in target.outputs().enumerate() {
             let found = match writes(output) {
                 Writes::File(dest) if settings.cwd.join(dest).is_dir() => {
@@ -47,6 +60,17 @@ pub(crate) fn check(evaluated: &Evaluated, settings: &Settings, diagnostics: &mu
             }
         }
     }
+}
+
+/// The Dockerfile in a local context, relative to the working directory, if there is one and nothing says that it is meant.
+fn local_dockerfile(target: &Target, settings: &Settings) -> Option<String> {
+    let (context, dockerfile) = (target.context(), target.dockerfile());
+    let is_local = context::Context::is_local_path(context) && context::Context::is_local_path(dockerfile);
+    if !is_local || target.dockerfile_inline().is_some() {
+        return None;
+    }
+    let path = context::clean(&format!("{context}/{dockerfile}"));
+    settings.cwd.join(&path).exists().then_some(path)
 }
 
 fn fault(target: &Target, id: Id, ix: usize, message: &str, help: String) -> Diagnostic {
@@ -73,11 +97,14 @@ fn secret_fault(secret: &Secret, settings: &Settings) -> Option<(String, String)
         )),
         Ok(_) => None,
         Err(error) if secret.src.is_none() => Some((
-            format!("there is neither an environment variable nor a file for secret: {path} ({error})"),
+            format!(
+                "there is neither an environment variable nor a file of the name of the secret: {path}{}",
+                why(&error)
+            ),
             format!("write id={path},src=FILE or id={path},env=NAME"),
         )),
         Err(error) => Some((
-            format!("the file of secret `{}` cannot be read: {path} ({error})", secret.id),
+            format!("the file of secret `{}` {}: {path}{}", secret.id, cannot(&error), why(&error)),
             "give a file that exists".to_owned(),
         )),
     }
@@ -90,17 +117,27 @@ fn ssh_fault(ssh: &Ssh, settings: &Settings) -> Option<(String, String)> {
             Some(path) => {
                 path_fault(path, settings).map(|why| (why, "start an ssh agent, or name a key: ID=PATH".to_owned()))
             }
-            None => Some((
-                format!("there is no ssh agent, `SSH_AUTH_SOCK` is not set: {}", ssh.id),
-                format!(
-                    "start an ssh agent, or name a key: {}=PATH",
-                    if ssh.id.is_empty() { "default" } else { &ssh.id }
-                ),
-            )),
+            None => {
+                let id = if ssh.id.is_empty() { "default" } else { &ssh.id };
+                Some((
+                    format!("there is no ssh agent, `SSH_AUTH_SOCK` is not set: {id}"),
+                    format!("start an ssh agent, or name a key: {id}=PATH"),
+                ))
+            }
         };
     }
     let why = ssh.paths.iter().find_map(|path| path_fault(path, settings))?;
     Some((why, "give the socket of an agent, or private keys".to_owned()))
+}
+
+/// What a file does not do.
+fn cannot(error: &io::Error) -> &'static str {
+    if error.kind() == io::ErrorKind::NotFound { "does not exist" } else { "cannot be read" }
+}
+
+/// The words of the system, where they say more than that there is no such file.
+fn why(error: &io::Error) -> String {
+    if error.kind() == io::ErrorKind::NotFound { String::new() } else { format!(" ({error})") }
 }
 
 /// A socket, or a file that looks like a private key.
@@ -109,7 +146,7 @@ fn path_fault(path: &str, settings: &Settings) -> Option<String> {
     let full = settings.cwd.join(path);
     let metadata = match fs::metadata(&full) {
         Ok(metadata) => metadata,
-        Err(error) => return Some(format!("the ssh agent or key cannot be read: {path} ({error})")),
+        Err(error) => return Some(format!("the ssh agent or key {}: {path}{}", cannot(&error), why(&error))),
     };
     if metadata.file_type().is_socket() {
         return None;

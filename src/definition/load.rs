@@ -185,7 +185,9 @@ impl Loaded {
     fn parse(&mut self, texts: Vec<Text>, request: &Request<'_>) {
         let mut compose: Vec<ComposeFile> = Vec::new();
         for text in texts {
-            match format(&text) {
+            let known = self.diagnostics.len();
+            let (name, format) = (text.name.clone(), format(&text));
+            match format {
                 Format::Hcl => {
                     let parsed = hcl::parse(text.id, &text.text);
                     self.take(parsed);
@@ -196,10 +198,27 @@ impl Loaded {
                 }
                 Format::Yaml => compose.extend(self.parse_yaml(text)),
             }
+            if by_name(&name).is_none() {
+                self.explain_format(known, &name, format);
+            }
         }
         if !compose.is_empty() {
             self.parse_compose(&compose, request);
         }
+    }
+
+    /// Says in the first new fault how a file was read whose name does not tell.
+    fn explain_format(&mut self, known: usize, name: &str, format: Format) {
+        let Some(fault) = self.diagnostics.get_mut(known) else { return };
+        let format = match format {
+            Format::Hcl => "HCL",
+            Format::Json => "JSON",
+            Format::Yaml => "YAML",
+        };
+        let name = if name == "-" { "standard input" } else { name };
+        let how =
+            format!("{name} is read as {format} for how it begins; a name in .hcl, .json or .yaml says what it is");
+        fault.help = Some(fault.help.as_ref().map_or_else(|| how.clone(), |help| format!("{help}; {how}")));
     }
 
     fn take(&mut self, (body, diagnostics): (Body, Vec<Diagnostic>)) {
@@ -250,12 +269,15 @@ enum Format {
 
 /// By the end of the name, or else by the first thing in the text.
 fn format(text: &Text) -> Format {
-    let name = text.name.to_ascii_lowercase();
-    match name.rsplit_once('.').map(|(_, extension)| extension) {
-        Some("yml" | "yaml") => Format::Yaml,
-        Some("json") => Format::Json,
-        Some("hcl") => Format::Hcl,
-        _ => sniff(&text.text),
+    by_name(&text.name).unwrap_or_else(|| sniff(&text.text))
+}
+
+fn by_name(name: &str) -> Option<Format> {
+    match name.to_ascii_lowercase().rsplit_once('.')?.1 {
+        "yml" | "yaml" => Some(Format::Yaml),
+        "json" => Some(Format::Json),
+        "hcl" => Some(Format::Hcl),
+        _ => None,
     }
 }
 
@@ -395,7 +417,11 @@ fn missing(path: &str, named_by: &str) -> Diagnostic {
         .collect();
     let near = suggest::nearest(&file, names.iter().map(String::as_str));
     let bake = names.iter().find(|it| DEFAULT_NAMES.contains(&it.as_str())).map(String::as_str);
-    match near.or(bake) {
+    if let Some(near) = near {
+        let near = if folder == Path::new(".") { near.to_owned() } else { folder.join(near).display().to_string() };
+        return diagnostic.help(format!("did you mean `{near}`?"));
+    }
+    match bake {
         Some(found) if folder == Path::new(".") => diagnostic.help(format!("there is {found}")),
         Some(found) => diagnostic.help(format!("there is {}", folder.join(found).display())),
         None => diagnostic,

@@ -117,6 +117,9 @@ impl<'a> Scope<'a> {
     pub(super) fn unknown_function(&self, name: &str, at: Span) -> Diagnostic {
         let diagnostic = Diagnostic::error("bake::eval::unknown_function", format!("no function is called `{name}`"))
             .at(at, "not a function");
+        if self.is_variable(name) {
+            return diagnostic.help(format!("`{name}` is a variable: write `{name}` without brackets"));
+        }
         let known = function::names();
         let known = known.iter().copied().chain(self.functions.keys().map(|name| &**name));
         diagnostic.help(

@@ -17,6 +17,7 @@ use super::{
     link::{self, Resolved},
     list::{ListedTarget, ListedVariable, group_description},
     overrides::Overrides,
+    place,
     scope::Scope,
     target::{Target, TargetName, fill_in},
     unknown,
@@ -105,8 +106,7 @@ impl<'s, 'a> Blocks<'s, 'a> {
             blocks.unknown_vars();
         }
         let expanded = scope.expanded();
-        let told = scope.faults(|_| true);
-        blocks.is_incomplete = blocks.diagnostics.iter().chain(&told).any(Diagnostic::is_error);
+        blocks.is_incomplete = scope.lacks_names();
         let mut places: HashMap<Arc<str>, usize> = HashMap::with_capacity(expanded.len());
         for it in expanded {
             if it.is_target() {
@@ -147,7 +147,7 @@ impl<'s, 'a> Blocks<'s, 'a> {
         self.diagnostics.push(
             Diagnostic::error("bake::eval::bad_name", format!("not a name for a {kind}: {name}"))
                 .at(at, "this name")
-                .help("names are made of letters, digits, _ and -"),
+                .help(format!("names have letters, digits, `_` and `-`, as in `{}`", sanitized(name))),
         );
         true
     }
@@ -168,7 +168,7 @@ impl<'s, 'a> Blocks<'s, 'a> {
                 continue;
             };
             let Some(found) = found else { continue };
-            match self.decode(row, &format_args!("target `{}`", expanded.name), &found.value, found.at) {
+            match self.decode(row, &format_args!("target `{}`", expanded.name), &found.value, found.expr) {
                 Ok(Some(field)) => {
                     let field = self.rebased(row, field, found.expr);
                     fields.put(row.id, field, found.at);
@@ -195,14 +195,14 @@ impl<'s, 'a> Blocks<'s, 'a> {
         row: &Attribute,
         whose: &std::fmt::Arguments<'_>,
         value: &Value,
-        at: Span,
+        expr: &Expr,
     ) -> Result<Option<Field>, ()> {
         let mut warnings = Vec::new();
         let decoded = field::decode(row, value, &mut warnings);
         for it in warnings {
-            self.diagnostics.push(misfit(row, whose, it, at, Diagnostic::warning));
+            self.diagnostics.push(misfit(row, whose, it, expr, Diagnostic::warning));
         }
-        decoded.map_err(|it| self.diagnostics.push(misfit(row, whose, it, at, Diagnostic::error)))
+        decoded.map_err(|it| self.diagnostics.push(misfit(row, whose, it, expr, Diagnostic::error)))
     }
 
     fn group(&mut self, expanded: &Expanded<'a>) {
@@ -217,16 +217,21 @@ impl<'s, 'a> Blocks<'s, 'a> {
                         "bake::eval::group_with_matrix",
                         format!("group `{name}` cannot have: {refused}"),
                     )
-                    .at(expanded.block.at, "a group")
-                    .at(it.name.at, "only targets have this"),
+                    .at(expanded.block.at, "this is a group")
+                    .at(it.name.at, "only targets have this")
+                    .help(format!("remove `{refused}`; to build all targets of a matrix, name its label in `targets`")),
                 );
             }
         }
+        // A group that is broken is there all the same: who names it is not at fault.
+        let without_members =
+            Group { name: name.clone(), description: None, members: Vec::new(), at: label, is_matrix: false };
+        self.groups.insert(name.clone(), without_members);
         let Ok(description) = self.scope.attribute(expanded, "description") else { return };
         let description = description.and_then(|it| it.value.to_text());
         let Ok(targets) = self.scope.attribute(expanded, "targets") else { return };
         let members = match targets {
-            Some(it) => match self.decode(&GROUP_TARGETS, &format_args!("group `{name}`"), &it.value, it.at) {
+            Some(it) => match self.decode(&GROUP_TARGETS, &format_args!("group `{name}`"), &it.value, it.expr) {
                 Ok(Some(Field::Texts(texts))) => Some((texts.to_vec(), it.at)),
                 Ok(_) => None,
                 Err(()) => return,
@@ -237,7 +242,7 @@ impl<'s, 'a> Blocks<'s, 'a> {
             self.diagnostics.push(
                 Diagnostic::error("bake::eval::group_without_targets", format!("group `{name}` has no `targets`"))
                     .at(expanded.block.at, "this group")
-                    .help("write targets = [\"a\", \"b\"]"),
+                    .help("write `targets = [\"a\", \"b\"]`"),
             );
             return;
         };
@@ -334,13 +339,23 @@ fn misfit(
     row: &Attribute,
     whose: &std::fmt::Arguments<'_>,
     misfit: Misfit,
-    at: Span,
+    expr: &Expr,
     make: fn(&'static str, String) -> Diagnostic,
 ) -> Diagnostic {
     let text = format!("`{}{}` of {whose}{}", row.name, misfit.path, misfit.message);
-    let mut diagnostic = make("bake::eval::bad_value", text).at(at, "given here");
-    diagnostic.help = misfit.help;
+    let mut diagnostic = make("bake::eval::bad_value", text).at(place::within(expr, &misfit.path), "given here");
+    diagnostic.help = match (&expr.kind, misfit.help) {
+        // What is written is a name, not the text that it stands for.
+        (ExprKind::Variable(name), Some(help)) if help.starts_with("write [") => Some(format!("write [{name}]")),
+        (_, help) => help,
+    };
     diagnostic
+}
+
+/// The name with what it may not have replaced, as `sanitize()` does it.
+fn sanitized(name: &str) -> String {
+    let kept = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '_' | '-') { c } else { '_' };
+    if name.is_empty() { "app".to_owned() } else { name.chars().map(kept).collect() }
 }
 
 /// The name in `target.NAME.context`, if that is the whole expression.

@@ -334,7 +334,6 @@ impl<'a> Scope<'a> {
                         "bake::eval::different_arms",
                         "the two arms of a conditional have different types",
                     )
-                    .at(at, format!("{} or {}", article(&a.kind()), article(&b.kind())))
                     .at(then.at, format!("this is {}", article(&a.kind())))
                     .at(otherwise.at, format!("this is {}", article(&b.kind())))
                     .help("give both arms the same type, for instance with `convert(value, type)`"),
@@ -414,12 +413,21 @@ fn to_number<'v>(value: &'v Value, at: Span, op: &str) -> Result<Cow<'v, Number>
                 Value::String(text) => format!("this is the string {text:?}"),
                 other => format!("this is {}", article(&other.kind())),
             };
-            fault(
+            let diagnostic = Diagnostic::error(
                 "bake::eval::no_number",
                 format!("the operand of `{op}` must be a number, not {}", article(&value.kind())),
-                at,
-                seen,
             )
+            .at(at, seen);
+            let help = match value {
+                _ if op != "+" => None,
+                Value::String(_) => Some("texts are put together in a template: \"${a}${b}\""),
+                Value::Map { .. } | Value::Object(_) => Some("maps are put together by `merge(a, b)`"),
+                other => other.items().is_some().then_some("lists are put together by `concat(a, b)`"),
+            };
+            Err(Fail::of(match help {
+                Some(help) => diagnostic.help(help),
+                None => diagnostic,
+            }))
         }
     }
 }

@@ -25,6 +25,7 @@ pub(crate) mod names;
 pub(crate) mod number;
 pub(crate) mod overrides;
 pub(crate) mod pattern;
+mod place;
 pub(crate) mod print;
 pub(crate) mod scope;
 pub(crate) mod target;

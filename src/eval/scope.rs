@@ -95,6 +95,8 @@ pub(crate) struct Scope<'a> {
     pub(super) functions: IndexMap<Arc<str>, UserFunction<'a>>,
     /// Blocks of targets and groups, in the order of the files.
     pub(super) blocks: Vec<&'a Block>,
+    /// Targets or groups are written in a way that leaves them without a name.
+    has_lost_blocks: bool,
     pub(super) expansion: OnceCell<Expansion<'a>>,
     pub(super) is_expanding: Cell<bool>,
     pub(super) faults: Faults,
@@ -115,6 +117,7 @@ impl<'a> Scope<'a> {
             globals: IndexMap::new(),
             functions: IndexMap::new(),
             blocks: Vec::new(),
+            has_lost_blocks: false,
             expansion: OnceCell::new(),
             is_expanding: Cell::new(false),
             faults: Faults::default(),
@@ -124,6 +127,8 @@ impl<'a> Scope<'a> {
         for body in bodies {
             scope.collect(body);
         }
+        // First of all: a call of a function that is broken anyway has nothing to add.
+        scope.check_functions();
         scope
     }
 
@@ -131,6 +136,7 @@ impl<'a> Scope<'a> {
         for attribute in &body.attributes {
             let name = &attribute.name;
             if matches!(&*name.value, "target" | "group" | "variable" | "function") {
+                self.has_lost_blocks |= matches!(&*name.value, "target" | "group");
                 self.tell(None, block_as_attribute(&name.value, name.at));
             } else if RESERVED.contains(&&*name.value) {
                 self.tell(None, reserved("an attribute", &name.value, name.at));
@@ -144,6 +150,7 @@ impl<'a> Scope<'a> {
                 continue;
             }
             let [label] = block.labels.as_slice() else {
+                self.has_lost_blocks |= matches!(&*block.kind.value, "target" | "group");
                 self.tell(None, bad_labels(block));
                 continue;
             };
@@ -180,6 +187,12 @@ impl<'a> Scope<'a> {
     /// each place once, not more than a reader can use.
     pub(crate) fn faults(&self, is_needed: impl Fn(&str) -> bool) -> Vec<Diagnostic> {
         self.faults.of(is_needed)
+    }
+
+    /// Whether targets or groups are missing because what makes their names is broken: that a name is not there is then
+    /// no fault of who uses it.
+    pub(crate) fn lacks_names(&self) -> bool {
+        self.has_lost_blocks || self.expansion().has_broken()
     }
 
     // ── cycles ──
@@ -306,6 +319,9 @@ impl<'a> Scope<'a> {
         }
         let fault = Diagnostic::error("bake::eval::unknown_variable", format!("variable `{name}` is not defined"))
             .at(at, "no variable or attribute of this name");
+        if self.functions.contains_key(name) || super::function::lookup(name).is_some() {
+            return fault.help(format!("`{name}` is a function: write `{name}(…)`"));
+        }
         match suggest::nearest(name, known) {
             Some(near) => {
                 let declared = self.globals.get(near).and_then(|it| it.variable.as_ref());
@@ -321,9 +337,8 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// Evaluates everything whose fault concerns all: functions, variables, validations, global attributes.
+    /// Evaluates everything whose fault concerns all: variables, validations, global attributes.
     pub(crate) fn check(&self) {
-        self.check_functions();
         self.evaluate_variables();
         self.expansion();
         for (name, global) in &self.globals {
@@ -362,12 +377,17 @@ impl<'a> Scope<'a> {
                 calls.push(called);
                 continue;
             };
-            let mut known: Vec<Arc<str>> = body.params.clone();
-            known.extend(body.variadic.clone());
+            let mut known: Vec<Arc<str>> = body.params.iter().chain(&body.variadic).cloned().collect();
+            let params: Vec<(Arc<str>, Value)> = known.iter().map(|it| (it.clone(), Value::NULL)).collect();
+            let frame = Frame { names: &params, parent: None };
+            let tell = |fault: Diagnostic| {
+                self.tell(None, fault);
+                function.is_broken.set(true);
+            };
             names::visit(body.result, &mut known, &mut |mention| match mention {
                 Mention::Name(name, at) => {
                     if !self.globals.contains_key(name) && !RESERVED.contains(&&**name) {
-                        self.tell(None, self.unknown_variable(name, at, None));
+                        tell(self.unknown_variable(name, at, Some(&frame)));
                     }
                 }
                 Mention::Call(name, at) => {
@@ -376,7 +396,7 @@ impl<'a> Scope<'a> {
                     }
                     match self.functions.get_index_of(name) {
                         Some(ix) => called.push((ix, at)),
-                        None => self.tell(None, self.unknown_function(name, at)),
+                        None => tell(self.unknown_function(name, at)),
                     }
                 }
             });

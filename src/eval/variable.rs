@@ -148,10 +148,11 @@ impl<'a> Scope<'a> {
                 "write the values separated by commas".to_owned()
             }
             Type::Map(element) if element.is_primitive() => "write key:value, separated by commas".to_owned(),
+            _ if variable.expr("type").is_none() => "declare its `type`, as in `type = list(string)`".to_owned(),
             Type::Tuple(types) if types.iter().all(Type::is_primitive) => {
                 format!("write {} values separated by commas", types.len())
             }
-            _ => format!("declare its `type`, and give the value as JSON in `{name}_JSON`"),
+            _ => format!("give the value as JSON in `{name}_JSON`"),
         };
         let is_sensitive = self.is_sensitive(variable);
         let why = if is_sensitive { "it cannot be converted" } else { why };

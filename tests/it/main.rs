@@ -2,6 +2,7 @@
 
 mod call;
 mod corpus;
+mod diagnostics;
 mod examples;
 mod export;
 mod schemas;
