@@ -3,6 +3,7 @@
 mod call;
 mod corpus;
 mod diagnostics;
+mod errors;
 mod examples;
 mod export;
 mod schemas;
