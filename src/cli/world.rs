@@ -21,13 +21,15 @@ const MAX_SECRET: u64 = 500 * 1024;
 pub(crate) fn check(evaluated: &Evaluated, settings: &Settings, diagnostics: &mut Vec<Diagnostic>) {
     for target in evaluated.targets.values() {
         for (ix, secret) in target.secrets().enumerate() {
-            if let Some((message, help)) = secret_fault(secret, settings) {
-                diagnostics.push(fault(target, Id::Secret, ix, &message, help));
+            if let Some(found) = secret_fault(secret, settings) {
+                let part = secret.src.as_deref().unwrap_or(&secret.id);
+                diagnostics.push(fault(target, Id::Secret, ix, part, found));
             }
         }
         for (ix, ssh) in target.ssh().enumerate() {
-            if let Some((message, help)) = ssh_fault(ssh, settings) {
-                diagnostics.push(fault(target, Id::Ssh, ix, &message, help));
+            if let Some(found) = ssh_fault(ssh, settings) {
+                let part = if let [path] = ssh.paths.as_slice() { path } else { &ssh.id };
+                diagnostics.push(fault(target, Id::Ssh, ix, part, found));
             }
         }
         if settings.remote.is_some()
@@ -44,20 +46,14 @@ pub(crate) fn check(evaluated: &Evaluated, settings: &Settings, diagnostics: &mu
             );
         }
         for (ix, output) in target.outputs().enumerate() {
-            let found = match writes(output) {
-                Writes::File(dest) if settings.cwd.join(dest).is_dir() => {
-                    Some(format!("`dest` is a directory: {dest}"))
-                }
-                Writes::Directory(dest) if settings.cwd.join(dest).is_file() => {
-                    Some(format!("`dest` is a file: {dest}"))
-                }
-                _ => None,
+            let (dest, is, wanted) = match writes(output) {
+                Writes::File(dest) if settings.cwd.join(dest).is_dir() => (dest, "directory", "file"),
+                Writes::Directory(dest) if settings.cwd.join(dest).is_file() => (dest, "file", "directory"),
+                _ => continue,
             };
-            if let Some(message) = found {
-                let wanted = if matches!(writes(output), Writes::File(_)) { "file" } else { "directory" };
-                let help = format!("an output of type `{}` writes a {wanted}", output.kind);
-                diagnostics.push(fault(target, Id::Output, ix, &message, help));
-            }
+            let help = format!("an output of type `{}` writes a {wanted}", output.kind);
+            let found = (format!("`dest` is a {is}: {dest}"), help);
+            diagnostics.push(fault(target, Id::Output, ix, dest, found));
         }
     }
 }
@@ -66,16 +62,17 @@ pub(crate) fn check(evaluated: &Evaluated, settings: &Settings, diagnostics: &mu
 fn local_dockerfile(target: &Target, settings: &Settings) -> Option<String> {
     let (context, dockerfile) = (target.context(), target.dockerfile());
     let is_local = context::Context::is_local_path(context) && context::Context::is_local_path(dockerfile);
-    if !is_local || target.dockerfile_inline().is_some() {
+    if !is_local || context.starts_with('/') || target.dockerfile_inline().is_some() {
         return None;
     }
     let path = context::clean(&format!("{context}/{dockerfile}"));
     settings.cwd.join(&path).exists().then_some(path)
 }
 
-fn fault(target: &Target, id: Id, ix: usize, message: &str, help: String) -> Diagnostic {
+/// `part` is the text that is at fault, of all that the attribute holds.
+fn fault(target: &Target, id: Id, ix: usize, part: &str, (message, help): (String, String)) -> Diagnostic {
     Diagnostic::error("bake::cli::world", format!("`{}[{ix}]` of target `{}`: {message}", id.row().name, target.name))
-        .at(target.at(id), "asked for here")
+        .at_part(target.at(id), part, "asked for here")
         .help(help)
 }
 

@@ -118,6 +118,7 @@ impl<'s, 'a> Blocks<'s, 'a> {
         blocks.matrix_groups();
         scope.check();
         blocks.diagnostics.extend(scope.faults(|_| true));
+        scope.hide_sensitive(&mut blocks.diagnostics);
         blocks
     }
 
@@ -330,6 +331,7 @@ impl<'s, 'a> Blocks<'s, 'a> {
             selection.groups.iter().filter_map(|name| self.groups.get(name).map(|it| (name.clone(), it.clone())));
         let evaluated =
             Evaluated { targets, groups: groups.collect(), arguments: selection.arguments, grants: overrides.grants() };
+        self.scope.hide_sensitive(&mut diagnostics);
         self.diagnostics.extend(diagnostics);
         evaluated
     }

@@ -272,6 +272,41 @@ impl<'a> Scope<'a> {
         }
     }
 
+    /// Takes the values of sensitive variables out of what is told.
+    pub(crate) fn hide_sensitive(&self, told: &mut [Diagnostic]) {
+        /// A shorter value guards nothing, and would be found inside other words.
+        const SHORTEST: usize = 4;
+        if told.is_empty() {
+            return;
+        }
+        let mut secrets: Vec<String> = Vec::new();
+        for (name, variable) in self.declared().filter(|(_, variable)| self.is_sensitive(variable)) {
+            secrets.extend(self.given(name).map(|given| given.text.to_owned()));
+            let mut values: Vec<Value> = self.variable_now(name, variable).into_iter().collect();
+            while let Some(value) = values.pop() {
+                secrets.extend(value.to_text().map(|it| it.to_string()));
+                values.extend(value.items().into_iter().flatten().cloned());
+                values.extend(value.entries().into_iter().flat_map(|it| it.values()).cloned());
+            }
+        }
+        secrets.retain(|it| it.chars().count() >= SHORTEST);
+        // One may be part of another.
+        secrets.sort_by_key(|it| std::cmp::Reverse(it.len()));
+        for secret in &secrets {
+            let hide = |text: &mut String| {
+                if text.contains(secret) {
+                    *text = text.replace(secret, "***");
+                }
+            };
+            for it in told.iter_mut() {
+                hide(&mut it.message);
+                it.help.iter_mut().for_each(hide);
+                it.causes.iter_mut().for_each(hide);
+                it.labels.iter_mut().for_each(|label| hide(&mut label.text));
+            }
+        }
+    }
+
     /// All variables with their values, sorted by name; those that failed are left out.
     pub(crate) fn variables(&self) -> Vec<Variable> {
         let mut list = Vec::new();

@@ -1,7 +1,7 @@
 //! Diagnostics as text: `miette` draws them; what it is given is made harmless first. Control characters of the input
 //! never reach the terminal, and a line of a megabyte is shown in part.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use miette::{
     GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteError, MietteSpanContents, SourceCode, SourceSpan,
@@ -139,7 +139,7 @@ impl Shown {
             diagnostic.labels.iter().partition(|it| Some(it.at.source) == main);
         let excerpt = main.map(|id| {
             let source = sources.get(id);
-            Excerpt { name: harmless(&source.name, false), text: harmless(&source.text, true) }
+            Excerpt { name: harmless(&source.name, false), text: harmless(&source.text, true).into() }
         });
         let mut groups = excerpt.as_ref().map(|it| it.groups(&here)).unwrap_or_default().into_iter();
         let labels = groups.next().unwrap_or_default();
@@ -220,7 +220,7 @@ impl std::error::Error for Cause {
 #[derive(Clone, Debug)]
 struct Excerpt {
     name: String,
-    text: String,
+    text: Arc<str>,
 }
 
 impl Excerpt {
@@ -376,7 +376,7 @@ mod tests {
             let source = sources.add("a.hcl", text);
             let at = Span { source, start: 0, end: u32::try_from(text.len()).expect("short") };
             let label = Label { at, text: String::new(), part: Some(part.to_owned()) };
-            let excerpt = Excerpt { name: String::new(), text: text.to_owned() };
+            let excerpt = Excerpt { name: String::new(), text: text.into() };
             let (start, end) = excerpt.meant(&label);
             text[start..end].to_owned()
         };

@@ -145,3 +145,27 @@ fn var_without_a_name_or_a_value_says_its_form() {
         .case("a variable that there is not", &files, &["--print", "--var", "TGA=1"])
         .check();
 }
+
+#[test]
+fn the_value_of_a_sensitive_variable_is_in_no_message() {
+    let text = |line: &str| {
+        format!(
+            "variable \"TOKEN\" {{\n  sensitive = true\n  validation {{\n    condition = length(TOKEN) > 0\n    error_message = \"bad token: ${{TOKEN}}\"\n  }}\n}}\n\
+             target \"default\" {{\n  {line}\n}}\n"
+        )
+    };
+    let with = |page: Page, title: &str, text: &str| {
+        page.with(title, &[("docker-bake.hcl", text)], &["--print"], &[("TOKEN", "hunter2")], b"")
+    };
+    let sound = |line: &str| text(line).replace("length(TOKEN) > 0", "TOKEN != \"\"");
+    let page = Page::new("sensitive_is_hidden");
+    let page = with(page, "a bool", &sound("pull = TOKEN"));
+    let page = with(page, "a list", &sound("tags = \"x${TOKEN}\""));
+    let page = with(page, "an operand", &sound("args = {\n    A = 1 + TOKEN\n  }"));
+    let page = with(page, "a function", &sound("args = {\n    A = parseint(TOKEN, 10)\n  }"));
+    let page = with(page, "an option", &sound("platforms = [TOKEN]"));
+    let page = with(page, "a fault in a validation", &text("context = \".\""));
+    let page = with(page, "a validation", &text("context = \".\"").replace("length(TOKEN) > 0", "TOKEN == \"\""));
+    assert!(!page.text.replace("TOKEN=hunter2", "").contains("hunter2"), "{}", page.text);
+    page.check();
+}
