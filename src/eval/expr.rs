@@ -59,7 +59,7 @@ impl<'a> Scope<'a> {
             ExprKind::Call(it) => self.call(it, expr.at, env),
             ExprKind::Unary { op, operand } => self.unary(*op, operand, env),
             ExprKind::Chain(it) => self.chain(&it.first, &it.rest, env),
-            ExprKind::Conditional(it) => self.conditional(it, expr.at, env),
+            ExprKind::Conditional(it) => self.conditional(it, env),
             ExprKind::Tuple(items) => {
                 gather(items.iter().map(|item| self.eval(item, env)), items.len()).map(Value::tuple)
             }
@@ -302,7 +302,7 @@ impl<'a> Scope<'a> {
         }
     }
 
-    fn conditional(&self, it: &'a Conditional, at: Span, env: Env<'_>) -> Result<Value> {
+    fn conditional(&self, it: &'a Conditional, env: Env<'_>) -> Result<Value> {
         let Conditional { condition, then, otherwise } = it;
         let chosen = self.bool(condition, env, "the condition")?;
         let (value, other) = if chosen {
