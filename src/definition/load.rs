@@ -198,7 +198,7 @@ impl Loaded {
                 }
                 Format::Yaml => compose.extend(self.parse_yaml(text)),
             }
-            if by_name(&name).is_none() {
+            if !tells_format(&name) {
                 self.explain_format(known, &name, format);
             }
         }
@@ -269,15 +269,12 @@ enum Format {
 
 /// By the end of the name, or else by the first thing in the text.
 fn format(text: &Text) -> Format {
-    by_name(&text.name).unwrap_or_else(|| sniff(&text.text))
-}
-
-fn by_name(name: &str) -> Option<Format> {
-    match name.to_ascii_lowercase().rsplit_once('.')?.1 {
-        "yml" | "yaml" => Some(Format::Yaml),
-        "json" => Some(Format::Json),
-        "hcl" => Some(Format::Hcl),
-        _ => None,
+    let name = text.name.to_ascii_lowercase();
+    match name.rsplit_once('.').map(|(_, extension)| extension) {
+        Some("yml" | "yaml") => Format::Yaml,
+        Some("json") => Format::Json,
+        Some("hcl") => Format::Hcl,
+        _ => sniff(&text.text),
     }
 }
 
@@ -302,6 +299,12 @@ fn sniff(text: &str) -> Format {
     } else {
         Format::Hcl
     }
+}
+
+/// Whether the end of a name says what the file is.
+fn tells_format(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    [".hcl", ".json", ".yml", ".yaml"].iter().any(|it| name.ends_with(it))
 }
 
 /// Adds bytes as a text, its byte order mark dropped; `None` and a diagnostic when they are no UTF-8.

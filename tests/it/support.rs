@@ -2,9 +2,8 @@
 
 use std::{
     fs,
-    io::Write as _,
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{Command, Output},
     sync::OnceLock,
 };
 
@@ -52,30 +51,16 @@ impl Bake {
 
     /// Runs `bake` in `folder` below the working folder.
     pub(crate) fn run_in(&self, folder: &str, args: &[&str]) -> Ran {
-        self.run_with(folder, args, &[], b"")
-    }
-
-    /// The same with more in the environment, and something on standard input.
-    pub(crate) fn run_with(&self, folder: &str, args: &[&str], env: &[(&str, &str)], stdin: &[u8]) -> Ran {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_bake"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bake"));
+        command
             .args(args)
             .current_dir(self.path(folder))
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", self.path("home"))
             .env("BAKE_HOME", self.path("state"))
-            .env("NO_COLOR", "1")
-            .envs(env.iter().copied())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary starts");
-        let mut input = child.stdin.take().expect("it is piped");
-        // A run that fails early does not read it.
-        let _written = input.write_all(stdin);
-        drop(input);
-        let Output { status, stdout, stderr } = child.wait_with_output().expect("the binary ends");
+            .env("NO_COLOR", "1");
+        let Output { status, stdout, stderr } = command.output().expect("the binary starts");
         Ran {
             code: status.code(),
             stdout: String::from_utf8_lossy(&stdout).into_owned(),

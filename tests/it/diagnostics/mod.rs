@@ -12,9 +12,16 @@ mod options;
 mod order;
 mod overrides;
 
-use std::{collections::BTreeSet, fmt::Write as _, fs, path::PathBuf};
+use std::{
+    collections::BTreeSet,
+    fmt::Write as _,
+    fs,
+    io::Write as _,
+    path::PathBuf,
+    process::{Command, Stdio},
+};
 
-use crate::support::{Bake, Ran};
+use crate::support::Bake;
 
 /// Files and their texts.
 type Files<'a> = &'a [(&'a str, &'a str)];
@@ -56,7 +63,7 @@ impl Page {
 
     /// Runs `bake` in a folder that the test has made.
     fn at(mut self, bake: &Bake, title: &str, args: &[&str], env: &[(&str, &str)], stdin: &[u8]) -> Self {
-        let Ran { code, stderr, .. } = bake.run_with("", args, env, stdin);
+        let (code, stderr) = run(bake, args, env, stdin);
         let folder = bake.dir.path().canonicalize().expect("the folder exists");
         let stderr = stderr.replace(&*folder.to_string_lossy(), "[DIR]");
         let command: Vec<String> = env
@@ -95,6 +102,30 @@ impl Page {
             );
         }
     }
+}
+
+/// Exit code and standard error of a run with more in its environment, and something on standard input.
+fn run(bake: &Bake, args: &[&str], env: &[(&str, &str)], stdin: &[u8]) -> (Option<i32>, String) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_bake"))
+        .args(args)
+        .current_dir(bake.dir.path())
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("HOME", bake.path("home"))
+        .env("BAKE_HOME", bake.path("state"))
+        .env("NO_COLOR", "1")
+        .envs(env.iter().copied())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let mut input = child.stdin.take().expect("it is piped");
+    // A run that fails early does not read it.
+    let _written = input.write_all(stdin);
+    drop(input);
+    let output = child.wait_with_output().expect("the binary ends");
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
 fn folder() -> PathBuf {
