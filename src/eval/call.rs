@@ -334,6 +334,9 @@ pub(super) fn type_of_expr(expr: &Expr) -> std::result::Result<Type, Box<Diagnos
                 })
             }
         },
+        ExprKind::String(text) if PRIMITIVES.iter().any(|(known, _)| *known == &**text) => {
+            Err(Box::new(bad(expr.at, "a string".to_owned()).help(format!("write it without quotes: {text}"))))
+        }
         ExprKind::Parens(inner) => type_of_expr(inner),
         ExprKind::Call(call) if !call.expand_last => {
             let Call { name, args, .. } = &**call;
