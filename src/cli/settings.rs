@@ -236,8 +236,12 @@ fn variables(arguments: &[String], faults: &mut Vec<Diagnostic>) -> BTreeMap<Str
                 vars.insert(name.to_owned(), value.to_owned());
             }
             _ => faults.push(
-                Diagnostic::error("bake::cli::bad_var", format!("`--var` wants NAME=VALUE: {argument}"))
-                    .help(format!("write --var {}=VALUE", argument.trim_start_matches('='))),
+                Diagnostic::error("bake::cli::bad_var", format!("`--var` wants NAME=VALUE: {argument}")).help(
+                    match argument.strip_prefix('=') {
+                        Some(value) => format!("write --var NAME={value}"),
+                        None => format!("write --var {argument}=VALUE"),
+                    },
+                ),
             ),
         }
     }

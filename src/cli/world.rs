@@ -2,7 +2,7 @@
 //! outputs. Reads no secret, writes nothing. A plan that is only shown needs none of it: what is missing without being
 //! named by a path is a warning then.
 
-use std::{fs, os::unix::fs::FileTypeExt};
+use std::{fs, io, os::unix::fs::FileTypeExt};
 
 use super::{definition::Purpose, settings::Settings};
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
     eval::{Evaluated, target::Target},
     report::{Diagnostic, Severity},
     spec::{
-        Secret, Ssh,
+        Secret, Ssh, context,
         output::{Writes, writes},
     },
 };
@@ -23,39 +23,60 @@ pub(crate) fn check(evaluated: &Evaluated, settings: &Settings, purpose: Purpose
     let unnamed = if purpose == Purpose::Show { Severity::Warning } else { Severity::Error };
     for target in evaluated.targets.values() {
         for (ix, secret) in target.secrets().enumerate() {
-            if let Some((message, help)) = secret_fault(secret, settings) {
+            if let Some(found) = secret_fault(secret, settings) {
+                let part = secret.src.as_deref().unwrap_or(&secret.id);
                 let severity = if secret.src.is_some() { Severity::Error } else { unnamed };
-                diagnostics.push(Diagnostic { severity, ..fault(target, Id::Secret, ix, &message, help) });
+                diagnostics.push(Diagnostic { severity, ..fault(target, Id::Secret, ix, part, found) });
             }
         }
         for (ix, ssh) in target.ssh().enumerate() {
-            if let Some((message, help)) = ssh_fault(ssh, settings) {
+            if let Some(found) = ssh_fault(ssh, settings) {
+                let part = if let [path] = ssh.paths.as_slice() { path } else { &ssh.id };
                 let severity = if ssh.paths.is_empty() { unnamed } else { Severity::Error };
-                diagnostics.push(Diagnostic { severity, ..fault(target, Id::Ssh, ix, &message, help) });
+                diagnostics.push(Diagnostic { severity, ..fault(target, Id::Ssh, ix, part, found) });
             }
         }
+        if settings.remote.is_some()
+            && let Some(dockerfile) = local_dockerfile(target, settings)
+        {
+            let message = format!(
+                "`dockerfile` of target `{}`: a remote definition does not read it from this machine: {dockerfile}",
+                target.name
+            );
+            diagnostics.push(
+                Diagnostic::error("bake::cli::remote_dockerfile", message)
+                    .at(target.at(Id::Dockerfile), "there is a file of this name here")
+                    .help(format!("if that is meant, write `cwd://{dockerfile}`")),
+            );
+        }
         for (ix, output) in target.outputs().enumerate() {
-            let found = match writes(output) {
-                Writes::File(dest) if settings.cwd.join(dest).is_dir() => {
-                    Some(format!("`dest` is a directory: {dest}"))
-                }
-                Writes::Directory(dest) if settings.cwd.join(dest).is_file() => {
-                    Some(format!("`dest` is a file: {dest}"))
-                }
-                _ => None,
+            let (dest, is, wanted) = match writes(output) {
+                Writes::File(dest) if settings.cwd.join(dest).is_dir() => (dest, "directory", "file"),
+                Writes::Directory(dest) if settings.cwd.join(dest).is_file() => (dest, "file", "directory"),
+                _ => continue,
             };
-            if let Some(message) = found {
-                let wanted = if matches!(writes(output), Writes::File(_)) { "file" } else { "directory" };
-                let help = format!("an output of type `{}` writes a {wanted}", output.kind);
-                diagnostics.push(fault(target, Id::Output, ix, &message, help));
-            }
+            let help = format!("an output of type `{}` writes a {wanted}", output.kind);
+            let found = (format!("`dest` is a {is}: {dest}"), help);
+            diagnostics.push(fault(target, Id::Output, ix, dest, found));
         }
     }
 }
 
-fn fault(target: &Target, id: Id, ix: usize, message: &str, help: String) -> Diagnostic {
+/// The Dockerfile in a local context, relative to the working directory, if there is one and nothing says that it is meant.
+fn local_dockerfile(target: &Target, settings: &Settings) -> Option<String> {
+    let (context, dockerfile) = (target.context(), target.dockerfile());
+    let is_local = context::Context::is_local_path(context) && context::Context::is_local_path(dockerfile);
+    if !is_local || context.starts_with('/') || target.dockerfile_inline().is_some() {
+        return None;
+    }
+    let path = context::clean(&format!("{context}/{dockerfile}"));
+    settings.cwd.join(&path).exists().then_some(path)
+}
+
+/// `part` is the text that is at fault, of all that the attribute holds.
+fn fault(target: &Target, id: Id, ix: usize, part: &str, (message, help): (String, String)) -> Diagnostic {
     Diagnostic::error("bake::cli::world", format!("`{}[{ix}]` of target `{}`: {message}", id.row().name, target.name))
-        .at(target.at(id), "asked for here")
+        .at_part(target.at(id), part, "asked for here")
         .help(help)
 }
 
@@ -77,11 +98,14 @@ fn secret_fault(secret: &Secret, settings: &Settings) -> Option<(String, String)
         )),
         Ok(_) => None,
         Err(error) if secret.src.is_none() => Some((
-            format!("there is neither an environment variable nor a file for secret: {path} ({error})"),
+            format!(
+                "there is neither an environment variable nor a file of the name of the secret: {path}{}",
+                why(&error)
+            ),
             format!("write id={path},src=FILE or id={path},env=NAME"),
         )),
         Err(error) => Some((
-            format!("the file of secret `{}` cannot be read: {path} ({error})", secret.id),
+            format!("the file of secret `{}` {}: {path}{}", secret.id, cannot(&error), why(&error)),
             "give a file that exists".to_owned(),
         )),
     }
@@ -94,17 +118,27 @@ fn ssh_fault(ssh: &Ssh, settings: &Settings) -> Option<(String, String)> {
             Some(path) => {
                 path_fault(path, settings).map(|why| (why, "start an ssh agent, or name a key: ID=PATH".to_owned()))
             }
-            None => Some((
-                format!("there is no ssh agent, `SSH_AUTH_SOCK` is not set: {}", ssh.id),
-                format!(
-                    "start an ssh agent, or name a key: {}=PATH",
-                    if ssh.id.is_empty() { "default" } else { &ssh.id }
-                ),
-            )),
+            None => {
+                let id = if ssh.id.is_empty() { "default" } else { &ssh.id };
+                Some((
+                    format!("there is no ssh agent, `SSH_AUTH_SOCK` is not set: {id}"),
+                    format!("start an ssh agent, or name a key: {id}=PATH"),
+                ))
+            }
         };
     }
     let why = ssh.paths.iter().find_map(|path| path_fault(path, settings))?;
     Some((why, "give the socket of an agent, or private keys".to_owned()))
+}
+
+/// What a file does not do.
+fn cannot(error: &io::Error) -> &'static str {
+    if error.kind() == io::ErrorKind::NotFound { "does not exist" } else { "cannot be read" }
+}
+
+/// The words of the system, where they say more than that there is no such file.
+fn why(error: &io::Error) -> String {
+    if error.kind() == io::ErrorKind::NotFound { String::new() } else { format!(" ({error})") }
 }
 
 /// A socket, or a file that looks like a private key.
@@ -113,7 +147,7 @@ fn path_fault(path: &str, settings: &Settings) -> Option<String> {
     let full = settings.cwd.join(path);
     let metadata = match fs::metadata(&full) {
         Ok(metadata) => metadata,
-        Err(error) => return Some(format!("the ssh agent or key cannot be read: {path} ({error})")),
+        Err(error) => return Some(format!("the ssh agent or key {}: {path}{}", cannot(&error), why(&error))),
     };
     if metadata.file_type().is_socket() {
         return None;

@@ -123,10 +123,7 @@ impl Loaded {
     ) -> Result<Text, Box<Diagnostic>> {
         let folder = self.folders.get(&from).map_or(".", String::as_str);
         let name = if file.starts_with('/') || folder == "." { file.to_owned() } else { format!("{folder}/{file}") };
-        let placed = |mut fault: Box<Diagnostic>| {
-            fault.labels.push(crate::report::Label { at, text: "included here".to_owned() });
-            fault
-        };
+        let placed = |fault: Box<Diagnostic>| Box::new(fault.at(at, "included here"));
         let bytes = match request.remote.filter(|_| self.from_remote.contains(&from)) {
             Some(remote) => {
                 let mut files = remote::read(remote, std::slice::from_ref(&name)).map_err(placed)?;

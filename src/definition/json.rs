@@ -94,12 +94,18 @@ impl Reader<'_> {
         let rest = &self.text[self.pos.min(self.text.len())..];
         let (seen, n) = match rest.chars().next() {
             None => ("the end of the file".to_owned(), 0),
-            Some(c) => (format!("`{}`", c.escape_debug()), c.len_utf8()),
+            Some(c) if c.is_control() => (format!("`{}`", c.escape_debug()), c.len_utf8()),
+            Some(c) => (format!("`{c}`"), c.len_utf8()),
         };
-        Box::new(
-            Diagnostic::error("bake::definition::json_syntax", format!("expected {what}, found {seen}"))
-                .at(self.span(self.pos, self.pos + n), format!("{what} expected here")),
-        )
+        let fault = Diagnostic::error("bake::definition::json_syntax", format!("expected {what}, found {seen}"))
+            .at(self.span(self.pos, self.pos + n), format!("{what} expected here"));
+        let before = self.text[..self.pos.min(self.text.len())].trim_end();
+        Box::new(match rest.as_bytes() {
+            [b']' | b'}', ..] if before.ends_with(',') => fault.help("remove the comma before it"),
+            [b'/' | b'#', ..] => fault.help("JSON has no comments; a key `\"//\"` may hold one"),
+            [b'\'', ..] => fault.help("strings are written in straight double quotes: \"…\""),
+            _ => fault,
+        })
     }
 
     fn value(&mut self) -> Read<Node> {
@@ -377,8 +383,9 @@ impl Builder<'_> {
                 NodeKind::Object(items) => found.push(items.as_slice()),
                 NodeKind::Array(items) => stack.extend(items.iter().rev()),
                 _ => self.faults.push(
-                    Diagnostic::error("bake::definition::json_no_object", format!("{} is an object", what()))
-                        .at(node.at, "not an object"),
+                    Diagnostic::error("bake::definition::json_no_object", format!("{} must be an object", what()))
+                        .at(node.at, "not an object")
+                        .help("write names and what they are: { \"name\": … }"),
                 ),
             }
         }

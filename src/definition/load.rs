@@ -210,9 +210,14 @@ impl Loaded {
     fn parse(&mut self, texts: Vec<Text>, request: &Request<'_>) {
         let mut compose: Vec<ComposeFile> = Vec::new();
         for text in texts {
-            match format(&text) {
+            let known = self.diagnostics.len();
+            let (name, format) = (text.name.clone(), format(&text));
+            match format {
                 Format::Yaml => compose.extend(self.parse_yaml(text)),
                 other => self.parse_bake(other, &text),
+            }
+            if !tells_format(&name) {
+                self.explain_format(known, &name, format);
             }
         }
         self.include(request);
@@ -228,6 +233,20 @@ impl Loaded {
             Format::Hcl | Format::Yaml => hcl::parse(text.id, &text.text),
         };
         self.take(parsed);
+    }
+
+    /// Says in the first new fault how a file was read whose name does not tell.
+    fn explain_format(&mut self, known: usize, name: &str, format: Format) {
+        let Some(fault) = self.diagnostics.get_mut(known) else { return };
+        let format = match format {
+            Format::Hcl => "HCL",
+            Format::Json => "JSON",
+            Format::Yaml => "YAML",
+        };
+        let name = if name == "-" { "standard input" } else { name };
+        let how =
+            format!("{name} is read as {format} for how it begins; a name in .hcl, .json or .yaml says what it is");
+        fault.help = Some(fault.help.as_ref().map_or_else(|| how.clone(), |help| format!("{help}; {how}")));
     }
 
     fn take(&mut self, (body, diagnostics): (Body, Vec<Diagnostic>)) {
@@ -308,6 +327,12 @@ fn sniff(text: &str) -> Format {
     } else {
         Format::Hcl
     }
+}
+
+/// Whether the end of a name says what the file is.
+fn tells_format(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    [".hcl", ".json", ".yml", ".yaml"].iter().any(|it| name.ends_with(it))
 }
 
 /// Adds bytes as a text, its byte order mark dropped; `None` and a diagnostic when they are no UTF-8.
@@ -423,7 +448,11 @@ fn missing(path: &str, named_by: &str) -> Diagnostic {
         .collect();
     let near = suggest::nearest(&file, names.iter().map(String::as_str));
     let bake = names.iter().find(|it| DEFAULT_NAMES.contains(&it.as_str())).map(String::as_str);
-    match near.or(bake) {
+    if let Some(near) = near {
+        let near = if folder == Path::new(".") { near.to_owned() } else { folder.join(near).display().to_string() };
+        return diagnostic.help(format!("did you mean `{near}`?"));
+    }
+    match bake {
         Some(found) if folder == Path::new(".") => diagnostic.help(format!("there is {found}")),
         Some(found) => diagnostic.help(format!("there is {}", folder.join(found).display())),
         None => diagnostic,

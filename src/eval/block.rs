@@ -42,6 +42,13 @@ pub(crate) struct Expansion<'a> {
     broken: Vec<Arc<str>>,
 }
 
+impl Expansion<'_> {
+    /// Whether a block could not be expanded.
+    pub(super) fn has_broken(&self) -> bool {
+        !self.broken.is_empty()
+    }
+}
+
 impl Expanded<'_> {
     /// `target` or `group`.
     pub(crate) fn is_target(&self) -> bool {
@@ -103,7 +110,7 @@ impl<'a> Scope<'a> {
                     Some(label.clone()),
                     Diagnostic::error("bake::eval::name_without_matrix", "`name` has a meaning only with `matrix`")
                         .at(block.at, "this target has no matrix")
-                        .at(name.name.at, "hence no other name than its label")
+                        .at(name.name.at, "no other name than the label")
                         .help("add `matrix = { … }`, or remove `name`"),
                 );
                 expansion.broken.push(label);
@@ -355,6 +362,10 @@ impl<'a> Scope<'a> {
         if let Some((_, members)) = expansion.groups.get(&namespace.full_name(&name.value)) {
             let shown: Vec<&str> = members.iter().take(8).map(|it| &**it).collect();
             return fault.help(format!("`{}` is a matrix; its targets are {}", name.value, shown.join(", ")));
+        }
+        if expansion.blocks.iter().any(|it| it.name == name.value) {
+            let (other, attribute) = if kind == "target" { ("group", "targets") } else { ("target", "ATTRIBUTE") };
+            return fault.help(format!("`{0}` is a {other}: write `{other}.{0}.{attribute}`", name.value));
         }
         // In the order of the files.
         let blocks = expansion.blocks.iter().filter(|it| it.is_target() == (kind == "target"));

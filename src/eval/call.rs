@@ -130,6 +130,9 @@ impl<'a> Scope<'a> {
     pub(super) fn unknown_function(&self, name: &str, at: Span) -> Diagnostic {
         let diagnostic = Diagnostic::error("bake::eval::unknown_function", format!("no function is called `{name}`"))
             .at(at, "not a function");
+        if self.namespace(at).globals.get(name).is_some_and(|it| it.variable.is_some()) {
+            return diagnostic.help(format!("`{name}` is a variable: write `{name}` without brackets"));
+        }
         let known = function::names();
         let known = known.iter().copied().chain(self.namespace(at).functions.keys().map(|name| &**name));
         diagnostic.help(
@@ -345,6 +348,9 @@ pub(super) fn type_of_expr(expr: &Expr) -> std::result::Result<Type, Box<Diagnos
                 })
             }
         },
+        ExprKind::String(text) if PRIMITIVES.iter().any(|(known, _)| *known == &**text) => {
+            Err(Box::new(bad(expr.at, "a string".to_owned()).help(format!("write it without quotes: {text}"))))
+        }
         ExprKind::Parens(inner) => type_of_expr(inner),
         ExprKind::Call(call) if !call.expand_last => {
             let Call { name, args, .. } = &**call;

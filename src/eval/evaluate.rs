@@ -21,6 +21,7 @@ use super::{
     link::{self, Resolved},
     list::{ListedTarget, ListedVariable, group_description},
     overrides::Overrides,
+    place,
     scope::Scope,
     target::{Target, TargetName, fill_in},
     unknown,
@@ -30,8 +31,9 @@ use crate::{
     definition::{
         attribute::{self, Attribute, GROUP_TARGETS, Id},
         load::Definition,
+        syntax::{Expr, ExprKind},
     },
-    report::{Diagnostic, Span, hidden::MASK, suggest},
+    report::{Diagnostic, Hidden, Span, hidden::MASK, suggest},
 };
 
 /// Evaluates a definition and resolves what `input.names` ask for. With errors among the diagnostics the result is not
@@ -53,8 +55,16 @@ pub(crate) fn evaluate(definition: &Definition, input: &Input, local_platform: &
     (evaluated, diagnostics)
 }
 
-/// What `--list` shows; what concerns all; what is wrong with single targets and groups.
-pub(crate) type Listed<T> = (Vec<T>, Vec<Diagnostic>, Vec<Diagnostic>);
+/// What `--list` shows.
+pub(crate) struct Listed<T> {
+    pub(crate) all: Vec<T>,
+    /// What concerns all.
+    pub(crate) diagnostics: Vec<Diagnostic>,
+    /// What is wrong with single targets and groups.
+    pub(crate) aside: Vec<Diagnostic>,
+    /// What must not be shown.
+    pub(crate) hidden: Hidden,
+}
 
 /// All targets and groups, for `--list`.
 pub(crate) fn list_targets(definition: &Definition, input: &Input, local_platform: &str) -> Listed<ListedTarget> {
@@ -70,9 +80,8 @@ pub(crate) fn list_targets(definition: &Definition, input: &Input, local_platfor
         description: group_description(it.description.as_deref(), &it.members),
         is_group: true,
     });
-    let listed = targets.chain(groups).collect();
-    let (diagnostics, aside) = blocks.into_diagnostics();
-    (listed, diagnostics, aside)
+    let all = targets.chain(groups).collect();
+    blocks.into_listed(all)
 }
 
 /// All variables with their final values, for `--list`.
@@ -92,9 +101,8 @@ pub(crate) fn list_variables(definition: &Definition, input: &Input, local_platf
             }),
         },
     });
-    let listed = listed.collect();
-    let (diagnostics, aside) = blocks.into_diagnostics();
-    (listed, diagnostics, aside)
+    let all = listed.collect();
+    blocks.into_listed(all)
 }
 
 /// All blocks, evaluated and merged by name.
@@ -116,8 +124,7 @@ impl<'s, 'a> Blocks<'s, 'a> {
         bodies.for_each(|body| unknown::check(body, &mut blocks.diagnostics));
         blocks.unknown_vars(definition.compose.is_some());
         let expanded = scope.expanded();
-        let told = scope.all_faults();
-        blocks.is_incomplete = blocks.diagnostics.iter().chain(&told).any(Diagnostic::is_error);
+        blocks.is_incomplete = scope.lacks_names();
         let mut places: HashMap<Arc<str>, usize> = HashMap::with_capacity(expanded.len());
         for it in expanded {
             if it.is_target() {
@@ -132,12 +139,12 @@ impl<'s, 'a> Blocks<'s, 'a> {
         blocks
     }
 
-    /// What concerns all, and what concerns single targets and groups.
-    fn into_diagnostics(self) -> (Vec<Diagnostic>, Vec<Diagnostic>) {
+    /// A list, with all that was found on the way.
+    fn into_listed<T>(self, all: Vec<T>) -> Listed<T> {
         let (faults, aside) = self.scope.faults.split(|_| false);
         let mut diagnostics = self.diagnostics;
         diagnostics.extend(faults);
-        (diagnostics, aside)
+        Listed { all, diagnostics, aside, hidden: self.scope.hidden.borrow().clone() }
     }
 
     /// Variables that are given and that no file declares. With Compose files they may be for these.
@@ -174,7 +181,7 @@ impl<'s, 'a> Blocks<'s, 'a> {
             Some(name.clone()),
             Diagnostic::error("bake::eval::bad_name", format!("not a name for a {kind}: {name}"))
                 .at(at, "this name")
-                .help("names are made of letters, digits, _ and -"),
+                .help(format!("names have letters, digits, `_` and `-`, as in `{}`", sanitized(name))),
         );
         true
     }
@@ -195,7 +202,7 @@ impl<'s, 'a> Blocks<'s, 'a> {
                 continue;
             };
             let Some(found) = found else { continue };
-            match self.decode(row, "target", &expanded.name, &found.value, found.at) {
+            match self.decode(row, "target", &expanded.name, &found.value, found.expr) {
                 Ok(Some(field)) => {
                     let field = self.outside(row, self.scope.rebased(row, field, found.expr), found.at);
                     fields.put(row.id, field, found.at);
@@ -223,15 +230,15 @@ impl<'s, 'a> Blocks<'s, 'a> {
         kind: &str,
         name: &Arc<str>,
         value: &Value,
-        at: Span,
+        expr: &Expr,
     ) -> Result<Option<Field>, ()> {
         let whose = format_args!("{kind} `{name}`");
         let mut warnings = Vec::new();
         let decoded = field::decode(row, value, &mut warnings);
         for it in warnings {
-            self.scope.tell(Some(name.clone()), misfit(row, &whose, it, at, Diagnostic::warning));
+            self.scope.tell(Some(name.clone()), misfit(row, &whose, it, expr, Diagnostic::warning));
         }
-        decoded.map_err(|it| self.scope.tell(Some(name.clone()), misfit(row, &whose, it, at, Diagnostic::error)))
+        decoded.map_err(|it| self.scope.tell(Some(name.clone()), misfit(row, &whose, it, expr, Diagnostic::error)))
     }
 
     fn group(&mut self, expanded: &Expanded<'a>) {
@@ -247,16 +254,21 @@ impl<'s, 'a> Blocks<'s, 'a> {
                         "bake::eval::group_with_matrix",
                         format!("group `{name}` cannot have: {refused}"),
                     )
-                    .at(expanded.block.at, "a group")
-                    .at(it.name.at, "only targets have this"),
+                    .at(expanded.block.at, "this is a group")
+                    .at(it.name.at, "only targets have this")
+                    .help(format!("remove `{refused}`; to build all targets of a matrix, name its label in `targets`")),
                 );
             }
         }
+        // A group that is broken is there all the same: who names it is not at fault.
+        let without_members =
+            Group { name: name.clone(), description: None, members: Vec::new(), at: label, is_matrix: false };
+        self.groups.insert(name.clone(), without_members);
         let Ok(description) = self.scope.attribute(expanded, "description") else { return };
         let description = description.and_then(|it| it.value.to_text());
         let Ok(targets) = self.scope.attribute(expanded, "targets") else { return };
         let members = match targets {
-            Some(it) => match self.decode(&GROUP_TARGETS, "group", name, &it.value, it.at) {
+            Some(it) => match self.decode(&GROUP_TARGETS, "group", name, &it.value, it.expr) {
                 Ok(Some(Field::Texts(texts))) => {
                     let namespace = self.scope.namespace(it.at);
                     Some((texts.iter().map(|it| namespace.full_name(it)).collect(), it.at))
@@ -271,7 +283,7 @@ impl<'s, 'a> Blocks<'s, 'a> {
                 Some(name.clone()),
                 Diagnostic::error("bake::eval::group_without_targets", format!("group `{name}` has no `targets`"))
                     .at(expanded.block.at, "this group")
-                    .help("write targets = [\"a\", \"b\"]"),
+                    .help("write `targets = [\"a\", \"b\"]`"),
             );
             return;
         };
@@ -385,13 +397,23 @@ fn misfit(
     row: &Attribute,
     whose: &std::fmt::Arguments<'_>,
     misfit: Misfit,
-    at: Span,
+    expr: &Expr,
     make: fn(&'static str, String) -> Diagnostic,
 ) -> Diagnostic {
     let text = format!("`{}{}` of {whose}{}", row.name, misfit.path, misfit.message);
-    let mut diagnostic = make("bake::eval::bad_value", text).at(at, "given here");
-    diagnostic.help = misfit.help;
+    let mut diagnostic = make("bake::eval::bad_value", text).at(place::within(expr, &misfit.path), "given here");
+    diagnostic.help = match (&expr.kind, misfit.help) {
+        // What is written is a name, not the text that it stands for.
+        (ExprKind::Variable(name), Some(help)) if help.starts_with("write [") => Some(format!("write [{name}]")),
+        (_, help) => help,
+    };
     diagnostic
+}
+
+/// The name with what it may not have replaced, as `sanitize()` does it.
+fn sanitized(name: &str) -> String {
+    let kept = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '_' | '-') { c } else { '_' };
+    if name.is_empty() { "app".to_owned() } else { name.chars().map(kept).collect() }
 }
 
 #[cfg(test)]

@@ -59,7 +59,7 @@ impl<'a> Scope<'a> {
             ExprKind::Call(it) => self.call(it, expr.at, env),
             ExprKind::Unary { op, operand } => self.unary(*op, operand, env),
             ExprKind::Chain(it) => self.chain(&it.first, &it.rest, env),
-            ExprKind::Conditional(it) => self.conditional(it, expr.at, env),
+            ExprKind::Conditional(it) => self.conditional(it, env),
             ExprKind::Tuple(items) => {
                 gather(items.iter().map(|item| self.eval(item, env)), items.len()).map(Value::tuple)
             }
@@ -317,7 +317,7 @@ impl<'a> Scope<'a> {
         }
     }
 
-    fn conditional(&self, it: &'a Conditional, at: Span, env: Env<'_>) -> Result<Value> {
+    fn conditional(&self, it: &'a Conditional, env: Env<'_>) -> Result<Value> {
         let Conditional { condition, then, otherwise } = it;
         let chosen = self.bool(condition, env, "the condition")?;
         let (value, other) = if chosen {
@@ -349,7 +349,6 @@ impl<'a> Scope<'a> {
                         "bake::eval::different_arms",
                         "the two arms of a conditional have different types",
                     )
-                    .at(at, format!("{} or {}", article(&a.kind()), article(&b.kind())))
                     .at(then.at, format!("this is {}", article(&a.kind())))
                     .at(otherwise.at, format!("this is {}", article(&b.kind())))
                     .help("give both arms the same type, for instance with `convert(value, type)`"),
@@ -429,12 +428,21 @@ fn to_number<'v>(value: &'v Value, at: Span, op: &str) -> Result<Cow<'v, Number>
                 Value::String(text) => format!("this is the string {text:?}"),
                 other => format!("this is {}", article(&other.kind())),
             };
-            fault(
+            let diagnostic = Diagnostic::error(
                 "bake::eval::no_number",
                 format!("the operand of `{op}` must be a number, not {}", article(&value.kind())),
-                at,
-                seen,
             )
+            .at(at, seen);
+            let help = match value {
+                _ if op != "+" => None,
+                Value::String(_) => Some("texts are put together in a template: \"${a}${b}\""),
+                Value::Map { .. } | Value::Object(_) => Some("maps are put together by `merge(a, b)`"),
+                other => other.items().is_some().then_some("lists are put together by `concat(a, b)`"),
+            };
+            Err(Fail::of(match help {
+                Some(help) => diagnostic.help(help),
+                None => diagnostic,
+            }))
         }
     }
 }

@@ -45,7 +45,7 @@ impl Fail {
     pub(super) fn seen_from(self, name: &str, at: Span) -> Self {
         const MAX_LABELS: usize = 6;
         let add = |fault: &mut Diagnostic| {
-            let call = crate::report::Label { at, text: format!("in this call of `{name}`") };
+            let call = crate::report::Label { at, text: format!("in this call of `{name}`"), part: None };
             fault.labels.insert(0, call);
             if fault.labels.len() > MAX_LABELS {
                 fault.labels.remove(1);

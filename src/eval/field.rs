@@ -212,6 +212,12 @@ pub(crate) fn decode(row: &Attribute, value: &Value, warnings: &mut Vec<Misfit>)
         {
             misfit.help = Some(format!("write [\"{text}\"]"));
         }
+        match (row.kind, value.items()) {
+            (Kind::Text, Some([one])) => misfit.help = one.to_text().map(|it| format!("write \"{it}\"")),
+            (Kind::Bool, _) => misfit.help = Some("write true or false".to_owned()),
+            (Kind::Entries { .. }, _) => misfit.help = Some("write { name = \"value\" }".to_owned()),
+            _ => (),
+        }
         misfit
     };
     let field = match row.kind {

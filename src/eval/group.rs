@@ -198,6 +198,9 @@ impl<'a> Names<'a> {
 
     fn suggestion(&self, name: &str) -> String {
         let all: Vec<Arc<str>> = self.targets.iter().chain(self.groups.keys()).cloned().collect();
+        if all.is_empty() {
+            return "define one: `target \"default\" { … }`".to_owned();
+        }
         suggest::did_you_mean(name, all.iter().map(|it| &**it))
             .unwrap_or_else(|| known_names("targets and groups", &all))
     }
@@ -208,7 +211,10 @@ impl<'a> Names<'a> {
                 "bake::eval::unknown_target",
                 "no target is named, and there is no target or group `default`",
             )
-            .help(format!("name a target; {}", self.suggestion(name)));
+            .help(match self.suggestion(name) {
+                define if self.targets.is_empty() && self.groups.is_empty() => define,
+                known => format!("name a target; {known}"),
+            });
         }
         Diagnostic::error("bake::eval::unknown_target", format!("no target or group of this name: {name}"))
             .help(self.suggestion(name))
@@ -224,7 +230,7 @@ impl<'a> Names<'a> {
             "bake::eval::unknown_member",
             format!("group `{}` has a member that is neither target nor group: {member}", group.name),
         )
-        .at(group.at, format!("`{member}` is not defined"))
+        .at_part(group.at, member, format!("`{member}` is not defined"))
         .help(self.suggestion(member))
     }
 }
@@ -237,7 +243,7 @@ fn cycle(member: &str, path: &[(&Group, usize)]) -> Diagnostic {
     )
     .help("remove one of these members");
     for ((group, _), inner) in path.iter().zip(&names[1..]).take(MAX_STEPS) {
-        diagnostic = diagnostic.at(group.at, format!("`{}` contains `{inner}`", group.name));
+        diagnostic = diagnostic.at_part(group.at, inner, format!("`{}` contains `{inner}`", group.name));
     }
     diagnostic
 }

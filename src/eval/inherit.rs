@@ -193,7 +193,10 @@ impl<'a> Resolver<'a> {
         let (what, help) = match (self.groups)(parent) {
             Some(members) => (
                 "is a group, and only targets can be inherited from",
-                format!("inherit from one of its targets: {}", members.join(", ")),
+                match members.as_slice() {
+                    [] => "name a target".to_owned(),
+                    members => format!("inherit from one of its targets: {}", members.join(", ")),
+                },
             ),
             None => (
                 "is not defined",
@@ -205,7 +208,7 @@ impl<'a> Resolver<'a> {
             "bake::eval::unknown_parent",
             format!("target `{name}` inherits from `{parent}`, which {what}"),
         )
-        .at(self.inherits_at(ix), format!("`{parent}` {what}"))
+        .at_part(self.inherits_at(ix), parent, format!("`{parent}` {what}"))
         .help(help)
     }
 
@@ -219,8 +222,8 @@ impl<'a> Resolver<'a> {
         )
         .help("remove one of these `inherits`");
         for ((ix, _), parent) in path[from..].iter().zip(&names[1..]).take(MAX_STEPS) {
-            diagnostic =
-                diagnostic.at(self.inherits_at(*ix), format!("`{}` inherits from `{parent}`", self.own[*ix].name));
+            let seen = format!("`{}` inherits from `{parent}`", self.own[*ix].name);
+            diagnostic = diagnostic.at_part(self.inherits_at(*ix), parent, seen);
         }
         diagnostic
     }

@@ -183,7 +183,7 @@ fn unknown(
     )
     .help(help);
     if let Some(at) = targets.get(&frame.name).and_then(|it| contexts_at(&it.fields)) {
-        diagnostic = diagnostic.at(at, format!("target `{name}` {what}"));
+        diagnostic = diagnostic.at_part(at, &format!("target:{name}"), format!("target `{name}` {what}"));
     }
     diagnostic
 }
@@ -200,7 +200,8 @@ fn circle(name: &str, path: &[Frame], targets: &IndexMap<Arc<str>, Resolved>) ->
     for (frame, next) in path.iter().zip(&names[1..]).take(MAX_STEPS) {
         let context = frame.links.get(frame.next.saturating_sub(1)).map_or("", |(context, _)| context);
         if let Some(at) = targets.get(&frame.name).and_then(|it| contexts_at(&it.fields)) {
-            diagnostic = diagnostic.at(at, format!("context `{context}` of `{}` is `target:{next}`", frame.name));
+            let seen = format!("context `{context}` of `{}`", frame.name);
+            diagnostic = diagnostic.at_part(at, &format!("target:{next}"), seen);
         }
     }
     diagnostic

@@ -26,6 +26,7 @@ mod namespace;
 pub(crate) mod number;
 pub(crate) mod overrides;
 pub(crate) mod pattern;
+mod place;
 pub(crate) mod print;
 mod rebase;
 pub(crate) mod scope;

@@ -108,6 +108,7 @@ impl<'a> Scope<'a> {
         for attribute in &body.attributes {
             let name = &attribute.name;
             if matches!(&*name.value, "target" | "group" | "variable" | "function") {
+                self.has_lost_blocks |= matches!(&*name.value, "target" | "group");
                 self.tell(None, block_as_attribute(&name.value, name.at));
             } else if RESERVED.contains(&&*name.value) {
                 self.tell(None, reserved("an attribute", &name.value, name.at));
@@ -143,6 +144,7 @@ impl<'a> Scope<'a> {
 
     fn labelled(&mut self, block: &'a Block) {
         let [label] = block.labels.as_slice() else {
+            self.has_lost_blocks |= matches!(&*block.kind.value, "target" | "group");
             self.tell(None, bad_labels(block));
             return;
         };

@@ -210,7 +210,7 @@ impl Override {
         let (left, append) = left.strip_suffix('+').map_or((left, false), |left| (left, true));
         let mut parts = left.splitn(3, '.');
         let pattern = parts.next().unwrap_or_default();
-        let Some(key_name) = parts.next().filter(|it| !it.is_empty()) else {
+        let Some(key_name) = parts.next().filter(|it| !it.is_empty() && !pattern.is_empty()) else {
             return Err(error(format!("`--set` wants a target and a key: {text}")));
         };
         let subkey = parts.next().unwrap_or_default();
@@ -385,7 +385,7 @@ fn find_key(name: &str, subkey: &str, argument: &Spanned<String>) -> Boxed<Key> 
     };
     Err(Box::new(
         Diagnostic::error("bake::eval::set_unknown_key", format!("`--set` has no key `{name}`: {}", argument.value))
-            .at(argument.at, "as given")
+            .at_part(argument.at, name, "no such key")
             .help(help),
     ))
 }

@@ -92,6 +92,8 @@ pub(crate) struct Scope<'a> {
     pub(super) namespace_of: Vec<usize>,
     /// Blocks of targets and groups, in the order of the files.
     pub(super) blocks: Vec<&'a Block>,
+    /// Targets or groups are written in a way that leaves them without a name.
+    pub(super) has_lost_blocks: bool,
     pub(super) expansion: OnceCell<Expansion<'a>>,
     pub(super) is_expanding: Cell<bool>,
     pub(super) faults: Faults,
@@ -113,6 +115,7 @@ impl<'a> Scope<'a> {
             namespaces: Vec::new(),
             namespace_of: Vec::new(),
             blocks: Vec::new(),
+            has_lost_blocks: false,
             expansion: OnceCell::new(),
             is_expanding: Cell::new(false),
             faults: Faults::default(),
@@ -122,6 +125,8 @@ impl<'a> Scope<'a> {
             stack: RefCell::default(),
         };
         scope.collect_all(definition);
+        // First of all: a call of a function that is broken anyway has nothing to add.
+        scope.check_functions();
         scope
     }
 
@@ -135,6 +140,12 @@ impl<'a> Scope<'a> {
     /// All faults; each place once, not more than a reader can use.
     pub(crate) fn all_faults(&self) -> Vec<Diagnostic> {
         self.faults.split(|_| true).0
+    }
+
+    /// Whether targets or groups are missing because what makes their names is broken: that a name is not there is then
+    /// no fault of who uses it.
+    pub(crate) fn lacks_names(&self) -> bool {
+        self.has_lost_blocks || self.expansion().has_broken()
     }
 
     // ── cycles ──
@@ -229,11 +240,11 @@ impl<'a> Scope<'a> {
             (None, Some(attribute)) => self.attribute_value(attribute),
             (None, None) => Ok(Value::NULL),
         });
-        if let (Some(variable), Ok(value)) = (&global.variable, &value)
-            && self.has_sensitive
+        if let Some(variable) = global.variable.as_ref().filter(|_| self.has_sensitive)
             && self.is_sensitive(variable)
         {
-            self.hide(value);
+            self.hide_given(name, variable);
+            value.iter().for_each(|it| self.hide(it));
         }
         let (state, value) = self.settle(None, value);
         global.state.replace(state);
@@ -297,6 +308,9 @@ impl<'a> Scope<'a> {
         }
         let fault = Diagnostic::error("bake::eval::unknown_variable", format!("variable `{name}` is not defined"))
             .at(at, "no variable or attribute of this name");
+        if self.namespace(at).functions.contains_key(name) || super::function::lookup(name).is_some() {
+            return fault.help(format!("`{name}` is a function: write `{name}(…)`"));
+        }
         match suggest::nearest(name, known) {
             Some(near) => {
                 let declared = globals.get(near).and_then(|it| it.variable.as_ref());
@@ -312,9 +326,8 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// Evaluates everything whose fault concerns all: functions, variables, validations, global attributes.
+    /// Evaluates everything whose fault concerns all: variables, validations, global attributes.
     pub(crate) fn check(&self) {
-        self.check_functions();
         self.evaluate_variables();
         self.expansion();
         self.check_includes();
@@ -364,18 +377,23 @@ impl<'a> Scope<'a> {
                 calls.push(called);
                 continue;
             };
-            let mut known: Vec<Arc<str>> = body.params.clone();
-            known.extend(body.variadic.clone());
+            let mut known: Vec<Arc<str>> = body.params.iter().chain(&body.variadic).cloned().collect();
+            let params: Vec<(Arc<str>, Value)> = known.iter().map(|it| (it.clone(), Value::NULL)).collect();
+            let frame = Frame { names: &params, parent: None };
+            let tell = |fault: Diagnostic| {
+                self.tell(None, fault);
+                function.is_broken.set(true);
+            };
             names::visit(body.result, &mut known, &mut |mention| match mention {
                 Mention::Name(name, at) => {
                     if !is_known(name) {
-                        self.tell(None, self.unknown_variable(name, at, None));
+                        tell(self.unknown_variable(name, at, Some(&frame)));
                     }
                 }
                 Mention::Call(name, at) => match (self.builtin(name, at), namespace.functions.get_index_of(name)) {
                     (Some(_), _) => (),
                     (None, Some(ix)) => called.push((ix, at)),
-                    (None, None) => self.tell(None, self.unknown_function(name, at)),
+                    (None, None) => tell(self.unknown_function(name, at)),
                 },
             });
             calls.push(called);

@@ -69,9 +69,9 @@ impl Target {
             }
         });
         if let Some(Field::Resources(resources)) = fields.get(Id::Resources).map(|it| &it.field)
-            && let Some(fault) = resources.fault()
+            && let Some((text, fault)) = resources.fault()
         {
-            reader.fault(Id::Resources, "", fault);
+            reader.fault_of(Id::Resources, "", text, fault);
         }
         reader.inline();
         reader.paths();
@@ -247,10 +247,7 @@ fn from_remote(text: &str, remote: Option<&str>) -> String {
 /// When there is no such attribute or a value does not fit it.
 pub(crate) fn reference_value(attribute: &str, own: &[Value]) -> Result<Value, String> {
     let Some(row) = attribute::target(attribute) else {
-        let help = attribute::nearest_target_attribute(attribute)
-            .map(|it| format!(", did you mean `{it}`?"))
-            .unwrap_or_default();
-        return Err(format!("a target has no attribute `{attribute}`{help}"));
+        return Err(format!("a target has no attribute `{attribute}`"));
     };
     field::reference_value(row, own).map_err(|misfit| format!("`{attribute}{}`{}", misfit.path, misfit.message))
 }
@@ -264,12 +261,17 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn fault(&mut self, id: Id, path: &str, fault: Fault) {
+        self.fault_of(id, path, "", fault);
+    }
+
+    /// `part` is the text that is at fault, of all that the attribute holds.
+    fn fault_of(&mut self, id: Id, path: &str, part: &str, fault: Fault) {
         let row = id.row();
         let mut diagnostic = Diagnostic::error(
             "bake::eval::bad_option",
             format!("`{}{path}` of target `{}`: {}", row.name, self.name, fault.message),
         )
-        .at(self.fields.at(id).unwrap_or(self.at), "set here");
+        .at_part(self.fields.at(id).unwrap_or(self.at), part, "set here");
         diagnostic.help = fault.help;
         self.diagnostics.push(diagnostic);
     }
@@ -279,7 +281,7 @@ impl Reader<'_> {
         for (ix, text) in self.fields.texts(id).iter().enumerate() {
             match parse(text) {
                 Ok(it) => all.push(it),
-                Err(fault) => self.fault(id, &format!("[{ix}]"), fault),
+                Err(fault) => self.fault_of(id, &format!("[{ix}]"), text, fault),
             }
         }
         all
@@ -303,7 +305,8 @@ impl Reader<'_> {
                         ];
                         let help = suggest::did_you_mean(one, known)
                             .unwrap_or_else(|| "write OS/ARCH or OS/ARCH/VARIANT, as in linux/arm64".to_owned());
-                        self.fault(Id::Platforms, &format!("[{ix}]"), Fault::new(error.to_string()).help(help));
+                        let fault = Fault::new(error.to_string()).help(help);
+                        self.fault_of(Id::Platforms, &format!("[{ix}]"), one, fault);
                     }
                 }
             }

@@ -11,16 +11,6 @@ use crate::{
 
 /// All names in a file that mean nothing.
 pub(crate) fn check(body: &Body, diagnostics: &mut Vec<Diagnostic>) {
-    for it in &body.attributes {
-        if matches!(&*it.name.value, "target" | "group") {
-            let name = &it.name.value;
-            diagnostics.push(
-                Diagnostic::error("bake::eval::not_a_block", format!("`{name}` is a block, not an attribute"))
-                    .at(it.name.at, "followed by `=`")
-                    .help(format!("write {name} \"NAME\" {{ … }}")),
-            );
-        }
-    }
     for block in &body.blocks {
         match &*block.kind.value {
             "target" => target(block, diagnostics),
@@ -37,9 +27,9 @@ pub(crate) fn check(body: &Body, diagnostics: &mut Vec<Diagnostic>) {
                 diagnostics.push(
                     Diagnostic::warning(
                         "bake::eval::unknown_block_kind",
-                        format!("unknown block, passed over: {other}"),
+                        format!("there are no blocks of this kind: {other}"),
                     )
-                    .at(block.kind.at, "no block is called so")
+                    .at(block.kind.at, "this block means nothing")
                     .help(help),
                 );
             }
@@ -51,7 +41,8 @@ fn target(block: &Block, diagnostics: &mut Vec<Diagnostic>) {
     for it in &block.body.attributes {
         if attribute::target(&it.name.value).is_none() {
             let near = attribute::nearest_target_attribute(&it.name.value);
-            diagnostics.push(unknown("target", &it.name, near));
+            let known: Vec<&str> = attribute::TARGET.iter().map(|row| row.name).collect();
+            diagnostics.push(unknown("target", &it.name, near, &known));
         }
     }
     for inner in &block.body.blocks {
@@ -65,11 +56,9 @@ fn plain(block: &Block, kind: &str, known: &[(&str, &str)], blocks: &[&str], dia
         // A group says more about these two.
         let is_told = kind == "group" && matches!(&*it.name.value, "name" | "matrix");
         if !(is_told || is_known(&it.name.value)) {
-            diagnostics.push(unknown(
-                kind,
-                &it.name,
-                suggest::nearest(&it.name.value, known.iter().map(|(it, _)| *it)),
-            ));
+            let known: Vec<&str> = known.iter().map(|(it, _)| *it).collect();
+            let near = suggest::nearest(&it.name.value, known.iter().copied());
+            diagnostics.push(unknown(kind, &it.name, near, &known));
         }
     }
     for inner in &block.body.blocks {
@@ -81,7 +70,7 @@ fn plain(block: &Block, kind: &str, known: &[(&str, &str)], blocks: &[&str], dia
     }
 }
 
-fn unknown<T: AsRef<str>>(kind: &str, name: &Spanned<T>, near: Option<&str>) -> Diagnostic {
+fn unknown<T: AsRef<str>>(kind: &str, name: &Spanned<T>, near: Option<&str>, known: &[&str]) -> Diagnostic {
     const LONGEST: usize = 1000;
     let text = name.value.as_ref();
     if text.len() > LONGEST {
@@ -91,26 +80,22 @@ fn unknown<T: AsRef<str>>(kind: &str, name: &Spanned<T>, near: Option<&str>) -> 
         )
         .at(name.at, "this is hardly a name");
     }
-    let diagnostic = Diagnostic::warning(
-        "bake::eval::unknown_attribute",
-        format!("a {kind} has no such attribute, passed over: {text}"),
-    )
-    .at(name.at, format!("no attribute of a {kind}"));
+    let diagnostic =
+        Diagnostic::warning("bake::eval::unknown_attribute", format!("a {kind} has no attribute of this name: {text}"))
+            .at(name.at, "this attribute means nothing");
     match near {
         Some(near) => diagnostic.help(format!("did you mean `{near}`?")),
-        None => diagnostic,
+        None => diagnostic.help(format!("a {kind} has {}", known.join(", "))),
     }
 }
 
 fn inner_block(kind: &str, block: &Block, is_attribute: bool) -> Diagnostic {
     let name = &block.kind.value;
-    let diagnostic = Diagnostic::warning(
-        "bake::eval::unknown_inner_block",
-        format!("a {kind} has no such block, passed over: {name}"),
-    )
-    .at(block.kind.at, "a block");
+    let diagnostic =
+        Diagnostic::warning("bake::eval::unknown_inner_block", format!("a {kind} has no block of this name: {name}"))
+            .at(block.kind.at, "this block means nothing");
     if is_attribute {
-        diagnostic.help(format!("`{name}` is an attribute: write {name} = {{ … }}"))
+        diagnostic.help(format!("`{name}` is an attribute: write `{name} = {{ … }}`"))
     } else {
         diagnostic
     }

@@ -162,6 +162,13 @@ impl<'a> Scope<'a> {
         json.or(plain)
     }
 
+    /// Hides what the world gives for a sensitive variable, whether it fits or not.
+    pub(super) fn hide_given(&self, name: &str, variable: &VariableBlock<'a>) {
+        if let Some(Given { what: What::Text(text) | What::Json(text), .. }) = self.given(name, variable, true) {
+            self.hidden.borrow_mut().insert(&text.into());
+        }
+    }
+
     /// `--var`, else the environment. A variable of an included file is also known by its name outside.
     fn given_text<'n>(&'n self, name: &str, namespace: &Namespace<'_>) -> Option<Given<'n>> {
         let (vars, env) = (&self.input.vars, &self.input.env);
@@ -208,10 +215,11 @@ impl<'a> Scope<'a> {
                 "write the values separated by commas".to_owned()
             }
             Type::Map(element) if element.is_primitive() => "write key:value, separated by commas".to_owned(),
+            _ if variable.expr("type").is_none() => "declare its `type`, as in `type = list(string)`".to_owned(),
             Type::Tuple(types) if types.iter().all(Type::is_primitive) => {
                 format!("write {} values separated by commas", types.len())
             }
-            _ => format!("declare its `type`, and give the value as JSON in `{name}_JSON`"),
+            _ => format!("give the value as JSON in `{name}_JSON`"),
         };
         let is_sensitive = self.is_sensitive(variable);
         let why = if is_sensitive { "it cannot be converted" } else { why };

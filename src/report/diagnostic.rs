@@ -16,6 +16,9 @@ pub(crate) enum Severity {
 pub(crate) struct Label {
     pub(crate) at: Span,
     pub(crate) text: String,
+    /// What of the text there is meant: one element of a list, say, where only the place of the list is known. It is
+    /// shown alone if it stands there once.
+    pub(crate) part: Option<String>,
 }
 
 /// One fault.
@@ -59,7 +62,14 @@ impl Diagnostic {
     /// Adds a place; the first one added is the main place.
     #[must_use]
     pub(crate) fn at(mut self, at: Span, text: impl Into<String>) -> Self {
-        self.labels.push(Label { at, text: text.into() });
+        self.labels.push(Label { at, text: text.into(), part: None });
+        self
+    }
+
+    /// Adds a place of which only the part with this text is meant.
+    #[must_use]
+    pub(crate) fn at_part(mut self, at: Span, part: &str, text: impl Into<String>) -> Self {
+        self.labels.push(Label { at, text: text.into(), part: Some(part.to_owned()) });
         self
     }
 

@@ -2,10 +2,12 @@
 
 /// The candidate nearest to `name`, if one is near enough to be what the user meant.
 ///
-/// Near: at most one edit for every three characters, at least one; case does not count.
+/// Near: at most one edit for every three characters, one for shorter names; case does not count. Of a single letter
+/// nothing is left after an edit.
 pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let lower = name.to_lowercase();
-    let allowed = (name.chars().count() / 3).max(1);
+    let length = name.chars().count();
+    let allowed = (length / 3).max(1).min(length.saturating_sub(1));
     candidates
         .into_iter()
         .filter(|candidate| *candidate != name)
@@ -56,5 +58,6 @@ mod tests {
         assert_eq!(nearest("tgas", known), Some("tags"));
         assert_eq!(nearest("platfroms", known), Some("platforms"));
         assert_eq!(nearest("zzz", known), None);
+        assert_eq!(nearest("x", ["y", "X", "xy"]), Some("X"));
     }
 }

@@ -61,8 +61,8 @@ impl Attest {
         match key.to_lowercase().as_str() {
             "type" => value.clone_into(&mut self.kind),
             "disabled" => {
-                self.disabled =
-                    boolean(value).map_err(|_| Fault::new(format!("`disabled` is not a boolean: {value}")))?;
+                self.disabled = boolean(value)
+                    .map_err(|fault| Fault { message: format!("`disabled` is {}", fault.message), ..fault })?;
             }
             _ => {
                 self.attrs.insert(key.to_owned(), value.to_owned());

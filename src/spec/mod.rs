@@ -76,5 +76,5 @@ fn key_value(field: &str) -> Option<(String, &str)> {
 
 /// The fault of a field that is not `key=value`.
 fn not_key_value(field: &str, all: &str) -> Fault {
-    Fault::new(format!("`{field}` is not `key=value` in: {all}"))
+    Fault::new(format!("`{field}` is not `key=value` in: {all}")).help(format!("write `{field}=VALUE`"))
 }

@@ -59,7 +59,8 @@ impl Policy {
     }
 
     fn set(&mut self, key: &str, value: &str) -> Result<(), Fault> {
-        let flag = || boolean(value).map_err(|_| Fault::new(format!("`{key}` is not a boolean: {value}")));
+        let flag =
+            || boolean(value).map_err(|fault| Fault { message: format!("`{key}` is {}", fault.message), ..fault });
         match key {
             "filename" => self.filename = Some(value.to_owned()),
             "reset" => self.reset = Some(flag()?),

@@ -32,7 +32,11 @@ impl Resources {
     /// # Errors
     /// On an unknown key, or text where a whole number is wanted.
     pub(crate) fn set(&mut self, key: &str, value: &str) -> Result<(), Fault> {
-        let whole = || value.parse::<i64>().map_err(|_| Fault::new(format!("`{key}` is not a whole number: {value}")));
+        let whole = || {
+            value.parse::<i64>().map_err(|_| {
+                Fault::new(format!("`{key}` is not a whole number: {value}")).help("write a number, as in 512")
+            })
+        };
         match key {
             "memory" => self.memory = Some(value.to_owned()),
             "memory-swap" => self.memory_swap = Some(value.to_owned()),
@@ -100,12 +104,13 @@ impl Resources {
         .collect()
     }
 
-    /// What is wrong with a size.
-    pub(crate) fn fault(&self) -> Option<Fault> {
-        let bad = |key: &str, text: &Option<String>, unlimited: bool| {
+    /// A size that is none, and what is wrong with it.
+    pub(crate) fn fault(&self) -> Option<(&str, Fault)> {
+        let sizes = [("memory", &self.memory, false), ("memory-swap", &self.memory_swap, true)];
+        sizes.into_iter().find_map(|(key, text, unlimited)| {
             let text = text.as_deref().filter(|it| !(it.is_empty() || unlimited && *it == "-1"))?;
-            size::parse(text).err().map(|fault| Fault { message: format!("`{key}` is {}", fault.message), ..fault })
-        };
-        bad("memory", &self.memory, false).or_else(|| bad("memory-swap", &self.memory_swap, true))
+            let fault = size::parse(text).err()?;
+            Some((text, Fault { message: format!("`{key}` is {}", fault.message), ..fault }))
+        })
     }
 }

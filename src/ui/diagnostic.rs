@@ -1,7 +1,7 @@
 //! Diagnostics as text: `miette` draws them; what it is given is made harmless first. Control characters of the input
 //! never reach the terminal, and a line of a megabyte is shown in part.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use miette::{
     GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteError, MietteSpanContents, SourceCode, SourceSpan,
@@ -27,10 +27,13 @@ const AROUND: usize = 120;
 /// Nothing longer is shown as one excerpt.
 const MAX_EXCERPT: usize = 4000;
 
-/// All diagnostics as text: errors first, at most [`MAX_SHOWN`].
+/// All diagnostics as text: errors first, then by file and place, at most [`MAX_SHOWN`].
+///
+/// Sources are in the order in which they were read; what has no place comes last.
 pub(crate) fn render(diagnostics: &[Diagnostic], sources: &SourceMap, look: Look) -> String {
     let mut order: Vec<&Diagnostic> = diagnostics.iter().collect();
-    order.sort_by_key(|it| !it.is_error());
+    let place = |it: &Diagnostic| it.labels.first().map(|it| (it.at.source, it.at.start));
+    order.sort_by_key(|it| (!it.is_error(), it.labels.is_empty(), place(it)));
     let mut text = String::new();
     for diagnostic in order.iter().take(MAX_SHOWN) {
         text.push_str(&render_one(diagnostic, sources, look));
@@ -42,6 +45,12 @@ pub(crate) fn render(diagnostics: &[Diagnostic], sources: &SourceMap, look: Look
     text
 }
 
+/// The text from the line on in which `mark` comes first.
+fn from_line_with<'t>(text: &'t str, mark: &str) -> &'t str {
+    let line = |at| text[..at].rfind('\n').map_or(0, |it| it + 1);
+    text.find(mark).map_or("", |at| &text[line(at)..])
+}
+
 fn render_one(diagnostic: &Diagnostic, sources: &SourceMap, look: Look) -> String {
     let theme = if look.color { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
     let handler = GraphicalReportHandler::new_themed(theme)
@@ -49,11 +58,25 @@ fn render_one(diagnostic: &Diagnostic, sources: &SourceMap, look: Look) -> Strin
         .with_break_words(false)
         .with_links(false);
     let shown = Shown::new(diagnostic, sources);
-    let mut text = String::new();
-    if handler.render_report(&mut text, &shown).is_err() {
-        text = format!("{}\n", shown.message);
+    let draw = |it: &Shown| {
+        let mut text = String::new();
+        if handler.render_report(&mut text, it).is_err() {
+            text = format!("{}\n", it.message);
+        }
+        text.trim_start_matches('\n').to_owned()
+    };
+    let mut text = draw(&shown);
+    if !shown.further.is_empty() {
+        // The place that is at fault comes first, so places far from it are drawn each for itself; help comes last.
+        text = draw(&Shown { help: None, ..shown.clone() });
+        let bare = Shown { message: String::new(), cause: None, ..shown.clone() };
+        for further in &shown.further {
+            let alone = draw(&Shown { labels: further.clone(), help: None, ..bare.clone() });
+            text.push_str(from_line_with(&alone, "╭─["));
+        }
+        let alone = draw(&Shown { labels: Vec::new(), excerpt: None, ..bare });
+        text.push_str(from_line_with(&alone, "  help: "));
     }
-    let mut text = text.trim_start_matches('\n').to_owned();
     for note in &shown.elsewhere {
         text.extend(["  see: ", note, "\n"]);
     }
@@ -94,7 +117,7 @@ fn line(text: &str) -> String {
 }
 
 /// A diagnostic as miette wants it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Shown {
     code: &'static str,
     severity: miette::Severity,
@@ -102,6 +125,8 @@ struct Shown {
     help: Option<String>,
     excerpt: Option<Excerpt>,
     labels: Vec<LabeledSpan>,
+    /// Labels of the same source that are too far from the first one for one excerpt, by excerpt.
+    further: Vec<Vec<LabeledSpan>>,
     /// Labels in other sources than the first one's.
     elsewhere: Vec<String>,
     cause: Option<Box<Cause>>,
@@ -114,12 +139,10 @@ impl Shown {
             diagnostic.labels.iter().partition(|it| Some(it.at.source) == main);
         let excerpt = main.map(|id| {
             let source = sources.get(id);
-            Excerpt { name: harmless(&source.name, false), text: harmless(&source.text, true) }
+            Excerpt { name: harmless(&source.name, false), text: harmless(&source.text, true).into() }
         });
-        let labels = excerpt
-            .iter()
-            .flat_map(|excerpt| here.iter().enumerate().map(|(ix, label)| excerpt.label(label, ix == 0)))
-            .collect();
+        let mut groups = excerpt.as_ref().map(|it| it.groups(&here)).unwrap_or_default().into_iter();
+        let labels = groups.next().unwrap_or_default();
         let elsewhere = there.iter().map(|it| format!("{}: {}", line(&sources.place(it.at)), line(&it.text))).collect();
         let cause =
             diagnostic.causes.iter().rev().fold(None, |inner, text| Some(Box::new(Cause { text: line(text), inner })));
@@ -133,6 +156,7 @@ impl Shown {
             help: diagnostic.help.as_deref().map(line),
             excerpt,
             labels,
+            further: groups.collect(),
             elsewhere,
             cause,
         }
@@ -174,7 +198,7 @@ impl miette::Diagnostic for Shown {
 }
 
 /// One link of the chain of causes.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Cause {
     text: String,
     inner: Option<Box<Self>>,
@@ -193,21 +217,72 @@ impl std::error::Error for Cause {
 }
 
 /// A source made harmless; hands out only as many lines as can be shown.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Excerpt {
     name: String,
-    text: String,
+    text: Arc<str>,
 }
 
 impl Excerpt {
+    /// Labels by the excerpt that shows them: first that of the first label, then in the order of the labels.
+    fn groups(&self, labels: &[&Label]) -> Vec<Vec<LabeledSpan>> {
+        /// Excerpts with fewer lines than this between their labels are one.
+        const NEAR: usize = 4;
+        let mut places: Vec<(usize, usize, String)> = Vec::new();
+        for label in labels {
+            let (start, end) = self.shown(label);
+            // Two labels at one place would be drawn beside each other.
+            match places.iter_mut().find(|it| (it.0, it.1) == (start, end)) {
+                Some((.., text)) => text.extend(["; ", &line(&label.text)]),
+                None => places.push((start, end, line(&label.text))),
+            }
+        }
+        let line_of = |at: usize| self.text.as_bytes()[..at].iter().filter(|it| **it == b'\n').count();
+        let mut by_line: Vec<(usize, usize)> = places.iter().enumerate().map(|(ix, it)| (line_of(it.0), ix)).collect();
+        by_line.sort_unstable();
+        let mut group_of = vec![0; places.len()];
+        for pair in by_line.windows(2) {
+            let [(before, of), (after, ix)] = [pair[0], pair[1]];
+            group_of[ix] = group_of[of] + usize::from(after - before >= NEAR);
+        }
+        let mut groups: Vec<(usize, Vec<LabeledSpan>)> = Vec::new();
+        for (ix, (start, end, text)) in places.into_iter().enumerate() {
+            let span = (start, end - start);
+            let is_first = groups.iter().all(|(it, _)| *it != group_of[ix]);
+            // The head of an excerpt names the place of its main label.
+            let label = if is_first {
+                LabeledSpan::new_primary_with_span(Some(text), span)
+            } else {
+                LabeledSpan::new_with_span(Some(text), span)
+            };
+            match groups.iter_mut().find(|(it, _)| *it == group_of[ix]) {
+                Some((_, labels)) => labels.push(label),
+                None => groups.push((group_of[ix], vec![label])),
+            }
+        }
+        groups.into_iter().map(|(_, labels)| labels).collect()
+    }
+
     /// The part of a label that lies on its first line.
-    fn label(&self, label: &Label, is_main: bool) -> LabeledSpan {
-        let start = self.bound(label.at.start as usize);
-        let end = self.bound(label.at.end as usize).max(start);
+    fn shown(&self, label: &Label) -> (usize, usize) {
+        let (start, end) = self.meant(label);
         let line_end = self.text[start..].find('\n').map_or(self.text.len(), |it| start + it);
-        let span = (start, end.min(line_end).min(start + LONG_LINE) - start);
-        let text = Some(line(&label.text));
-        if is_main { LabeledSpan::new_primary_with_span(text, span) } else { LabeledSpan::new_with_span(text, span) }
+        (start, end.min(line_end).min(start + LONG_LINE))
+    }
+
+    /// The place of a label, or of the part of it that is meant. Behind the last line nothing can be shown.
+    fn meant(&self, label: &Label) -> (usize, usize) {
+        let last = self.text.trim_end().len();
+        let start = self.bound(label.at.start as usize).min(last);
+        let end = self.bound(label.at.end as usize).min(last).max(start);
+        let Some(part) = label.part.as_deref().filter(|it| !it.is_empty()) else { return (start, end) };
+        // Quotes do not belong to what is named, but keep `a` from being found in `base`.
+        let found = [format!("\"{part}\""), format!("'{part}'"), part.to_owned()].into_iter().find_map(|it| {
+            let mut all = self.text[start..end].match_indices(&it);
+            let first = all.next()?.0 + start;
+            all.next().is_none().then(|| (first, first + it.len()))
+        });
+        found.unwrap_or((start, end))
     }
 
     /// The next lower character boundary.
@@ -292,6 +367,24 @@ mod tests {
         let text = check("a = 1\nb = X\nc = 3\n", 10, 11);
         assert!(text.contains("a.hcl:2:5"), "{text}");
         assert!(text.contains("b = X") && text.contains("here"), "{text}");
+    }
+
+    #[test]
+    fn a_part_is_shown_alone_if_it_stands_there_once() {
+        let meant = |text: &str, part: &str| {
+            let mut sources = SourceMap::default();
+            let source = sources.add("a.hcl", text);
+            let at = Span { source, start: 0, end: u32::try_from(text.len()).expect("short") };
+            let label = Label { at, text: String::new(), part: Some(part.to_owned()) };
+            let excerpt = Excerpt { name: String::new(), text: text.into() };
+            let (start, end) = excerpt.meant(&label);
+            text[start..end].to_owned()
+        };
+        assert_eq!(meant(r#"["base", "a"]"#, "a"), r#""a""#);
+        assert_eq!(meant("[base, other]", "other"), "other");
+        assert_eq!(meant(r#"["a", "a"]"#, "a"), r#"["a", "a"]"#);
+        assert_eq!(meant(r#"["a"]"#, "b"), r#"["a"]"#);
+        assert_eq!(meant(r#"["a"]"#, ""), r#"["a"]"#);
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 mod call;
 mod corpus;
+mod diagnostics;
+mod errors;
 mod examples;
 mod export;
 mod language;

@@ -7,10 +7,12 @@ use crate::{
         write,
     },
     eval::{
-        evaluate::{list_targets, list_variables},
+        evaluate::{Listed, list_targets, list_variables},
         list,
     },
     oci::Platform,
+    report::SourceMap,
+    ui::output,
 };
 
 /// Lists what a definition has.
@@ -20,18 +22,23 @@ pub(crate) fn run(settings: &Settings, what: ListWhat) -> u8 {
         Err(code) => return code,
     };
     let platform = Platform::host().to_string();
-    let (text, diagnostics, aside) = if what.variables {
-        let (all, diagnostics, aside) = list_variables(&read.definition, &read.input, &platform);
-        (if what.json { list::variables_json(&all) } else { list::variables_table(&all) }, diagnostics, aside)
+    if what.variables {
+        let listed = list_variables(&read.definition, &read.input, &platform);
+        let form = if what.json { list::variables_json } else { list::variables_table };
+        show(settings, &read.sources, listed, |all| form(&all))
     } else {
-        let (all, diagnostics, aside) = list_targets(&read.definition, &read.input, &platform);
-        let all = list::shown_targets(all);
-        (if what.json { list::targets_json(&all) } else { list::targets_table(&all) }, diagnostics, aside)
-    };
-    let told = definition::check(settings, diagnostics, &read.sources)
-        .and_then(|()| definition::tell_aside(settings, &aside, &read.sources));
+        let listed = list_targets(&read.definition, &read.input, &platform);
+        let form = if what.json { list::targets_json } else { list::targets_table };
+        show(settings, &read.sources, listed, |all| form(&list::shown_targets(all)))
+    }
+}
+
+fn show<T>(settings: &Settings, sources: &SourceMap, listed: Listed<T>, form: impl Fn(Vec<T>) -> String) -> u8 {
+    output::hide(listed.hidden);
+    let told = definition::check(settings, listed.diagnostics, sources)
+        .and_then(|()| definition::tell_aside(settings, &listed.aside, sources));
     match told {
-        Ok(()) => definition::concluding(&aside)(write(&text)),
+        Ok(()) => definition::concluding(&listed.aside)(write(&form(listed.all))),
         Err(code) => code,
     }
 }

@@ -172,6 +172,8 @@ impl<'t> Cursor<'t> {
     }
 
     fn unclosed(&mut self, opened: Opened) -> Gave {
+        // What lies around it is then not closed either, which goes without saying.
+        self.has_ended |= self.pos >= self.text.len();
         self.fault(unclosed(opened.what, opened.closer, opened.at))
     }
 

@@ -69,6 +69,7 @@ impl Cursor<'_> {
                         Some(inner) => fault.at(inner.at, "a `}` is missing before this block"),
                         None => fault,
                     });
+                    self.has_ended = true;
                 }
                 break;
             }

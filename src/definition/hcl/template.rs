@@ -128,6 +128,7 @@ impl Cursor<'_> {
         let (close, after) = loop {
             if line >= self.end {
                 self.pos = self.end;
+                self.has_ended |= self.pos >= self.text.len();
                 return Err(self.fault(
                     Diagnostic::error("bake::definition::unclosed", "a heredoc is not closed")
                         .at(opener, "opened here")
