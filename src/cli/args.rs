@@ -15,6 +15,7 @@ const STYLES: Styles = Styles::styled()
 const AFTER: &str = "\
 Commands (first argument; `bake -- NAME` builds a target of such a name):
   plan         Show builds and exports and how they depend on each other
+  fmt          Lay out bake files: indentation, blanks, aligned `=`
   du           Show what the state directory holds
   prune        Remove what is not needed any more
   cache        Check the state directory: `cache verify`
@@ -196,6 +197,8 @@ pub(crate) enum Command {
         #[arg(long, value_enum, default_value_t = PlanFormat::Text)]
         format: PlanFormat,
     },
+    /// Lay out bake files: indentation, blanks, aligned `=`; what they say stays the same
+    Fmt(FmtArgs),
     /// Show what the state directory holds
     Du {
         /// How it is written
@@ -216,6 +219,22 @@ pub(crate) enum Command {
     },
     /// Print the version
     Version,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FmtArgs {
+    /// Files in HCL or JSON, - for standard input; docker-bake.hcl and docker-bake.override.hcl if none is named
+    #[arg(value_name = "FILE", allow_hyphen_values = false)]
+    pub(crate) files: Vec<String>,
+    /// The same as FILE
+    #[arg(short = 'f', long = "file", value_name = "FILE", allow_hyphen_values = true)]
+    pub(crate) more: Vec<String>,
+    /// Write nothing, list the files that would change; exit 1 if there are any
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// Show what changes as a unified diff, instead of names
+    #[arg(long)]
+    pub(crate) diff: bool,
 }
 
 #[derive(Debug, Args)]
@@ -257,4 +276,4 @@ pub(crate) enum TableFormat {
 }
 
 /// First arguments that are commands.
-pub(crate) const COMMANDS: [&str; 7] = ["plan", "du", "prune", "cache", "completions", "version", "help"];
+pub(crate) const COMMANDS: [&str; 8] = ["plan", "fmt", "du", "prune", "cache", "completions", "version", "help"];

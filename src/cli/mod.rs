@@ -122,6 +122,7 @@ fn run_command(command: Command, env: BTreeMap<String, String>) -> u8 {
             Ok(settings) => on_large_stack(move || commands::plan::run(&settings, format)),
             Err(faults) => bad_usage(&faults, color),
         },
+        Command::Fmt(args) => on_large_stack(move || commands::fmt::run(&args, color)),
         Command::Du { format } => on_state(&env, |home, color| commands::du::run(home, format, color)),
         Command::Prune(args) => on_state(&env, |home, color| commands::prune::run(home, &args, color)),
         Command::Cache { command: CacheCommand::Verify } => on_state(&env, commands::verify::run),

@@ -4,6 +4,7 @@ mod call;
 mod corpus;
 mod examples;
 mod export;
+mod fmt;
 mod schemas;
 mod support;
 
