@@ -27,6 +27,13 @@ pub(crate) struct Read {
 /// # Errors
 /// The exit code, when it is at fault; that has been told.
 pub(crate) fn read(settings: &Settings) -> Result<Read, u8> {
+    let (read, diagnostics) = load(settings);
+    check(settings, diagnostics, &read.sources)?;
+    Ok(read)
+}
+
+/// Reads the definition and tells nobody what is wrong with it.
+pub(crate) fn load(settings: &Settings) -> (Read, Vec<Diagnostic>) {
     let empty = std::collections::BTreeMap::new();
     let env = if settings.no_env_lookup { &empty } else { &settings.env };
     let command = |program: &std::ffi::OsStr| sandbox::command(program);
@@ -37,7 +44,6 @@ pub(crate) fn read(settings: &Settings) -> Result<Read, u8> {
     let mut diagnostics = settings.warnings.clone();
     diagnostics.append(&mut loaded.diagnostics);
     let mut sources = loaded.sources;
-    check(settings, diagnostics, &sources)?;
     let overrides = settings.overrides.iter().map(|(name, text)| {
         let source = sources.add(name.as_str(), text.as_str());
         let end = u32::try_from(text.len()).unwrap_or(u32::MAX);
@@ -58,7 +64,7 @@ pub(crate) fn read(settings: &Settings) -> Result<Read, u8> {
         remote: settings.remote.clone(),
         source_date_epoch: settings.source_date_epoch.clone(),
     };
-    Ok(Read { definition: loaded.definition, sources, input })
+    (Read { definition: loaded.definition, sources, input }, diagnostics)
 }
 
 /// Reads and evaluates the definition; looks at what its targets use of this machine.

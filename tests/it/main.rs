@@ -1,6 +1,7 @@
 //! The whole binary: is it wired? One test binary, by subject.
 
 mod call;
+mod check;
 mod corpus;
 mod examples;
 mod export;

@@ -2,6 +2,7 @@
 
 pub(crate) mod build;
 pub(crate) mod call;
+pub(crate) mod check;
 pub(crate) mod du;
 pub(crate) mod fmt;
 pub(crate) mod list;
