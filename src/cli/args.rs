@@ -199,7 +199,13 @@ pub(crate) enum Command {
         format: PlanFormat,
     },
     /// Tell what is wrong with the definition and the Dockerfiles of all targets; build nothing
-    #[command(mut_arg("targets", |it| it.help("Targets, groups or patterns; all targets if none is named")))]
+    #[command(
+        mut_arg("targets", |it| it.help("Targets, groups or patterns; all targets if none is named")),
+        mut_arg("strict", |it| it.help("Treat all warnings as errors")),
+        mut_arg("call", |it| it.hide(true)),
+        mut_arg("check", |it| it.hide(true)),
+        mut_arg("allows", |it| it.hide(true))
+    )]
     Check {
         #[command(flatten)]
         plan: Box<PlanArgs>,

@@ -236,7 +236,13 @@ mod tests {
             let mut n_laid = 0;
             for (path, text) in corpus(extension) {
                 match laid(format_of, &text) {
-                    Ok(_) => n_laid += 1,
+                    Ok(after) => {
+                        n_laid += 1;
+                        // A second opinion on whether it still says the same; values are compared, not blanks.
+                        if let Ok(theirs) = text.parse::<hcl_edit::structure::Body>() {
+                            assert_eq!(after.parse().as_ref(), Ok(&theirs), "{}", path.display());
+                        }
+                    }
                     Err(faults) => {
                         assert!(faults.iter().all(|it| *it != changed().message), "{}: {faults:?}", path.display());
                     }

@@ -5,6 +5,7 @@ use std::{
     io::Write as _,
     os::unix::fs::{MetadataExt as _, fchown},
     path::Path,
+    sync::Arc,
 };
 
 use similar::TextDiff;
@@ -21,9 +22,25 @@ use crate::{
 
 /// What became of one file.
 struct Laid {
-    text: String,
-    changed: bool,
-    diff: String,
+    before: Arc<str>,
+    after: String,
+    /// The byte order mark of the file, which is no part of either.
+    mark: &'static str,
+}
+
+impl Laid {
+    fn is_changed(&self) -> bool {
+        *self.before != *self.after
+    }
+
+    /// The whole new file.
+    fn text(&self) -> String {
+        format!("{}{}", self.mark, self.after)
+    }
+
+    fn diff(&self, name: &str) -> String {
+        TextDiff::from_lines(&*self.before, &self.after).unified_diff().header(name, name).to_string()
+    }
 }
 
 /// Lays out the files; those at fault do not keep the others from it.
@@ -48,20 +65,20 @@ pub(crate) fn run(args: &FmtArgs, color: bool) -> u8 {
                 continue;
             }
         };
-        has_changes |= laid.changed;
+        has_changes |= laid.is_changed();
         let in_place = !args.check && name != "-";
         if in_place
-            && laid.changed
-            && let Err(fault) = replace(&name, &laid.text)
+            && laid.is_changed()
+            && let Err(fault) = replace(&name, &laid.text())
         {
             faults.push(*fault);
             continue;
         }
         if args.diff {
-            data.push_str(&laid.diff);
+            data.push_str(&laid.diff(&name));
         } else if name == "-" && !args.check {
-            data.push_str(&laid.text);
-        } else if laid.changed {
+            data.push_str(&laid.text());
+        } else if laid.is_changed() {
             data.push_str(&name);
             data.push('\n');
         }
@@ -95,13 +112,10 @@ fn one(name: &str, sources: &mut SourceMap) -> Result<Laid, Vec<Diagnostic>> {
     let bytes = if name == "-" { load::read_stdin() } else { load::read_file(name, "`bake fmt`") };
     let bytes = bytes.map_err(|fault| vec![*fault])?;
     let mut faults = Vec::new();
-    // The byte order mark is no part of the text for the parser, but of the file for who wrote it.
     let mark = if bytes.starts_with("\u{feff}".as_bytes()) { "\u{feff}" } else { "" };
-    let Some((source, text)) = add_text(sources, name, bytes, &mut faults) else { return Err(faults) };
-    let laid = format(load::format_of(name, &text), source, &text)?;
-    let changed = *laid != *text;
-    let diff = TextDiff::from_lines(&*text, &laid).unified_diff().header(name, name).to_string();
-    Ok(Laid { text: format!("{mark}{laid}"), changed, diff })
+    let Some((source, before)) = add_text(sources, name, bytes, &mut faults) else { return Err(faults) };
+    let after = format(load::format_of(name, &before), source, &before)?;
+    Ok(Laid { before, after, mark })
 }
 
 /// Writes a file anew, whole or not at all. What a link points at is written, and stays whose it was.

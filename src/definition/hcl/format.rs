@@ -407,6 +407,22 @@ last = 1"#;
         format(Format::Hcl, source, text).unwrap_or_else(|faults| panic!("{faults:?} of:\n{text}"))
     }
 
+    /// The same tokens with other blanks where there are any.
+    fn spread(text: &str, gaps: &[usize]) -> String {
+        let mut spread = String::new();
+        for (ix, token) in tokens(text, 0, &strings(text)).iter().enumerate() {
+            let gap = gaps[ix % gaps.len()];
+            if token.apart {
+                spread.push_str([" ", "\t", "   ", " \t "][gap]);
+            }
+            spread.push_str(token.text);
+            if token.kind == Kind::NewLine && gap == 3 {
+                spread.push_str("    ");
+            }
+        }
+        spread
+    }
+
     #[test]
     fn nasty_files_keep_what_they_say() {
         let unix = laid(NASTY);
@@ -420,18 +436,7 @@ last = 1"#;
         /// Only the tokens count, not the blanks that were between them.
         #[test]
         fn blanks_between_tokens_do_not_matter(gaps in prop::collection::vec(0usize..4, 400)) {
-            let strings = strings(NASTY);
-            let mut spread = String::new();
-            for (ix, token) in tokens(NASTY, 0, &strings).iter().enumerate() {
-                let gap = gaps[ix % gaps.len()];
-                if token.apart {
-                    spread.push_str([" ", "\t", "   ", " \t "][gap]);
-                }
-                spread.push_str(token.text);
-                if token.kind == Kind::NewLine && gap == 3 {
-                    spread.push_str("    ");
-                }
-            }
+            let spread = spread(NASTY, &gaps);
             prop_assert_eq!(laid(&spread), laid(NASTY));
         }
     }
