@@ -163,6 +163,31 @@ fn outputs_conflict_only_in_what_is_built_together() {
 }
 
 #[test]
+fn a_fault_of_syntax_hides_no_dockerfile_of_a_whole_target() {
+    let bake = bake(
+        r#"target "whole" {
+  context = "app"
+}
+target "torn" {
+  tags    = [
+  context = "app"
+}
+target "child" {
+  inherits   = ["torn"]
+  dockerfile = "nowhere"
+}
+"#,
+    );
+    let ran = bake.run(&["check", "--format=json"]);
+    let expected = [
+        "warning maintainer_deprecated app/Dockerfile:2 whole",
+        "warning undefined_var app/Dockerfile:4 whole",
+        "error syntax docker-bake.hcl:6 torn",
+    ];
+    assert_eq!((ran.code, findings(&ran)), (Some(1), expected.map(str::to_owned).to_vec()), "{ran:#?}");
+}
+
+#[test]
 fn faults_of_syntax_and_usage_are_told() {
     let bake = bake("target \"a\" {\n  tags = [\n}\ntarget \"b\" { pull = }\n");
     let ran = bake.run(&["check", "--format=json"]);

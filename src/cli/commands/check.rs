@@ -3,7 +3,10 @@
 //!
 //! Not looked at: what a build needs of this machine (secrets, ssh agents, grants).
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use indexmap::{IndexMap, IndexSet};
 use serde_json::{Value, json};
@@ -11,7 +14,10 @@ use serde_json::{Value, json};
 use super::{build, call};
 use crate::{
     cli::{FAILED, OK, args::CheckFormat, definition, settings::Settings, write},
-    definition::{load::Definition, syntax::Block},
+    definition::{
+        load::Definition,
+        syntax::{Attribute, Block, Expr, ExprKind},
+    },
     engine::{self, context::Contexts},
     eval::{
         Evaluated,
@@ -20,7 +26,7 @@ use crate::{
     },
     oci::Platform,
     plan::make::make,
-    report::{Diagnostic, Severity, SourceMap, Span},
+    report::{Diagnostic, Severity, SourceId, SourceMap, Span},
     ui::{diagnostic::render, output},
 };
 
@@ -35,16 +41,15 @@ pub(crate) fn run(settings: &Settings, format: CheckFormat) -> u8 {
 async fn check(settings: &Settings, format: CheckFormat) -> u8 {
     let (mut read, faults) = definition::load(settings);
     let mut findings = Findings::default();
+    // Half a definition is no judge of itself: only the Dockerfiles of targets that are whole are looked at.
+    let is_whole = !faults.iter().any(Diagnostic::is_error);
+    let torn = torn(&read.definition, &faults);
     findings.of_definition(faults, &read.definition);
-    if findings.has_errors() {
-        // What follows from half a definition would be told of what is not there.
-        return show(settings, format, findings, &read.sources, &Counts::default());
-    }
     let host = Platform::host();
     if settings.names.is_empty() {
         let (all, faults) = list_targets(&read.definition, &read.input, &host.to_string());
         if all.is_empty() {
-            findings.of_definition(faults, &read.definition);
+            findings.of_definition(faults.into_iter().filter(|_| is_whole).collect(), &read.definition);
             return show(settings, format, findings, &read.sources, &Counts::default());
         }
         read.input.names = all.into_iter().map(|it| it.name.to_string()).collect();
@@ -52,23 +57,61 @@ async fn check(settings: &Settings, format: CheckFormat) -> u8 {
     let (mut evaluated, faults) = evaluate(&read.definition, &read.input, &host.to_string());
     let told: HashSet<Span> =
         faults.iter().filter(|it| it.is_error()).filter_map(|it| it.labels.first()).map(|label| label.at).collect();
-    findings.of_definition(faults, &read.definition);
     // A target whose own fault is told would only be told of again.
-    evaluated.targets.retain(|_, target| !target.places().any(|at| told.contains(&at)));
-    let (plan, mut faults) = make(&evaluated, &host);
+    evaluated.targets.retain(|_, it| !torn.contains(&it.at) && !it.places().any(|at| told.contains(&at)));
+    let (plan, mut unplanned) = make(&evaluated, &host);
     if settings.names.is_empty() {
-        faults.retain(|it| !OF_ONE_BUILD.contains(&it.code));
-        faults.extend(conflicts(&evaluated, &host));
+        unplanned.retain(|it| !OF_ONE_BUILD.contains(&it.code));
+        unplanned.extend(conflicts(&evaluated, &host));
     }
-    findings.of_definition(faults, &read.definition);
+    if is_whole {
+        findings.of_definition(faults, &read.definition);
+        findings.of_definition(unplanned, &read.definition);
+    }
+    let of_definition: HashSet<SourceId> = read.sources.ids().collect();
     let contexts = Contexts::new(settings.cwd.clone(), read.sources);
     let looked = engine::check::check(&plan, &contexts).await;
     let counts = Counts { targets: evaluated.targets.len(), files: contexts.n_dockerfiles(), unseen: looked.unseen };
     for (diagnostic, targets) in looked.findings {
+        let place = diagnostic.labels.first().map(|label| label.at.source);
+        if !is_whole && place.is_none_or(|it| of_definition.contains(&it)) {
+            continue;
+        }
         findings.add(diagnostic, targets.iter().map(ToString::to_string));
     }
     findings.order_targets(&evaluated);
     show(settings, format, findings, &contexts.sources(), &counts)
+}
+
+/// The labels of the target blocks that have faults, or inherit from what has or is not there.
+fn torn(definition: &Definition, faults: &[Diagnostic]) -> HashSet<Span> {
+    let targets = || definition.bodies().flat_map(|body| &body.blocks).filter(|it| &*it.kind.value == "target");
+    let label = |block: &Block| block.labels.first().map(|it| it.value.clone());
+    if !faults.iter().any(Diagnostic::is_error) {
+        return HashSet::new();
+    }
+    let places = faults.iter().filter(|it| it.is_error()).flat_map(|it| &it.labels);
+    let mut bad: HashSet<Arc<str>> = places.filter_map(|it| target_at(definition, it.at)).collect();
+    let all: HashSet<Arc<str>> = targets().filter_map(label).collect();
+    let inherits_well = |block: &Block, bad: &HashSet<Arc<str>>| match block.body.attribute("inherits") {
+        None => true,
+        Some(Attribute { expr: Expr { kind: ExprKind::Tuple(parents), .. }, .. }) => parents
+            .iter()
+            .all(|it| matches!(&it.kind, ExprKind::String(name) if all.contains(name) && !bad.contains(name))),
+        Some(_) => false,
+    };
+    loop {
+        let n_bad = bad.len();
+        for block in targets() {
+            if !inherits_well(block, &bad) {
+                bad.extend(label(block));
+            }
+        }
+        if bad.len() == n_bad {
+            break;
+        }
+    }
+    targets().filter_map(|it| it.labels.first()).filter(|it| bad.contains(&it.value)).map(|it| it.at).collect()
 }
 
 /// Outputs that get into each other's way when a group is built, or a target alone.
@@ -136,9 +179,8 @@ impl Findings {
     /// Adds faults of the definition: they belong to the target in whose block they are.
     fn of_definition(&mut self, faults: Vec<Diagnostic>, definition: &Definition) {
         for fault in faults {
-            let targets: Vec<String> =
-                fault.labels.first().and_then(|label| target_at(definition, label.at)).into_iter().collect();
-            self.add(fault, targets.into_iter());
+            let target = fault.labels.first().and_then(|label| target_at(definition, label.at));
+            self.add(fault, target.iter().map(ToString::to_string));
         }
     }
 
@@ -148,11 +190,11 @@ impl Findings {
 }
 
 /// The label of the target block that a place lies in.
-fn target_at(definition: &Definition, at: Span) -> Option<String> {
+fn target_at(definition: &Definition, at: Span) -> Option<Arc<str>> {
     let holds = |outer: Span| outer.source == at.source && outer.start <= at.start && at.end <= outer.end;
     let is_it = |block: &&Block| &*block.kind.value == "target" && (holds(block.at) || holds(block.body.at));
     let block = definition.bodies().flat_map(|body| &body.blocks).find(is_it)?;
-    block.labels.first().map(|label| label.value.to_string())
+    block.labels.first().map(|label| label.value.clone())
 }
 
 /// Shows the findings by file and place; the exit code.
