@@ -1,6 +1,6 @@
 //! The command line, as clap reads it. What it means together with the environment is `settings`' affair.
 
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, builder::styling::Styles};
+use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand, ValueEnum, builder::styling::Styles};
 
 const FILES: &str = "Definition";
 const CHANGE: &str = "Changes to targets";
@@ -15,6 +15,8 @@ const STYLES: Styles = Styles::styled()
 const AFTER: &str = "\
 Commands (first argument; `bake -- NAME` builds a target of such a name):
   plan         Show builds and exports and how they depend on each other
+  check        Tell what is wrong with the definition and all Dockerfiles
+  fmt          Lay out bake files: indentation, blanks, aligned `=`
   du           Show what the state directory holds
   prune        Remove what is not needed any more
   cache        Check the state directory: `cache verify`
@@ -201,6 +203,23 @@ pub(crate) enum Command {
         #[arg(long, value_enum, default_value_t = PlanFormat::Text)]
         format: PlanFormat,
     },
+    /// Tell what is wrong with the definition and the Dockerfiles of all targets; build nothing
+    #[command(
+        mut_arg("targets", |it| it.help("Targets, groups or patterns; all targets if none is named")),
+        mut_arg("strict", |it| it.help("Treat all warnings as errors")),
+        mut_arg("call", |it| it.hide(true)),
+        mut_arg("check", |it| it.hide(true)),
+        mut_arg("allows", |it| it.hide(true))
+    )]
+    Check {
+        #[command(flatten)]
+        plan: Box<PlanArgs>,
+        /// How it is written: text to standard error, json to standard output
+        #[arg(long, value_enum, hide_possible_values = true, value_name = "text|json", default_value_t = CheckFormat::Text)]
+        format: CheckFormat,
+    },
+    /// Lay out bake files: indentation, blanks, aligned `=`; what they say stays the same
+    Fmt(FmtArgs),
     /// Show what the state directory holds
     Du {
         /// How it is written
@@ -221,6 +240,22 @@ pub(crate) enum Command {
     },
     /// Print the version
     Version,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FmtArgs {
+    /// Files in HCL or JSON, - for standard input; docker-bake.hcl and docker-bake.override.hcl if none is named
+    #[arg(value_name = "FILE", allow_hyphen_values = false)]
+    pub(crate) files: Vec<String>,
+    /// The same as FILE
+    #[arg(short = 'f', long = "file", value_name = "FILE", allow_hyphen_values = true)]
+    pub(crate) more: Vec<String>,
+    /// Write nothing, list the files that would change; exit 1 if there are any
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// Show what changes as a unified diff, instead of names
+    #[arg(long)]
+    pub(crate) diff: bool,
 }
 
 #[derive(Debug, Args)]
@@ -255,11 +290,53 @@ pub(crate) enum PlanFormat {
     Dot,
 }
 
+/// How `bake check` writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CheckFormat {
+    Text,
+    Json,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum TableFormat {
     Table,
     Json,
 }
 
+/// The command line with its commands, for completions. The program itself reads either the one or the other.
+pub(crate) fn whole() -> clap::Command {
+    Bake::command().subcommands(WithCommand::command().get_subcommands().cloned())
+}
+
 /// First arguments that are commands.
-pub(crate) const COMMANDS: [&str; 7] = ["plan", "du", "prune", "cache", "completions", "version", "help"];
+pub(crate) const COMMANDS: [&str; 9] =
+    ["plan", "check", "fmt", "du", "prune", "cache", "completions", "version", "help"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_is_known_told_and_completed() {
+        let commands = WithCommand::command();
+        let mut names: Vec<&str> = commands.get_subcommands().map(clap::Command::get_name).collect();
+        for name in &names {
+            let row = format!("\n  {name} ");
+            assert!(AFTER.contains(&row), "`bake --help` does not mention: {name}");
+        }
+        for shell in [clap_complete::Shell::Bash, clap_complete::Shell::Zsh, clap_complete::Shell::Fish] {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut whole(), "bake", &mut script);
+            let script = String::from_utf8(script).expect("scripts are text");
+            for name in &names {
+                assert!(script.contains(name), "completions for {shell} lack: {name}");
+            }
+            assert!(script.contains("diff"), "completions for {shell} lack the options of `fmt`");
+        }
+        names.push("help");
+        names.sort_unstable();
+        let mut known = COMMANDS;
+        known.sort_unstable();
+        assert_eq!(names, known);
+    }
+}

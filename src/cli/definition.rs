@@ -30,6 +30,13 @@ pub(crate) struct Read {
 /// # Errors
 /// The exit code, when it is at fault; that has been told.
 pub(crate) fn read(settings: &Settings) -> Result<Read, u8> {
+    let (read, diagnostics) = load(settings);
+    check(settings, diagnostics, &read.sources)?;
+    Ok(read)
+}
+
+/// Reads the definition and tells nobody what is wrong with it.
+pub(crate) fn load(settings: &Settings) -> (Read, Vec<Diagnostic>) {
     let mut sources = SourceMap::default();
     let mut diagnostics = settings.warnings.clone();
     let mut input = input(settings, &mut sources);
@@ -49,12 +56,11 @@ pub(crate) fn read(settings: &Settings) -> Result<Read, u8> {
         Request { files: &settings.files, named_by: settings.files_named_by, remote, env: &input.env, vars: &vars };
     let mut loaded = load::load(&request, sources);
     diagnostics.append(&mut loaded.diagnostics);
-    check(settings, diagnostics, &loaded.sources)?;
     if settings.relative_paths {
         input.folders = loaded.folders;
     }
     input.folders.extend(loaded.base_folders);
-    Ok(Read { definition: loaded.definition, sources: loaded.sources, input })
+    (Read { definition: loaded.definition, sources: loaded.sources, input }, diagnostics)
 }
 
 /// What evaluation may see of the world, but for what comes out of files.

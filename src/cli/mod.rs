@@ -19,7 +19,7 @@ mod world;
 
 use std::{collections::BTreeMap, ffi::OsString, path::Path};
 
-use clap::{CommandFactory, Parser};
+use clap::Parser;
 
 use crate::{
     report::{Diagnostic, SourceMap},
@@ -129,12 +129,17 @@ fn run_command(command: Command, env: BTreeMap<String, String>) -> u8 {
             Ok(settings) => on_large_stack(move || commands::plan::run(&settings, format)),
             Err(faults) => bad_usage(&faults, color),
         },
+        Command::Check { plan, format } => match Settings::new(*plan, None, env) {
+            Ok(settings) => on_large_stack(move || commands::check::run(&settings, format)),
+            Err(faults) => bad_usage(&faults, color),
+        },
+        Command::Fmt(args) => on_large_stack(move || commands::fmt::run(&args, color)),
         Command::Du { format } => on_state(&env, |home, color| commands::du::run(home, format, color)),
         Command::Prune(args) => on_state(&env, |home, color| commands::prune::run(home, &args, color)),
         Command::Cache { command: CacheCommand::Verify } => on_state(&env, commands::verify::run),
         Command::Completions { shell } => {
             let mut text = Vec::new();
-            clap_complete::generate(shell, &mut Bake::command(), "bake", &mut text);
+            clap_complete::generate(shell, &mut args::whole(), "bake", &mut text);
             write(&String::from_utf8_lossy(&text))
         }
         Command::Version => write(&format!("bake {}\n", env!("CARGO_PKG_VERSION"))),

@@ -44,6 +44,11 @@ pub(crate) struct Included {
 }
 
 impl Definition {
+    /// Those of included files, then all others.
+    pub(crate) fn all_bodies(&self) -> impl Iterator<Item = &Body> {
+        self.included.iter().flat_map(|it| &it.bodies).chain(self.bodies())
+    }
+
     /// All bodies, earlier ones first: the Compose base, then the files.
     pub(crate) fn bodies(&self) -> impl Iterator<Item = &Body> {
         self.compose.iter().chain(&self.files)
@@ -288,21 +293,25 @@ impl Loaded {
 
 /// The formats of a definition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Format {
+pub(crate) enum Format {
     Hcl,
     Json,
     /// Compose, or a bake file in YAML; its keys tell.
     Yaml,
 }
 
-/// By the end of the name, or else by the first thing in the text.
 pub(super) fn format(text: &Text) -> Format {
-    let name = text.name.to_ascii_lowercase();
+    format_of(&text.name, &text.text)
+}
+
+/// By the end of the name, or else by the first thing in the text.
+pub(crate) fn format_of(name: &str, text: &str) -> Format {
+    let name = name.to_ascii_lowercase();
     match name.rsplit_once('.').map(|(_, extension)| extension) {
         Some("yml" | "yaml") => Format::Yaml,
         Some("json") => Format::Json,
         Some("hcl") => Format::Hcl,
-        _ => sniff(&text.text),
+        _ => sniff(text),
     }
 }
 
@@ -373,7 +382,8 @@ fn too_large(name: &str) -> Box<Diagnostic> {
     ))
 }
 
-fn read_stdin() -> Boxed<Vec<u8>> {
+/// Reads standard input to its end.
+pub(crate) fn read_stdin() -> Boxed<Vec<u8>> {
     let mut bytes = Vec::new();
     let read = io::stdin().lock().take(MAX_BYTES + 1).read_to_end(&mut bytes);
     match read {

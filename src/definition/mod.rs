@@ -5,15 +5,18 @@
 //!       ► json ─┼─► syntax::Body, one per file     attribute: the table of every attribute
 //!       ► yaml ─┘
 //!       ► compose ─► syntax::Body of targets
+//! format: text ─► the same text laid out, held against its shape
 //! ```
 
 pub(crate) mod attribute;
 pub(crate) mod compose;
+pub(crate) mod format;
 pub(crate) mod hcl;
 mod include;
 pub(crate) mod json;
 pub(crate) mod load;
 pub(crate) mod remote;
+mod shape;
 pub(crate) mod syntax;
 pub(crate) mod var_file;
 pub(crate) mod yaml;

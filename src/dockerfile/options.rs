@@ -91,6 +91,8 @@ pub(crate) struct Built {
     pub(crate) config: ImageConfig,
     pub(crate) base_layers: usize,
     pub(crate) steps: Vec<HistoryStep>,
+    /// It begins with an image that was taken for an empty one.
+    pub(crate) is_assumed: bool,
 }
 
 /// A question: what is this image, for this platform?
@@ -123,6 +125,8 @@ pub(crate) struct ImageInfo {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Known {
     pub(crate) images: HashMap<Query, ImageInfo>,
+    /// No registry can be asked: its images are taken for empty ones, and what only their configs could tell is not judged.
+    pub(crate) assume: bool,
 }
 
 /// How far lowering came.
@@ -153,6 +157,8 @@ pub(crate) struct Lowered {
     pub(crate) unused_args: Vec<Diagnostic>,
     /// Value of `SOURCE_DATE_EPOCH` in seconds, if it has one.
     pub(crate) epoch: Option<i64>,
+    /// It begins with an image that was taken for an empty one.
+    pub(crate) is_assumed: bool,
 }
 
 /// One history entry of the result, without its time.

@@ -359,6 +359,7 @@ fn results_of_other_builds_are_bases_with_their_history() {
         config: lowered.config,
         base_layers: lowered.base_layers,
         steps: lowered.steps,
+        is_assumed: false,
     };
     let mut second = case("FROM dep\nENV Y=$X\n");
     second.contexts = vec![("dep", Context::Built(Arc::new(built)))];

@@ -53,6 +53,11 @@ impl Contexts {
         self.sources.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// How many Dockerfiles have been read.
+    pub(crate) fn n_dockerfiles(&self) -> usize {
+        self.parsed.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// Absolute form of a path of the plan; `cwd://` starts at the working directory as well.
     pub(crate) fn absolute(&self, path: &str) -> PathBuf {
         clean(&self.cwd.join(path.strip_prefix("cwd://").unwrap_or(path)))

@@ -13,7 +13,7 @@ use super::{
     cache::{self, Caches},
     context::Contexts,
     image::Images,
-    lower::{Lowering, Prepared},
+    lower::{Lowering, Outside, Prepared},
     provenance, secret,
 };
 use crate::{
@@ -102,7 +102,8 @@ pub(crate) async fn lowering<T>(
     let images = Images::new(world.sources.client.clone(), world.store.clone());
     let env = world.env.clone();
     let is_env_set = move |name: &str| env.contains_key(name);
-    work(&Lowering { contexts, images: &images, world, is_env_set: &is_env_set, all_stages }).await
+    work(&Lowering { contexts, outside: Some(Outside { images: &images, world }), is_env_set: &is_env_set, all_stages })
+        .await
 }
 
 /// Reads and checks everything that can be checked before something runs.

@@ -38,18 +38,26 @@ impl Images {
 
     async fn ask(&self, query: &Query) -> Result<ImageInfo, Diagnostic> {
         match &query.layout {
-            Some(folder) => self.from_layout(query, folder),
+            Some(_) => Self::in_layout(query),
             None => self.from_registry(query).await,
         }
     }
 
-    fn from_layout(&self, query: &Query, folder: &str) -> Result<ImageInfo, Diagnostic> {
+    /// What is known of an image of an OCI layout.
+    ///
+    /// # Errors
+    /// When it cannot be found or read, has nothing for the platform, or lies in a registry.
+    pub(crate) fn in_layout(query: &Query) -> Result<ImageInfo, Diagnostic> {
+        let Some(folder) = &query.layout else {
+            let message = format!("no registry is asked for the image: {}", query.reference);
+            return Err(Diagnostic::error("bake::engine::not_fetched", message));
+        };
         let (tag, digest) = split_layout_reference(&query.reference);
         let found = Layout::open(Path::new(folder))
             .and_then(|layout| layout.image(tag.as_deref(), digest.as_ref(), &query.platform))
             .map_err(|error| fault(&query.reference, &error))?;
         let digest = found.manifest.digest;
-        Ok(info(format!("oci-layout://{folder}@{digest}"), Origin::Layout { folder: folder.to_owned() }, found))
+        Ok(info(format!("oci-layout://{folder}@{digest}"), Origin::Layout { folder: folder.clone() }, found))
     }
 
     async fn from_registry(&self, query: &Query) -> Result<ImageInfo, Diagnostic> {

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     dockerfile::{
         self,
-        options::{Allow, Asked, Built, Context, Known, Lowered, NoCache, Options, Outcome, Query},
+        options::{Allow, Asked, Built, Context, ImageInfo, Known, Lowered, NoCache, Options, Outcome, Query},
     },
     graph::{self, Graph, Network, Resources},
     layer::view::{Follow, View},
@@ -45,19 +45,26 @@ pub(crate) struct Prepared {
 /// What lowering asks of the world.
 pub(crate) struct Lowering<'a> {
     pub(crate) contexts: &'a Contexts,
-    pub(crate) images: &'a Images,
-    pub(crate) world: &'a World,
+    /// `None`: nothing is fetched, and no image is asked for.
+    pub(crate) outside: Option<Outside<'a>>,
     pub(crate) is_env_set: &'a (dyn Fn(&str) -> bool + Sync),
     /// Lower every stage of files that are checked and of which no stage was chosen.
     pub(crate) all_stages: bool,
 }
 
-struct Pending {
+/// Where images and remote contexts come from.
+pub(crate) struct Outside<'a> {
+    pub(crate) images: &'a Images,
+    pub(crate) world: &'a World,
+}
+
+/// A build whose Dockerfile was read.
+pub(super) struct Pending {
     node: NodeIndex,
-    file: Arc<Parsed>,
-    options: Options,
+    pub(super) file: Arc<Parsed>,
+    pub(super) options: Options,
     /// Builds that it reads, by the name of the context.
-    linked: Vec<(String, NodeIndex)>,
+    pub(super) linked: Vec<(String, NodeIndex)>,
 }
 
 impl Lowering<'_> {
@@ -161,8 +168,7 @@ impl Lowering<'_> {
         if distinct.is_empty() {
             return true;
         }
-        let answers =
-            distinct.iter().map(|(query, from)| async move { (query, from, self.images.answer(query).await) });
+        let answers = distinct.iter().map(|(query, from)| async move { (query, from, self.ask(query).await) });
         let mut unanswered = false;
         for (query, (at, near), answer) in join_all(answers).await {
             match answer {
@@ -184,6 +190,13 @@ impl Lowering<'_> {
         unanswered
     }
 
+    async fn ask(&self, query: &Query) -> Result<ImageInfo, Diagnostic> {
+        match &self.outside {
+            Some(outside) => outside.images.answer(query).await,
+            None => Images::in_layout(query),
+        }
+    }
+
     /// The Dockerfile of a build and what the build asks for; its links to other builds are not among the contexts.
     ///
     /// # Errors
@@ -193,7 +206,16 @@ impl Lowering<'_> {
         Ok((file, options))
     }
 
-    async fn pending(&self, plan: &Plan, node: NodeIndex, build: &Build) -> Result<Pending, Vec<Diagnostic>> {
+    /// Reads what a build is made of.
+    ///
+    /// # Errors
+    /// Every fault that was found.
+    pub(super) async fn pending(
+        &self,
+        plan: &Plan,
+        node: NodeIndex,
+        build: &Build,
+    ) -> Result<Pending, Vec<Diagnostic>> {
         let one = |diagnostic: Diagnostic| vec![at_attribute(diagnostic, build, "context")];
         let remote = match &build.context {
             context::Context::Local(_) => None,
@@ -276,6 +298,10 @@ impl Lowering<'_> {
     /// The Dockerfile of a remote context: the file of this name, or the download itself if it is no archive.
     async fn remote_dockerfile(&self, context: &Context, name: &str) -> Result<String, Diagnostic> {
         const MAX: u64 = 16 << 20;
+        let Some(Outside { world, .. }) = &self.outside else {
+            let message = format!("the Dockerfile is not fetched: {name}");
+            return Err(Diagnostic::error("bake::engine::not_fetched", message));
+        };
         let op = match context {
             Context::Git(git) => graph::Op::Git(git.clone()),
             Context::Http(http) => graph::Op::Http(http.clone()),
@@ -289,8 +315,8 @@ impl Lowering<'_> {
             Failure::Cancelled => Diagnostic::error("bake::solve::cancelled", "cancelled"),
         };
         let step = crate::report::event::StepId(u32::MAX);
-        let (tree, _) = source::fetch(self.world, graph.get(ix), step).await.map_err(failed)?;
-        let dirs = source::materialise(self.world, &tree).await.map_err(failed)?;
+        let (tree, _) = source::fetch(world, graph.get(ix), step).await.map_err(failed)?;
+        let dirs = source::materialise(world, &tree).await.map_err(failed)?;
         let unreadable = |e: &std::io::Error| {
             Diagnostic::error("bake::engine::dockerfile_unreadable", format!("the Dockerfile cannot be read: {name}"))
                 .cause(e)
@@ -411,18 +437,23 @@ struct Work<'a> {
 
 impl Work<'_> {
     fn built(&self, node: NodeIndex) -> Arc<Built> {
-        let lowered = &self.builds[&node];
-        Arc::new(Built {
-            vertex: lowered.result,
-            config: lowered.config.clone(),
-            base_layers: lowered.base_layers,
-            steps: lowered.steps.clone(),
-        })
+        Arc::new(built(&self.builds[&node]))
     }
 
     /// Vertices that were added since belong to this scope.
     fn fill_scopes(&mut self, scope: Arc<Scope>) {
         self.scopes.resize(self.graph.len(), scope);
+    }
+}
+
+/// A lowered build as a context of others.
+pub(super) fn built(lowered: &Lowered) -> Built {
+    Built {
+        vertex: lowered.result,
+        config: lowered.config.clone(),
+        base_layers: lowered.base_layers,
+        steps: lowered.steps.clone(),
+        is_assumed: lowered.is_assumed,
     }
 }
 

@@ -8,6 +8,7 @@
 pub(crate) mod base;
 pub(crate) mod cache;
 pub(crate) mod call;
+pub(crate) mod check;
 pub(crate) mod context;
 pub(crate) mod embedded;
 pub(crate) mod image;

@@ -120,8 +120,7 @@ impl<'s, 'a> Blocks<'s, 'a> {
     fn new(scope: &'s Scope<'a>, definition: &Definition) -> Self {
         let mut blocks =
             Self { scope, own: Vec::new(), groups: IndexMap::new(), is_incomplete: false, diagnostics: Vec::new() };
-        let bodies = definition.bodies().chain(definition.included.iter().flat_map(|it| &it.bodies));
-        bodies.for_each(|body| unknown::check(body, &mut blocks.diagnostics));
+        definition.all_bodies().for_each(|body| unknown::check(body, &mut blocks.diagnostics));
         blocks.unknown_vars(definition.compose.is_some());
         let expanded = scope.expanded();
         blocks.is_incomplete = scope.lacks_names();

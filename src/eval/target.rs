@@ -80,6 +80,11 @@ impl Target {
         Self { name: TargetName(name.clone()), at, is_linked, fields, platforms, annotations, ulimits, shm_size }
     }
 
+    /// All places that it is made of: its label and its attributes.
+    pub(crate) fn places(&self) -> impl Iterator<Item = Span> {
+        std::iter::once(self.at).chain(self.fields.iter().map(|it| it.at))
+    }
+
     /// Where an attribute was set, or else the target's label.
     pub(crate) fn at(&self, id: Id) -> Span {
         self.fields.at(id).unwrap_or(self.at)

@@ -1,11 +1,13 @@
 //! The whole binary: is it wired? One test binary, by subject.
 
 mod call;
+mod check;
 mod corpus;
 mod diagnostics;
 mod errors;
 mod examples;
 mod export;
+mod fmt;
 mod language;
 mod schemas;
 mod support;

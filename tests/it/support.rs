@@ -51,9 +51,18 @@ impl Bake {
 
     /// Runs `bake` in `folder` below the working folder.
     pub(crate) fn run_in(&self, folder: &str, args: &[&str]) -> Ran {
+        self.run_with(folder, args, "")
+    }
+
+    /// The same, with a text as its standard input.
+    pub(crate) fn run_with(&self, folder: &str, args: &[&str], input: &str) -> Ran {
+        let mut stdin = tempfile::tempfile().expect("a temporary file can be made");
+        std::io::Write::write_all(&mut stdin, input.as_bytes()).expect("files can be written");
+        std::io::Seek::rewind(&mut stdin).expect("files can be read again");
         let mut command = Command::new(env!("CARGO_BIN_EXE_bake"));
         command
             .args(args)
+            .stdin(stdin)
             .current_dir(self.path(folder))
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())

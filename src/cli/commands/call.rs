@@ -228,12 +228,19 @@ fn checked_text(it: &Checked, sources: &SourceMap, look: Look) -> String {
         }
     };
     for warning in &it.warnings {
-        let mut shown = warning.clone();
-        let helps: Vec<String> = shown.help.into_iter().chain(url(warning).map(|it| format!("see {it}"))).collect();
-        shown.help = (!helps.is_empty()).then(|| helps.join("; "));
-        text.push_str(&render(&[shown], sources, look));
+        text.push_str(&render(&[explained(warning)], sources, look));
     }
     text
+}
+
+/// The same, with where its rule is explained if it comes from a check.
+pub(super) fn explained(warning: &Diagnostic) -> Diagnostic {
+    let mut shown = warning.clone();
+    let is_rule = warning.code.starts_with("bake::check::") && warning.code != "bake::check::failed";
+    let url = url(warning).filter(|_| is_rule).map(|it| format!("see {it}"));
+    let helps: Vec<String> = shown.help.into_iter().chain(url).collect();
+    shown.help = (!helps.is_empty()).then(|| helps.join("; "));
+    shown
 }
 
 fn checked_json(it: &Checked, sources: &SourceMap) -> Value {

@@ -2,7 +2,9 @@
 
 pub(crate) mod build;
 pub(crate) mod call;
+pub(crate) mod check;
 pub(crate) mod du;
+pub(crate) mod fmt;
 pub(crate) mod list;
 pub(crate) mod plan;
 pub(crate) mod print;

@@ -47,6 +47,8 @@ pub(super) struct Based {
     pub(super) base_layers: usize,
     pub(super) steps: Vec<HistoryStep>,
     pub(super) platform: Platform,
+    /// Nothing is known: it stands for an image that was not asked for.
+    pub(super) is_assumed: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -289,7 +291,14 @@ impl<'a> Lowerer<'a, '_> {
     }
 
     fn resolve_image(&self, query: Query) -> Result<Found, Diagnostic> {
-        let Some(info) = self.known.images.get(&query) else { return Ok(Found::Ask(query)) };
+        let Some(info) = self.known.images.get(&query) else {
+            let is_assumed = self.known.assume && query.layout.is_none();
+            return Ok(if is_assumed {
+                Found::Base(Box::new(Based { is_assumed, ..scratch(&query.platform) }))
+            } else {
+                Found::Ask(query)
+            });
+        };
         let n_layers = info.config.rootfs.diff_ids.len();
         let tree =
             if n_layers == 0 && info.image.layers.is_empty() { Tree::Scratch } else { Tree::Image(info.image.clone()) };
@@ -299,6 +308,7 @@ impl<'a> Lowerer<'a, '_> {
             base_layers: info.image.layers.len(),
             steps: Vec::new(),
             platform: query.platform,
+            is_assumed: false,
         })))
     }
 
@@ -330,6 +340,7 @@ impl<'a> Lowerer<'a, '_> {
             base_layers: 0,
             steps: Vec::new(),
             platform,
+            is_assumed: false,
         })))
     }
 
@@ -490,6 +501,7 @@ fn scratch(platform: &Platform) -> Based {
         base_layers: 0,
         steps: Vec::new(),
         platform: platform.clone(),
+        is_assumed: false,
     }
 }
 
@@ -500,6 +512,7 @@ fn from_build(built: &Built) -> Based {
         base_layers: built.base_layers,
         steps: built.steps.clone(),
         platform: built.config.platform(),
+        is_assumed: built.is_assumed,
     }
 }
 

@@ -230,7 +230,7 @@ impl Lowerer<'_, '_> {
         path: &Spanned<String>,
     ) -> Result<(), Diagnostic> {
         let path = self.word(state, it, path)?;
-        if !state.workdir_is_set && !path.starts_with('/') {
+        if !state.workdir_is_set && !path.starts_with('/') && !self.is_guess {
             check::workdir_relative_path::fire(&mut self.report, it, &path);
         }
         state.workdir_is_set = true;

@@ -118,6 +118,8 @@ struct Lowerer<'a, 'g> {
     declared: HashSet<String>,
     /// What the main context ignores, compiled when first needed.
     ignored: Option<Patterns>,
+    /// The instruction uses a variable that a base may have of which nothing is known.
+    is_guess: bool,
 }
 
 impl<'a, 'g> Lowerer<'a, 'g> {
@@ -140,6 +142,7 @@ impl<'a, 'g> Lowerer<'a, 'g> {
             main: None,
             declared: HashSet::new(),
             ignored: None,
+            is_guess: false,
         }
     }
 
@@ -305,7 +308,11 @@ impl<'a, 'g> Lowerer<'a, 'g> {
         let all = triggers.iter().zip(trigger_sources.iter()).map(|it| (it, true));
         for ((it, from), is_trigger) in all.chain(own.iter().zip(sources.iter()).map(|it| (it, false))) {
             state.in_trigger = is_trigger;
-            if let Err(fault) = self.instruction(&mut state, it, from) {
+            self.is_guess = false;
+            // What a variable would be that the base may set, and whether that were right, nobody can say.
+            if let Err(fault) = self.instruction(&mut state, it, from)
+                && !self.is_guess
+            {
                 self.faults.push(fault);
             }
         }
@@ -350,14 +357,20 @@ impl<'a, 'g> Lowerer<'a, 'g> {
         mode: Mode,
     ) -> Result<String, Diagnostic> {
         let escape = if mode == Mode::Body { '\\' } else { self.file.escape };
-        let expanded = expand::expand(text, &state.env, escape, mode).map_err(|why| bad_expansion(&why, text, at))?;
+        let expanded = expand::expand(text, &state.env, escape, mode).map_err(|why| {
+            // `${X:?}` fails when a variable is not set, which a base may do.
+            self.is_guess |= state.is_assumed && text.contains('?');
+            bad_expansion(&why, text, at)
+        })?;
         self.report_missing(state, it, &expanded.missing);
         Ok(expanded.text)
     }
 
     fn report_missing(&mut self, state: &State, it: &Instruction, missing: &[String]) {
         for name in missing {
-            if !state.args.contains_key(name) && !arg::is_never_set(name) {
+            if state.is_assumed {
+                self.is_guess = true;
+            } else if !state.args.contains_key(name) && !arg::is_never_set(name) {
                 let known = state.env.keys().map(String::as_str);
                 check::undefined_var::fire(&mut self.report, it, name, known);
             }

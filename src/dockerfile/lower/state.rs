@@ -49,6 +49,8 @@ pub(super) struct State {
     /// Absolute and clean.
     pub(super) cwd: String,
     pub(super) workdir_is_set: bool,
+    /// The variables of its base are not known.
+    pub(super) is_assumed: bool,
     base_layers: usize,
     base_steps: Arc<[HistoryStep]>,
     /// The tree has a layer without an instruction: the name of the last layer so far.
@@ -97,6 +99,7 @@ impl State {
             image: based.config.clone(),
             args: indexmap::IndexMap::new(),
             workdir_is_set: false,
+            is_assumed: based.is_assumed,
             base_layers: based.base_layers,
             base_steps: based.steps.as_slice().into(),
             unnamed_layers: None,
@@ -131,6 +134,7 @@ impl State {
             args: self.args.clone(),
             cwd: self.cwd.clone(),
             workdir_is_set: self.workdir_is_set,
+            is_assumed: self.is_assumed,
             base_layers: self.base_layers,
             base_steps: self.base_steps.clone(),
             unnamed_layers: self.unnamed_layers.clone(),
@@ -283,6 +287,7 @@ impl State {
             warnings: Vec::new(),
             unused_args: Vec::new(),
             epoch: None,
+            is_assumed: self.is_assumed,
         }
     }
 }

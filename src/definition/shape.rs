@@ -1,0 +1,159 @@
+//! A body as flat words, its places apart: two texts that mean the same have one shape. Also where their strings lie.
+//!
+//! Formatting is held against it; evaluation does not use it.
+
+use std::{collections::HashMap, fmt::Write as _};
+
+use super::syntax::{Body, Expr, ExprKind, Part, Step};
+use crate::report::Span;
+
+/// What a body means, and the strings that it is written with.
+#[derive(Debug, Default)]
+pub(super) struct Shape {
+    /// Every node in order: what it is, and the length and text of its names and values.
+    pub(super) words: String,
+    /// Start ─► end of every string, heredoc and label, and of keys that are bare words.
+    pub(super) strings: HashMap<usize, usize>,
+}
+
+impl Shape {
+    /// The shape of a body.
+    pub(super) fn of(body: &Body) -> Self {
+        let mut shape = Self::default();
+        shape.body(body);
+        shape
+    }
+
+    fn word(&mut self, what: &str, text: &str) {
+        self.words.push_str(what);
+        let written = write!(self.words, "({}:{text})", text.len());
+        written.expect("a string can be written to");
+    }
+
+    /// How many nodes follow.
+    fn count(&mut self, what: &str, n: usize) {
+        self.word(what, &n.to_string());
+    }
+
+    fn string(&mut self, at: Span) {
+        self.strings.insert(at.start as usize, at.end as usize);
+    }
+
+    fn body(&mut self, body: &Body) {
+        self.count("attributes", body.attributes.len());
+        for attribute in &body.attributes {
+            self.word("attribute", &attribute.name.value);
+            self.expr(&attribute.expr);
+        }
+        self.count("blocks", body.blocks.len());
+        for block in &body.blocks {
+            self.word("block", &block.kind.value);
+            self.count("labels", block.labels.len());
+            for label in &block.labels {
+                self.string(label.at);
+                self.word("label", &label.value);
+            }
+            self.body(&block.body);
+        }
+    }
+
+    fn exprs<'e>(&mut self, what: &str, exprs: impl ExactSizeIterator<Item = &'e Expr>) {
+        self.count(what, exprs.len());
+        exprs.for_each(|it| self.expr(it));
+    }
+
+    fn maybe(&mut self, what: &str, expr: Option<&Expr>) {
+        self.exprs(what, expr.into_iter());
+    }
+
+    fn expr(&mut self, expr: &Expr) {
+        match &expr.kind {
+            ExprKind::Null => self.word("null", ""),
+            ExprKind::Bool(value) => self.word("bool", if *value { "true" } else { "false" }),
+            ExprKind::Number(text) => self.word("number", text),
+            ExprKind::String(text) => {
+                self.string(expr.at);
+                self.word("string", text);
+            }
+            ExprKind::Template(parts) => {
+                self.string(expr.at);
+                self.parts(parts);
+            }
+            ExprKind::Variable(name) => self.word("variable", name),
+            ExprKind::Member { source, name } => {
+                self.word("member", &name.value);
+                self.expr(source);
+            }
+            ExprKind::Index { source, index } => {
+                self.word("index", "");
+                self.expr(source);
+                self.expr(index);
+            }
+            ExprKind::Splat(splat) => {
+                self.count("splat", splat.steps.len());
+                self.expr(&splat.source);
+                for step in &splat.steps {
+                    match step {
+                        Step::Member(name) => self.word("step", &name.value),
+                        Step::Index(index) => self.maybe("step", Some(index)),
+                    }
+                }
+            }
+            ExprKind::Call(call) => {
+                self.word(if call.expand_last { "call..." } else { "call" }, &call.name.value);
+                self.exprs("arguments", call.args.iter());
+            }
+            ExprKind::Unary { op, operand } => {
+                self.word("unary", &format!("{op:?}"));
+                self.expr(operand);
+            }
+            ExprKind::Chain(chain) => {
+                self.count("chain", chain.rest.len());
+                self.expr(&chain.first);
+                for (op, operand) in &chain.rest {
+                    self.word("operator", op.value.text());
+                    self.expr(operand);
+                }
+            }
+            ExprKind::Conditional(it) => self.exprs("if", [&it.condition, &it.then, &it.otherwise].into_iter()),
+            ExprKind::Tuple(items) => self.exprs("tuple", items.iter()),
+            ExprKind::Object(pairs) => {
+                self.count("object", pairs.len());
+                for (key, value) in pairs {
+                    self.expr(key);
+                    self.expr(value);
+                }
+            }
+            ExprKind::For(it) => {
+                self.word(if it.group { "for..." } else { "for" }, &it.value);
+                self.word("key", it.key.as_deref().unwrap_or(""));
+                self.expr(&it.collection);
+                self.maybe("result key", it.result_key.as_ref());
+                self.expr(&it.result);
+                self.maybe("condition", it.condition.as_ref());
+            }
+            ExprKind::Parens(inner) => self.maybe("parens", Some(inner)),
+        }
+    }
+
+    fn parts(&mut self, parts: &[Part]) {
+        self.count("template", parts.len());
+        for part in parts {
+            match part {
+                Part::Text(text) => self.word("text", text),
+                Part::Interpolation(expr) => self.maybe("interpolation", Some(expr)),
+                Part::If(it) => {
+                    self.maybe("if", Some(&it.condition));
+                    self.parts(&it.then);
+                    self.parts(&it.otherwise);
+                }
+                Part::For(it) => {
+                    self.word("for", &it.value);
+                    self.word("key", it.key.as_deref().unwrap_or(""));
+                    self.expr(&it.collection);
+                    self.parts(&it.body);
+                }
+            }
+        }
+    }
+}

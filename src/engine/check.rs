@@ -1,0 +1,116 @@
+//! The Dockerfiles of a plan, looked at as far as that goes without a network and without a state directory: read, parsed,
+//! lowered, checked. Images of registries are not asked for; what only they could tell is not judged.
+//!
+//! A fault of one build hides none of another. How findings are shown is not decided here.
+
+use std::{collections::HashMap, sync::Arc};
+
+use petgraph::graph::NodeIndex;
+
+use super::{
+    context::Contexts,
+    image::Images,
+    lower::{Lowering, Pending, built},
+};
+use crate::{
+    dockerfile::{
+        self,
+        options::{Asked, Built, Context, Known, Outcome},
+    },
+    graph::Graph,
+    plan::{Build, Node, Plan, TargetName, build::Dockerfile},
+    report::Diagnostic,
+    spec::context,
+};
+
+/// What was found.
+#[derive(Default)]
+pub(crate) struct Looked {
+    /// Faults and the targets that have them; those of a file that several builds read come with each of them.
+    pub(crate) findings: Vec<(Diagnostic, Vec<TargetName>)>,
+    /// Targets whose Dockerfile lies in a context that would have to be fetched.
+    pub(crate) unseen: Vec<TargetName>,
+}
+
+/// Looks at every build of a plan.
+pub(crate) async fn check(plan: &Plan, contexts: &Contexts) -> Looked {
+    let lowering = Lowering { contexts, outside: None, is_env_set: &|_| false, all_stages: true };
+    let mut looked = Looked::default();
+    let mut known = Known { images: HashMap::new(), assume: true };
+    let mut graph = Graph::default();
+    let mut results: HashMap<NodeIndex, Arc<Built>> = HashMap::new();
+    let order = petgraph::algo::toposort(&plan.graph, None).expect("plans are acyclic");
+    for node in order {
+        let Node::Build(build) = &plan.graph[node] else { continue };
+        if is_elsewhere(build) {
+            // One build for each platform.
+            let new: Vec<_> = build.wanted_by.iter().filter(|it| !looked.unseen.contains(it)).cloned().collect();
+            looked.unseen.extend(new);
+            continue;
+        }
+        let Pending { file, mut options, linked, .. } = match lowering.pending(plan, node, build).await {
+            Ok(it) => it,
+            Err(all) => {
+                looked.add(all, build);
+                continue;
+            }
+        };
+        // A build that could not be lowered is taken for an image that nobody knows.
+        for (name, from) in linked {
+            if let Some(result) = results.get(&from) {
+                options.contexts.insert(name, Context::Built(result.clone()));
+            }
+        }
+        options.all_stages = options.target.is_none();
+        loop {
+            match dockerfile::lower(&file.file, &options, &known, &mut graph) {
+                Outcome::Done(lowered) => {
+                    results.insert(node, Arc::new(built(&lowered)));
+                    looked.add(lowered.warnings, build);
+                    let given = |it: Diagnostic| it.at(build.at("args"), "given here");
+                    looked.add(lowered.unused_args.into_iter().map(given).collect(), build);
+                    break;
+                }
+                Outcome::Failed(all) => {
+                    looked.add(all, build);
+                    break;
+                }
+                Outcome::Needs(asked) => {
+                    let faults = answer(asked, &mut known);
+                    if !faults.is_empty() {
+                        looked.add(faults, build);
+                        break;
+                    }
+                }
+            }
+        }
+    }
+    looked
+}
+
+/// Reads the layouts that are asked for; what could not be read.
+fn answer(asked: Vec<Asked>, known: &mut Known) -> Vec<Diagnostic> {
+    let mut faults = Vec::new();
+    for Asked { query, at, .. } in asked {
+        match Images::in_layout(&query) {
+            Ok(info) => {
+                known.images.insert(query, info);
+            }
+            Err(fault) if fault.labels.is_empty() => faults.push(fault.at(at, "asked for here")),
+            Err(fault) => faults.push(fault),
+        }
+    }
+    faults
+}
+
+/// Whether the Dockerfile lies in a repository or a download.
+fn is_elsewhere(build: &Build) -> bool {
+    matches!(build.context, context::Context::Git(_) | context::Context::Http(_))
+        && matches!(build.dockerfile, Dockerfile::InContext(_))
+}
+
+impl Looked {
+    fn add(&mut self, all: Vec<Diagnostic>, build: &Build) {
+        self.findings.extend(all.into_iter().map(|it| (it, build.wanted_by.clone())));
+    }
+}
