@@ -112,19 +112,26 @@ pub(crate) fn evaluated(settings: &Settings, purpose: Purpose) -> Result<(Evalua
         let to = if purpose == Purpose::Show { &mut evaluated.aside } else { &mut diagnostics };
         to.append(&mut found);
     }
-    check(settings, diagnostics, &read.sources)?;
-    tell_aside(settings, &evaluated.aside, &read.sources)?;
+    check_all(settings, diagnostics, &mut evaluated.aside, &read.sources)?;
     Ok((evaluated, read.sources))
 }
 
-/// Shows what is wrong, and does not stop what was asked for.
+/// Shows what is wrong: all of it at once if it stops what was asked for, else what does not concern it apart.
 ///
 /// # Errors
-/// The exit code, with `--strict`.
-pub(crate) fn tell_aside(settings: &Settings, aside: &[Diagnostic], sources: &SourceMap) -> Result<(), u8> {
-    if settings.strict || !aside.iter().any(Diagnostic::is_error) {
-        return check(settings, aside.to_vec(), sources);
+/// The exit code, if it stops; with `--strict` everything does.
+pub(crate) fn check_all(
+    settings: &Settings,
+    mut diagnostics: Vec<Diagnostic>,
+    aside: &mut Vec<Diagnostic>,
+    sources: &SourceMap,
+) -> Result<(), u8> {
+    let has_errors = |all: &[Diagnostic]| all.iter().any(Diagnostic::is_error);
+    if settings.strict || has_errors(&diagnostics) || !has_errors(aside) {
+        diagnostics.append(aside);
+        return check(settings, diagnostics, sources);
     }
+    check(settings, diagnostics, sources)?;
     output::diagnostics(aside, sources, settings.color);
     output::words("what was asked for goes on all the same; the exit code will be 1\n");
     Ok(())

@@ -33,11 +33,9 @@ pub(crate) fn run(settings: &Settings, what: ListWhat) -> u8 {
     }
 }
 
-fn show<T>(settings: &Settings, sources: &SourceMap, listed: Listed<T>, form: impl Fn(Vec<T>) -> String) -> u8 {
+fn show<T>(settings: &Settings, sources: &SourceMap, mut listed: Listed<T>, form: impl Fn(Vec<T>) -> String) -> u8 {
     output::hide(listed.hidden);
-    let told = definition::check(settings, listed.diagnostics, sources)
-        .and_then(|()| definition::tell_aside(settings, &listed.aside, sources));
-    match told {
+    match definition::check_all(settings, listed.diagnostics, &mut listed.aside, sources) {
         Ok(()) => definition::concluding(&listed.aside)(write(&form(listed.all))),
         Err(code) => code,
     }

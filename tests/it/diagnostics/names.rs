@@ -18,7 +18,7 @@ fn an_unknown_variable_or_function_is_shown_with_the_nearest_one() {
         .hcl("a function", &with("imgae(\"x\")"))
         .hcl("a function of the language", &with("uper(\"x\")"))
         .hcl("a function that is not near", &with("frobnicate(\"x\")"))
-        .hcl("a function of another tool", &with("file(\"x\")"))
+        .hcl("a function of another tool", &with("templatefile(\"x\")"))
         .hcl("a variable of a for", &with("join(\",\", [for item in [\"a\"] : itm])"))
         .hcl(
             "a parameter",
