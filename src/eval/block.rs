@@ -71,6 +71,15 @@ impl<'a> Scope<'a> {
                 let index = if expanded.is_target() { &mut expansion.targets } else { &mut expansion.group_blocks };
                 index.entry(expanded.name.clone()).or_default().push(expanded.ix);
             }
+            // A block of a matrix's label that keeps the label as its name is one more member.
+            let Expansion { blocks, targets, groups, .. } = &mut expansion;
+            for (label, members) in groups.iter_mut().filter(|(label, members)| !members.contains(label)) {
+                let mut same_name = targets.get(label).into_iter().flatten();
+                if let Some(ix) = same_name.find(|ix| blocks[**ix].block.labels[0].value == *label) {
+                    let is_before = |member| targets.get(member).is_some_and(|all: &Vec<usize>| all[0] < *ix);
+                    members.insert(members.iter().take_while(|member| is_before(*member)).count(), label.clone());
+                }
+            }
             self.is_expanding.set(false);
             expansion
         })

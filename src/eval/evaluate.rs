@@ -5,7 +5,7 @@
 
 use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
-use indexmap::IndexMap;
+use indexmap::{IndexMap, IndexSet};
 
 use super::{
     Evaluated,
@@ -227,7 +227,10 @@ impl<'s, 'a> Blocks<'s, 'a> {
         let Ok(targets) = self.scope.attribute(expanded, "targets") else { return };
         let members = match targets {
             Some(it) => match self.decode(&GROUP_TARGETS, &format_args!("group `{name}`"), &it.value, it.at) {
-                Ok(Some(Field::Texts(texts))) => Some((texts.to_vec(), it.at)),
+                Ok(Some(Field::Texts(texts))) => {
+                    let members: IndexSet<Arc<str>> = texts.iter().cloned().collect();
+                    Some((members.into_iter().collect(), it.at))
+                }
                 Ok(_) => None,
                 Err(()) => return,
             },

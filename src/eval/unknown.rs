@@ -1,5 +1,5 @@
 //! Names that mean nothing: unknown blocks and attributes, which the peer passes over without a word. Warnings, unless
-//! the command makes them errors.
+//! the command makes them errors; in a function or a validation they are errors always, as in the peer.
 
 use crate::{
     definition::{
@@ -70,6 +70,13 @@ fn plain(block: &Block, kind: &str, known: &[(&str, &str)], blocks: &[&str], dia
     }
     for inner in &block.body.blocks {
         if blocks.contains(&&*inner.kind.value) {
+            if let Some(label) = inner.labels.first() {
+                diagnostics.push(
+                    Diagnostic::error("bake::eval::bad_labels", "a `validation` block has no name")
+                        .at(label.at, "one name too many")
+                        .help("write `validation { … }`"),
+                );
+            }
             plain(inner, "validation", &VALIDATION, &[], diagnostics);
         } else {
             diagnostics.push(inner_block(kind, inner, is_known(&inner.kind.value)));
@@ -87,24 +94,26 @@ fn unknown<T: AsRef<str>>(kind: &str, name: &Spanned<T>, near: Option<&str>) -> 
         )
         .at(name.at, "this is hardly a name");
     }
-    let diagnostic = Diagnostic::warning(
-        "bake::eval::unknown_attribute",
-        format!("a {kind} has no such attribute, passed over: {text}"),
-    )
-    .at(name.at, format!("no attribute of a {kind}"));
+    let diagnostic = nothing(kind, "bake::eval::unknown_attribute", "attribute", text)
+        .at(name.at, format!("no attribute of a {kind}"));
     match near {
         Some(near) => diagnostic.help(format!("did you mean `{near}`?")),
         None => diagnostic,
     }
 }
 
+/// A `what` that a block of this kind does not have.
+fn nothing(kind: &str, code: &'static str, what: &str, name: &str) -> Diagnostic {
+    if matches!(kind, "function" | "validation") {
+        Diagnostic::error(code, format!("a {kind} has no such {what}: {name}"))
+    } else {
+        Diagnostic::warning(code, format!("a {kind} has no such {what}, passed over: {name}"))
+    }
+}
+
 fn inner_block(kind: &str, block: &Block, is_attribute: bool) -> Diagnostic {
     let name = &block.kind.value;
-    let diagnostic = Diagnostic::warning(
-        "bake::eval::unknown_inner_block",
-        format!("a {kind} has no such block, passed over: {name}"),
-    )
-    .at(block.kind.at, "a block");
+    let diagnostic = nothing(kind, "bake::eval::unknown_inner_block", "block", name).at(block.kind.at, "a block");
     if is_attribute {
         diagnostic.help(format!("`{name}` is an attribute: write {name} = {{ … }}"))
     } else {

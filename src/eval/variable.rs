@@ -134,6 +134,9 @@ impl<'a> Scope<'a> {
         let at = variable.block.at;
         let tree = json::tree(at.source, given.text).map_err(|fault| refuse(&format!("it is no JSON: {fault}")))?;
         let value = from_node(&tree.kind).ok_or_else(|| refuse("a number in the JSON is out of range"))?;
+        if let Some(extra) = undeclared(&value, ty) {
+            return Err(refuse(&format!("its type has no attribute `{extra}`")));
+        }
         convert(&value, ty).map_err(|error| refuse(&error.to_string()))
     }
 
@@ -288,6 +291,26 @@ impl<'a> Scope<'a> {
         }
         list.sort_by(|a, b| a.name.cmp(&b.name));
         list
+    }
+}
+
+/// A name in an object of `value` for which `ty` has no attribute. Converting drops it; given on purpose, it is a mistake.
+fn undeclared(value: &Value, ty: &Type) -> Option<Arc<str>> {
+    match (value, ty) {
+        (Value::Object(entries), Type::Object(known)) => {
+            entries.iter().find_map(|(name, item)| match known.get(name) {
+                Some((ty, _)) => undeclared(item, ty),
+                None => Some(name.clone()),
+            })
+        }
+        (Value::Object(entries), Type::Map(element)) => entries.values().find_map(|item| undeclared(item, element)),
+        (Value::Tuple(items), Type::List(element) | Type::Set(element)) => {
+            items.iter().find_map(|item| undeclared(item, element))
+        }
+        (Value::Tuple(items), Type::Tuple(types)) => {
+            items.iter().zip(types.iter()).find_map(|(item, ty)| undeclared(item, ty))
+        }
+        _ => None,
     }
 }
 
