@@ -12,6 +12,8 @@ pub(crate) mod compose;
 pub(crate) mod hcl;
 pub(crate) mod json;
 pub(crate) mod load;
+#[cfg(test)]
+mod property_tests;
 pub(crate) mod remote;
 pub(crate) mod syntax;
 pub(crate) mod yaml;

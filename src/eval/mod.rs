@@ -35,6 +35,8 @@ pub(crate) mod variable;
 #[cfg(test)]
 mod language_tests;
 #[cfg(test)]
+mod property_tests;
+#[cfg(test)]
 mod target_tests;
 
 use std::sync::Arc;
