@@ -297,7 +297,7 @@ fn overrides(plan: &PlanArgs, faults: &mut Vec<Diagnostic>) -> (Vec<(String, Str
     switch("--no-cache", "no-cache", plan.no_cache.as_ref(), false, &mut all);
     switch("--pull", "pull", plan.pull.as_ref(), false, &mut all);
     for (flag, kind, value) in [("--sbom", "sbom", &plan.sbom), ("--provenance", "provenance", &plan.provenance)] {
-        if let Some(text) = value {
+        if let Some(text) = value.as_ref().filter(|text| !text.is_empty()) {
             let options = boolean(text).map_or_else(|_| text.clone(), |on| format!("disabled={}", !on));
             all.push((flag.to_owned(), format!("*.attest=type={kind},{options}")));
         }

@@ -15,6 +15,8 @@ pub(crate) mod hcl;
 mod include;
 pub(crate) mod json;
 pub(crate) mod load;
+#[cfg(test)]
+mod property_tests;
 pub(crate) mod remote;
 mod shape;
 pub(crate) mod syntax;

@@ -92,12 +92,7 @@ impl Shape {
             ExprKind::Splat(splat) => {
                 self.count("splat", splat.steps.len());
                 self.expr(&splat.source);
-                for step in &splat.steps {
-                    match step {
-                        Step::Member(name) => self.word("step", &name.value),
-                        Step::Index(index) => self.maybe("step", Some(index)),
-                    }
-                }
+                self.steps(&splat.steps);
             }
             ExprKind::Call(call) => {
                 self.word(if call.expand_last { "call..." } else { "call" }, &call.name.value);
@@ -133,6 +128,19 @@ impl Shape {
                 self.maybe("condition", it.condition.as_ref());
             }
             ExprKind::Parens(inner) => self.maybe("parens", Some(inner)),
+        }
+    }
+
+    fn steps(&mut self, steps: &[Step]) {
+        for step in steps {
+            match step {
+                Step::Member(name) => self.word("step", &name.value),
+                Step::Index(index) => self.maybe("step", Some(index)),
+                Step::Splat(inner) => {
+                    self.count("splat", inner.len());
+                    self.steps(inner);
+                }
+            }
         }
     }
 

@@ -116,6 +116,8 @@ pub(crate) const MAX_NODES: usize = 8_000_000;
 pub(crate) enum Step {
     Member(Spanned<Arc<str>>),
     Index(Expr),
+    /// `[*]` after a `[*]`: a splat of each element, so `l[*].a[*]` is a list of lists.
+    Splat(Vec<Self>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -151,7 +151,12 @@ impl Lowering<'_> {
                     waiting.push(it);
                 }
                 Outcome::Failed(diagnostics) => {
-                    faults.extend(diagnostics);
+                    let build = work.plan.build(it.node);
+                    // What is wrong with the file as a whole has its place in the bake file.
+                    faults.extend(diagnostics.into_iter().map(|diagnostic| {
+                        let is_stage = diagnostic.code == "bake::dockerfile::unknown_target";
+                        at_attribute(diagnostic, build, if is_stage { "target" } else { "dockerfile" })
+                    }));
                     failed.insert(it.node);
                 }
             }

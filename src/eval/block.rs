@@ -78,6 +78,16 @@ impl<'a> Scope<'a> {
                 let index = if expanded.is_target() { &mut expansion.targets } else { &mut expansion.group_blocks };
                 index.entry(expanded.name.clone()).or_default().push(expanded.ix);
             }
+            // A block of a matrix's label that keeps the label as its name is one more member.
+            let Expansion { blocks, targets, groups, .. } = &mut expansion;
+            for (label, (_, members)) in groups.iter_mut().filter(|(label, (_, members))| !members.contains(label)) {
+                let mut same_name = targets.get(label).into_iter().flatten();
+                let label_of = |block: &Block| self.namespace(block.at).full_name(&block.labels[0].value);
+                if let Some(ix) = same_name.find(|ix| label_of(blocks[**ix].block) == *label) {
+                    let is_before = |member| targets.get(member).is_some_and(|all: &Vec<usize>| all[0] < *ix);
+                    members.insert(members.iter().take_while(|member| is_before(*member)).count(), label.clone());
+                }
+            }
             self.is_expanding.set(false);
             expansion
         })

@@ -136,7 +136,8 @@ impl<'a> Scope<'a> {
         let known = function::names();
         let known = known.iter().copied().chain(self.namespace(at).functions.keys().map(|name| &**name));
         diagnostic.help(
-            suggest::did_you_mean(name, known)
+            suggest::nearest(name, known)
+                .map(|near| format!("did you mean: {near:?}"))
                 .unwrap_or_else(|| format!("define it with `function \"{name}\" {{ … }}`")),
         )
     }
@@ -260,7 +261,7 @@ fn bind(
     if values.len() < n || (values.len() > n && body.variadic.is_none()) {
         let least = if body.variadic.is_some() { "at least " } else { "" };
         let plural = if n == 1 { "" } else { "s" };
-        let missing = body.params.get(values.len()).map_or_else(String::new, |it| format!(": `{it}` is missing"));
+        let missing = body.params.get(values.len()).map_or_else(String::new, |it| format!(", missing: {it:?}"));
         let (place, seen) = if values.len() < n {
             (at, "too few arguments")
         } else {
@@ -386,9 +387,14 @@ fn object_type(
             return Err(bad(key.at, "the name of an attribute is a plain word".to_owned()));
         };
         let (ty, optional) = match &ty.kind {
-            ExprKind::Call(call) if &*call.name.value == "optional" && matches!(call.args.len(), 1 | 2) => {
-                (type_of_expr(&call.args[0])?, true)
-            }
+            ExprKind::Call(call) if &*call.name.value == "optional" => match call.args.as_slice() {
+                [of] => (type_of_expr(of)?, true),
+                [_, default, ..] => {
+                    let why = "`optional` takes one argument, the type; there are no defaults";
+                    return Err(bad(default.at, why.to_owned()));
+                }
+                [] => return Err(bad(ty.at, "`optional` needs an argument: `optional(…)`".to_owned())),
+            },
             _ => (type_of_expr(ty)?, false),
         };
         attributes.insert(name.clone(), (ty, optional));

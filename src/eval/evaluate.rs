@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use indexmap::IndexMap;
+use indexmap::{IndexMap, IndexSet};
 
 use super::{
     Evaluated,
@@ -270,7 +270,8 @@ impl<'s, 'a> Blocks<'s, 'a> {
             Some(it) => match self.decode(&GROUP_TARGETS, "group", name, &it.value, it.expr) {
                 Ok(Some(Field::Texts(texts))) => {
                     let namespace = self.scope.namespace(it.at);
-                    Some((texts.iter().map(|it| namespace.full_name(it)).collect(), it.at))
+                    let members: IndexSet<Arc<str>> = texts.iter().map(|it| namespace.full_name(it)).collect();
+                    Some((members.into_iter().collect(), it.at))
                 }
                 Ok(_) => None,
                 Err(()) => return,

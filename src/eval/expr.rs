@@ -51,6 +51,13 @@ impl<'a> Scope<'a> {
             ExprKind::Variable(name) => self.variable(name, expr.at, env),
             ExprKind::Member { source, name } => self.member(expr, source, name, env),
             ExprKind::Index { source, index } => {
+                // `target.NAME["ATTRIBUTE"]` is `target.NAME.ATTRIBUTE`.
+                if let (ExprKind::Member { .. }, ExprKind::String(name)) = (&source.kind, &index.kind) {
+                    let name = Spanned { value: name.clone(), at: index.at };
+                    if let Some(value) = self.block_reference(expr, source, &name, env) {
+                        return value;
+                    }
+                }
                 let container = self.eval(source, env)?;
                 let key = self.eval(index, env)?;
                 index_value(&container, &key, source.at, index.at)
@@ -238,7 +245,12 @@ impl<'a> Scope<'a> {
 
     fn splat(&self, source: &'a Expr, steps: &'a [Step], env: Env<'_>) -> Result<Value> {
         let value = self.eval(source, env)?;
-        let items: Vec<Value> = match &value {
+        self.splat_of(&value, source, steps, env)
+    }
+
+    /// The steps taken from each element of `value`; `source` is where it came from.
+    fn splat_of(&self, value: &Value, source: &'a Expr, steps: &'a [Step], env: Env<'_>) -> Result<Value> {
+        let items: Vec<Value> = match value {
             Value::Null(_) => return Ok(Value::tuple(Vec::new())),
             Value::List { items, .. } | Value::Set { items, .. } | Value::Tuple(items) => items.to_vec(),
             other => vec![other.clone()],
@@ -253,6 +265,7 @@ impl<'a> Scope<'a> {
                         let key = self.eval(index, env)?;
                         index_value(&item, &key, source.at, index.at)?
                     }
+                    Step::Splat(inner) => self.splat_of(&item, source, inner, env)?,
                 };
             }
             results.push(item);

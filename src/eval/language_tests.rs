@@ -228,6 +228,8 @@ fn access() {
     file("v = [10, 20]\nx = [v[0], v.1, v[1 - 1], v[\"1\"]]", "[10,20,10,20]");
     file("m = {a = {b = 5}}\nk = \"a\"\nx = [m.a.b, m[\"a\"][\"b\"], m[k].b]", "[5,5,5]");
     file("l = [{a = 1}, {a = 2}]\nx = [l[*].a, l.*.a, null[*].a, {a = 3}[*].a]", "[[1,2],[1,2],[],[3]]");
+    file("l = [{a = [1, 2]}, {a = [3]}]\nx = [l[*].a[*], l[*].a.*, l.*.a[*]]", "[[[1,2],[3]],[[1,2],[3]],[[1,2],[3]]]");
+    file("l = [{a = 1}, {a = 2}]\nx = [l[*].a[*], l.*.a[*], l[*].a.*[0]]", "[[[1],[2]],[1,2],[1,2]]");
     expr("[\"a\"][3]", "1:11 the list has no element with the index 3");
     expr("[\"a\"][-1]", "1:11 the list has no element with the index -1");
     expr("[\"a\"][0.5]", "1:11 the list has no element with the index 0.5");
@@ -273,7 +275,7 @@ fn user_functions() {
     file("function \"f\" {\n params = [v]\n result = v\n}\nv = 3\nx = f(1)", "1");
     file(
         "function \"f\" {\n params = [a, b]\n result = a\n}\nx = f(1)",
-        "5:5 `f` takes 2 arguments, not 1: `b` is missing",
+        "5:5 `f` takes 2 arguments, not 1, missing: \"b\"",
     );
     file(
         "function \"f\" {\n params = [a]\n result = a\n}\nx = f(null)",

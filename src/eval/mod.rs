@@ -39,6 +39,10 @@ pub(crate) mod variable;
 
 #[cfg(test)]
 mod language_tests;
+#[cfg(test)]
+mod property_tests;
+#[cfg(test)]
+mod target_tests;
 
 use std::sync::Arc;
 

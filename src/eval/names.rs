@@ -13,6 +13,16 @@ pub(super) enum Mention<'e> {
     Call(&'e Arc<str>, Span),
 }
 
+fn visit_steps<'e>(steps: &'e [Step], local: &mut Vec<Arc<str>>, found: &mut dyn FnMut(Mention<'e>)) {
+    for step in steps {
+        match step {
+            Step::Member(_) => (),
+            Step::Index(index) => visit(index, local, found),
+            Step::Splat(inner) => visit_steps(inner, local, found),
+        }
+    }
+}
+
 /// Calls `found` for each name that is none of `local`.
 pub(super) fn visit<'e>(expr: &'e Expr, local: &mut Vec<Arc<str>>, found: &mut dyn FnMut(Mention<'e>)) {
     match &expr.kind {
@@ -32,11 +42,7 @@ pub(super) fn visit<'e>(expr: &'e Expr, local: &mut Vec<Arc<str>>, found: &mut d
         }
         ExprKind::Splat(it) => {
             visit(&it.source, local, found);
-            for step in &it.steps {
-                if let Step::Index(index) = step {
-                    visit(index, local, found);
-                }
-            }
+            visit_steps(&it.steps, local, found);
         }
         // `try` and `can` may name what is not there; the second argument of `convert` is a type.
         ExprKind::Call(it) if matches!(&*it.name.value, "try" | "can") => (),

@@ -94,7 +94,8 @@ impl Number {
         Self::make(value, 0)
     }
 
-    /// The shortest decimal that names this float.
+    /// The shortest decimal within half a step of this float. Below a power of two the steps are half as long, which does
+    /// not count here, as it does not in the longer floats: 2^64 is 18446744073709550000.
     pub(crate) fn from_f64(value: f64) -> Result<Self, NumberError> {
         if value.is_nan() {
             return Err(NumberError::NotANumber);
@@ -102,7 +103,20 @@ impl Number {
         if value.is_infinite() {
             return Err(NumberError::OutOfRange);
         }
-        Self::parse(&format!("{value:e}")).ok_or(NumberError::OutOfRange)
+        let shortest = Self::parse(&format!("{value:e}")).ok_or(NumberError::OutOfRange)?;
+        let is_power_of_two = value.is_normal() && value.to_bits() << 12 == 0;
+        if !is_power_of_two || shortest.is_integer() && value.abs() < 2f64.powi(53) {
+            return Ok(shortest);
+        }
+        let exact = |float: f64| Self::parse(&format!("{float:.400e}")).ok_or(NumberError::OutOfRange);
+        let (whole, half_step) = (exact(value)?, exact(value.abs() * f64::EPSILON / 2.0)?);
+        for digits in 0..17 {
+            let Some(near) = Self::parse(&format!("{value:.digits$e}")) else { continue };
+            if near.sub(&whole)?.abs() <= half_step {
+                return Ok(near);
+            }
+        }
+        Ok(shortest)
     }
 
     pub(crate) fn add(&self, other: &Self) -> Result<Self, NumberError> {

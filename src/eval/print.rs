@@ -165,9 +165,7 @@ fn item(json: &mut Json<'_>, item: &Item) {
         Item::Attest(it) => {
             let mut all: BTreeMap<&str, Option<&str>> =
                 it.attrs.iter().map(|(k, v)| (k.as_str(), Some(v.as_str()))).collect();
-            if !it.kind.is_empty() {
-                all.insert("type", Some(&it.kind));
-            }
+            all.insert("type", Some(&it.kind));
             if it.disabled {
                 all.insert("disabled", None);
             }

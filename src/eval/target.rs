@@ -251,7 +251,8 @@ fn from_remote(text: &str, remote: Option<&str>) -> String {
 /// # Errors
 /// When there is no such attribute or a value does not fit it.
 pub(crate) fn reference_value(attribute: &str, own: &[Value]) -> Result<Value, String> {
-    let Some(row) = attribute::target(attribute) else {
+    // A matrix is used up when the names of its targets are made.
+    let Some(row) = attribute::target(attribute).filter(|row| row.name != "matrix") else {
         return Err(format!("a target has no attribute `{attribute}`"));
     };
     field::reference_value(row, own).map_err(|misfit| format!("`{attribute}{}`{}", misfit.path, misfit.message))

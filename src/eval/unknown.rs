@@ -1,5 +1,5 @@
 //! Names that mean nothing: unknown blocks and attributes, which the peer passes over without a word. Warnings, unless
-//! the command makes them errors.
+//! the command makes them errors; in a function or a validation they are errors always, as in the peer.
 
 use crate::{
     definition::{
@@ -63,6 +63,13 @@ fn plain(block: &Block, kind: &str, known: &[(&str, &str)], blocks: &[&str], dia
     }
     for inner in &block.body.blocks {
         if blocks.contains(&&*inner.kind.value) {
+            if let Some(label) = inner.labels.first() {
+                diagnostics.push(
+                    Diagnostic::error("bake::eval::bad_labels", "a `validation` block has no name")
+                        .at(label.at, "one name too many")
+                        .help("write `validation { … }`"),
+                );
+            }
             plain(inner, "validation", &VALIDATION, &[], diagnostics);
         } else {
             diagnostics.push(inner_block(kind, inner, is_known(&inner.kind.value)));
@@ -81,19 +88,24 @@ fn unknown<T: AsRef<str>>(kind: &str, name: &Spanned<T>, near: Option<&str>, kno
         .at(name.at, "this is hardly a name");
     }
     let diagnostic =
-        Diagnostic::warning("bake::eval::unknown_attribute", format!("a {kind} has no attribute of this name: {text}"))
-            .at(name.at, "this attribute means nothing");
+        nothing(kind, "bake::eval::unknown_attribute", "attribute", text).at(name.at, "this attribute means nothing");
     match near {
         Some(near) => diagnostic.help(format!("did you mean `{near}`?")),
         None => diagnostic.help(format!("a {kind} has {}", known.join(", "))),
     }
 }
 
+/// A `what` that a block of this kind does not have.
+fn nothing(kind: &str, code: &'static str, what: &str, name: &str) -> Diagnostic {
+    let message = format!("a {kind} has no {what} of this name: {name}");
+    let make = if matches!(kind, "function" | "validation") { Diagnostic::error } else { Diagnostic::warning };
+    make(code, message)
+}
+
 fn inner_block(kind: &str, block: &Block, is_attribute: bool) -> Diagnostic {
     let name = &block.kind.value;
     let diagnostic =
-        Diagnostic::warning("bake::eval::unknown_inner_block", format!("a {kind} has no block of this name: {name}"))
-            .at(block.kind.at, "this block means nothing");
+        nothing(kind, "bake::eval::unknown_inner_block", "block", name).at(block.kind.at, "this block means nothing");
     if is_attribute {
         diagnostic.help(format!("`{name}` is an attribute: write `{name} = {{ … }}`"))
     } else {

@@ -298,6 +298,14 @@ impl Type {
         matches!(self, Self::Bool | Self::Number | Self::String)
     }
 
+    /// The words for this type as that of all elements of a collection: `any` is one type there.
+    fn as_element(&self) -> String {
+        match self {
+            Self::Dynamic => "any single type".to_owned(),
+            other => other.to_string(),
+        }
+    }
+
     /// The element type of a list, set or map.
     pub(crate) fn element(&self) -> Option<&Self> {
         match self {
@@ -315,9 +323,9 @@ impl fmt::Display for Type {
             Self::Bool => f.write_str("bool"),
             Self::Number => f.write_str("number"),
             Self::String => f.write_str("string"),
-            Self::List(element) => write!(f, "list of {element}"),
-            Self::Set(element) => write!(f, "set of {element}"),
-            Self::Map(element) => write!(f, "map of {element}"),
+            Self::List(element) => write!(f, "list of {}", element.as_element()),
+            Self::Set(element) => write!(f, "set of {}", element.as_element()),
+            Self::Map(element) => write!(f, "map of {}", element.as_element()),
             Self::Tuple(_) => f.write_str("tuple"),
             Self::Object(_) => f.write_str("object"),
         }
@@ -454,6 +462,6 @@ mod tests {
     fn kinds_are_words() {
         assert_eq!(Value::string_list(["a"]).kind(), "list of string");
         assert_eq!(Value::NULL.kind(), "null");
-        assert_eq!(Type::set(Type::list(Type::Dynamic)).to_string(), "set of list of any type");
+        assert_eq!(Type::set(Type::list(Type::Dynamic)).to_string(), "set of list of any single type");
     }
 }

@@ -201,6 +201,9 @@ impl<'a> Scope<'a> {
     fn json_value(&self, variable: &VariableBlock<'a>, text: &str, ty: &Type) -> std::result::Result<Value, String> {
         let tree = json::tree(variable.at().source, text).map_err(|fault| format!("it is no JSON: {fault}"))?;
         let value = from_node(&tree.kind).ok_or("a number in the JSON is out of range")?;
+        if let Some(extra) = undeclared(&value, ty) {
+            return Err(format!("its type has no attribute `{extra}`"));
+        }
         convert(&value, ty).map_err(|error| error.to_string())
     }
 
@@ -371,6 +374,26 @@ impl<'a> Scope<'a> {
         }
         list.sort_by(|a, b| a.name.cmp(&b.name));
         list
+    }
+}
+
+/// A name in an object of `value` for which `ty` has no attribute. Converting drops it; given on purpose, it is a mistake.
+fn undeclared(value: &Value, ty: &Type) -> Option<Arc<str>> {
+    match (value, ty) {
+        (Value::Object(entries), Type::Object(known)) => {
+            entries.iter().find_map(|(name, item)| match known.get(name) {
+                Some((ty, _)) => undeclared(item, ty),
+                None => Some(name.clone()),
+            })
+        }
+        (Value::Object(entries), Type::Map(element)) => entries.values().find_map(|item| undeclared(item, element)),
+        (Value::Tuple(items), Type::List(element) | Type::Set(element)) => {
+            items.iter().find_map(|item| undeclared(item, element))
+        }
+        (Value::Tuple(items), Type::Tuple(types)) => {
+            items.iter().zip(types.iter()).find_map(|(item, ty)| undeclared(item, ty))
+        }
+        _ => None,
     }
 }
 

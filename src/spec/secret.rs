@@ -39,6 +39,9 @@ impl Secret {
                 _ => return Err(unknown_key(&key)),
             }
         }
+        // `env=` names nothing.
+        secret.src = secret.src.filter(|it| !it.is_empty());
+        secret.env = secret.env.filter(|it| !it.is_empty());
         if kind == "env" && secret.env.is_none() {
             secret.env = secret.src.take();
         }
@@ -72,6 +75,7 @@ mod tests {
     fn secrets_are_read_in_all_forms() {
         let print = |text: &str| Secret::parse(text).map_or_else(|fault| fault.message, |it| format!("{it:?}"));
         assert_eq!(print("id=a,env=A"), r#"Secret { id: "a", src: None, env: Some("A") }"#);
+        assert_eq!(print("id=a,src=,env="), r#"Secret { id: "a", src: None, env: None }"#);
         assert_eq!(print("type=env,id=a,src=A"), r#"Secret { id: "a", src: None, env: Some("A") }"#);
         assert_eq!(print("type=usb,id=a"), "not a secret type: usb");
         assert_eq!(print("id=a,sorce=x"), "unknown secret key: sorce");

@@ -127,7 +127,7 @@ struct Shown {
     labels: Vec<LabeledSpan>,
     /// Labels of the same source that are too far from the first one for one excerpt, by excerpt.
     further: Vec<Vec<LabeledSpan>>,
-    /// Labels in other sources than the first one's.
+    /// Labels in other sources than the first one's, or on other lines of its excerpt.
     elsewhere: Vec<String>,
     cause: Option<Box<Cause>>,
 }
@@ -143,7 +143,11 @@ impl Shown {
         });
         let mut groups = excerpt.as_ref().map(|it| it.groups(&here)).unwrap_or_default().into_iter();
         let labels = groups.next().unwrap_or_default();
-        let elsewhere = there.iter().map(|it| format!("{}: {}", line(&sources.place(it.at)), line(&it.text))).collect();
+        let place = |it: &&Label| format!("{}: {}", line(&sources.place(it.at)), line(&it.text));
+        // A label that is near the first one shares its excerpt, whose head names one place only.
+        let first_line = here.first().map_or(0, |it| sources.line_column(it.at).0);
+        let is_near = |it: &&&Label| (1..=2).contains(&sources.line_column(it.at).0.abs_diff(first_line));
+        let elsewhere = here.iter().filter(is_near).chain(&there).map(place).collect();
         let cause =
             diagnostic.causes.iter().rev().fold(None, |inner, text| Some(Box::new(Cause { text: line(text), inner })));
         Self {

@@ -79,6 +79,13 @@ impl TargetBuilder<'_, '_, '_> {
         for (what, node) in [("additional_contexts", &own), ("x-bake.contexts", &extra)] {
             let Some(node) = node else { continue };
             for (name, context, at) in self.pair_entries(what, node) {
+                if context.is_none() {
+                    let service = &self.service.name;
+                    let message = format!("an entry of `{what}` of service `{service}` is not `name=context`: {name}");
+                    let fault = Diagnostic::error("bake::compose::wrong_type", message).at(at, "a context is missing");
+                    self.loader.fail(fault.help(format!("write {name}=./directory")));
+                    continue;
+                }
                 let context = self.context(&name, &context.unwrap_or_default(), at);
                 all.entry(name).or_insert((context, at));
             }
@@ -255,7 +262,7 @@ impl TargetBuilder<'_, '_, '_> {
         let on = node
             .scalar_text()
             .filter(|_| !matches!(node.kind, NodeKind::Number(_)))
-            .and_then(|text| value::switch(&text));
+            .and_then(|text| value::boolean(&text));
         if on.is_none() {
             self.wrong(what, "`true` or `false`", node, "");
         }

@@ -181,7 +181,7 @@ fn everything_of_a_build_is_mapped() {
         &[(
             "main",
             concat!(
-                "services:\n  w:\n    build:\n      dockerfile_inline: FROM a\n      labels: [a=1, b]\n      no_cache: true\n      pull: false\n",
+                "services:\n  w:\n    build:\n      dockerfile_inline: FROM a\n      labels: [a=1, b]\n      no_cache: Yes\n      pull: false\n",
                 "      shm_size: 64m\n      ulimits: {nproc: 5, nofile: {soft: 1, hard: 2}}\n      sbom: true\n      provenance: mode=max\n",
                 "      secrets: [s, {source: t, target: x}]\n      ssh: [default, k=~/k]\n      cache_from: [c]\n",
                 "      additional_contexts: [b=service:v.1, d=./d]\n",
@@ -232,6 +232,10 @@ fn faults_name_the_service_the_key_and_the_line() {
         (
             "services:\n  w: {build: {additional_contexts: {a: 'service:no'}}}\n",
             "main:2 context `a` of service `w` is a service that is not there: no",
+        ),
+        (
+            "services:\n  w: {build: {additional_contexts: [a]}}\n",
+            "main:2 an entry of `additional_contexts` of service `w` is not `name=context`: a",
         ),
         ("services:\n  w: {colour: red, build: .}\n", "main:2 a key that is not known in service `w`: colour"),
         ("services:\n  w: {build: {x-bake: {tagz: [a]}}}\n", "main:2 `x-bake` of service `w` has no such key: tagz"),

@@ -88,6 +88,15 @@ pub(super) fn bytes_text(size: u64) -> String {
     if bytes(&shown) == Some(size) { shown } else { size.to_string() }
 }
 
+/// The bools of Compose: those of command-line switches, and the words of old YAML, in any case.
+pub(super) fn boolean(text: &str) -> Option<bool> {
+    match &*text.to_ascii_lowercase() {
+        "y" | "yes" | "on" => Some(true),
+        "n" | "no" | "off" => Some(false),
+        other => switch(other),
+    }
+}
+
 /// The bools of command-line switches: `1 t true 0 f false` and their capitals.
 pub(super) fn switch(text: &str) -> Option<bool> {
     match text {

@@ -176,19 +176,30 @@ impl Cursor<'_> {
         Ok(steps)
     }
 
-    /// After `[*]`: members and indexes.
+    /// After `[*]`: members, indexes and further splats, all taken from each element.
     fn splat_steps(&mut self) -> Parsed<Vec<Step>> {
         let mut steps = Vec::new();
         loop {
             match self.peek() {
-                b'.' if !self.rest().starts_with("...") && self.peek_at(1) != b'*' => {
+                b'.' if self.rest().starts_with(".*") => {
+                    self.pos += 2;
+                    steps.push(Step::Splat(self.splat_members()?));
+                }
+                b'.' if !self.rest().starts_with("...") => {
                     self.pos += 1;
                     steps.push(self.splat_member()?);
                 }
-                b'[' if !self.rest()[1..].trim_start().starts_with('*') => {
+                b'[' => {
                     self.open(1, "index", "]");
                     self.multiline += 1;
                     self.skip_blanks();
+                    if self.eat("*") {
+                        self.skip_blanks();
+                        self.close("")?;
+                        self.multiline -= 1;
+                        steps.push(Step::Splat(self.deeper(Self::splat_steps)?));
+                        return Ok(steps);
+                    }
                     let index = self.expression()?;
                     self.skip_blanks();
                     self.close("")?;

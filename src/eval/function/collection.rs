@@ -139,15 +139,16 @@ fn chunklist(call: &Call<'_>) -> Result<Value, FunctionError> {
 }
 
 fn coalescelist(call: &Call<'_>) -> Result<Value, FunctionError> {
-    for (i, list) in call.args.iter().enumerate() {
-        match list {
-            Value::Null(_) => (),
-            Value::List { items, .. } | Value::Tuple(items) if items.is_empty() => (),
-            Value::List { .. } | Value::Tuple(_) => return Ok(list.clone()),
-            _ => return Err(kind_error(call, i, "a list")),
-        }
+    let is_list = |value: &Value| match value {
+        Value::Null(ty) => matches!(ty, Type::List(_) | Type::Tuple(_)),
+        Value::List { .. } | Value::Tuple(_) => true,
+        _ => false,
+    };
+    if let Some(i) = call.args.iter().position(|value| !is_list(value)) {
+        return Err(kind_error(call, i, "a list"));
     }
-    Err(FunctionError::new("every list is empty or null"))
+    let has_items = |value: &&Value| value.len().is_some_and(|n| n > 0);
+    call.args.iter().find(has_items).cloned().ok_or_else(|| FunctionError::new("every list is empty or null"))
 }
 
 fn compact(call: &Call<'_>) -> Result<Value, FunctionError> {

@@ -83,8 +83,44 @@ fn urlencode(text: &str) -> String {
     out
 }
 
+/// What is wrong with the quotes of a CSV text; the reader would take such text for what it may not mean.
+fn bad_quote(text: &str) -> Option<String> {
+    enum At {
+        Start,
+        Plain,
+        Quoted,
+        Closed,
+    }
+    let mut at = At::Start;
+    let mut line = 1;
+    let mut opened = 1;
+    for c in text.chars() {
+        at = match (at, c) {
+            (At::Quoted, '"') => At::Closed,
+            (At::Quoted, _) => At::Quoted,
+            (At::Closed, '"') => At::Quoted,
+            (_, ',' | '\n') => At::Start,
+            (At::Closed, '\r') => At::Closed,
+            (At::Closed, _) => return Some(format!("a closing quote is not followed by a comma in line {line}")),
+            (At::Start, '"') => {
+                opened = line;
+                At::Quoted
+            }
+            (At::Plain, '"') => {
+                return Some(format!("a quote stands inside a field that does not start with one in line {line}"));
+            }
+            _ => At::Plain,
+        };
+        line += usize::from(c == '\n');
+    }
+    matches!(at, At::Quoted).then(|| format!("a quote is not closed in line {opened}"))
+}
+
 fn csvdecode(call: &Call<'_>) -> Result<Value, FunctionError> {
     let fault = |message: String| FunctionError::at(0, message);
+    if let Some(why) = bad_quote(call.text(0)) {
+        return Err(fault(format!("not CSV: {why}")));
+    }
     let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(call.text(0).as_bytes());
     let mut records = reader.records();
     let header = records.next().ok_or_else(|| fault("the header line is missing".to_owned()))?;

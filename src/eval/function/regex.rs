@@ -185,7 +185,6 @@ fn escape<'a>(text: &'a str, in_class: bool, out: &mut String) -> &'a str {
             out.push_str(&regex::escape(quoted));
             return rest;
         }
-        'C' => out.push_str("(?s:.)"),
         _ => {
             out.push('\\');
             out.push(c);

@@ -88,6 +88,8 @@ fn numbers() {
     fails("log", "0,10");
     check("pow", "2,10", "1024");
     check("pow", "2,0.5", "1.4142135623730951");
+    check("pow", "2,64", "18446744073709550000");
+    check("pow", "2,-60", "0.0000000000000000008673617379884035");
     fails("pow", "10,1000000");
     check("signum", "-12", "-1");
     fails("signum", "1.5");
@@ -107,6 +109,9 @@ fn lists_and_maps() {
     check("chunklist", "[1],0", "[[1]]");
     check("coalesce", "null,3,\"z\"", "\"3\"");
     fails("coalesce", "null,null");
+    check("coalescelist", "[],[1]", "[1]");
+    fails("coalescelist", "[1],\"a\"");
+    fails("coalescelist", "null,[1]");
     check("concat", "[[1],[]],[2,\"a\"]", "[[1],[],2,\"a\"]");
     check("contains", "[1,2],\"1\"", "false");
     check("distinct", "[\"b\",\"a\",\"b\"]", "[\"b\",\"a\"]");
@@ -218,6 +223,10 @@ fn encodings() {
     fails("csvdecode", r#""a,a\n1,2""#);
     fails("csvdecode", r#""a,b\n1""#);
     fails("csvdecode", r#""""#);
+    check("csvdecode", r#""a\r\n\"x\"\"y\"\r\n\n\"1\n2\"""#, r#"[{"a":"x\"y"},{"a":"1\n2"}]"#);
+    for bad in [r#""a\n\"x""#, r#""a\nx\"y""#, r#""a\n\"x\"y""#] {
+        fails("csvdecode", bad);
+    }
     fails("byteslen", "\"a\"");
 }
 

@@ -1,0 +1,89 @@
+//! Properties of the readers of YAML and Compose that hold for any text: no panic, faults that lie inside the text.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use proptest::prelude::*;
+
+use super::{
+    compose::{self, ComposeFile},
+    load::Files,
+    yaml,
+};
+use crate::report::{Diagnostic, SourceId, SourceMap};
+
+/// No other files.
+struct Nothing;
+
+impl Files for Nothing {
+    fn read(&mut self, _: &str) -> Result<Option<(SourceId, Arc<str>)>, Box<Diagnostic>> {
+        Ok(None)
+    }
+}
+
+fn yaml_text() -> impl Strategy<Value = String> {
+    let piece = prop_oneof![
+        Just("services:\n"),
+        Just("  web:\n"),
+        Just("    build: .\n"),
+        Just("    build:\n"),
+        Just("      context: a\n"),
+        Just("      args: "),
+        Just("{A: 1}\n"),
+        Just("[a, b]\n"),
+        Just("      tags: [x]\n"),
+        Just("- "),
+        Just(": "),
+        Just("&a "),
+        Just("*a\n"),
+        Just("<<: *a\n"),
+        Just("!reset null\n"),
+        Just("---\n"),
+        Just("|\n"),
+        Just("    x\n"),
+        Just("\""),
+        Just("'"),
+        Just("${V:-"),
+        Just("${V}"),
+        Just("$"),
+        Just("}"),
+        Just("#"),
+        Just("\t"),
+        Just("é"),
+        Just("    extends: {service: web}\n"),
+        Just("    env_file: e\n"),
+        Just("      x-bake: "),
+        Just("target:\n"),
+        Just("\r\n"),
+        Just("? "),
+        Just("\u{feff}"),
+        Just("null\n"),
+        Just("      secrets: [s]\nsecrets: {s: {file: f}}\n"),
+    ];
+    prop_oneof![proptest::collection::vec(piece, 0..25).prop_map(|pieces| pieces.concat()), ".{0,40}"]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(600) })]
+
+    #[test]
+    fn any_text_is_read_as_yaml_and_as_compose_without_panic(text in yaml_text()) {
+        let mut sources = SourceMap::default();
+        let source = sources.add("compose.yaml", text.as_str());
+        let inside = |fault: &Diagnostic| fault.labels.iter().all(|label| {
+            label.at.source != source || (label.at.start <= label.at.end && label.at.end as usize <= text.len())
+        });
+        match yaml::parse(source, &text) {
+            Err(fault) => prop_assert!(inside(&fault), "{text:?}: {fault:?}"),
+            Ok(documents) => {
+                for document in &documents {
+                    let (_, faults) = yaml::body(source, &text, document);
+                    prop_assert!(faults.iter().all(inside), "{text:?}: {faults:?}");
+                }
+                let file = ComposeFile { name: "compose.yaml".to_owned(), source, documents };
+                let env = BTreeMap::from([("V".to_owned(), "v".to_owned())]);
+                let (_, faults) = compose::load(&[file], &env, &BTreeMap::new(), &mut Nothing);
+                prop_assert!(faults.iter().all(inside), "{text:?}: {faults:?}");
+            }
+        }
+    }
+}
