@@ -269,7 +269,12 @@ pub(crate) fn unify(types: &[Type]) -> Option<Type> {
         };
     }
     if maps > 0 && all(maps + objects) {
-        let element = unify(&object_types(types))?;
+        let mut elements = object_types(types);
+        if elements.is_empty() {
+            // `{}` can be a map of anything.
+            elements = types.iter().filter_map(Type::element).cloned().collect();
+        }
+        let element = unify(&elements)?;
         return unify_replacing(types, |ty| matches!(ty, Type::Object(_)), &Type::map(element));
     }
     if lists > 0 && all(lists + tuples) {

@@ -28,7 +28,7 @@ pub(super) const FUNCTIONS: &[Builtin] = &[
     row("coalescelist", &[], Some(nullable("lists", ParamType::Any)), "the first list that is not empty", coalescelist),
     row("compact", &[param("list", ParamType::Strings)], None, "the list without empty strings and nulls", compact),
     row("concat", &[], Some(param("lists", ParamType::Any)), "all lists one after the other", concat),
-    row("contains", &[LIST, nullable("value", ParamType::Any)], None, "whether the list holds this value", |call| {
+    row("contains", &[LIST, param("value", ParamType::Any)], None, "whether the list holds this value", |call| {
         Ok(Value::Bool(sequence(call, 0)?.iter().any(|item| item.same(&call.args[1]))))
     }),
     row("distinct", &[param("list", ParamType::List)], None, "the list without repeated values", distinct),

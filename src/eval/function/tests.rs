@@ -112,6 +112,7 @@ fn lists_and_maps() {
     check("coalescelist", "[],[1]", "[1]");
     fails("coalescelist", "[1],\"a\"");
     fails("coalescelist", "null,[1]");
+    fails("contains", "[null],null");
     check("concat", "[[1],[]],[2,\"a\"]", "[[1],[],2,\"a\"]");
     check("contains", "[1,2],\"1\"", "false");
     check("distinct", "[\"b\",\"a\",\"b\"]", "[\"b\",\"a\"]");
