@@ -133,6 +133,8 @@ struct Inner {
     started: Vec<AtomicBool>,
     /// Weight of the longest path from a vertex to an end of the graph.
     heights: Vec<u64>,
+    /// Processes whose secrets or agents other builds of the run take from elsewhere.
+    apart: Vec<bool>,
     flights: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
     /// Results of shared caches, by key.
     imported: Mutex<HashMap<Digest, Tree>>,
@@ -143,6 +145,7 @@ impl Solver {
     pub(crate) fn new(graph: Graph, scopes: Vec<Arc<Scope>>, world: World) -> Self {
         let n = graph.len();
         let heights = heights(&graph);
+        let apart = apart(&graph);
         Self(Arc::new(Inner {
             graph,
             world,
@@ -150,6 +153,7 @@ impl Solver {
             states: (0..n).map(|_| SetOnce::new()).collect(),
             started: (0..n).map(|_| AtomicBool::new(false)).collect(),
             heights,
+            apart,
             flights: Mutex::default(),
             imported: Mutex::default(),
         }))
@@ -174,7 +178,7 @@ impl Solver {
             for input in &vertex.inputs {
                 inputs.push(self.0.states[input.index()].wait().await.clone()?);
             }
-            let key = self.key(vertex, &inputs, &read::reads(&vertex.op), Kind::Fast).await?;
+            let key = self.key(ix, vertex, &inputs, &read::reads(&vertex.op), Kind::Fast).await?;
             records.push((key, self.0.states[ix.index()].wait().await.clone()?));
         }
         Ok(records)
@@ -275,6 +279,10 @@ impl Solver {
         hasher.digest(&graph.get(result).digest);
         for ix in reachable {
             let vertex = graph.get(*ix);
+            if self.0.apart[ix.index()] {
+                // A run without this distinction may have taken another source for it.
+                hasher.text("apart").digest(&vertex.digest);
+            }
             if matches!(vertex.op, Op::Git(_) | Op::Http(_)) {
                 let tree = self.resolve(*ix, &[*ix]).await?;
                 hasher.digest(&tree.id);
@@ -343,13 +351,13 @@ impl Solver {
     /// A process or file actions: found by key, or run.
     async fn keyed(&self, ix: VertexIx, vertex: &Vertex, inputs: &[Tree], id: StepId) -> Result<(Tree, bool), Failure> {
         let reads = read::reads(&vertex.op);
-        let fast = self.key(vertex, inputs, &reads, Kind::Fast).await?;
+        let fast = self.key(ix, vertex, inputs, &reads, Kind::Fast).await?;
         let ignore = vertex.meta.ignore_cache;
         if !ignore && let Some(tree) = self.known(&fast) {
             return Ok((tree, true));
         }
         let from_trees = reads.iter().any(|read| !self.is_local(vertex, read.input()));
-        let slow = if from_trees { Some(self.key(vertex, inputs, &reads, Kind::Slow).await?) } else { None };
+        let slow = if from_trees { Some(self.key(ix, vertex, inputs, &reads, Kind::Slow).await?) } else { None };
         if let Some(slow) = &slow
             && !ignore
             && let Some(tree) = self.known(slow)
@@ -404,6 +412,7 @@ impl Solver {
 
     async fn key(
         &self,
+        ix: VertexIx,
         vertex: &Vertex,
         inputs: &[Tree],
         reads: &[read::Read<'_>],
@@ -428,7 +437,10 @@ impl Solver {
             digests.push(digest);
         }
         Ok(match &vertex.op {
-            Op::Exec(it) => key::exec(it, &vertex.platform, kind, &inputs[0].id, &digests),
+            Op::Exec(it) => {
+                let key = key::exec(it, &vertex.platform, kind, &inputs[0].id, &digests);
+                if self.0.apart[ix.index()] { key::apart(&key, it) } else { key }
+            }
             Op::File(it) => key::file(&it.actions, &vertex.platform, kind, &inputs[0].id, &digests),
             _ => vertex.digest,
         })
@@ -524,6 +536,16 @@ async fn file_step(
         active.commit(&SnapshotId(result), SnapshotMeta { created }).map_err(|e| source::store_fault(&e))
     })
     .await
+}
+
+/// Which vertices need more than the ids of what they are given to be told from others of the run.
+fn apart(graph: &Graph) -> Vec<bool> {
+    let ambiguous = graph.ambiguous();
+    let is_apart = |vertex: &Vertex| match &vertex.op {
+        Op::Exec(exec) => exec.sources.iter().any(|(id, _)| ambiguous.contains(id.as_str())),
+        _ => false,
+    };
+    graph.iter().map(|(_, vertex)| is_apart(vertex)).collect()
 }
 
 /// Weight of the longest path from each vertex to an end: a process counts for much more than a copy.

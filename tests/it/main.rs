@@ -5,6 +5,7 @@ mod corpus;
 mod examples;
 mod export;
 mod schemas;
+mod secrets;
 mod support;
 
 /// A file of this folder that is not compiled in tests nothing.
