@@ -69,6 +69,7 @@ pub(crate) struct Scope {
 pub(crate) struct World {
     pub(crate) store: Store,
     pub(crate) slots: Slots,
+    pub(crate) runner: Arc<exec::Runner>,
     pub(crate) sink: Sink,
     pub(crate) sources: source::Sources,
     pub(crate) locals: Locals,

@@ -51,6 +51,11 @@ impl Bake {
 
     /// Runs `bake` in `folder` below the working folder.
     pub(crate) fn run_in(&self, folder: &str, args: &[&str]) -> Ran {
+        self.run_with(folder, args, &[])
+    }
+
+    /// As [`Self::run_in`], with more of an environment.
+    pub(crate) fn run_with(&self, folder: &str, args: &[&str], env: &[(&str, &str)]) -> Ran {
         let mut command = Command::new(env!("CARGO_BIN_EXE_bake"));
         command
             .args(args)
@@ -59,7 +64,8 @@ impl Bake {
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", self.path("home"))
             .env("BAKE_HOME", self.path("state"))
-            .env("NO_COLOR", "1");
+            .env("NO_COLOR", "1")
+            .envs(env.iter().copied());
         let Output { status, stdout, stderr } = command.output().expect("the binary starts");
         Ran {
             code: status.code(),

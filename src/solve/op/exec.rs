@@ -5,7 +5,7 @@
 use std::{
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use super::{
@@ -46,6 +46,31 @@ impl std::fmt::Display for SecretSource {
     }
 }
 
+/// What runs processes, and what they have in common.
+pub(crate) struct Runner {
+    runtime: sandbox::Runtime,
+    /// The lowest layer of every root, made by the first step.
+    skeleton: Mutex<Option<PathBuf>>,
+}
+
+impl Runner {
+    pub(crate) fn new(runtime: sandbox::Runtime) -> Self {
+        Self { runtime, skeleton: Mutex::default() }
+    }
+
+    fn skeleton(&self, store: &Store) -> Result<PathBuf, Diagnostic> {
+        let mut made = self.skeleton.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(dir) = &*made {
+            return Ok(dir.clone());
+        }
+        let dir = store.tmp_dir().map_err(|e| store_fault(&e))?;
+        std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o755))
+            .and_then(|()| sandbox::make_skeleton(&dir))
+            .map_err(|e| Diagnostic::error("bake::solve::skeleton", "the sandbox cannot be prepared").cause(&e))?;
+        Ok(made.insert(dir).clone())
+    }
+}
+
 /// A larger secret is refused: it is given to the step as a file in memory.
 const MAX_SECRET: u64 = 500 << 10;
 const HOSTNAME: &str = "buildkitsandbox";
@@ -62,6 +87,7 @@ pub(crate) async fn run(
     result: Digest,
 ) -> Result<(), Failure> {
     let step = Step {
+        runner: world.runner.clone(),
         store: world.store.clone(),
         sink: world.sink.clone(),
         env: world.env.clone(),
@@ -83,6 +109,7 @@ pub(crate) async fn run(
 const CANCELLED: &str = "bake::solve::cancelled";
 
 struct Step {
+    runner: Arc<Runner>,
     store: Store,
     sink: Sink,
     env: Arc<std::collections::BTreeMap<String, String>>,
@@ -116,14 +143,16 @@ impl Step {
     fn run(&self, result: Digest) -> Result<(), Diagnostic> {
         let active = self.store.prepare().map_err(|e| store_fault(&e))?;
         let mut held = Held::default();
-        let layers = self.layers(0)?;
+        let mut layers = self.layers(0)?;
         // The root directory of the result is that of what is below it.
         if let Some(top) = layers.last() {
             copy_root(top, &active.fs());
+            layers.insert(0, self.runner.skeleton(&self.store)?);
         }
         let spec = self.spec(layers, active.fs(), active.work(), &mut held)?;
         let mut output = Output::new(self.sink.clone(), self.id, &held.secrets)?;
-        let ended = sandbox::run(&spec, &mut |stream, bytes| output.push(stream, bytes), &self.cancel);
+        let ended =
+            sandbox::run(&self.runner.runtime, &spec, &mut |stream, bytes| output.push(stream, bytes), &self.cancel);
         output.finish();
         match ended {
             Ok(exit) if exit.code == 0 => (),
