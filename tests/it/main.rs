@@ -4,6 +4,7 @@ mod call;
 mod corpus;
 mod examples;
 mod export;
+mod load;
 mod runtime;
 mod schemas;
 mod secrets;
