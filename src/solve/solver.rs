@@ -15,6 +15,7 @@ use std::{
     time::Instant,
 };
 
+use indexmap::IndexMap;
 use tokio::sync::SetOnce;
 
 use super::{
@@ -26,7 +27,7 @@ use super::{
     tree::Tree,
 };
 use crate::{
-    graph::{Graph, Op, Vertex, VertexIx},
+    graph::{Graph, Local, Op, Vertex, VertexIx},
     layer::view::View,
     oci::{Digest, digest::FieldHasher},
     report::{
@@ -136,6 +137,9 @@ struct Inner {
     heights: Vec<u64>,
     /// Processes whose secrets or agents other builds of the run take from elsewhere.
     apart: Vec<bool>,
+    /// The content of what vertices read of local directories, by vertex and number of the read; `None` if there is none.
+    contents: HashMap<(VertexIx, usize), SetOnce<Option<Digest>>>,
+    looking: AtomicBool,
     flights: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
     /// Results of shared caches, by key.
     imported: Mutex<HashMap<Digest, Tree>>,
@@ -147,6 +151,7 @@ impl Solver {
         let n = graph.len();
         let heights = heights(&graph);
         let apart = apart(&graph);
+        let contents = local_reads(&graph).map(|(key, ..)| (key, SetOnce::new())).collect();
         Self(Arc::new(Inner {
             graph,
             world,
@@ -155,6 +160,8 @@ impl Solver {
             started: (0..n).map(|_| AtomicBool::new(false)).collect(),
             heights,
             apart,
+            contents,
+            looking: AtomicBool::new(false),
             flights: Mutex::default(),
             imported: Mutex::default(),
         }))
@@ -288,14 +295,39 @@ impl Solver {
                 let tree = self.resolve(*ix, &[*ix]).await?;
                 hasher.digest(&tree.id);
             }
-            for read in read::reads(&vertex.op) {
+            for (n, read) in read::reads(&vertex.op).iter().enumerate() {
                 if let Op::Local(local) = &graph.get(vertex.inputs[read.input()]).op {
-                    let content = self.0.world.locals.content(local, &read).await.map_err(|e| self.blame(vertex, e))?;
-                    hasher.digest(&content);
+                    hasher.digest(&self.content(*ix, n, local, read).await?);
                 }
             }
         }
         Ok(hasher.finish())
+    }
+
+    /// The content of what the `n`th read of a vertex reads of a local directory.
+    async fn content(&self, ix: VertexIx, n: usize, local: &Local, read: &read::Read<'_>) -> Result<Digest, Failure> {
+        if !self.0.looking.swap(true, Ordering::SeqCst) {
+            self.look_ahead();
+        }
+        if let Some(content) = self.0.contents[&(ix, n)].wait().await {
+            return Ok(*content);
+        }
+        let content = self.0.world.locals.content(local, read).await;
+        content.map_err(|e| self.blame(self.0.graph.get(ix), e))
+    }
+
+    /// Looks at all that the vertices of the run read of local directories.
+    fn look_ahead(&self) {
+        let mut wanted: IndexMap<VertexIx, (Local, Vec<_>)> = IndexMap::new();
+        for (key, input, local, read) in local_reads(&self.0.graph) {
+            let (_, reads) = wanted.entry(input).or_insert_with(|| (local.clone(), Vec::new()));
+            reads.push((key, read.to_owned()));
+        }
+        let solver = self.clone();
+        self.0.world.locals.look_ahead(wanted.into_values().collect(), move |key, content| {
+            // Each is told once.
+            drop(solver.0.contents[&key].set(content));
+        });
     }
 
     /// Whether the snapshots that we made are there.
@@ -420,12 +452,10 @@ impl Solver {
         kind: Kind,
     ) -> Result<Digest, Failure> {
         let mut digests = Vec::with_capacity(reads.len());
-        for read in reads {
+        for (n, read) in reads.iter().enumerate() {
             let source = self.0.graph.get(vertex.inputs[read.input()]);
             let digest = match (&source.op, kind) {
-                (Op::Local(local), _) => {
-                    self.0.world.locals.content(local, read).await.map_err(|e| self.blame(vertex, e))?
-                }
+                (Op::Local(local), _) => self.content(ix, n, local, read).await?,
                 (_, Kind::Fast) => read.of_tree(&inputs[read.input()].id),
                 (_, Kind::Slow) => {
                     let dirs = self.materialise(&inputs[read.input()]).await?;
@@ -537,6 +567,17 @@ async fn file_step(
         active.commit(&SnapshotId(result), SnapshotMeta { created }).map_err(|e| source::store_fault(&e))
     })
     .await
+}
+
+/// Everything that vertices read of local directories: vertex and number of the read, the input and its op, the read.
+fn local_reads(graph: &Graph) -> impl Iterator<Item = ((VertexIx, usize), VertexIx, &Local, read::Read<'_>)> {
+    graph.iter().flat_map(move |(ix, vertex)| {
+        let reads = read::reads(&vertex.op).into_iter().enumerate();
+        reads.filter_map(move |(n, read)| match &graph.get(vertex.inputs[read.input()]).op {
+            Op::Local(local) => Some(((ix, n), vertex.inputs[read.input()], local, read)),
+            _ => None,
+        })
+    })
 }
 
 /// Which vertices need more than the ids of what they are given to be told from others of the run.
