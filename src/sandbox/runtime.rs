@@ -11,7 +11,7 @@
 
 use std::{
     fs,
-    os::fd::{AsRawFd, OwnedFd},
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     process::{Child, ExitStatus, Stdio},
     sync::atomic::{AtomicU64, Ordering},
@@ -254,7 +254,7 @@ impl Container<'_> {
         entries
             .filter(|it| matches!(it["level"].as_str(), Some("error" | "fatal")))
             .filter_map(|it| it["msg"].as_str().map(|text| text.trim().to_owned()))
-            .last()
+            .next_back()
     }
 
     fn fault(&self, message: &str) -> SandboxError {
@@ -292,13 +292,12 @@ fn config(spec: &Spec, ids: &Ids, cwd: &str, user_namespace: bool, binds: Vec<Va
     let bounding = names(if insecure { had } else { had & KEPT });
     // Another user than root has none until it executes something that gives them.
     let effective = if ids.uid == 0 { bounding.clone() } else { Vec::new() };
-    let number = |it: u64| if it == u64::MAX { json!(u64::MAX) } else { json!(it) };
     let rlimits: Vec<Value> = spec
         .rlimits
         .iter()
         .map(|it| {
             let kind = format!("RLIMIT_{}", it.name.to_ascii_uppercase());
-            json!({"type": kind, "soft": number(it.soft), "hard": number(it.hard)})
+            json!({"type": kind, "soft": it.soft, "hard": it.hard})
         })
         .collect();
     // A namespace with the user's own id alone knows no groups.

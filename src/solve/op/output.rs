@@ -218,8 +218,7 @@ mod tests {
             output.push(sandbox::Stream::Stdout, piece);
         }
         output.finish();
-        let text = String::from_utf8_lossy(&seen.lock().expect("test")).into_owned();
-        text
+        String::from_utf8_lossy(&seen.lock().expect("test")).into_owned()
     }
 
     #[test]
