@@ -12,6 +12,7 @@
 //! | `SSH_AUTH_SOCK` | agent of `ssh` without paths |
 //! | `BUILDKIT_PROGRESS` | `--progress` when it is not given |
 //! | `BAKE_HOME` | state directory; `$XDG_CACHE_HOME/bake` or `~/.cache/bake` without it |
+//! | `BAKE_RUNTIME` | what runs steps: `embedded` (the default), `runc`, `crun`, or the path of a program like them |
 //! | `NO_COLOR`, `CLICOLOR` | colour of messages |
 
 use std::{
@@ -25,6 +26,7 @@ use clap::ValueEnum;
 use super::args::{PlanArgs, Progress, RunArgs};
 use crate::{
     report::{Diagnostic, Severity, suggest},
+    sandbox,
     spec::{self, boolean, context, entitlement::Grant},
 };
 
@@ -62,6 +64,8 @@ pub(crate) struct Settings {
     pub(crate) now: (i64, u32),
     pub(crate) random: [u8; 32],
     pub(crate) progress: Progress,
+    /// What runs steps.
+    pub(crate) runtime: sandbox::Runtime,
     /// `None` is the number of cores.
     pub(crate) jobs: Option<usize>,
     pub(crate) metadata_file: Option<PathBuf>,
@@ -153,6 +157,7 @@ impl Settings {
             PathBuf::from("/")
         });
         let progress = run.as_ref().and_then(|it| it.progress).unwrap_or_else(|| progress(&env, &mut faults));
+        let runtime = runtime(&env, &mut faults);
         let mut random = [0; 32];
         if let Err(error) = getrandom::fill(&mut random) {
             faults.push(Diagnostic::error("bake::cli::no_random", "the system gives no random numbers").cause(&error));
@@ -190,6 +195,7 @@ impl Settings {
             now: (i64::try_from(now.as_secs()).unwrap_or(i64::MAX), now.subsec_nanos()),
             random,
             progress,
+            runtime,
             jobs: run.as_ref().and_then(|it| it.jobs).map(std::num::NonZero::get),
             metadata_file: run.as_ref().and_then(|it| it.metadata_file.clone()).map(PathBuf::from),
             debug: run.as_ref().is_some_and(|it| it.debug),
@@ -211,6 +217,23 @@ fn progress(env: &BTreeMap<String, String>, faults: &mut Vec<Diagnostic>) -> Pro
             .help("known: auto, plain, tty, rawjson, quiet, none"),
         );
         Progress::Auto
+    })
+}
+
+/// What `BAKE_RUNTIME` asks for.
+fn runtime(env: &BTreeMap<String, String>, faults: &mut Vec<Diagnostic>) -> sandbox::Runtime {
+    let Some(name) = env.get("BAKE_RUNTIME").filter(|it| !it.is_empty()) else { return sandbox::Runtime::Embedded };
+    let path = env.get("PATH").map(String::as_str).unwrap_or_default();
+    sandbox::Runtime::find(name, path).unwrap_or_else(|| {
+        let help = suggest::did_you_mean(name, ["embedded", "runc", "crun"]).unwrap_or_else(|| match name.as_str() {
+            "runc" | "crun" => format!("install it, as in `apt-get install {name}`, or unset `BAKE_RUNTIME`"),
+            _ => "write `runc`, `crun`, the path of a program like them, or `embedded`".to_owned(),
+        });
+        faults.push(
+            Diagnostic::error("bake::cli::no_runtime", format!("the program of `BAKE_RUNTIME` is not there: {name}"))
+                .help(help),
+        );
+        sandbox::Runtime::Embedded
     })
 }
 

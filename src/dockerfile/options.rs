@@ -38,6 +38,10 @@ pub(crate) struct Options {
     pub(crate) ulimits: Vec<String>,
     pub(crate) hostname: Option<String>,
     pub(crate) resources: Resources,
+    /// Where the build takes its secrets from, by id. Not their values.
+    pub(crate) secrets: HashMap<String, String>,
+    /// The sockets of its agents, by id.
+    pub(crate) agents: HashMap<String, String>,
     /// Several platforms are built: step names say which.
     pub(crate) multi_platform: bool,
     /// First word in the brackets of step names; may be empty.

@@ -1,6 +1,9 @@
 //! Whole files, lowered and printed: history, config, graph, faults, checks.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use serde_json::json;
 
@@ -79,6 +82,8 @@ fn options(case: &Case) -> Options {
         ulimits: Vec::new(),
         hostname: None,
         resources: Resources::default(),
+        secrets: HashMap::new(),
+        agents: HashMap::new(),
         multi_platform: case.multi,
         label_prefix: String::new(),
         contexts: case.contexts.iter().map(|(name, context)| ((*name).to_owned(), context.clone())).collect(),

@@ -28,7 +28,7 @@ use crate::{
     },
     solve::{
         local::Locals,
-        op::source::Sources,
+        op::{exec::Runner, source::Sources},
         slots::Slots,
         solver::{Cancel, Failure, Solver, World},
         tree::Tree,
@@ -43,6 +43,8 @@ pub(crate) struct Setup {
     pub(crate) sink: Sink,
     /// Steps at a time.
     pub(crate) jobs: usize,
+    /// What runs them.
+    pub(crate) runner: Arc<Runner>,
     pub(crate) env: Arc<BTreeMap<String, String>>,
     pub(crate) cwd: PathBuf,
     pub(crate) cancel: Cancel,
@@ -60,6 +62,7 @@ impl Setup {
             locals: Locals::new(self.store.clone()),
             store: self.store.clone(),
             slots: Slots::new(self.jobs),
+            runner: self.runner.clone(),
             sink: self.sink.clone(),
             sources: Sources {
                 client: Arc::new(self.client.clone()),

@@ -65,6 +65,7 @@ pub(super) struct Pending {
     pub(super) options: Options,
     /// Builds that it reads, by the name of the context.
     pub(super) linked: Vec<(String, NodeIndex)>,
+    scope: Arc<Scope>,
 }
 
 impl Lowering<'_> {
@@ -139,7 +140,7 @@ impl Lowering<'_> {
             }
             match dockerfile::lower(&it.file.file, &it.options, &work.known, &mut work.graph) {
                 Outcome::Done(lowered) => {
-                    work.fill_scopes(self.scope(work.plan.build(it.node)));
+                    work.fill_scopes(it.scope.clone());
                     if work.warned.insert(it.file.source) {
                         work.warnings.extend(lowered.warnings.iter().cloned());
                     }
@@ -296,8 +297,9 @@ impl Lowering<'_> {
                 Link::Result { .. } => None,
             })
             .collect();
-        let options = self.options(build, main, contexts);
-        Ok(Pending { node, file, options, linked })
+        let scope = self.scope(build);
+        let options = self.options(build, &scope, main, contexts);
+        Ok(Pending { node, file, options, linked, scope })
     }
 
     /// The Dockerfile of a remote context: the file of this name, or the download itself if it is no archive.
@@ -361,7 +363,7 @@ impl Lowering<'_> {
         }))
     }
 
-    fn options(&self, build: &Build, main: Context, contexts: IndexMap<String, Context>) -> Options {
+    fn options(&self, build: &Build, scope: &Scope, main: Context, contexts: IndexMap<String, Context>) -> Options {
         let has = |wanted: &dyn Fn(&Entitlement) -> bool| build.entitlements.iter().any(wanted);
         let limit =
             |key: &str| build.resources.entries().into_iter().find(|it| it.key == key).map(|it| it.text.to_string());
@@ -401,6 +403,12 @@ impl Lowering<'_> {
                 cpuset_cpus: limit("cpuset-cpus"),
                 cpuset_mems: limit("cpuset-mems"),
             },
+            secrets: scope.secrets.iter().map(|(id, source)| (id.clone(), source.to_string())).collect(),
+            agents: scope
+                .ssh
+                .iter()
+                .map(|(id, socket)| (id.clone(), socket.clone().unwrap_or_else(|| "SSH_AUTH_SOCK".to_owned())))
+                .collect(),
             multi_platform: build.multi_platform,
             label_prefix: build.wanted_by.first().map(ToString::to_string).unwrap_or_default(),
             contexts,

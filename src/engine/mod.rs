@@ -19,7 +19,7 @@ pub(crate) mod secret;
 pub(crate) use crate::{
     export::{Built, Receipt},
     solve::{
-        op::source::SNAPSHOT_GONE,
+        op::{exec::Runner, source::SNAPSHOT_GONE},
         solver::{Cancel, Failure},
     },
 };

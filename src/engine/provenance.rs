@@ -187,6 +187,8 @@ fn from_graph(facts: &mut Provenance, graph: &Graph, result: VertexIx) {
         if let Some(exec) = op.get_mut("Exec").and_then(Value::as_object_mut) {
             // It may hold a password.
             exec.remove("proxy");
+            // Paths of this machine.
+            exec.remove("sources");
         }
         facts.graph.push(json!({"id": step(ix), "op": op, "inputs": inputs}));
     }

@@ -68,7 +68,10 @@ fn functions_and_validations_have_no_unknown_attributes() {
     let function = "function \"f\" {\n params = []\n result = 1\n foo = 2\n}\ntarget \"a\" {}\n";
     assert_eq!(print(function, &["a"]), "a function has no attribute of this name: foo");
     let validation = "variable \"v\" {\n validation \"x\" {\n  condition = true\n  note = 1\n }\n}\ntarget \"a\" {}\n";
-    assert_eq!(print(validation, &["a"]), "a `validation` block has no name; a validation has no attribute of this name: note");
+    assert_eq!(
+        print(validation, &["a"]),
+        "a `validation` block has no name; a validation has no attribute of this name: note"
+    );
 }
 
 #[test]

@@ -7,7 +7,7 @@
 mod op;
 pub(crate) mod pattern;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 pub(crate) use op::*;
 
@@ -94,6 +94,21 @@ impl Graph {
     /// All vertices, inputs before users.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (VertexIx, &Vertex)> {
         (0..).map(VertexIx).zip(&self.vertices)
+    }
+
+    /// The secrets and agents that builds of this run take from different sources under one id. By id alone, steps that
+    /// use them cannot be told apart.
+    pub(crate) fn ambiguous(&self) -> HashSet<&str> {
+        let (mut known, mut found): (HashMap<&str, &str>, _) = (HashMap::new(), HashSet::new());
+        for vertex in &self.vertices {
+            let Op::Exec(exec) = &vertex.op else { continue };
+            for (id, source) in &exec.sources {
+                if known.entry(id).or_insert(source) != source {
+                    found.insert(id.as_str());
+                }
+            }
+        }
+        found
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -115,6 +115,9 @@ pub(crate) struct Exec {
     pub(crate) proxy: Vec<(String, String)>,
     /// Environment variables whose values are secrets.
     pub(crate) secret_env: Vec<SecretEnv>,
+    /// Where its secrets and agents are taken from: kind and id, and the source. Steps that are equal but for these are
+    /// two vertices; see [`Graph::ambiguous`](super::Graph::ambiguous).
+    pub(crate) sources: Vec<(String, String)>,
     pub(crate) resources: Resources,
 }
 

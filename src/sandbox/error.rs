@@ -46,6 +46,8 @@ pub(crate) enum SandboxError {
     HostPath { path: PathBuf, errno: i32 },
     #[error("the sandbox helper ended before the command was started: {status}")]
     HelperDied { status: String },
+    #[error("`{}` could not run it: {message}", program.display())]
+    Runtime { program: PathBuf, message: String },
     #[error("cancelled")]
     Cancelled,
     #[error(transparent)]
@@ -83,6 +85,10 @@ impl SandboxError {
                 "create it in an earlier step, or use its number".to_owned()
             }
             Self::Unmapped { .. } => SUBUID_HELP.to_owned(),
+            Self::Runtime { .. } => {
+                "look at what the runtime says, or unset `BAKE_RUNTIME` to run steps in the sandbox of `bake`"
+                    .to_owned()
+            }
             Self::Refused(diagnosis) => diagnosis.help.clone(),
             _ => return None,
         })

@@ -37,7 +37,7 @@ enum Rule {
 }
 
 /// Flags of `clone` that make namespaces.
-const NEW_NAMESPACES: u32 = (libc::CLONE_NEWNS
+pub(super) const NEW_NAMESPACES: u32 = (libc::CLONE_NEWNS
     | libc::CLONE_NEWCGROUP
     | libc::CLONE_NEWUTS
     | libc::CLONE_NEWIPC
@@ -50,20 +50,33 @@ const NEW_NAMESPACES: u32 = (libc::CLONE_NEWNS
 const PERSONALITIES: &[u32] = &[0, 8, 0x0002_0000, 0x0002_0008, u32::MAX];
 
 /// Denied calls with the same number on every architecture.
-const DENIED_EVERYWHERE: &[u32] = &[
-    425, 426, 427, // io_uring_*
-    428, 429, 430, 431, 432, 433, // open_tree, move_mount, fsopen, fsconfig, fsmount, fspick
-    438, // pidfd_getfd
-    440, // process_madvise
-    442, 443, // mount_setattr, quotactl_fd
-    450, // set_mempolicy_home_node
-    467, // open_tree_attr
+const DENIED_EVERYWHERE: &[(u32, &str)] = &[
+    (425, "io_uring_setup"),
+    (426, "io_uring_enter"),
+    (427, "io_uring_register"),
+    (428, "open_tree"),
+    (429, "move_mount"),
+    (430, "fsopen"),
+    (431, "fsconfig"),
+    (432, "fsmount"),
+    (433, "fspick"),
+    (438, "pidfd_getfd"),
+    (440, "process_madvise"),
+    (442, "mount_setattr"),
+    (443, "quotactl_fd"),
+    (450, "set_mempolicy_home_node"),
+    (467, "open_tree_attr"),
 ];
 
-/// Calls known but not offered: libraries have to do without them.
-const MISSING_EVERYWHERE: &[u32] = &[
-    435, // clone3: its flags lie in memory, where a filter cannot look
-    457, 458, 459, 460, 461, // statmount, listmount, lsm_*
+/// Calls known but not offered: libraries have to do without them. The flags of `clone3` lie in memory, where a filter
+/// cannot look.
+const MISSING_EVERYWHERE: &[(u32, &str)] = &[
+    (435, "clone3"),
+    (457, "statmount"),
+    (458, "listmount"),
+    (459, "lsm_get_self_attr"),
+    (460, "lsm_set_self_attr"),
+    (461, "lsm_list_modules"),
 ];
 
 /// One way of calling the kernel.
@@ -79,29 +92,34 @@ struct Abi {
     beyond: Option<(u32, u32)>,
 }
 
-/// Denied calls that each 64-bit architecture has under its own number.
-macro_rules! denied {
-    ($($more:ident)*) => {
-        &[
-            libc::SYS_acct, libc::SYS_add_key, libc::SYS_bpf, libc::SYS_clock_adjtime, libc::SYS_clock_settime,
-            libc::SYS_delete_module, libc::SYS_fanotify_init, libc::SYS_finit_module, libc::SYS_get_mempolicy,
-            libc::SYS_init_module, libc::SYS_kcmp, libc::SYS_kexec_load, libc::SYS_kexec_file_load, libc::SYS_keyctl,
-            libc::SYS_lookup_dcookie, libc::SYS_mbind, libc::SYS_migrate_pages, libc::SYS_mount, libc::SYS_move_pages,
-            libc::SYS_nfsservctl, libc::SYS_open_by_handle_at, libc::SYS_perf_event_open, libc::SYS_pivot_root,
-            libc::SYS_quotactl, libc::SYS_reboot, libc::SYS_request_key, libc::SYS_set_mempolicy,
-            libc::SYS_setdomainname, libc::SYS_sethostname, libc::SYS_setns, libc::SYS_settimeofday, libc::SYS_swapoff,
-            libc::SYS_swapon, libc::SYS_syslog, libc::SYS_umount2, libc::SYS_unshare, libc::SYS_userfaultfd,
-            libc::SYS_vhangup, $(libc::$more,)*
-        ]
+/// Denied calls that each 64-bit architecture has under its own number, given to another macro.
+macro_rules! each_denied {
+    ($give:ident $($more:ident)*) => {
+        $give!(
+            SYS_acct SYS_add_key SYS_bpf SYS_clock_adjtime SYS_clock_settime SYS_delete_module
+            SYS_fanotify_init SYS_finit_module SYS_get_mempolicy SYS_init_module SYS_kcmp SYS_kexec_load
+            SYS_kexec_file_load SYS_keyctl SYS_lookup_dcookie SYS_mbind SYS_migrate_pages SYS_mount
+            SYS_move_pages SYS_nfsservctl SYS_open_by_handle_at SYS_perf_event_open SYS_pivot_root SYS_quotactl
+            SYS_reboot SYS_request_key SYS_set_mempolicy SYS_setdomainname SYS_sethostname SYS_setns
+            SYS_settimeofday SYS_swapoff SYS_swapon SYS_syslog SYS_umount2 SYS_unshare SYS_userfaultfd
+            SYS_vhangup $($more)*
+        )
     };
+}
+
+macro_rules! numbers {
+    ($($name:ident)*) => { &[$(libc::$name,)*] };
+}
+
+macro_rules! names {
+    ($($name:ident)*) => { &[$(stringify!($name),)*] };
 }
 
 #[cfg(target_arch = "x86_64")]
 const ABIS: &[Abi] = &[
     Abi {
         arch: 0xC000_003E,
-        denied: denied!(SYS__sysctl SYS_ioperm SYS_iopl
-            SYS_sysfs SYS_uselib SYS_ustat),
+        denied: each_denied!(numbers SYS__sysctl SYS_ioperm SYS_iopl SYS_sysfs SYS_uselib SYS_ustat),
         clone: libc::SYS_clone,
         socket: libc::SYS_socket,
         personality: libc::SYS_personality,
@@ -128,7 +146,7 @@ const ABIS: &[Abi] = &[
 const ABIS: &[Abi] = &[
     Abi {
         arch: 0xC000_00B7,
-        denied: denied!(),
+        denied: each_denied!(numbers),
         clone: libc::SYS_clone,
         socket: libc::SYS_socket,
         personality: libc::SYS_personality,
@@ -149,6 +167,23 @@ const ABIS: &[Abi] = &[
         beyond: Some((0x0f_0001, 0x0f_0006)),
     },
 ];
+
+/// What this machine's own calls of [`ABIS`] are called.
+#[cfg(target_arch = "x86_64")]
+const DENIED_NAMES: &[&str] = each_denied!(names SYS__sysctl SYS_ioperm SYS_iopl SYS_sysfs SYS_uselib SYS_ustat);
+#[cfg(target_arch = "aarch64")]
+const DENIED_NAMES: &[&str] = each_denied!(names);
+
+/// The names of the calls that are answered with EPERM, whatever their arguments.
+pub(super) fn denied_names() -> impl Iterator<Item = &'static str> {
+    let own = DENIED_NAMES.iter().map(|it| it.trim_start_matches("SYS_"));
+    own.chain(DENIED_EVERYWHERE.iter().map(|(_, name)| *name))
+}
+
+/// The names of the calls that are answered with ENOSYS.
+pub(super) fn missing_names() -> impl Iterator<Item = &'static str> {
+    MISSING_EVERYWHERE.iter().map(|(_, name)| *name)
+}
 
 /// The whole filter.
 pub(super) fn program() -> Vec<sock_filter> {
@@ -173,9 +208,9 @@ fn ranges(abi: &Abi) -> Vec<(u32, Rule)> {
         (own(abi.socket), Rule::UnlessIs(libc::AF_VSOCK.cast_unsigned())),
         (own(abi.personality), Rule::OnlyIf(PERSONALITIES)),
     ];
-    let denied = abi.denied.iter().map(|call| own(*call)).chain(DENIED_EVERYWHERE.iter().copied());
+    let denied = abi.denied.iter().map(|call| own(*call)).chain(DENIED_EVERYWHERE.iter().map(|it| it.0));
     special.extend(denied.map(|number| (number, Rule::Return(EPERM))));
-    special.extend(MISSING_EVERYWHERE.iter().map(|number| (*number, Rule::Return(ENOSYS))));
+    special.extend(MISSING_EVERYWHERE.iter().map(|it| (it.0, Rule::Return(ENOSYS))));
     special.sort_unstable_by_key(|(number, _)| *number);
     special.dedup_by_key(|(number, _)| *number);
 
@@ -319,7 +354,7 @@ mod tests {
     fn every_listed_call_is_denied_on_every_architecture() {
         for abi in ABIS {
             for number in
-                abi.denied.iter().map(|it| u32::try_from(*it).unwrap()).chain(DENIED_EVERYWHERE.iter().copied())
+                abi.denied.iter().map(|it| u32::try_from(*it).unwrap()).chain(DENIED_EVERYWHERE.iter().map(|it| it.0))
             {
                 assert_eq!(answer(abi.arch, number, 0), EPERM, "{number} of {:x}", abi.arch);
             }

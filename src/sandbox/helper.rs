@@ -169,7 +169,7 @@ fn enter_root(spec: &Spec, user_namespace: bool) -> Result<(Inside, Ids), Sandbo
     Ok((inside, ids))
 }
 
-fn look_up_user(user: &str, inside: &Inside) -> Result<Ids, SandboxError> {
+pub(super) fn look_up_user(user: &str, inside: &Inside) -> Result<Ids, SandboxError> {
     let read = |file: &str| match inside.read(file, 10 << 20) {
         Ok(content) => Ok(content.unwrap_or_default()),
         Err(error) => Err(SandboxError::UserFile { file: file.to_owned(), reason: error.to_string() }),
@@ -202,7 +202,7 @@ fn own_streams(ids: &Ids) -> Result<(), SandboxError> {
 }
 
 /// Of several values for one name only the last is kept, in the place of the first.
-fn keep_last(env: &mut Vec<(String, String)>) {
+pub(super) fn keep_last(env: &mut Vec<(String, String)>) {
     let mut kept: Vec<(String, String)> = Vec::with_capacity(env.len());
     let mut known: std::collections::HashMap<String, usize> = std::collections::HashMap::with_capacity(env.len());
     for (name, value) in env.drain(..) {

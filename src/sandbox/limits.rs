@@ -55,7 +55,7 @@ pub(super) fn set_rlimits(limits: &[Rlimit]) -> Result<(), SandboxError> {
 }
 
 /// The capabilities of a process in the sandbox: those that containers have by default.
-const KEPT: CapabilitySet = CapabilitySet::CHOWN
+pub(super) const KEPT: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::DAC_OVERRIDE)
     .union(CapabilitySet::FSETID)
     .union(CapabilitySet::FOWNER)

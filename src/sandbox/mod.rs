@@ -6,6 +6,8 @@
 //!                                                       capabilities, seccomp ─► exec: the helper becomes the command
 //! ```
 //!
+//! Or, where the user prefers one, runc or crun in place of the helper: `runtime.rs`.
+//!
 //! Knows nothing of builds: a [`Spec`] names host directories and values only. Nothing here reads the environment.
 
 mod agent;
@@ -22,6 +24,7 @@ mod mounts;
 mod namespace;
 mod root;
 mod run;
+mod runtime;
 mod spec;
 mod stubs;
 mod sys;
@@ -36,4 +39,5 @@ pub(crate) use helper::helper_main;
 pub(crate) use mounts::make_skeleton;
 pub(crate) use namespace::enter_user_namespace;
 pub(crate) use run::{Cancel, Exit, Stream, run};
+pub(crate) use runtime::Runtime;
 pub(crate) use spec::{Mount, MountKind, Network, Resources, Rlimit, Security, Spec};

@@ -22,9 +22,9 @@ use super::{
 
 /// A mount made, and where it goes.
 pub(super) struct Prepared {
-    target: String,
-    tree: Detached,
-    is_dir: bool,
+    pub(super) target: String,
+    pub(super) tree: Detached,
+    pub(super) is_dir: bool,
 }
 
 /// Where mounts are made: a directory on the upper's file system that can be mounted on, as often as one likes, because

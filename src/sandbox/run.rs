@@ -30,6 +30,7 @@ use super::{
     helper::{Report, Start},
     mounts::socket_name,
     namespace,
+    runtime::{self, Runtime},
     spec::{MountKind, Spec},
     stubs, sys,
 };
@@ -87,12 +88,16 @@ impl Cancel {
 ///
 /// A command that started and failed is an [`Exit`]; an error means that it never started, or was cancelled.
 pub(crate) fn run(
+    runtime: &Runtime,
     spec: &Spec,
     output: &mut (dyn FnMut(Stream, &[u8]) + Send),
     cancel: &Cancel,
 ) -> Result<Exit, SandboxError> {
     if cancel.is_cancelled() {
         return Err(SandboxError::Cancelled);
+    }
+    if let Runtime::Program(program) = runtime {
+        return runtime::run(program, spec, output, cancel);
     }
     let _agents = start_agents(spec)?;
     let cgroups = Cgroups::make(&spec.resources);
@@ -119,11 +124,11 @@ pub(crate) fn run(
     Ok(Exit { code, signal, oom })
 }
 
-/// A helper that runs.
-struct Started {
-    pidfd: OwnedFd,
-    stdout: OwnedFd,
-    stderr: OwnedFd,
+/// A helper that runs, or a runtime.
+pub(super) struct Started {
+    pub(super) pidfd: OwnedFd,
+    pub(super) stdout: OwnedFd,
+    pub(super) stderr: OwnedFd,
 }
 
 /// Starts the helper as process 1 of a new pid namespace, tells it what to do, and watches it to its end.
@@ -141,7 +146,8 @@ fn keep(
     let (mut child, started) = spawn(theirs)?;
     // A helper that is gone says why in its report.
     let _gone = ours.write_all(later).and_then(|()| ours.shutdown(std::net::Shutdown::Write));
-    let watched = watch(&started, output, cancel).inspect_err(|_| kill(&started));
+    let stop = || kill(&started);
+    let watched = watch(&started, output, cancel, &stop).inspect_err(|_| stop());
     let status = child.wait().map_err(|error| io_setup("wait for the command", &error));
     watched.and(status)
 }
@@ -164,7 +170,12 @@ fn spawn(socket: UnixStream) -> Result<(Child, Started), SandboxError> {
 }
 
 /// Passes output on until the command has ended and all of it is read.
-fn watch(started: &Started, output: &mut dyn FnMut(Stream, &[u8]), cancel: &Cancel) -> Result<(), SandboxError> {
+pub(super) fn watch(
+    started: &Started,
+    output: &mut dyn FnMut(Stream, &[u8]),
+    cancel: &Cancel,
+    stop: &dyn Fn(),
+) -> Result<(), SandboxError> {
     let mut buffer = vec![0; 64 << 10];
     let mut streams = [(Stream::Stdout, Some(&started.stdout)), (Stream::Stderr, Some(&started.stderr))];
     let mut killed = false;
@@ -183,7 +194,7 @@ fn watch(started: &Started, output: &mut dyn FnMut(Stream, &[u8]), cancel: &Canc
         drop(fds);
         if !killed && ready[1] {
             killed = true;
-            kill(started);
+            stop();
         }
         let mut ready_streams = ready[first_stream..].iter();
         for (stream, open) in &mut streams {
@@ -206,7 +217,7 @@ fn watch(started: &Started, output: &mut dyn FnMut(Stream, &[u8]), cancel: &Canc
 }
 
 /// Kills the first process of the namespace, and with it all of them.
-fn kill(started: &Started) {
+pub(super) fn kill(started: &Started) {
     let _ended_meanwhile = pidfd_send_signal(&started.pidfd, Signal::KILL);
 }
 
@@ -263,7 +274,7 @@ fn read_only_program() -> Option<OwnedFd> {
 }
 
 /// The sockets of `--mount=type=ssh`.
-fn start_agents(spec: &Spec) -> Result<Vec<Forwarder>, SandboxError> {
+pub(super) fn start_agents(spec: &Spec) -> Result<Vec<Forwarder>, SandboxError> {
     let mut agents = Vec::new();
     for (ix, mount) in spec.mounts.iter().enumerate() {
         if let MountKind::Ssh { agent, mode, uid, gid } = &mount.kind {

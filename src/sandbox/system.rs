@@ -24,9 +24,9 @@ pub(super) struct System {
     security: Security,
 }
 
-const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom", "tty"];
+pub(super) const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom", "tty"];
 /// What a command that may do anything gets as well, where the host has it.
-const MORE_DEVICES: &[&str] = &[
+pub(super) const MORE_DEVICES: &[&str] = &[
     "kmsg",
     "fuse",
     "kvm",
@@ -49,10 +49,10 @@ const LINKS: &[(&str, &str)] = &[
     ("core", "/proc/kcore"),
     ("ptmx", "pts/ptmx"),
 ];
-const MASKED_PROC: &[&str] =
+pub(super) const MASKED_PROC: &[&str] =
     &["acpi", "asound", "kcore", "keys", "latency_stats", "timer_list", "timer_stats", "sched_debug", "scsi"];
-const MASKED_SYS: &[&str] = &["firmware", "devices/virtual/powercap"];
-const READONLY_PROC: &[&str] = &["bus", "fs", "irq", "sys", "sysrq-trigger"];
+pub(super) const MASKED_SYS: &[&str] = &["firmware", "devices/virtual/powercap"];
+pub(super) const READONLY_PROC: &[&str] = &["bus", "fs", "irq", "sys", "sysrq-trigger"];
 
 /// Makes or borrows them.
 pub(super) fn prepare(spec: &Spec) -> std::result::Result<System, SandboxError> {

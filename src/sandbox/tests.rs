@@ -11,7 +11,8 @@ use std::{
 };
 
 use super::{
-    Cancel, Exit, Mount, MountKind, Network, Resources, Rlimit, SandboxError, Security, Spec, Stream, namespace, run,
+    Cancel, Exit, Mount, MountKind, Network, Resources, Rlimit, Runtime, SandboxError, Security, Spec, Stream,
+    namespace, run,
 };
 
 /// Tells `sys::as_helper` to enter a user namespace before the tests begin.
@@ -101,7 +102,7 @@ impl Place {
 
     fn run(&self) -> Result<(Exit, String), SandboxError> {
         let mut all = Vec::new();
-        let exit = run(&self.spec, &mut |_, bytes| all.extend_from_slice(bytes), &Cancel::new()?)?;
+        let exit = run(&Runtime::Embedded, &self.spec, &mut |_, bytes| all.extend_from_slice(bytes), &Cancel::new()?)?;
         Ok((exit, String::from_utf8_lossy(&all).into_owned()))
     }
 
@@ -140,7 +141,9 @@ fn output_exit_code_and_changes_come_back() {
     let place = Place::new("echo out; echo err >&2; echo x > /data/new; exit 3");
     let mut streams = Vec::new();
     let cancel = Cancel::new().unwrap();
-    let exit = run(&place.spec, &mut |stream, bytes| streams.push((stream, bytes.to_vec())), &cancel).unwrap();
+    let exit =
+        run(&Runtime::Embedded, &place.spec, &mut |stream, bytes| streams.push((stream, bytes.to_vec())), &cancel)
+            .unwrap();
     assert_eq!(exit, Exit { code: 3, signal: None, oom: false });
     streams.sort_by_key(|(stream, _)| *stream == Stream::Stderr);
     assert_eq!(streams, [(Stream::Stdout, b"out\n".to_vec()), (Stream::Stderr, b"err\n".to_vec())]);
@@ -435,9 +438,9 @@ fn cancelling_kills_at_once_and_background_processes_end_with_the_command() {
     let cancel = Cancel::new().unwrap();
     let raise = cancel.clone();
     let begin = Instant::now();
-    let ended = run(&place.spec, &mut |_, _| raise.cancel(), &cancel);
+    let ended = run(&Runtime::Embedded, &place.spec, &mut |_, _| raise.cancel(), &cancel);
     assert_eq!(ended, Err(SandboxError::Cancelled));
-    assert_eq!(run(&place.spec, &mut |_, _| (), &cancel), Err(SandboxError::Cancelled));
+    assert_eq!(run(&Runtime::Embedded, &place.spec, &mut |_, _| (), &cancel), Err(SandboxError::Cancelled));
     let place = Place::new("(trap '' TERM HUP INT; exec sleep 100) & echo done");
     assert_eq!(place.out(), "done\n");
     assert!(begin.elapsed() < Duration::from_secs(20));

@@ -13,6 +13,7 @@
 //! | exec | addresses of extra hosts, proxy variables, memory and cpu limits | no | they say where and how fast, not what |
 //! | exec | mounts: target, type, writable, tmpfs size, text, mode and owner of secrets and sockets | yes | the process sees them |
 //! | exec | secret ids and names of secret variables | yes | another secret is another question |
+//! | exec | sources of secrets and agents | where builds of the run differ in them under one id | nothing else tells such steps apart; see [`apart`] |
 //! | exec | values of secrets | **never** | a key is written to disk and shown |
 //! | exec | cache mounts: that there is one, its target | yes | |
 //! | exec | cache mounts: custom id, sharing, content | no | they are a help, not an input |
@@ -89,6 +90,16 @@ pub(crate) fn exec(exec: &Exec, platform: &Platform, kind: Kind, root: &Digest, 
                 hasher.text("text").text(text).number(u64::from(*mode));
             }
         }
+    }
+    hasher.finish()
+}
+
+/// The key of a process in a run where builds take what it is given from different sources, though under one id.
+pub(crate) fn apart(key: &Digest, exec: &Exec) -> Digest {
+    let mut hasher = FieldHasher::new("key/apart/1");
+    hasher.digest(key).number(exec.sources.len() as u64);
+    for (id, source) in &exec.sources {
+        hasher.text(id).text(source);
     }
     hasher.finish()
 }
@@ -190,6 +201,7 @@ mod tests {
             shm_size: None,
             proxy: vec![("HTTP_PROXY".to_owned(), "http://proxy".to_owned())],
             secret_env: vec![SecretEnv { name: "S".to_owned(), id: "s".to_owned(), required: true }],
+            sources: vec![("secret s".to_owned(), "env S".to_owned())],
             resources: crate::graph::Resources::default(),
         }
     }
@@ -261,6 +273,7 @@ mod tests {
             exec.proxy[0].1.push_str(&text);
             exec.extra_hosts[0].1.push_str(&text);
             exec.resources.memory = Some(text.clone());
+            exec.sources[0].1.push_str(&text);
             let MountKind::Cache { id, sharing, .. } = &mut exec.mounts[1].kind else { return Ok(()) };
             id.push_str(&text);
             *sharing = Sharing::Locked;

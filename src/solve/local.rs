@@ -11,7 +11,7 @@ use tokio::sync::{OnceCell, Semaphore};
 
 use super::{
     content::{self, FileDigests, LocalTree, Source},
-    op::read::{Read, blocking, content_of},
+    op::read::{OwnedRead, Read, blocking, content_of},
 };
 use crate::{
     graph::Local,
@@ -50,12 +50,23 @@ pub(crate) struct Locals {
     known: Mutex<HashMap<Local, Arc<OnceCell<Known>>>>,
     /// Looks at a time: a thread for each target would cost more than the look.
     turns: Semaphore,
+    n_turns: usize,
+}
+
+/// Walks a directory.
+fn open(store: &Store, local: &Local) -> Result<Known, Diagnostic> {
+    let cache = Arc::new(Cached(store.stat_cache(Path::new(&local.folder))));
+    let tree = LocalTree::open(local, cache.clone()).map_err(|error| {
+        Diagnostic::error("bake::solve::context", format!("{} cannot be read: {}", local.name, local.folder))
+            .cause(&error)
+    })?;
+    Ok(Known { tree: Arc::new(tree), cache })
 }
 
 impl Locals {
     pub(crate) fn new(store: Store) -> Self {
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-        Self { store, known: Mutex::default(), turns: Semaphore::new(cores) }
+        Self { store, known: Mutex::default(), turns: Semaphore::new(cores), n_turns: cores }
     }
 
     /// The walked directory. Walked at the first call; its files are hashed when content is asked for.
@@ -71,21 +82,48 @@ impl Locals {
             .get_or_try_init(|| async {
                 let (store, local) = (self.store.clone(), local.clone());
                 let _turn = self.turns.acquire().await;
-                blocking(move || {
-                    let cache = Arc::new(Cached(store.stat_cache(Path::new(&local.folder))));
-                    let tree = LocalTree::open(&local, cache.clone()).map_err(|error| {
-                        Diagnostic::error(
-                            "bake::solve::context",
-                            format!("{} cannot be read: {}", local.name, local.folder),
-                        )
-                        .cause(&error)
-                    })?;
-                    Ok(Known { tree: Arc::new(tree), cache })
-                })
-                .await
+                blocking(move || open(&store, &local)).await
             })
             .await?;
         Ok(known.tree.clone())
+    }
+
+    /// Begins to walk directories and to hash what is read of them, on as many threads as there are cores: a hand-over
+    /// for each directory would cost more than the look. `told` gets every answer; what cannot be read is `None`, and
+    /// who asks for it by itself is told why.
+    pub(crate) fn look_ahead<K: Copy + Send + 'static>(
+        &self,
+        wanted: Vec<(Local, Vec<(K, OwnedRead)>)>,
+        told: impl Fn(K, Option<Digest>) + Send + Sync + 'static,
+    ) {
+        let mut todo = Vec::with_capacity(wanted.len());
+        for (local, reads) in wanted {
+            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            todo.push((known.entry(local.clone()).or_default().clone(), local, reads));
+        }
+        let n_threads = self.n_turns.min(todo.len());
+        let (todo, told) = (Arc::new(Mutex::new(todo.into_iter())), Arc::new(told));
+        for _ in 0..n_threads {
+            let (store, todo, told) = (self.store.clone(), todo.clone(), told.clone());
+            drop(tokio::task::spawn_blocking(move || {
+                loop {
+                    let next = todo.lock().unwrap_or_else(PoisonError::into_inner).next();
+                    let Some((cell, local, reads)) = next else { return };
+                    // Whoever waits for an answer must get one.
+                    let walk = std::panic::AssertUnwindSafe(|| open(&store, &local).ok());
+                    let source = std::panic::catch_unwind(walk).unwrap_or(None).map(|known| {
+                        let source = Self::source(&local, known.tree.clone());
+                        // Someone else may have walked it meanwhile; both have seen the same.
+                        drop(cell.set(known));
+                        source
+                    });
+                    for (key, read) in reads {
+                        let look = std::panic::AssertUnwindSafe(|| content_of(&read, source.as_ref()?).ok());
+                        told(key, std::panic::catch_unwind(look).unwrap_or(None));
+                    }
+                }
+            }));
+        }
     }
 
     /// A directory as a source of copies.

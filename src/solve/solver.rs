@@ -15,6 +15,7 @@ use std::{
     time::Instant,
 };
 
+use indexmap::IndexMap;
 use tokio::sync::SetOnce;
 
 use super::{
@@ -26,7 +27,7 @@ use super::{
     tree::Tree,
 };
 use crate::{
-    graph::{Graph, Op, Vertex, VertexIx},
+    graph::{Graph, Local, Op, Vertex, VertexIx},
     layer::view::View,
     oci::{Digest, digest::FieldHasher},
     report::{
@@ -69,6 +70,7 @@ pub(crate) struct Scope {
 pub(crate) struct World {
     pub(crate) store: Store,
     pub(crate) slots: Slots,
+    pub(crate) runner: Arc<exec::Runner>,
     pub(crate) sink: Sink,
     pub(crate) sources: source::Sources,
     pub(crate) locals: Locals,
@@ -133,6 +135,11 @@ struct Inner {
     started: Vec<AtomicBool>,
     /// Weight of the longest path from a vertex to an end of the graph.
     heights: Vec<u64>,
+    /// Processes whose secrets or agents other builds of the run take from elsewhere.
+    apart: Vec<bool>,
+    /// The content of what vertices read of local directories, by vertex and number of the read; `None` if there is none.
+    contents: HashMap<(VertexIx, usize), SetOnce<Option<Digest>>>,
+    looking: AtomicBool,
     flights: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
     /// Results of shared caches, by key.
     imported: Mutex<HashMap<Digest, Tree>>,
@@ -143,6 +150,8 @@ impl Solver {
     pub(crate) fn new(graph: Graph, scopes: Vec<Arc<Scope>>, world: World) -> Self {
         let n = graph.len();
         let heights = heights(&graph);
+        let apart = apart(&graph);
+        let contents = local_reads(&graph).map(|(key, ..)| (key, SetOnce::new())).collect();
         Self(Arc::new(Inner {
             graph,
             world,
@@ -150,6 +159,9 @@ impl Solver {
             states: (0..n).map(|_| SetOnce::new()).collect(),
             started: (0..n).map(|_| AtomicBool::new(false)).collect(),
             heights,
+            apart,
+            contents,
+            looking: AtomicBool::new(false),
             flights: Mutex::default(),
             imported: Mutex::default(),
         }))
@@ -174,7 +186,7 @@ impl Solver {
             for input in &vertex.inputs {
                 inputs.push(self.0.states[input.index()].wait().await.clone()?);
             }
-            let key = self.key(vertex, &inputs, &read::reads(&vertex.op), Kind::Fast).await?;
+            let key = self.key(ix, vertex, &inputs, &read::reads(&vertex.op), Kind::Fast).await?;
             records.push((key, self.0.states[ix.index()].wait().await.clone()?));
         }
         Ok(records)
@@ -275,18 +287,47 @@ impl Solver {
         hasher.digest(&graph.get(result).digest);
         for ix in reachable {
             let vertex = graph.get(*ix);
+            if self.0.apart[ix.index()] {
+                // A run without this distinction may have taken another source for it.
+                hasher.text("apart").digest(&vertex.digest);
+            }
             if matches!(vertex.op, Op::Git(_) | Op::Http(_)) {
                 let tree = self.resolve(*ix, &[*ix]).await?;
                 hasher.digest(&tree.id);
             }
-            for read in read::reads(&vertex.op) {
+            for (n, read) in read::reads(&vertex.op).iter().enumerate() {
                 if let Op::Local(local) = &graph.get(vertex.inputs[read.input()]).op {
-                    let content = self.0.world.locals.content(local, &read).await.map_err(|e| self.blame(vertex, e))?;
-                    hasher.digest(&content);
+                    hasher.digest(&self.content(*ix, n, local, read).await?);
                 }
             }
         }
         Ok(hasher.finish())
+    }
+
+    /// The content of what the `n`th read of a vertex reads of a local directory.
+    async fn content(&self, ix: VertexIx, n: usize, local: &Local, read: &read::Read<'_>) -> Result<Digest, Failure> {
+        if !self.0.looking.swap(true, Ordering::SeqCst) {
+            self.look_ahead();
+        }
+        if let Some(content) = self.0.contents[&(ix, n)].wait().await {
+            return Ok(*content);
+        }
+        let content = self.0.world.locals.content(local, read).await;
+        content.map_err(|e| self.blame(self.0.graph.get(ix), e))
+    }
+
+    /// Looks at all that the vertices of the run read of local directories.
+    fn look_ahead(&self) {
+        let mut wanted: IndexMap<VertexIx, (Local, Vec<_>)> = IndexMap::new();
+        for (key, input, local, read) in local_reads(&self.0.graph) {
+            let (_, reads) = wanted.entry(input).or_insert_with(|| (local.clone(), Vec::new()));
+            reads.push((key, read.to_owned()));
+        }
+        let solver = self.clone();
+        self.0.world.locals.look_ahead(wanted.into_values().collect(), move |key, content| {
+            // Each is told once.
+            drop(solver.0.contents[&key].set(content));
+        });
     }
 
     /// Whether the snapshots that we made are there.
@@ -343,13 +384,13 @@ impl Solver {
     /// A process or file actions: found by key, or run.
     async fn keyed(&self, ix: VertexIx, vertex: &Vertex, inputs: &[Tree], id: StepId) -> Result<(Tree, bool), Failure> {
         let reads = read::reads(&vertex.op);
-        let fast = self.key(vertex, inputs, &reads, Kind::Fast).await?;
+        let fast = self.key(ix, vertex, inputs, &reads, Kind::Fast).await?;
         let ignore = vertex.meta.ignore_cache;
         if !ignore && let Some(tree) = self.known(&fast) {
             return Ok((tree, true));
         }
         let from_trees = reads.iter().any(|read| !self.is_local(vertex, read.input()));
-        let slow = if from_trees { Some(self.key(vertex, inputs, &reads, Kind::Slow).await?) } else { None };
+        let slow = if from_trees { Some(self.key(ix, vertex, inputs, &reads, Kind::Slow).await?) } else { None };
         if let Some(slow) = &slow
             && !ignore
             && let Some(tree) = self.known(slow)
@@ -404,18 +445,17 @@ impl Solver {
 
     async fn key(
         &self,
+        ix: VertexIx,
         vertex: &Vertex,
         inputs: &[Tree],
         reads: &[read::Read<'_>],
         kind: Kind,
     ) -> Result<Digest, Failure> {
         let mut digests = Vec::with_capacity(reads.len());
-        for read in reads {
+        for (n, read) in reads.iter().enumerate() {
             let source = self.0.graph.get(vertex.inputs[read.input()]);
             let digest = match (&source.op, kind) {
-                (Op::Local(local), _) => {
-                    self.0.world.locals.content(local, read).await.map_err(|e| self.blame(vertex, e))?
-                }
+                (Op::Local(local), _) => self.content(ix, n, local, read).await?,
                 (_, Kind::Fast) => read.of_tree(&inputs[read.input()].id),
                 (_, Kind::Slow) => {
                     let dirs = self.materialise(&inputs[read.input()]).await?;
@@ -428,7 +468,10 @@ impl Solver {
             digests.push(digest);
         }
         Ok(match &vertex.op {
-            Op::Exec(it) => key::exec(it, &vertex.platform, kind, &inputs[0].id, &digests),
+            Op::Exec(it) => {
+                let key = key::exec(it, &vertex.platform, kind, &inputs[0].id, &digests);
+                if self.0.apart[ix.index()] { key::apart(&key, it) } else { key }
+            }
             Op::File(it) => key::file(&it.actions, &vertex.platform, kind, &inputs[0].id, &digests),
             _ => vertex.digest,
         })
@@ -524,6 +567,27 @@ async fn file_step(
         active.commit(&SnapshotId(result), SnapshotMeta { created }).map_err(|e| source::store_fault(&e))
     })
     .await
+}
+
+/// Everything that vertices read of local directories: vertex and number of the read, the input and its op, the read.
+fn local_reads(graph: &Graph) -> impl Iterator<Item = ((VertexIx, usize), VertexIx, &Local, read::Read<'_>)> {
+    graph.iter().flat_map(move |(ix, vertex)| {
+        let reads = read::reads(&vertex.op).into_iter().enumerate();
+        reads.filter_map(move |(n, read)| match &graph.get(vertex.inputs[read.input()]).op {
+            Op::Local(local) => Some(((ix, n), vertex.inputs[read.input()], local, read)),
+            _ => None,
+        })
+    })
+}
+
+/// Which vertices need more than the ids of what they are given to be told from others of the run.
+fn apart(graph: &Graph) -> Vec<bool> {
+    let ambiguous = graph.ambiguous();
+    let is_apart = |vertex: &Vertex| match &vertex.op {
+        Op::Exec(exec) => exec.sources.iter().any(|(id, _)| ambiguous.contains(id.as_str())),
+        _ => false,
+    };
+    graph.iter().map(|(_, vertex)| is_apart(vertex)).collect()
 }
 
 /// Weight of the longest path from each vertex to an end: a process counts for much more than a copy.

@@ -42,13 +42,13 @@ fn a_check_writes_nothing_and_fails_when_something_would_change() {
 #[test]
 fn standard_input_goes_to_standard_output() {
     let bake = Bake::new();
-    let ran = bake.run_with("", &["fmt", "-"], LOOSE).ok();
+    let ran = bake.run_reading("", &["fmt", "-"], LOOSE).ok();
     assert_eq!(ran.stdout, NEAT);
-    let ran = bake.run_with("", &["fmt", "-"], NEAT).ok();
+    let ran = bake.run_reading("", &["fmt", "-"], NEAT).ok();
     assert_eq!(ran.stdout, NEAT);
-    let ran = bake.run_with("", &["fmt", "--check", "-"], LOOSE);
+    let ran = bake.run_reading("", &["fmt", "--check", "-"], LOOSE);
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), "-\n"), "{ran:#?}");
-    let ran = bake.run_with("", &["fmt", "-"], "{\"target\":{}}").ok();
+    let ran = bake.run_reading("", &["fmt", "-"], "{\"target\":{}}").ok();
     assert_eq!(ran.stdout, "{\n  \"target\": {}\n}\n");
 }
 

@@ -9,7 +9,10 @@ mod examples;
 mod export;
 mod fmt;
 mod language;
+mod load;
+mod runtime;
 mod schemas;
+mod secrets;
 mod support;
 
 /// A file of this folder that is not compiled in tests nothing.

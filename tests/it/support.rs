@@ -51,11 +51,20 @@ impl Bake {
 
     /// Runs `bake` in `folder` below the working folder.
     pub(crate) fn run_in(&self, folder: &str, args: &[&str]) -> Ran {
-        self.run_with(folder, args, "")
+        self.run_as(folder, args, &[], "")
     }
 
-    /// The same, with a text as its standard input.
-    pub(crate) fn run_with(&self, folder: &str, args: &[&str], input: &str) -> Ran {
+    /// As [`Self::run_in`], with more of an environment.
+    pub(crate) fn run_with(&self, folder: &str, args: &[&str], env: &[(&str, &str)]) -> Ran {
+        self.run_as(folder, args, env, "")
+    }
+
+    /// As [`Self::run_in`], with a text as its standard input.
+    pub(crate) fn run_reading(&self, folder: &str, args: &[&str], input: &str) -> Ran {
+        self.run_as(folder, args, &[], input)
+    }
+
+    fn run_as(&self, folder: &str, args: &[&str], env: &[(&str, &str)], input: &str) -> Ran {
         let mut stdin = tempfile::tempfile().expect("a temporary file can be made");
         std::io::Write::write_all(&mut stdin, input.as_bytes()).expect("files can be written");
         std::io::Seek::rewind(&mut stdin).expect("files can be read again");
@@ -68,7 +77,8 @@ impl Bake {
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", self.path("home"))
             .env("BAKE_HOME", self.path("state"))
-            .env("NO_COLOR", "1");
+            .env("NO_COLOR", "1")
+            .envs(env.iter().copied());
         let Output { status, stdout, stderr } = command.output().expect("the binary starts");
         Ran {
             code: status.code(),

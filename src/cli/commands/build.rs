@@ -18,7 +18,7 @@ use crate::{
     },
     dispatch::{self, Outcome},
     engine::{
-        Cancel, SNAPSHOT_GONE, Setup,
+        Cancel, Runner, SNAPSHOT_GONE, Setup,
         context::Contexts,
         embedded::{self, Ready},
     },
@@ -173,6 +173,7 @@ pub(super) fn setup(settings: &Settings, drawing: &Drawing) -> Result<Setup, Box
         client: client(settings),
         sink: drawing.sink(),
         jobs: settings.jobs.unwrap_or_else(|| cores.max(4)),
+        runner: Arc::new(Runner::new(settings.runtime.clone())),
         env: Arc::new(settings.env.clone()),
         cwd: settings.cwd.clone(),
         cancel,

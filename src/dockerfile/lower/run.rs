@@ -1,6 +1,6 @@
 //! RUN to a process: argument vector, heredocs, network, history text (spec/dockerfile.md §8.1, §8.2).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use super::{Lowerer, state::State};
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
         parse::fault,
         stage::NodeIx,
     },
-    graph::{Exec, Mount, MountKind, Network, Op, Security},
+    graph::{Exec, Mount, MountKind, Network, Op, SecretEnv, Security},
     report::{Diagnostic, Span, Spanned, hidden::MASK},
 };
 
@@ -44,6 +44,7 @@ impl Lowerer<'_, '_> {
         meta.ignore_cache = state.ignore_cache;
         let hostname = self.options.hostname.clone();
         let hostname = hostname.or_else(|| self.options.build_args.get("BUILDKIT_SANDBOX_HOSTNAME").cloned());
+        let sources = self.sources(&mounts, &mounted.secret_env);
         let exec = Exec {
             args,
             env: state.env.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
@@ -58,11 +59,26 @@ impl Lowerer<'_, '_> {
             shm_size: self.options.shm_size,
             proxy: self.proxies(state),
             secret_env: mounted.secret_env,
+            sources,
             resources: self.options.resources.clone(),
         };
         let tree = self.graph.add(Op::Exec(Box::new(exec)), inputs, state.platform.clone(), meta);
         state.layer(it, created_by, tree);
         Ok(())
+    }
+
+    /// Where what a process is given comes from; nothing for what the build does not have.
+    fn sources(&self, mounts: &[Mount], env: &[SecretEnv]) -> Vec<(String, String)> {
+        let source = |kind: &str, id: &str, from: &HashMap<String, String>| {
+            (format!("{kind} {id}"), from.get(id).cloned().unwrap_or_default())
+        };
+        let mounted = mounts.iter().filter_map(|mount| match &mount.kind {
+            MountKind::Secret { id, .. } => Some(source("secret", id, &self.options.secrets)),
+            MountKind::Ssh { id, .. } => Some(source("ssh", id, &self.options.agents)),
+            _ => None,
+        });
+        let env = env.iter().map(|secret| source("secret", &secret.id, &self.options.secrets));
+        mounted.chain(env).collect()
     }
 
     fn network(&self, flag: Option<&Spanned<String>>, at: Span) -> Result<Network, Diagnostic> {
@@ -88,7 +104,7 @@ impl Lowerer<'_, '_> {
     }
 
     /// The instruction for its step's name: variables shown, secret ones masked, a heredoc summarised.
-    fn shown_run(&self, state: &State, it: &Instruction, run: &Run, secrets: &[crate::graph::SecretEnv]) -> String {
+    fn shown_run(&self, state: &State, it: &Instruction, run: &Run, secrets: &[SecretEnv]) -> String {
         let mut shown = if secrets.is_empty() {
             self.shown(state, &it.code, Mode::Display)
         } else {

@@ -3,14 +3,15 @@
 //! Values of secrets are read here, at the last moment, and blotted out of the output; they reach no key and no record.
 
 use std::{
-    collections::VecDeque,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use super::{
-    file, read,
+    file,
+    output::Output,
+    read,
     source::{read_limited, store_fault},
 };
 use crate::{
@@ -19,7 +20,7 @@ use crate::{
     oci::{Digest, digest::FieldHasher},
     report::{
         Diagnostic,
-        event::{Event, Sink, StepId, Stream},
+        event::{Sink, StepId},
     },
     sandbox::{self, SandboxError},
     solve::{
@@ -34,6 +35,40 @@ use crate::{
 pub(crate) enum SecretSource {
     File(PathBuf),
     Env(String),
+}
+
+impl std::fmt::Display for SecretSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "file {}", path.display()),
+            Self::Env(name) => write!(f, "env {name}"),
+        }
+    }
+}
+
+/// What runs processes, and what they have in common.
+pub(crate) struct Runner {
+    runtime: sandbox::Runtime,
+    /// The lowest layer of every root, made by the first step.
+    skeleton: Mutex<Option<PathBuf>>,
+}
+
+impl Runner {
+    pub(crate) fn new(runtime: sandbox::Runtime) -> Self {
+        Self { runtime, skeleton: Mutex::default() }
+    }
+
+    fn skeleton(&self, store: &Store) -> Result<PathBuf, Diagnostic> {
+        let mut made = self.skeleton.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(dir) = &*made {
+            return Ok(dir.clone());
+        }
+        let dir = store.tmp_dir().map_err(|e| store_fault(&e))?;
+        std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o755))
+            .and_then(|()| sandbox::make_skeleton(&dir))
+            .map_err(|e| Diagnostic::error("bake::solve::skeleton", "the sandbox cannot be prepared").cause(&e))?;
+        Ok(made.insert(dir).clone())
+    }
 }
 
 /// A larger secret is refused: it is given to the step as a file in memory.
@@ -52,6 +87,7 @@ pub(crate) async fn run(
     result: Digest,
 ) -> Result<(), Failure> {
     let step = Step {
+        runner: world.runner.clone(),
         store: world.store.clone(),
         sink: world.sink.clone(),
         env: world.env.clone(),
@@ -73,6 +109,7 @@ pub(crate) async fn run(
 const CANCELLED: &str = "bake::solve::cancelled";
 
 struct Step {
+    runner: Arc<Runner>,
     store: Store,
     sink: Sink,
     env: Arc<std::collections::BTreeMap<String, String>>,
@@ -106,14 +143,16 @@ impl Step {
     fn run(&self, result: Digest) -> Result<(), Diagnostic> {
         let active = self.store.prepare().map_err(|e| store_fault(&e))?;
         let mut held = Held::default();
-        let layers = self.layers(0)?;
+        let mut layers = self.layers(0)?;
         // The root directory of the result is that of what is below it.
         if let Some(top) = layers.last() {
             copy_root(top, &active.fs());
+            layers.insert(0, self.runner.skeleton(&self.store)?);
         }
         let spec = self.spec(layers, active.fs(), active.work(), &mut held)?;
-        let mut output = Output::new(self.sink.clone(), self.id, std::mem::take(&mut held.secrets));
-        let ended = sandbox::run(&spec, &mut |stream, bytes| output.push(stream, bytes), &self.cancel);
+        let mut output = Output::new(self.sink.clone(), self.id, &held.secrets)?;
+        let ended =
+            sandbox::run(&self.runner.runtime, &spec, &mut |stream, bytes| output.push(stream, bytes), &self.cancel);
         output.finish();
         match ended {
             Ok(exit) if exit.code == 0 => (),
@@ -173,8 +212,9 @@ impl Step {
         }
         for secret in &exec.secret_env {
             let value = self.secret(&secret.id, secret.required)?.unwrap_or_default();
-            env.push((secret.name.clone(), String::from_utf8_lossy(&value).into_owned()));
-            held.secrets.push(value);
+            let text = String::from_utf8_lossy(&value).into_owned();
+            env.push((secret.name.clone(), text.clone()));
+            held.secrets.extend([value, text.into_bytes()]);
         }
         let mut n_agents = 0;
         for mount in &exec.mounts {
@@ -425,122 +465,9 @@ fn bytes(text: &str) -> Option<u64> {
     digits.parse::<u64>().ok()?.checked_mul(factor)
 }
 
-/// Passes output on in whole lines, without the secrets, and remembers the last of it.
-struct Output {
-    sink: Sink,
-    id: StepId,
-    secrets: Vec<Vec<u8>>,
-    stdout: Vec<u8>,
-    stderr: Vec<u8>,
-    tail: VecDeque<Vec<u8>>,
-}
-
-/// Lines of output that a fault shows.
-const TAIL_LINES: usize = 30;
-/// A longer piece without a line break is passed on as it is.
-const MAX_LINE: usize = 16 << 10;
-
-impl Output {
-    fn new(sink: Sink, id: StepId, secrets: Vec<Vec<u8>>) -> Self {
-        // Each line of a secret is one: output is looked at line by line. A very short one would blot out half the text.
-        let mut lines: Vec<Vec<u8>> = secrets
-            .iter()
-            .flat_map(|secret| secret.split(|b| *b == b'\n'))
-            .map(|line| line.strip_suffix(b"\r").unwrap_or(line).to_vec())
-            .filter(|line| line.len() >= 4)
-            .collect();
-        lines.sort_by_key(|line| std::cmp::Reverse(line.len()));
-        Self { sink, id, secrets: lines, stdout: Vec::new(), stderr: Vec::new(), tail: VecDeque::new() }
-    }
-
-    fn push(&mut self, stream: sandbox::Stream, bytes: &[u8]) {
-        let buffer = match stream {
-            sandbox::Stream::Stdout => &mut self.stdout,
-            sandbox::Stream::Stderr => &mut self.stderr,
-        };
-        buffer.extend_from_slice(bytes);
-        let end = match buffer.iter().rposition(|b| *b == b'\n') {
-            Some(at) => at + 1,
-            None if buffer.len() > MAX_LINE => buffer.len(),
-            None => return,
-        };
-        let ready: Vec<u8> = buffer.drain(..end).collect();
-        self.send(stream, &ready);
-    }
-
-    fn finish(&mut self) {
-        for stream in [sandbox::Stream::Stdout, sandbox::Stream::Stderr] {
-            let rest = match stream {
-                sandbox::Stream::Stdout => std::mem::take(&mut self.stdout),
-                sandbox::Stream::Stderr => std::mem::take(&mut self.stderr),
-            };
-            if !rest.is_empty() {
-                self.send(stream, &rest);
-            }
-        }
-    }
-
-    fn send(&mut self, stream: sandbox::Stream, bytes: &[u8]) {
-        let mut text = bytes.to_vec();
-        for secret in &self.secrets {
-            text = replace(&text, secret, b"***");
-        }
-        for line in text.split_inclusive(|b| *b == b'\n') {
-            if self.tail.len() == TAIL_LINES {
-                self.tail.pop_front();
-            }
-            self.tail.push_back(line.to_vec());
-        }
-        let stream = match stream {
-            sandbox::Stream::Stdout => Stream::Stdout,
-            sandbox::Stream::Stderr => Stream::Stderr,
-        };
-        (self.sink)(Event::Output { id: self.id, stream, bytes: text.into() });
-    }
-
-    fn tail(&self) -> Option<String> {
-        let text: Vec<u8> = self.tail.iter().flatten().copied().collect();
-        (!text.is_empty()).then(|| String::from_utf8_lossy(&text).into_owned())
-    }
-}
-
-fn replace(text: &[u8], what: &[u8], by: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while !rest.is_empty() {
-        if rest.starts_with(what) {
-            out.extend_from_slice(by);
-            rest = &rest[what.len()..];
-        } else {
-            out.push(rest[0]);
-            rest = &rest[1..];
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Mutex;
-
-    #[test]
-    fn secrets_are_blotted_out_across_pieces_of_output() {
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        let sink: Sink = {
-            let seen = seen.clone();
-            Arc::new(move |event| {
-                if let Event::Output { bytes, .. } = event {
-                    seen.lock().expect("test").extend_from_slice(&bytes);
-                }
-            })
-        };
-        let mut output = Output::new(sink, StepId(0), vec![b"hunter2\nsecond line".to_vec()]);
-        output.push(sandbox::Stream::Stdout, b"it is hun");
-        output.push(sandbox::Stream::Stdout, b"ter2, and second line\nrest");
-        output.finish();
-        assert_eq!(String::from_utf8_lossy(&seen.lock().expect("test")), "it is ***, and ***\nrest");
-    }
 
     #[test]
     fn sizes_are_read_with_their_units() {

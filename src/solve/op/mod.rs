@@ -6,6 +6,7 @@ mod copy;
 pub(crate) mod exec;
 pub(crate) mod file;
 mod glob;
+mod output;
 mod owner;
 pub(crate) mod read;
 pub(crate) mod select;

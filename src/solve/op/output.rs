@@ -1,0 +1,296 @@
+//! What a process writes, on its way to the user: in whole lines, without the secrets of the step, the last of it kept
+//! for a fault.
+//!
+//! Every line of a secret is looked for by itself, as programs print files line by line, and without the blanks around
+//! it. Overlapping finds are covered together. What may turn out to be the beginning of a secret is held back until it
+//! is known. A secret that was changed before it was printed (encoded, cut into columns) is not found.
+
+use std::{collections::VecDeque, ops::Range};
+
+use aho_corasick::AhoCorasick;
+
+use crate::{
+    report::{
+        Diagnostic,
+        event::{Event, Sink, StepId, Stream},
+    },
+    sandbox,
+};
+
+/// Lines of output that a fault shows.
+const TAIL_LINES: usize = 30;
+/// A longer piece without a line break is passed on before its end is seen.
+const MAX_LINE: usize = 16 << 10;
+/// What stands for a secret.
+const BLOT: &[u8] = b"***";
+
+/// Passes output on and remembers the last of it.
+pub(super) struct Output {
+    sink: Sink,
+    id: StepId,
+    secrets: Secrets,
+    stdout: Pending,
+    stderr: Pending,
+    tail: VecDeque<Vec<u8>>,
+}
+
+impl Output {
+    /// # Errors
+    /// When there are more secrets than can be looked for.
+    pub(super) fn new(sink: Sink, id: StepId, secrets: &[Vec<u8>]) -> Result<Self, Diagnostic> {
+        let secrets = Secrets::new(secrets)?;
+        Ok(Self { sink, id, secrets, stdout: Pending::default(), stderr: Pending::default(), tail: VecDeque::new() })
+    }
+
+    /// Takes a piece of any length.
+    pub(super) fn push(&mut self, stream: sandbox::Stream, bytes: &[u8]) {
+        let pending = match stream {
+            sandbox::Stream::Stdout => &mut self.stdout,
+            sandbox::Stream::Stderr => &mut self.stderr,
+        };
+        let ready = pending.push(bytes, &self.secrets);
+        self.send(stream, ready);
+    }
+
+    /// Passes on what is left.
+    pub(super) fn finish(&mut self) {
+        for stream in [sandbox::Stream::Stdout, sandbox::Stream::Stderr] {
+            let pending = match stream {
+                sandbox::Stream::Stdout => &mut self.stdout,
+                sandbox::Stream::Stderr => &mut self.stderr,
+            };
+            let rest = pending.take(pending.bytes.len(), &self.secrets);
+            self.send(stream, rest);
+        }
+    }
+
+    /// The last lines, for a fault.
+    pub(super) fn tail(&self) -> Option<String> {
+        let text: Vec<u8> = self.tail.iter().flatten().copied().collect();
+        (!text.is_empty()).then(|| String::from_utf8_lossy(&text).into_owned())
+    }
+
+    fn send(&mut self, stream: sandbox::Stream, text: Vec<u8>) {
+        if text.is_empty() {
+            return;
+        }
+        for line in text.split_inclusive(|b| *b == b'\n') {
+            if self.tail.len() == TAIL_LINES {
+                self.tail.pop_front();
+            }
+            self.tail.push_back(line.to_vec());
+        }
+        let stream = match stream {
+            sandbox::Stream::Stdout => Stream::Stdout,
+            sandbox::Stream::Stderr => Stream::Stderr,
+        };
+        (self.sink)(Event::Output { id: self.id, stream, bytes: text.into() });
+    }
+}
+
+/// What must not be shown.
+struct Secrets {
+    /// `None`: nothing to look for.
+    finder: Option<AhoCorasick>,
+    /// Length of the longest of them.
+    longest: usize,
+}
+
+impl Secrets {
+    fn new(secrets: &[Vec<u8>]) -> Result<Self, Diagnostic> {
+        let mut words: Vec<&[u8]> = secrets.iter().flat_map(|it| words(it)).collect();
+        words.sort_unstable();
+        words.dedup();
+        let longest = words.iter().map(|it| it.len()).max().unwrap_or(0);
+        let too_large = |e| {
+            Diagnostic::error("bake::solve::secrets_too_large", "the secrets of the step are too large to be hidden")
+                .cause(&e)
+        };
+        let finder = if words.is_empty() { None } else { Some(AhoCorasick::new(words).map_err(too_large)?) };
+        Ok(Self { finder, longest })
+    }
+
+    /// The parts of `text` that are secret: in order, none touching the next.
+    fn find(&self, text: &[u8]) -> Vec<Range<usize>> {
+        let Some(finder) = &self.finder else { return Vec::new() };
+        let mut found: Vec<Range<usize>> = finder.find_overlapping_iter(text).map(|it| it.range()).collect();
+        found.sort_unstable_by_key(|it| it.start);
+        let mut merged: Vec<Range<usize>> = Vec::new();
+        for it in found {
+            match merged.last_mut() {
+                Some(last) if it.start <= last.end => last.end = last.end.max(it.end),
+                _ => merged.push(it),
+            }
+        }
+        merged
+    }
+}
+
+/// The lines of a secret that are looked for. Of a short line without a letter or digit (the braces of JSON) nothing can
+/// be learnt, and half of all output has it; as the whole of a secret it counts.
+fn words(secret: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let is_one_line = !secret.trim_ascii().contains(&b'\n');
+    secret
+        .split(|b| *b == b'\n')
+        .map(<[u8]>::trim_ascii)
+        .filter(move |it| it.len() >= 4 || is_one_line || it.iter().any(|b| b.is_ascii_alphanumeric() || *b >= 0x80))
+        .filter(|it| !it.is_empty())
+}
+
+/// Output of one stream that is not passed on, or not forgotten, yet.
+#[derive(Default)]
+struct Pending {
+    bytes: Vec<u8>,
+    /// So many of them were passed on; they are here because a secret may begin in them.
+    told: usize,
+}
+
+impl Pending {
+    /// What can be passed on now.
+    fn push(&mut self, bytes: &[u8], secrets: &Secrets) -> Vec<u8> {
+        let had = self.bytes.len();
+        self.bytes.extend_from_slice(bytes);
+        // No secret reaches across a line break.
+        if let Some(at) = bytes.iter().rposition(|b| *b == b'\n') {
+            return self.take(had + at + 1, secrets);
+        }
+        // A secret that covers a byte before this has been read to its end.
+        let sure = self.bytes.len().saturating_sub(secrets.longest.saturating_sub(1));
+        if sure.saturating_sub(self.told) < MAX_LINE {
+            return Vec::new();
+        }
+        let ready = self.cover(sure, secrets);
+        // One that covers a byte after it may begin so far before it.
+        let forget = (sure + 1).saturating_sub(secrets.longest.max(1));
+        self.bytes.drain(..forget);
+        self.told = sure - forget;
+        ready
+    }
+
+    /// Everything up to `end`, which no secret reaches across.
+    fn take(&mut self, end: usize, secrets: &Secrets) -> Vec<u8> {
+        let ready = self.cover(end, secrets);
+        self.bytes.drain(..end);
+        self.told = 0;
+        ready
+    }
+
+    /// What was not passed on yet of the first `end` bytes, secrets covered; of a secret whose beginning was passed on,
+    /// nothing.
+    fn cover(&self, end: usize, secrets: &Secrets) -> Vec<u8> {
+        let mut text = Vec::with_capacity(end - self.told);
+        let mut at = self.told;
+        for secret in secrets.find(&self.bytes) {
+            if secret.end <= at || secret.start >= end {
+                continue;
+            }
+            if secret.start >= at {
+                text.extend_from_slice(&self.bytes[at..secret.start]);
+                text.extend_from_slice(BLOT);
+            }
+            at = secret.end.min(end);
+        }
+        text.extend_from_slice(&self.bytes[at..end]);
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::sync::{Arc, Mutex};
+
+    /// What is shown of output that comes in these pieces.
+    fn shown(secrets: &[&[u8]], pieces: &[&[u8]]) -> String {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let sink: Sink = {
+            let seen = seen.clone();
+            Arc::new(move |event| {
+                if let Event::Output { bytes, .. } = event {
+                    seen.lock().expect("test").extend_from_slice(&bytes);
+                }
+            })
+        };
+        let secrets: Vec<Vec<u8>> = secrets.iter().map(|it| it.to_vec()).collect();
+        let mut output = Output::new(sink, StepId(0), &secrets).expect("small");
+        for piece in pieces {
+            output.push(sandbox::Stream::Stdout, piece);
+        }
+        output.finish();
+        String::from_utf8_lossy(&seen.lock().expect("test")).into_owned()
+    }
+
+    #[test]
+    fn secrets_are_blotted_out_across_pieces_of_output() {
+        let pieces: [&[u8]; 2] = [b"it is hun", b"ter2, and second line\nrest"];
+        assert_eq!(shown(&[b"hunter2\nsecond line"], &pieces), "it is ***, and ***\nrest");
+    }
+
+    #[test]
+    fn short_secrets_and_short_lines_are_blotted_out() {
+        assert_eq!(shown(&[b"7\n"], &[b"pin 7, line 17\n"]), "pin ***, line 1***\n");
+        assert_eq!(shown(&[b"abc\r\nxy\r\nlonger"], &[b"abc xy longer ab\n"]), "*** *** *** ab\n");
+        assert_eq!(shown(&[b"{\n  \"key\": \"v\"\n}\n"], &[b"{\"key\": \"v\"}\n"]), "{***}\n");
+        assert_eq!(shown(&[b"%!"], &[b"a%!b\n"]), "a***b\n");
+        assert_eq!(shown(&[b"", b"\n\n"], &[b"as it is\n"]), "as it is\n");
+    }
+
+    #[test]
+    fn secrets_that_overlap_are_covered_as_a_whole() {
+        assert_eq!(shown(&[b"abcd", b"cdef", b"abab"], &[b"-abcdef-ababab-\n"]), "-***-***-\n");
+        assert_eq!(shown(&[b"*"], &[b"2 * 3 ** 4\n"]), "2 *** 3 *** 4\n");
+    }
+
+    #[test]
+    fn a_secret_of_many_lines_is_blotted_out_however_it_is_printed() {
+        let secret: &[u8] = b"-----BEGIN KEY-----\nAAAA\nBB\n-----END KEY-----\n";
+        let covered = "***\n***\n***\n***\n";
+        for cut in 0..secret.len() {
+            assert_eq!(shown(&[secret], &[&secret[..cut], &secret[cut..]]), covered, "cut at {cut}");
+        }
+        assert_eq!(shown(&[secret], &[b"AAAABB-----END KEY-----\r\n"]), "***\r\n");
+    }
+
+    #[test]
+    fn a_secret_at_the_end_of_a_full_buffer_is_blotted_out() {
+        let secret: &[u8] = b"hunter2-and-more";
+        for before in MAX_LINE - 20..MAX_LINE + 20 {
+            let text = [&vec![b'.'; before][..], secret, b"..."].concat();
+            let pieces: Vec<&[u8]> = text.chunks(51).collect();
+            let wanted = format!("{}***...", ".".repeat(before));
+            assert_eq!(shown(&[secret], &pieces), wanted, "{before} bytes before it");
+            assert_eq!(shown(&[secret], &[&text]), wanted, "{before} bytes before it, at once");
+        }
+    }
+
+    #[test]
+    fn endless_output_of_a_secret_takes_no_memory() {
+        let secrets = Secrets::new(&[b"aaaa".to_vec()]).expect("small");
+        let mut pending = Pending::default();
+        let mut n_shown = 0;
+        for _ in 0..100 {
+            n_shown += pending.push(&[b'a'; 4096], &secrets).len();
+            assert!(pending.bytes.len() < 3 * MAX_LINE);
+        }
+        assert_eq!(n_shown, BLOT.len());
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_do_not_change_what_is_shown(
+            text in prop::collection::vec(prop::sample::select(&b"ab\n"[..]), 0..60),
+            cuts in prop::collection::vec(0_usize..60, 0..8),
+            first in "[ab]{1,5}",
+            second in "[ab]{1,5}",
+        ) {
+            let secrets = [first.as_bytes(), second.as_bytes()];
+            let mut cuts: Vec<usize> = cuts.into_iter().filter(|it| *it <= text.len()).chain([0, text.len()]).collect();
+            cuts.sort_unstable();
+            let pieces: Vec<&[u8]> = cuts.windows(2).map(|it| &text[it[0]..it[1]]).collect();
+            let whole = shown(&secrets, &[&text]);
+            prop_assert_eq!(shown(&secrets, &pieces), whole.clone());
+            prop_assert!(!whole.contains(first.as_str()) && !whole.contains(second.as_str()));
+        }
+    }
+}

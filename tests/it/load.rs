@@ -1,0 +1,124 @@
+//! `--load`: an image handed to a container engine, here a small one of our own on a socket.
+
+use std::{
+    collections::BTreeMap,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    os::unix::net::{UnixListener, UnixStream},
+    sync::{Arc, Mutex},
+};
+
+use crate::support::Bake;
+
+/// What the engine has, and what it was asked.
+#[derive(Default)]
+struct Engine {
+    /// Name to id.
+    images: BTreeMap<String, String>,
+    asked: Vec<String>,
+}
+
+/// Answers on `engine.sock` of the folder until the test ends.
+fn engine(bake: &Bake) -> Arc<Mutex<Engine>> {
+    let listener = UnixListener::bind(bake.path("engine.sock")).expect("sockets can be made");
+    let engine = Arc::new(Mutex::new(Engine::default()));
+    let held = engine.clone();
+    drop(std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            answer(&stream.expect("connections are taken"), &mut held.lock().expect("no thread panics"));
+        }
+    }));
+    engine
+}
+
+/// One request of a connection that is closed after it.
+fn answer(stream: &UnixStream, engine: &mut Engine) {
+    let mut reader = BufReader::new(stream);
+    let mut head = Vec::new();
+    loop {
+        let mut line = String::new();
+        let n = reader.read_line(&mut line).expect("requests are text");
+        match line.trim_end() {
+            _ if n == 0 => return,
+            "" => break,
+            line => head.push(line.to_owned()),
+        }
+    }
+    let length = head.iter().find_map(|it| it.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
+    let mut body = vec![0; length.unwrap_or(0)];
+    reader.read_exact(&mut body).expect("the body is as long as it says");
+    let request = head[0].trim_end_matches(" HTTP/1.1").to_owned();
+    let (status, text) = match request.split_once(' ') {
+        Some(("GET", "/_ping")) => ("200 OK", "OK".to_owned()),
+        Some(("POST", path)) if path.starts_with("/images/load") => {
+            load(&body, engine);
+            ("200 OK", "{\"stream\":\"Loaded\"}\n".to_owned())
+        }
+        Some(("GET", path)) => {
+            let name = path.trim_start_matches("/images/").trim_end_matches("/json");
+            match engine.images.get(name) {
+                Some(id) => ("200 OK", format!("{{\"Id\":\"{id}\"}}")),
+                None => ("404 Not Found", "{\"message\":\"no such image\"}".to_owned()),
+            }
+        }
+        _ => ("400 Bad Request", String::new()),
+    };
+    engine.asked.push(request);
+    let mut stream = stream;
+    write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{text}", text.len())
+        .expect("answers are read");
+}
+
+/// Takes the images of an archive as `docker load` does.
+fn load(archive: &[u8], engine: &mut Engine) {
+    let mut archive = tar::Archive::new(archive);
+    let manifest = archive.entries().expect("a tar file").find_map(|entry| {
+        let entry = entry.expect("a whole tar file");
+        let is_it = entry.path().expect("entries have names").as_os_str() == "manifest.json";
+        is_it.then(|| serde_json::from_reader::<_, serde_json::Value>(entry).expect("it is JSON"))
+    });
+    for image in manifest.expect("the archive has a manifest").as_array().expect("a list") {
+        let config = image["Config"].as_str().expect("an image has a config");
+        let hex = config.rsplit('/').next().expect("a path has a last part").trim_end_matches(".json");
+        for name in image["RepoTags"].as_array().expect("an image has names") {
+            let name = name.as_str().expect("names are text").to_owned();
+            engine.images.insert(name, format!("sha256:{hex}"));
+        }
+    }
+}
+
+#[test]
+fn an_engine_is_sent_an_image_once_and_again_when_it_has_lost_it() {
+    let bake = Bake::new();
+    let engine = engine(&bake);
+    bake.write("Dockerfile", "FROM scratch\nCOPY <<EOF /etc/motd\nwelcome\nEOF\n");
+    bake.write("docker-bake.hcl", "target \"default\" { tags = [\"app:1\", \"me/app:2\"] }\n");
+    let host = format!("unix://{}", bake.path("engine.sock").display());
+    let run = || bake.run_with("", &["--load", "--progress=plain"], &[("DOCKER_HOST", &host)]).ok().stderr;
+    let n_loads = || {
+        let engine = engine.lock().expect("no thread panics");
+        engine.asked.iter().filter(|it| it.starts_with("POST ")).count()
+    };
+    let first = run();
+    assert!(first.contains(&format!("wrote {host}")), "{first}");
+    assert_eq!(n_loads(), 1);
+    let names: Vec<String> = engine.lock().expect("no thread panics").images.keys().cloned().collect();
+    assert_eq!(names, ["app:1", "me/app:2"]);
+    let second = run();
+    assert!(second.contains("nothing to do"), "{second}");
+    assert_eq!(n_loads(), 1, "nothing is sent to an engine that has it");
+    engine.lock().expect("no thread panics").images.clear();
+    let third = run();
+    assert!(third.contains(&format!("wrote {host}")), "{third}");
+    assert_eq!(n_loads(), 2);
+}
+
+#[test]
+fn an_engine_that_does_not_answer_is_named() {
+    let bake = Bake::new();
+    bake.write("Dockerfile", "FROM scratch\nCOPY <<EOF /x\nx\nEOF\n");
+    bake.write("docker-bake.hcl", "target \"default\" {}\n");
+    let host = format!("unix://{}", bake.path("none.sock").display());
+    let ran = bake.run_with("", &["--load", "--progress=plain"], &[("DOCKER_HOST", &host)]);
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.stderr.contains("no container engine took the image") && ran.stderr.contains("none.sock"), "{ran:#?}");
+}
