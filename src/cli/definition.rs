@@ -113,6 +113,10 @@ pub(crate) fn evaluated(settings: &Settings, purpose: Purpose) -> Result<(Evalua
         to.append(&mut found);
     }
     check_all(settings, diagnostics, &mut evaluated.aside, &read.sources)?;
+    if purpose == Purpose::Show {
+        // The process is about to end: to free a large definition piece by piece would only take time.
+        std::mem::forget(read.definition);
+    }
     Ok((evaluated, read.sources))
 }
 

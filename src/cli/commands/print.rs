@@ -12,7 +12,12 @@ use crate::{
 /// Prints what would be built.
 pub(crate) fn run(settings: &Settings) -> u8 {
     match definition::evaluated(settings, Purpose::Show) {
-        Ok((evaluated, _)) => definition::concluding(&evaluated.aside)(write(&PrintPlan::new(&evaluated).to_json())),
+        Ok((evaluated, _)) => {
+            let code = definition::concluding(&evaluated.aside)(write(&PrintPlan::new(&evaluated).to_json()));
+            // The process ends here: to free a large plan piece by piece would only take time.
+            std::mem::forget(evaluated);
+            code
+        }
         Err(code) => code,
     }
 }

@@ -186,7 +186,7 @@ fn concat(call: &Call<'_>) -> Result<Value, FunctionError> {
 
 fn distinct(call: &Call<'_>) -> Result<Value, FunctionError> {
     // All items have one type, so equal texts are equal values.
-    let mut strings: HashSet<&str> = HashSet::new();
+    let mut strings: HashSet<&str, foldhash::fast::RandomState> = HashSet::default();
     let mut others: HashSet<String> = HashSet::new();
     let mut kept = Vec::new();
     for item in call.items(0) {

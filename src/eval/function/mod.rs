@@ -252,7 +252,7 @@ impl<'a> Call<'a> {
     }
 }
 
-static BY_NAME: LazyLock<HashMap<&'static str, &'static Builtin>> =
+static BY_NAME: LazyLock<HashMap<&'static str, &'static Builtin, foldhash::fast::FixedState>> =
     LazyLock::new(|| FAMILIES.iter().flat_map(|family| family.iter()).map(|builtin| (builtin.name, builtin)).collect());
 
 /// The function of this name.
