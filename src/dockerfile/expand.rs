@@ -44,6 +44,8 @@ impl fmt::Display for BadWord {
 
 /// How deep `${a:-${b:-…}}` may go.
 const MAX_DEPTH: usize = 100;
+/// More bytes than this come of no honest word: variables that double each other would fill the memory.
+const MAX_TEXT: usize = 16 << 20;
 
 /// Expands a word into one text.
 pub(crate) fn expand(word: &str, vars: &Vars, escape: char, mode: Mode) -> Result<Expanded, BadWord> {
@@ -101,6 +103,8 @@ struct Expander<'a> {
     escape: char,
     mode: Mode,
     depth: usize,
+    /// Bytes that substitutions made.
+    made: usize,
     words: Option<Words>,
     used: Vec<String>,
     missing: Vec<String>,
@@ -109,7 +113,7 @@ struct Expander<'a> {
 impl<'a> Expander<'a> {
     fn new(word: &'a str, vars: &'a Vars, escape: char, mode: Mode) -> Self {
         let rest = word.chars().peekable();
-        Self { rest, vars, escape, mode, depth: 0, words: None, used: Vec::new(), missing: Vec::new() }
+        Self { rest, vars, escape, mode, depth: 0, made: 0, words: None, used: Vec::new(), missing: Vec::new() }
     }
 
     /// Text up to `stop`, which is consumed, or to the end if there is no `stop`. With `raw`, escapes stay in the text.
@@ -125,7 +129,7 @@ impl<'a> Expander<'a> {
             match c {
                 '$' => {
                     let modifier = words.is_some() && self.at_modifier();
-                    let value = self.dollar()?;
+                    let value = self.value()?;
                     out.push_str(&value);
                     if let Some(words) = &mut words {
                         if modifier {
@@ -214,7 +218,7 @@ impl<'a> Expander<'a> {
                     }
                     return Ok(out);
                 }
-                '$' => out.push_str(&self.dollar()?),
+                '$' => out.push_str(&self.value()?),
                 c if c == self.escape => {
                     self.rest.next();
                     match self.rest.peek() {
@@ -264,6 +268,16 @@ impl<'a> Expander<'a> {
             }
         }
         name
+    }
+
+    /// What a `$` stands for, as long as all of it together stays small.
+    fn value(&mut self) -> Result<String, BadWord> {
+        let value = self.dollar()?;
+        self.made += value.len();
+        if self.made > MAX_TEXT {
+            return Err(BadWord(format!("the text grows over {} MiB", MAX_TEXT >> 20)));
+        }
+        Ok(value)
     }
 
     fn dollar(&mut self) -> Result<String, BadWord> {
@@ -438,6 +452,18 @@ mod tests {
 
     fn word(text: &str) -> String {
         expand(text, &vars(), '\\', Mode::Word).map_or_else(|fault| format!("! {fault}"), |it| it.text)
+    }
+
+    #[test]
+    fn texts_that_double_each_other_end_in_a_fault() {
+        let mut vars = vars();
+        let mut last = expand("aaaaaaaaaa", &vars, '\\', Mode::Word);
+        for _ in 0..40 {
+            let Ok(text) = last else { break };
+            vars.insert("A".to_owned(), text.text);
+            last = expand("\"$A\"${A}", &vars, '\\', Mode::Word);
+        }
+        assert_eq!(last, Err(BadWord("the text grows over 16 MiB".to_owned())));
     }
 
     #[test]

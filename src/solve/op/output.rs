@@ -21,6 +21,8 @@ use crate::{
 const TAIL_LINES: usize = 30;
 /// A longer piece without a line break is passed on before its end is seen.
 const MAX_LINE: usize = 16 << 10;
+/// More output of one step is not shown; its end is, if the step fails. The peer's limit.
+const MAX_SHOWN: usize = 2 << 20;
 /// What stands for a secret.
 const BLOT: &[u8] = b"***";
 
@@ -32,6 +34,8 @@ pub(super) struct Output {
     stdout: Pending,
     stderr: Pending,
     tail: VecDeque<Vec<u8>>,
+    /// Bytes that were passed on.
+    n_shown: usize,
 }
 
 impl Output {
@@ -39,7 +43,15 @@ impl Output {
     /// When there are more secrets than can be looked for.
     pub(super) fn new(sink: Sink, id: StepId, secrets: &[Vec<u8>]) -> Result<Self, Diagnostic> {
         let secrets = Secrets::new(secrets)?;
-        Ok(Self { sink, id, secrets, stdout: Pending::default(), stderr: Pending::default(), tail: VecDeque::new() })
+        Ok(Self {
+            sink,
+            id,
+            secrets,
+            stdout: Pending::default(),
+            stderr: Pending::default(),
+            tail: VecDeque::new(),
+            n_shown: 0,
+        })
     }
 
     /// Takes a piece of any length.
@@ -84,6 +96,17 @@ impl Output {
             sandbox::Stream::Stdout => Stream::Stdout,
             sandbox::Stream::Stderr => Stream::Stderr,
         };
+        let mut text = text;
+        if self.n_shown > MAX_SHOWN {
+            return;
+        }
+        let room = MAX_SHOWN - self.n_shown;
+        self.n_shown += text.len();
+        if text.len() > room {
+            text.truncate(room);
+            let note = format!("\n[more than {} MiB of output: the rest is not shown]\n", MAX_SHOWN >> 20);
+            text.extend_from_slice(note.as_bytes());
+        }
         (self.sink)(Event::Output { id: self.id, stream, bytes: text.into() });
     }
 }
@@ -225,6 +248,13 @@ mod tests {
     fn secrets_are_blotted_out_across_pieces_of_output() {
         let pieces: [&[u8]; 2] = [b"it is hun", b"ter2, and second line\nrest"];
         assert_eq!(shown(&[b"hunter2\nsecond line"], &pieces), "it is ***, and ***\nrest");
+    }
+
+    #[test]
+    fn a_flood_is_shown_in_part_and_its_end_is_remembered() {
+        let line = [b'x'; 1023].into_iter().chain([b'\n']).collect::<Vec<u8>>();
+        let text = shown(&[], &vec![line.as_slice(); 4096]);
+        assert!(text.len() < MAX_SHOWN + 100 && text.ends_with("the rest is not shown]\n"), "{}", text.len());
     }
 
     #[test]
