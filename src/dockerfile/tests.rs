@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::json;
 
-use super::{Dockerfile, Options, lower, options::*, outline, parse};
+use super::{Dockerfile, lower, options::*, outline, parse};
 use crate::{
     graph::{self, Action, BaseLayer, Graph, MountKind, Network, Op, Origin, Resources},
     oci::{Digest, ImageConfig, Platform},

@@ -40,7 +40,7 @@ use crate::{
 /// to be used.
 pub(crate) fn evaluate(definition: &Definition, input: &Input, local_platform: &str) -> (Evaluated, Vec<Diagnostic>) {
     let scope = Scope::new(definition, input, local_platform);
-    let mut blocks = Blocks::new(&scope, definition);
+    let blocks = Blocks::new(&scope, definition);
     let mut found = Vec::new();
     let (mut evaluated, needed) = blocks.resolve(input, &mut found);
     // Where names are missing, to look for one only gives follow-up faults.

@@ -216,8 +216,6 @@ pub(crate) struct Context {
 pub(crate) struct Receipt {
     /// Keys of the metadata file.
     pub(crate) metadata: Map<String, Value>,
-    /// It was there already; nothing was written.
-    pub(crate) reused: bool,
     pub(crate) warnings: Vec<Diagnostic>,
 }
 
@@ -240,11 +238,6 @@ impl Prepared {
     /// Whether facts about the builds are part of what is written.
     pub(crate) fn states_provenance(&self) -> bool {
         self.plan_statements().is_some_and(|it| !it.is_empty())
-    }
-
-    /// Whether standard output is what is written.
-    pub(crate) fn is_stdout(&self) -> bool {
-        self.plan.dest() == Some(Dest::Stdout)
     }
 
     fn plan_statements(&self) -> Option<&Statements> {

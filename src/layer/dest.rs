@@ -39,7 +39,7 @@ const KEPT_OPEN: usize = 8;
 /// The tree that is being made.
 pub(super) struct Dest {
     root: OwnedFd,
-    /// What is below, if this is a layer.
+    /// What is below, if there is something.
     lowers: Option<View>,
     open: HashMap<Vec<u8>, Rc<Folder>>,
     /// Directories that hide what is below them.
@@ -95,12 +95,12 @@ pub(super) fn names(path: &[u8]) -> Result<Vec<&[u8]>> {
 }
 
 impl Dest {
-    /// An empty directory of the host, above layers (`None` if it is no layer).
-    pub(super) fn open(root: &Path, lowers: Option<&[PathBuf]>) -> Result<Self> {
+    /// An empty directory of the host, above layers.
+    pub(super) fn open(root: &Path, lowers: &[PathBuf]) -> Result<Self> {
         let shown = root.as_os_str().as_bytes();
         let lowers = match lowers {
-            Some([]) | None => None,
-            Some(lowers) => Some(View::open(lowers).map_err(LayerError::io("open the layers below", shown))?),
+            [] => None,
+            lowers => Some(View::open(lowers).map_err(LayerError::io("open the layers below", shown))?),
         };
         let root = at::host_dir(root).map_err(LayerError::io("open", shown))?;
         let (open, opaque, times) = (HashMap::new(), BTreeSet::new(), BTreeMap::new());

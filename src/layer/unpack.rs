@@ -1,5 +1,5 @@
-//! Unpacks an archive, compressed or not, into an empty directory: a layer in overlayfs form, or a plain tree. Safe against
-//! any archive; where names lead is decided in `dest`.
+//! Unpacks a layer, compressed or not, into an empty directory, in overlayfs form. Safe against any archive; where names
+//! lead is decided in `dest`.
 
 use std::{
     ffi::OsStr,
@@ -56,16 +56,8 @@ pub(crate) struct Unpacked {
 /// first). Parents that the archive does not hold get the metadata they have below; hard links to files below bring
 /// them up.
 pub(crate) fn unpack(tar: impl Read + Send, dest: &Path, lowers: &[PathBuf], limits: &Limits) -> Result<Unpacked> {
-    run(tar, Dest::open(dest, Some(lowers))?, true, limits)
-}
-
-/// Unpacks an archive as a plain tree into `dest`, an empty directory: whiteouts are files like any other.
-pub(crate) fn unpack_archive(tar: impl Read + Send, dest: &Path, limits: &Limits) -> Result<Unpacked> {
-    run(tar, Dest::open(dest, None)?, false, limits)
-}
-
-/// Reading and decompressing are one thread, hashing and unpacking another.
-fn run(tar: impl Read + Send, dest: Dest, layer: bool, limits: &Limits) -> Result<Unpacked> {
+    let dest = Dest::open(dest, lowers)?;
+    // Reading and decompressing are one thread, hashing and unpacking another.
     let (writer, reader) = pipe();
     std::thread::scope(|scope| {
         scope.spawn(move || match decode(tar) {
@@ -75,7 +67,6 @@ fn run(tar: impl Read + Send, dest: Dest, layer: bool, limits: &Limits) -> Resul
         let bytes = Counted { input: reader, sum: Sum::new(), limit: limits.bytes };
         let mut unpacking = Unpacking {
             dest,
-            layer,
             entries: 0,
             content: 0,
             skipped_devices: 0,
@@ -97,8 +88,6 @@ fn run(tar: impl Read + Send, dest: Dest, layer: bool, limits: &Limits) -> Resul
 
 struct Unpacking {
     dest: Dest,
-    /// Whiteouts mean something.
-    layer: bool,
     entries: u64,
     content: u64,
     skipped_devices: u64,
@@ -117,9 +106,7 @@ impl Unpacking {
             };
         };
         let folder = self.dest.folder(parents, member.mtime)?;
-        if self.layer
-            && let Some(hidden) = name.strip_prefix(b".wh.")
-        {
+        if let Some(hidden) = name.strip_prefix(b".wh.") {
             return self.whiteout(&folder, hidden, &member.path);
         }
         let name = OsStr::from_bytes(name);

@@ -114,21 +114,11 @@ impl Client {
                 Parsed::Manifest { config, layers } => {
                     let digest = digest_of(&config).map_err(fault)?;
                     let bytes = self.config_bytes(reference, &config, digest, kept).await?;
-                    let parsed = read_config(&bytes, &layers).map_err(fault)?;
+                    let config = read_config(&bytes, &layers).map_err(fault)?;
                     for layer in &layers {
                         self.note_held(&reference.domain, &reference.path, digest_of(layer).map_err(fault)?);
                     }
-                    let platform = parsed.platform();
-                    let config_digest = digest;
-                    return Ok(Image {
-                        root,
-                        manifest,
-                        config_digest,
-                        config_bytes: bytes,
-                        config: parsed,
-                        layers,
-                        platform,
-                    });
+                    return Ok(Image { root, manifest, config, layers });
                 }
             }
         }

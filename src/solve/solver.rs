@@ -192,10 +192,6 @@ impl Solver {
         Ok(records)
     }
 
-    pub(crate) fn graph(&self) -> &Graph {
-        &self.0.graph
-    }
-
     pub(crate) fn world(&self) -> &World {
         &self.0.world
     }
@@ -372,12 +368,7 @@ impl Solver {
 
     fn announce(&self, ix: VertexIx, vertex: &Vertex) -> StepId {
         let id = StepId(u32::try_from(ix.index()).expect("a graph has fewer than 2^32 vertices"));
-        (self.0.world.sink)(Event::Step {
-            id,
-            name: vertex.meta.name.as_str().into(),
-            digest: Some(vertex.digest),
-            at: vertex.meta.at,
-        });
+        (self.0.world.sink)(Event::Step { id, name: vertex.meta.name.as_str().into(), digest: Some(vertex.digest) });
         id
     }
 

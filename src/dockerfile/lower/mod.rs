@@ -23,7 +23,7 @@ use super::{
     check::{self, Report},
     expand::{self, Mode, Vars},
     instruction::{Dockerfile, Instruction, Kind},
-    options::{Asked, Context, Epoch, Known, Lowered, Options, Outcome},
+    options::{Asked, Context, Known, Lowered, Options, Outcome},
     parse::{self, fault},
     stage::{Base, NodeIx, Nodes},
 };
@@ -78,11 +78,6 @@ pub(super) fn reach(file: &Dockerfile, options: &Options) -> Result<Reach, Vec<D
             Ok(Reach { target, stages, bases, globals: work.globals })
         }
     }
-}
-
-/// What `SOURCE_DATE_EPOCH` asks for, before anything is lowered: the engine answers with `Options::source_date_epoch`.
-pub(crate) fn epoch(file: &Dockerfile, options: &Options) -> Result<Option<Epoch>, Diagnostic> {
-    arg::epoch(file, options)
 }
 
 enum Step {

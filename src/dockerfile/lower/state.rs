@@ -283,7 +283,6 @@ impl State {
             config,
             steps,
             base_layers: self.base_layers,
-            platform: self.platform.clone(),
             warnings: Vec::new(),
             unused_args: Vec::new(),
             epoch: None,
