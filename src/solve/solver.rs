@@ -317,7 +317,7 @@ impl Solver {
         let mut wanted: IndexMap<VertexIx, (Local, Vec<_>)> = IndexMap::new();
         for (key, input, local, read) in local_reads(&self.0.graph) {
             let (_, reads) = wanted.entry(input).or_insert_with(|| (local.clone(), Vec::new()));
-            reads.push((key, read.to_owned()));
+            reads.push((key, read.into_owned()));
         }
         let solver = self.clone();
         self.0.world.locals.look_ahead(wanted.into_values().collect(), move |key, content| {
@@ -450,7 +450,7 @@ impl Solver {
                 (_, Kind::Fast) => read.of_tree(&inputs[read.input()].id),
                 (_, Kind::Slow) => {
                     let dirs = self.materialise(&inputs[read.input()]).await?;
-                    let (name, read) = (source.meta.name.clone(), read.to_owned());
+                    let (name, read) = (source.meta.name.clone(), read.into_owned());
                     read::blocking(move || read::content_of(&read, &read::layers(&name, &dirs)?))
                         .await
                         .map_err(|e| self.blame(vertex, e))?

@@ -35,8 +35,11 @@ pub(crate) struct Sources {
     pub(crate) command: CommandFn,
     pub(crate) git_secrets: GitSecrets,
     /// What was asked for in this run, by the digest of the vertex.
-    pub(crate) fetched: Mutex<HashMap<Digest, Arc<OnceCell<(Tree, bool)>>>>,
+    pub(crate) fetched: Mutex<HashMap<Digest, Once>>,
 }
+
+/// A tree that is made once in a run, and whether it was known before.
+type Once = Arc<OnceCell<(Tree, bool)>>;
 
 /// A fault of the state folder.
 pub(crate) fn store_failure(error: &StoreError) -> Failure {
