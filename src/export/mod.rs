@@ -328,3 +328,32 @@ pub(crate) async fn export(prepared: &Prepared, builds: &[Built], context: &Cont
     }
     Ok(receipt)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_output_publishes_when_it_pushes_however_that_is_spelt() {
+        let publishes = |exporter: &str, push: Option<&str>| {
+            let option = |value: &str| OutputOption { key: "push".to_owned(), value: value.to_owned(), at: None };
+            let options = push.map(option).into_iter().collect();
+            let subject = Subject {
+                target: "app".to_owned(),
+                tags: vec!["example.org/app:1".to_owned()],
+                annotations: Vec::new(),
+                platforms: vec![Platform::parse("linux/amd64").expect("a platform")],
+                attest: Attest::default(),
+                cwd: PathBuf::from("/"),
+                metadata_provenance: None,
+                always_index: false,
+            };
+            let output = Output { exporter: exporter.to_owned(), options, at: None };
+            prepare(&output, &subject).expect("a good output").publishes()
+        };
+        assert!(publishes("registry", None));
+        assert!(publishes("image", Some("true")) && publishes("image", Some("")) && publishes("image", Some("1")));
+        assert!(!publishes("image", None));
+        assert!(!publishes("image", Some("0")) && !publishes("registry", Some("False")));
+    }
+}
