@@ -170,7 +170,6 @@ pub(crate) struct HistoryStep {
     pub(crate) created_by: String,
     pub(crate) empty_layer: bool,
     pub(crate) comment: &'static str,
-    pub(crate) at: Span,
 }
 
 /// What `SOURCE_DATE_EPOCH` asks for.

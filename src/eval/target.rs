@@ -12,7 +12,7 @@ use crate::{
     definition::attribute,
     oci::Platform,
     report::{Diagnostic, Span, suggest},
-    spec::{Annotation, Attest, Cache, Fault, Output, Policy, Resources, Secret, Ssh, Ulimit, context, output, size},
+    spec::{Attest, Cache, Fault, Output, Policy, Resources, Secret, Ssh, Ulimit, annotation, context, output, size},
 };
 
 /// The attributes, for those who may not see the definition.
@@ -58,7 +58,7 @@ impl Target {
     ) -> Self {
         let mut reader = Reader { name, at, fields: &fields, diagnostics };
         let platforms = reader.platforms();
-        reader.each(Id::Annotations, Annotation::parse);
+        reader.each(Id::Annotations, annotation::check);
         let ulimits = reader.each(Id::Ulimits, Ulimit::parse);
         let shm_size = fields.text(Id::ShmSize).filter(|it| !it.is_empty()).and_then(|text| match size::parse(text) {
             Ok(bytes) => Some(bytes),

@@ -168,7 +168,7 @@ impl<'a> Lowerer<'a, '_> {
             }
             state.args.insert(arg.name.clone(), value);
         }
-        state.note(it, text);
+        state.note(text);
         Ok(())
     }
 

@@ -323,14 +323,14 @@ impl<'a, 'g> Lowerer<'a, 'g> {
             Kind::Copy(copy) => self.copy(state, it, copy, from),
             Kind::Cmd(command) => self.cmd(state, it, command),
             Kind::Entrypoint(command) => self.entrypoint(state, it, command),
-            Kind::Shell(shell) => self.shell(state, it, shell),
+            Kind::Shell(shell) => self.shell(state, shell),
             Kind::Healthcheck(health) => self.healthcheck(state, it, health),
             Kind::Expose(ports) => self.expose(state, it, ports),
             Kind::Volume(volumes) => self.volume(state, it, volumes),
             Kind::User(user) => self.user(state, it, user),
             Kind::Workdir(path) => self.workdir(state, it, path),
             Kind::StopSignal(signal) => self.stop_signal(state, it, signal),
-            Kind::Maintainer(name) => self.maintainer(state, it, name),
+            Kind::Maintainer(name) => self.maintainer(state, name),
             Kind::Onbuild(text) => {
                 state.run.on_build.get_or_insert_default().push(text.clone());
                 Ok(())

@@ -105,10 +105,9 @@ async fn unpack(world: &World, layer: &TreeLayer, base: &Base, lowers: &[PathBuf
         let fault = |e: &dyn std::error::Error| layer_fault(&base, e);
         let active = store.prepare().map_err(|e| store_fault(&e))?;
         let file = std::fs::File::open(&blob).map_err(|e| fault(&e))?;
-        let unpacked = layer::unpack(file, &active.fs(), &lowers, &limits).map_err(|e| fault(&e))?;
-        if unpacked.diff_id != base.layer.diff_id {
-            let text =
-                format!("the content has the diff id {}, the config says {}", unpacked.diff_id, base.layer.diff_id);
+        let diff_id = layer::unpack(file, &active.fs(), &lowers, &limits).map_err(|e| fault(&e))?;
+        if diff_id != base.layer.diff_id {
+            let text = format!("the content has the diff id {diff_id}, the config says {}", base.layer.diff_id);
             let mut diagnostic = layer_fault_text(&base);
             diagnostic.causes.push(text);
             return Err(diagnostic);
