@@ -3,8 +3,6 @@
 //! The modules, in reading order; see ARCHITECTURE.md for the whole in one look. Each may use only those above it, as
 //! `tests/architecture.rs` checks.
 
-#![allow(dead_code)]
-
 // ── words: pure data, no I/O, used by all ──
 mod oci; // digest, descriptor, platform, reference, image config
 mod report; // span, source map, diagnostic, event: what we tell the user, as data
@@ -12,10 +10,10 @@ mod spec; // the option mini-languages, parsed once: output, cache-from/to, atte
 
 // ── language: text to plan ──
 mod definition; // find, read, parse bake files into one syntax: HCL, JSON, YAML, Compose
-mod dockerfile;
+mod dockerfile; // text ─► instructions ─► stages ─► graph
 mod eval; // variables, functions, matrix, inheritance, overrides ─► typed targets
 mod graph; // op, vertex, graph: the work of a run
-mod plan; // targets × platforms ─► petgraph of builds and exports, deduplicated // text ─► instructions ─► stages ─► graph
+mod plan; // targets × platforms ─► petgraph of builds and exports, deduplicated
 
 // ── mechanisms: one resource each, no knowledge of builds ──
 mod fetch; // git and http
@@ -25,11 +23,11 @@ mod sandbox; // one process in namespaces
 mod store; // blobs, snapshots, records on disk; leases, locks, collection
 
 // ── running ──
-mod dispatch;
+mod dispatch; // walks the plan, runs what is ready, tells one story of it
 mod engine; // plan nodes ─► dockerfile ─► solve ─► export
 mod export; // image, registry, local, tar, oci, docker, cacheonly
-mod solve; // decides what is cached, runs the rest // walks the plan, runs what is ready, tells one story of it
+mod solve; // decides what is cached, runs the rest
 
 // ── shell ──
-pub mod cli;
-mod ui; // everything printed // arguments ─► settings ─► commands
+pub mod cli; // arguments ─► settings ─► commands
+mod ui; // everything printed

@@ -162,7 +162,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "NAME", help_heading = RUN)]
     pub(crate) builder: Option<String>,
 
-    /// Say more
+    /// Accepted for compatibility; there is no log that could say more
     #[arg(short = 'D', long, action = ArgAction::SetTrue, help_heading = RUN)]
     pub(crate) debug: bool,
 }

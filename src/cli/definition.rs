@@ -81,7 +81,6 @@ fn input(settings: &Settings, sources: &mut SourceMap) -> Input {
         files: Some(Arc::new(Workspace::new(settings))),
         home: settings.home.clone(),
         cmd_context: settings.cmd_context.clone(),
-        cwd: settings.cwd.display().to_string(),
         folders: BTreeMap::new(),
         remote: settings.remote.clone(),
         source_date_epoch: settings.source_date_epoch.clone(),

@@ -69,7 +69,6 @@ pub(crate) struct Settings {
     /// `None` is the number of cores.
     pub(crate) jobs: Option<usize>,
     pub(crate) metadata_file: Option<PathBuf>,
-    pub(crate) debug: bool,
     /// Warnings found while reading them.
     pub(crate) warnings: Vec<Diagnostic>,
 }
@@ -198,7 +197,6 @@ impl Settings {
             runtime,
             jobs: run.as_ref().and_then(|it| it.jobs).map(std::num::NonZero::get),
             metadata_file: run.as_ref().and_then(|it| it.metadata_file.clone()).map(PathBuf::from),
-            debug: run.as_ref().is_some_and(|it| it.debug),
             env,
             warnings,
         })

@@ -114,6 +114,7 @@ pub(crate) struct Attribute {
     /// The KEY of `--set` if it is not `name`.
     pub(crate) set_key: &'static str,
     /// One sentence for help, schema and docs.
+    #[cfg_attr(not(test), expect(dead_code, reason = "docs and schema are written by tests"))]
     pub(crate) doc: &'static str,
 }
 
@@ -222,10 +223,7 @@ pub(crate) static TARGET: [Attribute; 31] = [
     row(Id::Matrix, "matrix", Matrix, PerBlock, No, "Axes whose combinations each make a target."),
 ];
 
-/// How many attributes a target has.
-pub(crate) const COUNT: usize = TARGET.len();
-
-/// How many of them `--print` shows: the first ones.
+/// How many attributes of a target `--print` shows: the first ones.
 pub(crate) const PRINTED: usize = Id::Inherits as usize;
 
 /// `targets` of a group, which has no row among those of targets.

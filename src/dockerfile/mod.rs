@@ -1,5 +1,5 @@
 //! The Dockerfile frontend: text to instructions to the graph of one build. Pure: what it needs from the world
-//! (contexts, configs of base images) comes in as [`Options`] and [`Known`].
+//! (contexts, configs of base images) comes in as [`options::Options`] and [`options::Known`].
 //!
 //! ```text
 //! text ─► lex (lines, words) ─► parse (typed instructions) ─► stage (names, reachable) ─► lower ─► graph
@@ -24,6 +24,5 @@ mod value;
 mod tests;
 
 pub(crate) use instruction::Dockerfile;
-pub(crate) use lower::{epoch, lower};
-pub(crate) use options::Options;
+pub(crate) use lower::lower;
 pub(crate) use parse::parse;

@@ -154,7 +154,6 @@ pub(crate) struct Lowered {
     pub(crate) steps: Vec<HistoryStep>,
     /// How many layers of `result` are those of the base image.
     pub(crate) base_layers: usize,
-    pub(crate) platform: Platform,
     /// Checks that fired; see `check`.
     pub(crate) warnings: Vec<Diagnostic>,
     /// One warning for each build argument that nothing declares.
@@ -171,7 +170,6 @@ pub(crate) struct HistoryStep {
     pub(crate) created_by: String,
     pub(crate) empty_layer: bool,
     pub(crate) comment: &'static str,
-    pub(crate) at: Span,
 }
 
 /// What `SOURCE_DATE_EPOCH` asks for.

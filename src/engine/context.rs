@@ -32,8 +32,6 @@ pub(crate) struct Parsed {
     pub(crate) source: SourceId,
     pub(crate) file: Dockerfile,
     pub(crate) faults: Vec<Diagnostic>,
-    /// Absolute path of the file, `None` when it is inline.
-    pub(crate) path: Option<PathBuf>,
 }
 
 /// Which Dockerfile.
@@ -76,16 +74,13 @@ impl Contexts {
         if let Some(parsed) = self.parsed.lock().unwrap_or_else(PoisonError::into_inner).get(&wanted) {
             return Ok(parsed.clone());
         }
-        let (text, path) = match &wanted {
-            Wanted::Inline { text, .. } => (text.clone(), None),
-            Wanted::File(path) => {
-                let path = with_twin(path);
-                (read_text(&path, shown)?, Some(path))
-            }
+        let text = match &wanted {
+            Wanted::Inline { text, .. } => text.clone(),
+            Wanted::File(path) => read_text(&with_twin(path), shown)?,
         };
         let source = self.sources.lock().unwrap_or_else(PoisonError::into_inner).add(shown, text.as_str());
         let (file, faults) = dockerfile::parse(source, &text);
-        let parsed = Arc::new(Parsed { source, file, faults, path });
+        let parsed = Arc::new(Parsed { source, file, faults });
         self.parsed.lock().unwrap_or_else(PoisonError::into_inner).insert(wanted, parsed.clone());
         Ok(parsed)
     }

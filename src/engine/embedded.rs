@@ -13,7 +13,7 @@ use super::{
     cache::{self, Caches},
     context::Contexts,
     image::Images,
-    lower::{Lowering, Outside, Prepared},
+    lower::{Lowering, Outside},
     provenance, secret,
 };
 use crate::{
@@ -248,8 +248,7 @@ impl Ready {
 
     /// Whether an export changes something that others see, so that it waits for every build of the plan.
     pub(crate) fn publishes(&self, node: NodeIndex) -> bool {
-        let output = &self.exports[&node].output;
-        output.exporter == "registry" || output.options.iter().any(|it| it.key == "push" && it.value != "false")
+        self.exports[&node].publishes()
     }
 
     /// Hands the results of builds to an output.

@@ -39,7 +39,7 @@ impl Images {
     async fn ask(&self, query: &Query) -> Result<ImageInfo, Diagnostic> {
         match &query.layout {
             Some(_) => Self::in_layout(query),
-            None => self.from_registry(query).await,
+            None => self.in_registry(query).await,
         }
     }
 
@@ -60,7 +60,7 @@ impl Images {
         Ok(info(format!("oci-layout://{folder}@{digest}"), Origin::Layout { folder: folder.clone() }, found))
     }
 
-    async fn from_registry(&self, query: &Query) -> Result<ImageInfo, Diagnostic> {
+    async fn in_registry(&self, query: &Query) -> Result<ImageInfo, Diagnostic> {
         let reference = Reference::parse(&query.reference)
             .map_err(|error| Diagnostic::error("bake::engine::bad_reference", error.to_string()))?;
         let kept = Kept(self.store.clone());

@@ -98,11 +98,6 @@ impl<'a> Scope<'a> {
         &self.expansion().groups
     }
 
-    /// Whether the matrix of a block of this label is broken, so that its targets are not known.
-    pub(crate) fn is_broken(&self, label: &str) -> bool {
-        self.expansion().broken.iter().any(|it| &**it == label)
-    }
-
     fn expand(&self, block: &'a Block, expansion: &mut Expansion<'a>) {
         let namespace = self.namespace(block.at);
         let label = namespace.full_name(&block.labels[0].value);
@@ -279,7 +274,7 @@ impl<'a> Scope<'a> {
         };
         let attribute = &body.attributes[position];
         let value = self.block_value(expanded, position, attribute.name.at).map_err(|_| ())?;
-        Ok(Some(Evaluated { value, at: attribute.expr.at, name_at: attribute.name.at, expr: &attribute.expr }))
+        Ok(Some(Evaluated { value, at: attribute.expr.at, expr: &attribute.expr }))
     }
 
     fn block_value(&self, expanded: &Expanded<'a>, position: usize, from: Span) -> Result<Value> {

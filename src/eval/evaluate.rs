@@ -40,7 +40,7 @@ use crate::{
 /// to be used.
 pub(crate) fn evaluate(definition: &Definition, input: &Input, local_platform: &str) -> (Evaluated, Vec<Diagnostic>) {
     let scope = Scope::new(definition, input, local_platform);
-    let mut blocks = Blocks::new(&scope, definition);
+    let blocks = Blocks::new(&scope, definition);
     let mut found = Vec::new();
     let (mut evaluated, needed) = blocks.resolve(input, &mut found);
     // Where names are missing, to look for one only gives follow-up faults.
@@ -418,6 +418,8 @@ fn sanitized(name: &str) -> String {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::fmt::Write as _;
+
     use super::*;
     use crate::{
         definition::hcl,
@@ -516,7 +518,7 @@ pub(crate) mod tests {
     fn a_chain_of_any_length_is_resolved() {
         let mut text = "target \"t0\" { args = { A = \"x\" } }\n".to_owned();
         for ix in 1..20_000 {
-            text.push_str(&format!("target \"t{ix}\" {{ inherits = [\"t{}\"] }}\n", ix - 1));
+            writeln!(text, "target \"t{ix}\" {{ inherits = [\"t{}\"] }}", ix - 1).expect("a string takes all");
         }
         assert_eq!(check(&text, &["t19999"], &[]), format!("t19999{{{PLAIN},args:{{A:x}}}}"));
     }

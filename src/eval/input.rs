@@ -59,8 +59,6 @@ pub(crate) struct Input {
     pub(crate) home: String,
     /// `BAKE_CMD_CONTEXT`.
     pub(crate) cmd_context: String,
-    /// Absolute working directory.
-    pub(crate) cwd: String,
     /// With `BUILDX_BAKE_FILE_RELATIVE_PATHS`: the folder of each definition file that has one.
     pub(crate) folders: BTreeMap<SourceId, String>,
     /// URL of the definition, when it lies elsewhere: relative contexts are relative to it.

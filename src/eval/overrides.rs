@@ -273,7 +273,7 @@ impl Override {
             });
             return Err(error(format!("`--set` cannot unset `{key_name}`: {text}"), &help));
         };
-        if !subkey.is_empty() && !(row.set == Set::Named || row.merge == Merge::ById) {
+        if !subkey.is_empty() && row.set != Set::Named && row.merge != Merge::ById {
             return Err(error(
                 format!("`{key_name}` has no parts to unset: {text}"),
                 &format!("write !{pattern}.{key_name} to unset all of it"),

@@ -131,7 +131,7 @@ mod tests {
     #[test]
     fn patterns_match_as_in_the_peer() {
         let check = |pattern: &str, name: &str, expected: bool| {
-            assert_eq!(matches(pattern, name), Ok(expected), "{pattern} {name}")
+            assert_eq!(matches(pattern, name), Ok(expected), "{pattern} {name}");
         };
         check("*", "", true);
         check("a*c", "abbc", true);

@@ -82,15 +82,6 @@ impl<'a> PrintPlan<'a> {
     }
 }
 
-/// One target alone, as `--call` with `format=json` shows it.
-pub(crate) fn target_json(target: &Target) -> String {
-    let mut json = Json::new(400);
-    json.open('{');
-    target_fields(&mut json, target);
-    json.close('}');
-    json.text
-}
-
 fn target_fields(json: &mut Json<'_>, target: &Target) {
     for assigned in target.fields.iter().filter(|it| (it.id as usize) < PRINTED) {
         let row = assigned.id.row();

@@ -77,7 +77,6 @@ pub(crate) struct Evaluated<'a> {
     pub(crate) value: Value,
     /// The expression.
     pub(crate) at: Span,
-    pub(crate) name_at: Span,
     pub(crate) expr: &'a Expr,
 }
 

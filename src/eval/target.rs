@@ -12,7 +12,7 @@ use crate::{
     definition::attribute,
     oci::Platform,
     report::{Diagnostic, Span, suggest},
-    spec::{Annotation, Attest, Cache, Fault, Output, Policy, Resources, Secret, Ssh, Ulimit, context, output, size},
+    spec::{Attest, Cache, Fault, Output, Policy, Resources, Secret, Ssh, Ulimit, annotation, context, output, size},
 };
 
 /// The attributes, for those who may not see the definition.
@@ -42,7 +42,6 @@ pub(crate) struct Target {
     pub(crate) fields: Fields,
     /// Without duplicates, in order; empty is the platform of the machine.
     pub(crate) platforms: Vec<Platform>,
-    pub(crate) annotations: Vec<Annotation>,
     pub(crate) ulimits: Vec<Ulimit>,
     /// Bytes.
     pub(crate) shm_size: Option<u64>,
@@ -59,7 +58,7 @@ impl Target {
     ) -> Self {
         let mut reader = Reader { name, at, fields: &fields, diagnostics };
         let platforms = reader.platforms();
-        let annotations = reader.each(Id::Annotations, Annotation::parse);
+        reader.each(Id::Annotations, annotation::check);
         let ulimits = reader.each(Id::Ulimits, Ulimit::parse);
         let shm_size = fields.text(Id::ShmSize).filter(|it| !it.is_empty()).and_then(|text| match size::parse(text) {
             Ok(bytes) => Some(bytes),
@@ -77,7 +76,7 @@ impl Target {
         reader.paths();
         reader.outputs();
         reader.secrets();
-        Self { name: TargetName(name.clone()), at, is_linked, fields, platforms, annotations, ulimits, shm_size }
+        Self { name: TargetName(name.clone()), at, is_linked, fields, platforms, ulimits, shm_size }
     }
 
     /// All places that it is made of: its label and its attributes.

@@ -252,23 +252,6 @@ impl Value {
         }
     }
 
-    /// As JSON. A number beyond 64 bits goes through a double: where its digits count, use [`Self::to_json_text`].
-    pub(crate) fn to_json(&self) -> serde_json::Value {
-        use serde_json::Value as Json;
-        match self {
-            Self::Null(_) => Json::Null,
-            Self::Bool(value) => Json::Bool(*value),
-            Self::Number(number) => number_to_json(number),
-            Self::String(text) => Json::String(text.to_string()),
-            Self::List { items, .. } | Self::Set { items, .. } | Self::Tuple(items) => {
-                Json::Array(items.iter().map(Self::to_json).collect())
-            }
-            Self::Map { entries, .. } | Self::Object(entries) => {
-                Json::Object(entries.iter().map(|(key, value)| (key.to_string(), value.to_json())).collect())
-            }
-        }
-    }
-
     /// Compact JSON text, keys sorted; with `html_safe`, `<`, `>`, `&` and the two line separators are escaped.
     pub(crate) fn to_json_text(&self, html_safe: bool) -> String {
         let mut out = String::new();
@@ -344,17 +327,6 @@ fn order_in_set(a: &Value, b: &Value) -> Ordering {
         (_, Value::Null(_)) => Ordering::Less,
         _ => a.to_json_text(false).cmp(&b.to_json_text(false)),
     }
-}
-
-fn number_to_json(number: &Number) -> serde_json::Value {
-    if let Some(small) = number.to_i64() {
-        return small.into();
-    }
-    let text = number.to_string();
-    text.parse::<u64>()
-        .map(serde_json::Value::from)
-        .or_else(|_| serde_json::from_str(&text))
-        .unwrap_or(serde_json::Value::Null)
 }
 
 fn write_json(out: &mut String, value: &Value, html_safe: bool) {

@@ -144,7 +144,7 @@ impl<'a> Scope<'a> {
         let namespace = self.namespace(variable.at());
         let json_name = format!("{name}_JSON");
         let plain = self.given_text(name, namespace);
-        let has_json = !namespace.globals.get(json_name.as_str()).is_some_and(|it| it.variable.is_some())
+        let has_json = namespace.globals.get(json_name.as_str()).is_none_or(|it| it.variable.is_none())
             && (is_typed || plain.is_none());
         let json = if has_json { self.given_text(&json_name, namespace) } else { None };
         let json = json.map(|it| match it.what {

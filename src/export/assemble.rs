@@ -374,11 +374,6 @@ pub(super) fn rfc3339(seconds: i64) -> String {
 }
 
 impl Assembled {
-    /// The root document.
-    pub(super) fn root_document(&self) -> &Document {
-        self.documents.last().expect("an image has a root")
-    }
-
     /// What the metadata file says of an image.
     pub(super) fn metadata(&self, names: &str, extra: &BTreeMap<String, String>) -> Map<String, Value> {
         let mut root = self.root.clone();

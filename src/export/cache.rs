@@ -378,7 +378,7 @@ pub(crate) async fn import_cache(from: &CacheFrom, client: &Client) -> Result<(V
         Place::Registry { reference, .. } => {
             let digest = match reference.digest {
                 Some(digest) => digest,
-                None => client.resolve(reference).await.map_err(|e| with_causes(&e))?.digest,
+                None => client.resolve(reference).await.map_err(|e| with_causes(&e))?,
             };
             let root = client.document(reference, &digest, &NoDocuments).await.map_err(|e| with_causes(&e))?;
             let (config, layers) = parts(&root)?;

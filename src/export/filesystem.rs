@@ -45,7 +45,7 @@ pub(super) async fn export(
         && still_there(&found, place, matches!(to, TreeTo::Folder { .. })).await
     {
         wrote(found.bytes, true);
-        return Ok(Receipt { metadata: found.metadata, reused: true, warnings: prepared.warnings.clone() });
+        return Ok(Receipt { metadata: found.metadata, warnings: prepared.warnings.clone() });
     }
     for build in builds {
         let missing = |layer: &super::LayerRef| !context.store.usable(&SnapshotId(layer.snapshot));

@@ -46,7 +46,7 @@ pub(super) async fn export(
         && still_there(&found, place, matches!(to, ImageTo::Layout { .. }))
     {
         job.wrote(&place.display().to_string(), found.bytes, true);
-        return Ok(Receipt { metadata: found.metadata, reused: true, warnings: job.warnings() });
+        return Ok(Receipt { metadata: found.metadata, warnings: job.warnings() });
     }
     let layers = layers::pack(plan, builds, context).await.map_err(|fault| job.layer_fault(fault))?;
     let image = assemble::assemble(plan, builds, &layers);
@@ -138,11 +138,11 @@ impl Job<'_> {
         for bytes in bytes.chain(image.documents.iter().map(|it| it.bytes.as_slice())) {
             self.context.store.put_blob(bytes).map_err(|e| self.fault("bake::export::store", with_causes(&e)))?;
         }
-        Ok(self.receipt(image, false))
+        Ok(self.receipt(image))
     }
 
-    pub(super) fn receipt(&self, image: &Assembled, reused: bool) -> Receipt {
-        Receipt { metadata: image.metadata(&self.names(), &self.created()), reused, warnings: Vec::new() }
+    pub(super) fn receipt(&self, image: &Assembled) -> Receipt {
+        Receipt { metadata: image.metadata(&self.names(), &self.created()), warnings: Vec::new() }
     }
 
     /// Brings the blobs of base layers here.
@@ -162,7 +162,7 @@ impl Job<'_> {
             Dest::Stdout => "stdout".to_owned(),
             Dest::File(path) => path.display().to_string(),
         };
-        let done = self.receipt(&image, false);
+        let done = self.receipt(&image);
         let writing = Writing::new(self, image, docker);
         let (store, dest) = (self.context.store.clone(), dest.clone());
         let moved = self.moved(&shown);
@@ -188,7 +188,7 @@ impl Job<'_> {
         if !layout::holds(folder, &sizes) {
             self.fetch(&image.blobs).await?;
         }
-        let done = self.receipt(&image, false);
+        let done = self.receipt(&image);
         let shown = folder.display().to_string();
         let writing = Writing::new(self, image, false);
         let (store, folder) = (self.context.store.clone(), folder.to_owned());
@@ -238,7 +238,7 @@ impl Job<'_> {
             Ok::<(), Diagnostic>(())
         });
         futures_util::future::try_join_all(pushes).await?;
-        Ok(self.receipt(image, false))
+        Ok(self.receipt(image))
     }
 
     async fn push_one(

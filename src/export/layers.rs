@@ -111,7 +111,7 @@ pub(super) async fn pack_stacks(how: How, stacks: &[Stack<'_>], context: &Contex
         done.insert(key, record);
     }
     let packed = |it: Wanted| match it {
-        Wanted::AsPublished(packed) => packed,
+        Wanted::AsPublished(packed) => *packed,
         Wanted::Made { key, nondist, .. } => {
             let record = done[&key].clone();
             Packed {
@@ -129,7 +129,7 @@ pub(super) async fn pack_stacks(how: How, stacks: &[Stack<'_>], context: &Contex
 }
 
 enum Wanted {
-    AsPublished(Packed),
+    AsPublished(Box<Packed>),
     Made { key: Digest, job: Job, nondist: bool },
 }
 
@@ -146,7 +146,7 @@ fn of_layer(how: How, stack: &Stack<'_>, i: usize) -> Wanted {
             let (codec, nondist) = codec_of(base.descriptor.media_type().as_ref(), &annotations);
             let digest = base.descriptor.digest().to_string().parse::<Digest>();
             match digest {
-                Ok(digest) if !how.force || codec == how.codec => Wanted::AsPublished(Packed {
+                Ok(digest) if !how.force || codec == how.codec => Wanted::AsPublished(Box::new(Packed {
                     diff_id: base.diff_id,
                     digest,
                     size: base.descriptor.size(),
@@ -154,7 +154,7 @@ fn of_layer(how: How, stack: &Stack<'_>, i: usize) -> Wanted {
                     annotations,
                     nondist,
                     base: Some(base.clone()),
-                }),
+                })),
                 _ => {
                     hasher.text("convert").text(base.descriptor.digest().as_ref());
                     Wanted::Made { key: hasher.finish(), job: Job::Convert { base: Box::new(base.clone()) }, nondist }

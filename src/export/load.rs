@@ -54,7 +54,7 @@ impl std::fmt::Display for Endpoint {
 pub(super) async fn load(job: &Job<'_>, image: Assembled, context: Option<&str>) -> Result<Receipt, Diagnostic> {
     let options = job.context.client.options();
     let endpoints = endpoints(options, context).map_err(|why| job.fault("bake::export::load", why))?;
-    let done = job.receipt(&image, false);
+    let done = job.receipt(&image);
     let ids: Vec<Digest> = image.single.iter().map(|it| it.0).chain([image.root.digest]).collect();
     let names: Vec<Reference> = job.plan.names.clone();
     let several = image.single.is_none();
@@ -76,7 +76,7 @@ pub(super) async fn load(job: &Job<'_>, image: Assembled, context: Option<&str>)
             }
             if api.has(&names, &ids).await {
                 job.wrote(&format!("{endpoint}"), 0, true);
-                return Ok(Receipt { reused: true, ..done });
+                return Ok(done);
             }
         }
         let path = match &made {

@@ -216,8 +216,6 @@ pub(crate) struct Context {
 pub(crate) struct Receipt {
     /// Keys of the metadata file.
     pub(crate) metadata: Map<String, Value>,
-    /// It was there already; nothing was written.
-    pub(crate) reused: bool,
     pub(crate) warnings: Vec<Diagnostic>,
 }
 
@@ -240,11 +238,6 @@ impl Prepared {
     /// Whether facts about the builds are part of what is written.
     pub(crate) fn states_provenance(&self) -> bool {
         self.plan_statements().is_some_and(|it| !it.is_empty())
-    }
-
-    /// Whether standard output is what is written.
-    pub(crate) fn is_stdout(&self) -> bool {
-        self.plan.dest() == Some(Dest::Stdout)
     }
 
     fn plan_statements(&self) -> Option<&Statements> {
@@ -334,4 +327,33 @@ pub(crate) async fn export(prepared: &Prepared, builds: &[Built], context: &Cont
         }
     }
     Ok(receipt)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_output_publishes_when_it_pushes_however_that_is_spelt() {
+        let publishes = |exporter: &str, push: Option<&str>| {
+            let option = |value: &str| OutputOption { key: "push".to_owned(), value: value.to_owned(), at: None };
+            let options = push.map(option).into_iter().collect();
+            let subject = Subject {
+                target: "app".to_owned(),
+                tags: vec!["example.org/app:1".to_owned()],
+                annotations: Vec::new(),
+                platforms: vec![Platform::parse("linux/amd64").expect("a platform")],
+                attest: Attest::default(),
+                cwd: PathBuf::from("/"),
+                metadata_provenance: None,
+                always_index: false,
+            };
+            let output = Output { exporter: exporter.to_owned(), options, at: None };
+            prepare(&output, &subject).expect("a good output").publishes()
+        };
+        assert!(publishes("registry", None));
+        assert!(publishes("image", Some("true")) && publishes("image", Some("")) && publishes("image", Some("1")));
+        assert!(!publishes("image", None));
+        assert!(!publishes("image", Some("0")) && !publishes("registry", Some("False")));
+    }
 }

@@ -48,11 +48,6 @@ impl HttpRecord {
         let text = self.last_modified.as_ref()?;
         Some(jiff::fmt::rfc2822::parse(text).ok()?.timestamp().as_second())
     }
-
-    /// Whether a server can be asked if it is still so.
-    pub(crate) const fn can_be_revalidated(&self) -> bool {
-        self.etag.is_some() || self.last_modified.is_some()
-    }
 }
 
 /// A file to fetch.

@@ -16,23 +16,8 @@ pub(crate) enum Compression {
     Xz,
 }
 
-impl Compression {
-    /// As written in the option `compression`.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Uncompressed => "uncompressed",
-            Self::Gzip => "gzip",
-            Self::Zstd => "zstd",
-            Self::Estargz => "estargz",
-            Self::Bzip2 => "bzip2",
-            Self::Xz => "xz",
-        }
-    }
-}
-
-/// The compression that begins with these bytes (six are enough). Estargz is told from gzip by its end alone:
-/// [`is_estargz_footer`].
-pub(crate) fn detect(magic: &[u8]) -> Compression {
+/// The compression that begins with these bytes (six are enough). Estargz is gzip here.
+pub(super) fn detect(magic: &[u8]) -> Compression {
     match magic {
         [0x1f, 0x8b, 0x08, ..] => Compression::Gzip,
         // A frame, or one that is skipped.
@@ -72,16 +57,4 @@ pub(crate) fn decode<'a>(input: impl Read + Send + 'a) -> io::Result<Box<dyn Rea
         Compression::Xz => Box::new(lzma_rust2::XzReader::new_mem_limit(input, true, MEMORY_KIB)),
         Compression::Uncompressed => Box::new(input),
     })
-}
-
-/// Length of the footer of an estargz blob.
-pub(crate) const ESTARGZ_FOOTER: usize = 51;
-
-/// Whether the last [`ESTARGZ_FOOTER`] bytes of a gzip blob say that it is an estargz one.
-pub(crate) fn is_estargz_footer(footer: &[u8]) -> bool {
-    footer.len() == ESTARGZ_FOOTER
-        && footer.starts_with(&[0x1f, 0x8b, 0x08, 0x04])
-        && footer[10..16] == [26, 0, b'S', b'G', 22, 0]
-        && footer[32..38] == *b"STARGZ"
-        && footer[16..32].iter().all(u8::is_ascii_hexdigit)
 }

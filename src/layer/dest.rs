@@ -39,7 +39,7 @@ const KEPT_OPEN: usize = 8;
 /// The tree that is being made.
 pub(super) struct Dest {
     root: OwnedFd,
-    /// What is below, if this is a layer.
+    /// What is below, if there is something.
     lowers: Option<View>,
     open: HashMap<Vec<u8>, Rc<Folder>>,
     /// Directories that hide what is below them.
@@ -95,12 +95,12 @@ pub(super) fn names(path: &[u8]) -> Result<Vec<&[u8]>> {
 }
 
 impl Dest {
-    /// An empty directory of the host, above layers (`None` if it is no layer).
-    pub(super) fn open(root: &Path, lowers: Option<&[PathBuf]>) -> Result<Self> {
+    /// An empty directory of the host, above layers.
+    pub(super) fn open(root: &Path, lowers: &[PathBuf]) -> Result<Self> {
         let shown = root.as_os_str().as_bytes();
         let lowers = match lowers {
-            Some([]) | None => None,
-            Some(lowers) => Some(View::open(lowers).map_err(LayerError::io("open the layers below", shown))?),
+            [] => None,
+            lowers => Some(View::open(lowers).map_err(LayerError::io("open the layers below", shown))?),
         };
         let root = at::host_dir(root).map_err(LayerError::io("open", shown))?;
         let (open, opaque, times) = (HashMap::new(), BTreeSet::new(), BTreeMap::new());
@@ -484,7 +484,8 @@ pub(super) fn symlink(
     set_closed(folder, name, metadata, shown)
 }
 
-/// A device or a named pipe, where nothing is; `false` if this process may not make it.
+/// A device or a named pipe, where nothing is. A device that this process may not make, as in a user namespace, is left
+/// out.
 pub(super) fn node(
     folder: &Folder,
     name: &OsStr,
@@ -492,17 +493,16 @@ pub(super) fn node(
     device: (u32, u32),
     metadata: &Metadata<'_>,
     shown: &[u8],
-) -> Result<bool> {
+) -> Result<()> {
     let mode = Mode::from_raw_mode(metadata.mode & 0o777);
     match rustix::fs::mknodat(&folder.fd, name, kind, mode, rustix::fs::makedev(device.0, device.1)) {
-        Err(Errno::PERM) if kind != FileType::Fifo => return Ok(false),
+        Err(Errno::PERM) if kind != FileType::Fifo => return Ok(()),
         other => other.map_err(LayerError::io("make", shown))?,
     }
     set_closed(folder, name, metadata, shown)?;
     // The owner's change has taken setuid away; and the umask has had its say. It is no link: we have just made it.
     let mode = Mode::from_raw_mode(metadata.mode);
-    rustix::fs::chmodat(&folder.fd, name, mode, AtFlags::empty()).map_err(LayerError::io("set the mode of", shown))?;
-    Ok(true)
+    rustix::fs::chmodat(&folder.fd, name, mode, AtFlags::empty()).map_err(LayerError::io("set the mode of", shown))
 }
 
 /// Owner and time of what is not to be opened.

@@ -18,9 +18,7 @@ use crate::oci::{DiffId, Digest};
 pub(crate) struct Encoded {
     /// Of the uncompressed bytes; for estargz they include its table of contents, so it differs from the input's.
     pub(crate) diff_id: DiffId,
-    pub(crate) uncompressed_size: u64,
     pub(crate) digest: Digest,
-    pub(crate) size: u64,
     /// For the descriptor.
     pub(crate) annotations: BTreeMap<String, String>,
 }
@@ -62,10 +60,9 @@ pub(crate) fn encode(
         }
     }
     output.inner.flush().map_err(LayerError::Write)?;
-    let (digest, size) = output.sum.finish();
-    let (diff_id, uncompressed_size) =
-        if compression == Compression::Uncompressed { (digest, size) } else { plain.finish() };
-    Ok(Encoded { diff_id: DiffId(diff_id), uncompressed_size, digest, size, annotations })
+    let digest = output.sum.finish();
+    let diff_id = if compression == Compression::Uncompressed { digest } else { plain.finish() };
+    Ok(Encoded { diff_id: DiffId(diff_id), digest, annotations })
 }
 
 /// Members of 1 MiB, each compressed alone: a valid gzip file whose parts can be made at the same time.
@@ -184,8 +181,8 @@ impl Sum {
         self.size
     }
 
-    pub(super) fn finish(self) -> (Digest, u64) {
-        (Digest::from_raw(self.hasher.finalize().into()), self.size)
+    pub(super) fn finish(self) -> Digest {
+        Digest::from_raw(self.hasher.finalize().into())
     }
 }
 

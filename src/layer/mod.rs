@@ -23,9 +23,7 @@ mod tar_write;
 mod tests;
 mod unpack;
 
-pub(crate) use decode::{Compression, decode, detect};
-pub(crate) use encode::{Encoded, encode};
-pub(crate) use error::LayerError;
-pub(crate) use pack::{PackOptions, diff_id, pack, pack_encoded};
-pub(crate) use tar_write::{TarEntry, TarKind, TarWriter};
-pub(crate) use unpack::{Limits, Unpacked, unpack, unpack_archive};
+pub(crate) use decode::{Compression, decode};
+pub(crate) use encode::encode;
+pub(crate) use pack::{PackOptions, pack_encoded};
+pub(crate) use unpack::{Limits, unpack};

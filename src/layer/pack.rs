@@ -14,13 +14,12 @@ use std::{
 use super::{
     decode::Compression,
     dest::is_kept,
-    encode::{Encoded, Hashed, encode},
+    encode::{Encoded, encode},
     error::LayerError,
     parallel::pipe,
     tar_write::{TarEntry, TarKind, TarWriter},
     view::{Entry, Folder, Kind, View, Walk as _, at},
 };
-use crate::oci::DiffId;
 
 type Result<T> = std::result::Result<T, LayerError>;
 
@@ -55,14 +54,6 @@ pub(crate) fn pack(upper: &Path, lowers: &[PathBuf], out: &mut dyn Write, option
         }
     }
     pack.out.finish().map_err(LayerError::Write).map(drop)
-}
-
-/// The diff id and size of what [`pack`] writes.
-pub(crate) fn diff_id(upper: &Path, lowers: &[PathBuf], options: PackOptions) -> Result<(DiffId, u64)> {
-    let mut out = Hashed::new(io::sink());
-    pack(upper, lowers, &mut out, options)?;
-    let (digest, size) = out.sum.finish();
-    Ok((DiffId(digest), size))
 }
 
 /// Packs and compresses at the same time.

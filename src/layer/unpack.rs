@@ -1,5 +1,5 @@
-//! Unpacks an archive, compressed or not, into an empty directory: a layer in overlayfs form, or a plain tree. Safe against
-//! any archive; where names lead is decided in `dest`.
+//! Unpacks a layer, compressed or not, into an empty directory, in overlayfs form. Safe against any archive; where names
+//! lead is decided in `dest`.
 
 use std::{
     ffi::OsStr,
@@ -37,35 +37,12 @@ impl Default for Limits {
     }
 }
 
-/// What was unpacked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Unpacked {
-    /// Of all uncompressed bytes, those behind the archive included.
-    pub(crate) diff_id: DiffId,
-    /// Uncompressed bytes.
-    pub(crate) size: u64,
-    /// Entries of the archive.
-    pub(crate) entries: u64,
-    /// Bytes of all files.
-    pub(crate) content: u64,
-    /// Devices that this process may not make (in a user namespace), and that are therefore missing.
-    pub(crate) skipped_devices: u64,
-}
-
 /// Unpacks a layer into `dest`, an empty directory that becomes an overlayfs upper directory above `lowers` (bottom
-/// first). Parents that the archive does not hold get the metadata they have below; hard links to files below bring
+/// first), and gives its diff id: that of all uncompressed bytes, those behind the archive included. Parents that the archive does not hold get the metadata they have below; hard links to files below bring
 /// them up.
-pub(crate) fn unpack(tar: impl Read + Send, dest: &Path, lowers: &[PathBuf], limits: &Limits) -> Result<Unpacked> {
-    run(tar, Dest::open(dest, Some(lowers))?, true, limits)
-}
-
-/// Unpacks an archive as a plain tree into `dest`, an empty directory: whiteouts are files like any other.
-pub(crate) fn unpack_archive(tar: impl Read + Send, dest: &Path, limits: &Limits) -> Result<Unpacked> {
-    run(tar, Dest::open(dest, None)?, false, limits)
-}
-
-/// Reading and decompressing are one thread, hashing and unpacking another.
-fn run(tar: impl Read + Send, dest: Dest, layer: bool, limits: &Limits) -> Result<Unpacked> {
+pub(crate) fn unpack(tar: impl Read + Send, dest: &Path, lowers: &[PathBuf], limits: &Limits) -> Result<DiffId> {
+    let dest = Dest::open(dest, lowers)?;
+    // Reading and decompressing are one thread, hashing and unpacking another.
     let (writer, reader) = pipe();
     std::thread::scope(|scope| {
         scope.spawn(move || match decode(tar) {
@@ -73,42 +50,28 @@ fn run(tar: impl Read + Send, dest: Dest, layer: bool, limits: &Limits) -> Resul
             Err(error) => writer.finish(Err(error)),
         });
         let bytes = Counted { input: reader, sum: Sum::new(), limit: limits.bytes };
-        let mut unpacking = Unpacking {
-            dest,
-            layer,
-            entries: 0,
-            content: 0,
-            skipped_devices: 0,
-            limit: limits.bytes,
-            buffer: vec![0; 256 << 10],
-        };
+        let mut unpacking = Unpacking { dest, content: 0, limit: limits.bytes, buffer: vec![0; 256 << 10] };
         let mut reader = TarReader::new(bytes, limits.entries);
         while let Some(member) = reader.next()? {
             unpacking.put(&member, &mut reader)?;
         }
         let mut rest = reader.into_rest();
         while rest.read(&mut unpacking.buffer).map_err(LayerError::Read)? > 0 {}
-        let Unpacking { dest, entries, content, skipped_devices, .. } = unpacking;
-        dest.finish()?;
-        let (diff_id, size) = rest.sum.finish();
-        Ok(Unpacked { diff_id: DiffId(diff_id), size, entries, content, skipped_devices })
+        unpacking.dest.finish()?;
+        Ok(DiffId(rest.sum.finish()))
     })
 }
 
 struct Unpacking {
     dest: Dest,
-    /// Whiteouts mean something.
-    layer: bool,
-    entries: u64,
+    /// Bytes of all files so far, and the most there may be.
     content: u64,
-    skipped_devices: u64,
     limit: u64,
     buffer: Vec<u8>,
 }
 
 impl Unpacking {
     fn put<R: Read>(&mut self, member: &Member, reader: &mut TarReader<R>) -> Result<()> {
-        self.entries += 1;
         let path = names(&member.path)?;
         let Some((name, parents)) = path.split_last() else {
             return match member.kind {
@@ -117,9 +80,7 @@ impl Unpacking {
             };
         };
         let folder = self.dest.folder(parents, member.mtime)?;
-        if self.layer
-            && let Some(hidden) = name.strip_prefix(b".wh.")
-        {
+        if let Some(hidden) = name.strip_prefix(b".wh.") {
             return self.whiteout(&folder, hidden, &member.path);
         }
         let name = OsStr::from_bytes(name);
@@ -136,7 +97,7 @@ impl Unpacking {
         }
         match member.kind {
             MemberKind::Symlink => symlink(&folder, name, &member.link, &metadata, &member.path),
-            MemberKind::Fifo => node(&folder, name, FileType::Fifo, (0, 0), &metadata, &member.path).map(drop),
+            MemberKind::Fifo => node(&folder, name, FileType::Fifo, (0, 0), &metadata, &member.path),
             // In an upper directory it would hide what is below.
             MemberKind::CharDev if member.device == (0, 0) => {
                 Err(LayerError::entry("a device with the number 0:0", &member.path))
@@ -144,10 +105,7 @@ impl Unpacking {
             kind => {
                 let block = kind == MemberKind::BlockDev;
                 let kind = if block { FileType::BlockDevice } else { FileType::CharacterDevice };
-                if !node(&folder, name, kind, member.device, &metadata, &member.path)? {
-                    self.skipped_devices += 1;
-                }
-                Ok(())
+                node(&folder, name, kind, member.device, &metadata, &member.path)
             }
         }
     }

@@ -118,12 +118,6 @@ impl View {
         Ok(self.locate(path, follow)?.entry)
     }
 
-    /// The path with all links followed (the last one as `follow` says): absolute, clean, inside the root. What does
-    /// not exist keeps its names.
-    pub(crate) fn resolve(&self, path: impl AsRef<OsStr>, follow: Follow) -> io::Result<PathBuf> {
-        Ok(self.locate(path, follow)?.path)
-    }
-
     /// Where a path leads.
     pub(crate) fn locate(&self, path: impl AsRef<OsStr>, follow: Follow) -> io::Result<Place<Folder>> {
         locate::locate(self, path.as_ref(), follow)

@@ -136,10 +136,12 @@ fn is_zero(number: &i64) -> bool {
     *number == 0
 }
 
+#[expect(clippy::ref_option, reason = "serde hands a field so")]
 fn is_empty_list(list: &Option<Vec<String>>) -> bool {
     list.as_ref().is_none_or(Vec::is_empty)
 }
 
+#[expect(clippy::ref_option, reason = "serde hands a field so")]
 fn is_empty_map<V>(map: &Option<IndexMap<String, V>>) -> bool {
     map.as_ref().is_none_or(IndexMap::is_empty)
 }

@@ -1,7 +1,7 @@
 //! The words of the OCI specifications, used by every other module: digest, descriptor, platform, reference, image
 //! config, media types. Pure data: nothing here reads a file or speaks to a registry.
 //!
-//! Descriptor, manifest and index are the types of the `oci-spec` crate. Our own types stand where that crate drops
+//! The descriptor is the type of the `oci-spec` crate. Our own types stand where that crate drops
 //! what we must keep (unknown config keys, Docker's health check) or leaves out the rules (platform normalisation).
 
 pub(crate) mod config;
@@ -12,6 +12,6 @@ pub(crate) mod reference;
 
 pub(crate) use config::ImageConfig;
 pub(crate) use digest::{DiffId, Digest};
-pub(crate) use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
+pub(crate) use oci_spec::image::Descriptor;
 pub(crate) use platform::Platform;
 pub(crate) use reference::Reference;

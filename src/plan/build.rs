@@ -84,12 +84,6 @@ impl Build {
         self.places.get(attribute).copied().unwrap_or(self.at)
     }
 
-    /// `web`, or `web linux/arm64` when there are several platforms.
-    pub(crate) fn title(&self) -> String {
-        let name = self.wanted_by.first().map(ToString::to_string).unwrap_or_default();
-        if self.multi_platform { format!("{name} {}", self.platform) } else { name }
-    }
-
     /// The key, from everything that decides the result. `linked`: keys of builds that stand behind contexts.
     pub(crate) fn digest(&self, linked: &BTreeMap<&str, Digest>) -> Digest {
         let mut hasher = FieldHasher::new("plan-build/1");

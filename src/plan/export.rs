@@ -22,9 +22,8 @@ pub(crate) struct Export {
     pub(crate) attest: Vec<Attest>,
     /// One build each, in this order.
     pub(crate) platforms: Vec<Platform>,
-    /// The first target's `output`, `tags`, `annotations`, `attest`, or its label.
+    /// The first target's `output`, `annotations`, `attest`, or its label.
     pub(crate) at: Span,
-    pub(crate) tags_at: Span,
     pub(crate) annotations_at: Span,
     pub(crate) attest_at: Span,
 }

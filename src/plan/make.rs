@@ -110,7 +110,6 @@ impl<'a> Maker<'a> {
                     attest: attest.clone(),
                     platforms: platforms.clone(),
                     at: target.at(Id::Output),
-                    tags_at: target.at(Id::Tags),
                     annotations_at: target.at(Id::Annotations),
                     attest_at: target.at(Id::Attest),
                 };

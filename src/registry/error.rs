@@ -75,11 +75,6 @@ pub(crate) enum RegistryError {
 }
 
 impl RegistryError {
-    /// Whether the registry said that the thing does not exist.
-    pub(crate) const fn is_not_found(&self) -> bool {
-        matches!(self, Self::Status { status: 404, .. })
-    }
-
     /// Whether the same may work a little later.
     pub(super) const fn is_transient(&self) -> bool {
         match self {

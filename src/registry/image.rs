@@ -46,13 +46,9 @@ pub(crate) struct Image {
     /// What the reference names: of the index, or of the manifest when there is no index.
     pub(crate) root: Document,
     pub(crate) manifest: Document,
-    pub(crate) config_digest: Digest,
-    pub(crate) config_bytes: Vec<u8>,
     pub(crate) config: ImageConfig,
     /// Lowest first.
     pub(crate) layers: Vec<Descriptor>,
-    /// The platform that the config declares; it may differ from the one asked for.
-    pub(crate) platform: Platform,
 }
 
 /// What a document is.

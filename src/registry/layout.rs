@@ -108,26 +108,12 @@ impl Layout {
                 Parsed::Manifest { config, layers } => {
                     let digest = digest_of(&config).map_err(|why| self.blob_fault(&manifest.digest, &why))?;
                     let bytes = self.small_blob(&digest)?;
-                    let parsed = read_config(&bytes, &layers).map_err(|why| self.blob_fault(&digest, &why))?;
-                    let platform = parsed.platform();
-                    return Ok(Image {
-                        root,
-                        manifest,
-                        config_digest: digest,
-                        config_bytes: bytes,
-                        config: parsed,
-                        layers,
-                        platform,
-                    });
+                    let config = read_config(&bytes, &layers).map_err(|why| self.blob_fault(&digest, &why))?;
+                    return Ok(Image { root, manifest, config, layers });
                 }
             }
         }
         Err(self.fault(format!("more than {DEEPEST_INDEX} indexes lie within each other")))
-    }
-
-    /// Where the blob of a digest lies; its content is not verified.
-    pub(crate) fn blob_path(&self, digest: &Digest) -> PathBuf {
-        self.folder.join("blobs/sha256").join(digest.hex())
     }
 
     /// Copies a blob to `out`, verifying size and digest: an error means that `out` must be thrown away.
@@ -267,9 +253,13 @@ mod tests {
         root: Digest,
     }
 
+    fn blob_path(folder: &Path, digest: &Digest) -> PathBuf {
+        folder.join("blobs/sha256").join(digest.hex())
+    }
+
     fn put(folder: &Path, bytes: &[u8]) -> Digest {
         let digest = Digest::of(bytes);
-        fs::write(folder.join("blobs/sha256").join(digest.hex()), bytes).expect("writable");
+        fs::write(blob_path(folder, &digest), bytes).expect("writable");
         digest
     }
 
@@ -325,7 +315,7 @@ mod tests {
         let made = make("latest");
         let layout = Layout::open(made.folder.path()).expect("a layout");
         let image = layout.image(None, None, &amd64()).expect("it is whole");
-        let path = layout.blob_path(&made.layer);
+        let path = blob_path(made.folder.path(), &made.layer);
         for bad in ["LAYER", "lay", "layers"] {
             fs::write(&path, bad).expect("writable");
             let error = layout.copy_blob(&image.layers[0], &mut Vec::new()).expect_err("damaged").to_string();
@@ -337,7 +327,7 @@ mod tests {
         fs::remove_dir(&path).expect("writable");
         std::os::unix::fs::symlink("/dev/zero", &path).expect("writable");
         assert!(layout.copy_blob(&image.layers[0], &mut Vec::new()).is_err());
-        fs::write(layout.blob_path(&made.root), "x".repeat(20)).expect("writable");
+        fs::write(blob_path(made.folder.path(), &made.root), "x".repeat(20)).expect("writable");
         assert!(layout.image(None, None, &amd64()).is_err());
         fs::write(made.folder.path().join("index.json"), "[".repeat(100_000)).expect("writable");
         assert!(layout.resolve(None, None).expect_err("deep").to_string().contains("index.json"));

@@ -32,24 +32,16 @@ const SLOWEST: (u64, Duration) = (8 << 10, Duration::from_secs(15));
 /// As many bytes are progress that renews patience.
 const PROGRESS: u64 = 1 << 20;
 
-/// What a reference means at the moment.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Resolved {
-    pub(crate) digest: Digest,
-    pub(crate) media_type: String,
-    pub(crate) size: u64,
-}
-
 impl Client {
-    /// What `reference` means now: one HEAD. A reference with a digest is looked up by it.
+    /// The digest that `reference` means now: one HEAD. A reference with a digest is looked up by it.
     ///
     /// # Errors
     /// Names method, registry, repository and the registry's own words.
-    pub(crate) async fn resolve(&self, reference: &Reference) -> Result<Resolved, RegistryError> {
+    pub(crate) async fn resolve(&self, reference: &Reference) -> Result<Digest, RegistryError> {
         let mut last = None;
         for host in self.readers(&reference.domain) {
             match self.resolve_at(&host, reference).await {
-                Ok(resolved) => return Ok(resolved),
+                Ok(digest) => return Ok(digest),
                 Err(error) => last = Some(error),
             }
         }
@@ -94,7 +86,7 @@ impl Client {
     ) -> Result<Image, RegistryError> {
         let digest = match reference.digest {
             Some(digest) => digest,
-            None => self.resolve(reference).await?.digest,
+            None => self.resolve(reference).await?,
         };
         let root = self.document(reference, &digest, kept).await?;
         let mut manifest = root.clone();
@@ -114,21 +106,11 @@ impl Client {
                 Parsed::Manifest { config, layers } => {
                     let digest = digest_of(&config).map_err(fault)?;
                     let bytes = self.config_bytes(reference, &config, digest, kept).await?;
-                    let parsed = read_config(&bytes, &layers).map_err(fault)?;
+                    let config = read_config(&bytes, &layers).map_err(fault)?;
                     for layer in &layers {
                         self.note_held(&reference.domain, &reference.path, digest_of(layer).map_err(fault)?);
                     }
-                    let platform = parsed.platform();
-                    let config_digest = digest;
-                    return Ok(Image {
-                        root,
-                        manifest,
-                        config_digest,
-                        config_bytes: bytes,
-                        config: parsed,
-                        layers,
-                        platform,
-                    });
+                    return Ok(Image { root, manifest, config, layers });
                 }
             }
         }
@@ -177,7 +159,7 @@ impl Client {
         Err(last.expect("the registry itself is always a reader"))
     }
 
-    async fn resolve_at(&self, host: &Host, reference: &Reference) -> Result<Resolved, RegistryError> {
+    async fn resolve_at(&self, host: &Host, reference: &Reference) -> Result<Digest, RegistryError> {
         let name = match &reference.digest {
             Some(digest) => digest.to_string(),
             None => reference.tag_or_latest().unwrap_or_default().to_owned(),
@@ -190,20 +172,19 @@ impl Client {
         let header = |name: &str| response.headers().get(name).and_then(|it| it.to_str().ok());
         let digest = header("docker-content-digest").and_then(|it| it.parse::<Digest>().ok());
         let media_type = media_type(&response);
-        if let (200, Some(digest), Some(size)) =
-            (response.status().as_u16(), digest, header("content-length").and_then(|it| it.parse().ok()))
+        if let (200, Some(digest)) = (response.status().as_u16(), digest)
             && (media::is_index(&media_type) || media::is_manifest(&media_type))
         {
             return match reference.digest {
                 Some(wanted) if wanted != digest => {
                     Err(RegistryError::Digest { target: call.target, wanted, found: digest })
                 }
-                _ => Ok(Resolved { digest, media_type, size }),
+                _ => Ok(digest),
             };
         }
         let document = self.document_at(host, reference, &name, reference.digest.as_ref()).await?;
         document.parse().map_err(|why| RegistryError::Document { target: call.target.clone(), why })?;
-        Ok(Resolved { digest: document.digest, media_type: document.media_type, size: document.bytes.len() as u64 })
+        Ok(document.digest)
     }
 
     async fn document_at(

@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Diagnostic, Span};
+use super::Diagnostic;
 use crate::oci::Digest;
 
 /// Numbers one vertex (or export) within a run, in order of first mention.
@@ -39,7 +39,7 @@ pub(crate) enum Ended {
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
     /// A step is known. `name` is what the user reads: `[web build 2/5] RUN make`.
-    Step { id: StepId, name: Arc<str>, digest: Option<Digest>, at: Option<Span> },
+    Step { id: StepId, name: Arc<str>, digest: Option<Digest> },
     /// Its work began.
     Started { id: StepId, why: Option<Why> },
     /// Bytes or items moved; `total` is 0 when unknown.

@@ -84,6 +84,7 @@ impl SourceMap {
     }
 
     /// The text under a span; empty if the span does not lie on character bounds.
+    #[cfg(test)]
     pub(crate) fn text(&self, at: Span) -> &str {
         self.get(at.source).text.get(at.start as usize..at.end as usize).unwrap_or_default()
     }

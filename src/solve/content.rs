@@ -59,8 +59,10 @@ pub(crate) trait FileDigests: Send + Sync {
 }
 
 /// Remembers nothing.
+#[cfg(test)]
 pub(crate) struct NoDigests;
 
+#[cfg(test)]
 impl FileDigests for NoDigests {
     fn get(&self, _: &Path, _: &Entry) -> Option<Digest> {
         None

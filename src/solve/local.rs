@@ -137,7 +137,7 @@ impl Locals {
     /// When a source that was named is not there, or a file cannot be read.
     pub(crate) async fn content(&self, local: &Local, read: &Read<'_>) -> Result<Digest, Diagnostic> {
         let source = Self::source(local, self.tree(local).await?);
-        let read = read.to_owned();
+        let read = read.into_owned();
         let _turn = self.turns.acquire().await;
         blocking(move || content_of(&read, &source)).await
     }

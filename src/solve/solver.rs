@@ -192,10 +192,6 @@ impl Solver {
         Ok(records)
     }
 
-    pub(crate) fn graph(&self) -> &Graph {
-        &self.0.graph
-    }
-
     pub(crate) fn world(&self) -> &World {
         &self.0.world
     }
@@ -321,7 +317,7 @@ impl Solver {
         let mut wanted: IndexMap<VertexIx, (Local, Vec<_>)> = IndexMap::new();
         for (key, input, local, read) in local_reads(&self.0.graph) {
             let (_, reads) = wanted.entry(input).or_insert_with(|| (local.clone(), Vec::new()));
-            reads.push((key, read.to_owned()));
+            reads.push((key, read.into_owned()));
         }
         let solver = self.clone();
         self.0.world.locals.look_ahead(wanted.into_values().collect(), move |key, content| {
@@ -372,12 +368,7 @@ impl Solver {
 
     fn announce(&self, ix: VertexIx, vertex: &Vertex) -> StepId {
         let id = StepId(u32::try_from(ix.index()).expect("a graph has fewer than 2^32 vertices"));
-        (self.0.world.sink)(Event::Step {
-            id,
-            name: vertex.meta.name.as_str().into(),
-            digest: Some(vertex.digest),
-            at: vertex.meta.at,
-        });
+        (self.0.world.sink)(Event::Step { id, name: vertex.meta.name.as_str().into(), digest: Some(vertex.digest) });
         id
     }
 
@@ -459,7 +450,7 @@ impl Solver {
                 (_, Kind::Fast) => read.of_tree(&inputs[read.input()].id),
                 (_, Kind::Slow) => {
                     let dirs = self.materialise(&inputs[read.input()]).await?;
-                    let (name, read) = (source.meta.name.clone(), read.to_owned());
+                    let (name, read) = (source.meta.name.clone(), read.into_owned());
                     read::blocking(move || read::content_of(&read, &read::layers(&name, &dirs)?))
                         .await
                         .map_err(|e| self.blame(vertex, e))?

@@ -3,70 +3,38 @@
 use super::Fault;
 use crate::{oci::Platform, report::suggest};
 
-/// Which object carries the annotation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Level {
-    Manifest,
-    ManifestDescriptor,
-    Index,
-    IndexDescriptor,
-}
+const LEVELS: [&str; 4] = ["manifest", "manifest-descriptor", "index", "index-descriptor"];
 
-/// One annotation and the places where it goes.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Annotation {
-    /// Never empty; a platform limits it to that platform.
-    pub(crate) levels: Vec<(Level, Option<Platform>)>,
-    pub(crate) key: String,
-    pub(crate) value: String,
-}
-
-const LEVELS: [(&str, Level); 4] = [
-    ("manifest", Level::Manifest),
-    ("manifest-descriptor", Level::ManifestDescriptor),
-    ("index", Level::Index),
-    ("index-descriptor", Level::IndexDescriptor),
-];
-
-impl Annotation {
-    /// Reads one annotation.
-    ///
-    /// # Errors
-    /// Without `=`, on an unknown type or a bad platform.
-    pub(crate) fn parse(text: &str) -> Result<Self, Fault> {
-        let form = "write KEY=VALUE or TYPE:KEY=VALUE, as in index,manifest[linux/amd64]:org.example.a=1";
-        let (key, value) =
-            text.split_once('=').ok_or_else(|| Fault::new(format!("not an annotation: {text}")).help(form))?;
-        let (levels, key) = match key.split_once(':') {
-            Some((levels, key)) => (levels.split(',').map(|it| level(it, text)).collect::<Result<_, _>>()?, key),
-            None => (vec![(Level::Manifest, None)], key),
-        };
-        Ok(Self { levels, key: key.to_owned(), value: value.to_owned() })
+/// Checks one annotation; the exporter reads it.
+///
+/// # Errors
+/// Without `=`, on an unknown type or a bad platform.
+pub(crate) fn check(text: &str) -> Result<(), Fault> {
+    let form = "write KEY=VALUE or TYPE:KEY=VALUE, as in index,manifest[linux/amd64]:org.example.a=1";
+    let (key, _) = text.split_once('=').ok_or_else(|| Fault::new(format!("not an annotation: {text}")).help(form))?;
+    match key.split_once(':') {
+        Some((levels, _)) => levels.split(',').try_for_each(|it| level(it, text)),
+        None => Ok(()),
     }
 }
 
-fn level(text: &str, whole: &str) -> Result<(Level, Option<Platform>), Fault> {
+fn level(text: &str, whole: &str) -> Result<(), Fault> {
     let (name, platform) = match text.split_once('[') {
         Some((name, rest)) => {
-            let inner = rest
-                .strip_suffix(']')
-                .ok_or_else(|| Fault::new(format!("`[` is not closed in the annotation: {whole}")))?;
-            (
-                name,
-                Some(
-                    Platform::parse(inner)
-                        .map_err(|error| Fault::new(format!("{error} in the annotation: {whole}")))?,
-                ),
-            )
+            let inner = rest.strip_suffix(']');
+            let open = || Fault::new(format!("`[` is not closed in the annotation: {whole}"));
+            (name, Some(inner.ok_or_else(open)?))
         }
         None => (text, None),
     };
-    let found = LEVELS.iter().find(|(known, _)| *known == name).map(|(_, level)| *level);
-    found.map(|level| (level, platform)).ok_or_else(|| {
-        let names = LEVELS.map(|(name, _)| name);
-        let help = suggest::did_you_mean(name, names).unwrap_or_else(|| format!("known types: {}", names.join(", ")));
-        Fault::new(format!("`{name}` is not an annotation type: {whole}")).help(help)
-    })
+    if let Some(Err(error)) = platform.map(Platform::parse) {
+        return Err(Fault::new(format!("{error} in the annotation: {whole}")));
+    }
+    if LEVELS.contains(&name) {
+        return Ok(());
+    }
+    let help = suggest::did_you_mean(name, LEVELS).unwrap_or_else(|| format!("known types: {}", LEVELS.join(", ")));
+    Err(Fault::new(format!("`{name}` is not an annotation type: {whole}")).help(help))
 }
 
 #[cfg(test)]
@@ -75,13 +43,12 @@ mod tests {
 
     #[test]
     fn annotations_name_their_levels() {
-        let it = Annotation::parse("index,manifest[linux/amd64]:a.b=c=d").expect("valid");
-        assert_eq!((it.levels.len(), it.key.as_str(), it.value.as_str()), (2, "a.b", "c=d"));
-        assert_eq!(Annotation::parse("a=1").expect("valid").levels, [(Level::Manifest, None)]);
-        assert_eq!(
-            Annotation::parse("layer:a=1").expect_err("bad").message,
-            "`layer` is not an annotation type: layer:a=1"
-        );
-        assert!(Annotation::parse("a").is_err());
+        for good in ["index,manifest[linux/amd64]:a.b=c=d", "a=1"] {
+            assert!(check(good).is_ok(), "{good}");
+        }
+        let message = |text: &str| check(text).expect_err("bad").message;
+        assert_eq!(message("layer:a=1"), "`layer` is not an annotation type: layer:a=1");
+        assert_eq!(message("index[linux/amd64:a=1"), "`[` is not closed in the annotation: index[linux/amd64:a=1");
+        assert_eq!(message("a"), "not an annotation: a");
     }
 }

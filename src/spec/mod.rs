@@ -22,7 +22,6 @@ pub(crate) mod size;
 pub(crate) mod ssh;
 pub(crate) mod ulimit;
 
-pub(crate) use annotation::Annotation;
 pub(crate) use attest::Attest;
 pub(crate) use cache::Cache;
 pub(crate) use call::Call;

@@ -1,7 +1,5 @@
 //! `ssh`: which agent or keys a step may use.
 
-use super::Fault;
-
 /// One agent (no paths: that of `SSH_AUTH_SOCK`; a socket) or set of keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Ssh {
@@ -20,10 +18,5 @@ impl Ssh {
             },
             None => Self { id: text.to_owned(), paths: Vec::new() },
         }
-    }
-
-    /// The fault of an object without an id.
-    pub(crate) fn missing_id() -> Fault {
-        Fault::new("`id` is missing").help("write { id = \"default\" } or \"default\"")
     }
 }

@@ -53,11 +53,6 @@ impl BlobWriter {
         Ok((actual, self.size))
     }
 
-    /// Bytes written so far.
-    pub(crate) fn size(&self) -> u64 {
-        self.size
-    }
-
     fn flush_buffer(&mut self) -> io::Result<()> {
         let file = self.file.as_mut().expect("taken by commit alone, which consumes the writer");
         file.write_all(&self.buffer)?;

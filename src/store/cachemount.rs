@@ -41,7 +41,8 @@ pub(crate) struct CacheDir {
 }
 
 impl Store {
-    /// The cache directory of `key`. *Blocks the thread* while a locked one is in use.
+    /// The cache directory of `key`, empty when it is new.
+    #[cfg(test)]
     pub(crate) fn cache_dir(&self, key: &Digest, sharing: Sharing) -> Result<CacheDir> {
         self.cache_dir_with(key, sharing, |_| Ok::<_, StoreError>(()))
     }
@@ -58,7 +59,8 @@ impl Store {
         Ok(())
     }
 
-    /// As [`Self::cache_dir`]; `seed` fills a directory that is new, before anyone else sees it.
+    /// The cache directory of `key`; `seed` fills one that is new, before anyone else sees it. *Blocks the thread* while a
+    /// locked one is in use.
     pub(crate) fn cache_dir_with<E: From<StoreError>>(
         &self,
         key: &Digest,

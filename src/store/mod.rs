@@ -69,21 +69,20 @@ use std::{
 
 use rustix::fs::FlockOperation;
 
-pub(crate) use self::{
-    blob::{BlobReader, BlobWriter},
-    cachemount::{CacheDir, Sharing},
-    error::{Result, StoreError},
-    lock::KeyLock,
-    prune::{Kind, PruneLimits, PruneOptions, Pruned, Usage, UsedItem},
-    record::Table,
-    snapshot::{Active, SnapshotId, SnapshotMeta},
-    stat::{StatCache, StatKey},
-    verify::Damage,
-};
 use self::{
     boot::Boot,
     remove::remove_tree,
     run::{Run, flock_retry, lock_file, make_dir},
+};
+pub(crate) use self::{
+    cachemount::{CacheDir, Sharing},
+    error::{Result, StoreError},
+    lock::KeyLock,
+    prune::{PruneOptions, Usage},
+    record::Table,
+    snapshot::{SnapshotId, SnapshotMeta},
+    stat::{StatCache, StatKey},
+    verify::Damage,
 };
 
 /// The state directory. Cheap to clone.
@@ -125,11 +124,6 @@ impl Store {
             wrote: AtomicBool::new(false),
             sound: Mutex::new(HashSet::new()),
         })))
-    }
-
-    /// The folder of the store, with its format version.
-    pub(crate) fn root(&self) -> &Path {
-        &self.0.root
     }
 
     /// A fresh empty directory for this run, gone with it. On the file system of the snapshots.

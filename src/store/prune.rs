@@ -9,7 +9,6 @@ use std::{
 };
 
 use rustix::fs::FlockOperation;
-use serde::Serialize;
 
 use super::{
     STALE, Store, boot,
@@ -22,8 +21,7 @@ use super::{
 use crate::oci::Digest;
 
 /// What kind of thing takes room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Kind {
     /// A layer: of an image, or made by a step.
     Snapshot,
@@ -38,7 +36,7 @@ pub(crate) enum Kind {
 }
 
 /// One thing that takes room.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub(crate) struct UsedItem {
     pub(crate) kind: Kind,
     /// The name it has in the store.
@@ -48,15 +46,13 @@ pub(crate) struct UsedItem {
     pub(crate) last_used: i64,
     /// A record leads to it, so that it may be used again.
     pub(crate) named: bool,
-    #[serde(skip)]
     path: PathBuf,
     /// Nanoseconds; its own, not that of the record that leads to it.
-    #[serde(skip)]
     used: i64,
 }
 
 /// Everything that takes room, the least recently used first.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Usage {
     pub(crate) items: Vec<UsedItem>,
     pub(crate) blobs: u64,
@@ -84,17 +80,8 @@ pub(crate) struct PruneOptions {
     pub(crate) older_than: Option<Duration>,
 }
 
-/// Limits of what is removed.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct PruneLimits {
-    /// Remove the least recently used until no more than this is left.
-    pub(crate) keep_bytes: Option<u64>,
-    /// Only things of this kind.
-    pub(crate) kind: Option<Kind>,
-}
-
 /// What was removed.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Pruned {
     pub(crate) items: Vec<UsedItem>,
     pub(crate) bytes: u64,
@@ -145,17 +132,12 @@ impl Store {
 
     /// Removes what `options` say and no running build can be using.
     pub(crate) fn prune(&self, options: &PruneOptions) -> Result<Pruned> {
-        self.prune_within(options, &PruneLimits::default())
-    }
-
-    /// As [`Self::prune`], within limits.
-    pub(crate) fn prune_within(&self, options: &PruneOptions, limits: &PruneLimits) -> Result<Pruned> {
         if !self.0.root.is_dir() {
             return Ok(Pruned::default());
         }
         let trash = self.tmp_dir()?;
         // Sizes take long to find; builds need not wait for that.
-        let wanted = wanted(self.usage(), options, limits);
+        let wanted = wanted(self.usage(), options);
         let mut pruned = Pruned::default();
         {
             let path = self.path("store.lock");
@@ -224,22 +206,12 @@ impl Store {
 }
 
 /// What is to go, in this order.
-fn wanted(usage: Usage, options: &PruneOptions, limits: &PruneLimits) -> Vec<UsedItem> {
-    let mut left = usage.total();
+fn wanted(usage: Usage, options: &PruneOptions) -> Vec<UsedItem> {
     let age = options.older_than.map_or(0, |age| i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
     let old_before = boot::wall_clock().saturating_div(1_000_000_000).saturating_sub(age);
-    let named_too = options.all || options.older_than.is_some() || limits.keep_bytes.is_some();
+    let named_too = options.all || options.older_than.is_some();
     let mut wanted = usage.items;
-    wanted.retain(|item| {
-        let goes = (named_too || !item.named)
-            && limits.kind.is_none_or(|kind| kind == item.kind)
-            && (age == 0 || item.last_used <= old_before)
-            && limits.keep_bytes.is_none_or(|keep| left > keep);
-        if goes {
-            left -= item.bytes;
-        }
-        goes
-    });
+    wanted.retain(|item| (named_too || !item.named) && (age == 0 || item.last_used <= old_before));
     wanted
 }
 
@@ -331,8 +303,6 @@ mod tests {
         let pruned = store.prune(&PruneOptions::default()).unwrap();
         assert_eq!((pruned.items.len(), pruned.in_use, pruned.busy), (2, 0, false));
         assert!(store.has_snapshot(&kept) && !store.has_snapshot(&lost));
-        let only = PruneLimits { kind: Some(Kind::CacheMount), ..PruneLimits::default() };
-        assert_eq!(store.prune_within(&ALL, &only).unwrap().items.len(), 1);
         store.prune(&ALL).unwrap();
         assert_eq!(store.usage().items.len(), 0);
         assert_eq!(store.usage().total(), 0);
@@ -367,20 +337,18 @@ mod tests {
     }
 
     #[test]
-    fn the_least_recently_used_goes_first_until_enough_is_free() {
+    fn only_what_was_not_used_for_so_long_goes() {
         let home = tempfile::tempdir().unwrap();
         let store = Store::open(home.path()).unwrap();
         let blobs: Vec<_> = (0..4_u8).map(|i| store.put_blob(&[i; 100_000]).unwrap()).collect();
         for (i, blob) in blobs.iter().enumerate() {
             age(&store.blob_path(blob), 10 - i as u64);
         }
-        let half = PruneLimits { keep_bytes: Some(store.usage().total() / 2), kind: None };
-        store.prune_within(&PruneOptions::default(), &half).unwrap();
-        let left: Vec<_> = blobs.iter().map(|blob| store.blob_path(blob).exists()).collect();
-        assert_eq!(left, [false, false, true, true]);
         let older =
             PruneOptions { older_than: Some(Duration::from_secs(8 * 24 * 3600 - 60)), ..PruneOptions::default() };
-        assert_eq!(store.prune(&older).unwrap().items.len(), 1);
+        assert_eq!(store.prune(&older).unwrap().items.len(), 3);
+        let left: Vec<_> = blobs.iter().map(|blob| store.blob_path(blob).exists()).collect();
+        assert_eq!(left, [false, false, false, true]);
     }
 
     #[test]

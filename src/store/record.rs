@@ -29,16 +29,12 @@ pub(crate) enum Table {
     Build,
     /// A step ─► its tree.
     Vertex,
-    /// A snapshot ─► the digest of its layer tar.
-    Layer,
     /// A layer, compression and level ─► its blob.
     Blob,
     /// An output ─► what was written.
     Receipt,
     /// A request to a server ─► what it answered.
     Http,
-    /// A place in a Dockerfile ─► what its step depended on the last time.
-    Reason,
 }
 
 impl Table {
@@ -46,11 +42,9 @@ impl Table {
         match self {
             Self::Build => "build-1",
             Self::Vertex => "vertex-1",
-            Self::Layer => "layer-1",
             Self::Blob => "blob-1",
             Self::Receipt => "receipt-1",
             Self::Http => "http-1",
-            Self::Reason => "reason-1",
         }
     }
 }
@@ -85,11 +79,6 @@ impl Store {
     /// Sets the record of `key`.
     pub(crate) fn put<T: Serialize>(&self, table: Table, key: &Digest, value: &T) -> Result<()> {
         self.write_record(&self.record_path(table, key), &subject(table, key), value)
-    }
-
-    /// Forgets the record of `key`.
-    pub(crate) fn forget(&self, table: Table, key: &Digest) {
-        drop(fs::remove_file(self.record_path(table, key)));
     }
 
     pub(super) fn record_path(&self, table: Table, key: &Digest) -> PathBuf {

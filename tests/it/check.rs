@@ -154,7 +154,7 @@ fn outputs_conflict_only_in_what_is_built_together() {
         )
     };
     let apart = format!("{}{}", target("a"), target("b"));
-    let _ran = bake(&apart).run(&["check"]).ok();
+    bake(&apart).run(&["check"]).ok();
     let named = bake(&apart).run(&["check", "a", "b"]);
     assert_eq!(named.code, Some(1), "{named:#?}");
     let inner = "group \"inner\" { targets = [\"a\"] }\ngroup \"all\" { targets = [\"inner\", \"b\"] }\n";
@@ -197,6 +197,6 @@ fn faults_of_syntax_and_usage_are_told() {
     assert_eq!((missing.code, findings(&missing)), (Some(1), vec!["error none -:null ".to_owned()]), "{missing:#?}");
     let unknown = self::bake(CLEAN).run(&["check", "claen"]);
     assert!(unknown.code == Some(1) && unknown.stderr.contains("did you mean `clean`?"), "{unknown:#?}");
-    let _ran = self::bake("variable \"ONLY\" {}\n").run(&["check"]).ok();
+    self::bake("variable \"ONLY\" {}\n").run(&["check"]).ok();
     assert_eq!(bake.run(&["check", "--format=yaml"]).code, Some(2));
 }

@@ -14,6 +14,7 @@ fn example(name: &str) -> Bake {
 }
 
 /// Runs `bake` in an example; the base layout lies outside its folder.
+#[must_use]
 fn run(bake: &Bake, name: &str, args: &[&str]) -> crate::support::Ran {
     let mut all = vec!["--progress=plain", "--allow", "fs.read=*"];
     all.extend(args);

@@ -63,9 +63,10 @@ fn answer(stream: &UnixStream, engine: &mut Engine) {
         _ => ("400 Bad Request", String::new()),
     };
     engine.asked.push(request);
+    let answer = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{text}", text.len());
+    // In one piece: who has seen the status may hang up, and then a second piece is a broken pipe.
     let mut stream = stream;
-    write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{text}", text.len())
-        .expect("answers are read");
+    stream.write_all(answer.as_bytes()).expect("answers are read");
 }
 
 /// Takes the images of an archive as `docker load` does.

@@ -1,5 +1,7 @@
 //! The whole binary: is it wired? One test binary, by subject.
 
+#![expect(clippy::disallowed_methods, reason = "tests start the binary, and are steered by the environment")]
+
 mod call;
 mod check;
 mod corpus;

@@ -45,6 +45,7 @@ fn bake() -> Bake {
     bake
 }
 
+#[must_use]
 fn run(bake: &Bake, runtime: &str, target: &str) -> Ran {
     let args = ["--progress=plain", "--allow", "fs.read=*", target];
     bake.run_with("", &args, &[("BAKE_RUNTIME", runtime)])

@@ -14,7 +14,6 @@ pub(crate) struct Bake {
 
 /// Exit code, standard output and standard error of a run.
 #[derive(Debug)]
-#[must_use]
 pub(crate) struct Ran {
     pub(crate) code: Option<i32>,
     pub(crate) stdout: String,
@@ -50,16 +49,19 @@ impl Bake {
     }
 
     /// Runs `bake` in `folder` below the working folder.
+    #[must_use]
     pub(crate) fn run_in(&self, folder: &str, args: &[&str]) -> Ran {
         self.run_as(folder, args, &[], "")
     }
 
     /// As [`Self::run_in`], with more of an environment.
+    #[must_use]
     pub(crate) fn run_with(&self, folder: &str, args: &[&str], env: &[(&str, &str)]) -> Ran {
         self.run_as(folder, args, env, "")
     }
 
     /// As [`Self::run_in`], with a text as its standard input.
+    #[must_use]
     pub(crate) fn run_reading(&self, folder: &str, args: &[&str], input: &str) -> Ran {
         self.run_as(folder, args, &[], input)
     }
@@ -87,6 +89,7 @@ impl Bake {
         }
     }
 
+    #[must_use]
     pub(crate) fn run(&self, args: &[&str]) -> Ran {
         self.run_in("", args)
     }
@@ -117,7 +120,7 @@ pub(crate) fn base_layout() -> &'static Path {
         assert!(Path::new("/bin/busybox").exists(), "these tests need Debian's package busybox-static");
         let bake = Bake::new();
         bake.copy("examples/base", "base");
-        let _ran = bake.run_in("base", &["--allow", "fs.read=/bin", "--progress=plain"]).ok();
+        bake.run_in("base", &["--allow", "fs.read=/bin", "--progress=plain"]).ok();
         bake
     });
     static PATH: OnceLock<PathBuf> = OnceLock::new();

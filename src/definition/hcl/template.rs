@@ -321,7 +321,7 @@ impl Cursor<'_> {
                     });
                 }
                 Token::For(head) => {
-                    open.push(Open { at, kind: OpenKind::For(head), outer: std::mem::take(&mut parts) })
+                    open.push(Open { at, kind: OpenKind::For(head), outer: std::mem::take(&mut parts) });
                 }
                 Token::Else => match open.last_mut() {
                     Some(Open { kind: OpenKind::If { then: then @ None, .. }, .. }) => {

@@ -73,18 +73,6 @@ fn add_globals(vars: &mut Vars, file: &Dockerfile, given: Option<&IndexMap<Strin
 }
 
 /// What `SOURCE_DATE_EPOCH` asks for.
-pub(super) fn epoch(file: &Dockerfile, options: &Options) -> Result<Option<Epoch>, Diagnostic> {
-    let value = match options.build_args.get(SOURCE_DATE_EPOCH) {
-        Some(value) => value.clone(),
-        None => {
-            let mut vars = automatic(file, options);
-            add_globals(&mut vars, file, Some(&options.build_args))?;
-            vars.swap_remove(SOURCE_DATE_EPOCH).unwrap_or_default()
-        }
-    };
-    read_epoch(&value, file, options)
-}
-
 fn read_epoch(value: &str, file: &Dockerfile, options: &Options) -> Result<Option<Epoch>, Diagnostic> {
     if value.is_empty() {
         return Ok(None);
@@ -180,7 +168,7 @@ impl<'a> Lowerer<'a, '_> {
             }
             state.args.insert(arg.name.clone(), value);
         }
-        state.note(it, text);
+        state.note(text);
         Ok(())
     }
 

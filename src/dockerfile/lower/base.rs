@@ -408,7 +408,7 @@ impl<'a> Lowerer<'a, '_> {
         if let Base::Node(base) = node.base {
             let tree = self.root(base);
             let parent = self.states[base].as_ref().expect("bases come before and are reachable");
-            let mut state = parent.child(base, tree, at);
+            let mut state = parent.child(base, tree);
             state.name_steps(label, 0, n_own);
             state.ignore_cache = self.ignores_cache(ix);
             return state;
@@ -435,7 +435,7 @@ impl<'a> Lowerer<'a, '_> {
                 source.clone()
             }
         };
-        let mut state = State::new(&based, source, at);
+        let mut state = State::new(&based, source);
         state.name_steps(label, done, n_own + done);
         state.ignore_cache = self.ignores_cache(ix);
         state.is_files = matches!(based.tree, Tree::Files(_));

@@ -101,7 +101,7 @@ impl Lowerer<'_, '_> {
         if let Some(meta) = linked {
             tree = self.graph.add(Op::Merge, vec![state.tree, tree], platform, meta);
         }
-        state.layer(it, text, tree);
+        state.layer(text, tree);
         Ok(())
     }
 

@@ -41,7 +41,7 @@ impl Lowerer<'_, '_> {
             state.env.insert(name.clone(), value.clone());
             state.image_env.insert(name, value);
         }
-        state.note(it, text);
+        state.note(text);
         Ok(())
     }
 
@@ -51,7 +51,7 @@ impl Lowerer<'_, '_> {
             text.extend([" ", &name, "=", &value]);
             state.run.labels.get_or_insert_default().insert(name, value);
         }
-        state.note(it, text);
+        state.note(text);
         Ok(())
     }
 
@@ -75,7 +75,7 @@ impl Lowerer<'_, '_> {
     pub(super) fn cmd(&mut self, state: &mut State, it: &Instruction, command: &Command) -> Result<(), Diagnostic> {
         self.used_once(&mut state.cmd_at, it);
         let args = self.command_line(state, it, command);
-        state.note(it, format!("CMD {}", value::quoted_list(&args)));
+        state.note(format!("CMD {}", value::quoted_list(&args)));
         state.run.cmd = Some(args);
         state.run.args_escaped = true;
         Ok(())
@@ -89,7 +89,7 @@ impl Lowerer<'_, '_> {
     ) -> Result<(), Diagnostic> {
         self.used_once(&mut state.entrypoint_at, it);
         let args = self.command_line(state, it, command);
-        state.note(it, format!("ENTRYPOINT {}", value::quoted_list(&args)));
+        state.note(format!("ENTRYPOINT {}", value::quoted_list(&args)));
         state.run.entrypoint = (!args.is_empty()).then_some(args);
         if state.cmd_at.is_none() {
             state.run.cmd = None;
@@ -97,8 +97,8 @@ impl Lowerer<'_, '_> {
         Ok(())
     }
 
-    pub(super) fn shell(&mut self, state: &mut State, it: &Instruction, shell: &[String]) -> Result<(), Diagnostic> {
-        state.note(it, format!("SHELL [{}]", shell.join(" ")));
+    pub(super) fn shell(&mut self, state: &mut State, shell: &[String]) -> Result<(), Diagnostic> {
+        state.note(format!("SHELL [{}]", shell.join(" ")));
         state.run.shell = Some(shell.to_vec());
         Ok(())
     }
@@ -120,7 +120,7 @@ impl Lowerer<'_, '_> {
             time(health.start_interval),
             health.retries
         );
-        state.note(it, text);
+        state.note(text);
         state.run.healthcheck = Some(Healthcheck {
             test: Some(health.test.clone()),
             interval: health.interval,
@@ -155,7 +155,7 @@ impl Lowerer<'_, '_> {
                 all.extend(ports.ports);
             }
         }
-        state.note(it, format!("EXPOSE [{}]", all.join(" ")));
+        state.note(format!("EXPOSE [{}]", all.join(" ")));
         let exposed = state.run.exposed_ports.get_or_insert_default();
         exposed.extend(all.into_iter().map(|port| (port, empty_object())));
         Ok(())
@@ -176,7 +176,7 @@ impl Lowerer<'_, '_> {
             }
             all.push(volume);
         }
-        state.note(it, format!("VOLUME [{}]", all.join(" ")));
+        state.note(format!("VOLUME [{}]", all.join(" ")));
         let volumes = state.run.volumes.get_or_insert_default();
         volumes.extend(all.into_iter().map(|volume| (volume, empty_object())));
         Ok(())
@@ -189,7 +189,7 @@ impl Lowerer<'_, '_> {
         user: &Spanned<String>,
     ) -> Result<(), Diagnostic> {
         let user = self.word(state, it, user)?;
-        state.note(it, format!("USER {user}"));
+        state.note(format!("USER {user}"));
         state.run.user = user;
         Ok(())
     }
@@ -211,13 +211,13 @@ impl Lowerer<'_, '_> {
                 None => fault,
             });
         }
-        state.note(it, format!("STOPSIGNAL {text}"));
+        state.note(format!("STOPSIGNAL {text}"));
         state.run.stop_signal = text;
         Ok(())
     }
 
-    pub(super) fn maintainer(&mut self, state: &mut State, it: &Instruction, name: &str) -> Result<(), Diagnostic> {
-        state.note(it, format!("MAINTAINER {name}"));
+    pub(super) fn maintainer(&mut self, state: &mut State, name: &str) -> Result<(), Diagnostic> {
+        state.note(format!("MAINTAINER {name}"));
         state.author = Some(name.to_owned());
         Ok(())
     }
@@ -239,7 +239,7 @@ impl Lowerer<'_, '_> {
         let text = format!("WORKDIR {joined}");
         state.run.working_dir.clone_from(&joined);
         if joined == "/" {
-            state.note(it, text);
+            state.note(text);
             return Ok(());
         }
         let owner = (!state.run.user.is_empty()).then(|| owner(&state.run.user, true));
@@ -248,7 +248,7 @@ impl Lowerer<'_, '_> {
         let action = Action::Mkdir { path: state.cwd.clone(), owner };
         let op = Op::File(File { actions: vec![action] });
         let tree = self.graph.add(op, vec![state.tree], state.platform.clone(), meta);
-        state.layer(it, text, tree);
+        state.layer(text, tree);
         Ok(())
     }
 

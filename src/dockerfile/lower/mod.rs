@@ -23,7 +23,7 @@ use super::{
     check::{self, Report},
     expand::{self, Mode, Vars},
     instruction::{Dockerfile, Instruction, Kind},
-    options::{Asked, Context, Epoch, Known, Lowered, Options, Outcome},
+    options::{Asked, Context, Known, Lowered, Options, Outcome},
     parse::{self, fault},
     stage::{Base, NodeIx, Nodes},
 };
@@ -78,11 +78,6 @@ pub(super) fn reach(file: &Dockerfile, options: &Options) -> Result<Reach, Vec<D
             Ok(Reach { target, stages, bases, globals: work.globals })
         }
     }
-}
-
-/// What `SOURCE_DATE_EPOCH` asks for, before anything is lowered: the engine answers with `Options::source_date_epoch`.
-pub(crate) fn epoch(file: &Dockerfile, options: &Options) -> Result<Option<Epoch>, Diagnostic> {
-    arg::epoch(file, options)
 }
 
 enum Step {
@@ -328,14 +323,14 @@ impl<'a, 'g> Lowerer<'a, 'g> {
             Kind::Copy(copy) => self.copy(state, it, copy, from),
             Kind::Cmd(command) => self.cmd(state, it, command),
             Kind::Entrypoint(command) => self.entrypoint(state, it, command),
-            Kind::Shell(shell) => self.shell(state, it, shell),
+            Kind::Shell(shell) => self.shell(state, shell),
             Kind::Healthcheck(health) => self.healthcheck(state, it, health),
             Kind::Expose(ports) => self.expose(state, it, ports),
             Kind::Volume(volumes) => self.volume(state, it, volumes),
             Kind::User(user) => self.user(state, it, user),
             Kind::Workdir(path) => self.workdir(state, it, path),
             Kind::StopSignal(signal) => self.stop_signal(state, it, signal),
-            Kind::Maintainer(name) => self.maintainer(state, it, name),
+            Kind::Maintainer(name) => self.maintainer(state, name),
             Kind::Onbuild(text) => {
                 state.run.on_build.get_or_insert_default().push(text.clone());
                 Ok(())

@@ -63,7 +63,7 @@ impl Lowerer<'_, '_> {
             resources: self.options.resources.clone(),
         };
         let tree = self.graph.add(Op::Exec(Box::new(exec)), inputs, state.platform.clone(), meta);
-        state.layer(it, created_by, tree);
+        state.layer(created_by, tree);
         Ok(())
     }
 

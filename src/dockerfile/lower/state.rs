@@ -32,8 +32,6 @@ pub(super) struct State {
     pub(super) tree: VertexIx,
     /// The tree is files of a context, not yet copied into a root.
     pub(super) is_files: bool,
-    /// Where the stage begins.
-    at: Span,
     pub(super) platform: Platform,
     /// The config of the base, for what instructions do not change.
     image: Arc<ImageConfig>,
@@ -70,8 +68,8 @@ pub(super) struct State {
 }
 
 impl State {
-    /// A stage on `source`. `n_steps` counts FROM too when it is a step (`from_is_step`).
-    pub(super) fn new(based: &Based, source: Source, at: Span) -> Self {
+    /// A stage on `source`.
+    pub(super) fn new(based: &Based, source: Source) -> Self {
         let mut run = based.config.config.clone();
         let mut image_env = Vars::new();
         for entry in run.env.take().unwrap_or_default() {
@@ -89,7 +87,6 @@ impl State {
             tree: source.vertex,
             source,
             is_files: false,
-            at,
             platform: based.platform.clone(),
             author: based.config.author.clone(),
             cwd: pattern::clean(&format!("/{}", run.working_dir)),
@@ -117,14 +114,13 @@ impl State {
     }
 
     /// A stage that begins with this one.
-    pub(super) fn child(&self, ix: NodeIx, tree: VertexIx, at: Span) -> Self {
+    pub(super) fn child(&self, ix: NodeIx, tree: VertexIx) -> Self {
         let mut run = self.run.clone();
         run.on_build = None;
         Self {
             source: Source::tree(tree),
             tree,
             is_files: false,
-            at,
             platform: self.platform.clone(),
             image: self.image.clone(),
             author: self.author.clone(),
@@ -159,13 +155,13 @@ impl State {
     }
 
     /// Adds a history entry without a layer.
-    pub(super) fn note(&mut self, it: &Instruction, created_by: String) {
-        self.steps.push(HistoryStep { created_by, empty_layer: true, comment: COMMENT, at: it.at });
+    pub(super) fn note(&mut self, created_by: String) {
+        self.steps.push(HistoryStep { created_by, empty_layer: true, comment: COMMENT });
     }
 
     /// Adds a history entry for the layer that `tree` has over the tree before.
-    pub(super) fn layer(&mut self, it: &Instruction, created_by: String, tree: VertexIx) {
-        self.steps.push(HistoryStep { created_by, empty_layer: false, comment: COMMENT, at: it.at });
+    pub(super) fn layer(&mut self, created_by: String, tree: VertexIx) {
+        self.steps.push(HistoryStep { created_by, empty_layer: false, comment: COMMENT });
         self.tree = tree;
         self.source = Source::tree(tree);
     }
@@ -274,16 +270,14 @@ impl State {
             steps.extend_from_slice(&state.steps);
         }
         if let Some(name) = &self.unnamed_layers {
-            let at = self.at;
             let created_by = name.clone();
-            steps.push(HistoryStep { created_by, empty_layer: false, comment: COMMENT_UNNAMED, at });
+            steps.push(HistoryStep { created_by, empty_layer: false, comment: COMMENT_UNNAMED });
         }
         Lowered {
             result,
             config,
             steps,
             base_layers: self.base_layers,
-            platform: self.platform.clone(),
             warnings: Vec::new(),
             unused_args: Vec::new(),
             epoch: None,

@@ -65,7 +65,8 @@ pub(crate) struct Builtin {
     pub(crate) name: &'static str,
     pub(crate) params: &'static [Param],
     pub(crate) variadic: Option<Param>,
-    /// One line for help.
+    /// One line for the docs.
+    #[cfg_attr(not(test), expect(dead_code, reason = "docs are written by tests"))]
     pub(crate) doc: &'static str,
     /// The peer does not have it: files that define a function of this name mean their own.
     pub(crate) is_ours: bool,

@@ -74,10 +74,10 @@ impl Read<'_> {
         }
     }
 
-    pub(crate) fn to_owned(&self) -> OwnedRead {
+    pub(crate) fn into_owned(self) -> OwnedRead {
         match self {
-            Self::Copy(copy) => OwnedRead::Copy(Box::new((*copy).clone())),
-            Self::Path { path, .. } => OwnedRead::Path((*path).to_owned()),
+            Self::Copy(copy) => OwnedRead::Copy(Box::new(copy.clone())),
+            Self::Path { path, .. } => OwnedRead::Path(path.to_owned()),
         }
     }
 

@@ -35,8 +35,11 @@ pub(crate) struct Sources {
     pub(crate) command: CommandFn,
     pub(crate) git_secrets: GitSecrets,
     /// What was asked for in this run, by the digest of the vertex.
-    pub(crate) fetched: Mutex<HashMap<Digest, Arc<OnceCell<(Tree, bool)>>>>,
+    pub(crate) fetched: Mutex<HashMap<Digest, Once>>,
 }
+
+/// A tree that is made once in a run, and whether it was known before.
+type Once = Arc<OnceCell<(Tree, bool)>>;
 
 /// A fault of the state folder.
 pub(crate) fn store_failure(error: &StoreError) -> Failure {
@@ -102,10 +105,9 @@ async fn unpack(world: &World, layer: &TreeLayer, base: &Base, lowers: &[PathBuf
         let fault = |e: &dyn std::error::Error| layer_fault(&base, e);
         let active = store.prepare().map_err(|e| store_fault(&e))?;
         let file = std::fs::File::open(&blob).map_err(|e| fault(&e))?;
-        let unpacked = layer::unpack(file, &active.fs(), &lowers, &limits).map_err(|e| fault(&e))?;
-        if unpacked.diff_id != base.layer.diff_id {
-            let text =
-                format!("the content has the diff id {}, the config says {}", unpacked.diff_id, base.layer.diff_id);
+        let diff_id = layer::unpack(file, &active.fs(), &lowers, &limits).map_err(|e| fault(&e))?;
+        if diff_id != base.layer.diff_id {
+            let text = format!("the content has the diff id {diff_id}, the config says {}", base.layer.diff_id);
             let mut diagnostic = layer_fault_text(&base);
             diagnostic.causes.push(text);
             return Err(diagnostic);

@@ -44,7 +44,7 @@ fn plain(events: Vec<Event>) -> String {
 }
 
 fn step(id: u32, name: &str) -> Event {
-    Event::Step { id: StepId(id), name: name.into(), digest: None, at: None }
+    Event::Step { id: StepId(id), name: name.into(), digest: None }
 }
 
 fn started(id: u32) -> Event {

@@ -157,7 +157,7 @@ mod tests {
         let mut tty = Tty::new();
         let id = StepId(4);
         for event in [
-            Event::Step { id, name: "[web 2/5] RUN make".into(), digest: None, at: None },
+            Event::Step { id, name: "[web 2/5] RUN make".into(), digest: None },
             Event::Started { id, why: None },
             Event::Output { id, stream: Stream::Stdout, bytes: "one\n\u{1b}[31mtwo\n\n".into() },
             Event::Moved { id: StepId(9), what: "pushing app".into(), done: 1 << 20, total: 4 << 20 },
