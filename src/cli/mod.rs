@@ -87,6 +87,9 @@ fn run_bake(bake: Bake, env: BTreeMap<String, String>) -> u8 {
     {
         return code;
     }
+    if list.is_some() || bake.print {
+        sandbox::allocate_for_one_thread();
+    }
     on_large_stack(move || match list {
         Some(what) => commands::list::run(&settings, what),
         None if bake.print => commands::print::run(&settings),

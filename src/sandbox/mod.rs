@@ -41,3 +41,4 @@ pub(crate) use namespace::enter_user_namespace;
 pub(crate) use run::{Cancel, Exit, Stream, run};
 pub(crate) use runtime::Runtime;
 pub(crate) use spec::{Mount, MountKind, Network, Resources, Rlimit, Security, Spec};
+pub(crate) use sys::allocate_for_one_thread;
