@@ -4,7 +4,7 @@ use crate::support::{Bake, Ran, base_layout};
 
 const DOCKERFILE: &str = "FROM base AS run
 ENV GREETING=hello
-WORKDIR /work/dir
+WORKDIR /srv/dir
 RUN --mount=type=cache,target=/cache --mount=type=secret,id=tok --mount=type=tmpfs,target=/t \\
     --mount=type=bind,from=base,source=/bin,target=/b \\
     echo \"$GREETING $HOME $(pwd) $(id -u):$(id -g) $(hostname)\" > /got; grep -E 'Cap|Seccomp:' /proc/self/status >> /got; \\
@@ -74,7 +74,7 @@ fn runc_runs_steps_as_the_sandbox_does() {
         String::from_utf8_lossy(&got.unwrap_or_default()).into_owned()
     };
     assert_eq!(text(&ours), text(&theirs));
-    assert!(text(&ours).starts_with("hello /root /work/dir 0:0 "), "{}", text(&ours));
+    assert!(text(&ours).starts_with("hello /root /srv/dir 0:0 "), "{}", text(&ours));
     assert!(text(&ours).contains("2retnuh\n1\n"), "{}", text(&ours));
     assert_eq!(ours, theirs);
 }
