@@ -148,7 +148,7 @@ pub(crate) struct RunArgs {
         value_name = "MODE",
         help_heading = RUN
     )]
-    pub(crate) progress: Option<Progress>,
+    pub(crate) progress: Option<ProgressArg>,
 
     /// How many steps run at once; the number of cores by default
     #[arg(short, long, value_name = "N", help_heading = RUN)]
@@ -169,7 +169,7 @@ pub(crate) struct RunArgs {
 
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Progress {
+pub(crate) enum ProgressArg {
     /// `tty` on a terminal, else `plain`
     #[default]
     Auto,
@@ -190,11 +190,11 @@ pub(crate) enum Progress {
 #[command(name = "bake", version, styles = STYLES, max_term_width = 110)]
 pub(crate) struct WithCommand {
     #[command(subcommand)]
-    pub(crate) command: Command,
+    pub(crate) command: CliCommand,
 }
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum Command {
+pub(crate) enum CliCommand {
     /// Show builds and exports and how they depend on each other
     Plan {
         #[command(flatten)]

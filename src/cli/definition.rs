@@ -9,17 +9,17 @@ use crate::{
         remote::Remote,
         var_file::{self, VarFile},
     },
-    eval::{self, Evaluated, evaluate::evaluate, input::Input},
+    eval::{self, Evaluation, evaluate::evaluate, input::Input},
     oci::Platform,
-    plan::{Node, Plan, make::make, need::needs},
+    plan::{Plan, PlanNode, make::make, need::needs},
     report::{Diagnostic, Severity, SourceMap, Span, Spanned},
     sandbox,
-    spec::Call,
+    spec::CallMethod,
     ui::output,
 };
 
 /// A definition that could be read, and what evaluation may see of the world.
-pub(crate) struct Read {
+pub(crate) struct ReadDefinition {
     pub(crate) definition: Definition,
     pub(crate) sources: SourceMap,
     pub(crate) input: Input,
@@ -29,14 +29,14 @@ pub(crate) struct Read {
 ///
 /// # Errors
 /// The exit code, when it is at fault; that has been told.
-pub(crate) fn read(settings: &Settings) -> Result<Read, u8> {
+pub(crate) fn read(settings: &Settings) -> Result<ReadDefinition, u8> {
     let (read, diagnostics) = load(settings);
     check(settings, diagnostics, &read.sources)?;
     Ok(read)
 }
 
 /// Reads the definition and tells nobody what is wrong with it.
-pub(crate) fn load(settings: &Settings) -> (Read, Vec<Diagnostic>) {
+pub(crate) fn load(settings: &Settings) -> (ReadDefinition, Vec<Diagnostic>) {
     let mut sources = SourceMap::default();
     let mut diagnostics = settings.warnings.clone();
     let mut input = input(settings, &mut sources);
@@ -60,7 +60,7 @@ pub(crate) fn load(settings: &Settings) -> (Read, Vec<Diagnostic>) {
         input.folders = loaded.folders;
     }
     input.folders.extend(loaded.base_folders);
-    (Read { definition: loaded.definition, sources: loaded.sources, input }, diagnostics)
+    (ReadDefinition { definition: loaded.definition, sources: loaded.sources, input }, diagnostics)
 }
 
 /// What evaluation may see of the world, but for what comes out of files.
@@ -100,7 +100,7 @@ pub(crate) enum Purpose {
 ///
 /// # Errors
 /// The exit code, when something is at fault; that has been told.
-pub(crate) fn evaluated(settings: &Settings, purpose: Purpose) -> Result<(Evaluated, SourceMap), u8> {
+pub(crate) fn evaluated(settings: &Settings, purpose: Purpose) -> Result<(Evaluation, SourceMap), u8> {
     let read = read(settings)?;
     let (mut evaluated, mut diagnostics) = evaluate(&read.definition, &read.input, &Platform::host().to_string());
     output::hide(evaluated.hidden.clone());
@@ -160,7 +160,7 @@ pub(crate) fn check(settings: &Settings, mut diagnostics: Vec<Diagnostic>, sourc
 
 /// A plan that may be run.
 pub(crate) struct Planned {
-    pub(crate) evaluated: Evaluated,
+    pub(crate) evaluated: Evaluation,
     pub(crate) plan: Plan,
     /// The texts that spans in the plan point into.
     pub(crate) sources: SourceMap,
@@ -185,7 +185,11 @@ pub(crate) fn allowed(settings: &Settings) -> Result<Planned, u8> {
     let planned = planned(settings, Purpose::Build)?;
     let silent: Vec<&str> =
         planned.plan.targets.iter().filter(|(_, it)| !it.has_output).map(|(name, _)| &*name.0).collect();
-    let calls = planned.plan.graph.node_weights().any(|it| matches!(it, Node::Build(it) if it.call != Call::default()));
+    let calls = planned
+        .plan
+        .graph
+        .node_weights()
+        .any(|it| matches!(it, PlanNode::Build(it) if it.call != CallMethod::default()));
     let without_output = (!silent.is_empty() && !calls).then(|| {
         Diagnostic::warning(
             "bake::cli::no_output",

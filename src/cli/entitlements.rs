@@ -8,7 +8,7 @@ use std::{
 
 use super::settings::Settings;
 use crate::{
-    plan::need::{Need, What},
+    plan::need::{Need, NeedKind},
     report::Diagnostic,
     spec::{Entitlement, entitlement::Grant},
     ui::output,
@@ -57,29 +57,29 @@ fn describe(need: &Need, cwd: &Path) -> String {
     format!("target `{}` asks for {} (`{}`)", need.target, words(&need.what, cwd), need.attribute)
 }
 
-fn words(what: &What, cwd: &Path) -> String {
+fn words(what: &NeedKind, cwd: &Path) -> String {
     match what {
-        What::Entitlement(Entitlement::NetworkHost) => "the network of the host".to_owned(),
-        What::Entitlement(Entitlement::SecurityInsecure) => "running without a sandbox's limits".to_owned(),
-        What::Entitlement(Entitlement::Device(None)) => "devices".to_owned(),
-        What::Entitlement(Entitlement::Device(Some(name))) => format!("the device {name}"),
-        What::Ssh => "your ssh agent".to_owned(),
-        What::LocalDelete => "removing files in the destination".to_owned(),
-        What::Read(path) => format!("reading {}", resolve(path, cwd).display()),
-        What::Write(path) => format!("writing {}", resolve(path, cwd).display()),
+        NeedKind::Entitlement(Entitlement::NetworkHost) => "the network of the host".to_owned(),
+        NeedKind::Entitlement(Entitlement::SecurityInsecure) => "running without a sandbox's limits".to_owned(),
+        NeedKind::Entitlement(Entitlement::Device(None)) => "devices".to_owned(),
+        NeedKind::Entitlement(Entitlement::Device(Some(name))) => format!("the device {name}"),
+        NeedKind::Ssh => "your ssh agent".to_owned(),
+        NeedKind::LocalDelete => "removing files in the destination".to_owned(),
+        NeedKind::Read(path) => format!("reading {}", resolve(path, cwd).display()),
+        NeedKind::Write(path) => format!("writing {}", resolve(path, cwd).display()),
     }
 }
 
-fn flag(what: &What, cwd: &Path) -> String {
+fn flag(what: &NeedKind, cwd: &Path) -> String {
     match what {
-        What::Entitlement(Entitlement::NetworkHost) => "--allow=network.host".to_owned(),
-        What::Entitlement(Entitlement::SecurityInsecure) => "--allow=security.insecure".to_owned(),
-        What::Entitlement(Entitlement::Device(None)) => "--allow=device".to_owned(),
-        What::Entitlement(Entitlement::Device(Some(name))) => format!("--allow=device={name}"),
-        What::Ssh => "--allow=ssh".to_owned(),
-        What::LocalDelete => "--allow=buildx.local.delete".to_owned(),
-        What::Read(path) => format!("--allow=fs.read={}", shown(path, cwd)),
-        What::Write(path) => format!("--allow=fs.write={}", shown(path, cwd)),
+        NeedKind::Entitlement(Entitlement::NetworkHost) => "--allow=network.host".to_owned(),
+        NeedKind::Entitlement(Entitlement::SecurityInsecure) => "--allow=security.insecure".to_owned(),
+        NeedKind::Entitlement(Entitlement::Device(None)) => "--allow=device".to_owned(),
+        NeedKind::Entitlement(Entitlement::Device(Some(name))) => format!("--allow=device={name}"),
+        NeedKind::Ssh => "--allow=ssh".to_owned(),
+        NeedKind::LocalDelete => "--allow=buildx.local.delete".to_owned(),
+        NeedKind::Read(path) => format!("--allow=fs.read={}", shown(path, cwd)),
+        NeedKind::Write(path) => format!("--allow=fs.write={}", shown(path, cwd)),
     }
 }
 
@@ -93,7 +93,7 @@ fn shown(path: &str, cwd: &Path) -> String {
 /// Whether the user lets a file be read that an expression names: below the working directory, or where `--allow` says.
 pub(super) fn may_read(path: &Path, settings: &Settings) -> bool {
     let grants: Vec<&Grant> = settings.grants.iter().collect();
-    Granted::new(&grants, &settings.cwd).covers(&What::Read(path.to_string_lossy().into_owned()), settings)
+    Granted::new(&grants, &settings.cwd).covers(&NeedKind::Read(path.to_string_lossy().into_owned()), settings)
 }
 
 /// Grants with their paths looked up.
@@ -133,25 +133,25 @@ impl<'a> Granted<'a> {
         granted
     }
 
-    fn covers(&self, what: &What, settings: &Settings) -> bool {
+    fn covers(&self, what: &NeedKind, settings: &Settings) -> bool {
         let under = |path: &str, all: &[PathBuf]| {
             let path = resolve(path, &settings.cwd);
             all.iter().any(|it| path.starts_with(it))
         };
         let skip = !settings.check_fs_entitlements;
         match what {
-            What::Entitlement(Entitlement::Device(wanted)) => self.grants.iter().any(|it| match it {
+            NeedKind::Entitlement(Entitlement::Device(wanted)) => self.grants.iter().any(|it| match it {
                 Grant::Need(Entitlement::Device(None)) => true,
                 Grant::Need(Entitlement::Device(name)) => name == wanted,
                 _ => false,
             }),
-            What::Entitlement(it) => {
+            NeedKind::Entitlement(it) => {
                 self.grants.iter().any(|grant| matches!(grant, Grant::Need(allowed) if allowed == it))
             }
-            What::Ssh => skip || self.grants.iter().any(|it| matches!(it, Grant::Ssh)),
-            What::LocalDelete => self.grants.iter().any(|it| matches!(it, Grant::LocalDelete)),
-            What::Read(path) => skip || self.read_all || under(path, &self.read),
-            What::Write(path) => skip || self.write_all || under(path, &self.write),
+            NeedKind::Ssh => skip || self.grants.iter().any(|it| matches!(it, Grant::Ssh)),
+            NeedKind::LocalDelete => self.grants.iter().any(|it| matches!(it, Grant::LocalDelete)),
+            NeedKind::Read(path) => skip || self.read_all || under(path, &self.read),
+            NeedKind::Write(path) => skip || self.write_all || under(path, &self.write),
         }
     }
 }

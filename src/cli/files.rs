@@ -8,8 +8,8 @@ use std::{
 
 use super::{entitlements, settings::Settings};
 use crate::eval::{
-    input::Files,
-    pattern::{self, BadPattern},
+    input::FileReader,
+    pattern::{self, GlobError},
 };
 
 /// More files than this are not listed.
@@ -42,7 +42,7 @@ impl Workspace {
     }
 }
 
-impl Files for Workspace {
+impl FileReader for Workspace {
     fn read(&self, path: &str, limit: usize) -> Result<String, String> {
         let real = self.allowed(path)?;
         let failed = |error: io::Error| format!("the file cannot be read ({error}): {path}");
@@ -70,12 +70,12 @@ impl Files for Workspace {
             return Err(bad());
         }
         let mut found = Vec::new();
-        let mut walk = Walk { found: &mut found, n_seen: 0 };
+        let mut walk = DefinitionWalk { found: &mut found, n_seen: 0 };
         match walk.folder(&real, "", &segments, 0) {
             Ok(()) => (),
-            Err(Stop::Pattern) => return Err(bad()),
-            Err(Stop::TooMany) => return Err(format!("more than {MAX_FILES} files lie in: {folder}")),
-            Err(Stop::Io(error)) => return Err(format!("the folder cannot be read ({error}): {folder}")),
+            Err(WalkStop::Pattern) => return Err(bad()),
+            Err(WalkStop::TooMany) => return Err(format!("more than {MAX_FILES} files lie in: {folder}")),
+            Err(WalkStop::Io(error)) => return Err(format!("the folder cannot be read ({error}): {folder}")),
         }
         found.sort();
         found.dedup();
@@ -83,21 +83,21 @@ impl Files for Workspace {
     }
 }
 
-enum Stop {
+enum WalkStop {
     Pattern,
     TooMany,
     Io(io::Error),
 }
 
 /// A walk over the folders that a pattern can lead to. Links to folders are not followed.
-struct Walk<'a> {
+struct DefinitionWalk<'a> {
     found: &'a mut Vec<String>,
     n_seen: usize,
 }
 
-impl Walk<'_> {
+impl DefinitionWalk<'_> {
     /// Looks for what `segments` match in one folder; `prefix` is its path from the start, with a slash.
-    fn folder(&mut self, folder: &Path, prefix: &str, segments: &[&str], depth: usize) -> Result<(), Stop> {
+    fn folder(&mut self, folder: &Path, prefix: &str, segments: &[&str], depth: usize) -> Result<(), WalkStop> {
         let Some((first, rest)) = segments.split_first() else { return Ok(()) };
         if depth > MAX_DEPTH {
             return Ok(());
@@ -105,18 +105,18 @@ impl Walk<'_> {
         if *first == "**" && !rest.is_empty() {
             self.folder(folder, prefix, rest, depth)?;
         }
-        let entries = fs::read_dir(folder).map_err(Stop::Io)?;
+        let entries = fs::read_dir(folder).map_err(WalkStop::Io)?;
         for entry in entries {
-            let entry = entry.map_err(Stop::Io)?;
+            let entry = entry.map_err(WalkStop::Io)?;
             self.n_seen += 1;
             if self.n_seen > MAX_FILES {
-                return Err(Stop::TooMany);
+                return Err(WalkStop::TooMany);
             }
             let Ok(name) = entry.file_name().into_string() else { continue };
             let path = format!("{prefix}{name}");
-            let is_folder = entry.file_type().map_err(Stop::Io)?.is_dir();
+            let is_folder = entry.file_type().map_err(WalkStop::Io)?.is_dir();
             let deeper = if *first == "**" { segments } else { rest };
-            if *first != "**" && !pattern::matches(first, &name).map_err(|BadPattern| Stop::Pattern)? {
+            if *first != "**" && !pattern::matches(first, &name).map_err(|GlobError| WalkStop::Pattern)? {
                 continue;
             }
             if is_folder {
@@ -144,7 +144,7 @@ mod tests {
         let list = |pattern: &str| {
             let segments: Vec<&str> = pattern.split('/').collect();
             let mut found = Vec::new();
-            let walked = Walk { found: &mut found, n_seen: 0 }.folder(folder.path(), "", &segments, 0);
+            let walked = DefinitionWalk { found: &mut found, n_seen: 0 }.folder(folder.path(), "", &segments, 0);
             assert!(walked.is_ok());
             found.sort();
             found.join(" ")

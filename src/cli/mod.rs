@@ -26,7 +26,7 @@ use crate::{
     sandbox,
     ui::output,
 };
-use args::{Bake, COMMANDS, CacheCommand, Command, WithCommand};
+use args::{Bake, COMMANDS, CacheCommand, CliCommand, WithCommand};
 use settings::{ListWhat, Settings};
 
 /// All is well.
@@ -125,27 +125,27 @@ fn on_state(env: &BTreeMap<String, String>, work: impl FnOnce(&Path, bool) -> u8
     }
 }
 
-fn run_command(command: Command, env: BTreeMap<String, String>) -> u8 {
+fn run_command(command: CliCommand, env: BTreeMap<String, String>) -> u8 {
     let color = settings::color(&env);
     match command {
-        Command::Plan { plan, format } => match Settings::new(*plan, None, env) {
+        CliCommand::Plan { plan, format } => match Settings::new(*plan, None, env) {
             Ok(settings) => on_large_stack(move || commands::plan::run(&settings, format)),
             Err(faults) => bad_usage(&faults, color),
         },
-        Command::Check { plan, format } => match Settings::new(*plan, None, env) {
+        CliCommand::Check { plan, format } => match Settings::new(*plan, None, env) {
             Ok(settings) => on_large_stack(move || commands::check::run(&settings, format)),
             Err(faults) => bad_usage(&faults, color),
         },
-        Command::Fmt(args) => on_large_stack(move || commands::fmt::run(&args, color)),
-        Command::Du { format } => on_state(&env, |home, color| commands::du::run(home, format, color)),
-        Command::Prune(args) => on_state(&env, |home, color| commands::prune::run(home, &args, color)),
-        Command::Cache { command: CacheCommand::Verify } => on_state(&env, commands::verify::run),
-        Command::Completions { shell } => {
+        CliCommand::Fmt(args) => on_large_stack(move || commands::fmt::run(&args, color)),
+        CliCommand::Du { format } => on_state(&env, |home, color| commands::du::run(home, format, color)),
+        CliCommand::Prune(args) => on_state(&env, |home, color| commands::prune::run(home, &args, color)),
+        CliCommand::Cache { command: CacheCommand::Verify } => on_state(&env, commands::verify::run),
+        CliCommand::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut args::whole(), "bake", &mut text);
             write(&String::from_utf8_lossy(&text))
         }
-        Command::Version => write(&format!("bake {}\n", env!("CARGO_PKG_VERSION"))),
+        CliCommand::Version => write(&format!("bake {}\n", env!("CARGO_PKG_VERSION"))),
     }
 }
 

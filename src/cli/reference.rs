@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     definition::attribute::{
-        Attribute, FUNCTION, GROUP, INCLUDE, ItemKind, Kind, Merge, Set, TARGET, VALIDATION, VARIABLE,
+        AttributeKind, AttributeRow, FUNCTION, GROUP, INCLUDE, ItemKind, Merge, Set, TARGET, VALIDATION, VARIABLE,
     },
     eval::function::{self, lookup, signature},
     spec::{attest, resources},
@@ -51,16 +51,16 @@ fn schema() -> Value {
             "variable": body(&VARIABLE, &[], |name| match name {
                 "default" => json!({}),
                 "validation" => one_or_more(json!({ "$ref": "#/$defs/validation" }), ""),
-                "sensitive" => kind(Kind::Bool),
-                _ => kind(Kind::Text),
+                "sensitive" => kind(AttributeKind::Bool),
+                _ => kind(AttributeKind::Text),
             }),
             "validation": body(&VALIDATION, &["condition"], |name| match name {
-                "condition" => kind(Kind::Bool),
-                _ => kind(Kind::Text),
+                "condition" => kind(AttributeKind::Bool),
+                _ => kind(AttributeKind::Text),
             }),
             "group": body(&GROUP, &["targets"], |name| match name {
-                "targets" => kind(Kind::Texts),
-                _ => kind(Kind::Text),
+                "targets" => kind(AttributeKind::Texts),
+                _ => kind(AttributeKind::Text),
             }),
             "function": body(&FUNCTION, &["params", "result"], |name| match name {
                 "params" => json!({ "type": "array", "items": { "type": "string", "pattern": IDENTIFIER } }),
@@ -123,19 +123,19 @@ fn target() -> Value {
 }
 
 /// What a value may be; a template may stand for all of it.
-fn kind(kind: Kind) -> Value {
+fn kind(kind: AttributeKind) -> Value {
     let template = json!({ "$ref": "#/$defs/template" });
     let scalar = json!({ "$ref": "#/$defs/scalar" });
     let shape = match kind {
-        Kind::Text => return json!({ "type": ["string", "number", "boolean", "null"] }),
-        Kind::Bool => json!({ "enum": [true, false, "true", "false", "1", "0"] }),
-        Kind::Texts => json!({ "type": "array", "items": scalar }),
-        Kind::Entries { null_ok: false } => json!({ "type": "object", "additionalProperties": scalar }),
-        Kind::Entries { null_ok: true } => {
+        AttributeKind::Text => return json!({ "type": ["string", "number", "boolean", "null"] }),
+        AttributeKind::Bool => json!({ "enum": [true, false, "true", "false", "1", "0"] }),
+        AttributeKind::Texts => json!({ "type": "array", "items": scalar }),
+        AttributeKind::Entries { null_ok: false } => json!({ "type": "object", "additionalProperties": scalar }),
+        AttributeKind::Entries { null_ok: true } => {
             json!({ "type": "object", "additionalProperties": { "anyOf": [scalar, { "type": "null" }] } })
         }
-        Kind::Items(it) => json!({ "type": "array", "items": { "anyOf": [{ "type": "string" }, item(it)] } }),
-        Kind::Resources => {
+        AttributeKind::Items(it) => json!({ "type": "array", "items": { "anyOf": [{ "type": "string" }, item(it)] } }),
+        AttributeKind::Resources => {
             let properties = resources::KEYS.iter().map(|key| ((*key).to_owned(), scalar.clone()));
             json!({
                 "type": "object",
@@ -143,7 +143,7 @@ fn kind(kind: Kind) -> Value {
                 "additionalProperties": false,
             })
         }
-        Kind::Matrix => json!({
+        AttributeKind::Matrix => json!({
             "type": "object",
             "additionalProperties": { "anyOf": [{ "type": ["array", "object"] }, template] },
         }),
@@ -172,7 +172,7 @@ fn item(kind: ItemKind) -> Value {
         ItemKind::Secret => closed(&["id", "type", "src", "source", "env"]),
         ItemKind::Ssh => json!({
             "type": "object",
-            "properties": { "id": scalar, "paths": self::kind(Kind::Texts) },
+            "properties": { "id": scalar, "paths": self::kind(AttributeKind::Texts) },
             "additionalProperties": false,
         }),
     }
@@ -220,7 +220,7 @@ fn later(merge: Merge) -> &'static str {
     }
 }
 
-fn set(row: &Attribute) -> String {
+fn set(row: &AttributeRow) -> String {
     let key = row.set_key;
     match row.set {
         Set::No => "cannot be set".to_owned(),

@@ -23,7 +23,7 @@ use std::{
 
 use clap::ValueEnum;
 
-use super::args::{PlanArgs, Progress, RunArgs};
+use super::args::{PlanArgs, ProgressArg, RunArgs};
 use crate::{
     report::{Diagnostic, Severity, suggest},
     sandbox,
@@ -63,7 +63,7 @@ pub(crate) struct Settings {
     pub(crate) color: bool,
     pub(crate) now: (i64, u32),
     pub(crate) random: [u8; 32],
-    pub(crate) progress: Progress,
+    pub(crate) progress: ProgressArg,
     /// What runs steps.
     pub(crate) runtime: sandbox::Runtime,
     /// `None` is the number of cores.
@@ -204,9 +204,9 @@ impl Settings {
 }
 
 /// What `BUILDKIT_PROGRESS` asks for.
-fn progress(env: &BTreeMap<String, String>, faults: &mut Vec<Diagnostic>) -> Progress {
-    let Some(text) = env.get("BUILDKIT_PROGRESS").filter(|it| !it.is_empty()) else { return Progress::Auto };
-    Progress::from_str(text, true).unwrap_or_else(|_| {
+fn progress(env: &BTreeMap<String, String>, faults: &mut Vec<Diagnostic>) -> ProgressArg {
+    let Some(text) = env.get("BUILDKIT_PROGRESS").filter(|it| !it.is_empty()) else { return ProgressArg::Auto };
+    ProgressArg::from_str(text, true).unwrap_or_else(|_| {
         faults.push(
             Diagnostic::error(
                 "bake::cli::bad_progress",
@@ -214,7 +214,7 @@ fn progress(env: &BTreeMap<String, String>, faults: &mut Vec<Diagnostic>) -> Pro
             )
             .help("known: auto, plain, tty, rawjson, quiet, none"),
         );
-        Progress::Auto
+        ProgressArg::Auto
     })
 }
 
@@ -279,7 +279,7 @@ fn grant(text: &str, faults: &mut Vec<Diagnostic>) -> Option<Grant> {
     }
 }
 
-fn from_fault(code: &'static str, flag: &str, fault: spec::Fault) -> Diagnostic {
+fn from_fault(code: &'static str, flag: &str, fault: spec::OptionFault) -> Diagnostic {
     let mut diagnostic = Diagnostic::error(code, format!("`{flag}`: {}", fault.message));
     diagnostic.help = fault.help;
     diagnostic
@@ -329,10 +329,10 @@ fn overrides(plan: &PlanArgs, faults: &mut Vec<Diagnostic>) -> (Vec<(String, Str
 }
 
 /// The method as written, and the options behind it. An unknown method is the build's affair.
-fn call_option(text: &str) -> Result<(String, CallOptions), spec::Fault> {
+fn call_option(text: &str) -> Result<(String, CallOptions), spec::OptionFault> {
     let method = text.split(',').next().unwrap_or_default().to_owned();
     let known = text.replacen(&method, "build", 1);
-    let read = spec::Call::parse(if method.is_empty() { text } else { &known })?;
+    let read = spec::CallMethod::parse(if method.is_empty() { text } else { &known })?;
     Ok((method, CallOptions { json: read.json, ignore_status: read.ignore_status }))
 }
 

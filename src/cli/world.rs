@@ -7,7 +7,7 @@ use std::{fs, io, os::unix::fs::FileTypeExt};
 use super::{definition::Purpose, settings::Settings};
 use crate::{
     definition::attribute::Id,
-    eval::{Evaluated, target::Target},
+    eval::{Evaluation, target::Target},
     report::{Diagnostic, Severity},
     spec::{
         Secret, Ssh, context,
@@ -19,7 +19,7 @@ use crate::{
 const MAX_SECRET: u64 = 500 * 1024;
 
 /// Looks at all targets of the plan.
-pub(crate) fn check(evaluated: &Evaluated, settings: &Settings, purpose: Purpose, diagnostics: &mut Vec<Diagnostic>) {
+pub(crate) fn check(evaluated: &Evaluation, settings: &Settings, purpose: Purpose, diagnostics: &mut Vec<Diagnostic>) {
     let unnamed = if purpose == Purpose::Show { Severity::Warning } else { Severity::Error };
     for target in evaluated.targets.values() {
         for (ix, secret) in target.secrets().enumerate() {
@@ -65,7 +65,7 @@ pub(crate) fn check(evaluated: &Evaluated, settings: &Settings, purpose: Purpose
 /// The Dockerfile in a local context, relative to the working directory, if there is one and nothing says that it is meant.
 fn local_dockerfile(target: &Target, settings: &Settings) -> Option<String> {
     let (context, dockerfile) = (target.context(), target.dockerfile());
-    let is_local = context::Context::is_local_path(context) && context::Context::is_local_path(dockerfile);
+    let is_local = context::ContextSource::is_local_path(context) && context::ContextSource::is_local_path(dockerfile);
     if !is_local || context.starts_with('/') || target.dockerfile_inline().is_some() {
         return None;
     }

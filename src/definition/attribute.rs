@@ -44,7 +44,7 @@ pub(crate) enum Id {
 
 /// What is written for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum AttributeKind {
     Text,
     Bool,
     /// A list of strings.
@@ -105,10 +105,10 @@ pub(crate) enum Set {
 
 /// One row.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Attribute {
+pub(crate) struct AttributeRow {
     pub(crate) id: Id,
     pub(crate) name: &'static str,
-    pub(crate) kind: Kind,
+    pub(crate) kind: AttributeKind,
     pub(crate) merge: Merge,
     pub(crate) set: Set,
     /// The KEY of `--set` if it is not `name`.
@@ -118,40 +118,47 @@ pub(crate) struct Attribute {
     pub(crate) doc: &'static str,
 }
 
-impl Attribute {
+impl AttributeRow {
     /// Whether equal elements are dropped and the empty string means nothing.
     pub(crate) const fn is_deduplicated(&self) -> bool {
-        !matches!(self.kind, Kind::Items(ItemKind::Policy))
+        !matches!(self.kind, AttributeKind::Items(ItemKind::Policy))
     }
 
     /// `a string`, `a list of strings` …, for messages.
     pub(crate) const fn wants(&self) -> &'static str {
         match self.kind {
-            Kind::Text => "a string",
-            Kind::Bool => "a bool",
-            Kind::Texts => "a list of strings",
-            Kind::Entries { .. } => "a map of strings",
-            Kind::Items(_) => "a list of objects or strings",
-            Kind::Resources => "an object",
-            Kind::Matrix => "a map of lists",
+            AttributeKind::Text => "a string",
+            AttributeKind::Bool => "a bool",
+            AttributeKind::Texts => "a list of strings",
+            AttributeKind::Entries { .. } => "a map of strings",
+            AttributeKind::Items(_) => "a list of objects or strings",
+            AttributeKind::Resources => "an object",
+            AttributeKind::Matrix => "a map of lists",
         }
     }
 }
 
-const fn row(id: Id, name: &'static str, kind: Kind, merge: Merge, set: Set, doc: &'static str) -> Attribute {
-    Attribute { id, name, kind, merge, set, set_key: name, doc }
+const fn row(
+    id: Id,
+    name: &'static str,
+    kind: AttributeKind,
+    merge: Merge,
+    set: Set,
+    doc: &'static str,
+) -> AttributeRow {
+    AttributeRow { id, name, kind, merge, set, set_key: name, doc }
 }
 
-const fn set_as(set_key: &'static str, row: Attribute) -> Attribute {
-    Attribute { set_key, ..row }
+const fn set_as(set_key: &'static str, row: AttributeRow) -> AttributeRow {
+    AttributeRow { set_key, ..row }
 }
 
-use {Kind::*, Merge::*, Set::*};
+use {AttributeKind::*, Merge::*, Set::*};
 
-const NULLABLE: Kind = Entries { null_ok: true };
+const NULLABLE: AttributeKind = Entries { null_ok: true };
 
 /// Attributes of a target, in the order in which `--print` shows them; the last three are never shown.
-pub(crate) static TARGET: [Attribute; 31] = [
+pub(crate) static TARGET: [AttributeRow; 31] = [
     row(Id::Description, "description", Text, ReplaceNonEmpty, No, "What the target is for, as shown by --list."),
     row(Id::Annotations, "annotations", Texts, Append, AppendList, "OCI annotations: [TYPE[PLATFORM],…:]KEY=VALUE."),
     row(
@@ -227,7 +234,7 @@ pub(crate) static TARGET: [Attribute; 31] = [
 pub(crate) const PRINTED: usize = Id::Inherits as usize;
 
 /// `targets` of a group, which has no row among those of targets.
-pub(crate) static GROUP_TARGETS: Attribute =
+pub(crate) static GROUP_TARGETS: AttributeRow =
     row(Id::Inherits, "targets", Texts, PerBlock, No, "Targets and groups that belong to it.");
 
 /// Attributes of a validation.
@@ -269,13 +276,13 @@ pub(crate) const INCLUDE: [(&str, &str); 2] = [
 pub(crate) const BLOCKS: [&str; 6] = ["variable", "group", "target", "function", "locals", "include"];
 
 /// The row of an attribute of a target.
-pub(crate) fn target(name: &str) -> Option<&'static Attribute> {
+pub(crate) fn target(name: &str) -> Option<&'static AttributeRow> {
     TARGET.iter().find(|row| row.name == name)
 }
 
 impl Id {
     /// Its row.
-    pub(crate) fn row(self) -> &'static Attribute {
+    pub(crate) fn row(self) -> &'static AttributeRow {
         &TARGET[self as usize]
     }
 }

@@ -5,9 +5,9 @@
 
 use super::{
     hcl,
-    json::{self, Node, NodeKind},
+    json::{self, JsonNode, JsonNodeKind},
     load::Format,
-    shape::Shape,
+    shape::DefinitionShape,
     syntax::Body,
 };
 use crate::report::{Diagnostic, SourceId};
@@ -48,14 +48,14 @@ fn json(source: SourceId, text: &str) -> Result<String, Vec<Diagnostic>> {
 }
 
 /// Writes a value with one member or item a line; texts and numbers stay as they are written.
-fn write(node: &Node, text: &str, depth: usize, laid: &mut String) {
+fn write(node: &JsonNode, text: &str, depth: usize, laid: &mut String) {
     let written = |at: crate::report::Span| &text[at.start as usize..at.end as usize];
     let line = |depth: usize, laid: &mut String| {
         laid.push('\n');
         laid.extend(std::iter::repeat_n("  ", depth));
     };
     match &node.kind {
-        NodeKind::Array(items) if !items.is_empty() => {
+        JsonNodeKind::Array(items) if !items.is_empty() => {
             for (ix, item) in items.iter().enumerate() {
                 laid.push(if ix == 0 { '[' } else { ',' });
                 line(depth + 1, laid);
@@ -64,7 +64,7 @@ fn write(node: &Node, text: &str, depth: usize, laid: &mut String) {
             line(depth, laid);
             laid.push(']');
         }
-        NodeKind::Object(members) if !members.is_empty() => {
+        JsonNodeKind::Object(members) if !members.is_empty() => {
             for (ix, (name, value)) in members.iter().enumerate() {
                 laid.push(if ix == 0 { '{' } else { ',' });
                 line(depth + 1, laid);
@@ -75,17 +75,17 @@ fn write(node: &Node, text: &str, depth: usize, laid: &mut String) {
             line(depth, laid);
             laid.push('}');
         }
-        NodeKind::Array(_) => laid.push_str("[]"),
-        NodeKind::Object(_) => laid.push_str("{}"),
-        NodeKind::Null | NodeKind::Bool(_) | NodeKind::Number(_) | NodeKind::Text { .. } => {
+        JsonNodeKind::Array(_) => laid.push_str("[]"),
+        JsonNodeKind::Object(_) => laid.push_str("{}"),
+        JsonNodeKind::Null | JsonNodeKind::Bool(_) | JsonNodeKind::Number(_) | JsonNodeKind::Text { .. } => {
             laid.push_str(written(node.at));
         }
     }
 }
 
 /// The shape of what was read, if all of it could be.
-fn shape((body, faults): (Body, Vec<Diagnostic>)) -> Result<Shape, Vec<Diagnostic>> {
-    if faults.iter().any(Diagnostic::is_error) { Err(faults) } else { Ok(Shape::of(&body)) }
+fn shape((body, faults): (Body, Vec<Diagnostic>)) -> Result<DefinitionShape, Vec<Diagnostic>> {
+    if faults.iter().any(Diagnostic::is_error) { Err(faults) } else { Ok(DefinitionShape::of(&body)) }
 }
 
 fn changed() -> Diagnostic {

@@ -23,13 +23,13 @@ use crate::report::{Diagnostic, SourceId, Span};
 const MAX_FILES: usize = 1000;
 
 /// A file that is being read: what it is called, and where it was asked for.
-struct Step {
+struct IncludeStep {
     path: PathBuf,
     at: Span,
 }
 
 /// Where the names of a file go.
-struct Place {
+struct IncludeSite {
     /// `web.db`; empty is the root.
     namespace: String,
     /// The folder that its paths are relative to; none is the working directory.
@@ -39,7 +39,7 @@ struct Place {
 impl Loaded {
     /// Reads what the files of the definition include, and what these include.
     pub(super) fn include(&mut self, request: &Request<'_>) {
-        let root = Place { namespace: String::new(), base: None };
+        let root = IncludeSite { namespace: String::new(), base: None };
         for body in std::mem::take(&mut self.definition.files) {
             let mut below = Vec::new();
             self.includes_of(&body, &root, &mut Vec::new(), &mut below, request);
@@ -52,8 +52,8 @@ impl Loaded {
     fn includes_of(
         &mut self,
         body: &Body,
-        place: &Place,
-        chain: &mut Vec<Step>,
+        place: &IncludeSite,
+        chain: &mut Vec<IncludeStep>,
         below: &mut Vec<Body>,
         request: &Request<'_>,
     ) {
@@ -68,8 +68,8 @@ impl Loaded {
         &mut self,
         from: SourceId,
         block: &Block,
-        place: &Place,
-        chain: &mut Vec<Step>,
+        place: &IncludeSite,
+        chain: &mut Vec<IncludeStep>,
         below: &mut Vec<Body>,
         request: &Request<'_>,
     ) -> Result<(), Box<Diagnostic>> {
@@ -80,7 +80,8 @@ impl Loaded {
             return Err(Box::new(fault(format!("more than {MAX_FILES} files are included")).at(at, "one too many")));
         }
         let text = self.read_included(from, &file, at, request)?;
-        let step = Step { path: Path::new(&text.name).canonicalize().unwrap_or_else(|_| (&text.name).into()), at };
+        let step =
+            IncludeStep { path: Path::new(&text.name).canonicalize().unwrap_or_else(|_| (&text.name).into()), at };
         if let Some(start) = chain.iter().position(|it| it.path == step.path) {
             return Err(Box::new(circle(&chain[start..], &step)));
         }
@@ -104,7 +105,7 @@ impl Loaded {
         }
         let base = self.folders.get(&text.id).cloned().unwrap_or_else(|| ".".to_owned());
         self.base_folders.insert(text.id, base.clone());
-        let place = Place { namespace: name.clone(), base: Some(base) };
+        let place = IncludeSite { namespace: name.clone(), base: Some(base) };
         let mut bodies = Vec::new();
         self.includes_of(&inner, &place, chain, &mut bodies, request);
         bodies.push(inner);
@@ -218,7 +219,7 @@ fn label_of(block: &Block) -> Result<Option<Arc<str>>, Box<Diagnostic>> {
     }
 }
 
-fn circle(steps: &[Step], again: &Step) -> Diagnostic {
+fn circle(steps: &[IncludeStep], again: &IncludeStep) -> Diagnostic {
     let names: Vec<String> = steps
         .iter()
         .chain([again])

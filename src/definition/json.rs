@@ -6,22 +6,22 @@ use std::{collections::HashMap, sync::Arc};
 
 use super::{
     hcl,
-    syntax::{Attribute, Block, Body, Expr, ExprKind, MAX_DEPTH, MAX_NODES},
+    syntax::{AttributeSyntax, Block, Body, Expr, ExprKind, MAX_DEPTH, MAX_NODES},
 };
 use crate::report::{Diagnostic, SourceId, Span, Spanned};
 
 /// A JSON value and its place.
 #[derive(Debug)]
-pub(crate) struct Node {
-    pub(crate) kind: NodeKind,
+pub(crate) struct JsonNode {
+    pub(crate) kind: JsonNodeKind,
     pub(crate) at: Span,
 }
 
 /// A name of an object and its value.
-pub(crate) type Member = (Spanned<Arc<str>>, Node);
+pub(crate) type JsonMember = (Spanned<Arc<str>>, JsonNode);
 
 #[derive(Debug)]
-pub(crate) enum NodeKind {
+pub(crate) enum JsonNodeKind {
     Null,
     Bool(bool),
     Number(Arc<str>),
@@ -30,8 +30,8 @@ pub(crate) enum NodeKind {
         text: Arc<str>,
         verbatim: bool,
     },
-    Array(Vec<Node>),
-    Object(Vec<Member>),
+    Array(Vec<JsonNode>),
+    Object(Vec<JsonMember>),
 }
 
 /// Parses a file. The body holds what could be read; every fault that could be found is told.
@@ -47,24 +47,24 @@ pub(crate) fn parse(source: SourceId, text: &str) -> (Body, Vec<Diagnostic>) {
 }
 
 /// The body that a tree of values describes; `text` is what the tree was read from.
-pub(crate) fn body(source: SourceId, text: &str, root: &Node) -> (Body, Vec<Diagnostic>) {
+pub(crate) fn body(source: SourceId, text: &str, root: &JsonNode) -> (Body, Vec<Diagnostic>) {
     let end = u32::try_from(text.len()).unwrap_or(u32::MAX);
     let mut body = Body { attributes: Vec::new(), blocks: Vec::new(), at: Span { source, start: 0, end } };
-    let mut builder = Builder { source, text, faults: Vec::new() };
+    let mut builder = JsonBuilder { source, text, faults: Vec::new() };
     builder.file(root, &mut body);
     (body, builder.faults)
 }
 
 /// Parses text into a tree of values.
-pub(crate) fn tree(source: SourceId, text: &str) -> Result<Node, Box<Diagnostic>> {
+pub(crate) fn tree(source: SourceId, text: &str) -> Result<JsonNode, Box<Diagnostic>> {
     let start = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
-    let mut reader = Reader { source, text, pos: start, depth: 0, nodes: 0 };
+    let mut reader = JsonReader { source, text, pos: start, depth: 0, nodes: 0 };
     let root = reader.value()?;
     reader.skip();
     if reader.pos < text.len() { Err(reader.expected("the end of the file")) } else { Ok(root) }
 }
 
-struct Reader<'t> {
+struct JsonReader<'t> {
     source: SourceId,
     text: &'t str,
     pos: usize,
@@ -72,9 +72,9 @@ struct Reader<'t> {
     nodes: usize,
 }
 
-type Read<T> = Result<T, Box<Diagnostic>>;
+type JsonRead<T> = Result<T, Box<Diagnostic>>;
 
-impl Reader<'_> {
+impl JsonReader<'_> {
     fn span(&self, start: usize, end: usize) -> Span {
         let clamp = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
         Span { source: self.source, start: clamp(start), end: clamp(end) }
@@ -108,7 +108,7 @@ impl Reader<'_> {
         })
     }
 
-    fn value(&mut self) -> Read<Node> {
+    fn value(&mut self) -> JsonRead<JsonNode> {
         self.skip();
         let start = self.pos;
         self.nodes += 1;
@@ -120,18 +120,18 @@ impl Reader<'_> {
             b'[' => self.nested(Self::array)?,
             b'"' => {
                 let (text, verbatim) = self.string()?;
-                NodeKind::Text { text, verbatim }
+                JsonNodeKind::Text { text, verbatim }
             }
             b'-' | b'0'..=b'9' => self.number()?,
-            _ if self.word("null") => NodeKind::Null,
-            _ if self.word("true") => NodeKind::Bool(true),
-            _ if self.word("false") => NodeKind::Bool(false),
+            _ if self.word("null") => JsonNodeKind::Null,
+            _ if self.word("true") => JsonNodeKind::Bool(true),
+            _ if self.word("false") => JsonNodeKind::Bool(false),
             _ => return Err(self.expected("a value")),
         };
-        Ok(Node { kind, at: self.span(start, self.pos) })
+        Ok(JsonNode { kind, at: self.span(start, self.pos) })
     }
 
-    fn nested(&mut self, inner: fn(&mut Self) -> Read<NodeKind>) -> Read<NodeKind> {
+    fn nested(&mut self, inner: fn(&mut Self) -> JsonRead<JsonNodeKind>) -> JsonRead<JsonNodeKind> {
         if self.depth >= MAX_DEPTH {
             return Err(Box::new(
                 Diagnostic::error("bake::definition::too_deep", format!("nested deeper than {MAX_DEPTH} levels"))
@@ -152,14 +152,14 @@ impl Reader<'_> {
         found
     }
 
-    fn object(&mut self) -> Read<NodeKind> {
+    fn object(&mut self) -> JsonRead<JsonNodeKind> {
         let opener = self.span(self.pos, self.pos + 1);
         self.pos += 1;
         let mut items = Vec::new();
         self.skip();
         if self.peek() == b'}' {
             self.pos += 1;
-            return Ok(NodeKind::Object(items));
+            return Ok(JsonNodeKind::Object(items));
         }
         loop {
             self.skip();
@@ -181,21 +181,21 @@ impl Reader<'_> {
                 b',' => self.pos += 1,
                 b'}' => {
                     self.pos += 1;
-                    return Ok(NodeKind::Object(items));
+                    return Ok(JsonNodeKind::Object(items));
                 }
                 _ => return Err(self.expected("`,` or `}`").also(opener, "the object is opened here")),
             }
         }
     }
 
-    fn array(&mut self) -> Read<NodeKind> {
+    fn array(&mut self) -> JsonRead<JsonNodeKind> {
         let opener = self.span(self.pos, self.pos + 1);
         self.pos += 1;
         let mut items = Vec::new();
         self.skip();
         if self.peek() == b']' {
             self.pos += 1;
-            return Ok(NodeKind::Array(items));
+            return Ok(JsonNodeKind::Array(items));
         }
         loop {
             items.push(self.value()?);
@@ -204,14 +204,14 @@ impl Reader<'_> {
                 b',' => self.pos += 1,
                 b']' => {
                     self.pos += 1;
-                    return Ok(NodeKind::Array(items));
+                    return Ok(JsonNodeKind::Array(items));
                 }
                 _ => return Err(self.expected("`,` or `]`").also(opener, "the list is opened here")),
             }
         }
     }
 
-    fn number(&mut self) -> Read<NodeKind> {
+    fn number(&mut self) -> JsonRead<JsonNodeKind> {
         let start = self.pos;
         if self.peek() == b'-' {
             self.pos += 1;
@@ -244,10 +244,10 @@ impl Reader<'_> {
                 self.pos += 1;
             }
         }
-        Ok(NodeKind::Number(self.text[start..self.pos].into()))
+        Ok(JsonNodeKind::Number(self.text[start..self.pos].into()))
     }
 
-    fn string(&mut self) -> Read<(Arc<str>, bool)> {
+    fn string(&mut self) -> JsonRead<(Arc<str>, bool)> {
         let start = self.pos;
         self.pos += 1;
         let mut decoded: Option<String> = None;
@@ -290,7 +290,7 @@ impl Reader<'_> {
         }
     }
 
-    fn escape(&mut self) -> Read<char> {
+    fn escape(&mut self) -> JsonRead<char> {
         let start = self.pos;
         self.pos += 1;
         let c = self.peek();
@@ -348,14 +348,14 @@ impl Also for Box<Diagnostic> {
 }
 
 /// Makes bodies of values. It knows which names are blocks: the same object could be either.
-struct Builder<'t> {
+struct JsonBuilder<'t> {
     source: SourceId,
     text: &'t str,
     faults: Vec<Diagnostic>,
 }
 
-impl Builder<'_> {
-    fn file(&mut self, root: &Node, body: &mut Body) {
+impl JsonBuilder<'_> {
+    fn file(&mut self, root: &JsonNode, body: &mut Body) {
         for object in self.objects(root, || "a bake file".to_owned()) {
             for (name, value) in object {
                 match &*name.value {
@@ -375,13 +375,13 @@ impl Builder<'_> {
     }
 
     /// The objects of a value that is an object or an array of objects.
-    fn objects<'n>(&mut self, node: &'n Node, what: impl Fn() -> String) -> Vec<&'n [Member]> {
+    fn objects<'n>(&mut self, node: &'n JsonNode, what: impl Fn() -> String) -> Vec<&'n [JsonMember]> {
         let mut found = Vec::new();
         let mut stack = vec![node];
         while let Some(node) = stack.pop() {
             match &node.kind {
-                NodeKind::Object(items) => found.push(items.as_slice()),
-                NodeKind::Array(items) => stack.extend(items.iter().rev()),
+                JsonNodeKind::Object(items) => found.push(items.as_slice()),
+                JsonNodeKind::Array(items) => stack.extend(items.iter().rev()),
                 _ => self.faults.push(
                     Diagnostic::error("bake::definition::json_no_object", format!("{} must be an object", what()))
                         .at(node.at, "not an object")
@@ -393,7 +393,7 @@ impl Builder<'_> {
     }
 
     /// `"target": {"label": {…}}`.
-    fn blocks(&mut self, kind: &Spanned<Arc<str>>, node: &Node, body: &mut Body) {
+    fn blocks(&mut self, kind: &Spanned<Arc<str>>, node: &JsonNode, body: &mut Body) {
         for labels in self.objects(node, || format!("`{}` (names and their bodies)", kind.value)) {
             for (label, value) in labels {
                 if &*label.value == "//" {
@@ -413,7 +413,7 @@ impl Builder<'_> {
     }
 
     /// `"locals": {…}`.
-    fn unlabelled(&mut self, kind: &Spanned<Arc<str>>, node: &Node, body: &mut Body) {
+    fn unlabelled(&mut self, kind: &Spanned<Arc<str>>, node: &JsonNode, body: &mut Body) {
         for content in self.objects(node, || format!("`{}`", kind.value)) {
             let inner = self.block_body(&kind.value, content, node.at);
             body.blocks.push(Block { kind: kind.clone(), labels: Vec::new(), body: inner, at: kind.at });
@@ -421,8 +421,9 @@ impl Builder<'_> {
     }
 
     /// `"include": {"file": …}` or `"include": {"label": {"file": …}}`, or a list of such.
-    fn includes(&mut self, kind: &Spanned<Arc<str>>, node: &Node, body: &mut Body) {
-        let items: &[Node] = if let NodeKind::Array(items) = &node.kind { items } else { std::slice::from_ref(node) };
+    fn includes(&mut self, kind: &Spanned<Arc<str>>, node: &JsonNode, body: &mut Body) {
+        let items: &[JsonNode] =
+            if let JsonNodeKind::Array(items) = &node.kind { items } else { std::slice::from_ref(node) };
         for item in items {
             if has_file(item) {
                 self.unlabelled(kind, item, body);
@@ -432,7 +433,7 @@ impl Builder<'_> {
         }
     }
 
-    fn block_body(&mut self, kind: &str, items: &[Member], at: Span) -> Body {
+    fn block_body(&mut self, kind: &str, items: &[JsonMember], at: Span) -> Body {
         let mut body = Body { attributes: Vec::new(), blocks: Vec::new(), at };
         for (name, value) in items {
             match (kind, &*name.value) {
@@ -454,19 +455,19 @@ impl Builder<'_> {
     }
 
     /// `code`: strings hold code, not templates.
-    fn attribute(&mut self, name: &Spanned<Arc<str>>, value: &Node, body: &mut Body, code: bool) {
+    fn attribute(&mut self, name: &Spanned<Arc<str>>, value: &JsonNode, body: &mut Body, code: bool) {
         let expr = self.expr(value, code);
-        body.attributes.push(Attribute { name: name.clone(), expr });
+        body.attributes.push(AttributeSyntax { name: name.clone(), expr });
     }
 
-    fn expr(&mut self, node: &Node, code: bool) -> Expr {
+    fn expr(&mut self, node: &JsonNode, code: bool) -> Expr {
         let kind = match &node.kind {
-            NodeKind::Null => ExprKind::Null,
-            NodeKind::Bool(value) => ExprKind::Bool(*value),
-            NodeKind::Number(text) => return number(text, node.at),
-            NodeKind::Text { text, verbatim } => return self.text(text, *verbatim, node.at, code),
-            NodeKind::Array(items) => ExprKind::Tuple(items.iter().map(|item| self.expr(item, code)).collect()),
-            NodeKind::Object(items) => ExprKind::Object({
+            JsonNodeKind::Null => ExprKind::Null,
+            JsonNodeKind::Bool(value) => ExprKind::Bool(*value),
+            JsonNodeKind::Number(text) => return number(text, node.at),
+            JsonNodeKind::Text { text, verbatim } => return self.text(text, *verbatim, node.at, code),
+            JsonNodeKind::Array(items) => ExprKind::Tuple(items.iter().map(|item| self.expr(item, code)).collect()),
+            JsonNodeKind::Object(items) => ExprKind::Object({
                 self.refuse_repeated_keys(items);
                 items
                     .iter()
@@ -481,7 +482,7 @@ impl Builder<'_> {
     }
 
     /// Keys that are written twice; those that are templates are compared by their text.
-    fn refuse_repeated_keys(&mut self, items: &[Member]) {
+    fn refuse_repeated_keys(&mut self, items: &[JsonMember]) {
         let mut first: HashMap<&str, Span> = HashMap::with_capacity(items.len());
         for (key, _) in items {
             if let Some(before) = first.insert(&key.value, key.at) {
@@ -519,34 +520,36 @@ impl Builder<'_> {
 }
 
 /// A value as it is: no text in it is a template.
-pub(crate) fn literal(node: &Node) -> Expr {
+pub(crate) fn literal(node: &JsonNode) -> Expr {
     let kind = match &node.kind {
-        NodeKind::Null => ExprKind::Null,
-        NodeKind::Bool(value) => ExprKind::Bool(*value),
-        NodeKind::Number(text) => return number(text, node.at),
-        NodeKind::Text { text, .. } => ExprKind::String(text.clone()),
-        NodeKind::Array(items) => ExprKind::Tuple(items.iter().map(literal).collect()),
-        NodeKind::Object(items) => ExprKind::Object(
+        JsonNodeKind::Null => ExprKind::Null,
+        JsonNodeKind::Bool(value) => ExprKind::Bool(*value),
+        JsonNodeKind::Number(text) => return number(text, node.at),
+        JsonNodeKind::Text { text, .. } => ExprKind::String(text.clone()),
+        JsonNodeKind::Array(items) => ExprKind::Tuple(items.iter().map(literal).collect()),
+        JsonNodeKind::Object(items) => ExprKind::Object(
             items.iter().map(|(key, value)| (Expr::text(key.value.clone(), key.at), literal(value))).collect(),
         ),
     };
     Expr::new(kind, node.at)
 }
 
-const fn is_object(node: &Node) -> bool {
-    matches!(node.kind, NodeKind::Object(_))
+const fn is_object(node: &JsonNode) -> bool {
+    matches!(node.kind, JsonNodeKind::Object(_))
 }
 
 /// Whether an object has a `file`, whatever it is.
-fn has_file(node: &Node) -> bool {
-    matches!(&node.kind, NodeKind::Object(items) if items.iter().any(|(name, _)| &*name.value == "file"))
+fn has_file(node: &JsonNode) -> bool {
+    matches!(&node.kind, JsonNodeKind::Object(items) if items.iter().any(|(name, _)| &*name.value == "file"))
 }
 
 /// Whether a value is an include, or a list of them, rather than a value that is called so.
-fn is_include(node: &Node) -> bool {
+fn is_include(node: &JsonNode) -> bool {
     match &node.kind {
-        NodeKind::Object(items) => has_file(node) || (!items.is_empty() && items.iter().all(|(_, it)| has_file(it))),
-        NodeKind::Array(items) => !items.is_empty() && items.iter().all(is_include),
+        JsonNodeKind::Object(items) => {
+            has_file(node) || (!items.is_empty() && items.iter().all(|(_, it)| has_file(it)))
+        }
+        JsonNodeKind::Array(items) => !items.is_empty() && items.iter().all(is_include),
         _ => false,
     }
 }

@@ -86,7 +86,7 @@ pub(crate) struct Loaded {
 }
 
 /// Reads further files, for Compose: `extends`, `include`, `env_file`, `.env`.
-pub(crate) trait Files {
+pub(crate) trait LoadRequest {
     /// The text of a file by its path, relative to the working directory; `None` if there is no such file.
     ///
     /// # Errors
@@ -278,7 +278,7 @@ impl Loaded {
 
     fn parse_compose(&mut self, files: &[ComposeFile], request: &Request<'_>) {
         let before = self.sources.len();
-        let mut reader = Reader { sources: &mut self.sources };
+        let mut reader = DefinitionLoader { sources: &mut self.sources };
         let (body, diagnostics) = compose::load(files, request.env, request.vars, &mut reader);
         self.definition.compose = body;
         self.diagnostics.extend(diagnostics);
@@ -373,7 +373,7 @@ pub(crate) fn add_text(
     None
 }
 
-type Boxed<T> = Result<T, Box<Diagnostic>>;
+type LoadFuture<T> = Result<T, Box<Diagnostic>>;
 
 fn too_large(name: &str) -> Box<Diagnostic> {
     Box::new(Diagnostic::error(
@@ -383,7 +383,7 @@ fn too_large(name: &str) -> Box<Diagnostic> {
 }
 
 /// Reads standard input to its end.
-pub(crate) fn read_stdin() -> Boxed<Vec<u8>> {
+pub(crate) fn read_stdin() -> LoadFuture<Vec<u8>> {
     let mut bytes = Vec::new();
     let read = io::stdin().lock().take(MAX_BYTES + 1).read_to_end(&mut bytes);
     match read {
@@ -396,7 +396,7 @@ pub(crate) fn read_stdin() -> Boxed<Vec<u8>> {
 }
 
 /// Reads a regular file, or what the shell hands over as a file descriptor.
-pub(crate) fn read_file(path: &str, named_by: &str) -> Boxed<Vec<u8>> {
+pub(crate) fn read_file(path: &str, named_by: &str) -> LoadFuture<Vec<u8>> {
     let refuse = |what: &str, help: String| {
         Err(Box::new(
             Diagnostic::error("bake::definition::unreadable", format!("the file given by {named_by} {what}: {path}"))
@@ -470,12 +470,12 @@ fn missing(path: &str, named_by: &str) -> Diagnostic {
 }
 
 /// Reads further files and remembers their texts.
-pub(crate) struct Reader<'a> {
+pub(crate) struct DefinitionLoader<'a> {
     pub(crate) sources: &'a mut SourceMap,
 }
 
-impl Files for Reader<'_> {
-    fn read(&mut self, path: &str) -> Boxed<Option<(SourceId, Arc<str>)>> {
+impl LoadRequest for DefinitionLoader<'_> {
+    fn read(&mut self, path: &str) -> LoadFuture<Option<(SourceId, Arc<str>)>> {
         if matches!(fs::metadata(path), Err(error) if error.kind() == io::ErrorKind::NotFound) {
             return Ok(None);
         }

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::{
     compose::{self, ComposeFile},
-    load::Files,
+    load::LoadRequest,
     yaml,
 };
 use crate::report::{Diagnostic, SourceId, SourceMap};
@@ -14,7 +14,7 @@ use crate::report::{Diagnostic, SourceId, SourceMap};
 /// No other files.
 struct Nothing;
 
-impl Files for Nothing {
+impl LoadRequest for Nothing {
     fn read(&mut self, _: &str) -> Result<Option<(SourceId, Arc<str>)>, Box<Diagnostic>> {
         Ok(None)
     }

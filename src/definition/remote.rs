@@ -10,7 +10,10 @@ use std::{
 
 use super::load::{DEFAULT_NAMES, read_file};
 use crate::{
-    fetch::{CommandFn, FetchError, Fetched, Git, GitSecrets, GitSource, Http, HttpRequest, parse_git_url, shown_url},
+    fetch::{
+        FetchError, Fetched, GitClient, GitCommandFn, GitSecrets, GitSource, HttpClient, HttpRequest, parse_git_url,
+        shown_url,
+    },
     report::Diagnostic,
 };
 
@@ -21,7 +24,7 @@ pub(crate) struct Remote<'a> {
     /// The user's environment: proxies and credentials for git.
     pub(crate) env: &'a BTreeMap<String, String>,
     /// Makes the command that runs git.
-    pub(crate) command: CommandFn,
+    pub(crate) command: GitCommandFn,
 }
 
 /// A file and its content.
@@ -36,13 +39,13 @@ const MAX_ARCHIVE: u64 = 256 << 20;
 /// No archive of sources has more entries.
 const MAX_ENTRIES: usize = 1_000_000;
 
-type Boxed<T> = Result<T, Box<Diagnostic>>;
+type FetchFuture<T> = Result<T, Box<Diagnostic>>;
 
 /// Reads the files of a definition: those of `names`, or those of the default names that exist.
 ///
 /// # Errors
 /// Names the URL and what went wrong, or the file that it does not have.
-pub(crate) fn read(remote: Remote<'_>, names: &[String]) -> Boxed<Vec<RemoteFile>> {
+pub(crate) fn read(remote: Remote<'_>, names: &[String]) -> FetchFuture<Vec<RemoteFile>> {
     let shown = shown_url(remote.url);
     let fault = |message: String| Diagnostic::error("bake::definition::remote", message);
     let failed =
@@ -94,7 +97,7 @@ fn from_git(remote: Remote<'_>, source: GitSource, scratch: &Path) -> Result<Pat
         let found = remote.env.iter().filter(|(key, value)| key.eq_ignore_ascii_case(name) && !value.is_empty());
         found.map(|(_, value)| (String::new(), value.clone())).collect()
     };
-    let git = Git {
+    let git = GitClient {
         command: remote.command,
         env: remote.env.iter().map(|(name, value)| (name.into(), value.into())).collect(),
         cache: scratch.join("repositories"),
@@ -113,14 +116,14 @@ fn download(url: &str) -> Result<Vec<u8>, FetchError> {
     let keep = |source| FetchError::Keep { url: shown_url(url), source };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(keep)?;
     let request = HttpRequest { url, checksum: None, limit: MAX_ARCHIVE, known: None };
-    match runtime.block_on(Http::default().fetch(&request, || Ok(Vec::new()), &|_| ()))? {
+    match runtime.block_on(HttpClient::default().fetch(&request, || Ok(Vec::new()), &|_| ()))? {
         Fetched::New(bytes, _) => Ok(bytes),
         Fetched::Unchanged => Ok(Vec::new()),
     }
 }
 
 /// Reads files of a checked out tree; links that lead out of it are refused.
-fn from_tree(tree: &Path, names: &[String]) -> Boxed<Vec<RemoteFile>> {
+fn from_tree(tree: &Path, names: &[String]) -> FetchFuture<Vec<RemoteFile>> {
     let mut files = Vec::new();
     let root = tree.canonicalize().unwrap_or_else(|_| tree.to_owned());
     for name in wanted(names) {

@@ -4,19 +4,19 @@
 
 use std::{collections::HashMap, fmt::Write as _};
 
-use super::syntax::{Body, Expr, ExprKind, Part, Step};
+use super::syntax::{Body, Expr, ExprKind, TemplatePart, TraversalStep};
 use crate::report::Span;
 
 /// What a body means, and the strings that it is written with.
 #[derive(Debug, Default)]
-pub(super) struct Shape {
+pub(super) struct DefinitionShape {
     /// Every node in order: what it is, and the length and text of its names and values.
     pub(super) words: String,
     /// Start ─► end of every string, heredoc and label, and of keys that are bare words.
     pub(super) strings: HashMap<usize, usize>,
 }
 
-impl Shape {
+impl DefinitionShape {
     /// The shape of a body.
     pub(super) fn of(body: &Body) -> Self {
         let mut shape = Self::default();
@@ -131,12 +131,12 @@ impl Shape {
         }
     }
 
-    fn steps(&mut self, steps: &[Step]) {
+    fn steps(&mut self, steps: &[TraversalStep]) {
         for step in steps {
             match step {
-                Step::Member(name) => self.word("step", &name.value),
-                Step::Index(index) => self.maybe("step", Some(index)),
-                Step::Splat(inner) => {
+                TraversalStep::Member(name) => self.word("step", &name.value),
+                TraversalStep::Index(index) => self.maybe("step", Some(index)),
+                TraversalStep::Splat(inner) => {
                     self.count("splat", inner.len());
                     self.steps(inner);
                 }
@@ -144,18 +144,18 @@ impl Shape {
         }
     }
 
-    fn parts(&mut self, parts: &[Part]) {
+    fn parts(&mut self, parts: &[TemplatePart]) {
         self.count("template", parts.len());
         for part in parts {
             match part {
-                Part::Text(text) => self.word("text", text),
-                Part::Interpolation(expr) => self.maybe("interpolation", Some(expr)),
-                Part::If(it) => {
+                TemplatePart::Text(text) => self.word("text", text),
+                TemplatePart::Interpolation(expr) => self.maybe("interpolation", Some(expr)),
+                TemplatePart::If(it) => {
                     self.maybe("if", Some(&it.condition));
                     self.parts(&it.then);
                     self.parts(&it.otherwise);
                 }
-                Part::For(it) => {
+                TemplatePart::For(it) => {
                     self.word("for", &it.value);
                     self.word("key", it.key.as_deref().unwrap_or(""));
                     self.expr(&it.collection);

@@ -9,14 +9,14 @@ use crate::report::{Span, Spanned};
 /// A file, or what stands between the braces of a block, in the order in which it was written.
 #[derive(Clone, Debug)]
 pub(crate) struct Body {
-    pub(crate) attributes: Vec<Attribute>,
+    pub(crate) attributes: Vec<AttributeSyntax>,
     pub(crate) blocks: Vec<Block>,
     pub(crate) at: Span,
 }
 
 /// `name = expr`.
 #[derive(Clone, Debug)]
-pub(crate) struct Attribute {
+pub(crate) struct AttributeSyntax {
     pub(crate) name: Spanned<Arc<str>>,
     pub(crate) expr: Expr,
 }
@@ -49,7 +49,7 @@ pub(crate) enum ExprKind {
     /// A string without interpolation, escapes resolved.
     String(Arc<str>),
     /// Several parts, or one that is no text. One lone interpolation gives the value itself.
-    Template(Vec<Part>),
+    Template(Vec<TemplatePart>),
     Variable(Arc<str>),
     /// `source.name`.
     Member {
@@ -62,7 +62,7 @@ pub(crate) enum ExprKind {
         index: Box<Expr>,
     },
     Splat(Box<Splat>),
-    Call(Box<Call>),
+    Call(Box<CallSyntax>),
     Unary {
         op: UnaryOp,
         operand: Box<Expr>,
@@ -82,12 +82,12 @@ pub(crate) const MAX_DEPTH: usize = 1000;
 #[derive(Clone, Debug)]
 pub(crate) struct Splat {
     pub(crate) source: Expr,
-    pub(crate) steps: Vec<Step>,
+    pub(crate) steps: Vec<TraversalStep>,
 }
 
 /// `name(args)`, `name(args...)`.
 #[derive(Clone, Debug)]
-pub(crate) struct Call {
+pub(crate) struct CallSyntax {
     pub(crate) name: Spanned<Arc<str>>,
     pub(crate) args: Vec<Expr>,
     pub(crate) expand_last: bool,
@@ -113,7 +113,7 @@ pub(crate) const MAX_NODES: usize = 8_000_000;
 
 /// One step after a splat, applied to each element.
 #[derive(Clone, Debug)]
-pub(crate) enum Step {
+pub(crate) enum TraversalStep {
     Member(Spanned<Arc<str>>),
     Index(Expr),
     /// `[*]` after a `[*]`: a splat of each element, so `l[*].a[*]` is a list of lists.
@@ -180,7 +180,7 @@ pub(crate) struct For {
 
 /// One part of a template; strip markers and heredoc indentation are applied already.
 #[derive(Clone, Debug)]
-pub(crate) enum Part {
+pub(crate) enum TemplatePart {
     Text(Arc<str>),
     Interpolation(Expr),
     If(Box<PartIf>),
@@ -191,8 +191,8 @@ pub(crate) enum Part {
 #[derive(Clone, Debug)]
 pub(crate) struct PartIf {
     pub(crate) condition: Expr,
-    pub(crate) then: Vec<Part>,
-    pub(crate) otherwise: Vec<Part>,
+    pub(crate) then: Vec<TemplatePart>,
+    pub(crate) otherwise: Vec<TemplatePart>,
 }
 
 /// `%{ for key, value in collection }…%{ endfor }`.
@@ -201,12 +201,12 @@ pub(crate) struct PartFor {
     pub(crate) key: Option<Arc<str>>,
     pub(crate) value: Arc<str>,
     pub(crate) collection: Expr,
-    pub(crate) body: Vec<Part>,
+    pub(crate) body: Vec<TemplatePart>,
 }
 
 impl Body {
     /// The attribute of a name.
-    pub(crate) fn attribute(&self, name: &str) -> Option<&Attribute> {
+    pub(crate) fn attribute(&self, name: &str) -> Option<&AttributeSyntax> {
         self.attributes.iter().find(|attribute| &*attribute.name.value == name)
     }
 }

@@ -7,7 +7,7 @@ use super::{
     compose::dotenv,
     hcl, json,
     load::{add_text, read_file},
-    syntax::{Attribute, Body, Expr},
+    syntax::{AttributeSyntax, Body, Expr},
     yaml,
 };
 use crate::report::{Diagnostic, SourceId, SourceMap, Span, Spanned};
@@ -58,10 +58,11 @@ fn no_values(at: Span, seen: &str) -> Diagnostic {
 }
 
 /// The members of an object, as they are: no text in them is a template.
-fn data(root: &json::Node) -> Result<Body, Vec<Diagnostic>> {
-    let json::NodeKind::Object(members) = &root.kind else { return Err(vec![no_values(root.at, "no object")]) };
-    let attribute = |(name, value): &json::Member| Attribute { name: name.clone(), expr: json::literal(value) };
-    let attributes: Vec<Attribute> = members.iter().map(attribute).collect();
+fn data(root: &json::JsonNode) -> Result<Body, Vec<Diagnostic>> {
+    let json::JsonNodeKind::Object(members) = &root.kind else { return Err(vec![no_values(root.at, "no object")]) };
+    let attribute =
+        |(name, value): &json::JsonMember| AttributeSyntax { name: name.clone(), expr: json::literal(value) };
+    let attributes: Vec<AttributeSyntax> = members.iter().map(attribute).collect();
     let faults = hcl::repeats(&attributes);
     if faults.is_empty() { Ok(Body { attributes, blocks: Vec::new(), at: root.at }) } else { Err(faults) }
 }
@@ -87,7 +88,7 @@ fn lines(id: SourceId, text: &str, env: &BTreeMap<String, String>) -> Result<Bod
     })?;
     let attributes = values.into_iter().map(|(name, value)| {
         let at = name_in(text, &name).map_or(span(0, 0), |at| span(at, at + name.len()));
-        Attribute { name: Spanned::new(Arc::from(name), at), expr: Expr::text(value, at) }
+        AttributeSyntax { name: Spanned::new(Arc::from(name), at), expr: Expr::text(value, at) }
     });
     Ok(Body { attributes: attributes.collect(), blocks: Vec::new(), at: span(0, text.len()) })
 }

@@ -18,18 +18,18 @@ const MAX_ALIASED: usize = 1_000_000;
 
 /// A value and its place. Aliases share it.
 #[derive(Clone, Debug)]
-pub(crate) struct Node {
-    pub(crate) kind: NodeKind,
+pub(crate) struct YamlNode {
+    pub(crate) kind: YamlNodeKind,
     /// Of a block collection: its first line.
     pub(crate) at: Span,
-    pub(crate) action: Option<Action>,
+    pub(crate) action: Option<YamlAction>,
     /// How many values this one holds, itself included.
     weight: usize,
 }
 
 /// Tags that say how a Compose value meets the one it is merged onto.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Action {
+pub(crate) enum YamlAction {
     /// `!reset`: the value below is removed.
     Reset,
     /// `!override`: the value below is replaced, not merged.
@@ -37,58 +37,58 @@ pub(crate) enum Action {
 }
 
 #[derive(Clone, Debug)]
-pub(crate) enum NodeKind {
+pub(crate) enum YamlNodeKind {
     Null,
     Bool(bool),
     /// In decimal.
     Number(Arc<str>),
     String(Arc<str>),
-    Sequence(Vec<Arc<Node>>),
-    Mapping(Mapping),
+    Sequence(Vec<Arc<YamlNode>>),
+    Mapping(YamlMapping),
 }
 
 /// The entries of a mapping, in the order written; those of merge keys (`<<`) come after.
-pub(crate) type Mapping = IndexMap<Arc<str>, Entry>;
+pub(crate) type YamlMapping = IndexMap<Arc<str>, YamlEntry>;
 
 /// One entry: the place of its key, and its value.
 #[derive(Clone, Debug)]
-pub(crate) struct Entry {
+pub(crate) struct YamlEntry {
     pub(crate) at: Span,
-    pub(crate) node: Arc<Node>,
+    pub(crate) node: Arc<YamlNode>,
 }
 
-impl Node {
-    pub(crate) const fn new(kind: NodeKind, at: Span) -> Self {
+impl YamlNode {
+    pub(crate) const fn new(kind: YamlNodeKind, at: Span) -> Self {
         Self { kind, at, action: None, weight: 1 }
     }
 
     /// The same with this action.
     #[must_use]
-    pub(crate) fn with(self, action: Option<Action>) -> Self {
+    pub(crate) fn with(self, action: Option<YamlAction>) -> Self {
         Self { action, ..self }
     }
 
     pub(crate) const fn is_null(&self) -> bool {
-        matches!(self.kind, NodeKind::Null)
+        matches!(self.kind, YamlNodeKind::Null)
     }
 
-    pub(crate) const fn mapping(&self) -> Option<&Mapping> {
+    pub(crate) const fn mapping(&self) -> Option<&YamlMapping> {
         match &self.kind {
-            NodeKind::Mapping(entries) => Some(entries),
+            YamlNodeKind::Mapping(entries) => Some(entries),
             _ => None,
         }
     }
 
     pub(crate) fn sequence(&self) -> Option<&[Arc<Self>]> {
         match &self.kind {
-            NodeKind::Sequence(items) => Some(items),
+            YamlNodeKind::Sequence(items) => Some(items),
             _ => None,
         }
     }
 
     pub(crate) fn str(&self) -> Option<&Arc<str>> {
         match &self.kind {
-            NodeKind::String(text) => Some(text),
+            YamlNodeKind::String(text) => Some(text),
             _ => None,
         }
     }
@@ -101,8 +101,8 @@ impl Node {
     /// The text of a string, number or bool.
     pub(crate) fn scalar_text(&self) -> Option<Arc<str>> {
         match &self.kind {
-            NodeKind::String(text) | NodeKind::Number(text) => Some(text.clone()),
-            NodeKind::Bool(value) => Some(if *value { "true" } else { "false" }.into()),
+            YamlNodeKind::String(text) | YamlNodeKind::Number(text) => Some(text.clone()),
+            YamlNodeKind::Bool(value) => Some(if *value { "true" } else { "false" }.into()),
             _ => None,
         }
     }
@@ -110,22 +110,22 @@ impl Node {
     /// What to call this kind of value in a message.
     pub(crate) const fn word(&self) -> &'static str {
         match &self.kind {
-            NodeKind::Null => "nothing",
-            NodeKind::Bool(_) => "a bool",
-            NodeKind::Number(_) => "a number",
-            NodeKind::String(_) => "a string",
-            NodeKind::Sequence(_) => "a list",
-            NodeKind::Mapping(_) => "a mapping",
+            YamlNodeKind::Null => "nothing",
+            YamlNodeKind::Bool(_) => "a bool",
+            YamlNodeKind::Number(_) => "a number",
+            YamlNodeKind::String(_) => "a string",
+            YamlNodeKind::Sequence(_) => "a list",
+            YamlNodeKind::Mapping(_) => "a mapping",
         }
     }
 }
 
-type Read<T> = Result<T, Box<Diagnostic>>;
+type YamlRead<T> = Result<T, Box<Diagnostic>>;
 
 /// Parses all documents of a text.
-pub(crate) fn parse(source: SourceId, text: &str) -> Read<Vec<Arc<Node>>> {
+pub(crate) fn parse(source: SourceId, text: &str) -> YamlRead<Vec<Arc<YamlNode>>> {
     let mut builder =
-        Builder { places: Places::new(source, text), frames: Vec::new(), anchors: HashMap::new(), aliased: 0 };
+        YamlBuilder { places: Places::new(source, text), frames: Vec::new(), anchors: HashMap::new(), aliased: 0 };
     let mut parser = Parser::new_from_str(text);
     let mut documents = Vec::new();
     while let Some(event) = parser.next_event() {
@@ -215,36 +215,37 @@ impl<'t> Places<'t> {
 }
 
 /// A collection that is not finished.
-struct Frame {
+struct YamlFrame {
     at: Span,
     anchor: usize,
-    action: Option<Action>,
+    action: Option<YamlAction>,
     weight: usize,
     kind: FrameKind,
 }
 
 enum FrameKind {
-    Sequence(Vec<Arc<Node>>),
-    Mapping { entries: Mapping, merged: Vec<Arc<Node>>, key: Option<Spanned<Arc<str>>> },
+    Sequence(Vec<Arc<YamlNode>>),
+    Mapping { entries: YamlMapping, merged: Vec<Arc<YamlNode>>, key: Option<Spanned<Arc<str>>> },
 }
 
-struct Builder<'t> {
+struct YamlBuilder<'t> {
     places: Places<'t>,
-    frames: Vec<Frame>,
+    frames: Vec<YamlFrame>,
     /// Finished values by the number of their anchor.
-    anchors: HashMap<usize, Arc<Node>>,
+    anchors: HashMap<usize, Arc<YamlNode>>,
     aliased: usize,
 }
 
-impl Builder<'_> {
+impl YamlBuilder<'_> {
     /// Takes one event; gives the document that it finishes.
-    fn event(&mut self, event: Event<'_>, at: Span) -> Read<Option<Arc<Node>>> {
+    fn event(&mut self, event: Event<'_>, at: Span) -> YamlRead<Option<Arc<YamlNode>>> {
         match event {
             Event::Scalar(text, style, anchor, tag) => {
-                if let Some(Frame { kind: FrameKind::Mapping { key: key @ None, .. }, .. }) = self.frames.last_mut() {
+                if let Some(YamlFrame { kind: FrameKind::Mapping { key: key @ None, .. }, .. }) = self.frames.last_mut()
+                {
                     *key = Some(Spanned::new(Arc::from(&*text), at));
                     if anchor > 0 {
-                        self.anchors.insert(anchor, Arc::new(Node::new(NodeKind::String(text.into()), at)));
+                        self.anchors.insert(anchor, Arc::new(YamlNode::new(YamlNodeKind::String(text.into()), at)));
                     }
                     return Ok(None);
                 }
@@ -254,7 +255,7 @@ impl Builder<'_> {
             Event::Alias(anchor) => self.alias(anchor, at),
             Event::SequenceStart(anchor, tag) => self.open(FrameKind::Sequence(Vec::new()), anchor, tag.as_deref(), at),
             Event::MappingStart(anchor, tag) => {
-                let kind = FrameKind::Mapping { entries: Mapping::new(), merged: Vec::new(), key: None };
+                let kind = FrameKind::Mapping { entries: YamlMapping::new(), merged: Vec::new(), key: None };
                 self.open(kind, anchor, tag.as_deref(), at)
             }
             Event::SequenceEnd | Event::MappingEnd => self.close(at),
@@ -262,8 +263,8 @@ impl Builder<'_> {
         }
     }
 
-    fn open(&mut self, kind: FrameKind, anchor: usize, tag: Option<&Tag>, at: Span) -> Read<Option<Arc<Node>>> {
-        if let Some(Frame { kind: FrameKind::Mapping { key: None, .. }, .. }) = self.frames.last() {
+    fn open(&mut self, kind: FrameKind, anchor: usize, tag: Option<&Tag>, at: Span) -> YamlRead<Option<Arc<YamlNode>>> {
+        if let Some(YamlFrame { kind: FrameKind::Mapping { key: None, .. }, .. }) = self.frames.last() {
             return Err(Box::new(
                 Diagnostic::error("bake::definition::yaml_key", "a key must be a plain word or a string")
                     .at(at, "a list or mapping as a key"),
@@ -275,14 +276,14 @@ impl Builder<'_> {
                     .at(at, "one level too many"),
             ));
         }
-        self.frames.push(Frame { at, anchor, action: action(tag), weight: 1, kind });
+        self.frames.push(YamlFrame { at, anchor, action: action(tag), weight: 1, kind });
         Ok(None)
     }
 
-    fn close(&mut self, end: Span) -> Read<Option<Arc<Node>>> {
+    fn close(&mut self, end: Span) -> YamlRead<Option<Arc<YamlNode>>> {
         let Some(frame) = self.frames.pop() else { return Ok(None) };
         let kind = match frame.kind {
-            FrameKind::Sequence(items) => NodeKind::Sequence(items),
+            FrameKind::Sequence(items) => YamlNodeKind::Sequence(items),
             FrameKind::Mapping { mut entries, merged, .. } => {
                 for mapping in merged.iter().filter_map(|node| node.mapping()) {
                     for (key, entry) in mapping {
@@ -291,22 +292,22 @@ impl Builder<'_> {
                         }
                     }
                 }
-                NodeKind::Mapping(entries)
+                YamlNodeKind::Mapping(entries)
             }
         };
         let at = self.places.first_line(frame.at, end);
-        let node = Node { kind, at, action: frame.action, weight: frame.weight };
+        let node = YamlNode { kind, at, action: frame.action, weight: frame.weight };
         self.finished(Arc::new(node), frame.anchor)
     }
 
-    fn alias(&mut self, anchor: usize, at: Span) -> Read<Option<Arc<Node>>> {
+    fn alias(&mut self, anchor: usize, at: Span) -> YamlRead<Option<Arc<YamlNode>>> {
         let Some(node) = self.anchors.get(&anchor).cloned() else {
             return Err(Box::new(
                 Diagnostic::error("bake::definition::yaml_alias", "an alias stands inside the value that it names")
                     .at(at, "this alias would contain itself"),
             ));
         };
-        if let Some(Frame { kind: FrameKind::Mapping { key: key @ None, .. }, .. }) = self.frames.last_mut() {
+        if let Some(YamlFrame { kind: FrameKind::Mapping { key: key @ None, .. }, .. }) = self.frames.last_mut() {
             let Some(text) = node.scalar_text() else {
                 return Err(Box::new(
                     Diagnostic::error("bake::definition::yaml_key", "a key must be a plain word or a string")
@@ -330,7 +331,7 @@ impl Builder<'_> {
     }
 
     /// Puts a finished value where it belongs; gives it back if it is a whole document.
-    fn finished(&mut self, node: Arc<Node>, anchor: usize) -> Read<Option<Arc<Node>>> {
+    fn finished(&mut self, node: Arc<YamlNode>, anchor: usize) -> YamlRead<Option<Arc<YamlNode>>> {
         if anchor > 0 {
             self.anchors.insert(anchor, node.clone());
         }
@@ -353,7 +354,7 @@ impl Builder<'_> {
                         .at(before.at, "first given here"),
                     ));
                 }
-                entries.insert(key.value, Entry { at: key.at, node });
+                entries.insert(key.value, YamlEntry { at: key.at, node });
             }
         }
         Ok(None)
@@ -361,7 +362,7 @@ impl Builder<'_> {
 }
 
 /// `<<: *a` or `<<: [*a, *b]`.
-fn merge_key(merged: &mut Vec<Arc<Node>>, node: &Arc<Node>, at: Span) -> Read<()> {
+fn merge_key(merged: &mut Vec<Arc<YamlNode>>, node: &Arc<YamlNode>, at: Span) -> YamlRead<()> {
     let fault = || {
         Box::new(
             Diagnostic::error("bake::definition::yaml_merge", "a merge key `<<` takes a mapping or a list of mappings")
@@ -369,8 +370,8 @@ fn merge_key(merged: &mut Vec<Arc<Node>>, node: &Arc<Node>, at: Span) -> Read<()
         )
     };
     match &node.kind {
-        NodeKind::Mapping(_) => merged.push(node.clone()),
-        NodeKind::Sequence(items) if items.iter().all(|item| item.mapping().is_some()) => {
+        YamlNodeKind::Mapping(_) => merged.push(node.clone()),
+        YamlNodeKind::Sequence(items) if items.iter().all(|item| item.mapping().is_some()) => {
             merged.extend(items.iter().cloned());
         }
         _ => return Err(fault()),
@@ -378,19 +379,19 @@ fn merge_key(merged: &mut Vec<Arc<Node>>, node: &Arc<Node>, at: Span) -> Read<()
     Ok(())
 }
 
-fn action(tag: Option<&Tag>) -> Option<Action> {
+fn action(tag: Option<&Tag>) -> Option<YamlAction> {
     match tag {
-        Some(tag) if tag.handle == "!" && tag.suffix == "reset" => Some(Action::Reset),
-        Some(tag) if tag.handle == "!" && tag.suffix == "override" => Some(Action::Override),
+        Some(tag) if tag.handle == "!" && tag.suffix == "reset" => Some(YamlAction::Reset),
+        Some(tag) if tag.handle == "!" && tag.suffix == "override" => Some(YamlAction::Override),
         _ => None,
     }
 }
 
-fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>, at: Span) -> Read<Node> {
+fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>, at: Span) -> YamlRead<YamlNode> {
     let core = tag.filter(|tag| tag.is_yaml_core_schema()).map(|tag| tag.suffix.as_str());
     let kind = match core {
-        Some("str") => NodeKind::String(text.into()),
-        Some("null") => NodeKind::Null,
+        Some("str") => YamlNodeKind::String(text.into()),
+        Some("null") => YamlNodeKind::Null,
         Some("binary") => {
             return Err(Box::new(
                 Diagnostic::error("bake::definition::yaml_tag", "binary values cannot be used here: !!binary")
@@ -401,8 +402,8 @@ fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>, at: Span) -> Read<N
         Some(word @ ("int" | "float" | "bool")) => {
             let kind = plain(text);
             let fits = match word {
-                "bool" => matches!(kind, NodeKind::Bool(_)),
-                _ => matches!(kind, NodeKind::Number(_)),
+                "bool" => matches!(kind, YamlNodeKind::Bool(_)),
+                _ => matches!(kind, YamlNodeKind::Number(_)),
             };
             if !fits {
                 return Err(Box::new(
@@ -416,25 +417,25 @@ fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>, at: Span) -> Read<N
             kind
         }
         _ if style == ScalarStyle::Plain => plain(text),
-        _ => NodeKind::String(text.into()),
+        _ => YamlNodeKind::String(text.into()),
     };
-    Ok(Node { action: action(tag), ..Node::new(kind, at) })
+    Ok(YamlNode { action: action(tag), ..YamlNode::new(kind, at) })
 }
 
 /// What a scalar without quotes means.
-fn plain(text: &str) -> NodeKind {
+fn plain(text: &str) -> YamlNodeKind {
     match text {
-        "" | "~" | "null" | "Null" | "NULL" => return NodeKind::Null,
-        "true" | "True" | "TRUE" => return NodeKind::Bool(true),
-        "false" | "False" | "FALSE" => return NodeKind::Bool(false),
+        "" | "~" | "null" | "Null" | "NULL" => return YamlNodeKind::Null,
+        "true" | "True" | "TRUE" => return YamlNodeKind::Bool(true),
+        "false" | "False" | "FALSE" => return YamlNodeKind::Bool(false),
         _ => (),
     }
     if text.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '+' | '-' | '.'))
         && let Some(number) = number(text)
     {
-        return NodeKind::Number(number.into());
+        return YamlNodeKind::Number(number.into());
     }
-    NodeKind::String(text.into())
+    YamlNodeKind::String(text.into())
 }
 
 fn number(text: &str) -> Option<String> {
@@ -494,36 +495,38 @@ fn float_text(value: f64) -> String {
 }
 
 /// Whether a document is a bake file rather than a Compose file.
-pub(crate) fn is_bake(document: &Node) -> bool {
+pub(crate) fn is_bake(document: &YamlNode) -> bool {
     let has = |key: &str| document.get(key).is_some();
     ["target", "group", "variable", "function"].into_iter().any(has) && !has("services")
 }
 
 /// A bake file in YAML: the same as its JSON form.
-pub(crate) fn body(source: SourceId, text: &str, document: &Node) -> (Body, Vec<Diagnostic>) {
+pub(crate) fn body(source: SourceId, text: &str, document: &YamlNode) -> (Body, Vec<Diagnostic>) {
     json::body(source, text, &as_json(text, document))
 }
 
 /// The same as a tree of JSON values.
-pub(super) fn as_json(text: &str, node: &Node) -> json::Node {
+pub(super) fn as_json(text: &str, node: &YamlNode) -> json::JsonNode {
     let kind = match &node.kind {
-        NodeKind::Null => json::NodeKind::Null,
-        NodeKind::Bool(value) => json::NodeKind::Bool(*value),
-        NodeKind::Number(number) => json::NodeKind::Number(number.clone()),
-        NodeKind::String(value) => {
+        YamlNodeKind::Null => json::JsonNodeKind::Null,
+        YamlNodeKind::Bool(value) => json::JsonNodeKind::Bool(*value),
+        YamlNodeKind::Number(number) => json::JsonNodeKind::Number(number.clone()),
+        YamlNodeKind::String(value) => {
             let written = text.get(node.at.start as usize..node.at.end as usize).unwrap_or_default();
             let inside = written.strip_prefix(['"', '\'']).and_then(|it| it.strip_suffix(['"', '\'']));
-            json::NodeKind::Text { text: value.clone(), verbatim: inside == Some(value) }
+            json::JsonNodeKind::Text { text: value.clone(), verbatim: inside == Some(value) }
         }
-        NodeKind::Sequence(items) => json::NodeKind::Array(items.iter().map(|item| as_json(text, item)).collect()),
-        NodeKind::Mapping(entries) => json::NodeKind::Object(
+        YamlNodeKind::Sequence(items) => {
+            json::JsonNodeKind::Array(items.iter().map(|item| as_json(text, item)).collect())
+        }
+        YamlNodeKind::Mapping(entries) => json::JsonNodeKind::Object(
             entries
                 .iter()
                 .map(|(key, entry)| (Spanned::new(key.clone(), entry.at), as_json(text, &entry.node)))
                 .collect(),
         ),
     };
-    json::Node { kind, at: node.at }
+    json::JsonNode { kind, at: node.at }
 }
 
 #[cfg(test)]
@@ -534,16 +537,16 @@ mod tests {
     use crate::report::SourceMap;
 
     /// The value as JSON-like text.
-    fn shown(node: &Node) -> String {
+    fn shown(node: &YamlNode) -> String {
         let text = match &node.kind {
-            NodeKind::Null => "null".to_owned(),
-            NodeKind::Bool(value) => value.to_string(),
-            NodeKind::Number(number) => number.to_string(),
-            NodeKind::String(text) => format!("{text:?}"),
-            NodeKind::Sequence(items) => {
+            YamlNodeKind::Null => "null".to_owned(),
+            YamlNodeKind::Bool(value) => value.to_string(),
+            YamlNodeKind::Number(number) => number.to_string(),
+            YamlNodeKind::String(text) => format!("{text:?}"),
+            YamlNodeKind::Sequence(items) => {
                 format!("[{}]", items.iter().map(|item| shown(item)).collect::<Vec<_>>().join(","))
             }
-            NodeKind::Mapping(entries) => {
+            YamlNodeKind::Mapping(entries) => {
                 format!(
                     "{{{}}}",
                     entries
@@ -560,7 +563,7 @@ mod tests {
         }
     }
 
-    fn read(text: &str) -> (SourceMap, Read<Vec<Arc<Node>>>) {
+    fn read(text: &str) -> (SourceMap, YamlRead<Vec<Arc<YamlNode>>>) {
         let mut sources = SourceMap::default();
         let id = sources.add("f", text);
         let parsed = parse(id, text);

@@ -12,14 +12,14 @@ use serde_json::{Map, Value};
 use tokio::sync::SetOnce;
 
 use crate::{
-    engine::{Built, Failure, Receipt, embedded::Ready},
-    plan::{Link, Node, Plan},
+    engine::{BuiltImage, ExportReceipt, Failure, embedded::Ready},
+    plan::{Plan, PlanLink, PlanNode},
     report::Diagnostic,
 };
 
 /// What a run came to.
 #[derive(Debug, Default)]
-pub(crate) struct Outcome {
+pub(crate) struct RunOutcome {
     /// Each fault once, in the order of the plan.
     pub(crate) faults: Vec<Arc<Diagnostic>>,
     pub(crate) warnings: Vec<Diagnostic>,
@@ -29,34 +29,34 @@ pub(crate) struct Outcome {
     pub(crate) cancelled: bool,
 }
 
-type BuildResult = Result<Built, Failure>;
+type BuildResult = Result<BuiltImage, Failure>;
 
 /// Runs a plan to its end. The first fault stops what has not begun; what runs is stopped too.
-pub(crate) async fn run(plan: &Plan, ready: &Ready) -> Outcome {
+pub(crate) async fn run(plan: &Plan, ready: &Ready) -> RunOutcome {
     let builds: HashMap<NodeIndex, SetOnce<BuildResult>> = plan
         .graph
         .node_indices()
-        .filter(|node| matches!(plan.graph[*node], Node::Build(_)))
+        .filter(|node| matches!(plan.graph[*node], PlanNode::Build(_)))
         .map(|node| (node, SetOnce::new()))
         .collect();
-    let run = Run { plan, ready, builds };
+    let run = DispatchRun { plan, ready, builds };
     let building = join_all(run.builds.keys().map(|node| run.build(*node)));
-    let exports = plan.graph.node_indices().filter(|node| matches!(plan.graph[*node], Node::Export(_)));
+    let exports = plan.graph.node_indices().filter(|node| matches!(plan.graph[*node], PlanNode::Export(_)));
     let exporting = join_all(exports.map(|node| run.export(node)));
     let (_, exported) = tokio::join!(building, exporting);
     run.outcome(exported)
 }
 
-struct Run<'a> {
+struct DispatchRun<'a> {
     plan: &'a Plan,
     ready: &'a Ready,
     builds: HashMap<NodeIndex, SetOnce<BuildResult>>,
 }
 
 /// `None` when its builds failed.
-type Exported = (NodeIndex, Option<Result<Receipt, Diagnostic>>);
+type Exported = (NodeIndex, Option<Result<ExportReceipt, Diagnostic>>);
 
-impl Run<'_> {
+impl DispatchRun<'_> {
     async fn build(&self, node: NodeIndex) {
         let result = self.ready.build(node).await;
         if result.is_err() {
@@ -72,8 +72,8 @@ impl Run<'_> {
             .graph
             .edges_directed(node, Direction::Incoming)
             .filter_map(|edge| match edge.weight() {
-                Link::Result { platform } => Some((*platform, edge.source())),
-                Link::Context { .. } => None,
+                PlanLink::Result { platform } => Some((*platform, edge.source())),
+                PlanLink::Context { .. } => None,
             })
             .collect();
         inputs.sort_unstable();
@@ -101,8 +101,8 @@ impl Run<'_> {
         (node, Some(receipt))
     }
 
-    fn outcome(&self, exported: Vec<Exported>) -> Outcome {
-        let mut outcome = Outcome::default();
+    fn outcome(&self, exported: Vec<Exported>) -> RunOutcome {
+        let mut outcome = RunOutcome::default();
         for node in self.plan.graph.node_indices() {
             match self.builds.get(&node).and_then(SetOnce::get) {
                 Some(Err(Failure::Failed(fault))) if !outcome.faults.iter().any(|it| it == fault) => {

@@ -13,7 +13,7 @@ pub(crate) type Vars = IndexMap<String, String>;
 
 /// What to do with quotes, escapes and unset variables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mode {
+pub(crate) enum ExpandMode {
     /// Quotes and escapes are processed and removed.
     Word,
     /// Quotes are data; the escape still protects `$` (heredoc bodies).
@@ -24,7 +24,7 @@ pub(crate) enum Mode {
 
 /// An expanded word.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Expanded {
+pub(crate) struct ExpandedWord {
     pub(crate) text: String,
     /// Names that were looked up and found.
     pub(crate) used: Vec<String>,
@@ -48,38 +48,38 @@ const MAX_DEPTH: usize = 100;
 const MAX_TEXT: usize = 16 << 20;
 
 /// Expands a word into one text.
-pub(crate) fn expand(word: &str, vars: &Vars, escape: char, mode: Mode) -> Result<Expanded, BadWord> {
+pub(crate) fn expand(word: &str, vars: &Vars, escape: char, mode: ExpandMode) -> Result<ExpandedWord, BadWord> {
     let quiet = |c: char| match mode {
-        Mode::Word => c != '$' && c != escape && c != '"' && c != '\'',
-        Mode::Body => c != '$' && c != escape,
-        Mode::Display => c != '$',
+        ExpandMode::Word => c != '$' && c != escape && c != '"' && c != '\'',
+        ExpandMode::Body => c != '$' && c != escape,
+        ExpandMode::Display => c != '$',
     };
     if word.chars().all(quiet) {
-        return Ok(Expanded { text: word.to_owned(), ..Expanded::default() });
+        return Ok(ExpandedWord { text: word.to_owned(), ..ExpandedWord::default() });
     }
     let mut run = Expander::new(word, vars, escape, mode);
     let text = run.text(None, false)?;
-    Ok(Expanded { text, used: run.used, missing: run.missing })
+    Ok(ExpandedWord { text, used: run.used, missing: run.missing })
 }
 
 /// Expands a word and splits the result at blanks that are not quoted.
-pub(crate) fn expand_words(word: &str, vars: &Vars, escape: char) -> Result<(Vec<String>, Expanded), BadWord> {
-    let mut run = Expander::new(word, vars, escape, Mode::Word);
-    run.words = Some(Words::default());
+pub(crate) fn expand_words(word: &str, vars: &Vars, escape: char) -> Result<(Vec<String>, ExpandedWord), BadWord> {
+    let mut run = Expander::new(word, vars, escape, ExpandMode::Word);
+    run.words = Some(WordExpander::default());
     let text = run.text(None, false)?;
     let mut words = run.words.take().unwrap_or_default();
     words.end();
-    Ok((words.done, Expanded { text, used: run.used, missing: run.missing }))
+    Ok((words.done, ExpandedWord { text, used: run.used, missing: run.missing }))
 }
 
 /// The words of a result while it is made.
 #[derive(Default)]
-struct Words {
+struct WordExpander {
     done: Vec<String>,
     current: String,
 }
 
-impl Words {
+impl WordExpander {
     fn raw(&mut self, text: &str) {
         self.current.push_str(text);
     }
@@ -101,24 +101,24 @@ struct Expander<'a> {
     rest: std::iter::Peekable<std::str::Chars<'a>>,
     vars: &'a Vars,
     escape: char,
-    mode: Mode,
+    mode: ExpandMode,
     depth: usize,
     /// Bytes that substitutions made.
     made: usize,
-    words: Option<Words>,
+    words: Option<WordExpander>,
     used: Vec<String>,
     missing: Vec<String>,
 }
 
 impl<'a> Expander<'a> {
-    fn new(word: &'a str, vars: &'a Vars, escape: char, mode: Mode) -> Self {
+    fn new(word: &'a str, vars: &'a Vars, escape: char, mode: ExpandMode) -> Self {
         let rest = word.chars().peekable();
         Self { rest, vars, escape, mode, depth: 0, made: 0, words: None, used: Vec::new(), missing: Vec::new() }
     }
 
     /// Text up to `stop`, which is consumed, or to the end if there is no `stop`. With `raw`, escapes stay in the text.
     fn text(&mut self, stop: Option<char>, raw: bool) -> Result<String, BadWord> {
-        let raw = raw || self.mode == Mode::Display;
+        let raw = raw || self.mode == ExpandMode::Display;
         let mut out = String::new();
         let mut words = if self.depth == 0 { self.words.take() } else { None };
         while let Some(&c) = self.rest.peek() {
@@ -139,7 +139,7 @@ impl<'a> Expander<'a> {
                         words.split(&value);
                     }
                 }
-                '\'' | '"' if self.mode != Mode::Body => {
+                '\'' | '"' if self.mode != ExpandMode::Body => {
                     let quoted = if c == '"' { self.double_quoted(raw)? } else { self.single_quoted()? };
                     out.push_str(&quoted);
                     if let Some(words) = &mut words {
@@ -185,7 +185,7 @@ impl<'a> Expander<'a> {
     fn single_quoted(&mut self) -> Result<String, BadWord> {
         self.rest.next();
         let mut out = String::new();
-        let keep = self.mode == Mode::Display;
+        let keep = self.mode == ExpandMode::Display;
         if keep {
             out.push('\'');
         }
@@ -202,10 +202,10 @@ impl<'a> Expander<'a> {
     }
 
     fn double_quoted(&mut self, raw: bool) -> Result<String, BadWord> {
-        let raw = raw || self.mode == Mode::Display;
+        let raw = raw || self.mode == ExpandMode::Display;
         self.rest.next();
         let mut out = String::new();
-        let keep = self.mode == Mode::Display;
+        let keep = self.mode == ExpandMode::Display;
         if keep {
             out.push('"');
         }
@@ -282,7 +282,7 @@ impl<'a> Expander<'a> {
 
     fn dollar(&mut self) -> Result<String, BadWord> {
         self.rest.next();
-        let keep = self.mode == Mode::Display;
+        let keep = self.mode == ExpandMode::Display;
         if self.rest.peek() != Some(&'{') {
             let name = self.name();
             if name.is_empty() {
@@ -312,7 +312,7 @@ impl<'a> Expander<'a> {
 
     /// What follows the name in `${name…}`.
     fn braced(&mut self, name: &str) -> Result<String, BadWord> {
-        let keep = self.mode == Mode::Display;
+        let keep = self.mode == ExpandMode::Display;
         let Some(first) = self.rest.next() else { return Err(missing_brace()) };
         match first {
             '}' => Ok(match self.look_up(name) {
@@ -350,7 +350,7 @@ impl<'a> Expander<'a> {
         let word = self.text(Some('}'), false)?;
         let value = self.look_up(name);
         let colon = if empty_is_unset { ":" } else { "" };
-        if value.is_none() && self.mode == Mode::Display {
+        if value.is_none() && self.mode == ExpandMode::Display {
             return Ok(format!("${{{name}{colon}{sign}{word}}}"));
         }
         let usable = value.filter(|it| !(empty_is_unset && it.is_empty()));
@@ -381,37 +381,37 @@ fn unsupported(modifier: &str) -> BadWord {
 }
 
 /// Part of a glob pattern in `#`, `%`, `/`.
-enum Glob {
+enum GlobPiece {
     Any,
     One,
     Literal(char),
 }
 
-fn glob(pattern: &str) -> Result<Vec<Glob>, BadWord> {
+fn glob(pattern: &str) -> Result<Vec<GlobPiece>, BadWord> {
     let mut chars = pattern.chars();
     let mut out = Vec::new();
     while let Some(c) = chars.next() {
         out.push(match c {
-            '*' => Glob::Any,
-            '?' => Glob::One,
+            '*' => GlobPiece::Any,
+            '?' => GlobPiece::One,
             '\\' => match chars.next() {
-                Some(c @ ('}' | '/' | '*' | '?' | '\\')) => Glob::Literal(c),
+                Some(c @ ('}' | '/' | '*' | '?' | '\\')) => GlobPiece::Literal(c),
                 Some(c) => return Err(BadWord(format!("invalid escape `\\{c}` in pattern: {pattern}"))),
                 None => return Err(BadWord(format!("the pattern ends in a backslash: {pattern}"))),
             },
-            c => Glob::Literal(c),
+            c => GlobPiece::Literal(c),
         });
     }
     Ok(out)
 }
 
-fn regex<'a>(glob: impl Iterator<Item = &'a Glob>, anchored: bool, greedy: bool) -> Result<Regex, BadWord> {
+fn regex<'a>(glob: impl Iterator<Item = &'a GlobPiece>, anchored: bool, greedy: bool) -> Result<Regex, BadWord> {
     let mut text = String::from(if anchored { "^" } else { "" });
     for part in glob {
         match part {
-            Glob::Any => text.push_str(if greedy { ".*" } else { ".*?" }),
-            Glob::One => text.push('.'),
-            Glob::Literal(c) => text.push_str(&regex::escape(c.encode_utf8(&mut [0; 4]))),
+            GlobPiece::Any => text.push_str(if greedy { ".*" } else { ".*?" }),
+            GlobPiece::One => text.push('.'),
+            GlobPiece::Literal(c) => text.push_str(&regex::escape(c.encode_utf8(&mut [0; 4]))),
         }
     }
     Regex::new(&text).map_err(|_| BadWord("the pattern is too long".to_owned()))
@@ -451,17 +451,17 @@ mod tests {
     }
 
     fn word(text: &str) -> String {
-        expand(text, &vars(), '\\', Mode::Word).map_or_else(|fault| format!("! {fault}"), |it| it.text)
+        expand(text, &vars(), '\\', ExpandMode::Word).map_or_else(|fault| format!("! {fault}"), |it| it.text)
     }
 
     #[test]
     fn texts_that_double_each_other_end_in_a_fault() {
         let mut vars = vars();
-        let mut last = expand("aaaaaaaaaa", &vars, '\\', Mode::Word);
+        let mut last = expand("aaaaaaaaaa", &vars, '\\', ExpandMode::Word);
         for _ in 0..40 {
             let Ok(text) = last else { break };
             vars.insert("A".to_owned(), text.text);
-            last = expand("\"$A\"${A}", &vars, '\\', Mode::Word);
+            last = expand("\"$A\"${A}", &vars, '\\', ExpandMode::Word);
         }
         assert_eq!(last, Err(BadWord("the text grows over 16 MiB".to_owned())));
     }
@@ -526,8 +526,8 @@ mod tests {
     #[test]
     fn bodies_keep_quotes_and_display_keeps_unset_names() {
         let show = |text: &str, mode| expand(text, &vars(), '\\', mode).expect("it is fine").text;
-        assert_eq!(show(r#"'$V' "$U" \$V"#, Mode::Body), r#"'foo.tar.gz' "" $V"#);
-        assert_eq!(show(r#"echo "$V" '$V' ${U:-x} $U"#, Mode::Display), r#"echo "foo.tar.gz" '$V' ${U:-x} $U"#);
+        assert_eq!(show(r#"'$V' "$U" \$V"#, ExpandMode::Body), r#"'foo.tar.gz' "" $V"#);
+        assert_eq!(show(r#"echo "$V" '$V' ${U:-x} $U"#, ExpandMode::Display), r#"echo "foo.tar.gz" '$V' ${U:-x} $U"#);
     }
 
     #[test]
@@ -540,7 +540,7 @@ mod tests {
 
     #[test]
     fn names_are_collected() {
-        let all = expand("$V ${U:-$X}", &vars(), '\\', Mode::Word).expect("it is fine");
+        let all = expand("$V ${U:-$X}", &vars(), '\\', ExpandMode::Word).expect("it is fine");
         assert_eq!(all.used, ["V"]);
         assert_eq!(all.missing, ["X", "U"]);
     }

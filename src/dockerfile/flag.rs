@@ -1,7 +1,7 @@
 //! Flags of instructions: which there are, and their values.
 
 use super::{
-    lex::{FlagWord, Place},
+    lex::{FlagWord, SourcePlace},
     parse::fault,
 };
 use crate::report::{Diagnostic, Spanned, suggest};
@@ -16,12 +16,12 @@ pub(super) enum Takes {
 }
 
 /// The flags of one instruction.
-pub(super) type Known = &'static [(&'static str, Takes)];
+pub(super) type KnownFlags = &'static [(&'static str, Takes)];
 
-pub(super) const NONE: Known = &[];
-pub(super) const FROM: Known = &[("platform", Takes::Text)];
-pub(super) const RUN: Known = &[("mount", Takes::List), ("network", Takes::Text), ("security", Takes::Text)];
-pub(super) const COPY: Known = &[
+pub(super) const NONE: KnownFlags = &[];
+pub(super) const FROM: KnownFlags = &[("platform", Takes::Text)];
+pub(super) const RUN: KnownFlags = &[("mount", Takes::List), ("network", Takes::Text), ("security", Takes::Text)];
+pub(super) const COPY: KnownFlags = &[
     ("chmod", Takes::Text),
     ("chown", Takes::Text),
     ("exclude", Takes::List),
@@ -29,7 +29,7 @@ pub(super) const COPY: Known = &[
     ("link", Takes::Bool),
     ("parents", Takes::Bool),
 ];
-pub(super) const ADD: Known = &[
+pub(super) const ADD: KnownFlags = &[
     ("checksum", Takes::Text),
     ("chmod", Takes::Text),
     ("chown", Takes::Text),
@@ -38,7 +38,7 @@ pub(super) const ADD: Known = &[
     ("link", Takes::Bool),
     ("unpack", Takes::Bool),
 ];
-pub(super) const HEALTHCHECK: Known = &[
+pub(super) const HEALTHCHECK: KnownFlags = &[
     ("interval", Takes::Text),
     ("retries", Takes::Text),
     ("start-interval", Takes::Text),
@@ -47,12 +47,12 @@ pub(super) const HEALTHCHECK: Known = &[
 ];
 
 /// The flags that an instruction was given, each checked.
-pub(super) struct Flags {
+pub(super) struct FlagSet {
     given: Vec<(&'static str, Spanned<String>)>,
 }
 
-impl Flags {
-    pub(super) fn read(words: Vec<FlagWord>, known: Known, place: &Place) -> Result<Self, Diagnostic> {
+impl FlagSet {
+    pub(super) fn read(words: Vec<FlagWord>, known: KnownFlags, place: &SourcePlace) -> Result<Self, Diagnostic> {
         let mut given: Vec<(&'static str, Spanned<String>)> = Vec::new();
         for word in words {
             let at = place.at(word.range);

@@ -4,7 +4,7 @@ use crate::report::{SourceId, Span, Spanned};
 
 /// A parsed Dockerfile.
 #[derive(Clone, Debug)]
-pub(crate) struct Dockerfile {
+pub(crate) struct ParsedDockerfile {
     pub(crate) source: SourceId,
     /// The escape character, `\` or a backquote.
     pub(crate) escape: char,
@@ -48,18 +48,18 @@ pub(crate) struct Instruction {
     pub(crate) code: String,
     /// Lines of the comment directly above.
     pub(crate) comments: Vec<String>,
-    pub(crate) kind: Kind,
+    pub(crate) kind: InstructionKind,
 }
 
 #[derive(Clone, Debug)]
-pub(crate) enum Kind {
+pub(crate) enum InstructionKind {
     Arg(Vec<ArgDef>),
     Env(Vec<Pair>),
     Label(Vec<Pair>),
-    Run(Box<Run>),
-    Copy(Box<Copy>),
-    Cmd(Command),
-    Entrypoint(Command),
+    Run(Box<RunInstruction>),
+    Copy(Box<CopyInstruction>),
+    Cmd(CommandLine),
+    Entrypoint(CommandLine),
     Shell(Vec<String>),
     Healthcheck(Health),
     Expose(Vec<Spanned<String>>),
@@ -90,7 +90,7 @@ pub(crate) struct Pair {
 
 /// A command line in JSON or shell form.
 #[derive(Clone, Debug)]
-pub(crate) struct Command {
+pub(crate) struct CommandLine {
     /// The elements of the array, or the one text.
     pub(crate) args: Vec<String>,
     pub(crate) json: bool,
@@ -110,8 +110,8 @@ pub(crate) struct Heredoc {
 }
 
 #[derive(Clone, Debug)]
-pub(crate) struct Run {
-    pub(crate) command: Command,
+pub(crate) struct RunInstruction {
+    pub(crate) command: CommandLine,
     pub(crate) heredocs: Vec<Heredoc>,
     /// The whole text is one heredoc.
     pub(crate) is_heredoc: bool,
@@ -123,7 +123,7 @@ pub(crate) struct Run {
 
 /// COPY and ADD.
 #[derive(Clone, Debug)]
-pub(crate) struct Copy {
+pub(crate) struct CopyInstruction {
     pub(crate) is_add: bool,
     pub(crate) sources: Vec<Spanned<String>>,
     pub(crate) heredocs: Vec<Heredoc>,
@@ -175,7 +175,7 @@ pub(crate) const KEYWORDS: &[&str] = &[
     "WORKDIR",
 ];
 
-impl Dockerfile {
+impl ParsedDockerfile {
     /// The description in the comment above a stage or ARG: the text after a line's first word, if that is `name`.
     pub(crate) fn description<'a>(comments: &'a [String], name: &str) -> Option<&'a str> {
         comments.iter().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).map(str::trim)

@@ -12,14 +12,14 @@ const MAX_LINE: usize = 65535;
 
 /// Where the bytes of a logical line stand in the source.
 #[derive(Clone, Debug)]
-pub(super) enum Place {
+pub(super) enum SourcePlace {
     /// All in one place: the text is not of a file (a trigger of a base image).
     Fixed(Span),
     /// From each offset in the line, the offset in the source.
     Pieces { source: SourceId, first: u32, more: Vec<(u32, u32)> },
 }
 
-impl Place {
+impl SourcePlace {
     /// The span of a range of the logical line.
     pub(super) fn at(&self, range: Range<usize>) -> Span {
         match self {
@@ -43,10 +43,10 @@ impl Place {
 
 /// A logical line.
 #[derive(Clone, Debug)]
-pub(super) struct Line<'a> {
+pub(super) struct DockerfileLine<'a> {
     /// Leading blanks and continuations removed.
     pub(super) text: Cow<'a, str>,
-    pub(super) place: Place,
+    pub(super) place: SourcePlace,
     /// The comment directly above, without `#`.
     pub(super) comments: Vec<String>,
 }
@@ -60,7 +60,7 @@ pub(super) struct Directives {
 }
 
 /// Reads a text line by line.
-pub(super) struct Reader<'a> {
+pub(super) struct LineReader<'a> {
     text: &'a str,
     next: usize,
     source: SourceId,
@@ -86,7 +86,7 @@ impl<'a> Physical<'a> {
     }
 }
 
-impl<'a> Reader<'a> {
+impl<'a> LineReader<'a> {
     pub(super) fn new(source: SourceId, text: &'a str, fixed: Option<Span>) -> Self {
         Self {
             text,
@@ -135,7 +135,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The next logical line that is not blank.
-    pub(super) fn line(&mut self) -> Option<Line<'a>> {
+    pub(super) fn line(&mut self) -> Option<DockerfileLine<'a>> {
         loop {
             let physical = self.physical()?;
             let whole = physical.without_end();
@@ -158,15 +158,15 @@ impl<'a> Reader<'a> {
     }
 
     /// Joins a line with those that continue it.
-    fn continued(&mut self, text: &'a str, start: usize) -> Line<'a> {
+    fn continued(&mut self, text: &'a str, start: usize) -> DockerfileLine<'a> {
         let comments = std::mem::take(&mut self.comments);
         let first = to_u32(start);
         let place = |more| match self.fixed {
-            Some(span) => Place::Fixed(span),
-            None => Place::Pieces { source: self.source, first, more },
+            Some(span) => SourcePlace::Fixed(span),
+            None => SourcePlace::Pieces { source: self.source, first, more },
         };
         let Some(part) = without_continuation(text, self.escape) else {
-            return Line { text: Cow::Borrowed(text), place: place(Vec::new()), comments };
+            return DockerfileLine { text: Cow::Borrowed(text), place: place(Vec::new()), comments };
         };
         let mut joined = part.to_owned();
         let mut more = Vec::new();
@@ -191,10 +191,10 @@ impl<'a> Reader<'a> {
             }
         }
         let place = match self.fixed {
-            Some(span) => Place::Fixed(span),
-            None => Place::Pieces { source: self.source, first, more },
+            Some(span) => SourcePlace::Fixed(span),
+            None => SourcePlace::Pieces { source: self.source, first, more },
         };
-        Line { text: Cow::Owned(joined), place, comments }
+        DockerfileLine { text: Cow::Owned(joined), place, comments }
     }
 
     /// The lines up to one that is `name`; `None` if there is none such, with all lines read.
@@ -478,7 +478,7 @@ mod tests {
     fn lines(text: &str) -> Vec<String> {
         let mut map = SourceMap::default();
         let source = map.add("Dockerfile", text);
-        let mut reader = Reader::new(source, text, None);
+        let mut reader = LineReader::new(source, text, None);
         std::iter::from_fn(|| reader.line()).map(|it| it.text.into_owned()).collect()
     }
 
@@ -498,7 +498,7 @@ mod tests {
         let text = "ENV a=1 \\\n  b='x y' \\\n c=2\n";
         let mut map = SourceMap::default();
         let source = map.add("Dockerfile", text);
-        let line = Reader::new(source, text, None).line().expect("there is one");
+        let line = LineReader::new(source, text, None).line().expect("there is one");
         let words: Vec<String> = split_words(&line.text, 4..line.text.len(), '\\')
             .into_iter()
             .map(|it| map.text(line.place.at(it)).to_owned())

@@ -23,6 +23,6 @@ mod value;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use instruction::Dockerfile;
+pub(crate) use instruction::ParsedDockerfile;
 pub(crate) use lower::lower;
 pub(crate) use parse::parse;

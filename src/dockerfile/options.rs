@@ -8,14 +8,14 @@ use std::{
 use indexmap::IndexMap;
 
 use crate::{
-    graph::{self, Network, Resources, VertexIx},
+    graph::{self, StepNetwork, StepResources, VertexIx},
     oci::{ImageConfig, Platform},
     report::{Diagnostic, Span},
 };
 
 /// What a build asks for.
 #[derive(Clone, Debug)]
-pub(crate) struct Options {
+pub(crate) struct LowerOptions {
     /// Stage to build, in any case of letters; the last one when `None`.
     pub(crate) target: Option<String>,
     pub(crate) platform: Platform,
@@ -29,7 +29,7 @@ pub(crate) struct Options {
     pub(crate) labels: IndexMap<String, String>,
     pub(crate) no_cache: NoCache,
     /// Network of RUN instructions that do not choose.
-    pub(crate) network: Network,
+    pub(crate) network: StepNetwork,
     pub(crate) allow: Allow,
     /// Name and address.
     pub(crate) extra_hosts: Vec<(String, String)>,
@@ -37,7 +37,7 @@ pub(crate) struct Options {
     /// `name=soft:hard`.
     pub(crate) ulimits: Vec<String>,
     pub(crate) hostname: Option<String>,
-    pub(crate) resources: Resources,
+    pub(crate) resources: StepResources,
     /// Where the build takes its secrets from, by id. Not their values.
     pub(crate) secrets: HashMap<String, String>,
     /// The sockets of its agents, by id.
@@ -47,9 +47,9 @@ pub(crate) struct Options {
     /// First word in the brackets of step names; may be empty.
     pub(crate) label_prefix: String,
     /// Named contexts: `name` or `name::os/arch`.
-    pub(crate) contexts: IndexMap<String, Context>,
-    pub(crate) main: Context,
-    /// Seconds since 1970 when `SOURCE_DATE_EPOCH` is not a number but names a context (see [`Epoch`]); the engine knows.
+    pub(crate) contexts: IndexMap<String, NamedContext>,
+    pub(crate) main: NamedContext,
+    /// Seconds since 1970 when `SOURCE_DATE_EPOCH` is not a number but names a context (see [`EpochOption`]); the engine knows.
     pub(crate) source_date_epoch: Option<i64>,
     /// Lower every stage, for the checks of a whole file.
     pub(crate) all_stages: bool,
@@ -74,7 +74,7 @@ pub(crate) enum NoCache {
 
 /// A place that files or a base come from.
 #[derive(Clone, Debug)]
-pub(crate) enum Context {
+pub(crate) enum NamedContext {
     Local(graph::Local),
     /// An image of a registry, or of the OCI layout in the folder `layout`. The reference goes into a [`Query`] as it is.
     Image {
@@ -82,15 +82,15 @@ pub(crate) enum Context {
         layout: Option<String>,
     },
     /// The result of another build of the same graph.
-    Built(Arc<Built>),
-    Git(graph::Git),
-    Http(graph::Http),
+    Built(Arc<BuiltContext>),
+    Git(graph::GitOp),
+    Http(graph::HttpOp),
     Scratch,
 }
 
 /// What another build made, as [`Lowered`] said.
 #[derive(Clone, Debug)]
-pub(crate) struct Built {
+pub(crate) struct BuiltContext {
     pub(crate) vertex: VertexIx,
     pub(crate) config: ImageConfig,
     pub(crate) base_layers: usize,
@@ -121,13 +121,13 @@ pub(crate) struct Asked {
 /// The answer to a [`Query`].
 #[derive(Clone, Debug)]
 pub(crate) struct ImageInfo {
-    pub(crate) image: graph::Image,
+    pub(crate) image: graph::ImageOp,
     pub(crate) config: Arc<ImageConfig>,
 }
 
 /// The answers so far.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Known {
+pub(crate) struct KnownImages {
     pub(crate) images: HashMap<Query, ImageInfo>,
     /// No registry can be asked: its images are taken for empty ones, and what only their configs could tell is not judged.
     pub(crate) assume: bool,
@@ -135,7 +135,7 @@ pub(crate) struct Known {
 
 /// How far lowering came.
 #[derive(Clone, Debug)]
-pub(crate) enum Outcome {
+pub(crate) enum LowerOutcome {
     Done(Box<Lowered>),
     /// Answer these and call again.
     Needs(Vec<Asked>),
@@ -174,7 +174,7 @@ pub(crate) struct HistoryStep {
 
 /// What `SOURCE_DATE_EPOCH` asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Epoch {
+pub(crate) enum EpochOption {
     Seconds(i64),
     /// The commit or modification time of the main context.
     MainContext,

@@ -5,10 +5,10 @@
 use serde::Serialize;
 
 use super::{
-    expand::{self, Mode, Vars},
-    instruction::{Dockerfile, Instruction, Kind},
+    expand::{self, ExpandMode, Vars},
+    instruction::{Instruction, InstructionKind, ParsedDockerfile},
     lower,
-    options::Options,
+    options::LowerOptions,
     value,
 };
 use crate::report::{Diagnostic, Span};
@@ -16,11 +16,11 @@ use crate::report::{Diagnostic, Span};
 /// The stages of a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Targets {
-    pub(crate) targets: Vec<Target>,
+    pub(crate) targets: Vec<OutlineTarget>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct Target {
+pub(crate) struct OutlineTarget {
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) name: String,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -48,7 +48,7 @@ pub(crate) struct Outline {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) ssh: Vec<Needed>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(crate) cache: Vec<Cache>,
+    pub(crate) cache: Vec<OutlineCache>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -74,7 +74,7 @@ pub(crate) struct Needed {
 
 /// A cache mount.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct Cache {
+pub(crate) struct OutlineCache {
     #[serde(rename = "ID")]
     pub(crate) id: String,
     #[serde(skip)]
@@ -82,11 +82,11 @@ pub(crate) struct Cache {
 }
 
 /// The stages of a file, in order.
-pub(crate) fn targets(file: &Dockerfile) -> Targets {
+pub(crate) fn targets(file: &ParsedDockerfile) -> Targets {
     let last = file.stages.len().saturating_sub(1);
     let stages = file.stages.iter().enumerate().map(|(i, stage)| {
         let name = stage.name.as_ref().map(|it| it.value.clone()).unwrap_or_default();
-        Target {
+        OutlineTarget {
             description: describe(&stage.comments, &name),
             name,
             default: i == last,
@@ -99,7 +99,7 @@ pub(crate) fn targets(file: &Dockerfile) -> Targets {
 }
 
 /// What the target of the options takes, with those values that it would have.
-pub(crate) fn outline(file: &Dockerfile, options: &Options) -> Result<Outline, Vec<Diagnostic>> {
+pub(crate) fn outline(file: &ParsedDockerfile, options: &LowerOptions) -> Result<Outline, Vec<Diagnostic>> {
     let reach = lower::reach(file, options)?;
     let stage = &file.stages[reach.target];
     let name = stage.name.as_ref().map(|it| it.value.clone()).unwrap_or_default();
@@ -115,7 +115,7 @@ pub(crate) fn outline(file: &Dockerfile, options: &Options) -> Result<Outline, V
     let mut stages: Vec<Option<Vars>> = vec![None; file.stages.len()];
     for (ix, stage) in file.stages.iter().enumerate().filter(|(ix, _)| reach.stages[*ix]) {
         for word in std::iter::once(&stage.image).chain(&stage.platform) {
-            if let Ok(expanded) = expand::expand(&word.value, &reach.globals, file.escape, Mode::Word) {
+            if let Ok(expanded) = expand::expand(&word.value, &reach.globals, file.escape, ExpandMode::Word) {
                 used.extend(expanded.used);
             }
         }
@@ -133,24 +133,28 @@ pub(crate) fn outline(file: &Dockerfile, options: &Options) -> Result<Outline, V
 }
 
 fn describe(comments: &[String], name: &str) -> String {
-    if name.is_empty() { String::new() } else { Dockerfile::description(comments, name).unwrap_or_default().to_owned() }
+    if name.is_empty() {
+        String::new()
+    } else {
+        ParsedDockerfile::description(comments, name).unwrap_or_default().to_owned()
+    }
 }
 
 impl Outline {
     fn read(
         &mut self,
-        file: &Dockerfile,
-        options: &Options,
+        file: &ParsedDockerfile,
+        options: &LowerOptions,
         it: &Instruction,
         globals: &Vars,
         vars: &mut Vars,
         used: &mut Vec<String>,
     ) {
         let text = |text: &str, vars: &Vars| {
-            expand::expand(text, vars, file.escape, Mode::Word).map_or_else(|_| text.to_owned(), |it| it.text)
+            expand::expand(text, vars, file.escape, ExpandMode::Word).map_or_else(|_| text.to_owned(), |it| it.text)
         };
         match &it.kind {
-            Kind::Arg(args) => {
+            InstructionKind::Arg(args) => {
                 for arg in args {
                     let given = options.build_args.get(&arg.name).cloned();
                     let value = match (&given, &arg.default) {
@@ -176,11 +180,11 @@ impl Outline {
                     });
                 }
             }
-            Kind::Env(pairs) => {
+            InstructionKind::Env(pairs) => {
                 let new: Vec<_> = pairs.iter().map(|it| (text(&it.key, vars), text(&it.value, vars))).collect();
                 vars.extend(new);
             }
-            Kind::Run(run) => {
+            InstructionKind::Run(run) => {
                 for mount in &run.mounts {
                     self.mount(&mount.value, mount.at, |it| text(it, vars));
                 }
@@ -214,7 +218,7 @@ impl Outline {
             "cache" => {
                 let id = get(&["id"]).unwrap_or_else(|| crate::graph::pattern::clean(&target()));
                 if !self.cache.iter().any(|it| it.id == id) {
-                    self.cache.push(Cache { id, at });
+                    self.cache.push(OutlineCache { id, at });
                 }
             }
             _ => (),
@@ -222,15 +226,15 @@ impl Outline {
     }
 
     /// Adds the ARGs before the first stage that are used, and those that their defaults use.
-    fn add_globals(&mut self, file: &Dockerfile, globals: &Vars, used: &[String]) {
+    fn add_globals(&mut self, file: &ParsedDockerfile, globals: &Vars, used: &[String]) {
         let mut used: Vec<String> = used.to_vec();
         for it in file.globals.iter().rev() {
-            let Kind::Arg(args) = &it.kind else { continue };
+            let InstructionKind::Arg(args) = &it.kind else { continue };
             for arg in
                 args.iter().rev().filter(|arg| used.contains(&arg.name) || self.has(&arg.name)).collect::<Vec<_>>()
             {
                 let default = arg.default.as_deref().unwrap_or_default();
-                if let Ok(expanded) = expand::expand(default, globals, file.escape, Mode::Word) {
+                if let Ok(expanded) = expand::expand(default, globals, file.escape, ExpandMode::Word) {
                     used.extend(expanded.used);
                 }
                 if !self.has(&arg.name) {

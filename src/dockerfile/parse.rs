@@ -5,17 +5,20 @@
 use std::ops::Range;
 
 use super::{
-    flag::{self, Flags},
-    instruction::{ArgDef, Command, Copy, Dockerfile, Health, Heredoc, Instruction, KEYWORDS, Kind, Pair, Run, Stage},
-    lex::{self, Line, Place, Reader},
+    flag::{self, FlagSet},
+    instruction::{
+        ArgDef, CommandLine, CopyInstruction, Health, Heredoc, Instruction, InstructionKind, KEYWORDS, Pair,
+        ParsedDockerfile, RunInstruction, Stage,
+    },
+    lex::{self, DockerfileLine, LineReader, SourcePlace},
     value,
 };
 use crate::report::{Diagnostic, SourceId, Span, Spanned, suggest};
 
 /// Reads a Dockerfile. With faults the result holds what could be read.
-pub(crate) fn parse(source: SourceId, text: &str) -> (Dockerfile, Vec<Diagnostic>) {
-    let mut reader = Reader::new(source, text, None);
-    let mut file = Dockerfile {
+pub(crate) fn parse(source: SourceId, text: &str) -> (ParsedDockerfile, Vec<Diagnostic>) {
+    let mut reader = LineReader::new(source, text, None);
+    let mut file = ParsedDockerfile {
         source,
         escape: '\\',
         syntax: None,
@@ -30,10 +33,10 @@ pub(crate) fn parse(source: SourceId, text: &str) -> (Dockerfile, Vec<Diagnostic
     while let Some(line) = reader.line() {
         nothing = false;
         match instruction(&line, &mut reader, &mut faults) {
-            Some(Parsed::Stage(stage)) => file.stages.push(*stage),
-            Some(Parsed::Instruction(it)) => match file.stages.last_mut() {
+            Some(ParseResult::Stage(stage)) => file.stages.push(*stage),
+            Some(ParseResult::Instruction(it)) => match file.stages.last_mut() {
                 Some(stage) => stage.instructions.push(it),
-                None if matches!(it.kind, Kind::Arg(_)) => file.globals.push(it),
+                None if matches!(it.kind, InstructionKind::Arg(_)) => file.globals.push(it),
                 None if homeless => (),
                 None => {
                     homeless = true;
@@ -77,13 +80,13 @@ pub(crate) fn parse(source: SourceId, text: &str) -> (Dockerfile, Vec<Diagnostic
 
 /// Reads one ONBUILD trigger; all spans are `at`.
 pub(crate) fn parse_trigger(text: &str, at: Span) -> Result<Instruction, Vec<Diagnostic>> {
-    let mut reader = Reader::new(at.source, text, Some(at));
+    let mut reader = LineReader::new(at.source, text, Some(at));
     let mut faults = Vec::new();
     let first = reader.line().and_then(|line| instruction(&line, &mut reader, &mut faults));
     let more = reader.line().is_some();
     faults.append(&mut reader.faults);
     match first {
-        Some(Parsed::Instruction(it)) if faults.is_empty() && !more => Ok(it),
+        Some(ParseResult::Instruction(it)) if faults.is_empty() && !more => Ok(it),
         _ => {
             if faults.is_empty() {
                 let message = format!("an ONBUILD trigger must be one instruction: `{text}`");
@@ -115,15 +118,15 @@ pub(super) fn fault(code: &'static str, message: String, at: Span, label: impl I
     Diagnostic::error(code, message).at(at, label)
 }
 
-enum Parsed {
+enum ParseResult {
     Stage(Box<Stage>),
     Instruction(Instruction),
 }
 
 /// What the readers of single instructions work on.
-struct Context<'a> {
+struct ParseContext<'a> {
     text: &'a str,
-    place: &'a Place,
+    place: &'a SourcePlace,
     escape: char,
     keyword: &'a str,
     /// The whole instruction.
@@ -131,7 +134,7 @@ struct Context<'a> {
     heredocs: Vec<Heredoc>,
 }
 
-impl Context<'_> {
+impl ParseContext<'_> {
     fn word(&self, range: Range<usize>) -> Spanned<String> {
         Spanned::new(self.text[range.clone()].to_owned(), self.place.at(range))
     }
@@ -146,12 +149,16 @@ impl Context<'_> {
     }
 }
 
-fn instruction(line: &Line<'_>, reader: &mut Reader<'_>, faults: &mut Vec<Diagnostic>) -> Option<Parsed> {
+fn instruction(
+    line: &DockerfileLine<'_>,
+    reader: &mut LineReader<'_>,
+    faults: &mut Vec<Diagnostic>,
+) -> Option<ParseResult> {
     let text: &str = &line.text;
     let whole = lex::trim(text, 0..text.len());
     let (keyword, rest) = lex::split_first(text, whole.clone());
     let at = line.place.at(whole.clone());
-    let mut context = Context {
+    let mut context = ParseContext {
         text,
         place: &line.place,
         escape: reader.escape(),
@@ -173,7 +180,7 @@ fn instruction(line: &Line<'_>, reader: &mut Reader<'_>, faults: &mut Vec<Diagno
         return match from(&context, rest) {
             Ok(mut stage) => {
                 stage.comments.clone_from(&line.comments);
-                Some(Parsed::Stage(Box::new(stage)))
+                Some(ParseResult::Stage(Box::new(stage)))
             }
             Err(fault) => {
                 faults.push(fault);
@@ -182,11 +189,13 @@ fn instruction(line: &Line<'_>, reader: &mut Reader<'_>, faults: &mut Vec<Diagno
         };
     }
     match kind(&mut context, &upper, keyword, rest) {
-        Ok(kind) => Some(Parsed::Instruction(Instruction {
+        Ok(kind) => Some(ParseResult::Instruction(Instruction {
             keyword: context.keyword.to_owned(),
             at,
             code: match kind {
-                Kind::Run(_) | Kind::Copy(_) | Kind::Workdir(_) => text[whole].to_owned(),
+                InstructionKind::Run(_) | InstructionKind::Copy(_) | InstructionKind::Workdir(_) => {
+                    text[whole].to_owned()
+                }
                 _ => String::new(),
             },
             comments: line.comments.clone(),
@@ -201,9 +210,9 @@ fn instruction(line: &Line<'_>, reader: &mut Reader<'_>, faults: &mut Vec<Diagno
 
 /// Reads the bodies that the line announces. `None` if one has no end.
 fn read_heredocs(
-    context: &Context<'_>,
+    context: &ParseContext<'_>,
     arguments: Range<usize>,
-    reader: &mut Reader<'_>,
+    reader: &mut LineReader<'_>,
     faults: &mut Vec<Diagnostic>,
 ) -> Option<Vec<Heredoc>> {
     let (_, arguments) = lex::take_flags(context.text, arguments, context.escape);
@@ -224,9 +233,9 @@ fn read_heredocs(
     Some(heredocs)
 }
 
-fn from(context: &Context<'_>, rest: Range<usize>) -> Result<Stage, Diagnostic> {
+fn from(context: &ParseContext<'_>, rest: Range<usize>) -> Result<Stage, Diagnostic> {
     let (flags, rest) = lex::take_flags(context.text, rest, context.escape);
-    let mut flags = Flags::read(flags, flag::FROM, context.place)?;
+    let mut flags = FlagSet::read(flags, flag::FROM, context.place)?;
     let words: Vec<Spanned<String>> =
         lex::split_blanks(context.text, rest).into_iter().map(|it| context.word(it)).collect();
     let (image, name) = match words.as_slice() {
@@ -260,7 +269,12 @@ fn from(context: &Context<'_>, rest: Range<usize>) -> Result<Stage, Diagnostic> 
     })
 }
 
-fn kind(context: &mut Context<'_>, upper: &str, keyword: Range<usize>, rest: Range<usize>) -> Result<Kind, Diagnostic> {
+fn kind(
+    context: &mut ParseContext<'_>,
+    upper: &str,
+    keyword: Range<usize>,
+    rest: Range<usize>,
+) -> Result<InstructionKind, Diagnostic> {
     let text = context.text;
     if upper == "ONBUILD" {
         return onbuild(context, keyword, rest);
@@ -282,27 +296,27 @@ fn kind(context: &mut Context<'_>, upper: &str, keyword: Range<usize>, rest: Ran
             None => fault,
         });
     }
-    let mut flags = Flags::read(flags, known, context.place)?;
-    let one = |context: &Context<'_>| {
+    let mut flags = FlagSet::read(flags, known, context.place)?;
+    let one = |context: &ParseContext<'_>| {
         if rest.is_empty() { Err(context.arguments("exactly one argument")) } else { Ok(context.word(rest.clone())) }
     };
     Ok(match upper {
-        "ARG" => Kind::Arg(args(context, rest)?),
-        "ENV" => Kind::Env(pairs(context, rest)?),
-        "LABEL" => Kind::Label(pairs(context, rest)?),
-        "RUN" => Kind::Run(Box::new(run(context, rest, &mut flags)?)),
-        "COPY" | "ADD" => Kind::Copy(Box::new(copy(context, rest, upper == "ADD", &mut flags)?)),
-        "CMD" => Kind::Cmd(command(context, rest)?),
-        "ENTRYPOINT" => Kind::Entrypoint(command(context, rest)?),
-        "SHELL" => Kind::Shell(shell(context, rest)?),
-        "HEALTHCHECK" => Kind::Healthcheck(health(context, rest, &mut flags)?),
+        "ARG" => InstructionKind::Arg(args(context, rest)?),
+        "ENV" => InstructionKind::Env(pairs(context, rest)?),
+        "LABEL" => InstructionKind::Label(pairs(context, rest)?),
+        "RUN" => InstructionKind::Run(Box::new(run(context, rest, &mut flags)?)),
+        "COPY" | "ADD" => InstructionKind::Copy(Box::new(copy(context, rest, upper == "ADD", &mut flags)?)),
+        "CMD" => InstructionKind::Cmd(command(context, rest)?),
+        "ENTRYPOINT" => InstructionKind::Entrypoint(command(context, rest)?),
+        "SHELL" => InstructionKind::Shell(shell(context, rest)?),
+        "HEALTHCHECK" => InstructionKind::Healthcheck(health(context, rest, &mut flags)?),
         "EXPOSE" => {
             let mut ports: Vec<_> = lex::split_blanks(text, rest).into_iter().map(|it| context.word(it)).collect();
             if ports.is_empty() {
                 return Err(context.arguments("at least one argument"));
             }
             ports.sort_by(|a, b| a.value.cmp(&b.value));
-            Kind::Expose(ports)
+            InstructionKind::Expose(ports)
         }
         "VOLUME" => {
             let (volumes, _) = list(context, rest)?;
@@ -315,18 +329,22 @@ fn kind(context: &mut Context<'_>, upper: &str, keyword: Range<usize>, rest: Ran
                 let message = "a VOLUME can not be an empty string".to_owned();
                 return Err(fault("bake::dockerfile::arguments", message, empty.at, "empty"));
             }
-            Kind::Volume(volumes)
+            InstructionKind::Volume(volumes)
         }
-        "USER" => Kind::User(one(context)?),
-        "WORKDIR" => Kind::Workdir(one(context)?),
-        "STOPSIGNAL" => Kind::StopSignal(one(context)?),
-        _ => Kind::Maintainer(one(context)?.value),
+        "USER" => InstructionKind::User(one(context)?),
+        "WORKDIR" => InstructionKind::Workdir(one(context)?),
+        "STOPSIGNAL" => InstructionKind::StopSignal(one(context)?),
+        _ => InstructionKind::Maintainer(one(context)?.value),
     })
 }
 
-fn onbuild(context: &mut Context<'_>, keyword: Range<usize>, rest: Range<usize>) -> Result<Kind, Diagnostic> {
+fn onbuild(
+    context: &mut ParseContext<'_>,
+    keyword: Range<usize>,
+    rest: Range<usize>,
+) -> Result<InstructionKind, Diagnostic> {
     let (flags, inner) = lex::take_flags(context.text, rest.clone(), context.escape);
-    Flags::read(flags, flag::NONE, context.place)?;
+    FlagSet::read(flags, flag::NONE, context.place)?;
     if inner.is_empty() {
         return Err(context.arguments("at least one argument"));
     }
@@ -345,10 +363,10 @@ fn onbuild(context: &mut Context<'_>, keyword: Range<usize>, rest: Range<usize>)
         text.push_str(&heredoc.body);
         text.push_str(&heredoc.name);
     }
-    Ok(Kind::Onbuild(text))
+    Ok(InstructionKind::Onbuild(text))
 }
 
-fn args(context: &Context<'_>, rest: Range<usize>) -> Result<Vec<ArgDef>, Diagnostic> {
+fn args(context: &ParseContext<'_>, rest: Range<usize>) -> Result<Vec<ArgDef>, Diagnostic> {
     let words = lex::split_words(context.text, rest, context.escape);
     if words.is_empty() {
         return Err(context.arguments("at least one argument"));
@@ -372,7 +390,7 @@ fn args(context: &Context<'_>, rest: Range<usize>) -> Result<Vec<ArgDef>, Diagno
 }
 
 /// `key=value …` or the old form `KEY the rest`.
-fn pairs(context: &Context<'_>, rest: Range<usize>) -> Result<Vec<Pair>, Diagnostic> {
+fn pairs(context: &ParseContext<'_>, rest: Range<usize>) -> Result<Vec<Pair>, Diagnostic> {
     let words = lex::split_words(context.text, rest.clone(), context.escape);
     let Some(first) = words.first() else { return Err(context.arguments("at least one argument")) };
     if !context.text[first.clone()].contains('=') {
@@ -423,7 +441,7 @@ fn json(text: &str) -> Result<Result<Vec<String>, ()>, serde_json::Error> {
 /// An array of strings, or, if the text only looks like one, why it is none.
 type MaybeArray = (Option<Vec<String>>, Option<Spanned<String>>);
 
-fn array(context: &Context<'_>, rest: &Range<usize>) -> Result<MaybeArray, Diagnostic> {
+fn array(context: &ParseContext<'_>, rest: &Range<usize>) -> Result<MaybeArray, Diagnostic> {
     let text = &context.text[rest.clone()];
     if !text.starts_with('[') {
         return Ok((None, None));
@@ -456,16 +474,16 @@ fn looks_like_array(text: &str) -> bool {
     matches!(inner[end + 2..].trim_start().chars().next(), None | Some(',' | ']' | '"' | '\''))
 }
 
-fn command(context: &Context<'_>, rest: Range<usize>) -> Result<Command, Diagnostic> {
+fn command(context: &ParseContext<'_>, rest: Range<usize>) -> Result<CommandLine, Diagnostic> {
     let (list, almost_json) = array(context, &rest)?;
     let json = list.is_some();
-    Ok(Command { args: list.unwrap_or_else(|| vec![context.text[rest].to_owned()]), json, almost_json })
+    Ok(CommandLine { args: list.unwrap_or_else(|| vec![context.text[rest].to_owned()]), json, almost_json })
 }
 
 /// Words split at blanks, or the elements of an array.
-type Words = (Vec<Spanned<String>>, Option<Spanned<String>>);
+type WordReader = (Vec<Spanned<String>>, Option<Spanned<String>>);
 
-fn list(context: &Context<'_>, rest: Range<usize>) -> Result<Words, Diagnostic> {
+fn list(context: &ParseContext<'_>, rest: Range<usize>) -> Result<WordReader, Diagnostic> {
     let (list, almost_json) = array(context, &rest)?;
     let at = context.place.at(rest.clone());
     let words = match list {
@@ -475,7 +493,7 @@ fn list(context: &Context<'_>, rest: Range<usize>) -> Result<Words, Diagnostic> 
     Ok((words, almost_json))
 }
 
-fn shell(context: &Context<'_>, rest: Range<usize>) -> Result<Vec<String>, Diagnostic> {
+fn shell(context: &ParseContext<'_>, rest: Range<usize>) -> Result<Vec<String>, Diagnostic> {
     match array(context, &rest)?.0 {
         Some(list) if !list.is_empty() => Ok(list),
         None if !rest.is_empty() => {
@@ -487,7 +505,7 @@ fn shell(context: &Context<'_>, rest: Range<usize>) -> Result<Vec<String>, Diagn
     }
 }
 
-fn run(context: &mut Context<'_>, rest: Range<usize>, flags: &mut Flags) -> Result<Run, Diagnostic> {
+fn run(context: &mut ParseContext<'_>, rest: Range<usize>, flags: &mut FlagSet) -> Result<RunInstruction, Diagnostic> {
     let command = command(context, rest)?;
     for (flag, known) in [("network", &["default", "none", "host"][..]), ("security", &["sandbox", "insecure"])] {
         if let Some(value) = flags.peek(flag)
@@ -506,7 +524,7 @@ fn run(context: &mut Context<'_>, rest: Range<usize>, flags: &mut Flags) -> Resu
         check_mount_from(mount)?;
     }
     let is_heredoc = !command.json && command.args.len() == 1 && lex::heredoc_mark(&command.args[0]).is_some();
-    Ok(Run {
+    Ok(RunInstruction {
         is_heredoc: is_heredoc && !context.heredocs.is_empty(),
         command,
         heredocs: std::mem::take(&mut context.heredocs),
@@ -530,7 +548,12 @@ fn check_mount_from(mount: &Spanned<String>) -> Result<(), Diagnostic> {
     Ok(())
 }
 
-fn copy(context: &mut Context<'_>, rest: Range<usize>, is_add: bool, flags: &mut Flags) -> Result<Copy, Diagnostic> {
+fn copy(
+    context: &mut ParseContext<'_>,
+    rest: Range<usize>,
+    is_add: bool,
+    flags: &mut FlagSet,
+) -> Result<CopyInstruction, Diagnostic> {
     let keyword = if is_add { "ADD" } else { "COPY" };
     let (mut words, almost_json) = list(context, rest)?;
     let dest = words.pop().filter(|_| !words.is_empty());
@@ -562,7 +585,7 @@ fn copy(context: &mut Context<'_>, rest: Range<usize>, is_add: bool, flags: &mut
     if let Some(from) = flags.peek("from").filter(|it| it.value.trim().is_empty()) {
         return Err(fault("bake::dockerfile::bad_flag_value", "`--from` is empty".to_owned(), from.at, "this flag"));
     }
-    Ok(Copy {
+    Ok(CopyInstruction {
         is_add,
         sources,
         heredocs,
@@ -580,7 +603,7 @@ fn copy(context: &mut Context<'_>, rest: Range<usize>, is_add: bool, flags: &mut
     })
 }
 
-fn health(context: &Context<'_>, rest: Range<usize>, flags: &mut Flags) -> Result<Health, Diagnostic> {
+fn health(context: &ParseContext<'_>, rest: Range<usize>, flags: &mut FlagSet) -> Result<Health, Diagnostic> {
     if rest.is_empty() {
         return Err(context.arguments("at least one argument"));
     }

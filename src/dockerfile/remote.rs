@@ -1,12 +1,12 @@
 //! Sources that are URLs: which text is a git repository, which a download, and what their parts mean
 //! (spec/dockerfile.md §7.2, §7.8).
 
-use crate::graph::Git;
+use crate::graph::GitOp;
 
 /// A repository as written: the vertex, and whether the text said to keep `.git`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct GitSource {
-    pub(crate) git: Git,
+pub(crate) struct GitReference {
+    pub(crate) git: GitOp,
     pub(crate) keep_git_dir: Option<bool>,
 }
 
@@ -20,7 +20,7 @@ pub(crate) fn is_http(text: &str) -> bool {
 ///
 /// # Errors
 /// It is a repository, but its query is malformed.
-pub(crate) fn git(text: &str, context: bool) -> Option<Result<GitSource, String>> {
+pub(crate) fn git(text: &str, context: bool) -> Option<Result<GitReference, String>> {
     let (whole, fragment) = text.split_once('#').unwrap_or((text, ""));
     let (remote, query) = whole.split_once('?').unwrap_or((whole, ""));
     if context && remote.starts_with("github.com/") {
@@ -46,11 +46,11 @@ fn is_scp(text: &str) -> bool {
         .is_some_and(|(user, host)| word(user, &['-', '_']) && word(host, &['-', '.']))
 }
 
-fn source(url: String, query: &str, fragment: &str) -> Result<GitSource, String> {
+fn source(url: String, query: &str, fragment: &str) -> Result<GitReference, String> {
     let fragment = decode(fragment);
     let (reference, subdir) = fragment.split_once(':').unwrap_or((&fragment, ""));
-    let mut found = GitSource {
-        git: Git {
+    let mut found = GitReference {
+        git: GitOp {
             url,
             reference: given(reference),
             subdir: clean_subdir(subdir),
@@ -167,7 +167,7 @@ mod tests {
         match git(text, false) {
             None => "no".to_owned(),
             Some(Err(why)) => why,
-            Some(Ok(GitSource { git, .. })) => {
+            Some(Ok(GitReference { git, .. })) => {
                 let parts = [git.reference, git.subdir, git.checksum].map(Option::unwrap_or_default);
                 format!("{} {} keep={} mtime={}", git.url, parts.join(","), git.keep_git_dir, git.mtime_commit)
             }

@@ -6,7 +6,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use super::{
-    instruction::{Instruction, Kind, Stage},
+    instruction::{Instruction, InstructionKind, Stage},
     parse::fault,
     value,
 };
@@ -20,7 +20,7 @@ pub(super) type NodeIx = usize;
 
 /// Where a node begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Base {
+pub(super) enum StageBase {
     Node(NodeIx),
     Scratch,
     /// A context of this name or an image, looked up when it is needed.
@@ -31,11 +31,11 @@ pub(super) enum Base {
 
 /// A stage, or something named in `--from`.
 #[derive(Clone, Debug)]
-pub(super) struct Node<'a> {
+pub(super) struct StageNode<'a> {
     pub(super) stage: Option<&'a Stage>,
     /// For step names and messages; empty for the only stage.
     pub(super) label: String,
-    pub(super) base: Base,
+    pub(super) base: StageBase,
     /// `--platform` of FROM.
     pub(super) platform: Option<Platform>,
     pub(super) at: Span,
@@ -45,19 +45,19 @@ pub(super) struct Node<'a> {
     pub(super) triggers: Arc<[Instruction]>,
     pub(super) triggers_known: bool,
     /// For each trigger: what COPY reads from, or each mount of RUN.
-    pub(super) trigger_sources: Arc<[Sources]>,
+    pub(super) trigger_sources: Arc<[StageSources]>,
     /// The same for each own instruction.
-    pub(super) sources: Arc<[Sources]>,
+    pub(super) sources: Arc<[StageSources]>,
 }
 
 /// What an instruction names in `from`, in order; `None` where it names nothing.
-pub(super) type Sources = Vec<Option<NodeIx>>;
+pub(super) type StageSources = Vec<Option<NodeIx>>;
 
-impl Node<'_> {
+impl StageNode<'_> {
     /// The instructions that run after the triggers.
     pub(super) fn own(&self) -> &[Instruction] {
         match (&self.base, self.stage) {
-            (Base::Replaced(_), _) | (_, None) => &[],
+            (StageBase::Replaced(_), _) | (_, None) => &[],
             (_, Some(stage)) => &stage.instructions,
         }
     }
@@ -66,7 +66,7 @@ impl Node<'_> {
 /// All nodes and their names.
 #[derive(Debug, Default)]
 pub(super) struct Nodes<'a> {
-    pub(super) list: Vec<Node<'a>>,
+    pub(super) list: Vec<StageNode<'a>>,
     n_stages: usize,
     by_name: HashMap<String, Vec<NodeIx>>,
     external: HashMap<String, NodeIx>,
@@ -74,13 +74,13 @@ pub(super) struct Nodes<'a> {
 
 impl<'a> Nodes<'a> {
     /// Adds the next stage of the file.
-    pub(super) fn add_stage(&mut self, stage: &'a Stage, base: Base, platform: Option<Platform>) {
+    pub(super) fn add_stage(&mut self, stage: &'a Stage, base: StageBase, platform: Option<Platform>) {
         let ix = self.list.len();
         let label = stage.name.as_ref().map_or_else(|| format!("stage-{ix}"), |it| it.value.clone());
         if let Some(name) = &stage.name {
             self.by_name.entry(name.value.clone()).or_default().push(ix);
         }
-        self.list.push(Node {
+        self.list.push(StageNode {
             stage: Some(stage),
             label,
             base,
@@ -119,9 +119,9 @@ impl<'a> Nodes<'a> {
             return *known;
         }
         let ix = self.list.len();
-        let base = if name == "scratch" { Base::Scratch } else { Base::Image(name.to_owned()) };
+        let base = if name == "scratch" { StageBase::Scratch } else { StageBase::Image(name.to_owned()) };
         self.external.insert(name.to_owned(), ix);
-        self.list.push(Node {
+        self.list.push(StageNode {
             stage: None,
             label: name.to_owned(),
             base,
@@ -146,16 +146,16 @@ impl<'a> Nodes<'a> {
     }
 
     /// What an instruction of stage `user` reads from.
-    pub(super) fn sources_of(&mut self, it: &Instruction, user: NodeIx) -> Result<Sources, Diagnostic> {
+    pub(super) fn sources_of(&mut self, it: &Instruction, user: NodeIx) -> Result<StageSources, Diagnostic> {
         match &it.kind {
-            Kind::Copy(copy) => match &copy.from {
+            InstructionKind::Copy(copy) => match &copy.from {
                 None => Ok(Vec::new()),
                 Some(from) => Ok(vec![Some(match self.numbered(&from.value, from.at) {
                     Some(ix) => ix?,
                     None => self.source(&from.value, user, from.at),
                 })]),
             },
-            Kind::Run(run) => run
+            InstructionKind::Run(run) => run
                 .mounts
                 .iter()
                 .map(|mount| {
@@ -173,8 +173,8 @@ impl<'a> Nodes<'a> {
     /// What node `ix` needs directly.
     fn needs(&self, ix: NodeIx) -> impl Iterator<Item = NodeIx> + '_ {
         let node = &self.list[ix];
-        let base = if let Base::Node(base) = node.base { Some(base) } else { None };
-        let replaced = matches!(node.base, Base::Replaced(_));
+        let base = if let StageBase::Node(base) = node.base { Some(base) } else { None };
+        let replaced = matches!(node.base, StageBase::Replaced(_));
         let read = node.trigger_sources.iter().chain(node.sources.iter()).flatten().flatten().copied();
         base.into_iter().chain(read.filter(move |_| !replaced))
     }

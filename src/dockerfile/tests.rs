@@ -7,9 +7,9 @@ use std::{
 
 use serde_json::json;
 
-use super::{Dockerfile, lower, options::*, outline, parse};
+use super::{ParsedDockerfile, lower, options::*, outline, parse};
 use crate::{
-    graph::{self, Action, BaseLayer, Graph, MountKind, Network, Op, Origin, Resources},
+    graph::{self, FileAction, Graph, ImageLayer, LayerOrigin, MountOpKind, Op, StepNetwork, StepResources},
     oci::{Digest, ImageConfig, Platform},
     report::{Diagnostic, SourceMap},
 };
@@ -19,7 +19,7 @@ struct Case {
     text: String,
     args: Vec<(&'static str, &'static str)>,
     target: Option<&'static str>,
-    contexts: Vec<(&'static str, Context)>,
+    contexts: Vec<(&'static str, NamedContext)>,
     platform: &'static str,
     ignore: Vec<&'static str>,
     multi: bool,
@@ -51,22 +51,22 @@ fn image(query: &Query) -> ImageInfo {
     }))
     .expect("a config");
     let descriptor = json!({ "mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": digest, "size": 1 });
-    let layers = vec![BaseLayer {
+    let layers = vec![ImageLayer {
         diff_id: config.rootfs.diff_ids[0],
         descriptor: serde_json::from_value(descriptor).expect("a descriptor"),
     }];
-    let origin = Origin::Registry { domain: "docker.io".to_owned(), path: name.to_owned() };
-    let image = graph::Image { reference: query.reference.clone(), manifest: digest, origin, layers };
+    let origin = LayerOrigin::Registry { domain: "docker.io".to_owned(), path: name.to_owned() };
+    let image = graph::ImageOp { reference: query.reference.clone(), manifest: digest, origin, layers };
     ImageInfo { image, config: Arc::new(config) }
 }
 
-fn local(name: &str, ignore: &[&str]) -> Context {
+fn local(name: &str, ignore: &[&str]) -> NamedContext {
     let ignore = ignore.iter().map(|it| (*it).to_owned()).collect();
-    Context::Local(graph::Local { folder: format!("/{name}"), name: name.to_owned(), ignore, ignore_file: None })
+    NamedContext::Local(graph::Local { folder: format!("/{name}"), name: name.to_owned(), ignore, ignore_file: None })
 }
 
-fn options(case: &Case) -> Options {
-    Options {
+fn options(case: &Case) -> LowerOptions {
+    LowerOptions {
         target: case.target.map(str::to_owned),
         platform: Platform::parse(case.platform).expect("a platform"),
         explicit_platform: false,
@@ -75,13 +75,13 @@ fn options(case: &Case) -> Options {
         hidden_args: BTreeSet::new(),
         labels: [("l".to_owned(), "given".to_owned())].into(),
         no_cache: NoCache::No,
-        network: Network::Default,
+        network: StepNetwork::Default,
         allow: Allow::default(),
         extra_hosts: Vec::new(),
         shm_size: None,
         ulimits: Vec::new(),
         hostname: None,
-        resources: Resources::default(),
+        resources: StepResources::default(),
         secrets: HashMap::new(),
         agents: HashMap::new(),
         multi_platform: case.multi,
@@ -111,17 +111,17 @@ fn run(case: &Case) -> Ran {
 }
 
 fn build(
-    file: &Dockerfile,
-    options: &Options,
+    file: &ParsedDockerfile,
+    options: &LowerOptions,
     graph: &mut Graph,
     asked: &mut Vec<String>,
 ) -> Result<Lowered, Vec<Diagnostic>> {
-    let mut known = Known::default();
+    let mut known = KnownImages::default();
     loop {
         match lower(file, options, &known, graph) {
-            Outcome::Done(lowered) => return Ok(*lowered),
-            Outcome::Failed(faults) => return Err(faults),
-            Outcome::Needs(queries) => {
+            LowerOutcome::Done(lowered) => return Ok(*lowered),
+            LowerOutcome::Failed(faults) => return Err(faults),
+            LowerOutcome::Needs(queries) => {
                 for it in queries {
                     asked.push(format!("{} {}", it.query.reference, it.query.platform));
                     known.images.insert(it.query.clone(), image(&it.query));
@@ -340,7 +340,7 @@ fn contexts_replace_stages_and_images() {
         case("FROM scratch AS dep\nCOPY nope /\nFROM alpine:3.18\nCOPY --from=dep / /d\nCOPY --from=files x /\n");
     it.contexts = vec![
         ("dep", local("dep", &[])),
-        ("docker.io/library/alpine:3.18", Context::Image { reference: "busybox".to_owned(), layout: None }),
+        ("docker.io/library/alpine:3.18", NamedContext::Image { reference: "busybox".to_owned(), layout: None }),
         ("files::linux/amd64", local("files", &[])),
     ];
     let ran = run(&it);
@@ -359,7 +359,7 @@ fn results_of_other_builds_are_bases_with_their_history() {
     let first = case("FROM one\nENV X=1\nRUN a\nONBUILD RUN b\n");
     let mut ran = run(&first);
     let lowered = ran.result.expect("it is fine");
-    let built = Built {
+    let built = BuiltContext {
         vertex: lowered.result,
         config: lowered.config,
         base_layers: lowered.base_layers,
@@ -367,7 +367,7 @@ fn results_of_other_builds_are_bases_with_their_history() {
         is_assumed: false,
     };
     let mut second = case("FROM dep\nENV Y=$X\n");
-    second.contexts = vec![("dep", Context::Built(Arc::new(built)))];
+    second.contexts = vec![("dep", NamedContext::Built(Arc::new(built)))];
     let mut map = SourceMap::default();
     let source = map.add("Dockerfile", second.text.as_str());
     let (file, _) = parse(source, &second.text);
@@ -400,12 +400,12 @@ fn mounts_are_read() {
         .mounts
         .iter()
         .map(|it| match &it.kind {
-            MountKind::Bind { input, source, writable } => format!("{} bind {input} {source} {writable}", it.target),
-            MountKind::Cache { id, sharing, uid, .. } => format!("{} cache {id} {sharing:?} {uid:?}", it.target),
-            MountKind::Secret { id, mode, required, .. } => format!("{} secret {id} {mode:o} {required}", it.target),
-            MountKind::Ssh { id, mode, .. } => format!("{} ssh {id} {mode:o}", it.target),
-            MountKind::Tmpfs { size } => format!("{} tmpfs {size:?}", it.target),
-            MountKind::Text { .. } => it.target.clone(),
+            MountOpKind::Bind { input, source, writable } => format!("{} bind {input} {source} {writable}", it.target),
+            MountOpKind::Cache { id, sharing, uid, .. } => format!("{} cache {id} {sharing:?} {uid:?}", it.target),
+            MountOpKind::Secret { id, mode, required, .. } => format!("{} secret {id} {mode:o} {required}", it.target),
+            MountOpKind::Ssh { id, mode, .. } => format!("{} ssh {id} {mode:o}", it.target),
+            MountOpKind::Tmpfs { size } => format!("{} tmpfs {size:?}", it.target),
+            MountOpKind::Text { .. } => it.target.clone(),
         })
         .collect();
     assert_eq!(
@@ -425,7 +425,7 @@ fn mounts_are_read() {
             |it| if let Op::Exec(exec) = it { Some(exec.clone()) } else { None },
         );
     assert_eq!(script.args, ["/bin/sh", "-c", "/dev/pipes/S"]);
-    assert!(matches!(&script.mounts[0].kind, MountKind::Text { text, mode: 0o755 } if text == "#!/bin/awk\nx\n"));
+    assert!(matches!(&script.mounts[0].kind, MountOpKind::Text { text, mode: 0o755 } if text == "#!/bin/awk\nx\n"));
 }
 
 #[test]
@@ -456,7 +456,7 @@ fn copies_are_read() {
         })
     };
     let text = |line: &str| match &copy(line)[0] {
-        Action::Copy(it) => format!(
+        FileAction::Copy(it) => format!(
             "{} {} {} unpack={} reset={} mode={:?}/{:?} owner={:?}",
             it.input,
             it.source,
@@ -481,7 +481,7 @@ fn copies_are_read() {
     assert_eq!(text("ADD http://h/f.tgz?x /"), "1 /f.tgz / unpack=false reset=false mode=None/Some(384) owner=None");
     assert_eq!(text("ADD https://h/r.git#v1:sub /g"), "1 / /g unpack=false reset=false mode=None/None owner=None");
     assert!(
-        matches!(&copy("COPY <<E \"<<F\" f/\n$D \\$D '\nE")[..], [Action::Copy(_), Action::Mkfile { text, dest, .. }] if text == "/d $D '\n" && dest == "/srv/f/")
+        matches!(&copy("COPY <<E \"<<F\" f/\n$D \\$D '\nE")[..], [FileAction::Copy(_), FileAction::Mkfile { text, dest, .. }] if text == "/d $D '\n" && dest == "/srv/f/")
     );
     let linked = run(&case("FROM one\nCOPY --link a /\n"));
     assert!(linked.graph.iter().any(|(_, it)| matches!(it.op, Op::Merge)));

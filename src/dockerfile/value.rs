@@ -220,12 +220,12 @@ pub(super) fn boolean(text: &str) -> Option<bool> {
 }
 
 /// `--chmod`: octal, or symbolic in BSD grammar.
-pub(super) fn mode(text: &str) -> Result<crate::graph::Mode, String> {
+pub(super) fn mode(text: &str) -> Result<crate::graph::ModeChange, String> {
     let octal =
         || format!("invalid mode, octal digits between 0 and 07777 or the form `u=rwX,go=rX` are expected: {text}");
     if text.starts_with(|c: char| c.is_ascii_digit()) {
         return match u32::from_str_radix(text, 8) {
-            Ok(bits) if bits <= 0o7777 => Ok(crate::graph::Mode::Octal(bits)),
+            Ok(bits) if bits <= 0o7777 => Ok(crate::graph::ModeChange::Octal(bits)),
             _ => Err(octal()),
         };
     }
@@ -248,7 +248,7 @@ pub(super) fn mode(text: &str) -> Result<crate::graph::Mode, String> {
             return Err(octal());
         }
     }
-    Ok(crate::graph::Mode::Symbolic(text.to_owned()))
+    Ok(crate::graph::ModeChange::Symbolic(text.to_owned()))
 }
 
 /// Fields of one line of comma separated values; a field may be in double quotes, doubled inside.

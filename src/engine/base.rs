@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 
 use crate::{
-    export::{BaseLayer, BaseLayers, Boxed, LayerRef, Origin},
+    export::{BaseLayer, BaseLayers, BlobOrigin, ExportFuture, LayerRef},
     graph,
     report::Diagnostic,
     solve::{
         op::source,
         solver::{Failure, Solver},
-        tree::{Base, Tree, TreeLayer},
+        tree::{LayerTree, TreeBase, TreeLayer},
     },
     store::SnapshotId,
 };
@@ -18,15 +18,17 @@ use crate::{
 pub(crate) struct Pulled(pub(crate) Solver);
 
 impl BaseLayers for Pulled {
-    fn blob<'a>(&'a self, layer: &'a BaseLayer) -> Boxed<'a, Result<(), Diagnostic>> {
+    fn blob<'a>(&'a self, layer: &'a BaseLayer) -> ExportFuture<'a, Result<(), Diagnostic>> {
         Box::pin(async move {
-            let base = Base {
-                layer: graph::BaseLayer { diff_id: layer.diff_id, descriptor: layer.descriptor.clone() },
+            let base = TreeBase {
+                layer: graph::ImageLayer { diff_id: layer.diff_id, descriptor: layer.descriptor.clone() },
                 origin: match &layer.origin {
-                    Origin::Registry { domain, path } => {
-                        graph::Origin::Registry { domain: domain.clone(), path: path.clone() }
+                    BlobOrigin::Registry { domain, path } => {
+                        graph::LayerOrigin::Registry { domain: domain.clone(), path: path.clone() }
                     }
-                    Origin::Layout { folder } => graph::Origin::Layout { folder: folder.display().to_string() },
+                    BlobOrigin::Layout { folder } => {
+                        graph::LayerOrigin::Layout { folder: folder.display().to_string() }
+                    }
                 },
             };
             let fetched = source::fetch_blob(self.0.world(), &base).await;
@@ -34,9 +36,9 @@ impl BaseLayers for Pulled {
         })
     }
 
-    fn unpack<'a>(&'a self, layers: &'a [LayerRef]) -> Boxed<'a, Result<(), Diagnostic>> {
+    fn unpack<'a>(&'a self, layers: &'a [LayerRef]) -> ExportFuture<'a, Result<(), Diagnostic>> {
         Box::pin(async move {
-            let tree = Tree { id: crate::oci::Digest::of(b""), layers: layers.iter().map(tree_layer).collect() };
+            let tree = LayerTree { id: crate::oci::Digest::of(b""), layers: layers.iter().map(tree_layer).collect() };
             self.0.materialise(&tree).await.map(|_: Vec<PathBuf>| ()).map_err(diagnostic)
         })
     }
@@ -46,13 +48,13 @@ fn tree_layer(layer: &LayerRef) -> TreeLayer {
     TreeLayer {
         snapshot: SnapshotId(layer.snapshot),
         created: layer.created.clone(),
-        base: layer.base.as_ref().map(|base| Base {
-            layer: graph::BaseLayer { diff_id: base.diff_id, descriptor: base.descriptor.clone() },
+        base: layer.base.as_ref().map(|base| TreeBase {
+            layer: graph::ImageLayer { diff_id: base.diff_id, descriptor: base.descriptor.clone() },
             origin: match &base.origin {
-                Origin::Registry { domain, path } => {
-                    graph::Origin::Registry { domain: domain.clone(), path: path.clone() }
+                BlobOrigin::Registry { domain, path } => {
+                    graph::LayerOrigin::Registry { domain: domain.clone(), path: path.clone() }
                 }
-                Origin::Layout { folder } => graph::Origin::Layout { folder: folder.display().to_string() },
+                BlobOrigin::Layout { folder } => graph::LayerOrigin::Layout { folder: folder.display().to_string() },
             },
         }),
     }
@@ -67,8 +69,8 @@ pub(crate) fn layer_ref(layer: TreeLayer) -> LayerRef {
             diff_id: base.layer.diff_id,
             descriptor: base.layer.descriptor,
             origin: match base.origin {
-                graph::Origin::Registry { domain, path } => Origin::Registry { domain, path },
-                graph::Origin::Layout { folder } => Origin::Layout { folder: folder.into() },
+                graph::LayerOrigin::Registry { domain, path } => BlobOrigin::Registry { domain, path },
+                graph::LayerOrigin::Layout { folder } => BlobOrigin::Layout { folder: folder.into() },
             },
         }),
     }

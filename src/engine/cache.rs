@@ -10,13 +10,13 @@ use petgraph::graph::NodeIndex;
 
 use super::base::layer_ref;
 use crate::{
-    export::{CacheFrom, CacheRecord, CacheTo, Origin, cache_from, cache_to, import_cache},
+    export::{BlobOrigin, CacheFrom, CacheRecord, CacheTo, cache_from, cache_to, import_cache},
     graph,
     oci::Digest,
-    plan::{Node, Plan},
+    plan::{Plan, PlanNode},
     registry::Client,
     report::{Diagnostic, Span},
-    solve::tree::Tree,
+    solve::tree::LayerTree,
 };
 
 /// The caches of a plan.
@@ -38,7 +38,7 @@ impl Caches {
         let mut faults = Vec::new();
         let mut seen: BTreeMap<String, ()> = BTreeMap::new();
         for node in plan.graph.node_indices() {
-            let Node::Build(build) = &plan.graph[node] else { continue };
+            let PlanNode::Build(build) = &plan.graph[node] else { continue };
             let target = build.wanted_by.first().map(ToString::to_string).unwrap_or_default();
             let fault = |attribute: &'static str, why: String| {
                 Diagnostic::error("bake::engine::cache", format!("target `{target}`, `{attribute}`: {why}"))
@@ -80,28 +80,30 @@ impl Caches {
     }
 
     /// The results that the caches know, by key. A cache that cannot be read is a warning.
-    pub(crate) async fn import(&mut self, client: &Client) -> HashMap<Digest, Tree> {
+    pub(crate) async fn import(&mut self, client: &Client) -> HashMap<Digest, LayerTree> {
         let reads = self.from.iter().map(|(_, from, at)| async move { (import_cache(from, client).await, *at) });
         let mut known = HashMap::new();
         for (read, at) in join_all(reads).await {
             match read {
                 Ok((records, origin)) => {
                     let origin = match origin {
-                        Origin::Registry { domain, path } => graph::Origin::Registry { domain, path },
-                        Origin::Layout { folder } => graph::Origin::Layout { folder: folder.display().to_string() },
+                        BlobOrigin::Registry { domain, path } => graph::LayerOrigin::Registry { domain, path },
+                        BlobOrigin::Layout { folder } => {
+                            graph::LayerOrigin::Layout { folder: folder.display().to_string() }
+                        }
                     };
                     for record in records {
                         let created: Vec<String> = record.layers.iter().map(|it| it.created.clone()).collect();
                         let layers = record.layers.into_iter();
-                        let image = graph::Image {
+                        let image = graph::ImageOp {
                             reference: String::new(),
                             manifest: record.id,
                             origin: origin.clone(),
                             layers: layers
-                                .map(|it| graph::BaseLayer { diff_id: it.diff_id, descriptor: it.descriptor })
+                                .map(|it| graph::ImageLayer { diff_id: it.diff_id, descriptor: it.descriptor })
                                 .collect(),
                         };
-                        let mut tree = Tree::of_image(&image);
+                        let mut tree = LayerTree::of_image(&image);
                         tree.id = record.id;
                         for (layer, created) in tree.layers.iter_mut().zip(created) {
                             layer.created = created;
@@ -126,10 +128,10 @@ impl Caches {
 }
 
 /// The records of a build as a cache has them: all steps, or those whose layers the result has.
-pub(crate) fn records(steps: &[(Digest, Tree)], result: &Tree, max: bool) -> Vec<CacheRecord> {
-    let part = |tree: &Tree| result.layers.starts_with(&tree.layers);
+pub(crate) fn records(steps: &[(Digest, LayerTree)], result: &LayerTree, max: bool) -> Vec<CacheRecord> {
+    let part = |tree: &LayerTree| result.layers.starts_with(&tree.layers);
     let wanted = steps.iter().filter(|(_, tree)| max || part(tree));
-    let of = |(key, tree): &(Digest, Tree)| CacheRecord {
+    let of = |(key, tree): &(Digest, LayerTree)| CacheRecord {
         key: *key,
         id: tree.id,
         layers: tree.layers.iter().cloned().map(layer_ref).collect(),
@@ -138,7 +140,7 @@ pub(crate) fn records(steps: &[(Digest, Tree)], result: &Tree, max: bool) -> Vec
 }
 
 /// The same for an inline cache: key, identity, and how many layers of the result it has.
-pub(crate) fn inline(steps: &[(Digest, Tree)], result: &Tree) -> Vec<(Digest, Digest, usize)> {
-    let part = |tree: &Tree| result.layers.starts_with(&tree.layers);
+pub(crate) fn inline(steps: &[(Digest, LayerTree)], result: &LayerTree) -> Vec<(Digest, Digest, usize)> {
+    let part = |tree: &LayerTree| result.layers.starts_with(&tree.layers);
     steps.iter().filter(|(_, tree)| part(tree)).map(|(key, tree)| (*key, tree.id, tree.layers.len())).collect()
 }

@@ -11,20 +11,20 @@ use crate::{
     dockerfile::outline::{self, Outline, Targets},
     plan::{Plan, TargetName},
     report::Diagnostic,
-    solve::solver::World,
+    solve::solver::SolveWorld,
     spec::call::Method,
 };
 
 /// What a call came to.
-pub(crate) enum Answer {
-    Check(Checked),
+pub(crate) enum CallAnswer {
+    Check(CheckedDockerfile),
     Outline(Outline),
     Targets(Targets),
 }
 
 /// What the checks of one target found.
 #[derive(Default)]
-pub(crate) struct Checked {
+pub(crate) struct CheckedDockerfile {
     /// Checks that fired, each place once for all platforms.
     pub(crate) warnings: Vec<Diagnostic>,
     /// Why the Dockerfile cannot be built.
@@ -36,9 +36,9 @@ pub(crate) struct Checked {
 /// Asks all targets whose call is not a build, at once; the answers come in the order of names.
 pub(crate) async fn answer<'a>(
     plan: &'a Plan,
-    world: &World,
+    world: &SolveWorld,
     contexts: &Contexts,
-) -> Vec<(&'a TargetName, Result<Answer, Vec<Diagnostic>>)> {
+) -> Vec<(&'a TargetName, Result<CallAnswer, Vec<Diagnostic>>)> {
     let mut names: Vec<&TargetName> =
         plan.targets.iter().filter(|(_, it)| method(plan, it) != Method::Build).map(|(name, _)| name).collect();
     names.sort_unstable();
@@ -53,27 +53,27 @@ pub(crate) fn method(plan: &Plan, nodes: &crate::plan::TargetNodes) -> Method {
     nodes.builds.first().map_or(Method::Build, |node| plan.build(*node).call.method)
 }
 
-async fn one(lowering: &Lowering<'_>, plan: &Plan, name: &TargetName) -> Result<Answer, Vec<Diagnostic>> {
+async fn one(lowering: &Lowering<'_>, plan: &Plan, name: &TargetName) -> Result<CallAnswer, Vec<Diagnostic>> {
     let nodes = &plan.targets[name];
     let Some(first) = nodes.builds.first().copied() else {
-        return Ok(Answer::Check(Checked::default()));
+        return Ok(CallAnswer::Check(CheckedDockerfile::default()));
     };
     match method(plan, nodes) {
-        Method::Build | Method::Check => check(lowering, &plan.only(&[name]), name).await.map(Answer::Check),
+        Method::Build | Method::Check => check(lowering, &plan.only(&[name]), name).await.map(CallAnswer::Check),
         Method::Outline => {
             let (file, options) = lowering.look(plan, first).await?;
-            outline::outline(&file.file, &options).map(Answer::Outline)
+            outline::outline(&file.file, &options).map(CallAnswer::Outline)
         }
         Method::Targets => {
             let (file, _) = lowering.look(plan, first).await?;
-            Ok(Answer::Targets(outline::targets(&file.file)))
+            Ok(CallAnswer::Targets(outline::targets(&file.file)))
         }
     }
 }
 
 /// Lowers the target; what the frontend has to say is the answer, any other fault is why there is none.
-async fn check(lowering: &Lowering<'_>, part: &Plan, name: &TargetName) -> Result<Checked, Vec<Diagnostic>> {
-    let mut checked = Checked::default();
+async fn check(lowering: &Lowering<'_>, part: &Plan, name: &TargetName) -> Result<CheckedDockerfile, Vec<Diagnostic>> {
+    let mut checked = CheckedDockerfile::default();
     match lowering.run(part).await {
         Ok(prepared) => {
             let builds = part.targets[name].builds.iter().map(|node| &prepared.builds[node]);

@@ -10,15 +10,15 @@ use petgraph::graph::NodeIndex;
 use super::{
     context::Contexts,
     image::Images,
-    lower::{Lowering, Pending, built},
+    lower::{Lowering, PendingLower, built},
 };
 use crate::{
     dockerfile::{
         self,
-        options::{Asked, Built, Context, Known, Outcome},
+        options::{Asked, BuiltContext, KnownImages, LowerOutcome, NamedContext},
     },
     graph::Graph,
-    plan::{Build, Node, Plan, TargetName, build::Dockerfile},
+    plan::{Build, Plan, PlanNode, TargetName, build::DockerfileInput},
     report::Diagnostic,
     spec::context,
 };
@@ -36,19 +36,19 @@ pub(crate) struct Looked {
 pub(crate) async fn check(plan: &Plan, contexts: &Contexts) -> Looked {
     let lowering = Lowering { contexts, outside: None, is_env_set: &|_| false, all_stages: true };
     let mut looked = Looked::default();
-    let mut known = Known { images: HashMap::new(), assume: true };
+    let mut known = KnownImages { images: HashMap::new(), assume: true };
     let mut graph = Graph::default();
-    let mut results: HashMap<NodeIndex, Arc<Built>> = HashMap::new();
+    let mut results: HashMap<NodeIndex, Arc<BuiltContext>> = HashMap::new();
     let order = petgraph::algo::toposort(&plan.graph, None).expect("plans are acyclic");
     for node in order {
-        let Node::Build(build) = &plan.graph[node] else { continue };
+        let PlanNode::Build(build) = &plan.graph[node] else { continue };
         if is_elsewhere(build) {
             // One build for each platform.
             let new: Vec<_> = build.wanted_by.iter().filter(|it| !looked.unseen.contains(it)).cloned().collect();
             looked.unseen.extend(new);
             continue;
         }
-        let Pending { file, mut options, linked, .. } = match lowering.pending(plan, node, build).await {
+        let PendingLower { file, mut options, linked, .. } = match lowering.pending(plan, node, build).await {
             Ok(it) => it,
             Err(all) => {
                 looked.add(all, build);
@@ -58,24 +58,24 @@ pub(crate) async fn check(plan: &Plan, contexts: &Contexts) -> Looked {
         // A build that could not be lowered is taken for an image that nobody knows.
         for (name, from) in linked {
             if let Some(result) = results.get(&from) {
-                options.contexts.insert(name, Context::Built(result.clone()));
+                options.contexts.insert(name, NamedContext::Built(result.clone()));
             }
         }
         options.all_stages = options.target.is_none();
         loop {
             match dockerfile::lower(&file.file, &options, &known, &mut graph) {
-                Outcome::Done(lowered) => {
+                LowerOutcome::Done(lowered) => {
                     results.insert(node, Arc::new(built(&lowered)));
                     looked.add(lowered.warnings, build);
                     let given = |it: Diagnostic| it.at(build.at("args"), "given here");
                     looked.add(lowered.unused_args.into_iter().map(given).collect(), build);
                     break;
                 }
-                Outcome::Failed(all) => {
+                LowerOutcome::Failed(all) => {
                     looked.add(all, build);
                     break;
                 }
-                Outcome::Needs(asked) => {
+                LowerOutcome::Needs(asked) => {
                     let faults = answer(asked, &mut known);
                     if !faults.is_empty() {
                         looked.add(faults, build);
@@ -89,7 +89,7 @@ pub(crate) async fn check(plan: &Plan, contexts: &Contexts) -> Looked {
 }
 
 /// Reads the layouts that are asked for; what could not be read.
-fn answer(asked: Vec<Asked>, known: &mut Known) -> Vec<Diagnostic> {
+fn answer(asked: Vec<Asked>, known: &mut KnownImages) -> Vec<Diagnostic> {
     let mut faults = Vec::new();
     for Asked { query, at, .. } in asked {
         match Images::in_layout(&query) {
@@ -105,8 +105,8 @@ fn answer(asked: Vec<Asked>, known: &mut Known) -> Vec<Diagnostic> {
 
 /// Whether the Dockerfile lies in a repository or a download.
 fn is_elsewhere(build: &Build) -> bool {
-    matches!(build.context, context::Context::Git(_) | context::Context::Http(_))
-        && matches!(build.dockerfile, Dockerfile::InContext(_))
+    matches!(build.context, context::ContextSource::Git(_) | context::ContextSource::Http(_))
+        && matches!(build.dockerfile, DockerfileInput::InContext(_))
 }
 
 impl Looked {

@@ -11,7 +11,7 @@ use std::{
 };
 
 use crate::{
-    dockerfile::{self, Dockerfile, ignore::parse_ignore, options::Context},
+    dockerfile::{self, ParsedDockerfile, ignore::parse_ignore, options::NamedContext},
     graph,
     report::{Diagnostic, SourceId, SourceMap},
 };
@@ -24,19 +24,19 @@ pub(crate) struct Contexts {
     /// Absolute working directory: what relative paths start from.
     cwd: PathBuf,
     sources: Mutex<SourceMap>,
-    parsed: Mutex<HashMap<Wanted, Arc<Parsed>>>,
+    parsed: Mutex<HashMap<WantedContext, Arc<LocalContext>>>,
 }
 
 /// A Dockerfile, parsed, with its faults.
-pub(crate) struct Parsed {
+pub(crate) struct LocalContext {
     pub(crate) source: SourceId,
-    pub(crate) file: Dockerfile,
+    pub(crate) file: ParsedDockerfile,
     pub(crate) faults: Vec<Diagnostic>,
 }
 
 /// Which Dockerfile.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Wanted {
+pub(crate) enum WantedContext {
     File(PathBuf),
     Inline { target: String, text: String },
 }
@@ -70,17 +70,17 @@ impl Contexts {
     ///
     /// # Errors
     /// When it is missing, cannot be read or is not UTF-8. Its own faults come with it, not as an error.
-    pub(crate) fn dockerfile(&self, wanted: Wanted, shown: &str) -> Result<Arc<Parsed>, Diagnostic> {
+    pub(crate) fn dockerfile(&self, wanted: WantedContext, shown: &str) -> Result<Arc<LocalContext>, Diagnostic> {
         if let Some(parsed) = self.parsed.lock().unwrap_or_else(PoisonError::into_inner).get(&wanted) {
             return Ok(parsed.clone());
         }
         let text = match &wanted {
-            Wanted::Inline { text, .. } => text.clone(),
-            Wanted::File(path) => read_text(&with_twin(path), shown)?,
+            WantedContext::Inline { text, .. } => text.clone(),
+            WantedContext::File(path) => read_text(&with_twin(path), shown)?,
         };
         let source = self.sources.lock().unwrap_or_else(PoisonError::into_inner).add(shown, text.as_str());
         let (file, faults) = dockerfile::parse(source, &text);
-        let parsed = Arc::new(Parsed { source, file, faults });
+        let parsed = Arc::new(LocalContext { source, file, faults });
         self.parsed.lock().unwrap_or_else(PoisonError::into_inner).insert(wanted, parsed.clone());
         Ok(parsed)
     }
@@ -89,7 +89,12 @@ impl Contexts {
     ///
     /// # Errors
     /// When the folder is missing or none, or the ignore file cannot be read or has a bad pattern.
-    pub(crate) fn folder(&self, folder: &Path, name: &str, dockerfile: Option<&Path>) -> Result<Context, Diagnostic> {
+    pub(crate) fn folder(
+        &self,
+        folder: &Path,
+        name: &str,
+        dockerfile: Option<&Path>,
+    ) -> Result<NamedContext, Diagnostic> {
         match fs::metadata(folder) {
             Ok(meta) if meta.is_dir() => (),
             Ok(_) => {
@@ -130,7 +135,7 @@ impl Contexts {
                 }
             }
         }
-        Ok(Context::Local(graph::Local {
+        Ok(NamedContext::Local(graph::Local {
             folder: folder.display().to_string(),
             name: name.to_owned(),
             ignore,

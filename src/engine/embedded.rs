@@ -28,10 +28,10 @@ use crate::{
     },
     solve::{
         local::Locals,
-        op::{exec::Runner, source::Sources},
+        op::{exec::Runner, source::SourceFetcher},
         slots::Slots,
-        solver::{Cancel, Failure, Solver, World},
-        tree::Tree,
+        solver::{Failure, SolveCancel, SolveWorld, Solver},
+        tree::LayerTree,
     },
     store::Store,
 };
@@ -47,9 +47,9 @@ pub(crate) struct Setup {
     pub(crate) runner: Arc<Runner>,
     pub(crate) env: Arc<BTreeMap<String, String>>,
     pub(crate) cwd: PathBuf,
-    pub(crate) cancel: Cancel,
+    pub(crate) cancel: SolveCancel,
     /// Makes the command of another program.
-    pub(crate) command: crate::fetch::CommandFn,
+    pub(crate) command: crate::fetch::GitCommandFn,
     pub(crate) now: fn() -> String,
     /// Seconds since 1970.
     pub(crate) epoch_now: i64,
@@ -57,17 +57,17 @@ pub(crate) struct Setup {
 
 impl Setup {
     /// The world as steps see it.
-    pub(crate) fn world(&self) -> World {
-        World {
+    pub(crate) fn world(&self) -> SolveWorld {
+        SolveWorld {
             locals: Locals::new(self.store.clone()),
             store: self.store.clone(),
             slots: Slots::new(self.jobs),
             runner: self.runner.clone(),
             sink: self.sink.clone(),
-            sources: Sources {
+            sources: SourceFetcher {
                 client: Arc::new(self.client.clone()),
-                limits: crate::layer::Limits::default(),
-                http: crate::fetch::Http::default(),
+                limits: crate::layer::UnpackLimits::default(),
+                http: crate::fetch::HttpClient::default(),
                 command: self.command,
                 git_secrets: crate::fetch::GitSecrets::default(),
                 fetched: std::sync::Mutex::default(),
@@ -84,7 +84,7 @@ pub(crate) struct Ready {
     solver: Solver,
     builds: HashMap<NodeIndex, Arc<Lowered>>,
     platforms: HashMap<NodeIndex, Platform>,
-    exports: HashMap<NodeIndex, export::Prepared>,
+    exports: HashMap<NodeIndex, export::PreparedExport>,
     /// Of the builds whose exports state them.
     facts: HashMap<NodeIndex, export::Provenance>,
     caches: Caches,
@@ -97,7 +97,7 @@ pub(crate) struct Ready {
 
 /// Runs `work` with what lowering needs.
 pub(crate) async fn lowering<T>(
-    world: &World,
+    world: &SolveWorld,
     contexts: &Contexts,
     all_stages: bool,
     work: impl AsyncFnOnce(&Lowering<'_>) -> T,
@@ -117,7 +117,7 @@ pub(crate) async fn prepare(plan: &Plan, setup: Setup, contexts: &Contexts) -> R
     let mut faults = Vec::new();
     let mut exports = HashMap::new();
     for node in plan.graph.node_indices() {
-        if let crate::plan::Node::Export(it) = &plan.graph[node] {
+        if let crate::plan::PlanNode::Export(it) = &plan.graph[node] {
             let (output, subject) = request(it, &setup.cwd, &setup.env);
             match export::prepare(&output, &subject) {
                 Ok(prepared) => {
@@ -128,9 +128,9 @@ pub(crate) async fn prepare(plan: &Plan, setup: Setup, contexts: &Contexts) -> R
         }
     }
     if faults.is_empty() {
-        let mut all: Vec<(&NodeIndex, &export::Prepared)> = exports.iter().collect();
+        let mut all: Vec<(&NodeIndex, &export::PreparedExport)> = exports.iter().collect();
         all.sort_by_key(|(node, _)| **node);
-        let all: Vec<&export::Prepared> = all.into_iter().map(|(_, prepared)| prepared).collect();
+        let all: Vec<&export::PreparedExport> = all.into_iter().map(|(_, prepared)| prepared).collect();
         if let Err(diagnostics) = export::check_together(&all) {
             faults.extend(diagnostics);
         }
@@ -191,7 +191,7 @@ impl Ready {
     ///
     /// # Errors
     /// The fault of the first step that failed.
-    pub(crate) async fn build(&self, node: NodeIndex) -> Result<export::Built, Failure> {
+    pub(crate) async fn build(&self, node: NodeIndex) -> Result<export::BuiltImage, Failure> {
         let lowered = &self.builds[&node];
         let (tree, _known) = self.solver.solve(lowered.result).await?;
         let provenance = self.facts.get(&node).map(|facts| {
@@ -200,7 +200,7 @@ impl Ready {
         });
         let inline_cache = self.write_caches(node, lowered, &tree).await?;
         let built = built(lowered, self.platforms[&node].clone(), tree);
-        Ok(export::Built { provenance, inline_cache, ..built })
+        Ok(export::BuiltImage { provenance, inline_cache, ..built })
     }
 
     /// Writes the caches of a build; the records of an inline one go into its image.
@@ -208,7 +208,7 @@ impl Ready {
         &self,
         node: NodeIndex,
         lowered: &Lowered,
-        tree: &Tree,
+        tree: &LayerTree,
     ) -> Result<Option<Vec<(Digest, Digest, usize)>>, Failure> {
         let wanted = self.caches.to(node);
         if wanted.is_empty() {
@@ -234,9 +234,9 @@ impl Ready {
         Ok(inline)
     }
 
-    fn context(&self, node: NodeIndex) -> export::Context {
+    fn context(&self, node: NodeIndex) -> export::ExportContext {
         let index = u32::try_from(node.index()).expect("plans have fewer than 2^32 nodes");
-        export::Context {
+        export::ExportContext {
             client: self.client.clone(),
             store: self.solver.world().store.clone(),
             base: Arc::new(Pulled(self.solver.clone())),
@@ -258,8 +258,8 @@ impl Ready {
     pub(crate) async fn export(
         &self,
         node: NodeIndex,
-        builds: &[export::Built],
-    ) -> Result<export::Receipt, Diagnostic> {
+        builds: &[export::BuiltImage],
+    ) -> Result<export::ExportReceipt, Diagnostic> {
         export::export(&self.exports[&node], builds, &self.context(node)).await
     }
 
@@ -284,7 +284,7 @@ impl Ready {
 /// A build's result as exporters want it.
 ///
 /// `platform` is the one that was asked for; what the config says may differ (`FROM --platform=…`).
-fn built(lowered: &Lowered, platform: Platform, tree: Tree) -> export::Built {
+fn built(lowered: &Lowered, platform: Platform, tree: LayerTree) -> export::BuiltImage {
     let mut content = FieldHasher::new("built/1");
     content.digest(&tree.id).number(lowered.base_layers as u64);
     content.bytes(&serde_json::to_vec(&lowered.config).expect("configs are plain data"));
@@ -295,13 +295,13 @@ fn built(lowered: &Lowered, platform: Platform, tree: Tree) -> export::Built {
         content.text(&step.created_by).text(step.comment).number(u64::from(step.empty_layer));
     }
     content.optional(lowered.epoch.map(|it| it.to_string()).as_deref()).text(&platform.to_string());
-    export::Built {
+    export::BuiltImage {
         platform,
         config: lowered.config.clone(),
         steps: lowered
             .steps
             .iter()
-            .map(|step| export::Step {
+            .map(|step| export::ExportStep {
                 created_by: step.created_by.clone(),
                 comment: Some(step.comment.to_owned()),
                 author: None,
@@ -318,12 +318,12 @@ fn built(lowered: &Lowered, platform: Platform, tree: Tree) -> export::Built {
 }
 
 /// An export of the plan as `export` wants it.
-fn request(it: &Export, cwd: &Path, env: &BTreeMap<String, String>) -> (export::Output, export::Subject) {
+fn request(it: &Export, cwd: &Path, env: &BTreeMap<String, String>) -> (export::ExportedOutput, export::Subject) {
     let option =
         |key: &str, value: &str| export::OutputOption { key: key.to_owned(), value: value.to_owned(), at: Some(it.at) };
     let options = it.output.dest.iter().map(|dest| option("dest", dest));
     let options = options.chain(it.output.attrs.iter().map(|(key, value)| option(key, value))).collect();
-    let output = export::Output { exporter: it.output.kind.clone(), options, at: Some(it.at) };
+    let output = export::ExportedOutput { exporter: it.output.kind.clone(), options, at: Some(it.at) };
     let subject = export::Subject {
         target: it.wanted_by.first().map(ToString::to_string).unwrap_or_default(),
         tags: it.tags.clone(),

@@ -8,7 +8,7 @@ use tokio::sync::{Mutex, OnceCell};
 
 use crate::{
     dockerfile::options::{ImageInfo, Query},
-    graph::{BaseLayer, Image, Origin},
+    graph::{ImageLayer, ImageOp, LayerOrigin},
     oci::{Digest, Reference},
     registry::{self, Documents, Layout, RegistryError},
     report::Diagnostic,
@@ -57,28 +57,28 @@ impl Images {
             .and_then(|layout| layout.image(tag.as_deref(), digest.as_ref(), &query.platform))
             .map_err(|error| fault(&query.reference, &error))?;
         let digest = found.manifest.digest;
-        Ok(info(format!("oci-layout://{folder}@{digest}"), Origin::Layout { folder: folder.clone() }, found))
+        Ok(info(format!("oci-layout://{folder}@{digest}"), LayerOrigin::Layout { folder: folder.clone() }, found))
     }
 
     async fn in_registry(&self, query: &Query) -> Result<ImageInfo, Diagnostic> {
         let reference = Reference::parse(&query.reference)
             .map_err(|error| Diagnostic::error("bake::engine::bad_reference", error.to_string()))?;
-        let kept = Kept(self.store.clone());
+        let kept = KeptImage(self.store.clone());
         let found = self
             .client
             .image(&reference, &query.platform, &kept)
             .await
             .map_err(|error| fault(&reference.familiar(), &error))?;
-        let origin = Origin::Registry { domain: reference.domain.clone(), path: reference.path.clone() };
+        let origin = LayerOrigin::Registry { domain: reference.domain.clone(), path: reference.path.clone() };
         let pinned = Reference { digest: Some(found.root.digest), ..reference };
         Ok(info(pinned.to_string(), origin, found))
     }
 }
 
 /// Manifests and configs are kept as blobs of the store.
-struct Kept(Store);
+struct KeptImage(Store);
 
-impl Documents for Kept {
+impl Documents for KeptImage {
     fn get(&self, digest: &Digest) -> Option<Vec<u8>> {
         self.0.blob_bytes(digest).ok()
     }
@@ -103,15 +103,15 @@ fn fault(name: &str, error: &RegistryError) -> Diagnostic {
     Diagnostic::error("bake::engine::image", format!("the image cannot be read: {name}")).cause(error)
 }
 
-fn info(reference: String, origin: Origin, found: registry::Image) -> ImageInfo {
+fn info(reference: String, origin: LayerOrigin, found: registry::RegistryImage) -> ImageInfo {
     let layers = found
         .layers
         .into_iter()
         .zip(&found.config.rootfs.diff_ids)
-        .map(|(descriptor, diff_id)| BaseLayer { diff_id: *diff_id, descriptor })
+        .map(|(descriptor, diff_id)| ImageLayer { diff_id: *diff_id, descriptor })
         .collect();
     ImageInfo {
-        image: Image { reference, manifest: found.manifest.digest, origin, layers },
+        image: ImageOp { reference, manifest: found.manifest.digest, origin, layers },
         config: Arc::new(found.config),
     }
 }

@@ -12,32 +12,35 @@ use indexmap::IndexMap;
 use petgraph::{Direction, graph::NodeIndex, visit::EdgeRef as _};
 
 use super::{
-    context::{Contexts, Parsed, Wanted},
+    context::{Contexts, LocalContext, WantedContext},
     image::Images,
     secret,
 };
 use crate::{
     dockerfile::{
         self,
-        options::{Allow, Asked, Built, Context, ImageInfo, Known, Lowered, NoCache, Options, Outcome, Query},
+        options::{
+            Allow, Asked, BuiltContext, ImageInfo, KnownImages, LowerOptions, LowerOutcome, Lowered, NamedContext,
+            NoCache, Query,
+        },
     },
-    graph::{self, Graph, Network, Resources},
-    layer::view::{Follow, View},
+    graph::{self, Graph, StepNetwork, StepResources},
+    layer::view::{Follow, LayerView},
     oci::Platform,
-    plan::{self, Build, Link, Node, Plan},
+    plan::{self, Build, Plan, PlanLink, PlanNode},
     report::Diagnostic,
     solve::{
         op::source,
-        solver::{Failure, Scope, World},
+        solver::{Failure, SolveScope, SolveWorld},
     },
     spec::{self, Entitlement, call::Method, context},
 };
 
 /// All builds of a plan, lowered.
-pub(crate) struct Prepared {
+pub(crate) struct PreparedBuild {
     pub(crate) graph: Graph,
     /// One for each vertex: that of the build that first asked for it.
-    pub(crate) scopes: Vec<Arc<Scope>>,
+    pub(crate) scopes: Vec<Arc<SolveScope>>,
     pub(crate) builds: HashMap<NodeIndex, Arc<Lowered>>,
     pub(crate) warnings: Vec<Diagnostic>,
 }
@@ -55,17 +58,17 @@ pub(crate) struct Lowering<'a> {
 /// Where images and remote contexts come from.
 pub(crate) struct Outside<'a> {
     pub(crate) images: &'a Images,
-    pub(crate) world: &'a World,
+    pub(crate) world: &'a SolveWorld,
 }
 
 /// A build whose Dockerfile was read.
-pub(super) struct Pending {
+pub(super) struct PendingLower {
     node: NodeIndex,
-    pub(super) file: Arc<Parsed>,
-    pub(super) options: Options,
+    pub(super) file: Arc<LocalContext>,
+    pub(super) options: LowerOptions,
     /// Builds that it reads, by the name of the context.
     pub(super) linked: Vec<(String, NodeIndex)>,
-    scope: Arc<Scope>,
+    scope: Arc<SolveScope>,
 }
 
 impl Lowering<'_> {
@@ -73,13 +76,13 @@ impl Lowering<'_> {
     ///
     /// # Errors
     /// Every fault of every build.
-    pub(crate) async fn run(&self, plan: &Plan) -> Result<Prepared, Vec<Diagnostic>> {
+    pub(crate) async fn run(&self, plan: &Plan) -> Result<PreparedBuild, Vec<Diagnostic>> {
         let mut faults = Vec::new();
         let mut failed: HashSet<NodeIndex> = HashSet::new();
         let mut pending = Vec::new();
         let order = petgraph::algo::toposort(&plan.graph, None).expect("plans are acyclic");
         for node in order {
-            if let Node::Build(build) = &plan.graph[node] {
+            if let PlanNode::Build(build) = &plan.graph[node] {
                 match self.pending(plan, node, build).await {
                     Ok(it) => pending.push(it),
                     Err(diagnostics) => {
@@ -92,7 +95,7 @@ impl Lowering<'_> {
         let mut work = Work {
             plan,
             graph: Graph::default(),
-            known: Known::default(),
+            known: KnownImages::default(),
             builds: HashMap::new(),
             scopes: Vec::new(),
             warnings: Vec::new(),
@@ -113,17 +116,17 @@ impl Lowering<'_> {
         work.warnings.extend(faults);
         dedup(&mut work.warnings);
         let Work { graph, builds, scopes, warnings, .. } = work;
-        Ok(Prepared { graph, scopes, builds, warnings })
+        Ok(PreparedBuild { graph, scopes, builds, warnings })
     }
 
     /// Lowers what can be lowered; what is asked, and what waits for answers or for other builds.
     fn round(
         &self,
         work: &mut Work<'_>,
-        pending: Vec<Pending>,
+        pending: Vec<PendingLower>,
         failed: &mut HashSet<NodeIndex>,
         faults: &mut Vec<Diagnostic>,
-    ) -> (Vec<Asked>, Vec<Pending>) {
+    ) -> (Vec<Asked>, Vec<PendingLower>) {
         let (mut asked, mut waiting) = (Vec::new(), Vec::new());
         for mut it in pending {
             if it.linked.iter().any(|(_, from)| failed.contains(from)) {
@@ -136,10 +139,10 @@ impl Lowering<'_> {
             }
             for (name, from) in &it.linked {
                 let built = work.built(*from);
-                it.options.contexts.insert(name.clone(), Context::Built(built));
+                it.options.contexts.insert(name.clone(), NamedContext::Built(built));
             }
             match dockerfile::lower(&it.file.file, &it.options, &work.known, &mut work.graph) {
-                Outcome::Done(lowered) => {
+                LowerOutcome::Done(lowered) => {
                     work.fill_scopes(it.scope.clone());
                     if work.warned.insert(it.file.source) {
                         work.warnings.extend(lowered.warnings.iter().cloned());
@@ -147,11 +150,11 @@ impl Lowering<'_> {
                     work.warnings.extend(lowered.unused_args.iter().cloned());
                     work.builds.insert(it.node, Arc::new(*lowered));
                 }
-                Outcome::Needs(more) => {
+                LowerOutcome::Needs(more) => {
                     asked.extend(more);
                     waiting.push(it);
                 }
-                Outcome::Failed(diagnostics) => {
+                LowerOutcome::Failed(diagnostics) => {
                     let build = work.plan.build(it.node);
                     // What is wrong with the file as a whole has its place in the bake file.
                     faults.extend(diagnostics.into_iter().map(|diagnostic| {
@@ -166,7 +169,7 @@ impl Lowering<'_> {
     }
 
     /// Answers all questions at once; whether one of them has no answer.
-    async fn answer(&self, known: &mut Known, asked: Vec<Asked>, faults: &mut Vec<Diagnostic>) -> bool {
+    async fn answer(&self, known: &mut KnownImages, asked: Vec<Asked>, faults: &mut Vec<Diagnostic>) -> bool {
         let mut distinct: IndexMap<Query, _> = IndexMap::new();
         for Asked { query, at, near } in asked {
             distinct.entry(query).or_insert((at, near));
@@ -207,8 +210,12 @@ impl Lowering<'_> {
     ///
     /// # Errors
     /// Every fault that was found.
-    pub(crate) async fn look(&self, plan: &Plan, node: NodeIndex) -> Result<(Arc<Parsed>, Options), Vec<Diagnostic>> {
-        let Pending { file, options, .. } = self.pending(plan, node, plan.build(node)).await?;
+    pub(crate) async fn look(
+        &self,
+        plan: &Plan,
+        node: NodeIndex,
+    ) -> Result<(Arc<LocalContext>, LowerOptions), Vec<Diagnostic>> {
+        let PendingLower { file, options, .. } = self.pending(plan, node, plan.build(node)).await?;
         Ok((file, options))
     }
 
@@ -221,11 +228,13 @@ impl Lowering<'_> {
         plan: &Plan,
         node: NodeIndex,
         build: &Build,
-    ) -> Result<Pending, Vec<Diagnostic>> {
+    ) -> Result<PendingLower, Vec<Diagnostic>> {
         let one = |diagnostic: Diagnostic| vec![at_attribute(diagnostic, build, "context")];
         let remote = match &build.context {
-            context::Context::Local(_) => None,
-            context::Context::Git(url) | context::Context::Http(url) => Some(remote_context(url, build).map_err(one)?),
+            context::ContextSource::Local(_) => None,
+            context::ContextSource::Git(url) | context::ContextSource::Http(url) => {
+                Some(remote_context(url, build).map_err(one)?)
+            }
             _ => {
                 return Err(one(Diagnostic::error(
                     "bake::engine::context_kind",
@@ -235,32 +244,32 @@ impl Lowering<'_> {
             }
         };
         let folder = match &build.context {
-            context::Context::Local(path) => Some(self.contexts.absolute(path)),
+            context::ContextSource::Local(path) => Some(self.contexts.absolute(path)),
             _ => None,
         };
         let target = build.wanted_by.first().map(ToString::to_string).unwrap_or_default();
         let (wanted, shown) = match (&build.dockerfile, &folder) {
-            (plan::build::Dockerfile::Inline(text), _) => {
+            (plan::build::DockerfileInput::Inline(text), _) => {
                 let shown = format!("dockerfile-inline of {target}");
-                (Wanted::Inline { target, text: text.clone() }, shown)
+                (WantedContext::Inline { target, text: text.clone() }, shown)
             }
-            (plan::build::Dockerfile::InContext(name), Some(folder)) => {
+            (plan::build::DockerfileInput::InContext(name), Some(folder)) => {
                 let file = super::context::clean(&folder.join(name));
                 let shown = self.contexts.shown(&file);
-                (Wanted::File(file), shown)
+                (WantedContext::File(file), shown)
             }
-            (plan::build::Dockerfile::InContext(name), None) => {
+            (plan::build::DockerfileInput::InContext(name), None) => {
                 let remote = remote.as_ref().expect("a context without folder is remote");
                 let text = self.remote_dockerfile(remote, name).await.map_err(one)?;
-                (Wanted::Inline { target, text }, name.clone())
+                (WantedContext::Inline { target, text }, name.clone())
             }
-            (plan::build::Dockerfile::Local(name), _) => {
+            (plan::build::DockerfileInput::Local(name), _) => {
                 let file = self.contexts.absolute(name);
                 let shown = self.contexts.shown(&file);
-                (Wanted::File(file), shown)
+                (WantedContext::File(file), shown)
             }
         };
-        let beside = if let Wanted::File(path) = &wanted { Some(path.clone()) } else { None };
+        let beside = if let WantedContext::File(path) = &wanted { Some(path.clone()) } else { None };
         let main = match (remote, &folder) {
             (Some(remote), _) => remote,
             (None, folder) => {
@@ -293,25 +302,25 @@ impl Lowering<'_> {
             .graph
             .edges_directed(node, Direction::Incoming)
             .filter_map(|edge| match edge.weight() {
-                Link::Context { name } => Some((name.clone(), edge.source())),
-                Link::Result { .. } => None,
+                PlanLink::Context { name } => Some((name.clone(), edge.source())),
+                PlanLink::Result { .. } => None,
             })
             .collect();
         let scope = self.scope(build);
         let options = self.options(build, &scope, main, contexts);
-        Ok(Pending { node, file, options, linked, scope })
+        Ok(PendingLower { node, file, options, linked, scope })
     }
 
     /// The Dockerfile of a remote context: the file of this name, or the download itself if it is no archive.
-    async fn remote_dockerfile(&self, context: &Context, name: &str) -> Result<String, Diagnostic> {
+    async fn remote_dockerfile(&self, context: &NamedContext, name: &str) -> Result<String, Diagnostic> {
         const MAX: u64 = 16 << 20;
         let Some(Outside { world, .. }) = &self.outside else {
             let message = format!("the Dockerfile is not fetched: {name}");
             return Err(Diagnostic::error("bake::engine::not_fetched", message));
         };
         let op = match context {
-            Context::Git(git) => graph::Op::Git(git.clone()),
-            Context::Http(http) => graph::Op::Http(http.clone()),
+            NamedContext::Git(git) => graph::Op::Git(git.clone()),
+            NamedContext::Http(http) => graph::Op::Http(http.clone()),
             _ => return Err(Diagnostic::error("bake::engine::context_kind", "the context is not remote")),
         };
         let mut graph = Graph::default();
@@ -328,11 +337,11 @@ impl Lowering<'_> {
             Diagnostic::error("bake::engine::dockerfile_unreadable", format!("the Dockerfile cannot be read: {name}"))
                 .cause(e)
         };
-        let view = View::open(&dirs).map_err(|e| unreadable(&e))?;
+        let view = LayerView::open(&dirs).map_err(|e| unreadable(&e))?;
         let path = format!("/{name}");
-        let lone = matches!(context, Context::Http(http) if view.lookup(format!("/{}", http.filename), Follow::Last).ok().flatten().is_some());
+        let lone = matches!(context, NamedContext::Http(http) if view.lookup(format!("/{}", http.filename), Follow::Last).ok().flatten().is_some());
         let path = match context {
-            Context::Http(http) if lone => format!("/{}", http.filename),
+            NamedContext::Http(http) if lone => format!("/{}", http.filename),
             _ => path,
         };
         let bytes = view.read(&path, MAX).map_err(|e| unreadable(&e))?;
@@ -342,33 +351,41 @@ impl Lowering<'_> {
     }
 
     /// `None` for the result of another target: its link says more.
-    fn named(&self, name: &str, context: &context::Context) -> Result<Option<Context>, Diagnostic> {
+    fn named(&self, name: &str, context: &context::ContextSource) -> Result<Option<NamedContext>, Diagnostic> {
         Ok(Some(match context {
-            context::Context::Target(_) => return Ok(None),
-            context::Context::Image(reference) if reference == "scratch" => Context::Scratch,
-            context::Context::Image(reference) => Context::Image { reference: reference.clone(), layout: None },
-            context::Context::OciLayout { path, tag, digest } => {
+            context::ContextSource::Target(_) => return Ok(None),
+            context::ContextSource::Image(reference) if reference == "scratch" => NamedContext::Scratch,
+            context::ContextSource::Image(reference) => {
+                NamedContext::Image { reference: reference.clone(), layout: None }
+            }
+            context::ContextSource::OciLayout { path, tag, digest } => {
                 let folder = self.contexts.absolute(path).display().to_string();
                 let tag = tag.as_ref().map(|it| format!(":{it}")).unwrap_or_default();
                 let digest = digest.as_ref().map(|it| format!("@{it}")).unwrap_or_default();
-                Context::Image { reference: format!("{path}{tag}{digest}"), layout: Some(folder) }
+                NamedContext::Image { reference: format!("{path}{tag}{digest}"), layout: Some(folder) }
             }
-            context::Context::Local(path) => {
+            context::ContextSource::Local(path) => {
                 self.contexts.folder(&self.contexts.absolute(path), &format!("the context `{name}`"), None)?
             }
-            context::Context::Git(url) | context::Context::Http(url) => remote(url, false, false)?,
-            context::Context::Stdin => {
+            context::ContextSource::Git(url) | context::ContextSource::Http(url) => remote(url, false, false)?,
+            context::ContextSource::Stdin => {
                 return Err(Diagnostic::error("bake::engine::stdin_context", "standard input cannot be a context"));
             }
         }))
     }
 
-    fn options(&self, build: &Build, scope: &Scope, main: Context, contexts: IndexMap<String, Context>) -> Options {
+    fn options(
+        &self,
+        build: &Build,
+        scope: &SolveScope,
+        main: NamedContext,
+        contexts: IndexMap<String, NamedContext>,
+    ) -> LowerOptions {
         let has = |wanted: &dyn Fn(&Entitlement) -> bool| build.entitlements.iter().any(wanted);
         let limit =
             |key: &str| build.resources.entries().into_iter().find(|it| it.key == key).map(|it| it.text.to_string());
         let number = |key: &str| limit(key).and_then(|text| text.parse().ok());
-        Options {
+        LowerOptions {
             target: build.stage.clone(),
             platform: build.platform.clone(),
             explicit_platform: build.explicit_platform,
@@ -382,9 +399,9 @@ impl Lowering<'_> {
                 (false, stages) => NoCache::Stages(stages.to_vec()),
             },
             network: match build.network {
-                plan::build::Network::Default => Network::Default,
-                plan::build::Network::None => Network::None,
-                plan::build::Network::Host => Network::Host,
+                plan::build::BuildNetwork::Default => StepNetwork::Default,
+                plan::build::BuildNetwork::None => StepNetwork::None,
+                plan::build::BuildNetwork::Host => StepNetwork::Host,
             },
             allow: Allow {
                 network_host: has(&|it| matches!(it, Entitlement::NetworkHost)),
@@ -394,7 +411,7 @@ impl Lowering<'_> {
             shm_size: build.shm_size,
             ulimits: build.ulimits.iter().map(ToString::to_string).collect(),
             hostname: build.args.get("BUILDKIT_SANDBOX_HOSTNAME").cloned(),
-            resources: Resources {
+            resources: StepResources {
                 memory: limit("memory"),
                 memory_swap: limit("memory-swap"),
                 cpu_shares: number("cpu-shares"),
@@ -418,8 +435,8 @@ impl Lowering<'_> {
         }
     }
 
-    fn scope(&self, build: &Build) -> Arc<Scope> {
-        let mut scope = Scope::default();
+    fn scope(&self, build: &Build) -> Arc<SolveScope> {
+        let mut scope = SolveScope::default();
         for secret in &build.secrets {
             let spec::Secret { id, src, env, .. } = secret;
             let id = if id.is_empty() { src.clone().unwrap_or_default() } else { id.clone() };
@@ -440,28 +457,28 @@ impl Lowering<'_> {
 struct Work<'a> {
     plan: &'a Plan,
     graph: Graph,
-    known: Known,
+    known: KnownImages,
     builds: HashMap<NodeIndex, Arc<Lowered>>,
-    scopes: Vec<Arc<Scope>>,
+    scopes: Vec<Arc<SolveScope>>,
     warnings: Vec<Diagnostic>,
     /// Dockerfiles whose warnings were told: once, not for each target and platform.
     warned: HashSet<crate::report::SourceId>,
 }
 
 impl Work<'_> {
-    fn built(&self, node: NodeIndex) -> Arc<Built> {
+    fn built(&self, node: NodeIndex) -> Arc<BuiltContext> {
         Arc::new(built(&self.builds[&node]))
     }
 
     /// Vertices that were added since belong to this scope.
-    fn fill_scopes(&mut self, scope: Arc<Scope>) {
+    fn fill_scopes(&mut self, scope: Arc<SolveScope>) {
         self.scopes.resize(self.graph.len(), scope);
     }
 }
 
 /// A lowered build as a context of others.
-pub(super) fn built(lowered: &Lowered) -> Built {
-    Built {
+pub(super) fn built(lowered: &Lowered) -> BuiltContext {
+    BuiltContext {
         vertex: lowered.result,
         config: lowered.config.clone(),
         base_layers: lowered.base_layers,
@@ -471,23 +488,23 @@ pub(super) fn built(lowered: &Lowered) -> Built {
 }
 
 /// A git repository or download as the main context.
-fn remote_context(url: &str, build: &Build) -> Result<Context, Diagnostic> {
+fn remote_context(url: &str, build: &Build) -> Result<NamedContext, Diagnostic> {
     let keep = build.args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR").is_some_and(|it| matches!(it.as_str(), "1" | "true"));
     remote(url, keep, true)
 }
 
 /// A git repository or download as a context; `unpack`: an archive is unpacked.
-fn remote(url: &str, keep_git_dir: bool, unpack: bool) -> Result<Context, Diagnostic> {
+fn remote(url: &str, keep_git_dir: bool, unpack: bool) -> Result<NamedContext, Diagnostic> {
     let bad = |why: String| Diagnostic::error("bake::engine::bad_url", format!("{why}: {url}"));
     match dockerfile::remote::git(url, true) {
         Some(source) => {
             let source = source.map_err(bad)?;
             let keep_git_dir = source.keep_git_dir.unwrap_or(keep_git_dir);
-            Ok(Context::Git(graph::Git { keep_git_dir, ..source.git }))
+            Ok(NamedContext::Git(graph::GitOp { keep_git_dir, ..source.git }))
         }
         None => {
-            let http = graph::Http { url: url.to_owned(), checksum: None, filename: "context".to_owned(), unpack };
-            Ok(Context::Http(http))
+            let http = graph::HttpOp { url: url.to_owned(), checksum: None, filename: "context".to_owned(), unpack };
+            Ok(NamedContext::Http(http))
         }
     }
 }

@@ -17,10 +17,10 @@ pub(crate) mod provenance;
 pub(crate) mod secret;
 
 pub(crate) use crate::{
-    export::{Built, Receipt},
+    export::{BuiltImage, ExportReceipt},
     solve::{
         op::{exec::Runner, source::SNAPSHOT_GONE},
-        solver::{Cancel, Failure},
+        solver::{Failure, SolveCancel},
     },
 };
 pub(crate) use embedded::Setup;

@@ -6,19 +6,19 @@ use std::collections::{BTreeMap, HashSet};
 
 use serde_json::{Value, json};
 
-use super::context::{Contexts, Wanted};
+use super::context::{Contexts, WantedContext};
 use crate::{
     dockerfile::options::Lowered,
-    export::{Attest, Provenance, ProvenanceWanted},
-    graph::{Graph, Network, Op, Origin, VertexIx},
+    export::{Attestations, Provenance, ProvenanceWanted},
+    graph::{Graph, LayerOrigin, Op, StepNetwork, VertexIx},
     oci::Reference,
     plan::{self, Build, Export},
     report::{Hidden, hidden::MASK},
-    spec::context::Context,
+    spec::context::ContextSource,
 };
 
 /// The attestations that an export asks for; provenance comes by default unless the environment says no.
-pub(crate) fn attest(it: &Export, env: &BTreeMap<String, String>) -> Attest {
+pub(crate) fn attest(it: &Export, env: &BTreeMap<String, String>) -> Attestations {
     let of = |kind: &str| it.attest.iter().rfind(|attest| attest.kind == kind);
     let options = |attest: &crate::spec::Attest| {
         let mut options: Vec<(String, String)> = attest.attrs.clone().into_iter().collect();
@@ -35,44 +35,44 @@ pub(crate) fn attest(it: &Export, env: &BTreeMap<String, String>) -> Attest {
         None if off => None,
         None => Some(ProvenanceWanted { options: Vec::new(), by_default: true, at: None }),
     };
-    Attest { provenance, sbom: of("sbom").map(options) }
+    Attestations { provenance, sbom: of("sbom").map(options) }
 }
 
 /// The facts about a build, all but when it ended.
 pub(crate) fn facts(build: &Build, lowered: &Lowered, graph: &Graph, contexts: &Contexts, started: &str) -> Provenance {
     let mut facts = Provenance { started: started.to_owned(), ..Provenance::default() };
     match &build.context {
-        Context::Git(url) | Context::Http(url) => facts.config_uri = Some(url.clone()),
+        ContextSource::Git(url) | ContextSource::Http(url) => facts.config_uri = Some(url.clone()),
         _ => {}
     }
     let wanted = match &build.dockerfile {
-        plan::build::Dockerfile::Inline(text) => {
+        plan::build::DockerfileInput::Inline(text) => {
             facts.config_path = "Dockerfile".to_owned();
             let target = build.wanted_by.first().map(ToString::to_string).unwrap_or_default();
-            Some(Wanted::Inline { target, text: text.clone() })
+            Some(WantedContext::Inline { target, text: text.clone() })
         }
-        plan::build::Dockerfile::InContext(name) => {
+        plan::build::DockerfileInput::InContext(name) => {
             facts.config_path.clone_from(name);
             match &build.context {
-                Context::Local(folder) => Some(Wanted::File(contexts.absolute(folder).join(name))),
+                ContextSource::Local(folder) => Some(WantedContext::File(contexts.absolute(folder).join(name))),
                 _ => None,
             }
         }
-        plan::build::Dockerfile::Local(name) => {
+        plan::build::DockerfileInput::Local(name) => {
             facts.config_path.clone_from(name);
-            Some(Wanted::File(contexts.absolute(name)))
+            Some(WantedContext::File(contexts.absolute(name)))
         }
     };
     let text = match wanted {
-        Some(Wanted::Inline { text, .. }) => Some(text.into_bytes()),
-        Some(Wanted::File(path)) => std::fs::read(path).ok(),
+        Some(WantedContext::Inline { text, .. }) => Some(text.into_bytes()),
+        Some(WantedContext::File(path)) => std::fs::read(path).ok(),
         None => None,
     };
     facts.source = text.map(|text| (facts.config_path.clone(), text));
     facts.args = request(build);
     facts.secrets = build.secrets.iter().map(|it| (it.id.clone(), false)).collect();
     facts.ssh = build.ssh.iter().map(|it| (it.id.clone(), false)).collect();
-    let local = |it: &Context| matches!(it, Context::Local(_));
+    let local = |it: &ContextSource| matches!(it, ContextSource::Local(_));
     if local(&build.context) {
         facts.locals.extend(["context".to_owned(), "dockerfile".to_owned()]);
     }
@@ -110,15 +110,15 @@ fn request(build: &Build) -> Vec<(String, String)> {
     args.extend(build.labels.iter().map(|(name, value)| (format!("label:{name}"), value.clone())));
     for (name, context) in &build.contexts {
         let value = match context {
-            Context::Target(target) => format!("input:{target}"),
-            Context::Image(reference) => format!("docker-image://{reference}"),
-            Context::OciLayout { path, tag, digest } => {
+            ContextSource::Target(target) => format!("input:{target}"),
+            ContextSource::Image(reference) => format!("docker-image://{reference}"),
+            ContextSource::OciLayout { path, tag, digest } => {
                 let tag = tag.as_ref().map(|it| format!(":{it}")).unwrap_or_default();
                 let digest = digest.as_ref().map(|it| format!("@{it}")).unwrap_or_default();
                 format!("oci-layout://{path}{tag}{digest}")
             }
-            Context::Git(url) | Context::Http(url) => url.clone(),
-            Context::Local(_) | Context::Stdin => format!("local:{name}"),
+            ContextSource::Git(url) | ContextSource::Http(url) => url.clone(),
+            ContextSource::Local(_) | ContextSource::Stdin => format!("local:{name}"),
         };
         args.push((format!("context:{name}"), value));
     }
@@ -129,9 +129,9 @@ fn request(build: &Build) -> Vec<(String, String)> {
         args.push(("no-cache".to_owned(), String::new()));
     }
     match build.network {
-        plan::build::Network::Default => {}
-        plan::build::Network::None => args.push(("force-network-mode".to_owned(), "none".to_owned())),
-        plan::build::Network::Host => args.push(("force-network-mode".to_owned(), "host".to_owned())),
+        plan::build::BuildNetwork::Default => {}
+        plan::build::BuildNetwork::None => args.push(("force-network-mode".to_owned(), "none".to_owned())),
+        plan::build::BuildNetwork::Host => args.push(("force-network-mode".to_owned(), "host".to_owned())),
     }
     args
 }
@@ -153,8 +153,8 @@ fn from_graph(facts: &mut Provenance, graph: &Graph, result: VertexIx) {
             Op::Image(image) => {
                 let digest = ("sha256".to_owned(), image.manifest.hex());
                 let (kind, name) = match &image.origin {
-                    Origin::Registry { .. } => ("docker", image.reference.clone()),
-                    Origin::Layout { .. } => ("oci", image.reference.clone()),
+                    LayerOrigin::Registry { .. } => ("docker", image.reference.clone()),
+                    LayerOrigin::Layout { .. } => ("oci", image.reference.clone()),
                 };
                 let name = Reference::parse(&name).map_or_else(
                     |_| name.split('@').next().unwrap_or_default().to_owned(),
@@ -179,7 +179,7 @@ fn from_graph(facts: &mut Provenance, graph: &Graph, result: VertexIx) {
                 None => facts.complete = false,
             },
             Op::Local(_) => facts.complete = false,
-            Op::Exec(exec) => facts.hermetic &= exec.network == Network::None,
+            Op::Exec(exec) => facts.hermetic &= exec.network == StepNetwork::None,
             Op::Scratch | Op::File(_) | Op::Merge => {}
         }
         let inputs: Vec<Value> = vertex.inputs.iter().map(|it| json!(format!("{}:0", step(*it)))).collect();

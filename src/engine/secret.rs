@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use crate::{
     fetch::GitSecrets,
-    plan::{Node, Plan},
+    plan::{Plan, PlanNode},
     solve::op::{exec::SecretSource, source::read_limited},
 };
 
@@ -32,8 +32,8 @@ const LONGEST_TOKEN: u64 = 64 << 10;
 pub(crate) fn for_git(plan: &Plan, env: &BTreeMap<String, String>, absolute: impl Fn(&str) -> PathBuf) -> GitSecrets {
     let mut secrets = GitSecrets::default();
     let builds = plan.graph.node_weights().filter_map(|node| match node {
-        Node::Build(build) => Some(build),
-        Node::Export(_) => None,
+        PlanNode::Build(build) => Some(build),
+        PlanNode::Export(_) => None,
     });
     for secret in builds.flat_map(|build| &build.secrets) {
         let (list, host) = if let Some(rest) = secret.id.strip_prefix("GIT_AUTH_TOKEN") {

@@ -5,21 +5,21 @@ use std::{cell::RefCell, collections::HashMap, sync::Arc};
 use indexmap::IndexMap;
 
 use super::{
-    expr::{Result, article},
+    expr::{EvalResult, article},
     fault::Fail,
-    scope::{Env, Evaluated, Frame, Node, Scope, State, is_local},
+    scope::{Env, Scope, ScopeFrame, ScopeNode, ScopeState, ScopeValue, is_local},
     value::Value,
 };
 use crate::{
     definition::{
         attribute,
-        syntax::{Attribute, Block, Expr, ExprKind},
+        syntax::{AttributeSyntax, Block, Expr, ExprKind},
     },
     report::{Diagnostic, Span, Spanned, suggest},
 };
 
 /// One target or group: a block, and the values of its matrix if it has one.
-pub(crate) struct Expanded<'a> {
+pub(crate) struct ExpandedBlock<'a> {
     pub(crate) name: Arc<str>,
     pub(crate) block: &'a Block,
     /// Axis and value, in the order of the axes.
@@ -27,13 +27,13 @@ pub(crate) struct Expanded<'a> {
     /// Position among all blocks.
     pub(crate) ix: usize,
     /// One for each attribute of the block.
-    states: RefCell<Box<[State]>>,
+    states: RefCell<Box<[ScopeState]>>,
 }
 
 /// All blocks with their final names.
 #[derive(Default)]
 pub(crate) struct Expansion<'a> {
-    pub(crate) blocks: Vec<Expanded<'a>>,
+    pub(crate) blocks: Vec<ExpandedBlock<'a>>,
     /// The groups that matrices make, by the label of their blocks: the first block, and the members.
     pub(crate) groups: IndexMap<Arc<str>, (&'a Block, Vec<Arc<str>>)>,
     targets: HashMap<Arc<str>, Vec<usize>>,
@@ -49,7 +49,7 @@ impl Expansion<'_> {
     }
 }
 
-impl Expanded<'_> {
+impl ExpandedBlock<'_> {
     /// `target` or `group`.
     pub(crate) fn is_target(&self) -> bool {
         &*self.block.kind.value == "target"
@@ -72,7 +72,7 @@ impl<'a> Scope<'a> {
             let fill =
                 |expansion: &mut Expansion<'a>| self.blocks.iter().for_each(|block| self.expand(block, expansion));
             if let Some(at) = at {
-                self.within(Node::Blocks, at, || fill(&mut expansion));
+                self.within(ScopeNode::Blocks, at, || fill(&mut expansion));
             }
             for expanded in &expansion.blocks {
                 let index = if expanded.is_target() { &mut expansion.targets } else { &mut expansion.group_blocks };
@@ -103,8 +103,8 @@ impl<'a> Scope<'a> {
         let label = namespace.full_name(&block.labels[0].value);
         let push = |expansion: &mut Expansion<'a>, name: Arc<str>, bindings| {
             let ix = expansion.blocks.len();
-            let states = vec![State::New; block.body.attributes.len()].into_boxed_slice();
-            expansion.blocks.push(Expanded { name, block, bindings, ix, states: RefCell::new(states) });
+            let states = vec![ScopeState::New; block.body.attributes.len()].into_boxed_slice();
+            expansion.blocks.push(ExpandedBlock { name, block, bindings, ix, states: RefCell::new(states) });
         };
         if &*block.kind.value == "group" {
             return push(expansion, label, Vec::new());
@@ -144,7 +144,7 @@ impl<'a> Scope<'a> {
     }
 
     /// The final name of each combination.
-    fn combinations(&self, block: &'a Block, matrix: &'a Attribute) -> Result<Vec<(Arc<str>, Combination)>> {
+    fn combinations(&self, block: &'a Block, matrix: &'a AttributeSyntax) -> EvalResult<Vec<(Arc<str>, Combination)>> {
         let label = &block.labels[0];
         let axes = self.axes(matrix)?;
         let mut combinations: Vec<Combination> = vec![Vec::new()];
@@ -205,8 +205,8 @@ impl<'a> Scope<'a> {
         Ok(names)
     }
 
-    fn matrix_name(&self, name: &'a Attribute, bindings: &Combination) -> Result<Arc<str>> {
-        let frame = Frame { names: bindings, parent: None };
+    fn matrix_name(&self, name: &'a AttributeSyntax, bindings: &Combination) -> EvalResult<Arc<str>> {
+        let frame = ScopeFrame { names: bindings, parent: None };
         let value = self.eval(&name.expr, Env { frame: Some(&frame), references: false })?;
         value.to_text().ok_or_else(|| {
             Fail::of(
@@ -220,7 +220,7 @@ impl<'a> Scope<'a> {
     }
 
     /// Axes in the order in which they are written, each with its values.
-    fn axes(&self, matrix: &'a Attribute) -> Result<Vec<(Arc<str>, Vec<Value>)>> {
+    fn axes(&self, matrix: &'a AttributeSyntax) -> EvalResult<Vec<(Arc<str>, Vec<Value>)>> {
         let env = Env::PLAIN;
         let value = self.eval(&matrix.expr, env)?;
         let Some(entries) = value.entries() else {
@@ -265,28 +265,28 @@ impl<'a> Scope<'a> {
     /// The value of an attribute of a block; `None` when it is not set. Faults are told under the name of the target.
     pub(crate) fn attribute(
         &self,
-        expanded: &Expanded<'a>,
+        expanded: &ExpandedBlock<'a>,
         name: &str,
-    ) -> std::result::Result<Option<Evaluated<'a>>, ()> {
+    ) -> std::result::Result<Option<ScopeValue<'a>>, ()> {
         let body = &expanded.block.body;
         let Some(position) = body.attributes.iter().position(|it| &*it.name.value == name) else {
             return Ok(None);
         };
         let attribute = &body.attributes[position];
         let value = self.block_value(expanded, position, attribute.name.at).map_err(|_| ())?;
-        Ok(Some(Evaluated { value, at: attribute.expr.at, expr: &attribute.expr }))
+        Ok(Some(ScopeValue { value, at: attribute.expr.at, expr: &attribute.expr }))
     }
 
-    fn block_value(&self, expanded: &Expanded<'a>, position: usize, from: Span) -> Result<Value> {
-        let node = Node::Attribute(expanded.ix, position);
+    fn block_value(&self, expanded: &ExpandedBlock<'a>, position: usize, from: Span) -> EvalResult<Value> {
+        let node = ScopeNode::Attribute(expanded.ix, position);
         match &expanded.states.borrow()[position] {
-            State::New => (),
-            State::Busy => return Err(self.cycle(node, from)),
-            State::Done(value) => return Ok(value.clone()),
-            State::Failed(owner) => return Err(Fail::Told(owner.clone())),
+            ScopeState::New => (),
+            ScopeState::Busy => return Err(self.cycle(node, from)),
+            ScopeState::Done(value) => return Ok(value.clone()),
+            ScopeState::Failed(owner) => return Err(Fail::Told(owner.clone())),
         }
-        expanded.states.borrow_mut()[position] = State::Busy;
-        let frame = Frame { names: &expanded.bindings, parent: None };
+        expanded.states.borrow_mut()[position] = ScopeState::Busy;
+        let frame = ScopeFrame { names: &expanded.bindings, parent: None };
         let frame = if expanded.bindings.is_empty() { None } else { Some(&frame) };
         let expr = &expanded.block.body.attributes[position].expr;
         let value = self.within(node, from, || self.eval(expr, Env { frame, references: true }));
@@ -302,7 +302,7 @@ impl<'a> Scope<'a> {
         source: &'a Expr,
         attribute: &Spanned<Arc<str>>,
         env: Env<'_>,
-    ) -> Option<Result<Value>> {
+    ) -> Option<EvalResult<Value>> {
         let root = |expr: &Expr| match &expr.kind {
             ExprKind::Variable(name) if &**name == "target" => Some("target"),
             ExprKind::Variable(name) if &**name == "group" => Some("group"),
@@ -333,10 +333,15 @@ impl<'a> Scope<'a> {
         Some(self.reference(kind, name, attribute))
     }
 
-    fn reference(&self, kind: &'static str, name: &Spanned<Arc<str>>, attribute: &Spanned<Arc<str>>) -> Result<Value> {
+    fn reference(
+        &self,
+        kind: &'static str,
+        name: &Spanned<Arc<str>>,
+        attribute: &Spanned<Arc<str>>,
+    ) -> EvalResult<Value> {
         // A matrix or a name that asks for blocks asks for itself.
         if self.is_expanding.get() {
-            return Err(self.cycle(Node::Blocks, name.at));
+            return Err(self.cycle(ScopeNode::Blocks, name.at));
         }
         let expansion = self.expansion();
         let index = if kind == "target" { &expansion.targets } else { &expansion.group_blocks };
@@ -389,7 +394,12 @@ impl<'a> Scope<'a> {
 }
 
 /// The value of an attribute as other blocks see it: the block's own, not what it inherits.
-fn own_value(kind: &str, name: &Spanned<Arc<str>>, attribute: &Spanned<Arc<str>>, values: &[Value]) -> Result<Value> {
+fn own_value(
+    kind: &str,
+    name: &Spanned<Arc<str>>,
+    attribute: &Spanned<Arc<str>>,
+    values: &[Value],
+) -> EvalResult<Value> {
     let unknown = |message: String, known: &[&str]| {
         let fault = Diagnostic::error("bake::eval::bad_reference", message).at(attribute.at, "referred to here");
         Fail::of(match suggest::did_you_mean(&attribute.value, known.iter().copied()) {

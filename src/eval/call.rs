@@ -4,20 +4,20 @@ use std::{cell::Cell, collections::BTreeMap, sync::Arc};
 
 use super::{
     convert::convert,
-    expr::{Result, article, fault},
+    expr::{EvalResult, article, fault},
     fault::{Fail, gather},
     function::{self, Builtin},
-    scope::{Env, Frame, Node, Scope},
+    scope::{Env, Scope, ScopeFrame, ScopeNode},
     value::{Type, Value},
 };
 use crate::{
-    definition::syntax::{Block, Call, Expr, ExprKind},
+    definition::syntax::{Block, CallSyntax, Expr, ExprKind},
     report::{Diagnostic, Span, Spanned, suggest},
 };
 
 impl<'a> Scope<'a> {
-    pub(super) fn call(&self, call: &'a Call, at: Span, env: Env<'_>) -> Result<Value> {
-        let Call { name, args, expand_last } = call;
+    pub(super) fn call(&self, call: &'a CallSyntax, at: Span, env: Env<'_>) -> EvalResult<Value> {
+        let CallSyntax { name, args, expand_last } = call;
         match &*name.value {
             "try" => return self.try_call(args, at, env),
             "can" => return self.can_call(args, at, env),
@@ -66,7 +66,7 @@ impl<'a> Scope<'a> {
         function::lookup(name).filter(|it| !it.is_ours || !is_defined())
     }
 
-    fn arguments(&self, args: &'a [Expr], expand_last: bool, env: Env<'_>) -> Result<Vec<Value>> {
+    fn arguments(&self, args: &'a [Expr], expand_last: bool, env: Env<'_>) -> EvalResult<Vec<Value>> {
         let mut values = gather(args.iter().map(|arg| self.eval(arg, env)), args.len())?;
         if expand_last && let (Some(last), Some(arg)) = (values.pop(), args.last()) {
             let Some(items) = last.items() else {
@@ -82,7 +82,7 @@ impl<'a> Scope<'a> {
         Ok(values)
     }
 
-    fn try_call(&self, args: &'a [Expr], at: Span, env: Env<'_>) -> Result<Value> {
+    fn try_call(&self, args: &'a [Expr], at: Span, env: Env<'_>) -> EvalResult<Value> {
         let mut last = None;
         for arg in args {
             match self.eval(arg, env) {
@@ -98,7 +98,7 @@ impl<'a> Scope<'a> {
         fault("bake::eval::function", format!("`try` failed: no expression succeeded{reason}"), at, "all of these fail")
     }
 
-    fn can_call(&self, args: &'a [Expr], at: Span, env: Env<'_>) -> Result<Value> {
+    fn can_call(&self, args: &'a [Expr], at: Span, env: Env<'_>) -> EvalResult<Value> {
         match args {
             [arg] => match self.eval(arg, env) {
                 Err(fatal @ Fail::Fatal(_)) => Err(fatal),
@@ -108,7 +108,7 @@ impl<'a> Scope<'a> {
         }
     }
 
-    fn convert_call(&self, args: &'a [Expr], at: Span, env: Env<'_>) -> Result<Value> {
+    fn convert_call(&self, args: &'a [Expr], at: Span, env: Env<'_>) -> EvalResult<Value> {
         let [value, ty] = args else {
             return fault(
                 "bake::eval::function",
@@ -142,7 +142,7 @@ impl<'a> Scope<'a> {
         )
     }
 
-    fn user_call(&self, name: &Spanned<Arc<str>>, values: &[Value], args: &[Expr], at: Span) -> Result<Value> {
+    fn user_call(&self, name: &Spanned<Arc<str>>, values: &[Value], args: &[Expr], at: Span) -> EvalResult<Value> {
         let namespace = self.namespace_ix(name.at);
         let Some((ix, _, function)) = self.namespaces[namespace].functions.get_full(&name.value) else {
             return Err(Fail::Told(None));
@@ -153,12 +153,12 @@ impl<'a> Scope<'a> {
         };
         let names = bind(name, function, body, values, args, at)?;
         if function.is_busy.get() {
-            return Err(self.cycle(Node::Function(namespace, ix), name.at));
+            return Err(self.cycle(ScopeNode::Function(namespace, ix), name.at));
         }
         function.is_busy.set(true);
-        let frame = Frame { names: &names, parent: None };
+        let frame = ScopeFrame { names: &names, parent: None };
         let env = Env { frame: Some(&frame), references: false };
-        let value = self.within(Node::Function(namespace, ix), name.at, || self.eval(body.result, env));
+        let value = self.within(ScopeNode::Function(namespace, ix), name.at, || self.eval(body.result, env));
         function.is_busy.set(false);
         value.map_err(|fail| fail.seen_from(&name.value, at))
     }
@@ -256,7 +256,7 @@ fn bind(
     values: &[Value],
     args: &[Expr],
     at: Span,
-) -> Result<Vec<(Arc<str>, Value)>> {
+) -> EvalResult<Vec<(Arc<str>, Value)>> {
     let n = body.params.len();
     if values.len() < n || (values.len() > n && body.variadic.is_none()) {
         let least = if body.variadic.is_some() { "at least " } else { "" };
@@ -354,7 +354,7 @@ pub(super) fn type_of_expr(expr: &Expr) -> std::result::Result<Type, Box<Diagnos
         }
         ExprKind::Parens(inner) => type_of_expr(inner),
         ExprKind::Call(call) if !call.expand_last => {
-            let Call { name, args, .. } = &**call;
+            let CallSyntax { name, args, .. } = &**call;
             let [arg] = args.as_slice() else {
                 return Err(bad(expr.at, format!("`{}` takes one argument", name.value)));
             };

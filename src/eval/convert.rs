@@ -12,7 +12,7 @@ use super::{
 
 /// One step from a value to a part of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
+pub(crate) enum PathStep {
     Index(usize),
     Key(Arc<str>),
 }
@@ -20,7 +20,7 @@ pub(crate) enum Step {
 /// A value, or the part of it at `path`, is not what was expected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ConvertError {
-    pub(crate) path: Vec<Step>,
+    pub(crate) path: Vec<PathStep>,
     /// What would have been right: `number`, `list of string`.
     pub(crate) expected: String,
     /// What was there: `tuple`, `the string "x"`.
@@ -32,17 +32,17 @@ impl ConvertError {
         Self { path: Vec::new(), expected: expected.into(), got: got.into() }
     }
 
-    fn inside(mut self, step: Step) -> Self {
+    fn inside(mut self, step: PathStep) -> Self {
         self.path.insert(0, step);
         self
     }
 
     /// The path as it would be written after the name: `[0].name`; empty for the value itself.
     pub(crate) fn path_text(&self) -> String {
-        let step = |step: &Step| match step {
-            Step::Index(index) => format!("[{index}]"),
-            Step::Key(key) if is_identifier(key) => format!(".{key}"),
-            Step::Key(key) => format!("[{key:?}]"),
+        let step = |step: &PathStep| match step {
+            PathStep::Index(index) => format!("[{index}]"),
+            PathStep::Key(key) if is_identifier(key) => format!(".{key}"),
+            PathStep::Key(key) => format!("[{key:?}]"),
         };
         self.path.iter().map(step).collect()
     }
@@ -107,7 +107,7 @@ pub(crate) fn convert(value: &Value, ty: &Type) -> Result<Value, ConvertError> {
             }
             let converted = items.iter().zip(wanted.iter()).enumerate();
             let converted =
-                converted.map(|(i, (item, ty))| convert(item, ty).map_err(|error| error.inside(Step::Index(i))));
+                converted.map(|(i, (item, ty))| convert(item, ty).map_err(|error| error.inside(PathStep::Index(i))));
             Ok(Value::tuple(converted.collect::<Result<_, _>>()?))
         }
         _ => Err(ConvertError::new(ty.to_string(), value.kind())),
@@ -132,7 +132,7 @@ fn convert_items(value: &Value, whole: &Type, wanted: &Type) -> Result<(Type, Ve
     let wanted = if *wanted == Type::Dynamic { &common_type(items.iter(), whole)? } else { wanted };
     let mut converted = Vec::with_capacity(items.len());
     for (i, item) in items.iter().enumerate() {
-        converted.push(convert(item, wanted).map_err(|error| error.inside(Step::Index(i)))?);
+        converted.push(convert(item, wanted).map_err(|error| error.inside(PathStep::Index(i)))?);
     }
     if converted.is_empty() || !has_dynamic(wanted) || *wanted == Type::Dynamic {
         return Ok((without_optional(wanted), converted));
@@ -155,7 +155,7 @@ fn convert_to_map(
     };
     let mut converted = BTreeMap::new();
     for (key, item) in entries {
-        converted.insert(key.clone(), convert(item, wanted).map_err(|error| error.inside(Step::Key(key.clone())))?);
+        converted.insert(key.clone(), convert(item, wanted).map_err(|error| error.inside(PathStep::Key(key.clone())))?);
     }
     if converted.is_empty() || !has_dynamic(wanted) || *wanted == Type::Dynamic {
         return Ok(Value::map(without_optional(wanted), converted));
@@ -174,7 +174,7 @@ fn convert_to_object(
     let mut converted = BTreeMap::new();
     for (name, (ty, optional)) in wanted {
         let value = match entries.get(name) {
-            Some(value) => convert(value, ty).map_err(|error| error.inside(Step::Key(name.clone())))?,
+            Some(value) => convert(value, ty).map_err(|error| error.inside(PathStep::Key(name.clone())))?,
             None if *optional => Value::Null(without_optional(ty)),
             None => {
                 let known = entries.keys().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ");

@@ -12,10 +12,10 @@ use std::{
 use indexmap::{IndexMap, IndexSet};
 
 use super::{
-    Evaluated,
-    block::{Expanded, is_valid_name},
-    field::{self, Field, Fields, Misfit},
-    group::{Group, Names},
+    Evaluation,
+    block::{ExpandedBlock, is_valid_name},
+    field::{self, Field, Misfit, TargetFields},
+    group::{GroupNames, TargetGroup},
     inherit::{Own, Resolver},
     input::Input,
     link::{self, Resolved},
@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     definition::{
-        attribute::{self, Attribute, GROUP_TARGETS, Id},
+        attribute::{self, AttributeRow, GROUP_TARGETS, Id},
         load::Definition,
         syntax::{Expr, ExprKind},
     },
@@ -38,7 +38,7 @@ use crate::{
 
 /// Evaluates a definition and resolves what `input.names` ask for. With errors among the diagnostics the result is not
 /// to be used.
-pub(crate) fn evaluate(definition: &Definition, input: &Input, local_platform: &str) -> (Evaluated, Vec<Diagnostic>) {
+pub(crate) fn evaluate(definition: &Definition, input: &Input, local_platform: &str) -> (Evaluation, Vec<Diagnostic>) {
     let scope = Scope::new(definition, input, local_platform);
     let blocks = Blocks::new(&scope, definition);
     let mut found = Vec::new();
@@ -109,7 +109,7 @@ pub(crate) fn list_variables(definition: &Definition, input: &Input, local_platf
 struct Blocks<'s, 'a> {
     scope: &'s Scope<'a>,
     own: Vec<Own>,
-    groups: IndexMap<Arc<str>, Group>,
+    groups: IndexMap<Arc<str>, TargetGroup>,
     /// Names are missing because a matrix is broken, or something that concerns all is.
     is_incomplete: bool,
     /// What belongs to no block; the faults of blocks are kept by the scope.
@@ -186,10 +186,10 @@ impl<'s, 'a> Blocks<'s, 'a> {
     }
 
     /// Adds a block to the target of its name.
-    fn target(&mut self, expanded: &Expanded<'a>, places: &mut HashMap<Arc<str>, usize>) {
+    fn target(&mut self, expanded: &ExpandedBlock<'a>, places: &mut HashMap<Arc<str>, usize>) {
         let at = expanded.block.labels.first().map_or(expanded.block.at, |it| it.at);
         let is_bad = expanded.bindings.is_empty() && self.bad_name("target", &expanded.name, at);
-        let mut fields = Fields::default();
+        let mut fields = TargetFields::default();
         let mut is_broken = is_bad;
         for written in &expanded.block.body.attributes {
             let Some(row) = attribute::target(&written.name.value) else { continue };
@@ -225,7 +225,7 @@ impl<'s, 'a> Blocks<'s, 'a> {
 
     fn decode(
         &self,
-        row: &Attribute,
+        row: &AttributeRow,
         kind: &str,
         name: &Arc<str>,
         value: &Value,
@@ -240,7 +240,7 @@ impl<'s, 'a> Blocks<'s, 'a> {
         decoded.map_err(|it| self.scope.tell(Some(name.clone()), misfit(row, &whose, it, expr, Diagnostic::error)))
     }
 
-    fn group(&mut self, expanded: &Expanded<'a>) {
+    fn group(&mut self, expanded: &ExpandedBlock<'a>) {
         let name = &expanded.name;
         let body = &expanded.block.body;
         let label = expanded.block.labels.first().map_or(expanded.block.at, |it| it.at);
@@ -261,7 +261,7 @@ impl<'s, 'a> Blocks<'s, 'a> {
         }
         // A group that is broken is there all the same: who names it is not at fault.
         let without_members =
-            Group { name: name.clone(), description: None, members: Vec::new(), at: label, is_matrix: false };
+            TargetGroup { name: name.clone(), description: None, members: Vec::new(), at: label, is_matrix: false };
         self.groups.insert(name.clone(), without_members);
         let Ok(description) = self.scope.attribute(expanded, "description") else { return };
         let description = description.and_then(|it| it.value.to_text());
@@ -288,7 +288,8 @@ impl<'s, 'a> Blocks<'s, 'a> {
             return;
         };
         // A later block of the name replaces an earlier one, in the earlier one's place.
-        self.groups.insert(name.clone(), Group { name: name.clone(), description, members, at, is_matrix: false });
+        self.groups
+            .insert(name.clone(), TargetGroup { name: name.clone(), description, members, at, is_matrix: false });
     }
 
     /// A matrix makes a group of the label of its block, unless there is a group of that name.
@@ -298,7 +299,8 @@ impl<'s, 'a> Blocks<'s, 'a> {
                 continue;
             }
             let at = block.at;
-            let group = Group { name: label.clone(), description: None, members: members.clone(), at, is_matrix: true };
+            let group =
+                TargetGroup { name: label.clone(), description: None, members: members.clone(), at, is_matrix: true };
             self.groups.insert(label.clone(), group);
         }
     }
@@ -315,14 +317,14 @@ impl<'s, 'a> Blocks<'s, 'a> {
                 && !self.groups.contains_key(&name)
             {
                 let (members, at) = (vec![default], included.at);
-                let group = Group { name: name.clone(), description: None, members, at, is_matrix: false };
+                let group = TargetGroup { name: name.clone(), description: None, members, at, is_matrix: false };
                 self.groups.insert(name, group);
             }
         }
     }
 
     /// Names of targets in a field of an included file, as they are called outside of it.
-    fn outside(&self, row: &Attribute, field: Field, at: Span) -> Field {
+    fn outside(&self, row: &AttributeRow, field: Field, at: Span) -> Field {
         let namespace = self.scope.namespace(at);
         if namespace.included.is_none() {
             return field;
@@ -344,9 +346,9 @@ impl<'s, 'a> Blocks<'s, 'a> {
     }
 
     /// The targets that were asked for and what they need, and the names of all targets and groups that had a part in it.
-    fn resolve(&self, input: &Input, diagnostics: &mut Vec<Diagnostic>) -> (Evaluated, HashSet<Arc<str>>) {
+    fn resolve(&self, input: &Input, diagnostics: &mut Vec<Diagnostic>) -> (Evaluation, HashSet<Arc<str>>) {
         let names: Vec<Arc<str>> = self.own.iter().map(|it| it.name.clone()).collect();
-        let all = Names::new(&self.groups, &names);
+        let all = GroupNames::new(&self.groups, &names);
         let members = |name: &str| all.members(name);
         let selection = all.select(&input.names, diagnostics);
         let overrides = Overrides::new(&input.overrides, &input.env, &names, &members, diagnostics);
@@ -381,7 +383,7 @@ impl<'s, 'a> Blocks<'s, 'a> {
             Some((name.clone(), group))
         });
         let groups = groups.collect();
-        let evaluated = Evaluated {
+        let evaluated = Evaluation {
             targets,
             groups,
             arguments: selection.arguments,
@@ -394,7 +396,7 @@ impl<'s, 'a> Blocks<'s, 'a> {
 }
 
 fn misfit(
-    row: &Attribute,
+    row: &AttributeRow,
     whose: &std::fmt::Arguments<'_>,
     misfit: Misfit,
     expr: &Expr,
@@ -454,7 +456,7 @@ pub(crate) mod tests {
     }
 
     /// For tests of what comes after evaluation.
-    pub(crate) fn evaluated(text: &str, names: &[&str]) -> Evaluated {
+    pub(crate) fn evaluated(text: &str, names: &[&str]) -> Evaluation {
         let mut sources = SourceMap::default();
         let (body, _) = hcl::parse(sources.add("docker-bake.hcl", text), text);
         let input = Input { names: names.iter().map(|it| (*it).to_owned()).collect(), ..Input::default() };

@@ -12,23 +12,28 @@ use super::{
     convert::{convert, unify},
     fault::{Fail, gather},
     number::Number,
-    scope::{Env, Frame, Scope},
+    scope::{Env, Scope, ScopeFrame},
     value::{Type, Value},
 };
 use crate::{
-    definition::syntax::{BinaryOp, Conditional, Expr, ExprKind, For, Part, Step, UnaryOp},
+    definition::syntax::{BinaryOp, Conditional, Expr, ExprKind, For, TemplatePart, TraversalStep, UnaryOp},
     report::{Diagnostic, Span, Spanned},
 };
 
-pub(super) type Result<T> = std::result::Result<T, Fail>;
+pub(super) type EvalResult<T> = std::result::Result<T, Fail>;
 
-pub(super) fn fault<T>(code: &'static str, message: impl Into<String>, at: Span, seen: impl Into<String>) -> Result<T> {
+pub(super) fn fault<T>(
+    code: &'static str,
+    message: impl Into<String>,
+    at: Span,
+    seen: impl Into<String>,
+) -> EvalResult<T> {
     Err(Fail::of(Diagnostic::error(code, message).at(at, seen)))
 }
 
 impl<'a> Scope<'a> {
     /// The value of an expression.
-    pub(super) fn eval(&self, expr: &'a Expr, env: Env<'_>) -> Result<Value> {
+    pub(super) fn eval(&self, expr: &'a Expr, env: Env<'_>) -> EvalResult<Value> {
         // What is a value already needs no count.
         match &expr.kind {
             ExprKind::String(text) => return Ok(Value::string(text.clone())),
@@ -38,7 +43,7 @@ impl<'a> Scope<'a> {
         self.limits.step(expr.at, || self.eval_kind(expr, env))
     }
 
-    fn eval_kind(&self, expr: &'a Expr, env: Env<'_>) -> Result<Value> {
+    fn eval_kind(&self, expr: &'a Expr, env: Env<'_>) -> EvalResult<Value> {
         match &expr.kind {
             ExprKind::Null => Ok(Value::NULL),
             ExprKind::Bool(value) => Ok(Value::Bool(*value)),
@@ -76,8 +81,8 @@ impl<'a> Scope<'a> {
         }
     }
 
-    fn template(&self, parts: &'a [Part], at: Span, env: Env<'_>) -> Result<Value> {
-        if let [Part::Interpolation(expr)] = parts {
+    fn template(&self, parts: &'a [TemplatePart], at: Span, env: Env<'_>) -> EvalResult<Value> {
+        if let [TemplatePart::Interpolation(expr)] = parts {
             return self.eval(expr, env);
         }
         let mut text = String::new();
@@ -91,12 +96,12 @@ impl<'a> Scope<'a> {
     }
 
     /// Writes the parts of a template; gives whether something hidden is among them.
-    fn render(&self, parts: &'a [Part], env: Env<'_>, out: &mut String) -> Result<bool> {
+    fn render(&self, parts: &'a [TemplatePart], env: Env<'_>, out: &mut String) -> EvalResult<bool> {
         let mut hides = false;
         for part in parts {
             match part {
-                Part::Text(text) => out.push_str(text),
-                Part::Interpolation(expr) => {
+                TemplatePart::Text(text) => out.push_str(text),
+                TemplatePart::Interpolation(expr) => {
                     let value = self.eval(expr, env)?;
                     match value.to_text() {
                         Some(text) => out.push_str(&text),
@@ -105,11 +110,11 @@ impl<'a> Scope<'a> {
                     hides |= self.is_hidden(&value);
                     self.limits.growing_text(out.len(), expr.at)?;
                 }
-                Part::If(it) => {
+                TemplatePart::If(it) => {
                     let branch = if self.bool(&it.condition, env, "the condition")? { &it.then } else { &it.otherwise };
                     hides |= self.render(branch, env, out)?;
                 }
-                Part::For(it) => {
+                TemplatePart::For(it) => {
                     let body = |inner: Env<'_>| {
                         hides |= self.render(&it.body, inner, out)?;
                         Ok(())
@@ -121,7 +126,7 @@ impl<'a> Scope<'a> {
         Ok(hides)
     }
 
-    fn bool(&self, expr: &'a Expr, env: Env<'_>, what: &str) -> Result<bool> {
+    fn bool(&self, expr: &'a Expr, env: Env<'_>, what: &str) -> EvalResult<bool> {
         let value = self.eval(expr, env)?;
         to_bool(&value, expr.at, what)
     }
@@ -133,8 +138,8 @@ impl<'a> Scope<'a> {
         key: Option<&Arc<str>>,
         value: &Arc<str>,
         env: Env<'_>,
-        mut body: impl FnMut(Env<'_>) -> Result<()>,
-    ) -> Result<()> {
+        mut body: impl FnMut(Env<'_>) -> EvalResult<()>,
+    ) -> EvalResult<()> {
         let all = self.eval(collection, env)?;
         let mut names = Vec::with_capacity(2);
         names.push((value.clone(), Value::NULL));
@@ -144,7 +149,7 @@ impl<'a> Scope<'a> {
             if let Some(bound) = names.get_mut(1) {
                 bound.1 = key();
             }
-            let frame = Frame { names: &names, parent: env.frame };
+            let frame = ScopeFrame { names: &names, parent: env.frame };
             body(Env { frame: Some(&frame), ..env })
         };
         match &all {
@@ -165,7 +170,7 @@ impl<'a> Scope<'a> {
         }
     }
 
-    fn for_expr(&self, it: &'a For, env: Env<'_>) -> Result<Value> {
+    fn for_expr(&self, it: &'a For, env: Env<'_>) -> EvalResult<Value> {
         let mut tuple = Vec::new();
         let mut object: BTreeMap<Arc<str>, Value> = BTreeMap::new();
         let mut groups: BTreeMap<Arc<str>, Vec<Value>> = BTreeMap::new();
@@ -209,7 +214,7 @@ impl<'a> Scope<'a> {
     }
 
     /// The key of an object item.
-    fn key(&self, expr: &'a Expr, env: Env<'_>) -> Result<Arc<str>> {
+    fn key(&self, expr: &'a Expr, env: Env<'_>) -> EvalResult<Arc<str>> {
         let value = self.eval(expr, env)?;
         match value.to_text() {
             Some(text) => Ok(text),
@@ -222,7 +227,7 @@ impl<'a> Scope<'a> {
         }
     }
 
-    fn object(&self, items: &'a [(Expr, Expr)], env: Env<'_>) -> Result<Value> {
+    fn object(&self, items: &'a [(Expr, Expr)], env: Env<'_>) -> EvalResult<Value> {
         let entries = items.iter().map(|(key, value)| match (self.key(key, env), self.eval(value, env)) {
             (Ok(key), Ok(value)) => Ok((key, value)),
             (Err(fail), Ok(_)) | (Ok(_), Err(fail)) => Err(fail),
@@ -232,7 +237,7 @@ impl<'a> Scope<'a> {
         Ok(Value::object(gather(entries, items.len())?.into_iter().collect()))
     }
 
-    fn member(&self, whole: &'a Expr, source: &'a Expr, name: &Spanned<Arc<str>>, env: Env<'_>) -> Result<Value> {
+    fn member(&self, whole: &'a Expr, source: &'a Expr, name: &Spanned<Arc<str>>, env: Env<'_>) -> EvalResult<Value> {
         if let Some(value) = self.block_reference(whole, source, name, env) {
             return value;
         }
@@ -243,13 +248,13 @@ impl<'a> Scope<'a> {
         member_value(&container, name, source.at)
     }
 
-    fn splat(&self, source: &'a Expr, steps: &'a [Step], env: Env<'_>) -> Result<Value> {
+    fn splat(&self, source: &'a Expr, steps: &'a [TraversalStep], env: Env<'_>) -> EvalResult<Value> {
         let value = self.eval(source, env)?;
         self.splat_of(&value, source, steps, env)
     }
 
     /// The steps taken from each element of `value`; `source` is where it came from.
-    fn splat_of(&self, value: &Value, source: &'a Expr, steps: &'a [Step], env: Env<'_>) -> Result<Value> {
+    fn splat_of(&self, value: &Value, source: &'a Expr, steps: &'a [TraversalStep], env: Env<'_>) -> EvalResult<Value> {
         let items: Vec<Value> = match value {
             Value::Null(_) => return Ok(Value::tuple(Vec::new())),
             Value::List { items, .. } | Value::Set { items, .. } | Value::Tuple(items) => items.to_vec(),
@@ -260,12 +265,12 @@ impl<'a> Scope<'a> {
         for mut item in items {
             for step in steps {
                 item = match step {
-                    Step::Member(name) => member_value(&item, name, source.at)?,
-                    Step::Index(index) => {
+                    TraversalStep::Member(name) => member_value(&item, name, source.at)?,
+                    TraversalStep::Index(index) => {
                         let key = self.eval(index, env)?;
                         index_value(&item, &key, source.at, index.at)?
                     }
-                    Step::Splat(inner) => self.splat_of(&item, source, inner, env)?,
+                    TraversalStep::Splat(inner) => self.splat_of(&item, source, inner, env)?,
                 };
             }
             results.push(item);
@@ -278,7 +283,7 @@ impl<'a> Scope<'a> {
         }
     }
 
-    fn unary(&self, op: UnaryOp, operand: &'a Expr, env: Env<'_>) -> Result<Value> {
+    fn unary(&self, op: UnaryOp, operand: &'a Expr, env: Env<'_>) -> EvalResult<Value> {
         match op {
             UnaryOp::Not => Ok(Value::Bool(!self.bool(operand, env, "the operand of `!`")?)),
             UnaryOp::Negate => {
@@ -288,7 +293,7 @@ impl<'a> Scope<'a> {
         }
     }
 
-    fn chain(&self, first: &'a Expr, rest: &'a [(Spanned<BinaryOp>, Expr)], env: Env<'_>) -> Result<Value> {
+    fn chain(&self, first: &'a Expr, rest: &'a [(Spanned<BinaryOp>, Expr)], env: Env<'_>) -> EvalResult<Value> {
         let mut left = self.eval(first, env)?;
         let mut left_at = first.at;
         for (op, right) in rest {
@@ -305,7 +310,7 @@ impl<'a> Scope<'a> {
         op: &Spanned<BinaryOp>,
         right: &'a Expr,
         env: Env<'_>,
-    ) -> Result<Value> {
+    ) -> EvalResult<Value> {
         let word = op.value.text();
         match op.value {
             BinaryOp::And | BinaryOp::Or => {
@@ -330,7 +335,7 @@ impl<'a> Scope<'a> {
         }
     }
 
-    fn conditional(&self, it: &'a Conditional, env: Env<'_>) -> Result<Value> {
+    fn conditional(&self, it: &'a Conditional, env: Env<'_>) -> EvalResult<Value> {
         let Conditional { condition, then, otherwise } = it;
         let chosen = self.bool(condition, env, "the condition")?;
         let (value, other) = if chosen {
@@ -371,7 +376,7 @@ impl<'a> Scope<'a> {
     }
 }
 
-fn arithmetic(op: &Spanned<BinaryOp>, a: &Number, b: &Number, right_at: Span) -> Result<Value> {
+fn arithmetic(op: &Spanned<BinaryOp>, a: &Number, b: &Number, right_at: Span) -> EvalResult<Value> {
     use std::cmp::Ordering;
     let ordering = || a.cmp(b);
     let number = |result: std::result::Result<Number, super::number::NumberError>| match result {
@@ -405,7 +410,7 @@ pub(super) fn article(kind: &str) -> String {
     }
 }
 
-fn not_a_text<T>(value: &Value, at: Span) -> Result<T> {
+fn not_a_text<T>(value: &Value, at: Span) -> EvalResult<T> {
     let diagnostic =
         Diagnostic::error("bake::eval::no_text", format!("{} cannot be part of a text", article(&value.kind())))
             .at(at, format!("this is {}", article(&value.kind())));
@@ -415,7 +420,7 @@ fn not_a_text<T>(value: &Value, at: Span) -> Result<T> {
     }))
 }
 
-pub(super) fn to_bool(value: &Value, at: Span, what: &str) -> Result<bool> {
+pub(super) fn to_bool(value: &Value, at: Span, what: &str) -> EvalResult<bool> {
     if let Value::Bool(value) = value {
         return Ok(*value);
     }
@@ -430,7 +435,7 @@ pub(super) fn to_bool(value: &Value, at: Span, what: &str) -> Result<bool> {
     }
 }
 
-fn to_number<'v>(value: &'v Value, at: Span, op: &str) -> Result<Cow<'v, Number>> {
+fn to_number<'v>(value: &'v Value, at: Span, op: &str) -> EvalResult<Cow<'v, Number>> {
     if let Value::Number(number) = value {
         return Ok(Cow::Borrowed(number));
     }
@@ -461,7 +466,7 @@ fn to_number<'v>(value: &'v Value, at: Span, op: &str) -> Result<Cow<'v, Number>
 }
 
 /// `container[key]`.
-pub(super) fn index_value(container: &Value, key: &Value, container_at: Span, key_at: Span) -> Result<Value> {
+pub(super) fn index_value(container: &Value, key: &Value, container_at: Span, key_at: Span) -> EvalResult<Value> {
     match container {
         Value::List { items, .. } | Value::Tuple(items) => {
             let Ok(Value::Number(wanted)) = convert(key, &Type::Number) else {
@@ -508,7 +513,7 @@ pub(super) fn index_value(container: &Value, key: &Value, container_at: Span, ke
     }
 }
 
-fn member_value(container: &Value, name: &Spanned<Arc<str>>, container_at: Span) -> Result<Value> {
+fn member_value(container: &Value, name: &Spanned<Arc<str>>, container_at: Span) -> EvalResult<Value> {
     match container {
         Value::Map { entries, .. } | Value::Object(entries) => match entries.get(&*name.value) {
             Some(value) => Ok(value.clone()),
@@ -530,7 +535,7 @@ fn member_value(container: &Value, name: &Spanned<Arc<str>>, container_at: Span)
     }
 }
 
-fn missing_key<T>(entries: &BTreeMap<Arc<str>, Value>, name: &str, at: Span) -> Result<T> {
+fn missing_key<T>(entries: &BTreeMap<Arc<str>, Value>, name: &str, at: Span) -> EvalResult<T> {
     let keys: Vec<&str> = entries.keys().map(|key| &**key).collect();
     let known = match keys.len() {
         0 => "it is empty".to_owned(),

@@ -5,7 +5,7 @@ use std::{cell::RefCell, collections::HashSet, sync::Arc};
 use crate::report::{Diagnostic, Severity, Span};
 
 /// Whose fault it is: the target or group of this name; none for what concerns all.
-pub(crate) type Owner = Option<Arc<str>>;
+pub(crate) type FaultOwner = Option<Arc<str>>;
 
 /// Why there is no value.
 #[derive(Clone, Debug)]
@@ -15,7 +15,7 @@ pub(crate) enum Fail {
     /// Not told yet, and not for `try` to save: a cycle, a limit.
     Fatal(Box<Diagnostic>),
     /// The fault is of something that this refers to, and has been told there.
-    Told(Owner),
+    Told(FaultOwner),
 }
 
 /// More faults than this in one expression are not worth reading.
@@ -87,18 +87,18 @@ pub(super) fn gather<T>(parts: impl Iterator<Item = Result<T, Fail>>, capacity: 
 /// All faults told so far.
 #[derive(Debug, Default)]
 pub(super) struct Faults {
-    all: RefCell<Vec<(Owner, Diagnostic)>>,
+    all: RefCell<Vec<(FaultOwner, Diagnostic)>>,
     /// Who failed because of whom.
-    causes: RefCell<Vec<(Owner, Owner)>>,
+    causes: RefCell<Vec<(FaultOwner, FaultOwner)>>,
 }
 
 impl Faults {
-    pub(super) fn add(&self, owner: Owner, diagnostic: Diagnostic) {
+    pub(super) fn add(&self, owner: FaultOwner, diagnostic: Diagnostic) {
         self.all.borrow_mut().push((owner, diagnostic));
     }
 
     /// Notes why something of `owner` has no value.
-    pub(super) fn settle(&self, owner: &Owner, fail: Fail) {
+    pub(super) fn settle(&self, owner: &FaultOwner, fail: Fail) {
         match fail {
             Fail::Faults(faults) => self.all.borrow_mut().extend(faults.into_iter().map(|it| (owner.clone(), it))),
             Fail::Fatal(fault) => self.add(owner.clone(), *fault),
@@ -111,7 +111,7 @@ impl Faults {
     pub(super) fn split(&self, is_needed: impl Fn(&str) -> bool) -> (Vec<Diagnostic>, Vec<Diagnostic>) {
         let all = self.all.borrow();
         let because = self.because(&is_needed);
-        let wanted = |owner: &Owner| owner.as_deref().is_none_or(|it| is_needed(it) || because.contains(it));
+        let wanted = |owner: &FaultOwner| owner.as_deref().is_none_or(|it| is_needed(it) || because.contains(it));
         let mut seen = HashSet::new();
         let mut pick = |of_wanted: bool| {
             let mine = all.iter().filter(|(owner, _)| wanted(owner) == of_wanted).map(|(_, diagnostic)| diagnostic);
@@ -161,9 +161,9 @@ fn shown<'d>(all: impl Iterator<Item = &'d Diagnostic>) -> Vec<Diagnostic> {
 }
 
 /// What a fault says and where: its code, its main place, its innermost place.
-type Place = (&'static str, Span, Span);
+type FaultKey = (&'static str, Span, Span);
 
-fn is_new(fault: &Diagnostic, seen: &mut HashSet<Place>) -> bool {
+fn is_new(fault: &Diagnostic, seen: &mut HashSet<FaultKey>) -> bool {
     match (fault.labels.first(), fault.labels.last()) {
         (Some(first), Some(last)) => seen.insert((fault.code, first.at, last.at)),
         _ => true,

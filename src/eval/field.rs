@@ -12,9 +12,9 @@ use std::{
 
 use super::value::{Type, Value};
 use crate::{
-    definition::attribute::{Attribute, Id, ItemKind, Kind, Merge},
+    definition::attribute::{AttributeKind, AttributeRow, Id, ItemKind, Merge},
     report::Span,
-    spec::{Attest, Cache, Fault, Output, Policy, Resources, Secret, Ssh},
+    spec::{Attest, OptionFault, Output, Policy, RemoteCache, ResourceLimits, Secret, Ssh},
 };
 
 /// A map of strings; `None` is a null, which means "unset".
@@ -28,14 +28,14 @@ pub(crate) enum Field {
     Texts(Arc<Vec<Arc<str>>>),
     Entries(Arc<Entries>),
     Items(Arc<Vec<Item>>),
-    Resources(Arc<Resources>),
+    Resources(Arc<ResourceLimits>),
 }
 
 /// One element of a composable attribute.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Item {
     Attest(Attest),
-    Cache(Cache),
+    Cache(RemoteCache),
     Output(Output),
     Policy(Policy),
     Secret(Secret),
@@ -53,7 +53,7 @@ pub(crate) struct Assigned {
 
 /// All attributes of a target that are set.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Fields {
+pub(crate) struct TargetFields {
     /// *Invariant:* ascending by id, each id once.
     all: Vec<Assigned>,
 }
@@ -73,12 +73,12 @@ impl Misfit {
         Self { path, message: format!(" must be {wanted}, but is: {}", got.kind()), help: None }
     }
 
-    fn fault(path: String, fault: Fault) -> Self {
+    fn fault(path: String, fault: OptionFault) -> Self {
         Self { path, message: format!(": {}", fault.message), help: fault.help }
     }
 }
 
-impl Fields {
+impl TargetFields {
     pub(crate) fn get(&self, id: Id) -> Option<&Assigned> {
         self.all.binary_search_by_key(&id, |it| it.id).ok().map(|ix| &self.all[ix])
     }
@@ -201,28 +201,28 @@ impl Fields {
 ///
 /// # Errors
 /// When the value does not fit.
-pub(crate) fn decode(row: &Attribute, value: &Value, warnings: &mut Vec<Misfit>) -> Result<Option<Field>, Misfit> {
+pub(crate) fn decode(row: &AttributeRow, value: &Value, warnings: &mut Vec<Misfit>) -> Result<Option<Field>, Misfit> {
     if matches!(value, Value::Null(_)) {
         return Ok(None);
     }
     let wants = || {
         let mut misfit = Misfit::wants(String::new(), row.wants(), value);
-        if matches!(row.kind, Kind::Texts | Kind::Items(_))
+        if matches!(row.kind, AttributeKind::Texts | AttributeKind::Items(_))
             && let Some(text) = value.to_text()
         {
             misfit.help = Some(format!("write [\"{text}\"]"));
         }
         match (row.kind, value.items()) {
-            (Kind::Text, Some([one])) => misfit.help = one.to_text().map(|it| format!("write \"{it}\"")),
-            (Kind::Bool, _) => misfit.help = Some("write true or false".to_owned()),
-            (Kind::Entries { .. }, _) => misfit.help = Some("write { name = \"value\" }".to_owned()),
+            (AttributeKind::Text, Some([one])) => misfit.help = one.to_text().map(|it| format!("write \"{it}\"")),
+            (AttributeKind::Bool, _) => misfit.help = Some("write true or false".to_owned()),
+            (AttributeKind::Entries { .. }, _) => misfit.help = Some("write { name = \"value\" }".to_owned()),
             _ => (),
         }
         misfit
     };
     let field = match row.kind {
-        Kind::Text => Field::Text(value.to_text().ok_or_else(wants)?),
-        Kind::Bool => Field::Bool(truth(value).ok_or_else(|| match value {
+        AttributeKind::Text => Field::Text(value.to_text().ok_or_else(wants)?),
+        AttributeKind::Bool => Field::Bool(truth(value).ok_or_else(|| match value {
             Value::String(text) => Misfit {
                 path: String::new(),
                 message: format!(" must be a bool, not the string: {text}"),
@@ -230,9 +230,11 @@ pub(crate) fn decode(row: &Attribute, value: &Value, warnings: &mut Vec<Misfit>)
             },
             _ => wants(),
         })?),
-        Kind::Texts => Field::Texts(Arc::new(texts(value.items().ok_or_else(wants)?, "")?)),
-        Kind::Entries { null_ok } => Field::Entries(Arc::new(entries(value.entries().ok_or_else(wants)?, null_ok)?)),
-        Kind::Items(kind) => {
+        AttributeKind::Texts => Field::Texts(Arc::new(texts(value.items().ok_or_else(wants)?, "")?)),
+        AttributeKind::Entries { null_ok } => {
+            Field::Entries(Arc::new(entries(value.entries().ok_or_else(wants)?, null_ok)?))
+        }
+        AttributeKind::Items(kind) => {
             let elements = value.items().ok_or_else(wants)?;
             let mut items = Vec::with_capacity(elements.len());
             for (ix, element) in elements.iter().enumerate() {
@@ -240,8 +242,8 @@ pub(crate) fn decode(row: &Attribute, value: &Value, warnings: &mut Vec<Misfit>)
             }
             Field::Items(Arc::new(items))
         }
-        Kind::Resources => {
-            let mut resources = Resources::default();
+        AttributeKind::Resources => {
+            let mut resources = ResourceLimits::default();
             for (key, value) in value.entries().ok_or_else(wants)?.iter() {
                 let path = || format!(".{key}");
                 if matches!(value, Value::Null(_)) {
@@ -251,12 +253,12 @@ pub(crate) fn decode(row: &Attribute, value: &Value, warnings: &mut Vec<Misfit>)
                 if crate::spec::resources::KEYS.contains(&&**key) {
                     resources.set(key, &text).map_err(|fault| Misfit::fault(path(), fault))?;
                 } else {
-                    warnings.push(Misfit::fault(path(), Resources::unknown_key(key)));
+                    warnings.push(Misfit::fault(path(), ResourceLimits::unknown_key(key)));
                 }
             }
             Field::Resources(Arc::new(resources))
         }
-        Kind::Matrix => return Ok(None),
+        AttributeKind::Matrix => return Ok(None),
     };
     Ok(Some(field))
 }
@@ -265,10 +267,10 @@ pub(crate) fn decode(row: &Attribute, value: &Value, warnings: &mut Vec<Misfit>)
 ///
 /// # Errors
 /// When the text is not of the attribute's language.
-pub(crate) fn parse_items(kind: ItemKind, text: &str, items: &mut Vec<Item>) -> Result<(), Fault> {
+pub(crate) fn parse_items(kind: ItemKind, text: &str, items: &mut Vec<Item>) -> Result<(), OptionFault> {
     match kind {
         ItemKind::Attest => items.push(Item::Attest(Attest::parse(text)?)),
-        ItemKind::Cache => items.extend(Cache::parse(text)?.into_iter().map(Item::Cache)),
+        ItemKind::Cache => items.extend(RemoteCache::parse(text)?.into_iter().map(Item::Cache)),
         ItemKind::Output => items.push(Item::Output(Output::parse(text)?)),
         ItemKind::Policy => items.push(Item::Policy(Policy::parse(text)?)),
         ItemKind::Secret => items.push(Item::Secret(Secret::parse(text)?)),
@@ -310,12 +312,13 @@ fn decode_item(
     let item = match kind {
         ItemKind::Attest => Attest::from_entries(&plain).map(|it| {
             if it.kind.is_empty() {
-                let fault = Fault::new("`type` is missing").help("write type = \"provenance\" or type = \"sbom\"");
+                let fault =
+                    OptionFault::new("`type` is missing").help("write type = \"provenance\" or type = \"sbom\"");
                 warnings.push(Misfit::fault(path(), fault));
             }
             Item::Attest(it)
         }),
-        ItemKind::Cache => Cache::from_entries(&plain).map(Item::Cache),
+        ItemKind::Cache => RemoteCache::from_entries(&plain).map(Item::Cache),
         ItemKind::Output => Output::from_entries(&plain).map(Item::Output),
         ItemKind::Policy => Policy::from_entries(&plain).map(Item::Policy),
         ItemKind::Secret => {
@@ -344,8 +347,8 @@ fn ssh(members: &BTreeMap<Arc<str>, Value>, ix: usize, warnings: &mut Vec<Misfit
                 ssh.paths = texts(list, &at)?.iter().map(ToString::to_string).collect();
             }
             other => {
-                let fault =
-                    Fault::new(format!("unknown ssh key: {other}")).help("an ssh object has the keys id and paths");
+                let fault = OptionFault::new(format!("unknown ssh key: {other}"))
+                    .help("an ssh object has the keys id and paths");
                 warnings.push(Misfit::fault(format!("[{ix}]"), fault));
             }
         }
@@ -384,7 +387,7 @@ fn entries(members: &BTreeMap<Arc<str>, Value>, null_ok: bool) -> Result<Entries
 }
 
 /// Combines by rule; `false` if the later one changes nothing.
-fn merge_field(row: &Attribute, mine: &mut Field, later: &Field) -> bool {
+fn merge_field(row: &AttributeRow, mine: &mut Field, later: &Field) -> bool {
     match (mine, later) {
         (Field::Texts(mine), Field::Texts(later)) if row.merge == Merge::Append => {
             Arc::make_mut(mine).extend(later.iter().cloned());
@@ -419,7 +422,7 @@ fn dedup_texts(texts: &mut Arc<Vec<Arc<str>>>) {
 }
 
 /// Of items with one type or id the last takes the first one's place; of equal ones the first stays.
-fn dedup_items(row: &Attribute, items: &mut Arc<Vec<Item>>) {
+fn dedup_items(row: &AttributeRow, items: &mut Arc<Vec<Item>>) {
     if items.len() < 2 || !row.is_deduplicated() {
         return;
     }
@@ -450,7 +453,7 @@ fn dedup_items(row: &Attribute, items: &mut Arc<Vec<Item>>) {
 ///
 /// # Errors
 /// When a value does not fit the attribute; the text follows the attribute's name.
-pub(crate) fn reference_value(row: &Attribute, values: &[Value]) -> Result<Value, Misfit> {
+pub(crate) fn reference_value(row: &AttributeRow, values: &[Value]) -> Result<Value, Misfit> {
     let mut merged: Option<Field> = None;
     for value in values {
         if let Some(later) = decode(row, value, &mut Vec::new())? {
@@ -468,20 +471,20 @@ pub(crate) fn reference_value(row: &Attribute, values: &[Value]) -> Result<Value
     })
 }
 
-fn unset(row: &Attribute) -> Value {
+fn unset(row: &AttributeRow) -> Value {
     let map = || Type::Map(Arc::new(Type::String));
     match row.kind {
         _ if row.id == Id::Description => Value::String("".into()),
-        Kind::Text => Value::Null(Type::String),
-        Kind::Bool => Value::Null(Type::Bool),
-        Kind::Texts => Value::Null(Type::List(Arc::new(Type::String))),
-        Kind::Entries { .. } => Value::Null(map()),
-        Kind::Items(_) => Value::list(map(), Vec::new()),
-        Kind::Resources | Kind::Matrix => Value::Null(Type::Dynamic),
+        AttributeKind::Text => Value::Null(Type::String),
+        AttributeKind::Bool => Value::Null(Type::Bool),
+        AttributeKind::Texts => Value::Null(Type::List(Arc::new(Type::String))),
+        AttributeKind::Entries { .. } => Value::Null(map()),
+        AttributeKind::Items(_) => Value::list(map(), Vec::new()),
+        AttributeKind::Resources | AttributeKind::Matrix => Value::Null(Type::Dynamic),
     }
 }
 
-fn to_value(row: &Attribute, field: &Field) -> Value {
+fn to_value(row: &AttributeRow, field: &Field) -> Value {
     let list = |texts: &[Arc<str>]| Value::list(Type::String, texts.iter().cloned().map(Value::String).collect());
     match field {
         Field::Text(text) => Value::String(text.clone()),
@@ -495,7 +498,7 @@ fn to_value(row: &Attribute, field: &Field) -> Value {
                 .collect(),
         ),
         Field::Resources(resources) => map_value(resources.entries().iter().map(|it| (it.key, it.text.clone()))),
-        Field::Items(items) if row.kind == Kind::Items(ItemKind::Ssh) => {
+        Field::Items(items) if row.kind == AttributeKind::Items(ItemKind::Ssh) => {
             let object = |ssh: &Ssh| {
                 let paths: Vec<Arc<str>> = ssh.paths.iter().map(|it| it.as_str().into()).collect();
                 Value::object(BTreeMap::from([

@@ -16,7 +16,7 @@ use crate::report::{Diagnostic, Span, suggest};
 
 /// One group after evaluation.
 #[derive(Clone, Debug)]
-pub(crate) struct Group {
+pub(crate) struct TargetGroup {
     pub(crate) name: Arc<str>,
     pub(crate) description: Option<Arc<str>>,
     /// As written, targets and groups.
@@ -29,7 +29,7 @@ pub(crate) struct Group {
 
 /// What was asked for.
 #[derive(Debug, Default)]
-pub(crate) struct Selection {
+pub(crate) struct TargetSelection {
     /// The names as typed, patterns expanded, `.` replaced.
     pub(crate) arguments: Vec<Arc<str>>,
     /// All targets, in the order in which they were reached.
@@ -41,21 +41,21 @@ pub(crate) struct Selection {
 }
 
 /// All names that can be asked for.
-pub(crate) struct Names<'a> {
-    pub(crate) groups: &'a IndexMap<Arc<str>, Group>,
+pub(crate) struct GroupNames<'a> {
+    pub(crate) groups: &'a IndexMap<Arc<str>, TargetGroup>,
     /// In file order.
     pub(crate) targets: &'a [Arc<str>],
     known_targets: HashSet<&'a str>,
 }
 
-impl<'a> Names<'a> {
-    pub(crate) fn new(groups: &'a IndexMap<Arc<str>, Group>, targets: &'a [Arc<str>]) -> Self {
+impl<'a> GroupNames<'a> {
+    pub(crate) fn new(groups: &'a IndexMap<Arc<str>, TargetGroup>, targets: &'a [Arc<str>]) -> Self {
         Self { groups, targets, known_targets: targets.iter().map(|it| &**it).collect() }
     }
 
     /// Expands what was typed, less what is excluded with a `!`; without a name it is `default`.
-    pub(crate) fn select(&self, typed: &[String], diagnostics: &mut Vec<Diagnostic>) -> Selection {
-        let mut selection = Selection::default();
+    pub(crate) fn select(&self, typed: &[String], diagnostics: &mut Vec<Diagnostic>) -> TargetSelection {
+        let mut selection = TargetSelection::default();
         let (excluded, named): (Vec<&str>, Vec<&str>) =
             typed.iter().map(String::as_str).partition(|it| it.len() > 1 && it.starts_with('!'));
         let is_default = named.is_empty();
@@ -85,7 +85,7 @@ impl<'a> Names<'a> {
         match self.matching(argument) {
             Ok(found) if !found.is_empty() => return found,
             Ok(_) => diagnostics.push(self.no_match(argument)),
-            Err(pattern::BadPattern) => diagnostics.push(
+            Err(pattern::GlobError) => diagnostics.push(
                 Diagnostic::error("bake::eval::bad_pattern", format!("not a pattern: {argument}"))
                     .help("close the bracket, or put `\\` before a character that stands for itself"),
             ),
@@ -94,9 +94,9 @@ impl<'a> Names<'a> {
     }
 
     /// Takes targets out of a selection, and groups with all that is in them.
-    fn exclude(&self, arguments: &[&str], selection: &mut Selection, diagnostics: &mut Vec<Diagnostic>) {
+    fn exclude(&self, arguments: &[&str], selection: &mut TargetSelection, diagnostics: &mut Vec<Diagnostic>) {
         for argument in arguments {
-            let mut out = Selection::default();
+            let mut out = TargetSelection::default();
             let meant = self.meant(&argument[1..], false, diagnostics);
             meant.iter().for_each(|name| self.expand(name, &mut out, diagnostics));
             let is_used = out.targets.iter().any(|it| selection.targets.contains(it));
@@ -133,7 +133,7 @@ impl<'a> Names<'a> {
     }
 
     /// Groups and targets that match, sorted.
-    fn matching(&self, text: &str) -> Result<Vec<Arc<str>>, pattern::BadPattern> {
+    fn matching(&self, text: &str) -> Result<Vec<Arc<str>>, pattern::GlobError> {
         let mut found = Vec::new();
         for name in self.groups.keys().chain(self.targets) {
             if pattern::matches(text, name)? {
@@ -146,7 +146,7 @@ impl<'a> Names<'a> {
     }
 
     /// Depth first in member order, without recursion; each group once.
-    fn expand(&self, name: &Arc<str>, selection: &mut Selection, diagnostics: &mut Vec<Diagnostic>) {
+    fn expand(&self, name: &Arc<str>, selection: &mut TargetSelection, diagnostics: &mut Vec<Diagnostic>) {
         let Some(group) = self.groups.get(name) else {
             selection.targets.insert(name.clone());
             return;
@@ -162,10 +162,10 @@ impl<'a> Names<'a> {
         if !selection.groups.insert(name.clone()) {
             return;
         }
-        let mut path: Vec<(&Group, usize)> = vec![(group, 0)];
+        let mut path: Vec<(&TargetGroup, usize)> = vec![(group, 0)];
         let mut on_path: HashMap<&str, usize> = HashMap::from([(&**name, 0)]);
         while let Some((group, next)) = path.last_mut() {
-            let group: &Group = group;
+            let group: &TargetGroup = group;
             let Some(member) = group.members.get(*next) else {
                 on_path.remove(&*group.name);
                 path.pop();
@@ -225,7 +225,7 @@ impl<'a> Names<'a> {
             .help(self.suggestion(text.trim_end_matches('*')))
     }
 
-    fn unknown_member(&self, group: &Group, member: &str) -> Diagnostic {
+    fn unknown_member(&self, group: &TargetGroup, member: &str) -> Diagnostic {
         Diagnostic::error(
             "bake::eval::unknown_member",
             format!("group `{}` has a member that is neither target nor group: {member}", group.name),
@@ -235,7 +235,7 @@ impl<'a> Names<'a> {
     }
 }
 
-fn cycle(member: &str, path: &[(&Group, usize)]) -> Diagnostic {
+fn cycle(member: &str, path: &[(&TargetGroup, usize)]) -> Diagnostic {
     let names: Vec<&str> = path.iter().map(|(group, _)| &*group.name).chain([member]).collect();
     let mut diagnostic = Diagnostic::error(
         "bake::eval::group_cycle",

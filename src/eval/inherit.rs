@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    field::Fields,
+    field::TargetFields,
     overrides::{Overrides, known_names},
 };
 use crate::{
@@ -23,7 +23,7 @@ pub(crate) struct Own {
     pub(crate) name: Arc<str>,
     /// The label of its first block.
     pub(crate) at: Span,
-    pub(crate) fields: Fields,
+    pub(crate) fields: TargetFields,
     /// Evaluating a block of it failed; that has been reported.
     pub(crate) is_broken: bool,
 }
@@ -35,7 +35,7 @@ pub(crate) struct Resolver<'a> {
     overrides: &'a Overrides,
     /// Groups with their members, for help.
     groups: &'a dyn Fn(&str) -> Option<Vec<String>>,
-    states: Vec<State>,
+    states: Vec<InheritState>,
     /// How many targets inherit from each.
     children: Vec<u32>,
     /// Names that a request or a link may ask for: their fields stay.
@@ -43,11 +43,11 @@ pub(crate) struct Resolver<'a> {
 }
 
 #[derive(Clone, Debug)]
-enum State {
+enum InheritState {
     New,
     /// On the path that is walked.
     Open,
-    Done(Fields),
+    Done(TargetFields),
     /// Was done and handed over; resolved anew when asked for.
     HandedOver,
     Failed,
@@ -73,7 +73,7 @@ impl<'a> Resolver<'a> {
             kept.extend(texts.filter_map(|it| it.strip_prefix("target:")));
         }
         kept.extend(overrides.linked_names());
-        Self { own, index, overrides, groups, states: vec![State::New; own.len()], children, kept }
+        Self { own, index, overrides, groups, states: vec![InheritState::New; own.len()], children, kept }
     }
 
     /// Says that a name will be asked for.
@@ -95,11 +95,15 @@ impl<'a> Resolver<'a> {
 
     /// Names of all targets that were looked at, whether they could be resolved or not.
     pub(crate) fn asked(&self) -> impl Iterator<Item = &'a Arc<str>> {
-        self.own.iter().zip(&self.states).filter(|(_, state)| !matches!(state, State::New)).map(|(own, _)| &own.name)
+        self.own
+            .iter()
+            .zip(&self.states)
+            .filter(|(_, state)| !matches!(state, InheritState::New))
+            .map(|(own, _)| &own.name)
     }
 
     /// The resolved fields of a target; `None` when it failed, which is reported once.
-    pub(crate) fn resolve(&mut self, name: &str, diagnostics: &mut Vec<Diagnostic>) -> Option<Fields> {
+    pub(crate) fn resolve(&mut self, name: &str, diagnostics: &mut Vec<Diagnostic>) -> Option<TargetFields> {
         let root = *self.index.get(name)?;
         // Each frame: a target and which of its parents comes next.
         let mut path: Vec<(usize, usize)> = Vec::new();
@@ -114,59 +118,59 @@ impl<'a> Resolver<'a> {
             *next += 1;
             let Some(parent_ix) = self.index.get(&**parent).copied() else {
                 diagnostics.push(self.unknown_parent(ix, parent));
-                self.states[ix] = State::Failed;
+                self.states[ix] = InheritState::Failed;
                 path.pop();
                 continue;
             };
             match self.states[parent_ix] {
-                State::New | State::HandedOver => self.enter(parent_ix, &mut path),
-                State::Open => {
+                InheritState::New | InheritState::HandedOver => self.enter(parent_ix, &mut path),
+                InheritState::Open => {
                     diagnostics.push(self.cycle(parent_ix, &path));
-                    path.drain(..).for_each(|(ix, _)| self.states[ix] = State::Failed);
+                    path.drain(..).for_each(|(ix, _)| self.states[ix] = InheritState::Failed);
                 }
-                State::Done(_) | State::Failed => (),
+                InheritState::Done(_) | InheritState::Failed => (),
             }
         }
         match &self.states[root] {
-            State::Done(fields) => Some(fields.clone()),
+            InheritState::Done(fields) => Some(fields.clone()),
             _ => None,
         }
     }
 
     fn enter(&mut self, ix: usize, path: &mut Vec<(usize, usize)>) {
-        if matches!(self.states[ix], State::New | State::HandedOver) {
-            self.states[ix] = State::Open;
+        if matches!(self.states[ix], InheritState::New | InheritState::HandedOver) {
+            self.states[ix] = InheritState::Open;
             path.push((ix, 0));
         }
     }
 
     /// All parents are resolved: puts them, the own fields and the overrides together.
     fn finish(&mut self, ix: usize, diagnostics: &mut Vec<Diagnostic>) {
-        if matches!(self.states[ix], State::Failed) {
+        if matches!(self.states[ix], InheritState::Failed) {
             return;
         }
         let own = &self.own[ix];
-        let mut fields: Option<Fields> = None;
+        let mut fields: Option<TargetFields> = None;
         let mut failed = own.is_broken;
         for parent in own.fields.texts(Id::Inherits) {
             let parent_ix = self.index[&**parent];
             let is_last_use = self.children[parent_ix] == 1 && !self.kept.contains(&**parent);
             match &mut self.states[parent_ix] {
-                State::Done(inherited) => match &mut fields {
+                InheritState::Done(inherited) => match &mut fields {
                     Some(fields) => fields.merge_all(inherited),
                     None if is_last_use => {
                         fields = Some(std::mem::take(inherited));
-                        self.states[parent_ix] = State::HandedOver;
+                        self.states[parent_ix] = InheritState::HandedOver;
                     }
                     None => fields = Some(inherited.clone()),
                 },
                 // The same parent twice in one list: its fields are there already.
-                State::HandedOver => (),
+                InheritState::HandedOver => (),
                 _ => failed = true,
             }
         }
         if failed {
-            self.states[ix] = State::Failed;
+            self.states[ix] = InheritState::Failed;
             return;
         }
         let mut fields = match fields {
@@ -180,7 +184,7 @@ impl<'a> Resolver<'a> {
         let before = diagnostics.len();
         self.overrides.apply(&own.name, &mut fields, diagnostics);
         fields.normalise();
-        self.states[ix] = if diagnostics.len() > before { State::Failed } else { State::Done(fields) };
+        self.states[ix] = if diagnostics.len() > before { InheritState::Failed } else { InheritState::Done(fields) };
     }
 
     fn inherits_at(&self, ix: usize) -> Span {

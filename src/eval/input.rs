@@ -15,7 +15,7 @@ pub(crate) struct FileValue {
 }
 
 /// How expressions see files. Paths are relative to the working directory; an error says what is wrong, with the path.
-pub(crate) trait Files: fmt::Debug + Send + Sync {
+pub(crate) trait FileReader: fmt::Debug + Send + Sync {
     /// The text of a file of at most `limit` bytes.
     ///
     /// # Errors
@@ -54,7 +54,7 @@ pub(crate) struct Input {
     /// Seed of `uuidv4()` and `bcrypt()`.
     pub(crate) random: [u8; 32],
     /// For `file()` and its like; without it they fail.
-    pub(crate) files: Option<Arc<dyn Files>>,
+    pub(crate) files: Option<Arc<dyn FileReader>>,
     /// For `homedir()`.
     pub(crate) home: String,
     /// `BAKE_CMD_CONTEXT`.

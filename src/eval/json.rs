@@ -17,18 +17,18 @@ pub(crate) struct JsonError {
 
 /// Reads one JSON value: arrays become tuples, objects objects (the last of two equal keys wins).
 pub(crate) fn parse(text: &str) -> Result<Value, JsonError> {
-    let mut reader = Reader { text, at: 0 };
+    let mut reader = JsonValueReader { text, at: 0 };
     let value = reader.value(0)?;
     reader.blanks();
     if reader.at < text.len() { Err(reader.fault("unexpected text after the value")) } else { Ok(value) }
 }
 
-struct Reader<'a> {
+struct JsonValueReader<'a> {
     text: &'a str,
     at: usize,
 }
 
-impl Reader<'_> {
+impl JsonValueReader<'_> {
     const fn fault(&self, what: &'static str) -> JsonError {
         JsonError { what, at: self.at }
     }

@@ -20,14 +20,14 @@ const MAX_TEXT: usize = 64 << 20;
 const MAX_ALL_TEXT: usize = 512 << 20;
 
 #[derive(Debug, Default)]
-pub(super) struct Limits {
+pub(super) struct EvalLimits {
     depth: Cell<u32>,
     steps: Cell<u64>,
     elements: Cell<u64>,
     text: Cell<usize>,
 }
 
-impl Limits {
+impl EvalLimits {
     /// Counts one evaluation and runs it one level deeper.
     pub(super) fn step(&self, at: Span, inner: impl FnOnce() -> Result<Value, Fail>) -> Result<Value, Fail> {
         let (depth, steps) = (self.depth.get(), self.steps.get());

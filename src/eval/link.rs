@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use indexmap::IndexMap;
 
 use super::{
-    field::{Field, Fields, Item},
+    field::{Field, Item, TargetFields},
     inherit::{MAX_STEPS, Resolver, chain},
     overrides::known_names,
 };
@@ -19,7 +19,7 @@ use crate::{
 /// A target of the plan.
 #[derive(Debug)]
 pub(crate) struct Resolved {
-    pub(crate) fields: Fields,
+    pub(crate) fields: TargetFields,
     /// Nobody asked for it but another target's context.
     pub(crate) is_linked: bool,
 }
@@ -38,7 +38,7 @@ pub(crate) fn follow(
             continue;
         }
         states.insert(root.clone(), true);
-        let mut path: Vec<Frame> = vec![Frame::new(root, targets)];
+        let mut path: Vec<LinkFrame> = vec![LinkFrame::new(root, targets)];
         while let Some(frame) = path.last_mut() {
             let Some((_, name)) = frame.links.get(frame.next).cloned() else {
                 let done = path.pop().expect("the loop has a frame");
@@ -70,20 +70,20 @@ pub(crate) fn follow(
                 targets.insert(name.clone(), Resolved { fields, is_linked: true });
             }
             states.insert(name.clone(), true);
-            path.push(Frame::new(name, targets));
+            path.push(LinkFrame::new(name, targets));
         }
     }
 }
 
 /// A target on the path that is walked.
-struct Frame {
+struct LinkFrame {
     name: Arc<str>,
     /// Name of the context and of the target it points at.
     links: Vec<(Arc<str>, Arc<str>)>,
     next: usize,
 }
 
-impl Frame {
+impl LinkFrame {
     fn new(name: Arc<str>, targets: &IndexMap<Arc<str>, Resolved>) -> Self {
         let links = targets.get(&name).map(|it| links(&it.fields)).unwrap_or_default();
         Self { name, links, next: 0 }
@@ -91,7 +91,7 @@ impl Frame {
 }
 
 /// Context names and targets of `target:` contexts.
-pub(crate) fn links(fields: &Fields) -> Vec<(Arc<str>, Arc<str>)> {
+pub(crate) fn links(fields: &TargetFields) -> Vec<(Arc<str>, Arc<str>)> {
     let Some(contexts) = fields.entries(Id::Contexts) else { return Vec::new() };
     let link = |(key, value): (&Arc<str>, &Option<Arc<str>>)| {
         value.as_deref().and_then(|it| it.strip_prefix("target:")).map(|it| (key.clone(), Arc::from(it)))
@@ -99,12 +99,12 @@ pub(crate) fn links(fields: &Fields) -> Vec<(Arc<str>, Arc<str>)> {
     contexts.iter().filter_map(link).collect()
 }
 
-fn contexts_at(fields: &Fields) -> Option<Span> {
+fn contexts_at(fields: &TargetFields) -> Option<Span> {
     fields.at(Id::Contexts)
 }
 
 /// All links of a target are followed: takes over entitlements, compares platforms.
-fn settle(frame: &Frame, targets: &mut IndexMap<Arc<str>, Resolved>, diagnostics: &mut Vec<Diagnostic>) {
+fn settle(frame: &LinkFrame, targets: &mut IndexMap<Arc<str>, Resolved>, diagnostics: &mut Vec<Diagnostic>) {
     let mut wanted: Vec<Arc<str>> = Vec::new();
     for (context, name) in &frame.links {
         let Some(linked) = targets.get(name) else { continue };
@@ -122,12 +122,18 @@ fn settle(frame: &Frame, targets: &mut IndexMap<Arc<str>, Resolved>, diagnostics
 }
 
 /// The platforms of a target, commas split; texts that are none are skipped.
-fn platforms(fields: &Fields) -> Vec<(String, Option<Platform>)> {
+fn platforms(fields: &TargetFields) -> Vec<(String, Option<Platform>)> {
     let texts = fields.texts(Id::Platforms).iter().flat_map(|it| it.split(','));
     texts.filter(|it| !it.is_empty()).map(|it| (it.to_owned(), Platform::parse(it).ok())).collect()
 }
 
-fn platform_gap(name: &str, user: &Fields, context: &str, linked_name: &str, linked: &Fields) -> Option<Diagnostic> {
+fn platform_gap(
+    name: &str,
+    user: &TargetFields,
+    context: &str,
+    linked_name: &str,
+    linked: &TargetFields,
+) -> Option<Diagnostic> {
     let (wanted, offered) = (platforms(user), platforms(linked));
     if wanted.len() < 2 || offered.len() < 2 {
         return None;
@@ -162,7 +168,7 @@ fn platform_gap(name: &str, user: &Fields, context: &str, linked_name: &str, lin
 }
 
 fn unknown(
-    frame: &Frame,
+    frame: &LinkFrame,
     name: &str,
     targets: &IndexMap<Arc<str>, Resolved>,
     resolver: &Resolver<'_>,
@@ -188,7 +194,7 @@ fn unknown(
     diagnostic
 }
 
-fn circle(name: &str, path: &[Frame], targets: &IndexMap<Arc<str>, Resolved>) -> Diagnostic {
+fn circle(name: &str, path: &[LinkFrame], targets: &IndexMap<Arc<str>, Resolved>) -> Diagnostic {
     let from = path.iter().position(|it| &*it.name == name).unwrap_or(0);
     let path = &path[from..];
     let names: Vec<&str> = path.iter().map(|it| &*it.name).chain([name]).collect();

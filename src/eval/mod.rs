@@ -52,16 +52,16 @@ use crate::{
     report::{Diagnostic, Hidden},
     spec::entitlement::Grant,
 };
-use group::Group;
+use group::TargetGroup;
 use target::{Target, TargetName};
 
 /// What a definition says once nothing in it is left to compute.
 #[derive(Debug, Default)]
-pub(crate) struct Evaluated {
+pub(crate) struct Evaluation {
     /// All targets of the plan, linked ones included, in the order in which they were reached.
     pub(crate) targets: IndexMap<TargetName, Target>,
     /// The groups that were met on the way.
-    pub(crate) groups: IndexMap<Arc<str>, Group>,
+    pub(crate) groups: IndexMap<Arc<str>, TargetGroup>,
     /// What was asked for: names as typed, patterns expanded.
     pub(crate) arguments: Vec<Arc<str>>,
     /// What `--set` names itself and is therefore allowed.

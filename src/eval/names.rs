@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    definition::syntax::{Expr, ExprKind, Part, Step},
+    definition::syntax::{Expr, ExprKind, TemplatePart, TraversalStep},
     report::Span,
 };
 
@@ -13,12 +13,12 @@ pub(super) enum Mention<'e> {
     Call(&'e Arc<str>, Span),
 }
 
-fn visit_steps<'e>(steps: &'e [Step], local: &mut Vec<Arc<str>>, found: &mut dyn FnMut(Mention<'e>)) {
+fn visit_steps<'e>(steps: &'e [TraversalStep], local: &mut Vec<Arc<str>>, found: &mut dyn FnMut(Mention<'e>)) {
     for step in steps {
         match step {
-            Step::Member(_) => (),
-            Step::Index(index) => visit(index, local, found),
-            Step::Splat(inner) => visit_steps(inner, local, found),
+            TraversalStep::Member(_) => (),
+            TraversalStep::Index(index) => visit(index, local, found),
+            TraversalStep::Splat(inner) => visit_steps(inner, local, found),
         }
     }
 }
@@ -76,17 +76,17 @@ pub(super) fn visit<'e>(expr: &'e Expr, local: &mut Vec<Arc<str>>, found: &mut d
     }
 }
 
-fn visit_parts<'e>(parts: &'e [Part], local: &mut Vec<Arc<str>>, found: &mut dyn FnMut(Mention<'e>)) {
+fn visit_parts<'e>(parts: &'e [TemplatePart], local: &mut Vec<Arc<str>>, found: &mut dyn FnMut(Mention<'e>)) {
     for part in parts {
         match part {
-            Part::Text(_) => (),
-            Part::Interpolation(expr) => visit(expr, local, found),
-            Part::If(it) => {
+            TemplatePart::Text(_) => (),
+            TemplatePart::Interpolation(expr) => visit(expr, local, found),
+            TemplatePart::If(it) => {
                 visit(&it.condition, local, found);
                 visit_parts(&it.then, local, found);
                 visit_parts(&it.otherwise, local, found);
             }
-            Part::For(it) => {
+            TemplatePart::For(it) => {
                 visit(&it.collection, local, found);
                 let n = local.len();
                 local.extend(it.key.clone());

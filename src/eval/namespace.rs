@@ -9,14 +9,14 @@ use indexmap::IndexMap;
 
 use super::{
     call::UserFunction,
-    scope::{Scope, State},
+    scope::{Scope, ScopeState},
     variable::VariableBlock,
 };
 use crate::{
     definition::{
         attribute::BLOCKS,
         load::{Definition, Included},
-        syntax::{Attribute, Block, Body, Expr, ExprKind},
+        syntax::{AttributeSyntax, Block, Body, Expr, ExprKind},
     },
     report::{Diagnostic, Span},
 };
@@ -24,8 +24,8 @@ use crate::{
 /// A name outside of all blocks: a variable, a global attribute, or both; or a local value, as `local.NAME`.
 pub(super) struct Global<'a> {
     pub(super) variable: Option<VariableBlock<'a>>,
-    pub(super) attribute: Option<&'a Attribute>,
-    pub(super) state: RefCell<State>,
+    pub(super) attribute: Option<&'a AttributeSyntax>,
+    pub(super) state: RefCell<ScopeState>,
 }
 
 /// The names of the root, or of a file that is included under a name.

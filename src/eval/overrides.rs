@@ -9,21 +9,21 @@ use std::{
 };
 
 use super::{
-    field::{self, Field, Fields, Item},
+    field::{self, Field, Item, TargetFields},
     pattern,
 };
 use crate::{
-    definition::attribute::{self, Attribute, Id, ItemKind, Kind, Merge, Set},
+    definition::attribute::{self, AttributeKind, AttributeRow, Id, ItemKind, Merge, Set},
     report::{Diagnostic, Span, Spanned, suggest},
-    spec::{self, Entitlement, Fault, Output, Resources, Secret, entitlement::Grant},
+    spec::{self, Entitlement, OptionFault, Output, ResourceLimits, Secret, entitlement::Grant},
 };
 
 /// What one argument changes.
 #[derive(Clone, Copy, Debug)]
 enum Key {
-    Attribute(&'static Attribute),
+    Attribute(&'static AttributeRow),
     /// Takes away what the files set: the attribute, or one entry or item of it.
-    Unset(&'static Attribute),
+    Unset(&'static AttributeRow),
     /// A new source for a declared secret.
     SecretSource,
     Push,
@@ -92,7 +92,7 @@ impl Overrides {
                         overrides.by_target.entry(target.clone()).or_default().push(ix);
                     }
                     Ok(false) => (),
-                    Err(pattern::BadPattern) => bad = true,
+                    Err(pattern::GlobError) => bad = true,
                 }
             }
             // A flag for all targets is fine where there are none.
@@ -119,11 +119,11 @@ impl Overrides {
             let mut items = Vec::new();
             let (id, kind) = match it.key {
                 Key::SecretSource => (Id::Secret, ItemKind::Secret),
-                Key::Attribute(Attribute { id: Id::Entitlements, .. }) => {
+                Key::Attribute(AttributeRow { id: Id::Entitlements, .. }) => {
                     grants.extend(Entitlement::parse(&it.value).ok().map(Grant::Need));
                     continue;
                 }
-                Key::Attribute(Attribute { id, kind: Kind::Items(kind), .. }) => (*id, *kind),
+                Key::Attribute(AttributeRow { id, kind: AttributeKind::Items(kind), .. }) => (*id, *kind),
                 _ => continue,
             };
             if it.value.is_empty() || field::parse_items(kind, &it.value, &mut items).is_err() {
@@ -135,7 +135,7 @@ impl Overrides {
     }
 
     /// Applies what concerns one target.
-    pub(crate) fn apply(&self, target: &str, fields: &mut Fields, diagnostics: &mut Vec<Diagnostic>) {
+    pub(crate) fn apply(&self, target: &str, fields: &mut TargetFields, diagnostics: &mut Vec<Diagnostic>) {
         let Some(indices) = self.by_target.get(target) else { return };
         let mine: Vec<&Override> = indices.iter().map(|ix| &self.all[*ix]).collect();
         for it in &mine {
@@ -190,11 +190,11 @@ fn item_grants(id: Id, item: &Item) -> Vec<Grant> {
     }
 }
 
-type Boxed<T> = Result<T, Box<Diagnostic>>;
+type ReadOverride<T> = Result<T, Box<Diagnostic>>;
 
 impl Override {
     /// `None` when an argument of the environment is not set there.
-    fn parse(argument: &Spanned<String>, env: &BTreeMap<String, String>) -> Boxed<Option<Self>> {
+    fn parse(argument: &Spanned<String>, env: &BTreeMap<String, String>) -> ReadOverride<Option<Self>> {
         let text = argument.value.as_str();
         if let Some(rest) = text.strip_prefix('!') {
             return Self::parse_unset(argument, rest).map(Some);
@@ -222,7 +222,9 @@ impl Override {
         if !named && !subkey.is_empty() {
             return Err(error(format!("`--set` takes no name after `{key_name}`: {text}")));
         }
-        if append && matches!(key, Key::SecretSource | Key::Attribute(Attribute { kind: Kind::Resources, .. })) {
+        if append
+            && matches!(key, Key::SecretSource | Key::Attribute(AttributeRow { kind: AttributeKind::Resources, .. }))
+        {
             return Err(error(format!("`{key_name}` cannot be appended to: {text}")));
         }
         let value = match (value, key) {
@@ -248,7 +250,7 @@ impl Override {
     }
 
     /// `!PATTERN.KEY[.SUBKEY]`; `rest` is what follows the `!`.
-    fn parse_unset(argument: &Spanned<String>, rest: &str) -> Boxed<Self> {
+    fn parse_unset(argument: &Spanned<String>, rest: &str) -> ReadOverride<Self> {
         let text = &argument.value;
         let error = |message: String, help: &str| {
             Box::new(Diagnostic::error("bake::eval::set_malformed", message).at(argument.at, "as given").help(help))
@@ -292,7 +294,7 @@ impl Override {
         })
     }
 
-    fn bad_value(&self, fault: Fault) -> Diagnostic {
+    fn bad_value(&self, fault: OptionFault) -> Diagnostic {
         let mut diagnostic = Diagnostic::error(
             "bake::eval::set_bad_value",
             format!("`{}` of `--set`: {}", self.key_text, fault.message),
@@ -356,7 +358,7 @@ fn part(at: Span, start: usize, len: usize) -> Span {
     Span { source: at.source, start: offset(start), end: offset(start + len) }
 }
 
-fn find_key(name: &str, subkey: &str, argument: &Spanned<String>) -> Boxed<Key> {
+fn find_key(name: &str, subkey: &str, argument: &Spanned<String>) -> ReadOverride<Key> {
     match name {
         "push" => return Ok(Key::Push),
         "load" => return Ok(Key::Load),
@@ -390,39 +392,39 @@ fn find_key(name: &str, subkey: &str, argument: &Spanned<String>) -> Boxed<Key> 
     ))
 }
 
-fn apply_attribute(row: &'static Attribute, group: &[&Override], fields: &mut Fields) -> Boxed<()> {
+fn apply_attribute(row: &'static AttributeRow, group: &[&Override], fields: &mut TargetFields) -> ReadOverride<()> {
     let last = *group.last().expect("a group has an argument");
-    let fault = |argument: &Override, fault: Fault| Box::new(argument.bad_value(fault));
+    let fault = |argument: &Override, fault: OptionFault| Box::new(argument.bad_value(fault));
     match row.kind {
-        Kind::Text => fields.put(row.id, Field::Text(last.value.as_str().into()), last.at),
-        Kind::Bool => {
+        AttributeKind::Text => fields.put(row.id, Field::Text(last.value.as_str().into()), last.at),
+        AttributeKind::Bool => {
             let on = spec::boolean(&last.value).map_err(|it| fault(last, it))?;
             fields.put(row.id, Field::Bool(on), last.at);
         }
-        Kind::Entries { .. } => {
+        AttributeKind::Entries { .. } => {
             let mut entries = fields.entries(row.id).map(|it| (**it).clone()).unwrap_or_default();
             for it in group {
                 entries.insert(it.subkey.as_str().into(), Some(it.value.as_str().into()));
             }
             fields.put(row.id, Field::Entries(Arc::new(entries)), last.at);
         }
-        Kind::Resources => {
+        AttributeKind::Resources => {
             let mut resources = match fields.get(row.id).map(|it| &it.field) {
                 Some(Field::Resources(it)) => (**it).clone(),
-                _ => Resources::default(),
+                _ => ResourceLimits::default(),
             };
             for it in group {
                 resources.set(&it.subkey, &it.value).map_err(|wrong| fault(it, wrong))?;
             }
             fields.put(row.id, Field::Resources(Arc::new(resources)), last.at);
         }
-        Kind::Texts => {
+        AttributeKind::Texts => {
             let mut texts =
                 if last.append || row.set == Set::AppendList { fields.texts(row.id).to_vec() } else { Vec::new() };
             texts.extend(group.iter().filter(|it| !it.value.is_empty()).map(|it| Arc::from(it.value.as_str())));
             fields.put(row.id, Field::Texts(Arc::new(texts)), last.at);
         }
-        Kind::Items(kind) => {
+        AttributeKind::Items(kind) => {
             let mut items =
                 if last.append || row.set == Set::AppendList { fields.items(row.id).to_vec() } else { Vec::new() };
             for it in group.iter().filter(|it| !it.value.is_empty()) {
@@ -430,13 +432,13 @@ fn apply_attribute(row: &'static Attribute, group: &[&Override], fields: &mut Fi
             }
             fields.put(row.id, Field::Items(Arc::new(items)), last.at);
         }
-        Kind::Matrix => (),
+        AttributeKind::Matrix => (),
     }
     Ok(())
 }
 
 /// Takes away an attribute, or one entry or item of it. What is not there is no fault: a pattern may match many targets.
-fn unset(row: &'static Attribute, subkey: &str, fields: &mut Fields) {
+fn unset(row: &'static AttributeRow, subkey: &str, fields: &mut TargetFields) {
     let Some(assigned) = fields.get(row.id).filter(|_| !subkey.is_empty()).cloned() else {
         fields.remove(row.id);
         return;
@@ -465,7 +467,7 @@ fn unset(row: &'static Attribute, subkey: &str, fields: &mut Fields) {
     fields.put(row.id, field, assigned.at);
 }
 
-fn apply_secret(argument: &Override, target: &str, fields: &mut Fields) -> Boxed<()> {
+fn apply_secret(argument: &Override, target: &str, fields: &mut TargetFields) -> ReadOverride<()> {
     let id = argument.subkey.as_str();
     let error = |message: String, help: String| {
         Box::new(Diagnostic::error("bake::eval::set_secret", message).at(argument.at, "as given").help(help))

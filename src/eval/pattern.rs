@@ -2,7 +2,7 @@
 
 /// The pattern is malformed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct BadPattern;
+pub(crate) struct GlobError;
 
 /// Whether a text has anything that makes it a pattern.
 pub(crate) fn is_pattern(text: &str) -> bool {
@@ -13,7 +13,7 @@ pub(crate) fn is_pattern(text: &str) -> bool {
 ///
 /// # Errors
 /// When a bracket is not closed or a backslash ends the pattern.
-pub(crate) fn matches(pattern: &str, name: &str) -> Result<bool, BadPattern> {
+pub(crate) fn matches(pattern: &str, name: &str) -> Result<bool, GlobError> {
     let pattern: Vec<char> = pattern.chars().collect();
     let name: Vec<char> = name.chars().collect();
     check(&pattern)?;
@@ -81,11 +81,11 @@ fn bound(pattern: &[char], at: &mut usize) -> char {
 }
 
 /// Walks the pattern once, so that matching may index without looking.
-fn check(pattern: &[char]) -> Result<(), BadPattern> {
+fn check(pattern: &[char]) -> Result<(), GlobError> {
     let mut at = 0;
     while at < pattern.len() {
         match pattern[at] {
-            '\\' if at + 1 == pattern.len() => return Err(BadPattern),
+            '\\' if at + 1 == pattern.len() => return Err(GlobError),
             '\\' => at += 2,
             '[' => at = check_bracket(pattern, at + 1)?,
             _ => at += 1,
@@ -95,13 +95,13 @@ fn check(pattern: &[char]) -> Result<(), BadPattern> {
 }
 
 /// The place after the bracket.
-fn check_bracket(pattern: &[char], mut at: usize) -> Result<usize, BadPattern> {
-    let get = |at: usize| pattern.get(at).copied().ok_or(BadPattern);
+fn check_bracket(pattern: &[char], mut at: usize) -> Result<usize, GlobError> {
+    let get = |at: usize| pattern.get(at).copied().ok_or(GlobError);
     if get(at)? == '^' {
         at += 1;
     }
     let bound = |at: &mut usize| match get(*at)? {
-        '-' | ']' => Err(BadPattern),
+        '-' | ']' => Err(GlobError),
         '\\' => {
             get(*at + 1)?;
             *at += 2;
@@ -145,7 +145,7 @@ mod tests {
         check("\\*", "*", true);
         check("a*", "a/b", false);
         for bad in ["[", "[]", "[a", "a\\", "[a-]", "[-a]"] {
-            assert_eq!(matches(bad, "x"), Err(BadPattern), "{bad}");
+            assert_eq!(matches(bad, "x"), Err(GlobError), "{bad}");
         }
     }
 }

@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, fmt::Write, sync::Arc};
 
 use super::{
-    Evaluated,
+    Evaluation,
     field::{Field, Item},
     target::Target,
 };
@@ -28,7 +28,7 @@ struct PrintGroup<'a> {
 }
 
 impl<'a> PrintPlan<'a> {
-    pub(crate) fn new(evaluated: &'a Evaluated) -> Self {
+    pub(crate) fn new(evaluated: &'a Evaluation) -> Self {
         let mut groups = BTreeMap::new();
         for (name, group) in &evaluated.groups {
             let members: Vec<&str> = group.members.iter().map(|it| &**it).collect();

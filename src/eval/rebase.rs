@@ -11,11 +11,11 @@ use super::{
 };
 use crate::{
     definition::{
-        attribute::{Attribute, Id},
+        attribute::{AttributeRow, Id},
         syntax::{Expr, ExprKind},
     },
     report::SourceId,
-    spec::context::{self, Context},
+    spec::context::{self, ContextSource},
 };
 
 impl Scope<'_> {
@@ -25,7 +25,7 @@ impl Scope<'_> {
     }
 
     /// A field as its file means it.
-    pub(super) fn rebased(&self, row: &Attribute, field: Field, expr: &Expr) -> Field {
+    pub(super) fn rebased(&self, row: &AttributeRow, field: Field, expr: &Expr) -> Field {
         if self.input.folders.is_empty() {
             return field;
         }
@@ -77,7 +77,7 @@ fn context_in(text: &Arc<str>, folder: &str, is_included: bool) -> Arc<str> {
     if let Some(path) = text.strip_prefix(LAYOUT).filter(|_| is_included) {
         return format!("{LAYOUT}{}", path_in(path, folder)).into();
     }
-    if text.is_empty() || text.starts_with('/') || !Context::is_local_path(text) {
+    if text.is_empty() || text.starts_with('/') || !ContextSource::is_local_path(text) {
         return text.clone();
     }
     path_in(text, folder).into()

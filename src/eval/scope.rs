@@ -10,12 +10,12 @@ use std::{
 };
 
 use super::{
-    block::{Expanded, Expansion},
-    expr::Result,
-    fault::{Fail, Faults, Owner},
-    function::World,
+    block::{ExpandedBlock, Expansion},
+    expr::EvalResult,
+    fault::{Fail, FaultOwner, Faults},
+    function::FunctionWorld,
     input::Input,
-    limits::Limits,
+    limits::EvalLimits,
     names::{self, Mention},
     namespace::{Namespace, RESERVED, local_key},
     value::Value,
@@ -24,13 +24,13 @@ use super::{
 use crate::{
     definition::{
         load::Definition,
-        syntax::{Attribute, Block, Expr, ExprKind},
+        syntax::{AttributeSyntax, Block, Expr, ExprKind},
     },
     report::{Diagnostic, Hidden, Span, Spanned, suggest},
 };
 
 /// Names that are visible in an expression only: parameters, variables of a `for`, axes of a matrix.
-pub(super) struct Frame<'f> {
+pub(super) struct ScopeFrame<'f> {
     pub(super) names: &'f [(Arc<str>, Value)],
     pub(super) parent: Option<&'f Self>,
 }
@@ -38,7 +38,7 @@ pub(super) struct Frame<'f> {
 /// Where an expression stands.
 #[derive(Clone, Copy)]
 pub(super) struct Env<'f> {
-    pub(super) frame: Option<&'f Frame<'f>>,
+    pub(super) frame: Option<&'f ScopeFrame<'f>>,
     /// Whether `target.x.y` means something here.
     pub(super) references: bool,
 }
@@ -50,7 +50,7 @@ impl Env<'_> {
 
 /// Something that is being evaluated, by its position among its kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Node {
+pub(super) enum ScopeNode {
     /// Of a namespace.
     Global(usize, usize),
     Function(usize, usize),
@@ -62,18 +62,18 @@ pub(super) enum Node {
 
 /// How far the evaluation of a node is.
 #[derive(Clone, Debug, Default)]
-pub(super) enum State {
+pub(super) enum ScopeState {
     #[default]
     New,
     Busy,
     Done(Value),
     /// Its fault has been told, under this owner.
-    Failed(Owner),
+    Failed(FaultOwner),
 }
 
 /// A value and where it was written.
 #[derive(Clone, Debug)]
-pub(crate) struct Evaluated<'a> {
+pub(crate) struct ScopeValue<'a> {
     pub(crate) value: Value,
     /// The expression.
     pub(crate) at: Span,
@@ -83,7 +83,7 @@ pub(crate) struct Evaluated<'a> {
 /// All names of a definition.
 pub(crate) struct Scope<'a> {
     pub(super) input: &'a Input,
-    pub(super) world: World,
+    pub(super) world: FunctionWorld,
     local_platform: String,
     /// Those of includes, then the root.
     pub(super) namespaces: Vec<Namespace<'a>>,
@@ -96,12 +96,12 @@ pub(crate) struct Scope<'a> {
     pub(super) expansion: OnceCell<Expansion<'a>>,
     pub(super) is_expanding: Cell<bool>,
     pub(super) faults: Faults,
-    pub(super) limits: Limits,
+    pub(super) limits: EvalLimits,
     /// Values of sensitive variables, and what was made of them.
     pub(super) hidden: RefCell<Hidden>,
     /// Some variable says that it is sensitive.
     pub(super) has_sensitive: bool,
-    stack: RefCell<Vec<(Node, Span)>>,
+    stack: RefCell<Vec<(ScopeNode, Span)>>,
 }
 
 impl<'a> Scope<'a> {
@@ -109,7 +109,7 @@ impl<'a> Scope<'a> {
     pub(crate) fn new(definition: &'a Definition, input: &'a Input, local_platform: &str) -> Self {
         let mut scope = Self {
             input,
-            world: World::of(input),
+            world: FunctionWorld::of(input),
             local_platform: local_platform.to_owned(),
             namespaces: Vec::new(),
             namespace_of: Vec::new(),
@@ -118,7 +118,7 @@ impl<'a> Scope<'a> {
             expansion: OnceCell::new(),
             is_expanding: Cell::new(false),
             faults: Faults::default(),
-            limits: Limits::default(),
+            limits: EvalLimits::default(),
             hidden: RefCell::default(),
             has_sensitive: false,
             stack: RefCell::default(),
@@ -132,7 +132,7 @@ impl<'a> Scope<'a> {
     // ── faults ──
 
     /// Notes a fault of a target, or of what concerns all.
-    pub(super) fn tell(&self, owner: Owner, diagnostic: Diagnostic) {
+    pub(super) fn tell(&self, owner: FaultOwner, diagnostic: Diagnostic) {
         self.faults.add(owner, diagnostic);
     }
 
@@ -150,7 +150,7 @@ impl<'a> Scope<'a> {
     // ── cycles ──
 
     /// Evaluates a node, which is noted as being evaluated meanwhile.
-    pub(super) fn within<T>(&self, node: Node, at: Span, inner: impl FnOnce() -> T) -> T {
+    pub(super) fn within<T>(&self, node: ScopeNode, at: Span, inner: impl FnOnce() -> T) -> T {
         self.stack.borrow_mut().push((node, at));
         let result = inner();
         self.stack.borrow_mut().pop();
@@ -158,7 +158,7 @@ impl<'a> Scope<'a> {
     }
 
     /// The fault of a node that is needed while it is being evaluated.
-    pub(super) fn cycle(&self, node: Node, at: Span) -> Fail {
+    pub(super) fn cycle(&self, node: ScopeNode, at: Span) -> Fail {
         const SHOWN: usize = 12;
         let stack = self.stack.borrow();
         let from = stack.iter().position(|(it, _)| *it == node).unwrap_or(0);
@@ -178,17 +178,17 @@ impl<'a> Scope<'a> {
         Fail::Fatal(Box::new(fault))
     }
 
-    fn node_text(&self, node: Node) -> String {
+    fn node_text(&self, node: ScopeNode) -> String {
         match node {
-            Node::Global(namespace, ix) => {
+            ScopeNode::Global(namespace, ix) => {
                 let found = self.namespaces[namespace].globals.get_index(ix);
                 found.map_or_else(String::new, |(name, _)| format!("`{name}`"))
             }
-            Node::Function(namespace, ix) => {
+            ScopeNode::Function(namespace, ix) => {
                 let found = self.namespaces[namespace].functions.get_index(ix);
                 found.map_or_else(String::new, |(name, _)| format!("`{name}()`"))
             }
-            Node::Attribute(ix, position) => self.expansion.get().map_or_else(
+            ScopeNode::Attribute(ix, position) => self.expansion.get().map_or_else(
                 || "a target".to_owned(),
                 |expansion| {
                     let block = &expansion.blocks[ix];
@@ -196,14 +196,14 @@ impl<'a> Scope<'a> {
                     format!("`{}.{}.{attribute}`", block.block.kind.value, block.name)
                 },
             ),
-            Node::Blocks => "the names of the targets".to_owned(),
+            ScopeNode::Blocks => "the names of the targets".to_owned(),
         }
     }
 
     // ── variables ──
 
     /// The value of a name in an expression.
-    pub(super) fn variable(&self, name: &Arc<str>, at: Span, env: Env<'_>) -> Result<Value> {
+    pub(super) fn variable(&self, name: &Arc<str>, at: Span, env: Env<'_>) -> EvalResult<Value> {
         if let Some(value) = local(env.frame, name) {
             return Ok(value.clone());
         }
@@ -218,7 +218,7 @@ impl<'a> Scope<'a> {
     }
 
     /// The value of a variable or global attribute.
-    fn global(&self, name: &Arc<str>, at: Span, env: Env<'_>) -> Result<Value> {
+    fn global(&self, name: &Arc<str>, at: Span, env: Env<'_>) -> EvalResult<Value> {
         let namespace = self.namespace_ix(at);
         let Some((ix, name, global)) = self.namespaces[namespace].globals.get_full(name) else {
             return match &**name {
@@ -228,13 +228,13 @@ impl<'a> Scope<'a> {
             };
         };
         match &*global.state.borrow() {
-            State::New => (),
-            State::Busy => return Err(self.cycle(Node::Global(namespace, ix), at)),
-            State::Done(value) => return Ok(value.clone()),
-            State::Failed(owner) => return Err(Fail::Told(owner.clone())),
+            ScopeState::New => (),
+            ScopeState::Busy => return Err(self.cycle(ScopeNode::Global(namespace, ix), at)),
+            ScopeState::Done(value) => return Ok(value.clone()),
+            ScopeState::Failed(owner) => return Err(Fail::Told(owner.clone())),
         }
-        global.state.replace(State::Busy);
-        let value = self.within(Node::Global(namespace, ix), at, || match (&global.variable, global.attribute) {
+        global.state.replace(ScopeState::Busy);
+        let value = self.within(ScopeNode::Global(namespace, ix), at, || match (&global.variable, global.attribute) {
             (Some(variable), attribute) => self.variable_value(name, variable, attribute),
             (None, Some(attribute)) => self.attribute_value(attribute),
             (None, None) => Ok(Value::NULL),
@@ -251,22 +251,22 @@ impl<'a> Scope<'a> {
     }
 
     /// Tells the fault of a node that has been evaluated, and makes what is remembered of it.
-    pub(super) fn settle(&self, owner: Owner, value: Result<Value>) -> (State, Result<Value>) {
+    pub(super) fn settle(&self, owner: FaultOwner, value: EvalResult<Value>) -> (ScopeState, EvalResult<Value>) {
         match value {
-            Ok(value) => (State::Done(value.clone()), Ok(value)),
+            Ok(value) => (ScopeState::Done(value.clone()), Ok(value)),
             Err(fail) => {
                 self.faults.settle(&owner, fail);
-                (State::Failed(owner.clone()), Err(Fail::Told(owner)))
+                (ScopeState::Failed(owner.clone()), Err(Fail::Told(owner)))
             }
         }
     }
 
-    pub(super) fn attribute_value(&self, attribute: &'a Attribute) -> Result<Value> {
+    pub(super) fn attribute_value(&self, attribute: &'a AttributeSyntax) -> EvalResult<Value> {
         self.eval(&attribute.expr, Env { frame: None, references: true })
     }
 
     /// The value of a global attribute; `None` if it has failed, which is told.
-    pub(super) fn attribute_now(&self, attribute: &Attribute) -> Option<Value> {
+    pub(super) fn attribute_now(&self, attribute: &AttributeSyntax) -> Option<Value> {
         self.global(&attribute.name.value, attribute.name.at, Env::PLAIN).ok()
     }
 
@@ -277,7 +277,12 @@ impl<'a> Scope<'a> {
     }
 
     /// `local.NAME`, if this is one: a file may have a variable called `local` instead.
-    pub(super) fn local_value(&self, source: &Expr, name: &Spanned<Arc<str>>, env: Env<'_>) -> Option<Result<Value>> {
+    pub(super) fn local_value(
+        &self,
+        source: &Expr,
+        name: &Spanned<Arc<str>>,
+        env: Env<'_>,
+    ) -> Option<EvalResult<Value>> {
         if !matches!(&source.kind, ExprKind::Variable(root) if &**root == "local") || is_local(env, "local") {
             return None;
         }
@@ -298,7 +303,7 @@ impl<'a> Scope<'a> {
         })))
     }
 
-    fn unknown_variable(&self, name: &str, at: Span, mut frame: Option<&Frame<'_>>) -> Diagnostic {
+    fn unknown_variable(&self, name: &str, at: Span, mut frame: Option<&ScopeFrame<'_>>) -> Diagnostic {
         let globals = &self.namespace(at).globals;
         let mut known: Vec<&str> = globals.keys().map(|it| &**it).collect();
         while let Some(it) = frame {
@@ -378,7 +383,7 @@ impl<'a> Scope<'a> {
             };
             let mut known: Vec<Arc<str>> = body.params.iter().chain(&body.variadic).cloned().collect();
             let params: Vec<(Arc<str>, Value)> = known.iter().map(|it| (it.clone(), Value::NULL)).collect();
-            let frame = Frame { names: &params, parent: None };
+            let frame = ScopeFrame { names: &params, parent: None };
             let tell = |fault: Diagnostic| {
                 self.tell(None, fault);
                 function.is_broken.set(true);
@@ -435,7 +440,7 @@ impl<'a> Scope<'a> {
 
     fn recursion(&self, namespace: usize, steps: &[(usize, Span)], again: Span) -> Diagnostic {
         const SHOWN: usize = 8;
-        let text = |ix: usize| self.node_text(Node::Function(namespace, ix));
+        let text = |ix: usize| self.node_text(ScopeNode::Function(namespace, ix));
         let mut names: Vec<String> = steps.iter().take(SHOWN).map(|(ix, _)| text(*ix)).collect();
         if steps.len() > SHOWN {
             names.push(format!("… {} more …", steps.len() - SHOWN));
@@ -452,7 +457,7 @@ impl<'a> Scope<'a> {
     }
 
     /// Targets and groups with their final names, in the order of the files, matrices in the order of their axes.
-    pub(crate) fn expanded(&self) -> &[Expanded<'a>] {
+    pub(crate) fn expanded(&self) -> &[ExpandedBlock<'a>] {
         if self.expansion.get().is_none() {
             self.evaluate_variables();
         }
@@ -460,7 +465,7 @@ impl<'a> Scope<'a> {
     }
 }
 
-fn local<'f>(mut frame: Option<&'f Frame<'f>>, name: &str) -> Option<&'f Value> {
+fn local<'f>(mut frame: Option<&'f ScopeFrame<'f>>, name: &str) -> Option<&'f Value> {
     while let Some(it) = frame {
         if let Some((_, value)) = it.names.iter().find(|(known, _)| &**known == name) {
             return Some(value);

@@ -5,14 +5,17 @@
 use std::{fmt, sync::Arc};
 
 use super::{
-    field::{self, Entries, Field, Fields, Item},
+    field::{self, Entries, Field, Item, TargetFields},
     value::Value,
 };
 use crate::{
     definition::attribute,
     oci::Platform,
     report::{Diagnostic, Span, suggest},
-    spec::{Attest, Cache, Fault, Output, Policy, Resources, Secret, Ssh, Ulimit, annotation, context, output, size},
+    spec::{
+        Attest, OptionFault, Output, Policy, RemoteCache, ResourceLimits, Secret, Ssh, Ulimit, annotation, context,
+        output, size,
+    },
 };
 
 /// The attributes, for those who may not see the definition.
@@ -39,7 +42,7 @@ pub(crate) struct Target {
     /// Nobody asked for it but another target's context.
     pub(crate) is_linked: bool,
     /// All attributes in canonical form, as printed.
-    pub(crate) fields: Fields,
+    pub(crate) fields: TargetFields,
     /// Without duplicates, in order; empty is the platform of the machine.
     pub(crate) platforms: Vec<Platform>,
     pub(crate) ulimits: Vec<Ulimit>,
@@ -53,10 +56,10 @@ impl Target {
         name: &Arc<str>,
         at: Span,
         is_linked: bool,
-        fields: Fields,
+        fields: TargetFields,
         diagnostics: &mut Vec<Diagnostic>,
     ) -> Self {
-        let mut reader = Reader { name, at, fields: &fields, diagnostics };
+        let mut reader = TargetReader { name, at, fields: &fields, diagnostics };
         let platforms = reader.platforms();
         reader.each(Id::Annotations, annotation::check);
         let ulimits = reader.each(Id::Ulimits, Ulimit::parse);
@@ -151,11 +154,11 @@ impl Target {
         self.fields.items(Id::Output).iter().filter_map(|it| if let Item::Output(it) = it { Some(it) } else { None })
     }
 
-    pub(crate) fn cache_from(&self) -> impl Iterator<Item = &Cache> {
+    pub(crate) fn cache_from(&self) -> impl Iterator<Item = &RemoteCache> {
         self.fields.items(Id::CacheFrom).iter().filter_map(|it| if let Item::Cache(it) = it { Some(it) } else { None })
     }
 
-    pub(crate) fn cache_to(&self) -> impl Iterator<Item = &Cache> {
+    pub(crate) fn cache_to(&self) -> impl Iterator<Item = &RemoteCache> {
         self.fields.items(Id::CacheTo).iter().filter_map(|it| if let Item::Cache(it) = it { Some(it) } else { None })
     }
 
@@ -175,10 +178,10 @@ impl Target {
         self.fields.items(Id::Policy).iter().filter_map(|it| if let Item::Policy(it) = it { Some(it) } else { None })
     }
 
-    pub(crate) fn resources(&self) -> Resources {
+    pub(crate) fn resources(&self) -> ResourceLimits {
         match self.fields.get(Id::Resources).map(|it| &it.field) {
             Some(Field::Resources(it)) => (**it).clone(),
-            _ => Resources::default(),
+            _ => ResourceLimits::default(),
         }
     }
 
@@ -190,7 +193,7 @@ impl Target {
 /// Cleans the context and fills in what every target has. `folder`: with file-relative paths, that of the target's file.
 /// `remote`: the URL of the definition.
 pub(crate) fn fill_in(
-    fields: &mut Fields,
+    fields: &mut TargetFields,
     at: Span,
     folder: Option<&str>,
     remote: Option<&str>,
@@ -208,8 +211,8 @@ pub(crate) fn fill_in(
             from_remote(written.as_deref().unwrap_or("."), remote)
         }
         None => folder.map_or_else(|| ".".to_owned(), context::clean),
-        Some(text) => match context::Context::parse(text) {
-            context::Context::Local(path) => context::clean(&path),
+        Some(text) => match context::ContextSource::parse(text) {
+            context::ContextSource::Local(path) => context::clean(&path),
             _ => text.to_owned(),
         },
     };
@@ -231,7 +234,7 @@ pub(crate) fn fill_in(
 
 /// A context of a remote definition: what is relative lies in the repository.
 fn from_remote(text: &str, remote: Option<&str>) -> String {
-    let Some(url) = remote.filter(|_| context::Context::is_local_path(text) && !text.starts_with('/')) else {
+    let Some(url) = remote.filter(|_| context::ContextSource::is_local_path(text) && !text.starts_with('/')) else {
         return text.to_owned();
     };
     let path = context::clean(text);
@@ -257,20 +260,20 @@ pub(crate) fn reference_value(attribute: &str, own: &[Value]) -> Result<Value, S
     field::reference_value(row, own).map_err(|misfit| format!("`{attribute}{}`{}", misfit.path, misfit.message))
 }
 
-struct Reader<'a> {
+struct TargetReader<'a> {
     name: &'a str,
     at: Span,
-    fields: &'a Fields,
+    fields: &'a TargetFields,
     diagnostics: &'a mut Vec<Diagnostic>,
 }
 
-impl Reader<'_> {
-    fn fault(&mut self, id: Id, path: &str, fault: Fault) {
+impl TargetReader<'_> {
+    fn fault(&mut self, id: Id, path: &str, fault: OptionFault) {
         self.fault_of(id, path, "", fault);
     }
 
     /// `part` is the text that is at fault, of all that the attribute holds.
-    fn fault_of(&mut self, id: Id, path: &str, part: &str, fault: Fault) {
+    fn fault_of(&mut self, id: Id, path: &str, part: &str, fault: OptionFault) {
         let row = id.row();
         let mut diagnostic = Diagnostic::error(
             "bake::eval::bad_option",
@@ -281,7 +284,7 @@ impl Reader<'_> {
         self.diagnostics.push(diagnostic);
     }
 
-    fn each<T>(&mut self, id: Id, parse: fn(&str) -> Result<T, Fault>) -> Vec<T> {
+    fn each<T>(&mut self, id: Id, parse: fn(&str) -> Result<T, OptionFault>) -> Vec<T> {
         let mut all = Vec::new();
         for (ix, text) in self.fields.texts(id).iter().enumerate() {
             match parse(text) {
@@ -310,7 +313,7 @@ impl Reader<'_> {
                         ];
                         let help = suggest::did_you_mean(one, known)
                             .unwrap_or_else(|| "write OS/ARCH or OS/ARCH/VARIANT, as in linux/arm64".to_owned());
-                        let fault = Fault::new(error.to_string()).help(help);
+                        let fault = OptionFault::new(error.to_string()).help(help);
                         self.fault_of(Id::Platforms, &format!("[{ix}]"), one, fault);
                     }
                 }
@@ -324,7 +327,8 @@ impl Reader<'_> {
         if let Some(text) = self.fields.text(Id::DockerfileInline)
             && text.len() > LARGEST
         {
-            let fault = Fault::new(format!("a Dockerfile may have {LARGEST} bytes, and this has: {}", text.len()));
+            let fault =
+                OptionFault::new(format!("a Dockerfile may have {LARGEST} bytes, and this has: {}", text.len()));
             self.fault(Id::DockerfileInline, "", fault.help("bring data in by a context"));
         }
     }
@@ -335,7 +339,7 @@ impl Reader<'_> {
         {
             if text.is_some_and(|it| &**it == "-") {
                 let help = "give a path; the text of a Dockerfile can be given as `dockerfile-inline`";
-                self.fault(id, "", Fault::new("stdin cannot be read here: -").help(help));
+                self.fault(id, "", OptionFault::new("stdin cannot be read here: -").help(help));
             }
         }
     }
@@ -349,7 +353,7 @@ impl Reader<'_> {
                 self.fault(Id::Output, &path, fault);
             } else if output::writes(it) == output::Writes::Stdout {
                 if let Some(first) = stdout {
-                    let fault = Fault::new(format!("stdout is written by `output[{first}]` already"));
+                    let fault = OptionFault::new(format!("stdout is written by `output[{first}]` already"));
                     self.fault(Id::Output, &path, fault.help("give one of them a `dest`"));
                 }
                 stdout.get_or_insert(ix);
@@ -362,7 +366,7 @@ impl Reader<'_> {
             if let Item::Secret(it) = item
                 && it.id.is_empty()
             {
-                let fault = Fault::new("a secret has no id")
+                let fault = OptionFault::new("a secret has no id")
                     .help("write id=NAME, by which RUN --mount=type=secret asks for it");
                 self.fault(Id::Secret, &format!("[{ix}]"), fault);
             }

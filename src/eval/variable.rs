@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{
     call::type_of_expr,
     convert::convert,
-    expr::{Result, article, fault, to_bool},
+    expr::{EvalResult, article, fault, to_bool},
     fault::Fail,
     input::FileValue,
     namespace::Namespace,
@@ -16,8 +16,8 @@ use super::{
 };
 use crate::{
     definition::{
-        json::{self, Node, NodeKind},
-        syntax::{Attribute, Block, Expr},
+        json::{self, JsonNode, JsonNodeKind},
+        syntax::{AttributeSyntax, Block, Expr},
     },
     report::{Diagnostic, Span, Spanned},
     spec::csv,
@@ -47,10 +47,10 @@ struct Given<'n> {
     is_flag: bool,
     /// In a variables file.
     at: Option<Span>,
-    what: What<'n>,
+    what: VariableUse<'n>,
 }
 
-enum What<'n> {
+enum VariableUse<'n> {
     Text(&'n str),
     Json(&'n str),
     Value(&'n Value),
@@ -69,7 +69,7 @@ impl<'a> VariableBlock<'a> {
         self.block.body.attribute(name).map(|it| &it.expr)
     }
 
-    fn declared(&self) -> Result<Option<Type>> {
+    fn declared(&self) -> EvalResult<Option<Type>> {
         match self.expr("type") {
             Some(expr) => type_of_expr(expr).map(Some).map_err(|fault| Fail::of(*fault)),
             None => Ok(None),
@@ -82,8 +82,8 @@ impl<'a> Scope<'a> {
         &self,
         name: &Arc<str>,
         variable: &VariableBlock<'a>,
-        attribute: Option<&'a Attribute>,
-    ) -> Result<Value> {
+        attribute: Option<&'a AttributeSyntax>,
+    ) -> EvalResult<Value> {
         let declared = variable.declared()?;
         let Some(given) = self.given(name, variable, declared.is_some()) else {
             return self.value_of_files(name, variable, attribute, declared);
@@ -102,10 +102,12 @@ impl<'a> Scope<'a> {
         };
         let refuse = |why: &str| self.refuse(name, variable, &given, &ty, why);
         match given.what {
-            What::Json(text) if !is_untyped => self.json_value(variable, text, &ty).map_err(|why| refuse(&why)),
-            What::Text(text) if !is_untyped && ty == Type::Dynamic => Ok(Value::string(text)),
-            What::Text(text) | What::Json(text) => from_text(text, &ty, is_untyped).map_err(|why| refuse(&why)),
-            What::Value(it) => convert(it, &ty).map_err(|error| refuse(&error.to_string())),
+            VariableUse::Json(text) if !is_untyped => self.json_value(variable, text, &ty).map_err(|why| refuse(&why)),
+            VariableUse::Text(text) if !is_untyped && ty == Type::Dynamic => Ok(Value::string(text)),
+            VariableUse::Text(text) | VariableUse::Json(text) => {
+                from_text(text, &ty, is_untyped).map_err(|why| refuse(&why))
+            }
+            VariableUse::Value(it) => convert(it, &ty).map_err(|error| refuse(&error.to_string())),
         }
     }
 
@@ -114,9 +116,9 @@ impl<'a> Scope<'a> {
         &self,
         name: &str,
         variable: &VariableBlock<'a>,
-        attribute: Option<&'a Attribute>,
+        attribute: Option<&'a AttributeSyntax>,
         declared: Option<Type>,
-    ) -> Result<Value> {
+    ) -> EvalResult<Value> {
         let default = variable.expr("default");
         let (expr, what) = match (self.namespace(variable.at()).given_var(name), attribute, default) {
             (Some(given), _, _) => (given, "the value given to"),
@@ -148,14 +150,14 @@ impl<'a> Scope<'a> {
             && (is_typed || plain.is_none());
         let json = if has_json { self.given_text(&json_name, namespace) } else { None };
         let json = json.map(|it| match it.what {
-            What::Text(text) => Given { what: What::Json(text), ..it },
+            VariableUse::Text(text) => Given { what: VariableUse::Json(text), ..it },
             _ => it,
         });
         if let Some((file_name, value)) = self.given_value(name, namespace) {
             let flag = json.filter(|it| it.is_flag).or(plain.filter(|it| it.is_flag));
             let what = match value.value.as_str() {
-                Some(text) if value.is_text => What::Text(text),
-                _ => What::Value(&value.value),
+                Some(text) if value.is_text => VariableUse::Text(text),
+                _ => VariableUse::Value(&value.value),
             };
             return flag.or(Some(Given { name: file_name, is_flag: false, at: Some(value.at), what }));
         }
@@ -164,7 +166,9 @@ impl<'a> Scope<'a> {
 
     /// Hides what the world gives for a sensitive variable, whether it fits or not.
     pub(super) fn hide_given(&self, name: &str, variable: &VariableBlock<'a>) {
-        if let Some(Given { what: What::Text(text) | What::Json(text), .. }) = self.given(name, variable, true) {
+        if let Some(Given { what: VariableUse::Text(text) | VariableUse::Json(text), .. }) =
+            self.given(name, variable, true)
+        {
             self.hidden.borrow_mut().insert(&text.into());
         }
     }
@@ -174,7 +178,7 @@ impl<'a> Scope<'a> {
         let (vars, env) = (&self.input.vars, &self.input.env);
         let flag = |name: &str| {
             let text = vars.get(name)?;
-            Some(Given { name: format!("`--var {name}`"), is_flag: true, at: None, what: What::Text(text) })
+            Some(Given { name: format!("`--var {name}`"), is_flag: true, at: None, what: VariableUse::Text(text) })
         };
         if let Some(included) = namespace.included
             && let Some(given) = flag(&format!("{}.{name}", included.name))
@@ -184,7 +188,7 @@ impl<'a> Scope<'a> {
         flag(name).or_else(|| {
             let text = env.get(name)?;
             let name = format!("the environment variable `{name}`");
-            Some(Given { name, is_flag: false, at: None, what: What::Text(text) })
+            Some(Given { name, is_flag: false, at: None, what: VariableUse::Text(text) })
         })
     }
 
@@ -209,7 +213,7 @@ impl<'a> Scope<'a> {
 
     /// The fault of a value from outside: where it came from, and how to write it.
     fn refuse(&self, name: &str, variable: &VariableBlock<'a>, given: &Given<'_>, ty: &Type, why: &str) -> Fail {
-        let is_json = matches!(given.what, What::Json(_));
+        let is_json = matches!(given.what, VariableUse::Json(_));
         let how = match ty {
             _ if is_json => format!("write JSON of type {ty}"),
             Type::Bool => "write true or false".to_owned(),
@@ -235,8 +239,8 @@ impl<'a> Scope<'a> {
             None => fault,
         };
         let fault = match &given.what {
-            What::Value(_) => fault.at(variable.block.at, "declared here"),
-            What::Text(text) | What::Json(text) => {
+            VariableUse::Value(_) => fault.at(variable.block.at, "declared here"),
+            VariableUse::Text(text) | VariableUse::Json(text) => {
                 let shown = match *text {
                     _ if is_sensitive => "***",
                     "" => "(empty)",
@@ -261,7 +265,7 @@ impl<'a> Scope<'a> {
         }
     }
 
-    fn validation(&self, name: &Arc<str>, variable: &VariableBlock<'a>, block: &'a Block) -> Result<()> {
+    fn validation(&self, name: &Arc<str>, variable: &VariableBlock<'a>, block: &'a Block) -> EvalResult<()> {
         let env = Env::PLAIN;
         let Some(condition) = block.body.attribute("condition") else {
             return Err(Fail::of(
@@ -458,15 +462,18 @@ fn number(text: &str) -> Option<Value> {
 }
 
 /// A JSON value as it is: lists become tuples, objects objects. None if it holds a number that is out of range.
-fn from_node(node: &NodeKind) -> Option<Value> {
+fn from_node(node: &JsonNodeKind) -> Option<Value> {
     Some(match node {
-        NodeKind::Null => Value::NULL,
-        NodeKind::Bool(value) => Value::Bool(*value),
-        NodeKind::Number(text) => Value::Number(Number::parse(text)?),
-        NodeKind::Text { text, .. } => Value::string(text.clone()),
-        NodeKind::Array(items) => Value::tuple(items.iter().map(|item| from_node(&item.kind)).collect::<Option<_>>()?),
-        NodeKind::Object(items) => {
-            let entry = |(key, value): &(Spanned<Arc<str>>, Node)| Some((key.value.clone(), from_node(&value.kind)?));
+        JsonNodeKind::Null => Value::NULL,
+        JsonNodeKind::Bool(value) => Value::Bool(*value),
+        JsonNodeKind::Number(text) => Value::Number(Number::parse(text)?),
+        JsonNodeKind::Text { text, .. } => Value::string(text.clone()),
+        JsonNodeKind::Array(items) => {
+            Value::tuple(items.iter().map(|item| from_node(&item.kind)).collect::<Option<_>>()?)
+        }
+        JsonNodeKind::Object(items) => {
+            let entry =
+                |(key, value): &(Spanned<Arc<str>>, JsonNode)| Some((key.value.clone(), from_node(&value.kind)?));
             Value::object(items.iter().map(entry).collect::<Option<_>>()?)
         }
     })

@@ -8,12 +8,12 @@ use std::{
     io::{self, Write},
 };
 
-use super::{assemble::Descriptor, place::Place};
+use super::{assemble::Descriptor, place::ExportDest};
 use crate::oci::Digest;
 
 /// What an entry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ArchiveEntryKind {
     File,
     HardLink,
     Symlink,
@@ -27,7 +27,7 @@ pub(super) enum Kind {
 #[derive(Clone, Debug)]
 pub(super) struct Header<'a> {
     pub(super) name: &'a [u8],
-    pub(super) kind: Kind,
+    pub(super) kind: ArchiveEntryKind,
     pub(super) mode: u32,
     pub(super) uid: u64,
     pub(super) gid: u64,
@@ -42,7 +42,18 @@ pub(super) struct Header<'a> {
 impl<'a> Header<'a> {
     /// A regular file of root without time.
     pub(super) const fn file(name: &'a [u8], mode: u32, size: u64) -> Self {
-        Self { name, kind: Kind::File, mode, uid: 0, gid: 0, size, mtime: 0, link: b"", device: (0, 0), xattrs: &[] }
+        Self {
+            name,
+            kind: ArchiveEntryKind::File,
+            mode,
+            uid: 0,
+            gid: 0,
+            size,
+            mtime: 0,
+            link: b"",
+            device: (0, 0),
+            xattrs: &[],
+        }
     }
 }
 
@@ -85,13 +96,13 @@ pub(super) fn header(out: &mut impl Write, header: &Header<'_>) -> io::Result<()
         padding(out, body.len() as u64)?;
     }
     let flag = match header.kind {
-        Kind::File => b'0',
-        Kind::HardLink => b'1',
-        Kind::Symlink => b'2',
-        Kind::CharDev => b'3',
-        Kind::BlockDev => b'4',
-        Kind::Dir => b'5',
-        Kind::Fifo => b'6',
+        ArchiveEntryKind::File => b'0',
+        ArchiveEntryKind::HardLink => b'1',
+        ArchiveEntryKind::Symlink => b'2',
+        ArchiveEntryKind::CharDev => b'3',
+        ArchiveEntryKind::BlockDev => b'4',
+        ArchiveEntryKind::Dir => b'5',
+        ArchiveEntryKind::Fifo => b'6',
     };
     out.write_all(&block(header, flag))
 }
@@ -148,7 +159,7 @@ fn block(header: &Header<'_>, flag: u8) -> [u8; BLOCK] {
     block[156] = flag;
     text(&mut block, 157, 100, header.link);
     text(&mut block, 257, 8, b"ustar\x0000");
-    if matches!(header.kind, Kind::CharDev | Kind::BlockDev) {
+    if matches!(header.kind, ArchiveEntryKind::CharDev | ArchiveEntryKind::BlockDev) {
         octal(&mut block, 329, 7, u64::from(header.device.0));
         octal(&mut block, 337, 7, u64::from(header.device.1));
     }
@@ -159,7 +170,7 @@ fn block(header: &Header<'_>, flag: u8) -> [u8; BLOCK] {
 }
 
 /// A blob of an archive.
-pub(super) enum Content<'a> {
+pub(super) enum MemberContent<'a> {
     Bytes(&'a [u8]),
     File(std::fs::File),
 }
@@ -169,15 +180,15 @@ pub(super) enum Content<'a> {
 /// # Errors
 /// Those of the destination, and those of `open`.
 pub(super) fn image<'a>(
-    out: &mut Place,
+    out: &mut ExportDest,
     blobs: &BTreeMap<Digest, u64>,
-    mut open: impl FnMut(&Digest) -> io::Result<Content<'a>>,
+    mut open: impl FnMut(&Digest) -> io::Result<MemberContent<'a>>,
     index: &[u8],
     docker: Option<&[u8]>,
     mut moved: impl FnMut(u64),
 ) -> io::Result<()> {
-    let folder = |out: &mut Place, name: &str| {
-        let entry = Header { kind: Kind::Dir, mode: 0o755, ..Header::file(name.as_bytes(), 0, 0) };
+    let folder = |out: &mut ExportDest, name: &str| {
+        let entry = Header { kind: ArchiveEntryKind::Dir, mode: 0o755, ..Header::file(name.as_bytes(), 0, 0) };
         header(out, &entry)
     };
     folder(out, "blobs/")?;
@@ -186,8 +197,8 @@ pub(super) fn image<'a>(
         let name = format!("blobs/sha256/{}", digest.hex());
         header(out, &Header::file(name.as_bytes(), 0o444, *size))?;
         let n = match open(digest)? {
-            Content::Bytes(bytes) => out.write_all(bytes).map(|()| bytes.len() as u64)?,
-            Content::File(mut file) => out.copy(&mut file)?,
+            MemberContent::Bytes(bytes) => out.write_all(bytes).map(|()| bytes.len() as u64)?,
+            MemberContent::File(mut file) => out.copy(&mut file)?,
         };
         if n != *size {
             return Err(io::Error::other(format!("blob {digest} is {n} instead of {size} bytes long")));
@@ -247,7 +258,7 @@ mod tests {
             out.extend(b"abc");
             padding(&mut out, 3).expect("to memory");
         }
-        let link = Header { kind: Kind::Symlink, link: long.as_bytes(), ..Header::file(b"l", 0o777, 0) };
+        let link = Header { kind: ArchiveEntryKind::Symlink, link: long.as_bytes(), ..Header::file(b"l", 0o777, 0) };
         header(&mut out, &link).expect("to memory");
         end(&mut out).expect("to memory");
         let found = read(&out);

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::{
-    BaseLayer, Built, Provenance,
+    BaseLayer, BuiltImage, Provenance,
     annotation::{self, Level},
     attest, cache,
     options::{Codec, ImagePlan},
@@ -112,8 +112,8 @@ struct Index {
 }
 
 /// Makes the documents. `layers` are those of each build, in the same order.
-pub(super) fn assemble(plan: &ImagePlan, builds: &[Built], layers: &[Vec<Packed>]) -> Assembled {
-    let mut made = Made { plan, blobs: Vec::new(), documents: Vec::new() };
+pub(super) fn assemble(plan: &ImagePlan, builds: &[BuiltImage], layers: &[Vec<Packed>]) -> Assembled {
+    let mut made = MadeLayer { plan, blobs: Vec::new(), documents: Vec::new() };
     let images: Vec<(Descriptor, Digest)> =
         builds.iter().zip(layers).map(|(build, layers)| made.image(build, layers)).collect();
     if !plan.index {
@@ -141,15 +141,15 @@ pub(super) fn assemble(plan: &ImagePlan, builds: &[Built], layers: &[Vec<Packed>
     Assembled { blobs: made.blobs, documents: made.documents, root, single: None }
 }
 
-struct Made<'a> {
+struct MadeLayer<'a> {
     plan: &'a ImagePlan,
     blobs: Vec<Blob>,
     documents: Vec<Document>,
 }
 
-impl Made<'_> {
+impl MadeLayer<'_> {
     /// One platform's manifest: its descriptor and the digest of its config.
-    fn image(&mut self, build: &Built, layers: &[Packed]) -> (Descriptor, Digest) {
+    fn image(&mut self, build: &BuiltImage, layers: &[Packed]) -> (Descriptor, Digest) {
         let docker = self.plan.docker_types;
         let config = config(build, layers, self.plan.epoch.of(build.epoch));
         let config_type = if docker { media::DOCKER_CONFIG } else { media::OCI_CONFIG };
@@ -188,7 +188,7 @@ impl Made<'_> {
     }
 
     /// The attestation manifest of an image, if there is something to attest.
-    fn attestation(&mut self, build: &Built, image: &Descriptor) -> Option<Descriptor> {
+    fn attestation(&mut self, build: &BuiltImage, image: &Descriptor) -> Option<Descriptor> {
         let nothing = Provenance::default();
         let facts = build.provenance.as_deref().unwrap_or(&nothing);
         let subjects = attest::image_subjects(&self.plan.names, &build.platform, image.digest);
@@ -262,7 +262,7 @@ pub(super) fn descriptor(media_type: &str, digest: Digest, size: u64) -> Descrip
 }
 
 /// The platform in an index: that of the build, with what the config says more exactly.
-fn platform_of(build: &Built) -> Platform {
+fn platform_of(build: &BuiltImage) -> Platform {
     let mut platform = build.platform.clone();
     if platform.os_version.is_none() {
         platform.os_version.clone_from(&build.config.os_version);
@@ -301,7 +301,7 @@ pub(super) fn codec_of(media_type: &str, annotations: &BTreeMap<String, String>)
 }
 
 /// The config with the diff ids and the history of all layers.
-fn config(build: &Built, layers: &[Packed], epoch: Option<i64>) -> ImageConfig {
+fn config(build: &BuiltImage, layers: &[Packed], epoch: Option<i64>) -> ImageConfig {
     let mut config = build.config.clone();
     config.rootfs.diff_ids = layers.iter().map(|it| it.diff_id).collect();
     "layers".clone_into(&mut config.rootfs.kind);

@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Attest, Provenance};
+use super::{Attestations, Provenance};
 use crate::oci::{Digest, Platform, Reference, digest::FieldHasher};
 
 const STATEMENT: &str = "https://in-toto.io/Statement/v1";
@@ -51,7 +51,7 @@ pub(super) struct About {
 }
 
 /// Whether attestations were asked for, rather than coming by default.
-pub(super) fn explicit(attest: &Attest) -> bool {
+pub(super) fn explicit(attest: &Attestations) -> bool {
     let provenance = attest.provenance.as_ref().is_some_and(|it| !it.by_default && !is_off(&it.options));
     provenance || attest.sbom.as_ref().is_some_and(|it| !is_off(it))
 }
@@ -60,7 +60,7 @@ pub(super) fn explicit(attest: &Attest) -> bool {
 ///
 /// # Errors
 /// The text names the option and its value.
-pub(super) fn statements(attest: &Attest, inline: bool) -> Result<Statements, String> {
+pub(super) fn statements(attest: &Attestations, inline: bool) -> Result<Statements, String> {
     if attest.sbom.as_ref().is_some_and(|it| !is_off(it)) {
         let why = "an sbom needs a scanner, which this engine does not run yet; drop it from `attest`";
         return Err(why.to_owned());
@@ -288,9 +288,9 @@ mod tests {
     use super::*;
     use crate::export::ProvenanceWanted;
 
-    fn wanted(options: &[(&str, &str)], by_default: bool) -> Attest {
+    fn wanted(options: &[(&str, &str)], by_default: bool) -> Attestations {
         let options = options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        Attest { provenance: Some(ProvenanceWanted { options, by_default, at: None }), sbom: None }
+        Attestations { provenance: Some(ProvenanceWanted { options, by_default, at: None }), sbom: None }
     }
 
     #[test]

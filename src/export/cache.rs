@@ -14,11 +14,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{
-    Context, LayerRef, Origin,
-    archive::Content,
+    BlobOrigin, ExportContext, LayerRef,
+    archive::MemberContent,
     assemble::{self, Blob, Descriptor, From, Packed, descriptor},
     image,
-    layers::{self, Fault, How, Stack, with_causes},
+    layers::{self, How, LayerFault, Stack, with_causes},
     layout,
     options::{Codec, absolute, codec_named},
 };
@@ -34,7 +34,7 @@ const LONGEST_CHAIN: usize = 1000;
 /// Where a cache is written, and how.
 #[derive(Clone, Debug)]
 pub(crate) struct CacheTo {
-    place: Place,
+    place: CacheDest,
     /// All steps, not only those of the result.
     pub(crate) max: bool,
     pub(crate) ignore_error: bool,
@@ -49,11 +49,11 @@ pub(crate) struct CacheTo {
 /// Where a cache is read.
 #[derive(Clone, Debug)]
 pub(crate) struct CacheFrom {
-    place: Place,
+    place: CacheDest,
 }
 
 #[derive(Clone, Debug)]
-enum Place {
+enum CacheDest {
     Registry {
         reference: Reference,
         insecure: bool,
@@ -93,7 +93,7 @@ pub(crate) struct ImportedLayer {
 }
 
 #[derive(Default, Serialize, Deserialize)]
-struct Config {
+struct CacheConfig {
     layers: Vec<ConfigLayer>,
     records: Vec<ConfigRecord>,
 }
@@ -181,13 +181,13 @@ pub(crate) fn cache_from(
     Ok(place(kind, attrs, cwd, "src")?.map(|place| CacheFrom { place }))
 }
 
-fn place(kind: &str, attrs: &BTreeMap<String, String>, cwd: &Path, folder: &str) -> Result<Option<Place>, String> {
+fn place(kind: &str, attrs: &BTreeMap<String, String>, cwd: &Path, folder: &str) -> Result<Option<CacheDest>, String> {
     let given = |key: &str| attrs.get(key).filter(|it| !it.is_empty());
     Ok(Some(match kind {
         "registry" => {
             let text = given("ref").ok_or("a cache of type `registry` wants a `ref`")?;
             let reference = Reference::parse(text).map_err(|e| e.to_string())?;
-            Place::Registry { reference, insecure: flag(attrs, "registry.insecure", false)? }
+            CacheDest::Registry { reference, insecure: flag(attrs, "registry.insecure", false)? }
         }
         "local" => {
             let path = given(folder).ok_or_else(|| format!("a cache of type `local` wants a `{folder}`"))?;
@@ -196,9 +196,9 @@ fn place(kind: &str, attrs: &BTreeMap<String, String>, cwd: &Path, folder: &str)
                 Some(text) => Some(text.parse().map_err(|_| format!("`digest` is not a sha256 digest: {text}"))?),
                 None => None,
             };
-            Place::Local { folder: absolute(cwd, path), tag, digest }
+            CacheDest::Local { folder: absolute(cwd, path), tag, digest }
         }
-        "inline" => Place::Inline,
+        "inline" => CacheDest::Inline,
         _ => return Ok(None),
     }))
 }
@@ -215,7 +215,7 @@ fn flag(attrs: &BTreeMap<String, String>, key: &str, default: bool) -> Result<bo
 impl CacheTo {
     /// Whether it goes into the exported image.
     pub(crate) const fn is_inline(&self) -> bool {
-        matches!(self.place, Place::Inline)
+        matches!(self.place, CacheDest::Inline)
     }
 }
 
@@ -223,13 +223,13 @@ impl CacheTo {
 ///
 /// # Errors
 /// The text names the place and what went wrong.
-pub(crate) async fn export_cache(to: &CacheTo, records: &[CacheRecord], context: &Context) -> Result<(), String> {
+pub(crate) async fn export_cache(to: &CacheTo, records: &[CacheRecord], context: &ExportContext) -> Result<(), String> {
     let how = How { codec: to.codec, level: to.level, force: to.force };
     let stacks: Vec<Stack<'_>> =
         records.iter().map(|it| Stack { layers: &it.layers, base_layers: it.layers.len(), epoch: None }).collect();
     let packed = layers::pack_stacks(how, &stacks, context).await.map_err(|fault| match fault {
-        Fault::Builder(diagnostic) => diagnostic.to_string(),
-        Fault::Text(text) => text,
+        LayerFault::Builder(diagnostic) => diagnostic.to_string(),
+        LayerFault::Text(text) => text,
     })?;
     let (config, used) = config(records, &packed);
     let mut blobs: Vec<Blob> = Vec::new();
@@ -251,15 +251,15 @@ pub(crate) async fn export_cache(to: &CacheTo, records: &[CacheRecord], context:
     blobs.push(Blob { digest: config.digest, size: config.size, from: From::Bytes(bytes), nondist: false });
     let root = document(to, config, descriptors);
     match &to.place {
-        Place::Registry { reference, insecure } => push(context, reference, *insecure, &blobs, root).await,
-        Place::Local { folder, tag, .. } => write_layout(context, folder, tag, blobs, root).await,
-        Place::Inline => Ok(()),
+        CacheDest::Registry { reference, insecure } => push(context, reference, *insecure, &blobs, root).await,
+        CacheDest::Local { folder, tag, .. } => write_layout(context, folder, tag, blobs, root).await,
+        CacheDest::Inline => Ok(()),
     }
 }
 
 /// The cache config, and each layer once with the time it was made.
-fn config<'a>(records: &[CacheRecord], packed: &'a [Vec<Packed>]) -> (Config, Vec<(&'a Packed, String)>) {
-    let mut config = Config::default();
+fn config<'a>(records: &[CacheRecord], packed: &'a [Vec<Packed>]) -> (CacheConfig, Vec<(&'a Packed, String)>) {
+    let mut config = CacheConfig::default();
     let mut places: HashMap<(i64, Digest), i64> = HashMap::new();
     let mut used: Vec<(&Packed, String)> = Vec::new();
     for (record, layers) in records.iter().zip(packed) {
@@ -293,7 +293,7 @@ fn config<'a>(records: &[CacheRecord], packed: &'a [Vec<Packed>]) -> (Config, Ve
 
 /// The text for the key `moby.buildkit.cache.v0` of an image's config: records whose layers are the image's first ones.
 pub(super) fn inline(records: &[(Digest, Digest, usize)], layers: &[Packed]) -> String {
-    let mut config = Config::default();
+    let mut config = CacheConfig::default();
     for (i, layer) in layers.iter().enumerate() {
         let parent = i64::try_from(i).unwrap_or(i64::MAX) - 1;
         config.layers.push(ConfigLayer { blob: layer.digest, parent, annotations: None });
@@ -321,7 +321,7 @@ fn document(to: &CacheTo, config: Descriptor, layers: Vec<Descriptor>) -> Docume
 }
 
 async fn push(
-    context: &Context,
+    context: &ExportContext,
     reference: &Reference,
     insecure: bool,
     blobs: &[Blob],
@@ -340,7 +340,7 @@ async fn push(
 }
 
 async fn write_layout(
-    context: &Context,
+    context: &ExportContext,
     folder: &Path,
     tag: &str,
     blobs: Vec<Blob>,
@@ -360,8 +360,8 @@ async fn write_layout(
             }
         }
         let open = |digest: &Digest| match bytes.get(digest) {
-            Some(bytes) => Ok(Content::Bytes(bytes)),
-            None => store.open_blob(digest).map(Content::File).map_err(std::io::Error::other),
+            Some(bytes) => Ok(MemberContent::Bytes(bytes)),
+            None => store.open_blob(digest).map(MemberContent::File).map_err(std::io::Error::other),
         };
         layout::write(&folder, &sizes, open, &[named], |_| ())
     });
@@ -373,9 +373,9 @@ async fn write_layout(
 ///
 /// # Errors
 /// The text names the place and what went wrong.
-pub(crate) async fn import_cache(from: &CacheFrom, client: &Client) -> Result<(Vec<Imported>, Origin), String> {
+pub(crate) async fn import_cache(from: &CacheFrom, client: &Client) -> Result<(Vec<Imported>, BlobOrigin), String> {
     match &from.place {
-        Place::Registry { reference, .. } => {
+        CacheDest::Registry { reference, .. } => {
             let digest = match reference.digest {
                 Some(digest) => digest,
                 None => client.resolve(reference).await.map_err(|e| with_causes(&e))?,
@@ -384,18 +384,18 @@ pub(crate) async fn import_cache(from: &CacheFrom, client: &Client) -> Result<(V
             let (config, layers) = parts(&root)?;
             let bytes =
                 client.blob(reference, &config, || Ok(Vec::new()), &|_| ()).await.map_err(|e| with_causes(&e))?;
-            let origin = Origin::Registry { domain: reference.domain.clone(), path: reference.path.clone() };
+            let origin = BlobOrigin::Registry { domain: reference.domain.clone(), path: reference.path.clone() };
             Ok((records(&config, &bytes, &layers)?, origin))
         }
-        Place::Local { folder, tag, digest } => {
+        CacheDest::Local { folder, tag, digest } => {
             let layout = Layout::open(folder).map_err(|e| with_causes(&e))?;
             let root = layout.resolve(Some(tag), digest.as_ref()).map_err(|e| with_causes(&e))?;
             let (config, layers) = parts(&root)?;
             let mut bytes = Vec::new();
             layout.copy_blob(&config, &mut bytes).map_err(|e| with_causes(&e))?;
-            Ok((records(&config, &bytes, &layers)?, Origin::Layout { folder: folder.clone() }))
+            Ok((records(&config, &bytes, &layers)?, BlobOrigin::Layout { folder: folder.clone() }))
         }
-        Place::Inline => Err("an inline cache is imported with type=registry and the image as `ref`".to_owned()),
+        CacheDest::Inline => Err("an inline cache is imported with type=registry and the image as `ref`".to_owned()),
     }
 }
 
@@ -430,7 +430,7 @@ fn parts(root: &Document) -> Result<(oci::Descriptor, Vec<oci::Descriptor>), Str
 /// The records of a cache config, or of the one in an image's config.
 fn records(config: &oci::Descriptor, bytes: &[u8], blobs: &[oci::Descriptor]) -> Result<Vec<Imported>, String> {
     let unreadable = |e: serde_json::Error| format!("the cache cannot be read ({e})");
-    let mut parsed: Config;
+    let mut parsed: CacheConfig;
     if config.media_type().to_string() == CACHE_CONFIG {
         parsed = serde_json::from_slice(bytes).map_err(unreadable)?;
     } else {

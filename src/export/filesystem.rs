@@ -6,16 +6,16 @@ use std::{
 };
 
 use super::{
-    Built, Context, Prepared, Provenance, Receipt,
+    BuiltImage, ExportContext, ExportReceipt, PreparedExport, Provenance,
     attest::About,
     image::blocking,
-    local::{self, Part},
-    options::{Dest, TreePlan, TreeTo},
-    place::{Place, Stamp},
+    local::{self, FolderPart},
+    options::{ArchiveDest, TreePlan, TreeTo},
+    place::{ExportDest, Stamp},
     receipt, tree,
 };
 use crate::{
-    layer::view::{Kind, View, Walk},
+    layer::view::{EntryKind, LayerView, LocateWalk},
     oci::Digest,
     report::{Diagnostic, event::Event},
     store::SnapshotId,
@@ -26,16 +26,16 @@ const STRANGERS: usize = 10_000;
 
 /// Writes trees where they are to go.
 pub(super) async fn export(
-    prepared: &Prepared,
+    prepared: &PreparedExport,
     plan: &TreePlan,
     to: &TreeTo,
-    builds: &[Built],
-    context: &Context,
-) -> Result<Receipt, Diagnostic> {
+    builds: &[BuiltImage],
+    context: &ExportContext,
+) -> Result<ExportReceipt, Diagnostic> {
     let place: Option<PathBuf> = match to {
         TreeTo::Folder { folder, .. } => Some(folder.clone()),
-        TreeTo::Archive { dest: Dest::File(path) } => Some(path.clone()),
-        TreeTo::Archive { dest: Dest::Stdout } => None,
+        TreeTo::Archive { dest: ArchiveDest::File(path) } => Some(path.clone()),
+        TreeTo::Archive { dest: ArchiveDest::Stdout } => None,
     };
     let key = place.as_ref().map(|it| receipt::key(prepared, builds, it));
     let shown = place.as_ref().map_or_else(|| "stdout".to_owned(), |it| it.display().to_string());
@@ -45,7 +45,7 @@ pub(super) async fn export(
         && still_there(&found, place, matches!(to, TreeTo::Folder { .. })).await
     {
         wrote(found.bytes, true);
-        return Ok(Receipt { metadata: found.metadata, warnings: prepared.warnings.clone() });
+        return Ok(ExportReceipt { metadata: found.metadata, warnings: prepared.warnings.clone() });
     }
     for build in builds {
         let missing = |layer: &super::LayerRef| !context.store.usable(&SnapshotId(layer.snapshot));
@@ -53,13 +53,15 @@ pub(super) async fn export(
             context.base.unpack(&build.layers).await?;
         }
     }
-    let trees: Vec<Tree> = builds.iter().map(|build| Tree::of(build, plan, builds.len(), context)).collect();
+    let trees: Vec<ExportTree> =
+        builds.iter().map(|build| ExportTree::of(build, plan, builds.len(), context)).collect();
     let (store, to, moving) = (context.store.clone(), to.clone(), (context.sink.clone(), context.step, shown.clone()));
     let keeps = key.is_some();
     let written = tokio::task::spawn_blocking(move || {
         let what: std::sync::Arc<str> = moving.2.as_str().into();
         let moved = |done: u64| (moving.0)(Event::Moved { id: moving.1, what: what.clone(), done, total: 0 });
-        let parts = trees.into_iter().map(Tree::open).collect::<io::Result<Vec<Part>>>().map_err(at_nothing)?;
+        let parts =
+            trees.into_iter().map(ExportTree::open).collect::<io::Result<Vec<FolderPart>>>().map_err(at_nothing)?;
         match &to {
             TreeTo::Folder { folder, delete } => {
                 let known = receipt::marks(&store, folder);
@@ -70,10 +72,10 @@ pub(super) async fn export(
             }
             TreeTo::Archive { dest } => {
                 let at_dest = |e| match dest {
-                    Dest::File(path) => (path.clone(), e),
-                    Dest::Stdout => (PathBuf::from("stdout"), e),
+                    ArchiveDest::File(path) => (path.clone(), e),
+                    ArchiveDest::Stdout => (PathBuf::from("stdout"), e),
                 };
-                let mut place = Place::open(dest).map_err(at_dest)?;
+                let mut place = ExportDest::open(dest).map_err(at_dest)?;
                 tree::write(&parts, &mut place, &moved).map_err(|(path, e)| {
                     let inner =
                         if path.as_os_str().is_empty() { String::new() } else { format!("{}: ", path.display()) };
@@ -89,9 +91,10 @@ pub(super) async fn export(
         let path = if path.as_os_str().is_empty() { shown.clone() } else { path.display().to_string() };
         prepared.fault("bake::export::write", format_args!("cannot write `{path}`: {e}"))
     })?;
-    let done = Receipt { warnings: prepared.warnings.clone(), ..Receipt::default() };
+    let done = ExportReceipt { warnings: prepared.warnings.clone(), ..ExportReceipt::default() };
     if let Some(key) = key.filter(|_| keeps && (stamp.is_some() || fingerprint.is_some())) {
-        let kept = receipt::Receipt { stamp, fingerprint, blobs: Vec::new(), bytes, metadata: done.metadata.clone() };
+        let kept =
+            receipt::StoredReceipt { stamp, fingerprint, blobs: Vec::new(), bytes, metadata: done.metadata.clone() };
         receipt::keep(&context.store, &key, &kept);
     }
     wrote(bytes, false);
@@ -102,7 +105,7 @@ fn at_nothing(error: io::Error) -> (PathBuf, io::Error) {
     (PathBuf::new(), error)
 }
 
-async fn still_there(found: &receipt::Receipt, place: &Path, is_folder: bool) -> bool {
+async fn still_there(found: &receipt::StoredReceipt, place: &Path, is_folder: bool) -> bool {
     if !is_folder {
         return found.stamp.is_some() && Stamp::of(place).ok() == found.stamp;
     }
@@ -112,7 +115,7 @@ async fn still_there(found: &receipt::Receipt, place: &Path, is_folder: bool) ->
 }
 
 /// One platform's tree before its files are opened.
-struct Tree {
+struct ExportTree {
     dirs: Vec<PathBuf>,
     folder: Option<String>,
     platform: String,
@@ -122,8 +125,8 @@ struct Tree {
     several: bool,
 }
 
-impl Tree {
-    fn of(build: &Built, plan: &TreePlan, n: usize, context: &Context) -> Self {
+impl ExportTree {
+    fn of(build: &BuiltImage, plan: &TreePlan, n: usize, context: &ExportContext) -> Self {
         let name = build.platform.to_string().replace('/', "_");
         Self {
             dirs: build.layers.iter().map(|it| context.store.snapshot_fs(&SnapshotId(it.snapshot))).collect(),
@@ -136,8 +139,8 @@ impl Tree {
         }
     }
 
-    fn open(self) -> io::Result<Part> {
-        let view = View::open(&self.dirs)?;
+    fn open(self) -> io::Result<FolderPart> {
+        let view = LayerView::open(&self.dirs)?;
         let mut extra = Vec::new();
         if !self.plan.statements.is_empty() {
             let nothing = Provenance::default();
@@ -155,19 +158,19 @@ impl Tree {
                 extra.push((name, text));
             }
         }
-        Ok(Part { view, folder: self.folder, platform: self.platform, epoch: self.epoch, extra })
+        Ok(FolderPart { view, folder: self.folder, platform: self.platform, epoch: self.epoch, extra })
     }
 }
 
 /// Every regular file with its digest, in the order of their paths.
-fn subjects(view: &View) -> io::Result<Vec<About>> {
+fn subjects(view: &LayerView) -> io::Result<Vec<About>> {
     let mut found = Vec::new();
     let mut folders = vec![view.root()];
     while let Some(folder) = folders.pop() {
         for (name, entry) in view.list(&folder)? {
             match entry.kind {
-                Kind::Dir => folders.push(view.enter(&folder, &name)?),
-                Kind::File => {
+                EntryKind::Dir => folders.push(view.enter(&folder, &name)?),
+                EntryKind::File => {
                     let path = folder.path().join(&name).to_string_lossy().into_owned();
                     found.push(About { name: path, digest: digest(view.file(&folder, &name, &entry)?)? });
                 }

@@ -11,33 +11,35 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use serde_json::json;
 
 use super::{
-    Built, Context, Origin, Prepared, Receipt,
-    archive::{self, Content},
+    BlobOrigin, BuiltImage, ExportContext, ExportReceipt, PreparedExport,
+    archive::{self, MemberContent},
     assemble::{self, Assembled, Blob, Descriptor, From, rfc3339},
-    layers::{self, Fault, with_causes},
+    layers::{self, LayerFault, with_causes},
     layout, load,
-    options::{Dest, ImagePlan, ImageTo},
-    place::{Place, Stamp},
+    options::{ArchiveDest, ImagePlan, ImageTo},
+    place::{ExportDest, Stamp},
     receipt,
 };
 use crate::{
     oci::{Digest, Reference},
-    registry::{Push, Source, Upload},
+    registry::{BlobSource, Push, Upload},
     report::{Diagnostic, event::Event},
     store::Store,
 };
 
 /// Writes an image where it is to go.
 pub(super) async fn export(
-    prepared: &Prepared,
+    prepared: &PreparedExport,
     plan: &ImagePlan,
     to: &ImageTo,
-    builds: &[Built],
-    context: &Context,
-) -> Result<Receipt, Diagnostic> {
-    let job = Job { prepared, plan, builds, context };
+    builds: &[BuiltImage],
+    context: &ExportContext,
+) -> Result<ExportReceipt, Diagnostic> {
+    let job = ImageJob { prepared, plan, builds, context };
     let place = match to {
-        ImageTo::Archive { dest: Dest::File(path), .. } | ImageTo::Layout { folder: path, .. } => Some(path.clone()),
+        ImageTo::Archive { dest: ArchiveDest::File(path), .. } | ImageTo::Layout { folder: path, .. } => {
+            Some(path.clone())
+        }
         _ => None,
     };
     let key = place.as_ref().map(|it| receipt::key(prepared, builds, it));
@@ -46,7 +48,7 @@ pub(super) async fn export(
         && still_there(&found, place, matches!(to, ImageTo::Layout { .. }))
     {
         job.wrote(&place.display().to_string(), found.bytes, true);
-        return Ok(Receipt { metadata: found.metadata, warnings: job.warnings() });
+        return Ok(ExportReceipt { metadata: found.metadata, warnings: job.warnings() });
     }
     let layers = layers::pack(plan, builds, context).await.map_err(|fault| job.layer_fault(fault))?;
     let image = assemble::assemble(plan, builds, &layers);
@@ -61,21 +63,21 @@ pub(super) async fn export(
     Ok(made)
 }
 
-fn still_there(found: &receipt::Receipt, place: &Path, is_layout: bool) -> bool {
+fn still_there(found: &receipt::StoredReceipt, place: &Path, is_layout: bool) -> bool {
     let file = if is_layout { place.join("index.json") } else { place.to_owned() };
     let same = found.stamp.is_some() && Stamp::of(&file).ok() == found.stamp;
     same && (!is_layout || layout::holds(place, &found.blobs.iter().copied().collect()))
 }
 
 /// One image export.
-pub(super) struct Job<'a> {
-    pub(super) prepared: &'a Prepared,
+pub(super) struct ImageJob<'a> {
+    pub(super) prepared: &'a PreparedExport,
     pub(super) plan: &'a ImagePlan,
-    pub(super) builds: &'a [Built],
-    pub(super) context: &'a Context,
+    pub(super) builds: &'a [BuiltImage],
+    pub(super) context: &'a ExportContext,
 }
 
-impl Job<'_> {
+impl ImageJob<'_> {
     pub(super) fn fault(&self, code: &'static str, text: impl std::fmt::Display) -> Diagnostic {
         self.prepared.fault(code, text)
     }
@@ -93,10 +95,10 @@ impl Job<'_> {
         warnings
     }
 
-    fn layer_fault(&self, fault: Fault) -> Diagnostic {
+    fn layer_fault(&self, fault: LayerFault) -> Diagnostic {
         match fault {
-            Fault::Builder(diagnostic) => diagnostic,
-            Fault::Text(text) => self.fault("bake::export::layer", format_args!("cannot make a layer: {text}")),
+            LayerFault::Builder(diagnostic) => diagnostic,
+            LayerFault::Text(text) => self.fault("bake::export::layer", format_args!("cannot make a layer: {text}")),
         }
     }
 
@@ -130,7 +132,7 @@ impl Job<'_> {
     }
 
     /// Keeps the image's blobs and documents in our own store.
-    fn store(&self, image: &Assembled) -> Result<Receipt, Diagnostic> {
+    fn store(&self, image: &Assembled) -> Result<ExportReceipt, Diagnostic> {
         let bytes = image.blobs.iter().filter_map(|blob| match &blob.from {
             From::Bytes(bytes) => Some(bytes.as_slice()),
             From::Store | From::Base(_) => None,
@@ -141,8 +143,8 @@ impl Job<'_> {
         Ok(self.receipt(image))
     }
 
-    pub(super) fn receipt(&self, image: &Assembled) -> Receipt {
-        Receipt { metadata: image.metadata(&self.names(), &self.created()), warnings: Vec::new() }
+    pub(super) fn receipt(&self, image: &Assembled) -> ExportReceipt {
+        ExportReceipt { metadata: image.metadata(&self.names(), &self.created()), warnings: Vec::new() }
     }
 
     /// Brings the blobs of base layers here.
@@ -154,20 +156,20 @@ impl Job<'_> {
         &self,
         image: Assembled,
         docker: bool,
-        dest: &Dest,
+        dest: &ArchiveDest,
         key: Option<Digest>,
-    ) -> Result<Receipt, Diagnostic> {
+    ) -> Result<ExportReceipt, Diagnostic> {
         self.fetch(&image.blobs).await?;
         let shown = match dest {
-            Dest::Stdout => "stdout".to_owned(),
-            Dest::File(path) => path.display().to_string(),
+            ArchiveDest::Stdout => "stdout".to_owned(),
+            ArchiveDest::File(path) => path.display().to_string(),
         };
         let done = self.receipt(&image);
         let writing = Writing::new(self, image, docker);
         let (store, dest) = (self.context.store.clone(), dest.clone());
         let moved = self.moved(&shown);
         let written = blocking(move || {
-            let mut place = Place::open(&dest)?;
+            let mut place = ExportDest::open(&dest)?;
             writing.archive(&store, &mut place, &*moved)?;
             let bytes = place.written();
             Ok((place.finish()?, bytes))
@@ -176,14 +178,14 @@ impl Job<'_> {
         let (stamp, bytes) = written.await.map_err(fail)?;
         if let (Some(key), Some(_)) = (key, stamp) {
             let metadata = done.metadata.clone();
-            let kept = receipt::Receipt { stamp, fingerprint: None, blobs: Vec::new(), bytes, metadata };
+            let kept = receipt::StoredReceipt { stamp, fingerprint: None, blobs: Vec::new(), bytes, metadata };
             receipt::keep(&self.context.store, &key, &kept);
         }
         self.wrote(&shown, bytes, false);
         Ok(done)
     }
 
-    async fn layout(&self, image: Assembled, folder: &Path, key: Option<Digest>) -> Result<Receipt, Diagnostic> {
+    async fn layout(&self, image: Assembled, folder: &Path, key: Option<Digest>) -> Result<ExportReceipt, Diagnostic> {
         let sizes = sizes(&image);
         if !layout::holds(folder, &sizes) {
             self.fetch(&image.blobs).await?;
@@ -203,19 +205,19 @@ impl Job<'_> {
             Ok((stamp, bytes))
         });
         let written = written.await.map_err(|e| (PathBuf::new(), io::Error::other(e))).and_then(|it| it);
-        let (stamp, bytes) = written.map_err(|(path, e): layout::Fault| {
+        let (stamp, bytes) = written.map_err(|(path, e): layout::LayoutFault| {
             self.fault("bake::export::write", format_args!("cannot write `{}`: {e}", path.display()))
         })?;
         if let Some(key) = key {
             let (blobs, metadata) = (sizes.into_iter().collect(), done.metadata.clone());
-            let kept = receipt::Receipt { stamp, fingerprint: None, blobs, bytes, metadata };
+            let kept = receipt::StoredReceipt { stamp, fingerprint: None, blobs, bytes, metadata };
             receipt::keep(&self.context.store, &key, &kept);
         }
         self.wrote(&shown, bytes, false);
         Ok(done)
     }
 
-    async fn push(&self, image: &Assembled, by_digest: bool, insecure: bool) -> Result<Receipt, Diagnostic> {
+    async fn push(&self, image: &Assembled, by_digest: bool, insecure: bool) -> Result<ExportReceipt, Diagnostic> {
         let mut repositories: Vec<(&str, &str, Vec<String>)> = Vec::new();
         for name in &self.plan.names {
             let tag = name.tag_or_latest().filter(|_| !by_digest).map(str::to_owned);
@@ -272,7 +274,7 @@ impl Job<'_> {
 }
 
 /// Brings the blobs of base layers here.
-pub(super) async fn fetch(context: &Context, blobs: &[Blob]) -> Result<(), Diagnostic> {
+pub(super) async fn fetch(context: &ExportContext, blobs: &[Blob]) -> Result<(), Diagnostic> {
     let missing = blobs.iter().filter_map(|blob| match &blob.from {
         From::Base(base) => Some(layers::fetch(context, base)),
         From::Bytes(_) | From::Store => None,
@@ -281,17 +283,17 @@ pub(super) async fn fetch(context: &Context, blobs: &[Blob]) -> Result<(), Diagn
 }
 
 /// A blob as the registry module wants it; one of a base image is fetched only if the registry lacks it.
-pub(super) fn upload(context: &Context, blob: &Blob) -> Upload {
+pub(super) fn upload(context: &ExportContext, blob: &Blob) -> Upload {
     let mut found_in = Vec::new();
     let source = match &blob.from {
-        From::Bytes(bytes) => Source::Bytes(bytes.clone().into()),
-        From::Store => Source::File(context.store.blob_path(&blob.digest)),
+        From::Bytes(bytes) => BlobSource::Bytes(bytes.clone().into()),
+        From::Store => BlobSource::File(context.store.blob_path(&blob.digest)),
         From::Base(base) => {
-            if let Origin::Registry { domain, path } = &base.origin {
+            if let BlobOrigin::Registry { domain, path } = &base.origin {
                 found_in.push((domain.clone(), path.clone()));
             }
             let (context, base, digest) = (context.clone(), base.clone(), blob.digest);
-            Source::Fetch(Arc::new(move || {
+            BlobSource::Fetch(Arc::new(move || {
                 let (context, base) = (context.clone(), base.clone());
                 Box::pin(async move {
                     layers::fetch(&context, &base).await.map_err(|e| e.to_string())?;
@@ -304,7 +306,7 @@ pub(super) fn upload(context: &Context, blob: &Blob) -> Upload {
 }
 
 /// The name as it was written, with its tag.
-fn spelled(name: &Reference, prepared: &Prepared) -> String {
+fn spelled(name: &Reference, prepared: &PreparedExport) -> String {
     let same = |text: &&String| Reference::parse(text).is_ok_and(|it| it == *name);
     match prepared.subject.tags.iter().find(same) {
         Some(text) if name.tag.is_some() => text.clone(),
@@ -327,7 +329,7 @@ pub(super) struct Writing {
 }
 
 impl Writing {
-    pub(super) fn new(job: &Job<'_>, image: Assembled, docker: bool) -> Self {
+    pub(super) fn new(job: &ImageJob<'_>, image: Assembled, docker: bool) -> Self {
         let (sizes, names) = (sizes(&image), job.named(&image));
         let docker = image.single.as_ref().filter(|_| docker).map(|(config, layers)| {
             let blob = |digest: &Digest| format!("blobs/sha256/{}", digest.hex());
@@ -346,14 +348,14 @@ impl Writing {
         Self { sizes, bytes, names, docker }
     }
 
-    fn open(&self, store: &Store, digest: &Digest) -> io::Result<Content<'_>> {
+    fn open(&self, store: &Store, digest: &Digest) -> io::Result<MemberContent<'_>> {
         match self.bytes.get(digest) {
-            Some(bytes) => Ok(Content::Bytes(bytes)),
-            None => store.open_blob(digest).map(Content::File).map_err(io::Error::other),
+            Some(bytes) => Ok(MemberContent::Bytes(bytes)),
+            None => store.open_blob(digest).map(MemberContent::File).map_err(io::Error::other),
         }
     }
 
-    pub(super) fn archive(&self, store: &Store, place: &mut Place, moved: &dyn Fn(u64)) -> io::Result<()> {
+    pub(super) fn archive(&self, store: &Store, place: &mut ExportDest, moved: &dyn Fn(u64)) -> io::Result<()> {
         let index = archive::index_json(&self.names);
         archive::image(place, &self.sizes, |it| self.open(store, it), &index, self.docker.as_deref(), moved)
     }

@@ -12,7 +12,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BaseLayer, Built, Context, LayerRef,
+    BaseLayer, BuiltImage, ExportContext, LayerRef,
     assemble::{Packed, codec_of},
     options::{Codec, ImagePlan},
 };
@@ -37,7 +37,7 @@ struct Record {
 
 /// A blob to make.
 #[derive(Clone)]
-enum Job {
+enum PackJob {
     /// From the snapshot, above those below it.
     Pack { snapshot: SnapshotId, lowers: Vec<SnapshotId>, epoch: Option<i64> },
     /// From a published blob, which is fetched first.
@@ -45,7 +45,7 @@ enum Job {
 }
 
 /// Why a layer cannot be made: a diagnostic of the builder, or the text of a fault of ours.
-pub(super) enum Fault {
+pub(super) enum LayerFault {
     Builder(Diagnostic),
     Text(String),
 }
@@ -67,10 +67,14 @@ pub(super) struct Stack<'a> {
 }
 
 /// The layers of each build.
-pub(super) async fn pack(plan: &ImagePlan, builds: &[Built], context: &Context) -> Result<Vec<Vec<Packed>>, Fault> {
+pub(super) async fn pack(
+    plan: &ImagePlan,
+    builds: &[BuiltImage],
+    context: &ExportContext,
+) -> Result<Vec<Vec<Packed>>, LayerFault> {
     let how = How { codec: plan.codec, level: plan.level, force: plan.force };
     let mut stacks = Vec::with_capacity(builds.len());
-    for Built { layers, base_layers, epoch, .. } in builds {
+    for BuiltImage { layers, base_layers, epoch, .. } in builds {
         let epoch = plan.epoch.of(*epoch).filter(|_| plan.rewrite);
         stacks.push(Stack { layers, base_layers: *base_layers, epoch });
     }
@@ -78,14 +82,18 @@ pub(super) async fn pack(plan: &ImagePlan, builds: &[Built], context: &Context) 
 }
 
 /// The layers of each stack.
-pub(super) async fn pack_stacks(how: How, stacks: &[Stack<'_>], context: &Context) -> Result<Vec<Vec<Packed>>, Fault> {
-    let mut jobs: HashMap<Digest, Job> = HashMap::new();
-    let mut wanted: Vec<Vec<Wanted>> = Vec::new();
+pub(super) async fn pack_stacks(
+    how: How,
+    stacks: &[Stack<'_>],
+    context: &ExportContext,
+) -> Result<Vec<Vec<Packed>>, LayerFault> {
+    let mut jobs: HashMap<Digest, PackJob> = HashMap::new();
+    let mut wanted: Vec<Vec<WantedLayer>> = Vec::new();
     for stack in stacks {
         let mut layers = Vec::new();
         for i in 0..stack.layers.len() {
             let found = of_layer(how, stack, i);
-            if let Wanted::Made { key, job, .. } = &found {
+            if let WantedLayer::Made { key, job, .. } = &found {
                 jobs.entry(*key).or_insert_with(|| job.clone());
             }
             layers.push(found);
@@ -110,9 +118,9 @@ pub(super) async fn pack_stacks(how: How, stacks: &[Stack<'_>], context: &Contex
         (context.sink)(Event::Moved { id: context.step, what: what.clone(), done: n, total });
         done.insert(key, record);
     }
-    let packed = |it: Wanted| match it {
-        Wanted::AsPublished(packed) => *packed,
-        Wanted::Made { key, nondist, .. } => {
+    let packed = |it: WantedLayer| match it {
+        WantedLayer::AsPublished(packed) => *packed,
+        WantedLayer::Made { key, nondist, .. } => {
             let record = done[&key].clone();
             Packed {
                 diff_id: record.diff_id,
@@ -128,12 +136,12 @@ pub(super) async fn pack_stacks(how: How, stacks: &[Stack<'_>], context: &Contex
     Ok(wanted.into_iter().map(|layers| layers.into_iter().map(packed).collect()).collect())
 }
 
-enum Wanted {
+enum WantedLayer {
     AsPublished(Box<Packed>),
-    Made { key: Digest, job: Job, nondist: bool },
+    Made { key: Digest, job: PackJob, nondist: bool },
 }
 
-fn of_layer(how: How, stack: &Stack<'_>, i: usize) -> Wanted {
+fn of_layer(how: How, stack: &Stack<'_>, i: usize) -> WantedLayer {
     let layer = &stack.layers[i];
     let epoch = stack.epoch.filter(|_| i >= stack.base_layers);
     let mut hasher = FieldHasher::new("export-layer/1");
@@ -146,7 +154,7 @@ fn of_layer(how: How, stack: &Stack<'_>, i: usize) -> Wanted {
             let (codec, nondist) = codec_of(base.descriptor.media_type().as_ref(), &annotations);
             let digest = base.descriptor.digest().to_string().parse::<Digest>();
             match digest {
-                Ok(digest) if !how.force || codec == how.codec => Wanted::AsPublished(Box::new(Packed {
+                Ok(digest) if !how.force || codec == how.codec => WantedLayer::AsPublished(Box::new(Packed {
                     diff_id: base.diff_id,
                     digest,
                     size: base.descriptor.size(),
@@ -157,7 +165,11 @@ fn of_layer(how: How, stack: &Stack<'_>, i: usize) -> Wanted {
                 })),
                 _ => {
                     hasher.text("convert").text(base.descriptor.digest().as_ref());
-                    Wanted::Made { key: hasher.finish(), job: Job::Convert { base: Box::new(base.clone()) }, nondist }
+                    WantedLayer::Made {
+                        key: hasher.finish(),
+                        job: PackJob::Convert { base: Box::new(base.clone()) },
+                        nondist,
+                    }
                 }
             }
         }
@@ -167,8 +179,8 @@ fn of_layer(how: How, stack: &Stack<'_>, i: usize) -> Wanted {
             lowers.iter().for_each(|it| {
                 hasher.digest(&it.0);
             });
-            let job = Job::Pack { snapshot: SnapshotId(layer.snapshot), lowers, epoch };
-            Wanted::Made { key: hasher.finish(), job, nondist: false }
+            let job = PackJob::Pack { snapshot: SnapshotId(layer.snapshot), lowers, epoch };
+            WantedLayer::Made { key: hasher.finish(), job, nondist: false }
         }
     }
 }
@@ -180,26 +192,30 @@ fn known(store: &Store, key: &Digest) -> Option<Record> {
 }
 
 /// Unpacks the snapshots that packing compares with, and fetches the blobs that are converted.
-async fn make_ready(jobs: &HashMap<Digest, Job>, stacks: &[Stack<'_>], context: &Context) -> Result<(), Fault> {
+async fn make_ready(
+    jobs: &HashMap<Digest, PackJob>,
+    stacks: &[Stack<'_>],
+    context: &ExportContext,
+) -> Result<(), LayerFault> {
     for stack in stacks {
         let packs = |layer: &LayerRef| {
-            jobs.values().any(|job| matches!(job, Job::Pack { snapshot, .. } if snapshot.0 == layer.snapshot))
+            jobs.values().any(|job| matches!(job, PackJob::Pack { snapshot, .. } if snapshot.0 == layer.snapshot))
         };
         let Some(last) = stack.layers.iter().rposition(packs) else { continue };
         let below = &stack.layers[..=last];
         if below.iter().any(|layer| !context.store.usable(&SnapshotId(layer.snapshot))) {
-            context.base.unpack(below).await.map_err(Fault::Builder)?;
+            context.base.unpack(below).await.map_err(LayerFault::Builder)?;
         }
     }
     let fetched = jobs.values().filter_map(|job| match job {
-        Job::Convert { base } => Some(fetch(context, base)),
-        Job::Pack { .. } => None,
+        PackJob::Convert { base } => Some(fetch(context, base)),
+        PackJob::Pack { .. } => None,
     });
-    stream::iter(fetched).buffer_unordered(PARALLEL).try_collect::<()>().await.map_err(Fault::Builder)
+    stream::iter(fetched).buffer_unordered(PARALLEL).try_collect::<()>().await.map_err(LayerFault::Builder)
 }
 
 /// Brings the blob of a base layer here.
-pub(super) async fn fetch(context: &Context, base: &BaseLayer) -> Result<(), Diagnostic> {
+pub(super) async fn fetch(context: &ExportContext, base: &BaseLayer) -> Result<(), Diagnostic> {
     let digest = base.descriptor.digest().to_string().parse::<Digest>();
     if digest.is_ok_and(|digest| context.store.blob_size(&digest) == Some(base.descriptor.size())) {
         return Ok(());
@@ -207,14 +223,20 @@ pub(super) async fn fetch(context: &Context, base: &BaseLayer) -> Result<(), Dia
     context.base.blob(base).await
 }
 
-async fn make(context: &Context, how: How, key: Digest, job: Job) -> Result<(Digest, Record), Fault> {
+async fn make(context: &ExportContext, how: How, key: Digest, job: PackJob) -> Result<(Digest, Record), LayerFault> {
     let (store, How { codec, level, .. }) = (context.store.clone(), how);
     let made = tokio::task::spawn_blocking(move || make_blocking(&store, codec, level, &key, &job));
-    let made = made.await.map_err(|e| Fault::Text(e.to_string()))?;
-    made.map(|record| (key, record)).map_err(Fault::Text)
+    let made = made.await.map_err(|e| LayerFault::Text(e.to_string()))?;
+    made.map(|record| (key, record)).map_err(LayerFault::Text)
 }
 
-fn make_blocking(store: &Store, codec: Codec, level: Option<i32>, key: &Digest, job: &Job) -> Result<Record, String> {
+fn make_blocking(
+    store: &Store,
+    codec: Codec,
+    level: Option<i32>,
+    key: &Digest,
+    job: &PackJob,
+) -> Result<Record, String> {
     let text = |e: &dyn std::error::Error| with_causes(e);
     // Another process may be making the same.
     let _lock = store.lock(key).map_err(|e| text(&e))?;
@@ -229,13 +251,13 @@ fn make_blocking(store: &Store, codec: Codec, level: Option<i32>, key: &Digest, 
     };
     let mut writer = store.blob_writer().map_err(|e| text(&e))?;
     let encoded = match job {
-        Job::Pack { snapshot, lowers, epoch } => {
+        PackJob::Pack { snapshot, lowers, epoch } => {
             let upper = store.snapshot_fs(snapshot);
             let lowers: Vec<_> = lowers.iter().map(|it| store.snapshot_fs(it)).collect();
             let options = PackOptions { epoch: *epoch };
             layer::pack_encoded(&upper, &lowers, options, compression, level, &mut writer)
         }
-        Job::Convert { base } => {
+        PackJob::Convert { base } => {
             let digest: Digest = base.descriptor.digest().to_string().parse().map_err(|e| text(&e))?;
             let blob = store.open_blob(&digest).map_err(|e| text(&e))?;
             let plain = layer::decode(blob).map_err(|e| text(&e))?;
@@ -243,7 +265,7 @@ fn make_blocking(store: &Store, codec: Codec, level: Option<i32>, key: &Digest, 
         }
     };
     let encoded = encoded.map_err(|e| text(&e))?;
-    if let Job::Convert { base } = job
+    if let PackJob::Convert { base } = job
         && codec != Codec::Estargz
         && encoded.diff_id != base.diff_id
     {

@@ -14,10 +14,10 @@ use rustix::fs::{FlockOperation, flock};
 use serde_json::{Value, json};
 
 use super::{
-    archive::Content,
+    archive::MemberContent,
     assemble::Descriptor,
-    options::Dest,
-    place::{Place, Stamp},
+    options::ArchiveDest,
+    place::{ExportDest, Stamp},
 };
 use crate::oci::{Digest, media};
 
@@ -28,16 +28,16 @@ const NAME: &str = "io.containerd.image.name";
 const LONGEST: u64 = 8 << 20;
 
 /// A fault, and the path that it is about.
-pub(super) type Fault = (PathBuf, io::Error);
+pub(super) type LayoutFault = (PathBuf, io::Error);
 
 /// Adds an image to a layout folder. Blobs that are there are not written again. Returns the stamp of `index.json`.
 pub(super) fn write<'a>(
     folder: &Path,
     blobs: &BTreeMap<Digest, u64>,
-    mut open: impl FnMut(&Digest) -> io::Result<Content<'a>>,
+    mut open: impl FnMut(&Digest) -> io::Result<MemberContent<'a>>,
     names: &[Descriptor],
     mut moved: impl FnMut(u64),
-) -> Result<Option<Stamp>, Fault> {
+) -> Result<Option<Stamp>, LayoutFault> {
     let at = |path: &Path| {
         let path = path.to_owned();
         move |e| (path, e)
@@ -50,10 +50,10 @@ pub(super) fn write<'a>(
         if fs::metadata(&path).is_ok_and(|meta| meta.is_file() && meta.len() == *size) {
             continue;
         }
-        let mut place = Place::open(&Dest::File(path.clone())).map_err(at(&path))?;
+        let mut place = ExportDest::open(&ArchiveDest::File(path.clone())).map_err(at(&path))?;
         match open(digest).map_err(at(&path))? {
-            Content::Bytes(bytes) => place.write_all(bytes).map_err(at(&path))?,
-            Content::File(mut file) => {
+            MemberContent::Bytes(bytes) => place.write_all(bytes).map_err(at(&path))?,
+            MemberContent::File(mut file) => {
                 place.copy(&mut file).map_err(at(&path))?;
             }
         }
@@ -80,7 +80,7 @@ struct Lock {
     _file: File,
 }
 
-fn lock(path: &Path) -> Result<Lock, Fault> {
+fn lock(path: &Path) -> Result<Lock, LayoutFault> {
     let take = || loop {
         let file = File::options().create(true).truncate(false).write(true).open(path)?;
         flock(&file, FlockOperation::LockExclusive)?;
@@ -107,9 +107,9 @@ pub(super) fn holds(folder: &Path, blobs: &BTreeMap<Digest, u64>) -> bool {
     })
 }
 
-fn file(path: &Path, bytes: &[u8]) -> Result<Option<Stamp>, Fault> {
+fn file(path: &Path, bytes: &[u8]) -> Result<Option<Stamp>, LayoutFault> {
     let write = || {
-        let mut place = Place::open(&Dest::File(path.to_owned()))?;
+        let mut place = ExportDest::open(&ArchiveDest::File(path.to_owned()))?;
         place.write_all(bytes)?;
         place.finish()
     };
@@ -153,7 +153,7 @@ mod tests {
         let blobs = BTreeMap::from([(digest, content.len() as u64)]);
         let mut root = descriptor(media::OCI_MANIFEST, digest, content.len() as u64);
         root.annotations.extend(name.map(|it| (NAME.to_owned(), it.to_owned())));
-        write(folder, &blobs, |_| Ok(Content::Bytes(content)), &[root], |_| {}).expect("written");
+        write(folder, &blobs, |_| Ok(MemberContent::Bytes(content)), &[root], |_| {}).expect("written");
     }
 
     fn index(folder: &Path) -> Vec<(Option<String>, String)> {
@@ -184,7 +184,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         export(folder.path(), Some("a:1"), b"one");
         let blobs = BTreeMap::from([(Digest::of(b"one"), 3)]);
-        let never = |_: &Digest| -> io::Result<Content<'_>> { Err(io::Error::other("asked for")) };
+        let never = |_: &Digest| -> io::Result<MemberContent<'_>> { Err(io::Error::other("asked for")) };
         write(folder.path(), &blobs, never, &[], |_| {}).expect("nothing to do");
         assert!(holds(folder.path(), &blobs));
     }

@@ -10,11 +10,11 @@ use std::{
 use serde_json::Value;
 
 use super::{
-    Receipt,
+    ExportReceipt,
     assemble::Assembled,
-    image::{Job, Writing, blocking},
-    options::Dest,
-    place::Place,
+    image::{ImageJob, Writing, blocking},
+    options::ArchiveDest,
+    place::ExportDest,
 };
 use crate::{
     oci::{Digest, Reference},
@@ -51,7 +51,11 @@ impl std::fmt::Display for Endpoint {
 }
 
 /// Loads an image into the first engine that answers.
-pub(super) async fn load(job: &Job<'_>, image: Assembled, context: Option<&str>) -> Result<Receipt, Diagnostic> {
+pub(super) async fn load(
+    job: &ImageJob<'_>,
+    image: Assembled,
+    context: Option<&str>,
+) -> Result<ExportReceipt, Diagnostic> {
     let options = job.context.client.options();
     let endpoints = endpoints(options, context).map_err(|why| job.fault("bake::export::load", why))?;
     let done = job.receipt(&image);
@@ -108,7 +112,7 @@ pub(super) async fn load(job: &Job<'_>, image: Assembled, context: Option<&str>)
 }
 
 /// Writes the archive into the store's temporary folder.
-async fn archive(job: &Job<'_>, image: Assembled) -> Result<tempfile::TempPath, Diagnostic> {
+async fn archive(job: &ImageJob<'_>, image: Assembled) -> Result<tempfile::TempPath, Diagnostic> {
     job.fetch(&image.blobs).await?;
     let docker = image.single.is_some();
     let writing = Writing::new(job, image, docker);
@@ -117,7 +121,7 @@ async fn archive(job: &Job<'_>, image: Assembled) -> Result<tempfile::TempPath, 
     let written = blocking(move || {
         let folder = store.tmp_dir().map_err(std::io::Error::other)?;
         let path = tempfile::Builder::new().prefix("load-").suffix(".tar").tempfile_in(folder)?.into_temp_path();
-        let mut place = Place::open(&Dest::File(path.to_path_buf()))?;
+        let mut place = ExportDest::open(&ArchiveDest::File(path.to_path_buf()))?;
         writing.archive(&store, &mut place, &*moved)?;
         place.finish()?;
         Ok(path)
@@ -126,7 +130,7 @@ async fn archive(job: &Job<'_>, image: Assembled) -> Result<tempfile::TempPath, 
 }
 
 /// Where to look, in order: what the user names, else what usually is there.
-fn endpoints(options: &crate::registry::Options, context: Option<&str>) -> Result<Vec<Endpoint>, String> {
+fn endpoints(options: &crate::registry::ClientOptions, context: Option<&str>) -> Result<Vec<Endpoint>, String> {
     let variable = |name: &str| {
         let found = options.env.iter().find(|(key, _)| key == name).map(|(_, value)| value.to_string_lossy());
         found.filter(|it| !it.is_empty()).map(|it| it.into_owned())
@@ -289,7 +293,7 @@ fn clean(text: &str) -> String {
 }
 
 /// `docker load -i FILE`.
-async fn command(options: &crate::registry::Options, endpoint: &Endpoint, path: &Path) -> Result<(), String> {
+async fn command(options: &crate::registry::ClientOptions, endpoint: &Endpoint, path: &Path) -> Result<(), String> {
     let Endpoint::Command { program, host } = endpoint else { return Ok(()) };
     let mut command = (options.command)(program.as_ref());
     command.args(["load", "-q", "-i"]).arg(path).envs(options.env.iter().map(|(key, value)| (key, value)));
@@ -318,9 +322,10 @@ mod tests {
     #[test]
     fn addresses_come_from_what_the_user_set() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut options = crate::registry::Options::new(program);
+        let mut options = crate::registry::ClientOptions::new(program);
         options.docker_config = Some(folder.path().to_owned());
-        let of = |options: &crate::registry::Options, context| endpoints(options, context).map(|it| it[0].to_string());
+        let of =
+            |options: &crate::registry::ClientOptions, context| endpoints(options, context).map(|it| it[0].to_string());
         assert_eq!(of(&options, None).expect("usual"), "unix:///var/run/docker.sock");
         let meta = folder.path().join("contexts/meta").join(Digest::of(b"remote").hex());
         std::fs::create_dir_all(&meta).expect("writable");

@@ -28,16 +28,16 @@ use std::{
 use rayon::prelude::*;
 use rustix::fs::{Mode, Timespec, Timestamps, XattrFlags};
 
-use super::layout::Fault;
-use crate::layer::view::{Entry, Folder, Kind, View, Walk, at};
+use super::layout::LayoutFault;
+use crate::layer::view::{EntryKind, LayerView, LocateWalk, ViewEntry, ViewFolder, at};
 
 use clear::{DEEPEST, Temporary, remove_others, too_deep};
 pub(super) use stamp::{Mark, fingerprint};
 use stamp::{has_time, mark, mode_of, times};
 
 /// One platform's tree, and files to put beside its entries.
-pub(super) struct Part {
-    pub(super) view: View,
+pub(super) struct FolderPart {
+    pub(super) view: LayerView,
     /// Folder of the platform, when each has its own.
     pub(super) folder: Option<String>,
     pub(super) platform: String,
@@ -55,12 +55,12 @@ pub(super) struct Written {
 
 /// Makes `folder` hold the parts; with `delete`, nothing else.
 pub(super) fn write(
-    parts: &[Part],
+    parts: &[FolderPart],
     folder: &Path,
     delete: bool,
     known: &HashSet<Mark>,
     moved: &(dyn Fn(u64) + Sync),
-) -> Result<Written, Fault> {
+) -> Result<Written, LayoutFault> {
     let at_folder = |e: io::Error| (folder.to_owned(), e);
     if parts.len() > 1 && parts.iter().any(|it| it.folder.is_none()) {
         clash(parts).map_err(at_folder)?;
@@ -68,7 +68,7 @@ pub(super) fn write(
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(at_folder)?;
     let root = at::host_dir(folder).map_err(at_folder)?;
     let temporary = Temporary::make(&root).map_err(at_folder)?;
-    let job = Job {
+    let job = FolderJob {
         path: folder,
         root: &root,
         temporary: &temporary,
@@ -91,14 +91,14 @@ pub(super) fn write(
 }
 
 /// Two platforms must not bring the same file when they share one folder.
-fn clash(parts: &[Part]) -> io::Result<()> {
+fn clash(parts: &[FolderPart]) -> io::Result<()> {
     let mut seen: BTreeMap<PathBuf, (&str, bool)> = BTreeMap::new();
     for part in parts.iter().filter(|it| it.folder.is_none()) {
         let mut folders = vec![part.view.root()];
         while let Some(folder) = folders.pop() {
             for (name, entry) in part.view.list(&folder)? {
                 let path = folder.path().join(&name);
-                let is_dir = entry.kind == Kind::Dir;
+                let is_dir = entry.kind == EntryKind::Dir;
                 match seen.get(&path) {
                     Some((first, was_dir)) if !(is_dir && *was_dir) => {
                         let second = &part.platform;
@@ -121,7 +121,7 @@ fn clash(parts: &[Part]) -> io::Result<()> {
 }
 
 /// Work on one destination.
-struct Job<'a> {
+struct FolderJob<'a> {
     path: &'a Path,
     root: &'a OwnedFd,
     temporary: &'a Temporary<'a>,
@@ -129,24 +129,24 @@ struct Job<'a> {
     moved: &'a (dyn Fn(u64) + Sync),
     stop: AtomicBool,
     bytes: AtomicU64,
-    made: Mutex<Made>,
+    made: Mutex<MadeFolder>,
 }
 
 #[derive(Default)]
-struct Made {
+struct MadeFolder {
     marks: Vec<Mark>,
     /// All that the destination should hold, relative to it.
     paths: Vec<PathBuf>,
     /// Folders with the attributes they get at the end.
-    folders: Vec<(PathBuf, Mode, Timestamps, Xattrs)>,
+    folders: Vec<(PathBuf, Mode, Timestamps, FolderXattrs)>,
     /// Files with several names: the tree's own path, the path here, the entry.
-    linked: Vec<(PathBuf, PathBuf, Entry)>,
+    linked: Vec<(PathBuf, PathBuf, ViewEntry)>,
 }
 
-type Xattrs = Vec<(OsString, Vec<u8>)>;
+type FolderXattrs = Vec<(OsString, Vec<u8>)>;
 
-impl Job<'_> {
-    fn part(&self, part: &Part) -> Result<(), Fault> {
+impl FolderJob<'_> {
+    fn part(&self, part: &FolderPart) -> Result<(), LayoutFault> {
         let base = part.folder.as_ref().map(PathBuf::from).unwrap_or_default();
         if part.folder.is_some() {
             self.folder(Path::new(""), base.as_os_str()).map_err(|e| (self.path.join(&base), e))?;
@@ -157,7 +157,7 @@ impl Job<'_> {
             made.paths.push(base.clone());
             made.folders.push((base.clone(), Mode::from_raw_mode(0o755), times, Vec::new()));
         }
-        let fault: Mutex<Option<Fault>> = Mutex::new(None);
+        let fault: Mutex<Option<LayoutFault>> = Mutex::new(None);
         rayon::scope(|scope| self.walk(scope, part, part.view.root(), base.clone(), &fault, 0));
         if let Some(fault) = fault.into_inner().expect("no holder of this lock panics") {
             return Err(fault);
@@ -183,10 +183,10 @@ impl Job<'_> {
     fn walk<'s>(
         &'s self,
         scope: &rayon::Scope<'s>,
-        part: &'s Part,
-        folder: Folder,
+        part: &'s FolderPart,
+        folder: ViewFolder,
         dest: PathBuf,
-        fault: &'s Mutex<Option<Fault>>,
+        fault: &'s Mutex<Option<LayoutFault>>,
         depth: usize,
     ) {
         if self.stop.load(Ordering::Relaxed) {
@@ -201,23 +201,23 @@ impl Job<'_> {
     fn one_folder<'s>(
         &'s self,
         scope: &rayon::Scope<'s>,
-        part: &'s Part,
-        folder: &Folder,
+        part: &'s FolderPart,
+        folder: &ViewFolder,
         dest: &Path,
-        fault: &'s Mutex<Option<Fault>>,
+        fault: &'s Mutex<Option<LayoutFault>>,
         depth: usize,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), LayoutFault> {
         let fail = |e| (self.path.join(dest), e);
         if depth > DEEPEST {
             return Err(fail(too_deep()));
         }
         let entries = part.view.list(folder).map_err(fail)?;
         let dir = at::dir(self.root.as_fd(), dest).map_err(fail)?;
-        let mut own = Made::default();
+        let mut own = MadeFolder::default();
         for (name, entry) in &entries {
             let path = dest.join(name);
             own.paths.push(path.clone());
-            if entry.kind == Kind::Dir {
+            if entry.kind == EntryKind::Dir {
                 self.folder(dest, name).map_err(|e| (self.path.join(&path), e))?;
                 let below = part.view.enter(folder, name).map_err(|e| (self.path.join(&path), e))?;
                 let xattrs = part.view.xattrs_of(folder, name, entry).unwrap_or_default();
@@ -225,19 +225,19 @@ impl Job<'_> {
                 scope.spawn(move |scope| self.walk(scope, part, below, path, fault, depth + 1));
             }
         }
-        let files: Vec<_> = entries.iter().filter(|(_, entry)| entry.kind != Kind::Dir).collect();
+        let files: Vec<_> = entries.iter().filter(|(_, entry)| entry.kind != EntryKind::Dir).collect();
         let marks: Vec<Option<Mark>> = files
             .par_iter()
             .with_min_len(8)
             .map(|(name, entry)| {
-                if entry.kind == Kind::File && entry.nlink > 1 || self.stop.load(Ordering::Relaxed) {
+                if entry.kind == EntryKind::File && entry.nlink > 1 || self.stop.load(Ordering::Relaxed) {
                     return Ok(None);
                 }
                 self.other(part, folder, &dir, dest, name, entry).map_err(|e| (self.path.join(dest).join(name), e))
             })
-            .collect::<Result<_, Fault>>()?;
+            .collect::<Result<_, LayoutFault>>()?;
         own.marks.extend(marks.into_iter().flatten());
-        let linked = files.iter().filter(|(_, entry)| entry.kind == Kind::File && entry.nlink > 1);
+        let linked = files.iter().filter(|(_, entry)| entry.kind == EntryKind::File && entry.nlink > 1);
         own.linked.extend(linked.map(|(name, it)| (folder.path().join(name), dest.join(name), it.clone())));
         let mut made = self.made.lock().expect("no holder of this lock panics");
         made.marks.append(&mut own.marks);
@@ -248,7 +248,7 @@ impl Job<'_> {
     }
 
     /// Files with several names: the first is written, the others become names of it.
-    fn links(&self, part: &Part) -> Result<(), Fault> {
+    fn links(&self, part: &FolderPart) -> Result<(), LayoutFault> {
         let mut linked = std::mem::take(&mut self.made.lock().expect("no holder of this lock panics").linked);
         linked.sort_by(|a, b| a.1.cmp(&b.1));
         let mut first: BTreeMap<(usize, (u64, u64)), PathBuf> = BTreeMap::new();
@@ -278,7 +278,7 @@ impl Job<'_> {
 }
 
 /// Gives folders their attributes, the deepest first, so that writing below changes nothing any more.
-fn finish_folders(root: &OwnedFd, folders: &[(PathBuf, Mode, Timestamps, Xattrs)]) -> Result<(), Fault> {
+fn finish_folders(root: &OwnedFd, folders: &[(PathBuf, Mode, Timestamps, FolderXattrs)]) -> Result<(), LayoutFault> {
     let mut order: Vec<_> = folders.iter().collect();
     order.sort_by_key(|(path, ..)| std::cmp::Reverse(path.components().count()));
     for (path, mode, times, xattrs) in order {

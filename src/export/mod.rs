@@ -33,7 +33,7 @@ use serde_json::{Map, Value};
 
 use attest::Statements;
 pub(crate) use cache::{CacheFrom, CacheRecord, CacheTo, cache_from, cache_to, export_cache, import_cache};
-use options::{Dest, ImageTo, Plan};
+use options::{ArchiveDest, ExportPlan, ImageTo};
 
 use crate::{
     oci::{Descriptor, DiffId, Digest, ImageConfig, Platform},
@@ -47,7 +47,7 @@ use crate::{
 
 /// One output of a target as the user wrote it, `registry` and `--push` already resolved or not: both are understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Output {
+pub(crate) struct ExportedOutput {
     /// `type=`.
     pub(crate) exporter: String,
     /// All other fields, `dest` included, in order.
@@ -76,7 +76,7 @@ pub(crate) struct Subject {
     /// Platforms in the order of the target; never empty.
     pub(crate) platforms: Vec<Platform>,
     /// Normalised attestations of the target.
-    pub(crate) attest: Attest,
+    pub(crate) attest: Attestations,
     /// Relative destinations are relative to it.
     pub(crate) cwd: PathBuf,
     /// Provenance in the metadata file: `Some(true)` in full (`BUILDX_METADATA_PROVENANCE`).
@@ -87,7 +87,7 @@ pub(crate) struct Subject {
 
 /// Attestations that were asked for.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Attest {
+pub(crate) struct Attestations {
     pub(crate) provenance: Option<ProvenanceWanted>,
     /// Options of `type=sbom`, if asked for.
     pub(crate) sbom: Option<Vec<(String, String)>>,
@@ -104,12 +104,12 @@ pub(crate) struct ProvenanceWanted {
 
 /// One build's result: one target on one platform.
 #[derive(Clone, Debug)]
-pub(crate) struct Built {
+pub(crate) struct BuiltImage {
     pub(crate) platform: Platform,
     /// Final, with the base's history and diff ids, without those of this build's own steps and layers.
     pub(crate) config: ImageConfig,
     /// History of this build's own steps, in order; those that are not empty are as many as the own layers.
-    pub(crate) steps: Vec<Step>,
+    pub(crate) steps: Vec<ExportStep>,
     /// All layers, lowest first; the first `base_layers` are the base image's.
     pub(crate) layers: Vec<LayerRef>,
     pub(crate) base_layers: usize,
@@ -125,7 +125,7 @@ pub(crate) struct Built {
 
 /// A history entry of a step.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Step {
+pub(crate) struct ExportStep {
     pub(crate) created_by: String,
     pub(crate) comment: Option<String>,
     pub(crate) author: Option<String>,
@@ -148,12 +148,12 @@ pub(crate) struct LayerRef {
 pub(crate) struct BaseLayer {
     pub(crate) diff_id: DiffId,
     pub(crate) descriptor: Descriptor,
-    pub(crate) origin: Origin,
+    pub(crate) origin: BlobOrigin,
 }
 
 /// Where a base layer's blob is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Origin {
+pub(crate) enum BlobOrigin {
     Registry { domain: String, path: String },
     Layout { folder: PathBuf },
 }
@@ -188,19 +188,19 @@ pub(crate) struct Provenance {
 }
 
 /// A future that a trait object can return.
-pub(crate) type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+pub(crate) type ExportFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Brings layers of base images here when an exporter needs them.
 pub(crate) trait BaseLayers: Send + Sync {
     /// The blob of a base layer, in the store under its digest afterwards.
-    fn blob<'a>(&'a self, layer: &'a BaseLayer) -> Boxed<'a, Result<(), Diagnostic>>;
+    fn blob<'a>(&'a self, layer: &'a BaseLayer) -> ExportFuture<'a, Result<(), Diagnostic>>;
     /// The unpacked snapshots of these layers, in the store afterwards.
-    fn unpack<'a>(&'a self, layers: &'a [LayerRef]) -> Boxed<'a, Result<(), Diagnostic>>;
+    fn unpack<'a>(&'a self, layers: &'a [LayerRef]) -> ExportFuture<'a, Result<(), Diagnostic>>;
 }
 
 /// What exporters work with.
 #[derive(Clone)]
-pub(crate) struct Context {
+pub(crate) struct ExportContext {
     pub(crate) store: Store,
     pub(crate) client: Client,
     pub(crate) base: Arc<dyn BaseLayers>,
@@ -213,7 +213,7 @@ pub(crate) struct Context {
 
 /// What was written.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Receipt {
+pub(crate) struct ExportReceipt {
     /// Keys of the metadata file.
     pub(crate) metadata: Map<String, Value>,
     pub(crate) warnings: Vec<Diagnostic>,
@@ -221,18 +221,18 @@ pub(crate) struct Receipt {
 
 /// A checked output, ready to run after the build.
 #[derive(Clone, Debug)]
-pub(crate) struct Prepared {
-    pub(crate) output: Output,
+pub(crate) struct PreparedExport {
+    pub(crate) output: ExportedOutput,
     pub(crate) subject: Subject,
-    plan: Plan,
+    plan: ExportPlan,
     /// What the user should know although it is no fault.
     pub(crate) warnings: Vec<Diagnostic>,
 }
 
-impl Prepared {
+impl PreparedExport {
     /// Whether an export changes something that others see.
     pub(crate) const fn publishes(&self) -> bool {
-        matches!(self.plan, Plan::Image(_, ImageTo::Registry { .. }))
+        matches!(self.plan, ExportPlan::Image(_, ImageTo::Registry { .. }))
     }
 
     /// Whether facts about the builds are part of what is written.
@@ -242,9 +242,9 @@ impl Prepared {
 
     fn plan_statements(&self) -> Option<&Statements> {
         match &self.plan {
-            Plan::Nothing => None,
-            Plan::Image(plan, _) => Some(&plan.statements),
-            Plan::Tree(plan, _) => Some(&plan.statements),
+            ExportPlan::Nothing => None,
+            ExportPlan::Image(plan, _) => Some(&plan.statements),
+            ExportPlan::Tree(plan, _) => Some(&plan.statements),
         }
     }
 
@@ -265,28 +265,28 @@ impl Prepared {
 ///
 /// # Errors
 /// Every fault, each naming target, option, value, and what to write instead.
-pub(crate) fn prepare(output: &Output, subject: &Subject) -> Result<Prepared, Vec<Diagnostic>> {
+pub(crate) fn prepare(output: &ExportedOutput, subject: &Subject) -> Result<PreparedExport, Vec<Diagnostic>> {
     let (plan, warnings) = options::plan(output, subject)?;
-    Ok(Prepared { output: output.clone(), subject: subject.clone(), plan, warnings })
+    Ok(PreparedExport { output: output.clone(), subject: subject.clone(), plan, warnings })
 }
 
 /// Checks what several outputs have in common: two that write to the same place, or both to stdout.
 ///
 /// # Errors
 /// Names path, exporters and targets.
-pub(crate) fn check_together(all: &[&Prepared]) -> Result<(), Vec<Diagnostic>> {
+pub(crate) fn check_together(all: &[&PreparedExport]) -> Result<(), Vec<Diagnostic>> {
     let mut faults = Vec::new();
     for (i, one) in all.iter().enumerate() {
         let Some(dest) = one.plan.dest() else { continue };
-        let clashes = |it: &&&Prepared| {
+        let clashes = |it: &&&PreparedExport| {
             let equal = it.output == one.output && it.subject.target == one.subject.target;
             let both_add = it.plan.accumulates() && one.plan.accumulates();
             it.plan.dest().as_ref() == Some(&dest) && !equal && !both_add
         };
         let Some(first) = all[..i].iter().find(clashes) else { continue };
         let place = match &dest {
-            Dest::Stdout => "stdout".to_owned(),
-            Dest::File(path) => path.display().to_string(),
+            ArchiveDest::Stdout => "stdout".to_owned(),
+            ArchiveDest::File(path) => path.display().to_string(),
         };
         let text = format!(
             "target `{}`, output `{}`, writes to the same place as target `{}`, output `{}`: {place}",
@@ -307,14 +307,18 @@ pub(crate) fn check_together(all: &[&Prepared]) -> Result<(), Vec<Diagnostic>> {
 ///
 /// # Errors
 /// Names target, exporter, destination, and the system's or registry's words.
-pub(crate) async fn export(prepared: &Prepared, builds: &[Built], context: &Context) -> Result<Receipt, Diagnostic> {
+pub(crate) async fn export(
+    prepared: &PreparedExport,
+    builds: &[BuiltImage],
+    context: &ExportContext,
+) -> Result<ExportReceipt, Diagnostic> {
     if builds.is_empty() {
         return Err(prepared.fault("bake::export::nothing", "there is no result to write"));
     }
     let mut receipt = match &prepared.plan {
-        Plan::Nothing => Receipt { warnings: prepared.warnings.clone(), ..Receipt::default() },
-        Plan::Image(plan, to) => image::export(prepared, plan, to, builds, context).await?,
-        Plan::Tree(plan, to) => filesystem::export(prepared, plan, to, builds, context).await?,
+        ExportPlan::Nothing => ExportReceipt { warnings: prepared.warnings.clone(), ..ExportReceipt::default() },
+        ExportPlan::Image(plan, to) => image::export(prepared, plan, to, builds, context).await?,
+        ExportPlan::Tree(plan, to) => filesystem::export(prepared, plan, to, builds, context).await?,
     };
     if let Some(max) = prepared.subject.metadata_provenance {
         for build in builds {
@@ -343,12 +347,12 @@ mod tests {
                 tags: vec!["example.org/app:1".to_owned()],
                 annotations: Vec::new(),
                 platforms: vec![Platform::parse("linux/amd64").expect("a platform")],
-                attest: Attest::default(),
+                attest: Attestations::default(),
                 cwd: PathBuf::from("/"),
                 metadata_provenance: None,
                 always_index: false,
             };
-            let output = Output { exporter: exporter.to_owned(), options, at: None };
+            let output = ExportedOutput { exporter: exporter.to_owned(), options, at: None };
             prepare(&output, &subject).expect("a good output").publishes()
         };
         assert!(publishes("registry", None));

@@ -1,6 +1,6 @@
 //! The options of an output, checked before its build starts: names, values, conflicts, destination.
 //!
-//! Text in, [`Plan`] out, and a diagnostic for each fault. Of the disk only the kind of the destination is looked at.
+//! Text in, [`ExportPlan`] out, and a diagnostic for each fault. Of the disk only the kind of the destination is looked at.
 
 use std::{
     io::IsTerminal,
@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    Output, Subject,
+    ExportedOutput, Subject,
     annotation::{self, Annotation, Level},
     attest::{self, Statements},
 };
@@ -70,7 +70,7 @@ impl Codec {
 
 /// What `source-date-epoch` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Epoch {
+pub(super) enum ExportEpoch {
     /// Nothing: that of the build.
     Build,
     /// Empty: none, even if the build has one.
@@ -78,7 +78,7 @@ pub(super) enum Epoch {
     At(i64),
 }
 
-impl Epoch {
+impl ExportEpoch {
     /// The epoch of a build's export.
     pub(super) const fn of(self, build: Option<i64>) -> Option<i64> {
         match self {
@@ -91,7 +91,7 @@ impl Epoch {
 
 /// An output, understood.
 #[derive(Clone, Debug)]
-pub(super) enum Plan {
+pub(super) enum ExportPlan {
     Nothing,
     Image(ImagePlan, ImageTo),
     Tree(TreePlan, TreeTo),
@@ -109,7 +109,7 @@ pub(super) struct ImagePlan {
     pub(super) oci_artifact: bool,
     pub(super) keep_nondist: bool,
     pub(super) rewrite: bool,
-    pub(super) epoch: Epoch,
+    pub(super) epoch: ExportEpoch,
     pub(super) annotations: Vec<Annotation>,
     pub(super) statements: Statements,
     /// More than one platform, attestations, or asked for.
@@ -127,7 +127,7 @@ pub(super) enum ImageTo {
     },
     Archive {
         docker: bool,
-        dest: Dest,
+        dest: ArchiveDest,
     },
     Layout {
         docker: bool,
@@ -143,7 +143,7 @@ pub(super) enum ImageTo {
 pub(super) struct TreePlan {
     /// One folder per platform.
     pub(super) split: bool,
-    pub(super) epoch: Epoch,
+    pub(super) epoch: ExportEpoch,
     pub(super) attestation_prefix: String,
     pub(super) statements: Statements,
 }
@@ -151,26 +151,26 @@ pub(super) struct TreePlan {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum TreeTo {
     Folder { folder: PathBuf, delete: bool },
-    Archive { dest: Dest },
+    Archive { dest: ArchiveDest },
 }
 
 /// A file, or standard output.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Dest {
+pub(super) enum ArchiveDest {
     Stdout,
     File(PathBuf),
 }
 
-impl Plan {
+impl ExportPlan {
     /// What is written on this machine, for finding two outputs that collide.
-    pub(super) fn dest(&self) -> Option<Dest> {
+    pub(super) fn dest(&self) -> Option<ArchiveDest> {
         match self {
             Self::Nothing => None,
             Self::Image(_, ImageTo::Archive { dest, .. }) | Self::Tree(_, TreeTo::Archive { dest }) => {
                 Some(dest.clone())
             }
             Self::Image(_, ImageTo::Layout { folder, .. }) | Self::Tree(_, TreeTo::Folder { folder, .. }) => {
-                Some(Dest::File(folder.clone()))
+                Some(ArchiveDest::File(folder.clone()))
             }
             Self::Image(..) => None,
         }
@@ -183,25 +183,28 @@ impl Plan {
 }
 
 /// Reads all options of an output.
-pub(super) fn plan(output: &Output, subject: &Subject) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnostic>> {
-    let mut reader = Reader { output, subject, faults: Vec::new(), warnings: Vec::new() };
+pub(super) fn plan(
+    output: &ExportedOutput,
+    subject: &Subject,
+) -> Result<(ExportPlan, Vec<Diagnostic>), Vec<Diagnostic>> {
+    let mut reader = OptionReader { output, subject, faults: Vec::new(), warnings: Vec::new() };
     let plan = reader.read();
-    let Reader { faults, warnings, .. } = reader;
+    let OptionReader { faults, warnings, .. } = reader;
     match plan {
         Some(plan) if faults.is_empty() => Ok((plan, warnings)),
         _ => Err(faults),
     }
 }
 
-struct Reader<'a> {
-    output: &'a Output,
+struct OptionReader<'a> {
+    output: &'a ExportedOutput,
     subject: &'a Subject,
     faults: Vec<Diagnostic>,
     warnings: Vec<Diagnostic>,
 }
 
-impl Reader<'_> {
-    fn read(&mut self) -> Option<Plan> {
+impl OptionReader<'_> {
+    fn read(&mut self) -> Option<ExportPlan> {
         let known: Vec<&str> = match self.output.exporter.as_str() {
             "image" | "registry" => [IMAGE, PUSH].concat(),
             "oci" => [IMAGE, ARCHIVE].concat(),
@@ -220,7 +223,7 @@ impl Reader<'_> {
         };
         self.unknown(&known);
         match self.output.exporter.as_str() {
-            "cacheonly" => Some(Plan::Nothing),
+            "cacheonly" => Some(ExportPlan::Nothing),
             "local" | "tar" => self.tree(),
             _ => self.image(),
         }
@@ -249,7 +252,7 @@ impl Reader<'_> {
         }
     }
 
-    fn image(&mut self) -> Option<Plan> {
+    fn image(&mut self) -> Option<ExportPlan> {
         let exporter = self.output.exporter.clone();
         let names = self.names();
         let codec = self.codec();
@@ -316,7 +319,7 @@ impl Reader<'_> {
             index: index && !single,
             statements,
         };
-        Some(Plan::Image(plan, to))
+        Some(ExportPlan::Image(plan, to))
     }
 
     fn registry(&mut self, alias: bool, names: &[Reference]) -> Option<ImageTo> {
@@ -364,7 +367,7 @@ impl Reader<'_> {
         Some(ImageTo::Archive { docker, dest: self.file(dest.as_deref())? })
     }
 
-    fn tree(&mut self) -> Option<Plan> {
+    fn tree(&mut self) -> Option<ExportPlan> {
         let several = self.subject.platforms.len() > 1;
         let local = self.output.exporter == "local";
         let split = self.flag("platform-split", several);
@@ -380,7 +383,7 @@ impl Reader<'_> {
         let plan = TreePlan { split, epoch, attestation_prefix, statements };
         let dest = self.value("dest").map(str::to_owned).filter(|it| !it.is_empty());
         if !local {
-            return Some(Plan::Tree(plan, TreeTo::Archive { dest: self.file(dest.as_deref())? }));
+            return Some(ExportPlan::Tree(plan, TreeTo::Archive { dest: self.file(dest.as_deref())? }));
         }
         let delete = match self.value("mode") {
             None | Some("" | "copy") => false,
@@ -401,7 +404,7 @@ impl Reader<'_> {
             self.fault(fault.help("use type=tar,dest=-"), self.at("dest"), "this value");
             return None;
         }
-        Some(Plan::Tree(plan, TreeTo::Folder { folder: self.folder(&dest)?, delete }))
+        Some(ExportPlan::Tree(plan, TreeTo::Folder { folder: self.folder(&dest)?, delete }))
     }
 
     /// `tags`, else `name=`; `name=*` stands for what a frontend names, and ours names nothing.
@@ -474,17 +477,17 @@ impl Reader<'_> {
         }
     }
 
-    fn epoch(&mut self) -> Epoch {
+    fn epoch(&mut self) -> ExportEpoch {
         match self.value("source-date-epoch").map(str::to_owned) {
-            None => Epoch::Build,
-            Some(text) if text.is_empty() => Epoch::Unset,
+            None => ExportEpoch::Build,
+            Some(text) if text.is_empty() => ExportEpoch::Unset,
             Some(text) => match text.parse::<i64>() {
                 // Years beyond 9999 cannot be written as RFC 3339.
-                Ok(epoch) if (-62_135_596_800..=253_402_300_799).contains(&epoch) => Epoch::At(epoch),
+                Ok(epoch) if (-62_135_596_800..=253_402_300_799).contains(&epoch) => ExportEpoch::At(epoch),
                 _ => {
                     let message = self.about(&format!("source-date-epoch is not a number of seconds: {text}"));
                     self.fault(bad_value(message), self.at("source-date-epoch"), "this value");
-                    Epoch::Build
+                    ExportEpoch::Build
                 }
             },
         }
@@ -554,7 +557,7 @@ impl Reader<'_> {
     }
 
     /// A file to write; `None` and `-` are stdout.
-    fn file(&mut self, dest: Option<&str>) -> Option<Dest> {
+    fn file(&mut self, dest: Option<&str>) -> Option<ArchiveDest> {
         let Some(dest) = dest.filter(|it| *it != "-") else {
             if std::io::stdout().is_terminal() {
                 let message = self.about("refusing to write to console");
@@ -562,7 +565,7 @@ impl Reader<'_> {
                 self.fault(fault.help("add dest=FILE, or redirect stdout"), self.output.at, "this output");
                 return None;
             }
-            return Some(Dest::Stdout);
+            return Some(ArchiveDest::Stdout);
         };
         let path = absolute(&self.subject.cwd, dest);
         if path.is_dir() {
@@ -571,7 +574,7 @@ impl Reader<'_> {
             return None;
         }
         self.parents(&path, dest)?;
-        Some(Dest::File(path))
+        Some(ArchiveDest::File(path))
     }
 
     fn folder(&mut self, dest: &str) -> Option<PathBuf> {

@@ -14,7 +14,7 @@ use std::{
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
-use super::options::Dest;
+use super::options::ArchiveDest;
 
 /// What is told apart by a file system: two looks at a file that give equal stamps saw the same content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -41,22 +41,22 @@ impl Stamp {
 }
 
 /// A file in the making, or standard output.
-pub(super) struct Place {
+pub(super) struct ExportDest {
     file: File,
     /// Temporary and final path; nothing when written in place.
     rename: Option<(PathBuf, PathBuf)>,
     written: u64,
 }
 
-impl Place {
+impl ExportDest {
     /// Starts the file of a destination, making missing parents.
-    pub(super) fn open(dest: &Dest) -> io::Result<Self> {
+    pub(super) fn open(dest: &ArchiveDest) -> io::Result<Self> {
         let path = match dest {
-            Dest::Stdout => {
+            ArchiveDest::Stdout => {
                 let file = File::from(rustix::io::dup(io::stdout())?);
                 return Ok(Self { file, rename: None, written: 0 });
             }
-            Dest::File(path) => path,
+            ArchiveDest::File(path) => path,
         };
         // Through a link, what it points to is replaced, as if it were written to.
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.clone());
@@ -105,7 +105,7 @@ impl Place {
     }
 }
 
-impl Write for Place {
+impl Write for ExportDest {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let n = self.file.write(bytes)?;
         self.written += n as u64;
@@ -117,7 +117,7 @@ impl Write for Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for ExportDest {
     fn drop(&mut self) {
         if let Some((temporary, _)) = &self.rename {
             fs::remove_file(temporary).ok();
@@ -168,13 +168,13 @@ mod tests {
     fn a_file_appears_whole_or_not_at_all() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("a/b/out.tar");
-        let dest = Dest::File(path.clone());
-        let mut place = Place::open(&dest).expect("parents are made");
+        let dest = ArchiveDest::File(path.clone());
+        let mut place = ExportDest::open(&dest).expect("parents are made");
         place.write_all(b"new").expect("writable");
         assert!(!path.exists());
         let stamp = place.finish().expect("renamed").expect("a file");
         assert_eq!(Stamp::of(&path).expect("there"), stamp);
-        let mut failing = Place::open(&dest).expect("again");
+        let mut failing = ExportDest::open(&dest).expect("again");
         failing.write_all(b"half").expect("writable");
         drop(failing);
         assert_eq!(fs::read(&path).expect("the old one"), b"new");
@@ -184,10 +184,10 @@ mod tests {
     #[test]
     fn what_a_killed_export_left_is_removed_and_a_living_ones_kept() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let dest = Dest::File(folder.path().join("out"));
+        let dest = ArchiveDest::File(folder.path().join("out"));
         fs::write(folder.path().join(".out.bake-1-2"), "dead").expect("writable");
-        let living = Place::open(&dest).expect("one");
-        let second = Place::open(&dest).expect("two");
+        let living = ExportDest::open(&dest).expect("one");
+        let second = ExportDest::open(&dest).expect("two");
         assert_eq!(names(folder.path()).len(), 2);
         second.finish().expect("renamed");
         living.finish().expect("renamed");
@@ -200,12 +200,12 @@ mod tests {
         let (real, link) = (folder.path().join("real"), folder.path().join("link"));
         fs::write(&real, "old").expect("writable");
         std::os::unix::fs::symlink("real", &link).expect("writable");
-        let mut place = Place::open(&Dest::File(link.clone())).expect("through the link");
+        let mut place = ExportDest::open(&ArchiveDest::File(link.clone())).expect("through the link");
         place.write_all(b"new").expect("writable");
         place.finish().expect("renamed");
         assert!(link.is_symlink());
         assert_eq!(fs::read(&real).expect("there"), b"new");
-        let null = Place::open(&Dest::File("/dev/null".into())).expect("a device");
+        let null = ExportDest::open(&ArchiveDest::File("/dev/null".into())).expect("a device");
         assert!(null.finish().expect("in place").is_none());
     }
 }

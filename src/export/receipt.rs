@@ -8,7 +8,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Built, Prepared, local::Mark, place::Stamp};
+use super::{BuiltImage, PreparedExport, local::Mark, place::Stamp};
 use crate::{
     oci::{Digest, digest::FieldHasher},
     store::{Store, Table},
@@ -16,7 +16,7 @@ use crate::{
 
 /// One export, remembered.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Receipt {
+pub(super) struct StoredReceipt {
     /// Of the file, or of `index.json` of a layout.
     pub(super) stamp: Option<Stamp>,
     /// Over a folder.
@@ -28,7 +28,7 @@ pub(super) struct Receipt {
 }
 
 /// The key of an export: its options, its names, the contents, and facts that go into attestations.
-pub(super) fn key(prepared: &Prepared, builds: &[Built], place: &Path) -> Digest {
+pub(super) fn key(prepared: &PreparedExport, builds: &[BuiltImage], place: &Path) -> Digest {
     let mut hasher = FieldHasher::new("receipt/1");
     hasher.text(&prepared.output.exporter);
     let mut options: Vec<(&str, &str)> =
@@ -66,12 +66,12 @@ pub(super) fn key(prepared: &Prepared, builds: &[Built], place: &Path) -> Digest
     hasher.finish()
 }
 
-pub(super) fn find(store: &Store, key: &Digest) -> Option<Receipt> {
+pub(super) fn find(store: &Store, key: &Digest) -> Option<StoredReceipt> {
     store.get(Table::Receipt, key)
 }
 
 /// Remembers; failing to is no fault, the next export writes again.
-pub(super) fn keep(store: &Store, key: &Digest, receipt: &Receipt) {
+pub(super) fn keep(store: &Store, key: &Digest, receipt: &StoredReceipt) {
     store.put(Table::Receipt, key, receipt).ok();
 }
 

@@ -15,10 +15,10 @@ use rayon::prelude::*;
 
 use super::{
     archive::{self, Header},
-    local::Part,
-    place::Place,
+    local::FolderPart,
+    place::ExportDest,
 };
-use crate::layer::view::{Entry, Folder, Kind, Walk, at};
+use crate::layer::view::{EntryKind, LocateWalk, ViewEntry, ViewFolder, at};
 
 /// Files up to this size are read into memory.
 const SMALL: u64 = 64 << 10;
@@ -27,10 +27,10 @@ const BATCH: usize = 256;
 const DEEPEST: usize = 1000;
 
 /// A fault, and the path in the result that it is about.
-pub(super) type Fault = (PathBuf, io::Error);
+pub(super) type TreeFault = (PathBuf, io::Error);
 
 /// Writes all parts into one archive.
-pub(super) fn write(parts: &[Part], out: &mut Place, moved: &dyn Fn(u64)) -> Result<(), Fault> {
+pub(super) fn write(parts: &[FolderPart], out: &mut ExportDest, moved: &dyn Fn(u64)) -> Result<(), TreeFault> {
     let mut writer = Writer { out, buffer: Vec::with_capacity(1 << 20), moved };
     for part in parts {
         let mut base = PathBuf::new();
@@ -38,7 +38,7 @@ pub(super) fn write(parts: &[Part], out: &mut Place, moved: &dyn Fn(u64)) -> Res
         if let Some(folder) = &part.folder {
             base.push(folder);
             let name = format!("{folder}/");
-            let kind = archive::Kind::Dir;
+            let kind = archive::ArchiveEntryKind::Dir;
             let mtime = part.epoch.unwrap_or(0);
             let entry = Header { kind, mtime, ..Header::file(name.as_bytes(), 0o755, 0) };
             writer.header(&entry).map_err(fail)?;
@@ -64,7 +64,7 @@ pub(super) fn write(parts: &[Part], out: &mut Place, moved: &dyn Fn(u64)) -> Res
 }
 
 struct Writer<'a> {
-    out: &'a mut Place,
+    out: &'a mut ExportDest,
     /// Not yet written: many headers and small files make one write.
     buffer: Vec<u8>,
     moved: &'a dyn Fn(u64),
@@ -101,25 +101,25 @@ impl Writer<'_> {
 /// What a batch has read ahead of one entry.
 enum Ahead {
     Nothing,
-    Bytes(Vec<u8>, Xattrs),
-    Open(File, Xattrs),
+    Bytes(Vec<u8>, TreeXattrs),
+    Open(File, TreeXattrs),
     Link(OsString),
-    Attributes(Xattrs),
+    Attributes(TreeXattrs),
 }
 
-type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
+type TreeXattrs = Vec<(Vec<u8>, Vec<u8>)>;
 /// Where the first name of a file with several names is, by layer and inode.
 type Links = BTreeMap<(usize, (u64, u64)), Vec<u8>>;
 
 /// One folder and all below it. Returns the names in it.
 fn folder(
     writer: &mut Writer<'_>,
-    part: &Part,
-    folder_at: &Folder,
+    part: &FolderPart,
+    folder_at: &ViewFolder,
     base: &Path,
     links: &mut Links,
     depth: usize,
-) -> Result<Vec<OsString>, Fault> {
+) -> Result<Vec<OsString>, TreeFault> {
     let fail = |e| (folder_at.path().to_owned(), e);
     if depth > DEEPEST {
         return Err(fail(io::Error::other("folders lie too deep")));
@@ -140,7 +140,7 @@ fn folder(
             let full = base.join(&path);
             let ahead = ahead.map_err(fail)?;
             one(writer, part.epoch, &full, entry, ahead, links).map_err(fail)?;
-            if entry.kind == Kind::Dir {
+            if entry.kind == EntryKind::Dir {
                 let below = part.view.enter(folder_at, name).map_err(fail)?;
                 folder(writer, part, &below, base, links, depth + 1)?;
             }
@@ -149,10 +149,10 @@ fn folder(
     Ok(entries.into_iter().map(|(name, _)| name).collect())
 }
 
-fn read_ahead(part: &Part, folder: &Folder, name: &OsString, entry: &Entry) -> io::Result<Ahead> {
+fn read_ahead(part: &FolderPart, folder: &ViewFolder, name: &OsString, entry: &ViewEntry) -> io::Result<Ahead> {
     let bytes = |list: Vec<(OsString, Vec<u8>)>| list.into_iter().map(|(k, v)| (k.as_bytes().to_vec(), v)).collect();
     Ok(match entry.kind {
-        Kind::File => {
+        EntryKind::File => {
             let file = part.view.file(folder, name, entry)?;
             let xattrs = bytes(at::xattrs(&file).unwrap_or_default());
             if entry.size > SMALL {
@@ -165,9 +165,9 @@ fn read_ahead(part: &Part, folder: &Folder, name: &OsString, entry: &Entry) -> i
             }
             Ahead::Bytes(content, xattrs)
         }
-        Kind::Symlink => Ahead::Link(part.view.link_text(folder, name, entry)?),
-        Kind::Dir => Ahead::Attributes(bytes(part.view.xattrs_of(folder, name, entry).unwrap_or_default())),
-        Kind::Fifo | Kind::Socket | Kind::CharDev | Kind::BlockDev => Ahead::Nothing,
+        EntryKind::Symlink => Ahead::Link(part.view.link_text(folder, name, entry)?),
+        EntryKind::Dir => Ahead::Attributes(bytes(part.view.xattrs_of(folder, name, entry).unwrap_or_default())),
+        EntryKind::Fifo | EntryKind::Socket | EntryKind::CharDev | EntryKind::BlockDev => Ahead::Nothing,
     })
 }
 
@@ -175,21 +175,21 @@ fn one(
     writer: &mut Writer<'_>,
     epoch: Option<i64>,
     path: &Path,
-    entry: &Entry,
+    entry: &ViewEntry,
     ahead: Ahead,
     links: &mut Links,
 ) -> io::Result<()> {
     let mut name = path.as_os_str().as_bytes().to_vec();
     let kind = match entry.kind {
-        Kind::File => archive::Kind::File,
-        Kind::Dir => archive::Kind::Dir,
-        Kind::Symlink => archive::Kind::Symlink,
-        Kind::Fifo => archive::Kind::Fifo,
-        Kind::CharDev => archive::Kind::CharDev,
-        Kind::BlockDev => archive::Kind::BlockDev,
-        Kind::Socket => return Ok(()),
+        EntryKind::File => archive::ArchiveEntryKind::File,
+        EntryKind::Dir => archive::ArchiveEntryKind::Dir,
+        EntryKind::Symlink => archive::ArchiveEntryKind::Symlink,
+        EntryKind::Fifo => archive::ArchiveEntryKind::Fifo,
+        EntryKind::CharDev => archive::ArchiveEntryKind::CharDev,
+        EntryKind::BlockDev => archive::ArchiveEntryKind::BlockDev,
+        EntryKind::Socket => return Ok(()),
     };
-    if entry.kind == Kind::Dir {
+    if entry.kind == EntryKind::Dir {
         name.push(b'/');
     }
     let mut header = Header {
@@ -201,10 +201,10 @@ fn one(
         device: entry.rdev,
         ..Header::file(&name, 0, 0)
     };
-    if entry.kind == Kind::File && entry.nlink > 1 {
+    if entry.kind == EntryKind::File && entry.nlink > 1 {
         match links.entry((entry.layer, entry.dev_ino)) {
             btree_map::Entry::Occupied(first) => {
-                header.kind = archive::Kind::HardLink;
+                header.kind = archive::ArchiveEntryKind::HardLink;
                 header.link = first.get();
                 return writer.header(&header);
             }
@@ -233,7 +233,7 @@ mod tests {
     use std::{fs, os::unix::fs::symlink};
 
     use super::*;
-    use crate::{export::options::Dest, layer::view::View};
+    use crate::{export::options::ArchiveDest, layer::view::LayerView};
 
     #[test]
     fn a_tree_is_read_back_as_it_was() {
@@ -244,16 +244,16 @@ mod tests {
         fs::write(tree.join("d/big"), vec![7; 200_000]).expect("writable");
         fs::hard_link(tree.join("a"), tree.join("d/z")).expect("writable");
         symlink("../a", tree.join("d/l")).expect("writable");
-        let part = |folder: Option<&str>| Part {
-            view: View::open(std::slice::from_ref(&tree)).expect("there"),
+        let part = |folder: Option<&str>| FolderPart {
+            view: LayerView::open(std::slice::from_ref(&tree)).expect("there"),
             folder: folder.map(str::to_owned),
             platform: "p".into(),
             epoch: Some(5),
             extra: vec![("provenance.json".into(), b"{}".to_vec())],
         };
         let path = folder.path().join("out.tar");
-        let make = |parts: &[Part]| {
-            let mut place = Place::open(&Dest::File(path.clone())).expect("writable");
+        let make = |parts: &[FolderPart]| {
+            let mut place = ExportDest::open(&ArchiveDest::File(path.clone())).expect("writable");
             write(parts, &mut place, &|_| {}).expect("written");
             place.finish().expect("renamed");
             fs::read(&path).expect("there")

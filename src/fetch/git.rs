@@ -24,7 +24,7 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rustix::fs::{AtFlags, CWD, FlockOperation, Timespec, Timestamps, flock, utimensat};
 
-use super::{CommandFn, FetchError, clean, shown_url};
+use super::{FetchError, GitCommandFn, clean, shown_url};
 use crate::oci::Digest;
 
 /// Longest output of git that is read.
@@ -92,8 +92,8 @@ pub(crate) struct GitSecrets {
 
 /// Runs git.
 #[derive(Clone)]
-pub(crate) struct Git {
-    pub(crate) command: CommandFn,
+pub(crate) struct GitClient {
+    pub(crate) command: GitCommandFn,
     /// The user's environment; only what git needs is passed on.
     pub(crate) env: Vec<(std::ffi::OsString, std::ffi::OsString)>,
     /// Where bare repositories are kept.
@@ -101,7 +101,7 @@ pub(crate) struct Git {
     pub(crate) secrets: GitSecrets,
 }
 
-impl Git {
+impl GitClient {
     /// What the reference means now: one `ls-remote`; nothing for a full commit id.
     ///
     /// # Errors
@@ -131,7 +131,7 @@ impl Git {
         dest: &Path,
         work: &Path,
     ) -> Result<i64, FetchError> {
-        let run = Run { git: self, source, shown: shown_url(&source.url) };
+        let run = GitRun { git: self, source, shown: shown_url(&source.url) };
         let bare = self.cache.join(Digest::of(source.url.as_bytes()).hex());
         let _lock = self.lock(&bare)?;
         if let Err(error) = run.fetch(&bare, commit) {
@@ -167,7 +167,7 @@ impl Git {
 
     /// `ls-remote`: a full name, else a branch, else a tag; annotated tags are followed to their commit.
     fn ask(&self, source: &GitSource, reference: Option<&str>) -> Result<Commit, FetchError> {
-        let run = Run { git: self, source, shown: shown_url(&source.url) };
+        let run = GitRun { git: self, source, shown: shown_url(&source.url) };
         let mut command = run.command(None);
         command.args(["ls-remote", "--symref", "--", &source.url]);
         let name = reference.unwrap_or("HEAD");
@@ -218,13 +218,13 @@ impl Git {
 }
 
 /// Git commands for one source.
-struct Run<'a> {
-    git: &'a Git,
+struct GitRun<'a> {
+    git: &'a GitClient,
     source: &'a GitSource,
     shown: String,
 }
 
-impl Run<'_> {
+impl GitRun<'_> {
     /// Makes `bare` have the commit.
     fn fetch(&self, bare: &Path, commit: &Commit) -> Result<(), FetchError> {
         if !bare.join("HEAD").exists() {
@@ -524,7 +524,7 @@ mod tests {
 
     struct Rig {
         folder: tempfile::TempDir,
-        git: Git,
+        git: GitClient,
         source: GitSource,
     }
 
@@ -558,7 +558,7 @@ mod tests {
 
     fn rig() -> Rig {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let git = Git {
+        let git = GitClient {
             command,
             env: vec![("PATH".into(), "/usr/local/bin:/usr/bin:/bin".into()), ("HOME".into(), folder.path().into())],
             cache: folder.path().join("cache"),
@@ -655,13 +655,13 @@ mod tests {
         let mut rig = rig();
         rig.git.secrets.tokens = vec![("other".into(), "no".into()), ("h".into(), "hunter2".into())];
         let source = GitSource { url: "https://h/a.git".into(), ..rig.source.clone() };
-        let run = Run { git: &rig.git, source: &source, shown: String::new() };
+        let run = GitRun { git: &rig.git, source: &source, shown: String::new() };
         let (key, value) = run.authorization().expect("a token is known");
         assert_eq!(key, "http.https://h/.extraHeader");
         assert!(value.starts_with("Authorization: basic "));
         let command = run.command(None);
         assert!(!command.get_args().any(|it| it.to_string_lossy().contains("basic")));
         let source = GitSource { url: "https://x/a.git".into(), ..rig.source.clone() };
-        assert!(Run { git: &rig.git, source: &source, shown: String::new() }.authorization().is_none());
+        assert!(GitRun { git: &rig.git, source: &source, shown: String::new() }.authorization().is_none());
     }
 }

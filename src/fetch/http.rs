@@ -72,11 +72,11 @@ pub(crate) enum Fetched<W> {
 
 /// Fetches files. Cheap to make; nothing is opened before the first request.
 #[derive(Clone, Default)]
-pub(crate) struct Http {
+pub(crate) struct HttpClient {
     client: Arc<OnceLock<Result<reqwest::Client, String>>>,
 }
 
-impl Http {
+impl HttpClient {
     /// Fetches a file into the writer that `open` makes (again for each attempt), unless it is unchanged.
     ///
     /// # Errors
@@ -105,8 +105,8 @@ impl Http {
             let keep = |source| FetchError::Keep { url: shown.clone(), source };
             match once(client, &url, &shown, request, || open().map_err(keep), progress).await {
                 Ok(fetched) => return Ok(fetched),
-                Err(Failed::Final(error)) => return Err(error),
-                Err(Failed::Transient(error, wait)) => {
+                Err(HttpFailure::Final(error)) => return Err(error),
+                Err(HttpFailure::Transient(error, wait)) => {
                     let wait = wait.unwrap_or(Duration::from_millis(250) * 2_u32.pow(attempt));
                     if attempt >= ATTEMPTS || wait > LONGEST_WAIT {
                         return Err(error);
@@ -118,7 +118,7 @@ impl Http {
     }
 }
 
-enum Failed {
+enum HttpFailure {
     Final(FetchError),
     /// With the wait that the server asked for.
     Transient(FetchError, Option<Duration>),
@@ -153,8 +153,8 @@ async fn once<W: io::Write + Send + 'static>(
     request: &HttpRequest<'_>,
     open: impl FnOnce() -> Result<W, FetchError>,
     progress: &(dyn Fn(u64) + Send + Sync),
-) -> Result<Fetched<W>, Failed> {
-    let transport = |why: String| Failed::Transient(FetchError::Transport { url: shown.to_owned(), why }, None);
+) -> Result<Fetched<W>, HttpFailure> {
+    let transport = |why: String| HttpFailure::Transient(FetchError::Transport { url: shown.to_owned(), why }, None);
     // The bytes are wanted as they are stored, not as they are sent.
     let mut call = client.get(url.clone()).header(ACCEPT_ENCODING, "identity");
     if let Some(known) = request.known {
@@ -175,25 +175,29 @@ async fn once<W: io::Write + Send + 'static>(
         let again =
             status.is_server_error() || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS);
         let wait = text(response.headers(), &RETRY_AFTER).and_then(|it| it.trim().parse().ok());
-        return Err(if again { Failed::Transient(error, wait.map(Duration::from_secs)) } else { Failed::Final(error) });
+        return Err(if again {
+            HttpFailure::Transient(error, wait.map(Duration::from_secs))
+        } else {
+            HttpFailure::Final(error)
+        });
     }
-    let too_long = || Failed::Final(FetchError::TooLong { url: shown.to_owned(), limit: request.limit });
+    let too_long = || HttpFailure::Final(FetchError::TooLong { url: shown.to_owned(), limit: request.limit });
     if response.content_length().is_some_and(|length| length > request.limit) {
         return Err(too_long());
     }
     let etag = text(response.headers(), &ETAG);
     let last_modified = text(response.headers(), &LAST_MODIFIED);
-    let writer = open().map_err(Failed::Final)?;
+    let writer = open().map_err(HttpFailure::Final)?;
     let (writer, digest, size) = match receive(response, request.limit, writer, progress).await {
         Ok(received) => received,
         Err(Broken::TooLong) => return Err(too_long()),
         Err(Broken::Way(why)) => return Err(transport(why)),
         Err(Broken::Writer(source)) => {
-            return Err(Failed::Final(FetchError::Keep { url: shown.to_owned(), source }));
+            return Err(HttpFailure::Final(FetchError::Keep { url: shown.to_owned(), source }));
         }
     };
     if let Some(wanted) = request.checksum.filter(|it| *it != digest) {
-        return Err(Failed::Final(FetchError::Digest { url: shown.to_owned(), wanted, found: digest }));
+        return Err(HttpFailure::Final(FetchError::Digest { url: shown.to_owned(), wanted, found: digest }));
     }
     Ok(Fetched::New(writer, HttpRecord { digest, size, etag, last_modified }))
 }
@@ -309,7 +313,7 @@ mod tests {
 
     fn fetch(request: &HttpRequest<'_>) -> Result<Fetched<Vec<u8>>, FetchError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(Http::default().fetch(request, || Ok(Vec::new()), &|_| {}))
+        runtime.block_on(HttpClient::default().fetch(request, || Ok(Vec::new()), &|_| {}))
     }
 
     fn plain(url: &str) -> HttpRequest<'_> {

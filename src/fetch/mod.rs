@@ -10,12 +10,12 @@ mod git_url;
 mod http;
 
 pub(crate) use error::FetchError;
-pub(crate) use git::{Git, GitSecrets, GitSource};
+pub(crate) use git::{GitClient, GitSecrets, GitSource};
 pub(crate) use git_url::parse_git_url;
-pub(crate) use http::{Fetched, Http, HttpRecord, HttpRequest};
+pub(crate) use http::{Fetched, HttpClient, HttpRecord, HttpRequest};
 
 /// Makes a command of a program (`sandbox::command`): clean environment, closed descriptors.
-pub(crate) type CommandFn = fn(&std::ffi::OsStr) -> std::process::Command;
+pub(crate) type GitCommandFn = fn(&std::ffi::OsStr) -> std::process::Command;
 
 /// A URL fit for a message: without user, password and the values of its query, without control characters.
 pub(crate) fn shown_url(text: &str) -> String {

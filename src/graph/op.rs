@@ -12,13 +12,13 @@ pub(crate) enum Op {
     /// An empty tree. No inputs.
     Scratch,
     /// The layers of an image. No inputs.
-    Image(Image),
+    Image(ImageOp),
     /// A directory of the user's machine, less what is ignored. No inputs.
     Local(Local),
     /// A commit's tree. No inputs.
-    Git(Git),
+    Git(GitOp),
     /// One downloaded file. No inputs.
-    Http(Http),
+    Http(HttpOp),
     /// Runs a process. Input 0 is its root; mounts name further inputs. The result is the changed root.
     Exec(Box<Exec>),
     /// Changes a tree by copying and making files. Input 0 is the tree that is changed; actions name further inputs.
@@ -29,18 +29,18 @@ pub(crate) enum Op {
 
 /// An image whose manifest is resolved: the tag has been pinned.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(crate) struct Image {
+pub(crate) struct ImageOp {
     /// As shown to the user, pinned: `docker.io/library/alpine:3@sha256:…`.
     pub(crate) reference: String,
     pub(crate) manifest: Digest,
-    pub(crate) origin: Origin,
+    pub(crate) origin: LayerOrigin,
     /// Lowest first. Their diff ids are the content of the result.
-    pub(crate) layers: Vec<BaseLayer>,
+    pub(crate) layers: Vec<ImageLayer>,
 }
 
 /// Where the blobs of an image are read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, serde::Deserialize)]
-pub(crate) enum Origin {
+pub(crate) enum LayerOrigin {
     /// A repository of a registry.
     Registry { domain: String, path: String },
     /// An OCI layout folder of the host, absolute.
@@ -49,7 +49,7 @@ pub(crate) enum Origin {
 
 /// One layer of a base image.
 #[derive(Clone, Debug, PartialEq, Serialize, serde::Deserialize)]
-pub(crate) struct BaseLayer {
+pub(crate) struct ImageLayer {
     pub(crate) diff_id: DiffId,
     pub(crate) descriptor: Descriptor,
 }
@@ -69,7 +69,7 @@ pub(crate) struct Local {
 
 /// A commit of a git repository.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct Git {
+pub(crate) struct GitOp {
     pub(crate) url: String,
     /// Branch, tag or commit as written; `None` is the default branch.
     pub(crate) reference: Option<String>,
@@ -83,7 +83,7 @@ pub(crate) struct Git {
 
 /// One file from a server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct Http {
+pub(crate) struct HttpOp {
     pub(crate) url: String,
     pub(crate) checksum: Option<Digest>,
     /// Name of the file in the result's root.
@@ -103,9 +103,9 @@ pub(crate) struct Exec {
     /// As written in USER, resolved in the root's own passwd: empty is root.
     pub(crate) user: String,
     pub(crate) hostname: Option<String>,
-    pub(crate) network: Network,
-    pub(crate) security: Security,
-    pub(crate) mounts: Vec<Mount>,
+    pub(crate) network: StepNetwork,
+    pub(crate) security: StepSecurity,
+    pub(crate) mounts: Vec<MountOp>,
     /// Name and address.
     pub(crate) extra_hosts: Vec<(String, String)>,
     /// `name=soft:hard`.
@@ -118,12 +118,12 @@ pub(crate) struct Exec {
     /// Where its secrets and agents are taken from: kind and id, and the source. Steps that are equal but for these are
     /// two vertices; see [`Graph::ambiguous`](super::Graph::ambiguous).
     pub(crate) sources: Vec<(String, String)>,
-    pub(crate) resources: Resources,
+    pub(crate) resources: StepResources,
 }
 
 /// Limits of a process; never part of a key.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub(crate) struct Resources {
+pub(crate) struct StepResources {
     pub(crate) memory: Option<String>,
     pub(crate) memory_swap: Option<String>,
     pub(crate) cpu_shares: Option<i64>,
@@ -134,7 +134,7 @@ pub(crate) struct Resources {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub(crate) enum Network {
+pub(crate) enum StepNetwork {
     #[default]
     Default,
     None,
@@ -142,7 +142,7 @@ pub(crate) enum Network {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub(crate) enum Security {
+pub(crate) enum StepSecurity {
     #[default]
     Sandbox,
     Insecure,
@@ -157,14 +157,14 @@ pub(crate) struct SecretEnv {
 
 /// One mount of an [`Exec`] beside its root.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct Mount {
+pub(crate) struct MountOp {
     /// Absolute path in the container.
     pub(crate) target: String,
-    pub(crate) kind: MountKind,
+    pub(crate) kind: MountOpKind,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) enum MountKind {
+pub(crate) enum MountOpKind {
     /// `source` of input `input`. Writes, if allowed at all, are thrown away after the command.
     Bind {
         input: usize,
@@ -174,7 +174,7 @@ pub(crate) enum MountKind {
     /// A directory that outlives the run. `seed` fills it when it is first made.
     Cache {
         id: String,
-        sharing: Sharing,
+        sharing: CacheSharing,
         seed: Option<(usize, String)>,
         mode: Option<u32>,
         uid: Option<u32>,
@@ -207,7 +207,7 @@ pub(crate) enum MountKind {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub(crate) enum Sharing {
+pub(crate) enum CacheSharing {
     #[default]
     Shared,
     Private,
@@ -217,29 +217,29 @@ pub(crate) enum Sharing {
 /// Changes to a tree, applied in order into one layer.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct File {
-    pub(crate) actions: Vec<Action>,
+    pub(crate) actions: Vec<FileAction>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(crate) enum Action {
+pub(crate) enum FileAction {
     /// spec/dockerfile.md §7.3.
-    Copy(Box<Copy>),
+    Copy(Box<CopyAction>),
     /// Makes a directory and its missing parents, mode 0755; one that exists is left as it is.
-    Mkdir { path: String, owner: Option<Owner> },
+    Mkdir { path: String, owner: Option<OwnerChange> },
     /// Makes a file with this text, by COPY of a heredoc. A destination ending in `/` or being a directory takes `name`.
-    Mkfile { dest: String, name: String, text: String, mode: Option<Mode>, owner: Option<Owner> },
+    Mkfile { dest: String, name: String, text: String, mode: Option<ModeChange>, owner: Option<OwnerChange> },
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(crate) struct Copy {
+pub(crate) struct CopyAction {
     /// Index into the vertex's inputs.
     pub(crate) input: usize,
     /// Path in the input, as written (wildcards, `..`, pivot `/./` of `--parents`).
     pub(crate) source: String,
     /// Absolute; a trailing `/` says that it is a directory.
     pub(crate) dest: String,
-    pub(crate) owner: Option<Owner>,
-    pub(crate) mode: Option<Mode>,
+    pub(crate) owner: Option<OwnerChange>,
+    pub(crate) mode: Option<ModeChange>,
     /// Extract the source if it is an archive.
     pub(crate) unpack: bool,
     pub(crate) parents: bool,
@@ -254,7 +254,7 @@ pub(crate) struct Copy {
 
 /// `--chown`: names are looked up in the destination's passwd and group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct Owner {
+pub(crate) struct OwnerChange {
     pub(crate) user: String,
     pub(crate) group: Option<String>,
     /// From USER for a WORKDIR (an unknown name is then an error as well), or from --chown.
@@ -263,7 +263,7 @@ pub(crate) struct Owner {
 
 /// `--chmod`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) enum Mode {
+pub(crate) enum ModeChange {
     Octal(u32),
     /// Checked, in BSD chmod grammar.
     Symbolic(String),

@@ -13,7 +13,7 @@ pub(crate) struct Patterns {
 /// One pattern is malformed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{why}: {pattern}")]
-pub(crate) struct BadPattern {
+pub(crate) struct PatternError {
     pub(crate) pattern: String,
     pub(crate) why: &'static str,
 }
@@ -33,11 +33,11 @@ struct Pattern {
     exception: bool,
     /// Every matching path starts with this.
     prefix: String,
-    kind: Kind,
+    kind: PatternKind,
 }
 
 #[derive(Clone, Debug)]
-enum Kind {
+enum PatternKind {
     /// The path is `prefix`.
     Exact,
     /// The path starts with `prefix`.
@@ -45,11 +45,11 @@ enum Kind {
     /// The path is this text, or ends in `/` and this text.
     Anywhere(String),
     /// The path is `prefix` followed by what these tokens match.
-    General(Vec<Token>),
+    General(Vec<PatternToken>),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Token {
+enum PatternToken {
     Literal(char),
     /// `?`: one character that is not `/`.
     One,
@@ -70,7 +70,7 @@ impl Patterns {
     ///
     /// # Errors
     /// Names the first malformed pattern.
-    pub(crate) fn new<T: AsRef<str>>(patterns: &[T]) -> Result<Self, BadPattern> {
+    pub(crate) fn new<T: AsRef<str>>(patterns: &[T]) -> Result<Self, PatternError> {
         let mut list = Vec::with_capacity(patterns.len());
         for pattern in patterns {
             list.extend(Pattern::parse(pattern.as_ref())?);
@@ -93,9 +93,12 @@ impl Patterns {
             !it.exception
                 && it.prefix.is_empty()
                 && match &it.kind {
-                    Kind::Below => true,
-                    Kind::General(tokens) => {
-                        matches!(tokens.as_slice(), [Token::Some] | [Token::Rest] | [Token::Folders, Token::Some])
+                    PatternKind::Below => true,
+                    PatternKind::General(tokens) => {
+                        matches!(
+                            tokens.as_slice(),
+                            [PatternToken::Some] | [PatternToken::Rest] | [PatternToken::Folders, PatternToken::Some]
+                        )
                     }
                     _ => false,
                 }
@@ -148,8 +151,8 @@ impl Patterns {
 }
 
 impl Pattern {
-    fn parse(text: &str) -> Result<Option<Self>, BadPattern> {
-        let bad = |why| BadPattern { pattern: text.to_owned(), why };
+    fn parse(text: &str) -> Result<Option<Self>, PatternError> {
+        let bad = |why| PatternError { pattern: text.to_owned(), why };
         let trimmed = text.trim();
         if trimmed.is_empty() {
             return Ok(None);
@@ -160,19 +163,19 @@ impl Pattern {
             None => (false, trimmed),
         };
         let tokens = tokens(&clean(body)).map_err(bad)?;
-        let n_literal = tokens.iter().take_while(|it| matches!(it, Token::Literal(_))).count();
-        let literal = |tokens: &[Token]| -> Option<String> {
-            tokens.iter().map(|it| if let Token::Literal(c) = it { Some(*c) } else { None }).collect()
+        let n_literal = tokens.iter().take_while(|it| matches!(it, PatternToken::Literal(_))).count();
+        let literal = |tokens: &[PatternToken]| -> Option<String> {
+            tokens.iter().map(|it| if let PatternToken::Literal(c) = it { Some(*c) } else { None }).collect()
         };
         let prefix = literal(&tokens[..n_literal]).expect("these are literals");
         let rest = &tokens[n_literal..];
         let kind = match rest {
-            [] => Kind::Exact,
-            [Token::Rest] => Kind::Below,
-            [Token::Folders, tail @ ..] if prefix.is_empty() && !tail.is_empty() && literal(tail).is_some() => {
-                Kind::Anywhere(literal(tail).expect("just checked"))
+            [] => PatternKind::Exact,
+            [PatternToken::Rest] => PatternKind::Below,
+            [PatternToken::Folders, tail @ ..] if prefix.is_empty() && !tail.is_empty() && literal(tail).is_some() => {
+                PatternKind::Anywhere(literal(tail).expect("just checked"))
             }
-            _ => Kind::General(rest.to_vec()),
+            _ => PatternKind::General(rest.to_vec()),
         };
         Ok(Some(Self { exception, prefix, kind }))
     }
@@ -180,19 +183,19 @@ impl Pattern {
     fn matches(&self, path: &str) -> bool {
         let Some(rest) = path.strip_prefix(self.prefix.as_str()) else { return false };
         match &self.kind {
-            Kind::Exact => rest.is_empty(),
-            Kind::Below => true,
-            Kind::Anywhere(text) => {
+            PatternKind::Exact => rest.is_empty(),
+            PatternKind::Below => true,
+            PatternKind::Anywhere(text) => {
                 path.strip_suffix(text.as_str()).is_some_and(|before| before.is_empty() || before.ends_with('/'))
             }
-            Kind::General(tokens) => run(tokens, rest),
+            PatternKind::General(tokens) => run(tokens, rest),
         }
     }
 
     fn may_match_below(&self, path: &str) -> bool {
         let inside = |text: &str| text.strip_prefix(path).is_some_and(|rest| rest.starts_with('/'));
         match self.kind {
-            Kind::Exact => inside(&self.prefix),
+            PatternKind::Exact => inside(&self.prefix),
             _ => inside(&self.prefix) || path.starts_with(&self.prefix) || format!("{path}/").starts_with(&self.prefix),
         }
     }
@@ -203,7 +206,7 @@ fn parents(path: &str) -> impl Iterator<Item = &str> {
     path.match_indices('/').map(|(at, _)| &path[..at]).chain(std::iter::once(path))
 }
 
-fn tokens(text: &str) -> Result<Vec<Token>, &'static str> {
+fn tokens(text: &str) -> Result<Vec<PatternToken>, &'static str> {
     let mut chars = text.chars().peekable();
     let mut tokens = Vec::new();
     while let Some(c) = chars.next() {
@@ -213,20 +216,20 @@ fn tokens(text: &str) -> Result<Vec<Token>, &'static str> {
                 if chars.peek() == Some(&'/') {
                     chars.next();
                 }
-                if chars.peek().is_none() { Token::Rest } else { Token::Folders }
+                if chars.peek().is_none() { PatternToken::Rest } else { PatternToken::Folders }
             }
-            '*' => Token::Some,
-            '?' => Token::One,
+            '*' => PatternToken::Some,
+            '?' => PatternToken::One,
             '[' => class(&mut chars)?,
-            '\\' => Token::Literal(chars.next().ok_or("syntax error in pattern, it ends in a backslash")?),
-            c => Token::Literal(c),
+            '\\' => PatternToken::Literal(chars.next().ok_or("syntax error in pattern, it ends in a backslash")?),
+            c => PatternToken::Literal(c),
         });
     }
     Ok(tokens)
 }
 
 /// The rest of `[^a-z]` after the bracket.
-fn class(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Result<Token, &'static str> {
+fn class(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Result<PatternToken, &'static str> {
     const OPEN: &str = "syntax error in pattern, a bracket is not closed";
     let negated = chars.next_if_eq(&'^').is_some();
     let mut ranges = Vec::new();
@@ -242,7 +245,7 @@ fn class(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Result<Token, 
             return if ranges.is_empty() {
                 Err("syntax error in pattern, a class is empty")
             } else {
-                Ok(Token::Class { negated, ranges })
+                Ok(PatternToken::Class { negated, ranges })
             };
         }
         let low = one(chars)?;
@@ -260,7 +263,7 @@ fn class(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Result<Token, 
 
 /// Whether the tokens match all of `text`: all positions that can be reached are followed at once, so that the time is
 /// bounded by length × tokens whatever the pattern.
-fn run(tokens: &[Token], text: &str) -> bool {
+fn run(tokens: &[PatternToken], text: &str) -> bool {
     let n = tokens.len();
     let mut now = vec![false; n + 1];
     let mut next = vec![false; n + 1];
@@ -269,18 +272,18 @@ fn run(tokens: &[Token], text: &str) -> bool {
         next.fill(false);
         for (i, token) in tokens.iter().enumerate().filter(|(i, _)| now[*i]) {
             match token {
-                Token::Literal(it) if *it == c => reach(tokens, &mut next, i + 1),
-                Token::One if c != '/' => reach(tokens, &mut next, i + 1),
-                Token::Some if c != '/' => reach(tokens, &mut next, i),
-                Token::Rest => reach(tokens, &mut next, i),
+                PatternToken::Literal(it) if *it == c => reach(tokens, &mut next, i + 1),
+                PatternToken::One if c != '/' => reach(tokens, &mut next, i + 1),
+                PatternToken::Some if c != '/' => reach(tokens, &mut next, i),
+                PatternToken::Rest => reach(tokens, &mut next, i),
                 // Having read something, only a `/` leads on.
-                Token::Folders => {
+                PatternToken::Folders => {
                     next[i] = true;
                     if c == '/' {
                         reach(tokens, &mut next, i + 1);
                     }
                 }
-                Token::Class { negated, ranges }
+                PatternToken::Class { negated, ranges }
                     if ranges.iter().any(|(low, high)| (*low..=*high).contains(&c)) != *negated =>
                 {
                     reach(tokens, &mut next, i + 1);
@@ -297,9 +300,9 @@ fn run(tokens: &[Token], text: &str) -> bool {
 }
 
 /// Marks a position, and those after it that need no character.
-fn reach(tokens: &[Token], states: &mut [bool], mut i: usize) {
+fn reach(tokens: &[PatternToken], states: &mut [bool], mut i: usize) {
     states[i] = true;
-    while matches!(tokens.get(i), Some(Token::Some | Token::Rest | Token::Folders)) {
+    while matches!(tokens.get(i), Some(PatternToken::Some | PatternToken::Rest | PatternToken::Folders)) {
         i += 1;
         states[i] = true;
     }

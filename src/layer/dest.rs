@@ -22,11 +22,11 @@ use rustix::{
 
 use super::{
     error::LayerError,
-    tar_read::Member,
-    view::{Entry, Follow, Kind, View, at},
+    tar_read::TarMember,
+    view::{EntryKind, Follow, LayerView, ViewEntry, at},
 };
 
-type Result<T> = std::result::Result<T, LayerError>;
+type DestResult<T> = std::result::Result<T, LayerError>;
 
 /// Links followed on the way to one entry: as many as the kernel follows.
 const MAX_LINKS: usize = 40;
@@ -37,11 +37,11 @@ const MAX_NAME: usize = 255;
 const KEPT_OPEN: usize = 8;
 
 /// The tree that is being made.
-pub(super) struct Dest {
+pub(super) struct UnpackDest {
     root: OwnedFd,
     /// What is below, if there is something.
-    lowers: Option<View>,
-    open: HashMap<Vec<u8>, Rc<Folder>>,
+    lowers: Option<LayerView>,
+    open: HashMap<Vec<u8>, Rc<UnpackFolder>>,
     /// Directories that hide what is below them.
     opaque: BTreeSet<PathBuf>,
     /// Times of directories, set at the end: making entries changes them.
@@ -49,7 +49,7 @@ pub(super) struct Dest {
 }
 
 /// An open directory of the tree.
-pub(super) struct Folder {
+pub(super) struct UnpackFolder {
     fd: OwnedFd,
     /// From the root, without links.
     path: PathBuf,
@@ -67,18 +67,18 @@ pub(super) struct Metadata<'a> {
 }
 
 impl<'a> Metadata<'a> {
-    pub(super) fn of(member: &'a Member) -> Self {
-        let Member { mode, uid, gid, mtime, xattrs, .. } = member;
+    pub(super) fn of(member: &'a TarMember) -> Self {
+        let TarMember { mode, uid, gid, mtime, xattrs, .. } = member;
         Self { mode: *mode, uid: *uid, gid: *gid, mtime: *mtime, xattrs }
     }
 
-    fn of_entry(entry: &Entry, xattrs: &'a [(Vec<u8>, Vec<u8>)]) -> Self {
+    fn of_entry(entry: &ViewEntry, xattrs: &'a [(Vec<u8>, Vec<u8>)]) -> Self {
         Self { mode: entry.mode, uid: entry.uid, gid: entry.gid, mtime: entry.mtime, xattrs }
     }
 }
 
 /// The names of a path in an archive, taken from the root: `..` stops there.
-pub(super) fn names(path: &[u8]) -> Result<Vec<&[u8]>> {
+pub(super) fn names(path: &[u8]) -> DestResult<Vec<&[u8]>> {
     let mut names = Vec::new();
     for name in path.split(|byte| *byte == b'/') {
         match name {
@@ -94,13 +94,13 @@ pub(super) fn names(path: &[u8]) -> Result<Vec<&[u8]>> {
     Ok(names)
 }
 
-impl Dest {
+impl UnpackDest {
     /// An empty directory of the host, above layers.
-    pub(super) fn open(root: &Path, lowers: &[PathBuf]) -> Result<Self> {
+    pub(super) fn open(root: &Path, lowers: &[PathBuf]) -> DestResult<Self> {
         let shown = root.as_os_str().as_bytes();
         let lowers = match lowers {
             [] => None,
-            lowers => Some(View::open(lowers).map_err(LayerError::io("open the layers below", shown))?),
+            lowers => Some(LayerView::open(lowers).map_err(LayerError::io("open the layers below", shown))?),
         };
         let root = at::host_dir(root).map_err(LayerError::io("open", shown))?;
         let (open, opaque, times) = (HashMap::new(), BTreeSet::new(), BTreeMap::new());
@@ -108,7 +108,7 @@ impl Dest {
     }
 
     /// The directory with this path in the archive; made if it does not exist, with the metadata that it has below.
-    pub(super) fn folder(&mut self, names: &[&[u8]], mtime: (i64, u32)) -> Result<Rc<Folder>> {
+    pub(super) fn folder(&mut self, names: &[&[u8]], mtime: (i64, u32)) -> DestResult<Rc<UnpackFolder>> {
         let key = names.join(&b'/');
         if let Some(folder) = self.open.get(&key) {
             return Ok(Rc::clone(folder));
@@ -126,7 +126,7 @@ impl Dest {
         self.open.clear();
     }
 
-    fn walk(&mut self, names: &[&[u8]], mtime: (i64, u32)) -> Result<Folder> {
+    fn walk(&mut self, names: &[&[u8]], mtime: (i64, u32)) -> DestResult<UnpackFolder> {
         let shown = names.join(&b'/');
         let mut here = self.at(PathBuf::new(), &shown)?;
         let mut todo: Vec<Vec<u8>> = names.iter().rev().map(|name| name.to_vec()).collect();
@@ -147,29 +147,29 @@ impl Dest {
             let name = OsStr::from_bytes(&name);
             let path = here.path.join(name);
             let target = match self.what(&here, name, &shown)? {
-                What::Ours(Kind::Dir) => None,
-                What::Ours(Kind::Symlink) => {
+                DestEntryKind::Ours(EntryKind::Dir) => None,
+                DestEntryKind::Ours(EntryKind::Symlink) => {
                     Some(at::read_link(here.fd.as_fd(), name).map_err(LayerError::io("read the link", &shown))?)
                 }
-                What::Below(entry) if entry.kind == Kind::Symlink => {
+                DestEntryKind::Below(entry) if entry.kind == EntryKind::Symlink => {
                     let lowers = self.lowers.as_ref().expect("the entry was found in it");
                     Some(lowers.read_link(&path).map_err(LayerError::io("read the link", &shown))?)
                 }
-                What::Below(entry) if entry.kind == Kind::Dir => {
+                DestEntryKind::Below(entry) if entry.kind == EntryKind::Dir => {
                     self.copy_folder(&here, name, &entry)?;
                     None
                 }
-                What::Whiteout => {
+                DestEntryKind::Whiteout => {
                     unlink(&here, name, &shown)?;
                     self.make_folder(&here, name, &default_folder(mtime))?;
                     self.hide_below(&path)?;
                     None
                 }
-                What::Nothing => {
+                DestEntryKind::Nothing => {
                     self.make_folder(&here, name, &default_folder(mtime))?;
                     None
                 }
-                What::Ours(_) | What::Below(_) => {
+                DestEntryKind::Ours(_) | DestEntryKind::Below(_) => {
                     return Err(LayerError::entry("a parent directory is no directory", &shown));
                 }
             };
@@ -195,44 +195,44 @@ impl Dest {
     }
 
     /// The directory at a path without links.
-    fn at(&self, path: PathBuf, shown: &[u8]) -> Result<Folder> {
+    fn at(&self, path: PathBuf, shown: &[u8]) -> DestResult<UnpackFolder> {
         let fd = at::dir(self.root.as_fd(), &path).map_err(LayerError::io("open the directory of", shown))?;
         let merged = self.lowers.is_some()
             && (self.opaque.is_empty() || !path.ancestors().any(|parent| self.opaque.contains(parent)));
-        Ok(Folder { fd, path, merged })
+        Ok(UnpackFolder { fd, path, merged })
     }
 
-    fn what(&self, folder: &Folder, name: &OsStr, shown: &[u8]) -> Result<What> {
+    fn what(&self, folder: &UnpackFolder, name: &OsStr, shown: &[u8]) -> DestResult<DestEntryKind> {
         if let Some(stat) = at::stat(folder.fd.as_fd(), name).map_err(LayerError::io("look at", shown))? {
             let entry = at::entry(&stat, 0);
-            let whiteout = entry.kind == Kind::CharDev && entry.rdev == (0, 0);
-            return Ok(if whiteout { What::Whiteout } else { What::Ours(entry.kind) });
+            let whiteout = entry.kind == EntryKind::CharDev && entry.rdev == (0, 0);
+            return Ok(if whiteout { DestEntryKind::Whiteout } else { DestEntryKind::Ours(entry.kind) });
         }
         match &self.lowers {
             Some(lowers) if folder.merged => {
                 let found = lowers.lookup(folder.path.join(name), Follow::No);
                 let found = found.map_err(LayerError::io("look below for", shown))?;
-                Ok(found.map_or(What::Nothing, What::Below))
+                Ok(found.map_or(DestEntryKind::Nothing, DestEntryKind::Below))
             }
-            _ => Ok(What::Nothing),
+            _ => Ok(DestEntryKind::Nothing),
         }
     }
 
     /// A directory that exists below, without its content.
-    fn copy_folder(&mut self, folder: &Folder, name: &OsStr, entry: &Entry) -> Result<()> {
+    fn copy_folder(&mut self, folder: &UnpackFolder, name: &OsStr, entry: &ViewEntry) -> DestResult<()> {
         let path = folder.path.join(name);
         let xattrs = self.xattrs_below(&path)?;
         self.make_folder(folder, name, &Metadata::of_entry(entry, &xattrs))
     }
 
-    fn xattrs_below(&self, path: &Path) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    fn xattrs_below(&self, path: &Path) -> DestResult<Vec<(Vec<u8>, Vec<u8>)>> {
         let Some(lowers) = &self.lowers else { return Ok(Vec::new()) };
         let found =
             lowers.xattrs(path).map_err(LayerError::io("read the attributes of", path.as_os_str().as_bytes()))?;
         Ok(found.into_iter().map(|(name, value)| (name.as_bytes().to_owned(), value)).collect())
     }
 
-    fn make_folder(&mut self, folder: &Folder, name: &OsStr, metadata: &Metadata<'_>) -> Result<()> {
+    fn make_folder(&mut self, folder: &UnpackFolder, name: &OsStr, metadata: &Metadata<'_>) -> DestResult<()> {
         let path = folder.path.join(name);
         let shown = path.as_os_str().as_bytes();
         let made = rustix::fs::mkdirat(&folder.fd, name, Mode::RWXU);
@@ -242,39 +242,44 @@ impl Dest {
     }
 
     /// A directory entry of the archive.
-    pub(super) fn put_folder(&mut self, folder: &Folder, name: &OsStr, metadata: &Metadata<'_>) -> Result<()> {
+    pub(super) fn put_folder(
+        &mut self,
+        folder: &UnpackFolder,
+        name: &OsStr,
+        metadata: &Metadata<'_>,
+    ) -> DestResult<()> {
         let path = folder.path.join(name);
         let shown = path.as_os_str().as_bytes().to_owned();
         match self.what(folder, name, &shown)? {
-            What::Ours(Kind::Dir) => {
+            DestEntryKind::Ours(EntryKind::Dir) => {
                 let dir = at::dir(folder.fd.as_fd(), Path::new(name)).map_err(LayerError::io("open", &shown))?;
                 self.set_folder(dir.as_fd(), path, metadata)
             }
-            What::Ours(_) | What::Whiteout => {
+            DestEntryKind::Ours(_) | DestEntryKind::Whiteout => {
                 unlink(folder, name, &shown)?;
                 self.forget_open();
                 self.make_folder(folder, name, metadata)?;
                 // What it replaces has hidden what is below.
                 self.hide_below(&path)
             }
-            What::Below(_) | What::Nothing => self.make_folder(folder, name, metadata),
+            DestEntryKind::Below(_) | DestEntryKind::Nothing => self.make_folder(folder, name, metadata),
         }
     }
 
     /// Metadata of the root itself.
-    pub(super) fn put_root(&mut self, metadata: &Metadata<'_>) -> Result<()> {
+    pub(super) fn put_root(&mut self, metadata: &Metadata<'_>) -> DestResult<()> {
         let root = self.root.try_clone().map_err(LayerError::io("open", b"/"))?;
         self.set_folder(root.as_fd(), PathBuf::new(), metadata)
     }
 
-    fn set_folder(&mut self, dir: BorrowedFd<'_>, path: PathBuf, metadata: &Metadata<'_>) -> Result<()> {
+    fn set_folder(&mut self, dir: BorrowedFd<'_>, path: PathBuf, metadata: &Metadata<'_>) -> DestResult<()> {
         set_open(dir, metadata, path.as_os_str().as_bytes())?;
         self.times.insert(path, metadata.mtime);
         Ok(())
     }
 
     /// Makes room for an entry that is no directory.
-    pub(super) fn clear(&mut self, folder: &Folder, name: &OsStr) -> Result<()> {
+    pub(super) fn clear(&mut self, folder: &UnpackFolder, name: &OsStr) -> DestResult<()> {
         let path = folder.path.join(name);
         let shown = path.as_os_str().as_bytes();
         match at::stat(folder.fd.as_fd(), name).map_err(LayerError::io("look at", shown))? {
@@ -293,7 +298,7 @@ impl Dest {
     }
 
     /// Removes a directory with all in it.
-    fn remove_folder(&mut self, path: PathBuf) -> Result<()> {
+    fn remove_folder(&mut self, path: PathBuf) -> DestResult<()> {
         self.times.retain(|other, _| !other.starts_with(&path));
         self.opaque.retain(|other| !other.starts_with(&path));
         let fail = |path: &Path| LayerError::io::<std::io::Error>("remove", path.as_os_str().as_bytes());
@@ -321,7 +326,7 @@ impl Dest {
     }
 
     /// `.wh.NAME`: hides what is below. It says nothing of what this layer itself brings under the name.
-    pub(super) fn whiteout(&mut self, folder: &Folder, name: &OsStr) -> Result<()> {
+    pub(super) fn whiteout(&mut self, folder: &UnpackFolder, name: &OsStr) -> DestResult<()> {
         let path = folder.path.join(name);
         let shown = path.as_os_str().as_bytes();
         match at::stat(folder.fd.as_fd(), name).map_err(LayerError::io("look at", shown))? {
@@ -333,11 +338,11 @@ impl Dest {
     }
 
     /// `.wh..wh..opq`: hides all that is below in this directory.
-    pub(super) fn opaque(&mut self, folder: &Folder) -> Result<()> {
+    pub(super) fn opaque(&mut self, folder: &UnpackFolder) -> DestResult<()> {
         self.hide_below(&folder.path.clone())
     }
 
-    fn hide_below(&mut self, path: &Path) -> Result<()> {
+    fn hide_below(&mut self, path: &Path) -> DestResult<()> {
         let shown = path.as_os_str().as_bytes();
         let dir = at::dir(self.root.as_fd(), path).map_err(LayerError::io("open", shown))?;
         let set = rustix::fs::fsetxattr(&dir, at::opaque_xattr(), b"y", XattrFlags::empty());
@@ -348,17 +353,23 @@ impl Dest {
     }
 
     /// A hard link. The target is of this layer, or is brought up from below as the kernel would.
-    pub(super) fn hard_link(&mut self, folder: &Folder, name: &OsStr, target: &[&[u8]], shown: &[u8]) -> Result<()> {
+    pub(super) fn hard_link(
+        &mut self,
+        folder: &UnpackFolder,
+        name: &OsStr,
+        target: &[&[u8]],
+        shown: &[u8],
+    ) -> DestResult<()> {
         let Some((last, parents)) = target.split_last() else {
             return Err(LayerError::entry("a hard link to a directory", shown));
         };
         let from = self.folder(parents, (0, 0))?;
         let last = OsStr::from_bytes(last);
         match self.what(&from, last, shown)? {
-            What::Ours(Kind::Dir) => return Err(LayerError::entry("a hard link to a directory", shown)),
-            What::Ours(_) => (),
-            What::Below(entry) => self.copy_up(&from, last, &entry, shown)?,
-            What::Whiteout | What::Nothing => {
+            DestEntryKind::Ours(EntryKind::Dir) => return Err(LayerError::entry("a hard link to a directory", shown)),
+            DestEntryKind::Ours(_) => (),
+            DestEntryKind::Below(entry) => self.copy_up(&from, last, &entry, shown)?,
+            DestEntryKind::Whiteout | DestEntryKind::Nothing => {
                 return Err(LayerError::entry("a hard link to what does not exist", shown));
             }
         }
@@ -371,20 +382,20 @@ impl Dest {
     }
 
     /// A file or link from below, with all that belongs to it.
-    fn copy_up(&mut self, folder: &Folder, name: &OsStr, entry: &Entry, shown: &[u8]) -> Result<()> {
+    fn copy_up(&mut self, folder: &UnpackFolder, name: &OsStr, entry: &ViewEntry, shown: &[u8]) -> DestResult<()> {
         let path = folder.path.join(name);
         let lowers = self.lowers.as_ref().expect("the entry was found in it");
         let xattrs = self.xattrs_below(&path)?;
         let metadata = Metadata::of_entry(entry, &xattrs);
         match entry.kind {
-            Kind::File => {
+            EntryKind::File => {
                 let mut source = lowers.open_file(&path).map_err(LayerError::io("open", shown))?;
                 let mut file = new_file(folder, name, shown)?;
                 std::io::copy(&mut source, &mut file).map_err(LayerError::io("copy", shown))?;
                 set_open(file.as_fd(), &metadata, shown)?;
                 set_open_times(file.as_fd(), metadata.mtime, shown)
             }
-            Kind::Symlink => {
+            EntryKind::Symlink => {
                 let target = lowers.read_link(&path).map_err(LayerError::io("read the link", shown))?;
                 symlink(folder, name, target.as_bytes(), &metadata, shown)
             }
@@ -393,7 +404,7 @@ impl Dest {
     }
 
     /// Sets the times of the directories.
-    pub(super) fn finish(self) -> Result<()> {
+    pub(super) fn finish(self) -> DestResult<()> {
         for (path, mtime) in &self.times {
             let shown = path.as_os_str().as_bytes();
             let dir = at::dir(self.root.as_fd(), path).map_err(LayerError::io("open", shown))?;
@@ -404,11 +415,11 @@ impl Dest {
 }
 
 /// What a name of the tree is, this layer over those below.
-enum What {
-    Ours(Kind),
+enum DestEntryKind {
+    Ours(EntryKind),
     /// Hides what is below.
     Whiteout,
-    Below(Entry),
+    Below(ViewEntry),
     Nothing,
 }
 
@@ -416,12 +427,12 @@ fn default_folder(mtime: (i64, u32)) -> Metadata<'static> {
     Metadata { mode: 0o755, uid: 0, gid: 0, mtime, xattrs: &[] }
 }
 
-fn unlink(folder: &Folder, name: &OsStr, shown: &[u8]) -> Result<()> {
+fn unlink(folder: &UnpackFolder, name: &OsStr, shown: &[u8]) -> DestResult<()> {
     rustix::fs::unlinkat(&folder.fd, name, AtFlags::empty()).map_err(LayerError::io("remove", shown))
 }
 
 /// A new file, where nothing is.
-pub(super) fn new_file(folder: &Folder, name: &OsStr, shown: &[u8]) -> Result<std::fs::File> {
+pub(super) fn new_file(folder: &UnpackFolder, name: &OsStr, shown: &[u8]) -> DestResult<std::fs::File> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = rustix::fs::openat(&folder.fd, name, flags, Mode::RUSR | Mode::WUSR);
     Ok(file.map_err(LayerError::io("make", shown))?.into())
@@ -429,7 +440,7 @@ pub(super) fn new_file(folder: &Folder, name: &OsStr, shown: &[u8]) -> Result<st
 
 /// Owner, mode and attributes of an open file or directory. In this order: a change of owner takes setuid and
 /// capabilities away.
-pub(super) fn set_open(fd: BorrowedFd<'_>, metadata: &Metadata<'_>, shown: &[u8]) -> Result<()> {
+pub(super) fn set_open(fd: BorrowedFd<'_>, metadata: &Metadata<'_>, shown: &[u8]) -> DestResult<()> {
     let (uid, gid) = ids(metadata, shown)?;
     rustix::fs::fchown(fd, Some(uid), Some(gid)).map_err(|error| owner(error, metadata, shown))?;
     rustix::fs::fchmod(fd, Mode::from_raw_mode(metadata.mode)).map_err(LayerError::io("set the mode of", shown))?;
@@ -450,7 +461,7 @@ pub(super) fn is_kept(name: &[u8]) -> bool {
         || name.starts_with(b"user.") && name.len() > 5 && name.len() <= 255 && !name.starts_with(b"user.overlay.")
 }
 
-pub(super) fn set_open_times(fd: BorrowedFd<'_>, mtime: (i64, u32), shown: &[u8]) -> Result<()> {
+pub(super) fn set_open_times(fd: BorrowedFd<'_>, mtime: (i64, u32), shown: &[u8]) -> DestResult<()> {
     rustix::fs::futimens(fd, &timestamps(mtime)).map_err(LayerError::io("set the time of", shown))
 }
 
@@ -459,7 +470,7 @@ fn timestamps((seconds, nanoseconds): (i64, u32)) -> Timestamps {
     Timestamps { last_access: time, last_modification: time }
 }
 
-fn ids(metadata: &Metadata<'_>, shown: &[u8]) -> Result<(Uid, Gid)> {
+fn ids(metadata: &Metadata<'_>, shown: &[u8]) -> DestResult<(Uid, Gid)> {
     // The greatest number means "leave it".
     if metadata.uid == u32::MAX || metadata.gid == u32::MAX {
         return Err(owner(Errno::INVAL, metadata, shown));
@@ -473,12 +484,12 @@ fn owner(error: Errno, metadata: &Metadata<'_>, shown: &[u8]) -> LayerError {
 
 /// A symbolic link, where nothing is.
 pub(super) fn symlink(
-    folder: &Folder,
+    folder: &UnpackFolder,
     name: &OsStr,
     target: &[u8],
     metadata: &Metadata<'_>,
     shown: &[u8],
-) -> Result<()> {
+) -> DestResult<()> {
     let made = rustix::fs::symlinkat(OsStr::from_bytes(target), &folder.fd, name);
     made.map_err(LayerError::io("make the link", shown))?;
     set_closed(folder, name, metadata, shown)
@@ -487,13 +498,13 @@ pub(super) fn symlink(
 /// A device or a named pipe, where nothing is. A device that this process may not make, as in a user namespace, is left
 /// out.
 pub(super) fn node(
-    folder: &Folder,
+    folder: &UnpackFolder,
     name: &OsStr,
     kind: FileType,
     device: (u32, u32),
     metadata: &Metadata<'_>,
     shown: &[u8],
-) -> Result<()> {
+) -> DestResult<()> {
     let mode = Mode::from_raw_mode(metadata.mode & 0o777);
     match rustix::fs::mknodat(&folder.fd, name, kind, mode, rustix::fs::makedev(device.0, device.1)) {
         Err(Errno::PERM) if kind != FileType::Fifo => return Ok(()),
@@ -506,7 +517,7 @@ pub(super) fn node(
 }
 
 /// Owner and time of what is not to be opened.
-fn set_closed(folder: &Folder, name: &OsStr, metadata: &Metadata<'_>, shown: &[u8]) -> Result<()> {
+fn set_closed(folder: &UnpackFolder, name: &OsStr, metadata: &Metadata<'_>, shown: &[u8]) -> DestResult<()> {
     let (uid, gid) = ids(metadata, shown)?;
     rustix::fs::chownat(&folder.fd, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
         .map_err(|error| owner(error, metadata, shown))?;

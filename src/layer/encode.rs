@@ -36,7 +36,7 @@ pub(crate) fn encode(
     mut input: impl Read + Send,
     output: impl Write + Send,
 ) -> Result<Encoded, LayerError> {
-    let mut output = Hashed::new(output);
+    let mut output = HashingWriter::new(output);
     let mut plain = Sum::new();
     let mut annotations = BTreeMap::new();
     match compression {
@@ -70,7 +70,7 @@ fn gzip(
     level: CompressionLvl,
     input: &mut impl Read,
     plain: &mut Sum,
-    output: &mut Hashed<impl Write>,
+    output: &mut HashingWriter<impl Write>,
 ) -> Result<(), LayerError> {
     let mut jobs = Ordered::new();
     let mut first = true;
@@ -100,7 +100,7 @@ fn zstd(
     level: Option<i32>,
     input: &mut impl Read,
     plain: &mut Sum,
-    output: &mut Hashed<impl Write>,
+    output: &mut HashingWriter<impl Write>,
 ) -> Result<(), LayerError> {
     let level = level.unwrap_or(3).clamp(1, 22);
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8) as u32;
@@ -187,18 +187,18 @@ impl Sum {
 }
 
 /// A writer that hashes what goes through.
-pub(super) struct Hashed<W> {
+pub(super) struct HashingWriter<W> {
     pub(super) inner: W,
     pub(super) sum: Sum,
 }
 
-impl<W> Hashed<W> {
+impl<W> HashingWriter<W> {
     pub(super) fn new(inner: W) -> Self {
         Self { inner, sum: Sum::new() }
     }
 }
 
-impl<W: Write> Write for Hashed<W> {
+impl<W: Write> Write for HashingWriter<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let n = self.inner.write(bytes)?;
         self.sum.update(&bytes[..n]);

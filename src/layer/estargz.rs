@@ -21,10 +21,10 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    encode::{Hashed, Sum, compress_member},
+    encode::{HashingWriter, Sum, compress_member},
     error::LayerError,
     parallel::Ordered,
-    tar_read::{Member, MemberKind, TarReader},
+    tar_read::{TarMember, TarMemberKind, TarReader},
     tar_write::{TarEntry, TarKind, headers, padding},
 };
 use crate::oci::Digest;
@@ -89,7 +89,7 @@ pub(super) fn write(
     level: CompressionLvl,
     input: &mut impl Read,
     plain: &mut Sum,
-    output: &mut Hashed<impl Write>,
+    output: &mut HashingWriter<impl Write>,
 ) -> Result<BTreeMap<String, String>, LayerError> {
     let mut members = Members::new(level, plain, output);
     let mut entries = Vec::new();
@@ -116,7 +116,7 @@ pub(super) fn write(
     let at = members.output.sum.size();
     let table = table_entry(&json);
     members.plain.update(&table);
-    let write = |output: &mut Hashed<_>| -> io::Result<()> {
+    let write = |output: &mut HashingWriter<_>| -> io::Result<()> {
         output.write_all(&compress_member(level, &table))?;
         output.write_all(&footer(at))
     };
@@ -129,7 +129,7 @@ pub(super) fn write(
 
 /// The entries of one member of the archive, and the gzip members of its content.
 fn content<R: Read>(
-    member: &Member,
+    member: &TarMember,
     reader: &mut TarReader<Recorder<R>>,
     entries: &mut Vec<TocEntry>,
     members: &mut Members<'_, impl Write>,
@@ -194,9 +194,9 @@ fn copy_rest<R: Read>(rest: &mut Recorder<R>, members: &mut Members<'_, impl Wri
     members.add(std::mem::take(&mut rest.seen), None)
 }
 
-fn entry_of(member: &Member) -> TocEntry {
+fn entry_of(member: &TarMember) -> TocEntry {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let is_link = matches!(member.kind, MemberKind::HardLink | MemberKind::Symlink);
+    let is_link = matches!(member.kind, TarMemberKind::HardLink | TarMemberKind::Symlink);
     let modtime = match jiff::Timestamp::from_second(member.mtime.0) {
         Ok(time) if member.mtime.0 != 0 => time.to_string(),
         _ => String::new(),
@@ -204,13 +204,13 @@ fn entry_of(member: &Member) -> TocEntry {
     TocEntry {
         name: text(&member.path),
         kind: match member.kind {
-            MemberKind::File => "reg",
-            MemberKind::HardLink => "hardlink",
-            MemberKind::Symlink => "symlink",
-            MemberKind::CharDev => "char",
-            MemberKind::BlockDev => "block",
-            MemberKind::Dir => "dir",
-            MemberKind::Fifo => "fifo",
+            TarMemberKind::File => "reg",
+            TarMemberKind::HardLink => "hardlink",
+            TarMemberKind::Symlink => "symlink",
+            TarMemberKind::CharDev => "char",
+            TarMemberKind::BlockDev => "block",
+            TarMemberKind::Dir => "dir",
+            TarMemberKind::Fifo => "fifo",
         },
         size: member.size,
         modtime,
@@ -259,22 +259,22 @@ fn footer(table_at: u64) -> Vec<u8> {
 }
 
 /// One group: what the members hold, and the entries that each is the content of.
-type Group = Vec<(Vec<u8>, Option<usize>)>;
+type ChunkGroup = Vec<(Vec<u8>, Option<usize>)>;
 
 /// The gzip members, compressed in groups on all cores.
 struct Members<'a, W> {
     level: CompressionLvl,
     plain: &'a mut Sum,
-    output: &'a mut Hashed<W>,
-    jobs: Ordered<Group>,
-    group: Group,
+    output: &'a mut HashingWriter<W>,
+    jobs: Ordered<ChunkGroup>,
+    group: ChunkGroup,
     group_size: usize,
     /// (entry, offset of its member)
     offsets: Vec<(usize, u64)>,
 }
 
 impl<'a, W: Write> Members<'a, W> {
-    fn new(level: CompressionLvl, plain: &'a mut Sum, output: &'a mut Hashed<W>) -> Self {
+    fn new(level: CompressionLvl, plain: &'a mut Sum, output: &'a mut HashingWriter<W>) -> Self {
         let (jobs, group, offsets) = (Ordered::new(), Vec::new(), Vec::new());
         Self { level, plain, output, jobs, group, group_size: 0, offsets }
     }
@@ -309,7 +309,7 @@ impl<'a, W: Write> Members<'a, W> {
         Ok(())
     }
 
-    fn write(&mut self, group: Group) -> Result<(), LayerError> {
+    fn write(&mut self, group: ChunkGroup) -> Result<(), LayerError> {
         for (bytes, entry) in group {
             self.offsets.extend(entry.map(|entry| (entry, self.output.sum.size())));
             self.output.write_all(&bytes).map_err(LayerError::Write)?;

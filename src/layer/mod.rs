@@ -26,4 +26,4 @@ mod unpack;
 pub(crate) use decode::{Compression, decode};
 pub(crate) use encode::encode;
 pub(crate) use pack::{PackOptions, pack_encoded};
-pub(crate) use unpack::{Limits, unpack};
+pub(crate) use unpack::{UnpackLimits, unpack};

@@ -18,10 +18,10 @@ use super::{
     error::LayerError,
     parallel::pipe,
     tar_write::{TarEntry, TarKind, TarWriter},
-    view::{Entry, Folder, Kind, View, Walk as _, at},
+    view::{EntryKind, LayerView, LocateWalk as _, ViewEntry, ViewFolder, at},
 };
 
-type Result<T> = std::result::Result<T, LayerError>;
+type PackResult<T> = std::result::Result<T, LayerError>;
 
 /// How to pack.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,11 +31,11 @@ pub(crate) struct PackOptions {
 }
 
 /// Writes what `upper` (an overlayfs upper directory) changes in the tree of `lowers` (bottom first) as a tar.
-pub(crate) fn pack(upper: &Path, lowers: &[PathBuf], out: &mut dyn Write, options: PackOptions) -> Result<()> {
+pub(crate) fn pack(upper: &Path, lowers: &[PathBuf], out: &mut dyn Write, options: PackOptions) -> PackResult<()> {
     let shown = upper.as_os_str().as_bytes();
     // Whiteouts and opaque marks are read here, so the upper directory is taken as it is.
-    let upper = View::plain(upper).map_err(LayerError::io("open", shown))?;
-    let lowers = View::open(lowers).map_err(LayerError::io("open the layers below", shown))?;
+    let upper = LayerView::plain(upper).map_err(LayerError::io("open", shown))?;
+    let lowers = LayerView::open(lowers).map_err(LayerError::io("open the layers below", shown))?;
     let has_lower = !lowers.layer_ids().map_err(LayerError::io("open the layers below", shown))?.is_empty();
     let out = io::BufWriter::with_capacity(256 << 10, out);
     let mut pack = Pack {
@@ -64,7 +64,7 @@ pub(crate) fn pack_encoded(
     compression: Compression,
     level: Option<i32>,
     output: impl Write + Send,
-) -> Result<Encoded> {
+) -> PackResult<Encoded> {
     let (mut writer, reader) = pipe();
     std::thread::scope(|scope| {
         let packing = scope.spawn(move || {
@@ -84,23 +84,23 @@ pub(crate) fn pack_encoded(
 }
 
 struct Pack<'a, W: Write> {
-    upper: &'a View,
-    lowers: &'a View,
+    upper: &'a LayerView,
+    lowers: &'a LayerView,
     out: TarWriter<W>,
     options: PackOptions,
     /// The first path of each file that has several.
     first: HashMap<(u64, u64), PathBuf>,
-    stack: Vec<Frame>,
+    stack: Vec<PackFrame>,
 }
 
 /// A directory that is being walked.
-struct Frame {
-    folder: Folder,
+struct PackFrame {
+    folder: ViewFolder,
     /// The directory itself; `None` for the root, which is never written.
-    entry: Option<Entry>,
+    entry: Option<ViewEntry>,
     written: bool,
     /// The same directory below.
-    lower: Option<Folder>,
+    lower: Option<ViewFolder>,
     /// All that is below is hidden unless it is here again.
     opaque: bool,
     /// What is left to do, last first.
@@ -108,13 +108,19 @@ struct Frame {
 }
 
 enum Change {
-    Here(OsString, Entry),
+    Here(OsString, ViewEntry),
     Gone(OsString),
 }
 
 impl<W: Write> Pack<'_, W> {
     /// Starts to walk a directory.
-    fn enter(&mut self, folder: Folder, entry: Option<Entry>, lower: Option<Folder>, opaque: bool) -> Result<()> {
+    fn enter(
+        &mut self,
+        folder: ViewFolder,
+        entry: Option<ViewEntry>,
+        lower: Option<ViewFolder>,
+        opaque: bool,
+    ) -> PackResult<()> {
         let shown = folder.path().as_os_str().as_bytes().to_owned();
         let listed = self.upper.list(&folder).map_err(LayerError::io("list", &shown))?;
         let dir = self.upper.layer_dir(&folder, 0).map_err(LayerError::io("open", &shown))?;
@@ -135,11 +141,11 @@ impl<W: Write> Pack<'_, W> {
         }
         names.reverse();
         let written = entry.is_none();
-        self.stack.push(Frame { folder, entry, written, lower, opaque, names });
+        self.stack.push(PackFrame { folder, entry, written, lower, opaque, names });
         Ok(())
     }
 
-    fn change(&mut self, change: Change) -> Result<()> {
+    fn change(&mut self, change: Change) -> PackResult<()> {
         let frame = self.stack.last().expect("the change is one of its names");
         let (folder, lower, opaque) = (frame.folder.clone(), frame.lower.clone(), frame.opaque);
         let path = folder.path().join(change.name());
@@ -152,10 +158,10 @@ impl<W: Write> Pack<'_, W> {
             Some(lower) => self.lowers.child(lower, &name).map_err(LayerError::io("look below for", shown))?,
             None => None,
         };
-        if entry.kind == Kind::CharDev && entry.rdev == (0, 0) {
+        if entry.kind == EntryKind::CharDev && entry.rdev == (0, 0) {
             return if below.is_some() { self.whiteout(&folder, &name) } else { Ok(()) };
         }
-        if entry.kind == Kind::Socket {
+        if entry.kind == EntryKind::Socket {
             return Ok(());
         }
         let same = match (&below, &lower) {
@@ -166,10 +172,10 @@ impl<W: Write> Pack<'_, W> {
             self.write_parents()?;
             self.write(&folder, &name, &entry)?;
         }
-        if entry.kind == Kind::Dir {
+        if entry.kind == EntryKind::Dir {
             let inner = self.upper.enter(&folder, &name).map_err(LayerError::io("open", shown))?;
             let lower = match (&below, &lower) {
-                (Some(below), Some(lower)) if below.kind == Kind::Dir => {
+                (Some(below), Some(lower)) if below.kind == EntryKind::Dir => {
                     Some(self.lowers.enter(lower, &name).map_err(LayerError::io("open", shown))?)
                 }
                 _ => None,
@@ -181,22 +187,29 @@ impl<W: Write> Pack<'_, W> {
     }
 
     /// Whether the entry is what is below anyway.
-    fn is_same(&self, folder: &Folder, lower: &Folder, name: &OsStr, entry: &Entry, below: &Entry) -> Result<bool> {
-        let alike = |it: &Entry| (it.kind, it.mode, it.uid, it.gid, it.rdev);
+    fn is_same(
+        &self,
+        folder: &ViewFolder,
+        lower: &ViewFolder,
+        name: &OsStr,
+        entry: &ViewEntry,
+        below: &ViewEntry,
+    ) -> PackResult<bool> {
+        let alike = |it: &ViewEntry| (it.kind, it.mode, it.uid, it.gid, it.rdev);
         if alike(entry) != alike(below) {
             return Ok(false);
         }
         let shown = folder.path().join(name);
         let fail = || LayerError::io::<io::Error>("compare", shown.as_os_str().as_bytes());
-        if entry.kind != Kind::Dir {
+        if entry.kind != EntryKind::Dir {
             if entry.size != below.size || entry.mtime != below.mtime {
                 return Ok(false);
             }
             // Times of whole seconds may have been cut: two versions within a second look the same.
             let cut = entry.mtime.1 == 0;
             let equal = match entry.kind {
-                Kind::File if cut => self.same_content(folder, lower, name, entry, below).map_err(fail())?,
-                Kind::Symlink if cut => {
+                EntryKind::File if cut => self.same_content(folder, lower, name, entry, below).map_err(fail())?,
+                EntryKind::Symlink if cut => {
                     let ours = self.upper.link_text(folder, name, entry).map_err(fail())?;
                     ours == self.lowers.link_text(lower, name, below).map_err(fail())?
                 }
@@ -206,7 +219,7 @@ impl<W: Write> Pack<'_, W> {
                 return Ok(false);
             }
         }
-        if !matches!(entry.kind, Kind::File | Kind::Dir) {
+        if !matches!(entry.kind, EntryKind::File | EntryKind::Dir) {
             return Ok(true);
         }
         let capability = |mut xattrs: Vec<(OsString, Vec<u8>)>| {
@@ -220,11 +233,11 @@ impl<W: Write> Pack<'_, W> {
 
     fn same_content(
         &self,
-        folder: &Folder,
-        lower: &Folder,
+        folder: &ViewFolder,
+        lower: &ViewFolder,
         name: &OsStr,
-        entry: &Entry,
-        below: &Entry,
+        entry: &ViewEntry,
+        below: &ViewEntry,
     ) -> io::Result<bool> {
         let mut ours = self.upper.file(folder, name, entry)?;
         let mut theirs = self.lowers.file(lower, name, below)?;
@@ -244,7 +257,7 @@ impl<W: Write> Pack<'_, W> {
     }
 
     /// Writes the directories that lead to what comes next, if they were not written yet.
-    fn write_parents(&mut self) -> Result<()> {
+    fn write_parents(&mut self) -> PackResult<()> {
         for i in 0..self.stack.len() {
             if self.stack[i].written {
                 continue;
@@ -258,7 +271,7 @@ impl<W: Write> Pack<'_, W> {
         Ok(())
     }
 
-    fn write(&mut self, folder: &Folder, name: &OsStr, entry: &Entry) -> Result<()> {
+    fn write(&mut self, folder: &ViewFolder, name: &OsStr, entry: &ViewEntry) -> PackResult<()> {
         let path = folder.path().join(name);
         let shown = path.as_os_str().as_bytes();
         let mtime = self.options.epoch.map_or(entry.mtime.0, |epoch| entry.mtime.0.min(epoch));
@@ -274,7 +287,7 @@ impl<W: Write> Pack<'_, W> {
             device: (0, 0),
             xattrs: &[],
         };
-        if entry.kind != Kind::Dir && entry.nlink > 1 {
+        if entry.kind != EntryKind::Dir && entry.nlink > 1 {
             if let Some(first) = self.first.get(&entry.dev_ino) {
                 let link = first.as_os_str().as_bytes();
                 let tar = TarEntry { kind: TarKind::HardLink, link, ..tar };
@@ -285,28 +298,34 @@ impl<W: Write> Pack<'_, W> {
         let target;
         let mut xattrs = Vec::new();
         match entry.kind {
-            Kind::File => return self.write_file(folder, name, entry, tar),
-            Kind::Dir => {
+            EntryKind::File => return self.write_file(folder, name, entry, tar),
+            EntryKind::Dir => {
                 tar.kind = TarKind::Dir;
                 let found = self.upper.xattrs_of(folder, name, entry);
                 xattrs = kept(found.map_err(LayerError::io("read the attributes of", shown))?);
             }
-            Kind::Symlink => {
+            EntryKind::Symlink => {
                 tar.kind = TarKind::Symlink;
                 let read = self.upper.link_text(folder, name, entry);
                 target = read.map_err(LayerError::io("read the link", shown))?;
                 tar.link = target.as_bytes();
             }
-            Kind::CharDev => (tar.kind, tar.device) = (TarKind::CharDev, entry.rdev),
-            Kind::BlockDev => (tar.kind, tar.device) = (TarKind::BlockDev, entry.rdev),
-            Kind::Fifo => tar.kind = TarKind::Fifo,
-            Kind::Socket => return Ok(()),
+            EntryKind::CharDev => (tar.kind, tar.device) = (TarKind::CharDev, entry.rdev),
+            EntryKind::BlockDev => (tar.kind, tar.device) = (TarKind::BlockDev, entry.rdev),
+            EntryKind::Fifo => tar.kind = TarKind::Fifo,
+            EntryKind::Socket => return Ok(()),
         }
         tar.xattrs = &xattrs;
         self.out.append(&tar, &mut io::empty()).map_err(LayerError::Write)
     }
 
-    fn write_file(&mut self, folder: &Folder, name: &OsStr, entry: &Entry, tar: TarEntry<'_>) -> Result<()> {
+    fn write_file(
+        &mut self,
+        folder: &ViewFolder,
+        name: &OsStr,
+        entry: &ViewEntry,
+        tar: TarEntry<'_>,
+    ) -> PackResult<()> {
         let mut file = self.upper.file(folder, name, entry).map_err(LayerError::io("open", tar.path))?;
         if has_xattr(&file, ["trusted.overlay.metacopy", "user.overlay.metacopy"]) {
             return Err(LayerError::entry("a file that overlayfs keeps without its content", tar.path));
@@ -319,7 +338,7 @@ impl<W: Write> Pack<'_, W> {
         })
     }
 
-    fn whiteout(&mut self, folder: &Folder, name: &OsStr) -> Result<()> {
+    fn whiteout(&mut self, folder: &ViewFolder, name: &OsStr) -> PackResult<()> {
         self.write_parents()?;
         let hidden = [b".wh.", name.as_bytes()].concat();
         let path = folder.path().join(OsStr::from_bytes(&hidden));

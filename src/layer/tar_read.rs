@@ -7,7 +7,7 @@ use super::error::LayerError;
 
 /// What a member is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum MemberKind {
+pub(super) enum TarMemberKind {
     File,
     HardLink,
     Symlink,
@@ -19,11 +19,11 @@ pub(super) enum MemberKind {
 
 /// One member of an archive. Its data is to be read next, by [`TarReader::data`].
 #[derive(Clone, Debug)]
-pub(super) struct Member {
+pub(super) struct TarMember {
     pub(super) path: Vec<u8>,
     /// Target of a link.
     pub(super) link: Vec<u8>,
-    pub(super) kind: MemberKind,
+    pub(super) kind: TarMemberKind,
     /// Permissions with setuid, setgid and sticky.
     pub(super) mode: u32,
     pub(super) uid: u32,
@@ -56,7 +56,7 @@ const MAX_EXTENSION: u64 = 1 << 20;
 /// Pieces of a sparse file.
 const MAX_PIECES: usize = 1 << 20;
 
-type Result<T> = std::result::Result<T, LayerError>;
+type TarResult<T> = std::result::Result<T, LayerError>;
 
 /// What extension headers say of the next member.
 #[derive(Default)]
@@ -96,7 +96,7 @@ impl<R: Read> TarReader<R> {
     }
 
     /// The next member; `None` at the end of the archive. What was not read of the last one is skipped.
-    pub(super) fn next(&mut self) -> Result<Option<Member>> {
+    pub(super) fn next(&mut self) -> TarResult<Option<TarMember>> {
         let mut extension = Extension::default();
         loop {
             self.skip(self.left.saturating_add(self.padding))?;
@@ -116,7 +116,7 @@ impl<R: Read> TarReader<R> {
     }
 
     /// Reads data of the current member; nothing at its end.
-    pub(super) fn data(&mut self, buffer: &mut [u8]) -> Result<usize> {
+    pub(super) fn data(&mut self, buffer: &mut [u8]) -> TarResult<usize> {
         let want = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
         if want == 0 {
             return Ok(0);
@@ -130,7 +130,7 @@ impl<R: Read> TarReader<R> {
     }
 
     /// A header block that checks; `None` at the end.
-    fn header(&mut self) -> Result<Option<[u8; BLOCK]>> {
+    fn header(&mut self) -> TarResult<Option<[u8; BLOCK]>> {
         let mut block = [0; BLOCK];
         let mut have = 0;
         while have < BLOCK {
@@ -157,7 +157,7 @@ impl<R: Read> TarReader<R> {
         Ok(Some(block))
     }
 
-    fn member(&mut self, block: &[u8; BLOCK], size: u64, extension: Extension) -> Result<Member> {
+    fn member(&mut self, block: &[u8; BLOCK], size: u64, extension: Extension) -> TarResult<TarMember> {
         let mut path = extension.path.unwrap_or_else(|| header_path(block));
         let pax_sparse = extension.sparse;
         if let Some(name) = pax_sparse.as_ref().and_then(|it| it.name.clone()) {
@@ -165,25 +165,25 @@ impl<R: Read> TarReader<R> {
         }
         let bad = |what| LayerError::entry(what, &path);
         let kind = match block[156] {
-            b'0' | 0 | b'7' if path.ends_with(b"/") => MemberKind::Dir,
-            b'0' | 0 | b'7' | b'S' => MemberKind::File,
-            b'1' => MemberKind::HardLink,
-            b'2' => MemberKind::Symlink,
-            b'3' => MemberKind::CharDev,
-            b'4' => MemberKind::BlockDev,
-            b'5' => MemberKind::Dir,
-            b'6' => MemberKind::Fifo,
+            b'0' | 0 | b'7' if path.ends_with(b"/") => TarMemberKind::Dir,
+            b'0' | 0 | b'7' | b'S' => TarMemberKind::File,
+            b'1' => TarMemberKind::HardLink,
+            b'2' => TarMemberKind::Symlink,
+            b'3' => TarMemberKind::CharDev,
+            b'4' => TarMemberKind::BlockDev,
+            b'5' => TarMemberKind::Dir,
+            b'6' => TarMemberKind::Fifo,
             _ => return Err(bad("unknown type of entry")),
         };
         let word = |range: std::ops::Range<usize>, what| {
             number(&block[range]).and_then(|it| u32::try_from(it).ok()).ok_or_else(|| bad(what))
         };
-        let is_device = matches!(kind, MemberKind::CharDev | MemberKind::BlockDev);
+        let is_device = matches!(kind, TarMemberKind::CharDev | TarMemberKind::BlockDev);
         let device =
             if is_device { (word(329..337, "not a device")?, word(337..345, "not a device")?) } else { (0, 0) };
-        let size = if kind == MemberKind::File { extension.size.unwrap_or(size) } else { 0 };
+        let size = if kind == TarMemberKind::File { extension.size.unwrap_or(size) } else { 0 };
         self.has_data(size);
-        let mut member = Member {
+        let mut member = TarMember {
             link: extension.link.unwrap_or_else(|| field(&block[157..257])),
             kind,
             mode: number(&block[100..108]).ok_or_else(|| bad("not a mode"))? as u32 & 0o7777,
@@ -202,7 +202,7 @@ impl<R: Read> TarReader<R> {
         if member.path.contains(&0) || member.link.contains(&0) {
             return Err(bad("a zero byte in a name"));
         }
-        if kind == MemberKind::File {
+        if kind == TarMemberKind::File {
             if block[156] == b'S' {
                 self.gnu_sparse(block, &mut member)?;
             } else if let Some(sparse) = pax_sparse {
@@ -213,10 +213,10 @@ impl<R: Read> TarReader<R> {
     }
 
     /// The map of the old GNU form: in the header, then in blocks behind it.
-    fn gnu_sparse(&mut self, block: &[u8; BLOCK], member: &mut Member) -> Result<()> {
+    fn gnu_sparse(&mut self, block: &[u8; BLOCK], member: &mut TarMember) -> TarResult<()> {
         let bad = |path: &[u8]| LayerError::entry("not a map of a sparse file", path);
         let mut numbers = Vec::new();
-        let mut add = |piece: &[u8], path: &[u8]| -> Result<()> {
+        let mut add = |piece: &[u8], path: &[u8]| -> TarResult<()> {
             if piece[0] != 0 && numbers.len() < 2 * MAX_PIECES {
                 for half in [&piece[..12], &piece[12..]] {
                     numbers.push(number(half).and_then(|it| u64::try_from(it).ok()).ok_or_else(|| bad(path))?);
@@ -243,7 +243,7 @@ impl<R: Read> TarReader<R> {
     }
 
     /// The map of the PAX forms: in the records (0.x), or in front of the data (1.0).
-    fn pax_sparse(&mut self, sparse: PaxSparse, member: &mut Member) -> Result<()> {
+    fn pax_sparse(&mut self, sparse: PaxSparse, member: &mut TarMember) -> TarResult<()> {
         let bad = |path: &[u8]| LayerError::entry("not a map of a sparse file", path);
         let size = sparse.size.ok_or_else(|| bad(&member.path))?;
         let mut numbers = sparse.numbers;
@@ -255,7 +255,7 @@ impl<R: Read> TarReader<R> {
     }
 
     /// Decimal numbers, one a line, the first of which counts the pairs that follow; padded to blocks.
-    fn sparse_prefix(&mut self, path: &[u8]) -> Result<Vec<u64>> {
+    fn sparse_prefix(&mut self, path: &[u8]) -> TarResult<Vec<u64>> {
         let bad = || LayerError::entry("not a map of a sparse file", path);
         let mut numbers: Vec<u64> = Vec::new();
         let (mut digits, mut number, mut wanted) = (0, 0_u64, None);
@@ -292,7 +292,7 @@ impl<R: Read> TarReader<R> {
         }
     }
 
-    fn check_sparse(&self, size: u64, member: &mut Member) -> Result<()> {
+    fn check_sparse(&self, size: u64, member: &mut TarMember) -> TarResult<()> {
         let (mut end, mut stored) = (0_u64, 0_u64);
         for (offset, length) in member.sparse.iter().flatten() {
             let next = offset.checked_add(*length).filter(|next| *offset >= end && *next <= size);
@@ -306,7 +306,7 @@ impl<R: Read> TarReader<R> {
         Ok(())
     }
 
-    fn pax(&mut self, size: u64, extension: &mut Extension) -> Result<()> {
+    fn pax(&mut self, size: u64, extension: &mut Extension) -> TarResult<()> {
         let text = self.extension(size)?;
         let mut rest = text.as_slice();
         while !rest.is_empty() && rest.iter().any(|byte| *byte != 0) {
@@ -317,14 +317,14 @@ impl<R: Read> TarReader<R> {
         Ok(())
     }
 
-    fn long_name(&mut self, size: u64) -> Result<Vec<u8>> {
+    fn long_name(&mut self, size: u64) -> TarResult<Vec<u8>> {
         let mut name = self.extension(size)?;
         let end = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
         name.truncate(end);
         Ok(name)
     }
 
-    fn extension(&mut self, size: u64) -> Result<Vec<u8>> {
+    fn extension(&mut self, size: u64) -> TarResult<Vec<u8>> {
         if size > MAX_EXTENSION {
             return Err(LayerError::Limit { what: "bytes of an extension header", limit: MAX_EXTENSION });
         }
@@ -338,7 +338,7 @@ impl<R: Read> TarReader<R> {
         (self.left, self.padding) = (size, padding(size));
     }
 
-    fn exact(&mut self, mut bytes: &mut [u8]) -> Result<()> {
+    fn exact(&mut self, mut bytes: &mut [u8]) -> TarResult<()> {
         while !bytes.is_empty() {
             match self.read(bytes)? {
                 0 => return Err(LayerError::Archive("it ends in the middle of a header")),
@@ -348,7 +348,7 @@ impl<R: Read> TarReader<R> {
         Ok(())
     }
 
-    fn skip(&mut self, mut n: u64) -> Result<()> {
+    fn skip(&mut self, mut n: u64) -> TarResult<()> {
         let mut buffer = [0; 4096];
         while n > 0 {
             let want = n.min(buffer.len() as u64) as usize;
@@ -360,7 +360,7 @@ impl<R: Read> TarReader<R> {
         Ok(())
     }
 
-    fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
+    fn read(&mut self, buffer: &mut [u8]) -> TarResult<usize> {
         loop {
             match self.input.read(buffer) {
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => (),
@@ -371,7 +371,7 @@ impl<R: Read> TarReader<R> {
 }
 
 impl Extension {
-    fn set(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+    fn set(&mut self, key: &[u8], value: &[u8]) -> TarResult<()> {
         let bad = || LayerError::entry("not a value of a PAX record", key);
         let id = |value: &[u8]| decimal(value).and_then(|it| u32::try_from(it).ok()).ok_or_else(bad);
         // An empty value takes back what was said before.

@@ -105,7 +105,7 @@ impl Rig {
 
     fn unpack(&self, tar: &[u8], name: &str, lowers: &[PathBuf]) -> Result<PathBuf, LayerError> {
         let dir = self.dir(name);
-        unpack(tar, &dir, lowers, &Limits::default()).map(|_| dir)
+        unpack(tar, &dir, lowers, &UnpackLimits::default()).map(|_| dir)
     }
 }
 
@@ -288,9 +288,11 @@ fn only_changes_are_packed_with_their_parents() {
     );
     // What was packed means the same when it is unpacked.
     let again = rig.unpack(&tar, "again", std::slice::from_ref(&lower)).unwrap();
-    let (a, b) = (view::View::open(&[lower.clone(), upper]).unwrap(), view::View::open(&[lower, again]).unwrap());
+    let (a, b) =
+        (view::LayerView::open(&[lower.clone(), upper]).unwrap(), view::LayerView::open(&[lower, again]).unwrap());
     for dir in ["", "d", "w", "w/sub", "same"] {
-        let list = |view: &view::View| -> Vec<_> { view.read_dir(dir).unwrap().into_iter().map(|it| it.0).collect() };
+        let list =
+            |view: &view::LayerView| -> Vec<_> { view.read_dir(dir).unwrap().into_iter().map(|it| it.0).collect() };
         assert_eq!(list(&a), list(&b), "{dir}");
     }
 }
@@ -477,7 +479,9 @@ fn bad_archives_are_refused_with_the_name_of_the_entry() {
 fn limits_hold() {
     let rig = Rig::new();
     let tar = Archive::default().file("a", "12345").file("b", "12345").end();
-    for limits in [Limits { entries: 1, ..Limits::default() }, Limits { bytes: 9, ..Limits::default() }] {
+    for limits in
+        [UnpackLimits { entries: 1, ..UnpackLimits::default() }, UnpackLimits { bytes: 9, ..UnpackLimits::default() }]
+    {
         assert!(unpack(&tar[..], &rig.dir("x"), &[], &limits).is_err());
     }
     let mut pax = Archive::default();
@@ -708,14 +712,14 @@ fn compressed_layers_are_found_out_and_damage_is_an_error() {
         let mut blob = Vec::new();
         let encoded = encode(compression, None, &tar[..], &mut blob).unwrap();
         let dir = rig.dir(&format!("good{i}"));
-        let diff_id = unpack(&blob[..], &dir, &[], &Limits::default()).unwrap();
+        let diff_id = unpack(&blob[..], &dir, &[], &UnpackLimits::default()).unwrap();
         assert_eq!(diff_id, encoded.diff_id);
         assert_eq!(fs::metadata(dir.join("d/big")).unwrap().len(), 5_000_000);
         // Cut, or with another byte: an error, or at least another diff id.
         let mut flipped = blob.clone();
         flipped[blob.len() / 2] ^= 0x41;
         for (n, damaged) in [&blob[..blob.len() / 2], &flipped[..]].into_iter().enumerate() {
-            let result = unpack(damaged, &rig.dir(&format!("bad{i}{n}")), &[], &Limits::default());
+            let result = unpack(damaged, &rig.dir(&format!("bad{i}{n}")), &[], &UnpackLimits::default());
             assert!(result.is_err() || result.unwrap() != encoded.diff_id);
         }
     }

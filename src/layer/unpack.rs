@@ -12,26 +12,26 @@ use rustix::fs::FileType;
 
 use super::{
     decode::decode,
-    dest::{Dest, Folder, Metadata, names, new_file, node, set_open, set_open_times, symlink},
+    dest::{Metadata, UnpackDest, UnpackFolder, names, new_file, node, set_open, set_open_times, symlink},
     encode::Sum,
     error::LayerError,
     parallel::{PipeReader, pipe},
-    tar_read::{Member, MemberKind, TarReader},
+    tar_read::{TarMember, TarMemberKind, TarReader},
 };
 use crate::oci::DiffId;
 
-type Result<T> = std::result::Result<T, LayerError>;
+type UnpackResult<T> = std::result::Result<T, LayerError>;
 
 /// What an archive may need. Beyond it is an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Limits {
+pub(crate) struct UnpackLimits {
     /// Headers in the archive.
     pub(crate) entries: u64,
     /// Uncompressed bytes of the archive, and bytes of all files.
     pub(crate) bytes: u64,
 }
 
-impl Default for Limits {
+impl Default for UnpackLimits {
     fn default() -> Self {
         Self { entries: 10_000_000, bytes: 1 << 38 }
     }
@@ -40,8 +40,13 @@ impl Default for Limits {
 /// Unpacks a layer into `dest`, an empty directory that becomes an overlayfs upper directory above `lowers` (bottom
 /// first), and gives its diff id: that of all uncompressed bytes, those behind the archive included. Parents that the archive does not hold get the metadata they have below; hard links to files below bring
 /// them up.
-pub(crate) fn unpack(tar: impl Read + Send, dest: &Path, lowers: &[PathBuf], limits: &Limits) -> Result<DiffId> {
-    let dest = Dest::open(dest, lowers)?;
+pub(crate) fn unpack(
+    tar: impl Read + Send,
+    dest: &Path,
+    lowers: &[PathBuf],
+    limits: &UnpackLimits,
+) -> UnpackResult<DiffId> {
+    let dest = UnpackDest::open(dest, lowers)?;
     // Reading and decompressing are one thread, hashing and unpacking another.
     let (writer, reader) = pipe();
     std::thread::scope(|scope| {
@@ -63,7 +68,7 @@ pub(crate) fn unpack(tar: impl Read + Send, dest: &Path, lowers: &[PathBuf], lim
 }
 
 struct Unpacking {
-    dest: Dest,
+    dest: UnpackDest,
     /// Bytes of all files so far, and the most there may be.
     content: u64,
     limit: u64,
@@ -71,11 +76,11 @@ struct Unpacking {
 }
 
 impl Unpacking {
-    fn put<R: Read>(&mut self, member: &Member, reader: &mut TarReader<R>) -> Result<()> {
+    fn put<R: Read>(&mut self, member: &TarMember, reader: &mut TarReader<R>) -> UnpackResult<()> {
         let path = names(&member.path)?;
         let Some((name, parents)) = path.split_last() else {
             return match member.kind {
-                MemberKind::Dir => self.dest.put_root(&Metadata::of(member)),
+                TarMemberKind::Dir => self.dest.put_root(&Metadata::of(member)),
                 _ => Err(LayerError::entry("the name is that of the root", &member.path)),
             };
         };
@@ -86,31 +91,31 @@ impl Unpacking {
         let name = OsStr::from_bytes(name);
         let metadata = Metadata::of(member);
         match member.kind {
-            MemberKind::Dir => return self.dest.put_folder(&folder, name, &metadata),
-            MemberKind::HardLink => {
+            TarMemberKind::Dir => return self.dest.put_folder(&folder, name, &metadata),
+            TarMemberKind::HardLink => {
                 let target = names(&member.link)?;
                 return self.dest.hard_link(&folder, name, &target, &member.path);
             }
             // Cleared when something is found to be there.
-            MemberKind::File => return self.file(&folder, name, member, reader),
+            TarMemberKind::File => return self.file(&folder, name, member, reader),
             _ => self.dest.clear(&folder, name)?,
         }
         match member.kind {
-            MemberKind::Symlink => symlink(&folder, name, &member.link, &metadata, &member.path),
-            MemberKind::Fifo => node(&folder, name, FileType::Fifo, (0, 0), &metadata, &member.path),
+            TarMemberKind::Symlink => symlink(&folder, name, &member.link, &metadata, &member.path),
+            TarMemberKind::Fifo => node(&folder, name, FileType::Fifo, (0, 0), &metadata, &member.path),
             // In an upper directory it would hide what is below.
-            MemberKind::CharDev if member.device == (0, 0) => {
+            TarMemberKind::CharDev if member.device == (0, 0) => {
                 Err(LayerError::entry("a device with the number 0:0", &member.path))
             }
             kind => {
-                let block = kind == MemberKind::BlockDev;
+                let block = kind == TarMemberKind::BlockDev;
                 let kind = if block { FileType::BlockDevice } else { FileType::CharacterDevice };
                 node(&folder, name, kind, member.device, &metadata, &member.path)
             }
         }
     }
 
-    fn whiteout(&mut self, folder: &Folder, hidden: &[u8], shown: &[u8]) -> Result<()> {
+    fn whiteout(&mut self, folder: &UnpackFolder, hidden: &[u8], shown: &[u8]) -> UnpackResult<()> {
         match hidden {
             b".wh..opq" => self.dest.opaque(folder),
             // Books of aufs, from old images.
@@ -122,11 +127,11 @@ impl Unpacking {
 
     fn file<R: Read>(
         &mut self,
-        folder: &Folder,
+        folder: &UnpackFolder,
         name: &OsStr,
-        member: &Member,
+        member: &TarMember,
         reader: &mut TarReader<R>,
-    ) -> Result<()> {
+    ) -> UnpackResult<()> {
         let shown = &member.path;
         self.content = self.content.saturating_add(member.size);
         if self.content > self.limit {

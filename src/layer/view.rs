@@ -20,13 +20,13 @@ use std::{
     sync::Arc,
 };
 
-pub(crate) use locate::{Place, Walk};
+pub(crate) use locate::{LocateWalk, Location};
 
 use rustix::io::Errno;
 
 /// What a name in a tree is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Kind {
+pub(crate) enum EntryKind {
     File,
     Dir,
     Symlink,
@@ -38,8 +38,8 @@ pub(crate) enum Kind {
 
 /// The metadata of a name in a tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Entry {
-    pub(crate) kind: Kind,
+pub(crate) struct ViewEntry {
+    pub(crate) kind: EntryKind,
     /// Permissions with setuid, setgid and sticky: 07777.
     pub(crate) mode: u32,
     pub(crate) uid: u32,
@@ -68,30 +68,30 @@ pub(crate) enum Follow {
 
 /// A tree.
 #[derive(Debug)]
-pub(crate) struct View {
+pub(crate) struct LayerView {
     /// Bottom first.
     layers: Vec<OwnedFd>,
     /// The layers are in overlayfs form, against directories as they are.
     overlay: bool,
 }
 
-/// A directory of a [`View`].
+/// A directory of a [`LayerView`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Folder {
+pub(crate) struct ViewFolder {
     /// From the root, without links and without a leading slash; empty for the root.
     path: PathBuf,
     /// The layers whose directories make up this one, topmost first.
     layers: Arc<[usize]>,
 }
 
-impl Folder {
+impl ViewFolder {
     /// From the root, without a leading slash.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 }
 
-impl View {
+impl LayerView {
     /// The tree of these layer directories, bottom first. None is the empty tree.
     pub(crate) fn open(dirs: &[PathBuf]) -> io::Result<Self> {
         let layers = dirs.iter().map(|dir| at::host_dir(dir)).collect::<io::Result<_>>()?;
@@ -114,17 +114,17 @@ impl View {
     }
 
     /// What is at a path (absolute or not, it is taken from the root; `..` stops at the root), if there is something.
-    pub(crate) fn lookup(&self, path: impl AsRef<OsStr>, follow: Follow) -> io::Result<Option<Entry>> {
+    pub(crate) fn lookup(&self, path: impl AsRef<OsStr>, follow: Follow) -> io::Result<Option<ViewEntry>> {
         Ok(self.locate(path, follow)?.entry)
     }
 
     /// Where a path leads.
-    pub(crate) fn locate(&self, path: impl AsRef<OsStr>, follow: Follow) -> io::Result<Place<Folder>> {
+    pub(crate) fn locate(&self, path: impl AsRef<OsStr>, follow: Follow) -> io::Result<Location<ViewFolder>> {
         locate::locate(self, path.as_ref(), follow)
     }
 
     /// The names in a directory, sorted by their bytes. Links are followed.
-    pub(crate) fn read_dir(&self, path: impl AsRef<OsStr>) -> io::Result<Vec<(OsString, Entry)>> {
+    pub(crate) fn read_dir(&self, path: impl AsRef<OsStr>) -> io::Result<Vec<(OsString, ViewEntry)>> {
         let place = self.locate(path, Follow::Last)?;
         match place.folder(self)? {
             Some(folder) => self.list(&folder),
@@ -152,7 +152,7 @@ impl View {
     pub(crate) fn read_link(&self, path: impl AsRef<OsStr>) -> io::Result<OsString> {
         let place = self.locate(path, Follow::No)?;
         match (&place.entry, &place.parent, place.name()) {
-            (Some(entry), Some(parent), Some(name)) if entry.kind == Kind::Symlink => {
+            (Some(entry), Some(parent), Some(name)) if entry.kind == EntryKind::Symlink => {
                 self.link_text(parent, name, entry)
             }
             (Some(_), ..) => Err(Errno::INVAL.into()),
@@ -171,7 +171,7 @@ impl View {
     }
 
     /// The names in a directory, sorted by their bytes.
-    pub(crate) fn list(&self, folder: &Folder) -> io::Result<Vec<(OsString, Entry)>> {
+    pub(crate) fn list(&self, folder: &ViewFolder) -> io::Result<Vec<(OsString, ViewEntry)>> {
         if let [layer] = *folder.layers {
             let mut found = self.list_layer(folder, layer)?;
             found.retain(|(_, entry)| !self.is_whiteout(entry));
@@ -189,26 +189,26 @@ impl View {
     }
 
     /// Opens the regular file `name`, which `child` or `list` found.
-    pub(crate) fn file(&self, folder: &Folder, name: &OsStr, entry: &Entry) -> io::Result<File> {
+    pub(crate) fn file(&self, folder: &ViewFolder, name: &OsStr, entry: &ViewEntry) -> io::Result<File> {
         at::file(self.layer(entry.layer)?, &folder.path.join(name))
     }
 
     /// The extended attributes of `name`, which `child` or `list` found, sorted by name.
     pub(crate) fn xattrs_of(
         &self,
-        folder: &Folder,
+        folder: &ViewFolder,
         name: &OsStr,
-        entry: &Entry,
+        entry: &ViewEntry,
     ) -> io::Result<Vec<(OsString, Vec<u8>)>> {
         match entry.kind {
-            Kind::Dir => at::xattrs(at::dir(self.layer(entry.layer)?, &folder.path.join(name))?),
-            Kind::File => at::xattrs(self.file(folder, name, entry)?),
+            EntryKind::Dir => at::xattrs(at::dir(self.layer(entry.layer)?, &folder.path.join(name))?),
+            EntryKind::File => at::xattrs(self.file(folder, name, entry)?),
             _ => at::xattrs_of(at::dir(self.layer(entry.layer)?, &folder.path)?.as_fd(), name),
         }
     }
 
     /// One directory of one layer.
-    pub(crate) fn layer_dir(&self, folder: &Folder, layer: usize) -> io::Result<OwnedFd> {
+    pub(crate) fn layer_dir(&self, folder: &ViewFolder, layer: usize) -> io::Result<OwnedFd> {
         at::dir(self.layer(layer)?, &folder.path)
     }
 
@@ -216,7 +216,7 @@ impl View {
         Ok(self.layers.get(layer).ok_or(Errno::NOENT)?.as_fd())
     }
 
-    fn list_layer(&self, folder: &Folder, layer: usize) -> io::Result<Vec<(OsString, Entry)>> {
+    fn list_layer(&self, folder: &ViewFolder, layer: usize) -> io::Result<Vec<(OsString, ViewEntry)>> {
         let dir = self.layer_dir(folder, layer)?;
         let names = at::names(dir.as_fd())?;
         let mut found = Vec::with_capacity(names.len());
@@ -228,26 +228,26 @@ impl View {
         Ok(found)
     }
 
-    fn is_whiteout(&self, entry: &Entry) -> bool {
-        self.overlay && entry.kind == Kind::CharDev && entry.rdev == (0, 0)
+    fn is_whiteout(&self, entry: &ViewEntry) -> bool {
+        self.overlay && entry.kind == EntryKind::CharDev && entry.rdev == (0, 0)
     }
 }
 
-impl Walk for View {
-    type Folder = Folder;
+impl LocateWalk for LayerView {
+    type Folder = ViewFolder;
 
-    fn root(&self) -> Folder {
-        Folder { path: PathBuf::new(), layers: (0..self.layers.len()).rev().collect() }
+    fn root(&self) -> ViewFolder {
+        ViewFolder { path: PathBuf::new(), layers: (0..self.layers.len()).rev().collect() }
     }
 
-    fn root_entry(&self) -> io::Result<Entry> {
+    fn root_entry(&self) -> io::Result<ViewEntry> {
         match self.layers.last() {
             Some(top) => Ok(at::entry(&rustix::fs::fstat(top)?, self.layers.len() - 1)),
-            None => Ok(Entry::empty_root()),
+            None => Ok(ViewEntry::empty_root()),
         }
     }
 
-    fn child(&self, folder: &Folder, name: &OsStr) -> io::Result<Option<Entry>> {
+    fn child(&self, folder: &ViewFolder, name: &OsStr) -> io::Result<Option<ViewEntry>> {
         let path = folder.path.join(name);
         for &layer in &*folder.layers {
             if let Some(stat) = at::stat_beneath(self.layer(layer)?, &path)? {
@@ -258,14 +258,14 @@ impl Walk for View {
         Ok(None)
     }
 
-    fn enter(&self, folder: &Folder, name: &OsStr) -> io::Result<Folder> {
+    fn enter(&self, folder: &ViewFolder, name: &OsStr) -> io::Result<ViewFolder> {
         let path = folder.path.join(name);
         let mut layers = Vec::new();
         for (i, &layer) in folder.layers.iter().enumerate() {
             let root = self.layer(layer)?;
             match at::stat_beneath(root, &path)? {
                 None => continue,
-                Some(stat) if at::entry(&stat, layer).kind == Kind::Dir => layers.push(layer),
+                Some(stat) if at::entry(&stat, layer).kind == EntryKind::Dir => layers.push(layer),
                 // A file, or a whiteout, ends what is merged.
                 Some(_) => break,
             }
@@ -276,19 +276,19 @@ impl Walk for View {
         if layers.is_empty() {
             return Err(Errno::NOTDIR.into());
         }
-        Ok(Folder { path, layers: layers.into() })
+        Ok(ViewFolder { path, layers: layers.into() })
     }
 
-    fn link_text(&self, folder: &Folder, name: &OsStr, entry: &Entry) -> io::Result<OsString> {
+    fn link_text(&self, folder: &ViewFolder, name: &OsStr, entry: &ViewEntry) -> io::Result<OsString> {
         at::read_link(at::dir(self.layer(entry.layer)?, &folder.path)?.as_fd(), name)
     }
 }
 
-impl Entry {
+impl ViewEntry {
     /// The root of a tree without layers.
     pub(crate) const fn empty_root() -> Self {
         Self {
-            kind: Kind::Dir,
+            kind: EntryKind::Dir,
             mode: 0o755,
             uid: 0,
             gid: 0,

@@ -9,12 +9,12 @@ use crate::{
     eval::target::TargetName,
     oci::{Digest, Platform, digest::FieldHasher},
     report::Span,
-    spec::{Cache, Call, Entitlement, Policy, Resources, Secret, Ssh, Ulimit, context::Context},
+    spec::{CallMethod, Entitlement, Policy, RemoteCache, ResourceLimits, Secret, Ssh, Ulimit, context::ContextSource},
 };
 
 /// Where the Dockerfile comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Dockerfile {
+pub(crate) enum DockerfileInput {
     /// Its text.
     Inline(String),
     /// A path in the main context.
@@ -25,7 +25,7 @@ pub(crate) enum Dockerfile {
 
 /// Network of RUN instructions that do not choose.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Network {
+pub(crate) enum BuildNetwork {
     #[default]
     Default,
     None,
@@ -43,8 +43,8 @@ pub(crate) struct Build {
     pub(crate) explicit_platform: bool,
     /// The first target is built for several platforms: names say which.
     pub(crate) multi_platform: bool,
-    pub(crate) context: Context,
-    pub(crate) dockerfile: Dockerfile,
+    pub(crate) context: ContextSource,
+    pub(crate) dockerfile: DockerfileInput,
     /// The stage to build; the last one when `None`.
     pub(crate) stage: Option<String>,
     /// In the order of their names.
@@ -52,14 +52,14 @@ pub(crate) struct Build {
     /// Arguments whose values come of sensitive variables: no history and no attestation shows them. Not part of the key.
     pub(crate) hidden_args: BTreeSet<String>,
     pub(crate) labels: IndexMap<String, String>,
-    /// Named contexts; [`Context::Target`] has a link to the build it stands for.
-    pub(crate) contexts: IndexMap<String, Context>,
-    pub(crate) network: Network,
+    /// Named contexts; [`ContextSource::Target`] has a link to the build it stands for.
+    pub(crate) contexts: IndexMap<String, ContextSource>,
+    pub(crate) network: BuildNetwork,
     /// Name and address; a name with several addresses comes several times.
     pub(crate) extra_hosts: Vec<(String, String)>,
     pub(crate) shm_size: Option<u64>,
     pub(crate) ulimits: Vec<Ulimit>,
-    pub(crate) resources: Resources,
+    pub(crate) resources: ResourceLimits,
     pub(crate) no_cache: bool,
     /// Stages for which no cached result is used.
     pub(crate) no_cache_filter: Vec<String>,
@@ -68,10 +68,10 @@ pub(crate) struct Build {
     pub(crate) ssh: Vec<Ssh>,
     pub(crate) entitlements: Vec<Entitlement>,
     pub(crate) policies: Vec<Policy>,
-    pub(crate) call: Call,
+    pub(crate) call: CallMethod,
     /// Of all targets that want it; not part of the key.
-    pub(crate) cache_from: Vec<Cache>,
-    pub(crate) cache_to: Vec<Cache>,
+    pub(crate) cache_from: Vec<RemoteCache>,
+    pub(crate) cache_to: Vec<RemoteCache>,
     /// The label of the first target's block.
     pub(crate) at: Span,
     /// Where its attributes were set, by name.
@@ -90,9 +90,9 @@ impl Build {
         hasher.text(&self.platform.to_string()).number(u64::from(self.explicit_platform));
         context(&mut hasher, &self.context);
         match &self.dockerfile {
-            Dockerfile::Inline(text) => hasher.number(0).text(text),
-            Dockerfile::InContext(path) => hasher.number(1).text(path),
-            Dockerfile::Local(path) => hasher.number(2).text(path),
+            DockerfileInput::Inline(text) => hasher.number(0).text(text),
+            DockerfileInput::InContext(path) => hasher.number(1).text(path),
+            DockerfileInput::Local(path) => hasher.number(2).text(path),
         };
         hasher.optional(self.stage.as_deref());
         pairs(&mut hasher, &self.args);
@@ -101,7 +101,7 @@ impl Build {
         for (name, it) in &self.contexts {
             hasher.text(name);
             match (it, linked.get(name.as_str())) {
-                (Context::Target(_), Some(key)) => {
+                (ContextSource::Target(_), Some(key)) => {
                     hasher.text("target").digest(key);
                 }
                 _ => context(&mut hasher, it),
@@ -141,16 +141,16 @@ fn texts(hasher: &mut FieldHasher, all: impl Iterator<Item = String>) {
     }
 }
 
-fn context(hasher: &mut FieldHasher, it: &Context) {
+fn context(hasher: &mut FieldHasher, it: &ContextSource) {
     match it {
-        Context::Target(name) => hasher.text("target").text(name),
-        Context::Image(reference) => hasher.text("image").text(reference),
-        Context::OciLayout { path, tag, digest } => {
+        ContextSource::Target(name) => hasher.text("target").text(name),
+        ContextSource::Image(reference) => hasher.text("image").text(reference),
+        ContextSource::OciLayout { path, tag, digest } => {
             hasher.text("layout").text(path).optional(tag.as_deref()).optional(digest.as_deref())
         }
-        Context::Git(url) => hasher.text("git").text(url),
-        Context::Http(url) => hasher.text("http").text(url),
-        Context::Local(path) => hasher.text("local").text(path),
-        Context::Stdin => hasher.text("stdin"),
+        ContextSource::Git(url) => hasher.text("git").text(url),
+        ContextSource::Http(url) => hasher.text("http").text(url),
+        ContextSource::Local(path) => hasher.text("local").text(path),
+        ContextSource::Stdin => hasher.text("stdin"),
     };
 }

@@ -5,8 +5,8 @@ use std::fmt::Write;
 use petgraph::{Direction, graph::NodeIndex, visit::EdgeRef};
 use serde_json::{Map, Value, json};
 
-use super::{Build, Export, Link, Node, Plan, build::Dockerfile};
-use crate::{eval::target::TargetName, spec::context::Context};
+use super::{Build, Export, Plan, PlanLink, PlanNode, build::DockerfileInput};
+use crate::{eval::target::TargetName, spec::context::ContextSource};
 
 /// One line per node, what is needed before who needs it.
 pub(crate) fn text(plan: &Plan) -> String {
@@ -14,8 +14,8 @@ pub(crate) fn text(plan: &Plan) -> String {
     let mut text = format!("{}, {}\n", plural(builds, "build"), plural(exports, "export"));
     for ix in plan.graph.node_indices() {
         let line = match &plan.graph[ix] {
-            Node::Build(build) => build_lines(plan, ix, build),
-            Node::Export(export) => export_lines(plan, ix, export),
+            PlanNode::Build(build) => build_lines(plan, ix, build),
+            PlanNode::Export(export) => export_lines(plan, ix, export),
         };
         text.push('\n');
         text.push_str(&line);
@@ -29,8 +29,8 @@ pub(crate) fn json(plan: &Plan) -> Value {
     let mut exports = Vec::new();
     for ix in plan.graph.node_indices() {
         match &plan.graph[ix] {
-            Node::Build(build) => builds.push(build_json(plan, ix, build)),
-            Node::Export(export) => exports.push(export_json(plan, ix, export)),
+            PlanNode::Build(build) => builds.push(build_json(plan, ix, build)),
+            PlanNode::Export(export) => exports.push(export_json(plan, ix, export)),
         }
     }
     let keys = |all: &[NodeIndex]| all.iter().map(|ix| plan.graph[*ix].key().to_string()).collect::<Vec<_>>();
@@ -52,15 +52,15 @@ pub(crate) fn dot(plan: &Plan) -> String {
     let mut text = "digraph plan {\n  rankdir=LR;\n  node [shape=box, fontname=\"sans-serif\"];\n".to_owned();
     for ix in plan.graph.node_indices() {
         let (label, style) = match &plan.graph[ix] {
-            Node::Build(build) => (format!("{}\n{}", names(&build.wanted_by), build.platform), ""),
-            Node::Export(export) => (export.title(), ", style=rounded"),
+            PlanNode::Build(build) => (format!("{}\n{}", names(&build.wanted_by), build.platform), ""),
+            PlanNode::Export(export) => (export.title(), ", style=rounded"),
         };
         put(&mut text, format_args!("  n{} [label={}{style}];\n", ix.index(), quoted(&label)));
     }
     for edge in plan.graph.edge_references() {
         let label = match edge.weight() {
-            Link::Context { name } => format!(" [label={}]", quoted(name)),
-            Link::Result { .. } => String::new(),
+            PlanLink::Context { name } => format!(" [label={}]", quoted(name)),
+            PlanLink::Result { .. } => String::new(),
         };
         put(&mut text, format_args!("  n{} -> n{}{label};\n", edge.source().index(), edge.target().index()));
     }
@@ -69,7 +69,7 @@ pub(crate) fn dot(plan: &Plan) -> String {
 }
 
 fn count(plan: &Plan) -> (usize, usize) {
-    let builds = plan.graph.node_weights().filter(|it| matches!(it, Node::Build(_))).count();
+    let builds = plan.graph.node_weights().filter(|it| matches!(it, PlanNode::Build(_))).count();
     (builds, plan.graph.node_count() - builds)
 }
 
@@ -99,8 +99,8 @@ fn needed(plan: &Plan, ix: NodeIndex) -> Vec<(&str, NodeIndex)> {
         .graph
         .edges_directed(ix, Direction::Incoming)
         .filter_map(|edge| match edge.weight() {
-            Link::Context { name } => Some((name.as_str(), edge.source())),
-            Link::Result { .. } => None,
+            PlanLink::Context { name } => Some((name.as_str(), edge.source())),
+            PlanLink::Result { .. } => None,
         })
         .collect();
     all.sort_unstable();
@@ -113,8 +113,8 @@ pub(crate) fn results(plan: &Plan, ix: NodeIndex) -> Vec<NodeIndex> {
         .graph
         .edges_directed(ix, Direction::Incoming)
         .filter_map(|edge| match edge.weight() {
-            Link::Result { platform } => Some((*platform, edge.source())),
-            Link::Context { .. } => None,
+            PlanLink::Result { platform } => Some((*platform, edge.source())),
+            PlanLink::Context { .. } => None,
         })
         .collect();
     all.sort_unstable();
@@ -131,7 +131,7 @@ fn build_lines(plan: &Plan, ix: NodeIndex, build: &Build) -> String {
     for (name, source) in needed(plan, ix) {
         put(&mut text, format_args!("  after build {} as context {name}\n", plan.graph[source].key()));
     }
-    for (name, context) in build.contexts.iter().filter(|(_, it)| !matches!(it, Context::Target(_))) {
+    for (name, context) in build.contexts.iter().filter(|(_, it)| !matches!(it, ContextSource::Target(_))) {
         put(&mut text, format_args!("  with context {name} = {}\n", context_text(context)));
     }
     if build.wanted_by.len() > 1 {
@@ -150,26 +150,26 @@ fn export_lines(plan: &Plan, ix: NodeIndex, export: &Export) -> String {
     text
 }
 
-fn dockerfile_text(it: &Dockerfile) -> String {
+fn dockerfile_text(it: &DockerfileInput) -> String {
     match it {
-        Dockerfile::Inline(_) => "an inline Dockerfile".to_owned(),
-        Dockerfile::InContext(path) => path.clone(),
-        Dockerfile::Local(path) => format!("cwd://{path}"),
+        DockerfileInput::Inline(_) => "an inline Dockerfile".to_owned(),
+        DockerfileInput::InContext(path) => path.clone(),
+        DockerfileInput::Local(path) => format!("cwd://{path}"),
     }
 }
 
-fn context_text(it: &Context) -> String {
+fn context_text(it: &ContextSource) -> String {
     match it {
-        Context::Target(name) => format!("target:{name}"),
-        Context::Image(reference) => format!("docker-image://{reference}"),
-        Context::OciLayout { path, tag, digest } => {
+        ContextSource::Target(name) => format!("target:{name}"),
+        ContextSource::Image(reference) => format!("docker-image://{reference}"),
+        ContextSource::OciLayout { path, tag, digest } => {
             let tag = tag.as_ref().map(|it| format!(":{it}")).unwrap_or_default();
             let digest = digest.as_ref().map(|it| format!("@{it}")).unwrap_or_default();
             format!("oci-layout://{path}{tag}{digest}")
         }
-        Context::Git(url) | Context::Http(url) => url.clone(),
-        Context::Local(path) => path.clone(),
-        Context::Stdin => "-".to_owned(),
+        ContextSource::Git(url) | ContextSource::Http(url) => url.clone(),
+        ContextSource::Local(path) => path.clone(),
+        ContextSource::Stdin => "-".to_owned(),
     }
 }
 

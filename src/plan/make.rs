@@ -9,26 +9,26 @@ use indexmap::IndexMap;
 use petgraph::graph::NodeIndex;
 
 use super::{
-    Build, Export, Link, Node, Plan, PlanKey, TargetNodes,
-    build::{Dockerfile, Network},
+    Build, Export, Plan, PlanKey, PlanLink, PlanNode, TargetNodes,
+    build::{BuildNetwork, DockerfileInput},
 };
 use crate::{
     eval::{
-        Evaluated,
+        Evaluation,
         target::{Id, Target, TargetName},
     },
     oci::{Digest, Platform, Reference},
     report::{Diagnostic, suggest},
     spec::{
-        Call, Entitlement, Fault,
+        CallMethod, Entitlement, OptionFault,
         call::Method,
-        context::{Context, clean},
+        context::{ContextSource, clean},
         output::{Writes, writes},
     },
 };
 
 /// Makes the plan. With errors among the diagnostics it is not to be run.
-pub(crate) fn make(evaluated: &Evaluated, host: &Platform) -> (Plan, Vec<Diagnostic>) {
+pub(crate) fn make(evaluated: &Evaluation, host: &Platform) -> (Plan, Vec<Diagnostic>) {
     let mut maker = Maker {
         evaluated,
         host,
@@ -46,7 +46,7 @@ pub(crate) fn make(evaluated: &Evaluated, host: &Platform) -> (Plan, Vec<Diagnos
 }
 
 struct Maker<'a> {
-    evaluated: &'a Evaluated,
+    evaluated: &'a Evaluation,
     host: &'a Platform,
     plan: Plan,
     by_key: HashMap<PlanKey, NodeIndex>,
@@ -124,14 +124,14 @@ impl<'a> Maker<'a> {
     fn model(&mut self, target: &'a Target, multi_platform: bool) -> Build {
         let owned = |id: Id| target.entries(id).map(|(k, v)| (k.to_owned(), v.to_owned())).collect::<IndexMap<_, _>>();
         let contexts =
-            target.entries(Id::Contexts).map(|(name, text)| (name.to_owned(), Context::parse(text))).collect();
+            target.entries(Id::Contexts).map(|(name, text)| (name.to_owned(), ContextSource::parse(text))).collect();
         Build {
             key: PlanKey(Digest::from_raw([0; 32])),
             wanted_by: vec![target.name.clone()],
             platform: self.host.clone(),
             explicit_platform: !target.platforms.is_empty(),
             multi_platform,
-            context: Context::parse(target.context()),
+            context: ContextSource::parse(target.context()),
             dockerfile: dockerfile(target),
             stage: target.stage().map(str::to_owned),
             args: owned(Id::Args),
@@ -166,7 +166,7 @@ impl<'a> Maker<'a> {
     fn add_build(&mut self, target: &'a Target, mut build: Build) -> NodeIndex {
         let mut sources: Vec<(String, NodeIndex)> = Vec::new();
         for (name, context) in &build.contexts {
-            if let Context::Target(linked) = context
+            if let ContextSource::Target(linked) = context
                 && let Some(ix) = self.linked_build(target, name, linked, &build.platform)
             {
                 sources.push((name.clone(), ix));
@@ -175,7 +175,7 @@ impl<'a> Maker<'a> {
         let keys = sources.iter().map(|(name, ix)| (name.as_str(), self.plan.graph[*ix].key().0)).collect();
         build.key = PlanKey(build.digest(&keys));
         if let Some(ix) = self.by_key.get(&build.key).copied() {
-            if let Node::Build(known) = &mut self.plan.graph[ix] {
+            if let PlanNode::Build(known) = &mut self.plan.graph[ix] {
                 known.wanted_by.push(target.name.clone());
                 let new = |all: &[_], it: &_| !all.contains(it);
                 let from: Vec<_> = build.cache_from.into_iter().filter(|it| new(&known.cache_from, it)).collect();
@@ -187,10 +187,10 @@ impl<'a> Maker<'a> {
             return ix;
         }
         let key = build.key;
-        let ix = self.plan.graph.add_node(Node::Build(Box::new(build)));
+        let ix = self.plan.graph.add_node(PlanNode::Build(Box::new(build)));
         self.by_key.insert(key, ix);
         for (name, source) in sources {
-            self.plan.graph.add_edge(source, ix, Link::Context { name });
+            self.plan.graph.add_edge(source, ix, PlanLink::Context { name });
         }
         ix
     }
@@ -224,7 +224,7 @@ impl<'a> Maker<'a> {
         let keys: Vec<Digest> = builds.iter().map(|ix| self.plan.graph[*ix].key().0).collect();
         export.key = PlanKey(export.digest(&keys));
         if let Some(ix) = self.by_key.get(&export.key).copied() {
-            if let Node::Export(known) = &mut self.plan.graph[ix]
+            if let PlanNode::Export(known) = &mut self.plan.graph[ix]
                 && !known.wanted_by.contains(&target.name)
             {
                 known.wanted_by.push(target.name.clone());
@@ -232,10 +232,10 @@ impl<'a> Maker<'a> {
             return ix;
         }
         let key = export.key;
-        let ix = self.plan.graph.add_node(Node::Export(Box::new(export)));
+        let ix = self.plan.graph.add_node(PlanNode::Export(Box::new(export)));
         self.by_key.insert(key, ix);
         for (platform, build) in builds.iter().enumerate() {
-            self.plan.graph.add_edge(*build, ix, Link::Result { platform });
+            self.plan.graph.add_edge(*build, ix, PlanLink::Result { platform });
         }
         self.claim(ix);
         ix
@@ -282,7 +282,7 @@ impl<'a> Maker<'a> {
         self.diagnostics.push(diagnostic);
     }
 
-    fn fault(&mut self, target: &Target, id: Id, path: &str, fault: Fault) {
+    fn fault(&mut self, target: &Target, id: Id, path: &str, fault: OptionFault) {
         self.report(target, id, path, fault, Diagnostic::error);
     }
 
@@ -291,7 +291,7 @@ impl<'a> Maker<'a> {
         target: &Target,
         id: Id,
         path: &str,
-        fault: Fault,
+        fault: OptionFault,
         make: fn(&'static str, String) -> Diagnostic,
     ) {
         let text = format!("`{}{path}` of target `{}`: {}", id.row().name, target.name, fault.message);
@@ -305,7 +305,7 @@ impl<'a> Maker<'a> {
         target: &Target,
         id: Id,
         items: impl Iterator<Item = &'t I>,
-        parse: impl Fn(&I) -> Result<T, Fault>,
+        parse: impl Fn(&I) -> Result<T, OptionFault>,
     ) -> Vec<T> {
         let mut all = Vec::new();
         for (ix, item) in items.enumerate() {
@@ -320,7 +320,7 @@ impl<'a> Maker<'a> {
     fn tags(&mut self, target: &Target) -> Vec<String> {
         self.each(target, Id::Tags, target.tags().iter(), |tag| match Reference::parse(tag) {
             Ok(_) => Ok(tag.to_string()),
-            Err(error) => Err(Fault::new(error.to_string()).help("write [REGISTRY/]NAME[:TAG], in lower case")),
+            Err(error) => Err(OptionFault::new(error.to_string()).help("write [REGISTRY/]NAME[:TAG], in lower case")),
         })
     }
 
@@ -328,44 +328,44 @@ impl<'a> Maker<'a> {
         self.each(target, Id::Attest, target.attest(), |it| it.fault().map_or_else(|| Ok(it.clone()), Err))
     }
 
-    fn caches(&mut self, target: &Target, id: Id) -> Vec<crate::spec::Cache> {
+    fn caches(&mut self, target: &Target, id: Id) -> Vec<crate::spec::RemoteCache> {
         let all: Vec<_> = if id == Id::CacheFrom { target.cache_from().collect() } else { target.cache_to().collect() };
         self.each(target, id, all.into_iter(), |it| it.fault().map_or_else(|| Ok(it.clone()), Err))
     }
 
-    fn network(&mut self, target: &Target) -> Network {
+    fn network(&mut self, target: &Target) -> BuildNetwork {
         match target.network() {
-            None | Some("default") => Network::Default,
-            Some("none") => Network::None,
-            Some("host") => Network::Host,
+            None | Some("default") => BuildNetwork::Default,
+            Some("none") => BuildNetwork::None,
+            Some("host") => BuildNetwork::Host,
             Some(other) => {
                 let known = ["default", "none", "host"];
                 let help = suggest::did_you_mean(other, known)
                     .unwrap_or_else(|| format!("known networks: {}", known.join(", ")));
-                self.fault(target, Id::Network, "", Fault::new(format!("not a network: {other}")).help(help));
-                Network::Default
+                self.fault(target, Id::Network, "", OptionFault::new(format!("not a network: {other}")).help(help));
+                BuildNetwork::Default
             }
         }
     }
 
-    fn call(&mut self, target: &Target) -> Call {
-        let Some(text) = target.call() else { return Call::default() };
-        Call::parse(text).unwrap_or_else(|fault| {
+    fn call(&mut self, target: &Target) -> CallMethod {
+        let Some(text) = target.call() else { return CallMethod::default() };
+        CallMethod::parse(text).unwrap_or_else(|fault| {
             self.fault(target, Id::Call, "", fault);
-            Call::default()
+            CallMethod::default()
         })
     }
 }
 
-fn dockerfile(target: &Target) -> Dockerfile {
+fn dockerfile(target: &Target) -> DockerfileInput {
     if let Some(text) = target.dockerfile_inline() {
-        return Dockerfile::Inline(text.to_owned());
+        return DockerfileInput::Inline(text.to_owned());
     }
     let path = target.dockerfile();
     match path.strip_prefix("cwd://") {
-        Some(rest) => Dockerfile::Local(rest.to_owned()),
-        None if path.starts_with('/') => Dockerfile::Local(path.to_owned()),
-        None => Dockerfile::InContext(path.to_owned()),
+        Some(rest) => DockerfileInput::Local(rest.to_owned()),
+        None if path.starts_with('/') => DockerfileInput::Local(path.to_owned()),
+        None => DockerfileInput::InContext(path.to_owned()),
     }
 }
 

@@ -34,7 +34,7 @@ use crate::oci::Digest;
 /// *Invariant:* acyclic; each key occurs once; an export has one build per platform, in the order of the platforms.
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
-    pub(crate) graph: DiGraph<Node, Link>,
+    pub(crate) graph: DiGraph<PlanNode, PlanLink>,
     /// The nodes of each target.
     pub(crate) targets: IndexMap<TargetName, TargetNodes>,
 }
@@ -54,14 +54,14 @@ pub(crate) struct TargetNodes {
 
 /// One piece of work.
 #[derive(Clone, Debug)]
-pub(crate) enum Node {
+pub(crate) enum PlanNode {
     Build(Box<Build>),
     Export(Box<Export>),
 }
 
 /// Why one piece of work needs another: an edge from what is needed to who needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Link {
+pub(crate) enum PlanLink {
     /// Build ─► build that reads it as the named context.
     Context { name: String },
     /// Build ─► export of it; `platform` is its place among the export's platforms.
@@ -79,7 +79,7 @@ impl fmt::Display for PlanKey {
     }
 }
 
-impl Node {
+impl PlanNode {
     pub(crate) fn key(&self) -> PlanKey {
         match self {
             Self::Build(it) => it.key,
@@ -126,16 +126,16 @@ impl Plan {
     /// The build at an index that is one's.
     pub(crate) fn build(&self, ix: NodeIndex) -> &Build {
         match &self.graph[ix] {
-            Node::Build(it) => it,
-            Node::Export(_) => unreachable!("the plan keeps builds and exports apart"),
+            PlanNode::Build(it) => it,
+            PlanNode::Export(_) => unreachable!("the plan keeps builds and exports apart"),
         }
     }
 
     /// The export at an index that is one's.
     pub(crate) fn export(&self, ix: NodeIndex) -> &Export {
         match &self.graph[ix] {
-            Node::Export(it) => it,
-            Node::Build(_) => unreachable!("the plan keeps builds and exports apart"),
+            PlanNode::Export(it) => it,
+            PlanNode::Build(_) => unreachable!("the plan keeps builds and exports apart"),
         }
     }
 }

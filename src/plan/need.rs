@@ -3,19 +3,19 @@
 
 use std::collections::BTreeSet;
 
-use super::{Build, Export, Node, Plan, build::Dockerfile};
+use super::{Build, Export, Plan, PlanNode, build::DockerfileInput};
 use crate::{
     report::Span,
     spec::{
         Entitlement,
-        context::Context,
+        context::ContextSource,
         output::{Writes, writes},
     },
 };
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum What {
+pub(crate) enum NeedKind {
     Entitlement(Entitlement),
     /// Forwarding of the ssh agent.
     Ssh,
@@ -29,7 +29,7 @@ pub(crate) enum What {
 /// Something that is asked for.
 #[derive(Clone, Debug)]
 pub(crate) struct Need {
-    pub(crate) what: What,
+    pub(crate) what: NeedKind,
     /// The target that asks.
     pub(crate) target: String,
     /// Its attribute.
@@ -42,8 +42,8 @@ pub(crate) fn needs(plan: &Plan) -> Vec<Need> {
     let mut all = Vec::new();
     for node in plan.graph.node_weights() {
         match node {
-            Node::Build(build) => of_build(build, &mut all),
-            Node::Export(export) => of_export(export, &mut all),
+            PlanNode::Build(build) => of_build(build, &mut all),
+            PlanNode::Export(export) => of_export(export, &mut all),
         }
     }
     let mut seen = BTreeSet::new();
@@ -53,52 +53,52 @@ pub(crate) fn needs(plan: &Plan) -> Vec<Need> {
 
 fn of_build(build: &Build, all: &mut Vec<Need>) {
     let target = build.wanted_by.first().map(ToString::to_string).unwrap_or_default();
-    let mut need = |attribute: &'static str, what: What| {
+    let mut need = |attribute: &'static str, what: NeedKind| {
         all.push(Need { what, target: target.clone(), attribute, at: build.at(attribute) });
     };
     for it in &build.entitlements {
-        need("entitlements", What::Entitlement(it.clone()));
+        need("entitlements", NeedKind::Entitlement(it.clone()));
     }
     for it in &build.ssh {
         if it.paths.is_empty() {
-            need("ssh", What::Ssh);
+            need("ssh", NeedKind::Ssh);
         }
-        it.paths.iter().for_each(|path| need("ssh", What::Read(path.clone())));
+        it.paths.iter().for_each(|path| need("ssh", NeedKind::Read(path.clone())));
     }
     for it in &build.secrets {
         if let Some(path) = &it.src {
-            need("secret", What::Read(path.clone()));
+            need("secret", NeedKind::Read(path.clone()));
         }
     }
-    if let Context::Local(path) = &build.context {
-        need("context", What::Read(path.clone()));
+    if let ContextSource::Local(path) = &build.context {
+        need("context", NeedKind::Read(path.clone()));
     }
     match (&build.dockerfile, &build.context) {
-        (Dockerfile::Local(path), _) => need("dockerfile", What::Read(path.clone())),
-        (Dockerfile::InContext(path), Context::Local(context)) => {
-            need("dockerfile", What::Read(format!("{context}/{path}")));
+        (DockerfileInput::Local(path), _) => need("dockerfile", NeedKind::Read(path.clone())),
+        (DockerfileInput::InContext(path), ContextSource::Local(context)) => {
+            need("dockerfile", NeedKind::Read(format!("{context}/{path}")));
         }
         _ => (),
     }
     for it in build.contexts.values() {
-        if let Context::Local(path) = it {
-            need("contexts", What::Read(path.clone()));
+        if let ContextSource::Local(path) = it {
+            need("contexts", NeedKind::Read(path.clone()));
         }
     }
     for (attribute, caches, key) in [("cache-from", &build.cache_from, "src"), ("cache-to", &build.cache_to, "dest")] {
         for path in caches.iter().filter(|it| it.kind == "local").filter_map(|it| it.attrs.get(key)) {
-            need(attribute, if key == "src" { What::Read(path.clone()) } else { What::Write(path.clone()) });
+            need(attribute, if key == "src" { NeedKind::Read(path.clone()) } else { NeedKind::Write(path.clone()) });
         }
     }
 }
 
 fn of_export(export: &Export, all: &mut Vec<Need>) {
     let target = export.wanted_by.first().map(ToString::to_string).unwrap_or_default();
-    let mut need = |what: What| all.push(Need { what, target: target.clone(), attribute: "output", at: export.at });
+    let mut need = |what: NeedKind| all.push(Need { what, target: target.clone(), attribute: "output", at: export.at });
     if export.output.kind == "local" && export.output.attrs.get("mode").is_some_and(|it| it == "delete") {
-        need(What::LocalDelete);
+        need(NeedKind::LocalDelete);
     }
     if let Writes::File(path) | Writes::Directory(path) = writes(&export.output) {
-        need(What::Write(path.to_owned()));
+        need(NeedKind::Write(path.to_owned()));
     }
 }

@@ -21,8 +21,8 @@ use tokio::time::{Instant, sleep};
 use url::Url;
 
 use super::{
-    Client, RegistryError, Target,
-    auth::{self, Challenge, Refused, Secret},
+    Client, RegistryError, RequestTarget,
+    auth::{self, AuthSecret, Challenge, Refused},
     host::Host,
     http::{Trust, cause, clean, is_not_tls, is_refused, read_body},
 };
@@ -36,7 +36,7 @@ const ERROR_TIME: Duration = Duration::from_secs(5);
 
 /// What is sent.
 #[derive(Clone)]
-pub(super) enum Content {
+pub(super) enum BodyContent {
     None,
     Bytes(Bytes),
     /// A file of this size; `sent` is told the bytes handed to the connection.
@@ -48,14 +48,14 @@ pub(super) enum Content {
 }
 
 /// A request.
-pub(super) struct Call<'a> {
+pub(super) struct ApiCall<'a> {
     pub(super) method: Method,
     /// What the user is told it was.
-    pub(super) target: Target,
-    pub(super) place: Place<'a>,
+    pub(super) target: RequestTarget,
+    pub(super) place: RepositoryPlace<'a>,
     pub(super) scopes: &'a str,
     pub(super) headers: Vec<(HeaderName, String)>,
-    pub(super) content: Content,
+    pub(super) content: BodyContent,
     /// Statuses that are no fault.
     pub(super) accept: &'a [u16],
     /// Faults are not followed by another attempt: the caller starts over from an earlier request.
@@ -63,7 +63,7 @@ pub(super) struct Call<'a> {
 }
 
 /// Where a request goes.
-pub(super) enum Place<'a> {
+pub(super) enum RepositoryPlace<'a> {
     /// `manifests/latest` of a repository.
     Repository(&'a str, String),
     /// An upload location; credentials go along only if it is the registry itself.
@@ -127,7 +127,7 @@ impl Client {
     pub(super) async fn send(
         &self,
         host: &Host,
-        call: &Call<'_>,
+        call: &ApiCall<'_>,
         retry: &mut Retry,
     ) -> Result<Response, RegistryError> {
         let mut refused = 0;
@@ -145,10 +145,10 @@ impl Client {
             };
             let response = match self.attempt(host, call, shown.as_ref()).await {
                 Ok(response) => response,
-                Err(Failed::Lax) => continue,
-                Err(Failed::Final(error)) => return Err(error),
-                Err(Failed::Transient(error)) if call.once => return Err(error),
-                Err(Failed::Transient(error)) => {
+                Err(ApiFailure::Lax) => continue,
+                Err(ApiFailure::Final(error)) => return Err(error),
+                Err(ApiFailure::Transient(error)) if call.once => return Err(error),
+                Err(ApiFailure::Transient(error)) => {
                     retry.again(error).await?;
                     continue;
                 }
@@ -204,17 +204,22 @@ impl Client {
     }
 
     /// One request and the redirects it leads to.
-    async fn attempt(&self, host: &Host, call: &Call<'_>, shown: Option<&Secret>) -> Result<Response, Failed> {
+    async fn attempt(
+        &self,
+        host: &Host,
+        call: &ApiCall<'_>,
+        shown: Option<&AuthSecret>,
+    ) -> Result<Response, ApiFailure> {
         let transport = |why: String| RegistryError::Transport {
             method: method_name(&call.method),
             target: call.target.clone(),
             cause: why,
         };
         let mut url = match &call.place {
-            Place::Repository(repository, rest) => {
-                host.url(repository, rest).map_err(|why| Failed::Final(transport(why)))?
+            RepositoryPlace::Repository(repository, rest) => {
+                host.url(repository, rest).map_err(|why| ApiFailure::Final(transport(why)))?
             }
-            Place::Url(url) => url.clone(),
+            RepositoryPlace::Url(url) => url.clone(),
         };
         let first = url.clone();
         for _ in 0..=REDIRECTS {
@@ -226,21 +231,22 @@ impl Client {
             } else {
                 self.trust_of(&url, host.is_lax())
             };
-            let http = self.shared.clients.get(&trust).map_err(|why| Failed::Final(transport(why)))?;
+            let http = self.shared.clients.get(&trust).map_err(|why| ApiFailure::Final(transport(why)))?;
             let mut request = http.request(call.method.clone(), url.clone());
             for (name, value) in &call.headers {
                 request = request.header(name, value);
             }
             if let Some(shown) = shown.filter(|_| own) {
                 let mut value = HeaderValue::from_str(shown.text()).map_err(|_| {
-                    Failed::Final(call.no_token(host.name.clone(), "the credentials cannot be sent".to_owned()))
+                    ApiFailure::Final(call.no_token(host.name.clone(), "the credentials cannot be sent".to_owned()))
                 })?;
                 value.set_sensitive(true);
                 request = request.header(AUTHORIZATION, value);
             }
             request = with_content(request, &call.content).await.map_err(|source| {
-                let path = if let Content::File { path, .. } = &call.content { path.clone() } else { PathBuf::new() };
-                Failed::Final(RegistryError::File { action: "read", path, source })
+                let path =
+                    if let BodyContent::File { path, .. } = &call.content { path.clone() } else { PathBuf::new() };
+                ApiFailure::Final(RegistryError::File { action: "read", path, source })
             })?;
             let response = match request.send().await {
                 Ok(response) => response,
@@ -248,14 +254,14 @@ impl Client {
                     let lax = is_not_tls(&error) || is_refused(&error) && host.has_default_port();
                     // Another request may have made the host fall back while this one was under way.
                     if lax && url == first && (host.fall_back() || url.scheme() == "https" && host.is_plain()) {
-                        return Err(Failed::Lax);
+                        return Err(ApiFailure::Lax);
                     }
                     let why = if own || url == first {
                         cause(&error)
                     } else {
                         format!("redirected to `{}`: {}", url.host_str().unwrap_or_default(), cause(&error))
                     };
-                    return Err(Failed::Transient(transport(why)));
+                    return Err(ApiFailure::Transient(transport(why)));
                 }
             };
             if own {
@@ -269,22 +275,22 @@ impl Client {
             let downgrade = url.scheme() == "https" && next.scheme() == "http" && !host.is_lax();
             if !matches!(next.scheme(), "http" | "https") || downgrade {
                 let why = format!("redirected to a place that is not followed: {}:", next.scheme());
-                return Err(Failed::Final(transport(why)));
+                return Err(ApiFailure::Final(transport(why)));
             }
             url = next;
         }
-        Err(Failed::Final(transport(format!("more than {REDIRECTS} redirects"))))
+        Err(ApiFailure::Final(transport(format!("more than {REDIRECTS} redirects"))))
     }
 }
 
-enum Failed {
+enum ApiFailure {
     /// The host is now spoken to over plain HTTP.
     Lax,
     Transient(RegistryError),
     Final(RegistryError),
 }
 
-impl Call<'_> {
+impl ApiCall<'_> {
     const fn is_read(&self) -> bool {
         matches!(self.method, Method::GET | Method::HEAD)
     }
@@ -347,11 +353,14 @@ pub(super) fn registry_words(body: &[u8]) -> String {
     clean(&words.join(", "))
 }
 
-async fn with_content(request: reqwest::RequestBuilder, content: &Content) -> std::io::Result<reqwest::RequestBuilder> {
+async fn with_content(
+    request: reqwest::RequestBuilder,
+    content: &BodyContent,
+) -> std::io::Result<reqwest::RequestBuilder> {
     Ok(match content {
-        Content::None => request,
-        Content::Bytes(bytes) => request.header(CONTENT_LENGTH, bytes.len()).body(bytes.clone()),
-        Content::File { path, size, sent } => {
+        BodyContent::None => request,
+        BodyContent::Bytes(bytes) => request.header(CONTENT_LENGTH, bytes.len()).body(bytes.clone()),
+        BodyContent::File { path, size, sent } => {
             let file = tokio::fs::File::open(path).await?;
             request.header(CONTENT_LENGTH, *size).body(stream(file, *size, sent.clone()))
         }

@@ -38,35 +38,35 @@ pub(super) enum Challenge {
 
 /// What is known about one registry.
 #[derive(Default)]
-pub(super) struct Auth {
-    state: Mutex<State>,
+pub(super) struct RegistryAuth {
+    state: Mutex<AuthState>,
 }
 
 #[derive(Default)]
-struct State {
+struct AuthState {
     credentials: Option<Credentials>,
     challenge: Option<Challenge>,
     /// By scopes, joined by spaces.
-    tokens: BTreeMap<String, Token>,
+    tokens: BTreeMap<String, BearerToken>,
 }
 
 #[derive(Clone)]
-struct Token {
-    header: Secret,
+struct BearerToken {
+    header: AuthSecret,
     until: Instant,
 }
 
 /// An `Authorization` header; never printed.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Secret(String);
+pub(super) struct AuthSecret(String);
 
-impl Secret {
+impl AuthSecret {
     pub(super) fn text(&self) -> &str {
         &self.0
     }
 }
 
-impl fmt::Debug for Secret {
+impl fmt::Debug for AuthSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
     }
@@ -86,7 +86,7 @@ pub(super) enum Refused {
     Credentials(RegistryError),
 }
 
-impl Auth {
+impl RegistryAuth {
     /// The header for requests with `scopes`, if the registry is known to want one.
     pub(super) async fn header(
         &self,
@@ -94,7 +94,7 @@ impl Auth {
         registry: &str,
         plain_http: bool,
         scopes: &str,
-    ) -> Result<Option<Secret>, Refused> {
+    ) -> Result<Option<AuthSecret>, Refused> {
         let mut state = self.state.lock().await;
         let Some(challenge) = state.challenge.clone() else { return Ok(None) };
         if let Some(token) = state.tokens.get(scopes).filter(|it| it.until > Instant::now()) {
@@ -112,9 +112,9 @@ impl Auth {
         };
         let far = Duration::from_secs(24 * 3600);
         let (header, life) = match (&challenge, credentials) {
-            (_, Credentials::Bearer { token }) => (Secret(format!("Bearer {token}")), far),
+            (_, Credentials::Bearer { token }) => (AuthSecret(format!("Bearer {token}")), far),
             (Challenge::Basic, Credentials::Basic { user, password }) => {
-                (Secret(format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))), far)
+                (AuthSecret(format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))), far)
             }
             (Challenge::Basic, _) => {
                 let why = format!("no credentials for `{registry}` are known; log in with `docker login {registry}`");
@@ -123,16 +123,16 @@ impl Auth {
             (Challenge::Bearer { realm, service, .. }, credentials) => {
                 let request = TokenRequest { realm, service: service.as_deref(), scopes, credentials: &credentials };
                 let (token, life) = request.send(client, plain_http).await?;
-                (Secret(format!("Bearer {token}")), life)
+                (AuthSecret(format!("Bearer {token}")), life)
             }
         };
         let until = Instant::now() + life.mul_f32(0.9);
-        state.tokens.insert(scopes.to_owned(), Token { header: header.clone(), until });
+        state.tokens.insert(scopes.to_owned(), BearerToken { header: header.clone(), until });
         Ok(Some(header))
     }
 
     /// Takes note of a 401: `shown` is not shown again for `scopes`.
-    pub(super) async fn challenged(&self, challenge: Challenge, scopes: &str, shown: Option<&Secret>) {
+    pub(super) async fn challenged(&self, challenge: Challenge, scopes: &str, shown: Option<&AuthSecret>) {
         let mut state = self.state.lock().await;
         if state.tokens.get(scopes).is_some_and(|token| Some(&token.header) == shown) {
             state.tokens.remove(scopes);

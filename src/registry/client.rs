@@ -13,21 +13,21 @@ use super::{host::Host, http::Clients};
 use crate::oci::Digest;
 
 /// Makes a command of a program (`sandbox::command`): clean environment, closed descriptors.
-pub(crate) type CommandFn = fn(&std::ffi::OsStr) -> Command;
+pub(crate) type HelperCommandFn = fn(&std::ffi::OsStr) -> Command;
 
 /// Told the bytes done so far of one transfer; called often, must be quick.
-pub(crate) type Progress<'a> = &'a (dyn Fn(u64) + Send + Sync);
+pub(crate) type TransferProgress<'a> = &'a (dyn Fn(u64) + Send + Sync);
 
 /// How registries are reached.
 #[derive(Clone)]
-pub(crate) struct Options {
+pub(crate) struct ClientOptions {
     /// `$DOCKER_CONFIG` or `~/.docker`; its `config.json` is read when first needed.
     pub(crate) docker_config: Option<PathBuf>,
     /// Further files with `auths`, such as podman's `auth.json`, in order.
     pub(crate) auth_files: Vec<PathBuf>,
     /// Environment of credential helpers (PATH, HOME, …).
     pub(crate) env: Vec<(OsString, OsString)>,
-    pub(crate) command: CommandFn,
+    pub(crate) command: HelperCommandFn,
     /// By host as written in references (`docker.io`, `localhost:5000`).
     pub(crate) hosts: BTreeMap<String, HostOptions>,
     /// Folders with a subfolder per host that holds `*.crt`, `*.cert`, `*.key`: `/etc/docker/certs.d`.
@@ -66,7 +66,7 @@ pub(crate) struct Client {
 
 /// What requests share.
 pub(super) struct Shared {
-    pub(super) options: Options,
+    pub(super) options: ClientOptions,
     pub(super) clients: Clients,
     hosts: Mutex<HashMap<HostKey, Arc<Host>>>,
     /// Repositories known to hold a blob, by registry: they are asked for mounts.
@@ -76,9 +76,9 @@ pub(super) struct Shared {
 /// Domain of a reference, whether insecure is acceptable, and which mirror (`None`: the registry itself).
 type HostKey = (String, bool, Option<usize>);
 
-impl Options {
+impl ClientOptions {
     /// Nothing but defaults: no credentials, no mirrors.
-    pub(crate) fn new(command: CommandFn) -> Self {
+    pub(crate) fn new(command: HelperCommandFn) -> Self {
         Self {
             docker_config: None,
             auth_files: Vec::new(),
@@ -94,13 +94,13 @@ impl Options {
 
 impl Client {
     /// A client. Reads nothing, opens nothing.
-    pub(crate) fn new(options: Options) -> Self {
+    pub(crate) fn new(options: ClientOptions) -> Self {
         let shared = Shared { options, clients: Clients::default(), hosts: Mutex::default(), held: Mutex::default() };
         Self { shared: Arc::new(shared) }
     }
 
     /// How registries are reached, and what came with it: Docker's folder, the user's environment.
-    pub(crate) fn options(&self) -> &Options {
+    pub(crate) fn options(&self) -> &ClientOptions {
         &self.shared.options
     }
 

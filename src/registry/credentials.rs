@@ -15,7 +15,7 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Deserialize;
 
-use super::{Options, RegistryError, http::clean};
+use super::{ClientOptions, RegistryError, http::clean};
 
 /// The key of Docker Hub in these files.
 const HUB: &str = "https://index.docker.io/v1/";
@@ -55,15 +55,15 @@ impl fmt::Debug for Credentials {
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct Config {
-    auths: BTreeMap<String, Option<Auth>>,
+struct DockerConfig {
+    auths: BTreeMap<String, Option<AuthEntry>>,
     creds_store: Option<String>,
     cred_helpers: BTreeMap<String, String>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Auth {
+struct AuthEntry {
     auth: Option<String>,
     username: Option<String>,
     password: Option<String>,
@@ -73,7 +73,7 @@ struct Auth {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Answer {
+struct HelperAnswer {
     #[serde(default)]
     username: String,
     #[serde(default)]
@@ -81,7 +81,7 @@ struct Answer {
 }
 
 /// The credentials for a registry host. Blocks: files and child processes.
-pub(super) fn find(options: &Options, registry: &str) -> Result<Credentials, RegistryError> {
+pub(super) fn find(options: &ClientOptions, registry: &str) -> Result<Credentials, RegistryError> {
     let fault = |why: String| RegistryError::Credentials { registry: registry.to_owned(), why };
     let files = options.docker_config.iter().map(|folder| folder.join("config.json"));
     for path in files.chain(options.auth_files.iter().cloned()) {
@@ -93,7 +93,7 @@ pub(super) fn find(options: &Options, registry: &str) -> Result<Credentials, Reg
     Ok(Credentials::Anonymous)
 }
 
-fn read(path: &Path) -> Result<Option<Config>, String> {
+fn read(path: &Path) -> Result<Option<DockerConfig>, String> {
     let file = match std::fs::File::open(path) {
         Ok(file) => file,
         Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
@@ -112,7 +112,12 @@ fn read(path: &Path) -> Result<Option<Config>, String> {
         .map_err(|e| format!("`{}` is not valid at line {}, column {}", path.display(), e.line(), e.column()))
 }
 
-fn look_up(options: &Options, config: &Config, registry: &str, path: &Path) -> Result<Option<Credentials>, String> {
+fn look_up(
+    options: &ClientOptions,
+    config: &DockerConfig,
+    registry: &str,
+    path: &Path,
+) -> Result<Option<Credentials>, String> {
     let names = names(registry);
     let helper = names.iter().find_map(|name| config.cred_helpers.get(*name));
     if let Some(helper) = helper {
@@ -148,7 +153,7 @@ fn host_of(key: &str) -> &str {
     rest.split('/').next().unwrap_or(rest)
 }
 
-impl Auth {
+impl AuthEntry {
     fn credentials(&self) -> Result<Option<Credentials>, String> {
         let given = |it: &Option<String>| it.clone().filter(|text| !text.is_empty());
         if let Some(token) = given(&self.registrytoken) {
@@ -173,7 +178,7 @@ impl Auth {
 }
 
 /// Runs `docker-credential-NAME get`.
-fn ask(options: &Options, helper: &str, server: &str) -> Result<Credentials, String> {
+fn ask(options: &ClientOptions, helper: &str, server: &str) -> Result<Credentials, String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if helper.is_empty() || !helper.chars().all(plain) {
         return Err(format!("not a name of a credential helper: {}", clean(helper)));
@@ -195,7 +200,7 @@ fn ask(options: &Options, helper: &str, server: &str) -> Result<Credentials, Str
         }
         return Err(format!("`{program}` failed: {}", clean(&text)));
     }
-    let answer: Answer =
+    let answer: HelperAnswer =
         serde_json::from_slice(&answer).map_err(|_| format!("`{program}` did not answer with credentials"))?;
     Ok(match (answer.username.as_str(), answer.secret) {
         (_, secret) if secret.is_empty() => Credentials::Anonymous,
@@ -249,10 +254,10 @@ mod tests {
         std::process::Command::new(program)
     }
 
-    fn with(config: &str, helper: Option<&str>) -> (tempfile::TempDir, Options) {
+    fn with(config: &str, helper: Option<&str>) -> (tempfile::TempDir, ClientOptions) {
         let folder = tempfile::tempdir().expect("a temporary folder");
         std::fs::write(folder.path().join("config.json"), config).expect("writable");
-        let mut options = Options::new(command);
+        let mut options = ClientOptions::new(command);
         options.docker_config = Some(folder.path().to_owned());
         options.env = vec![("PATH".into(), format!("{}:/usr/bin:/bin", folder.path().display()).into())];
         if let Some(script) = helper {

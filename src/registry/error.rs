@@ -8,7 +8,7 @@ use crate::oci::{Digest, Platform};
 
 /// What a request was about: repository and tag, digest or upload of one registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Target(Box<Parts>);
+pub(crate) struct RequestTarget(Box<Parts>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Parts {
@@ -17,7 +17,7 @@ struct Parts {
     reference: String,
 }
 
-impl Target {
+impl RequestTarget {
     /// `registry` is the host as the user knows it (`docker.io`, not `registry-1.docker.io`), `reference` a tag or digest.
     pub(super) fn new(registry: &str, repository: &str, reference: &str) -> Self {
         let (registry, repository) = (registry.to_owned(), repository.to_owned());
@@ -25,7 +25,7 @@ impl Target {
     }
 }
 
-impl fmt::Display for Target {
+impl fmt::Display for RequestTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Parts { registry, repository, reference } = &*self.0;
         match reference.as_str() {
@@ -41,25 +41,25 @@ impl fmt::Display for Target {
 pub(crate) enum RegistryError {
     /// The registry answered, but not with what was asked.
     #[error("{method} `{target}` was answered with {status}{}", words(.message))]
-    Status { method: &'static str, target: Target, status: u16, message: String },
+    Status { method: &'static str, target: RequestTarget, status: u16, message: String },
     /// No usable answer came.
     #[error("{method} `{target}` failed: {cause}")]
-    Transport { method: &'static str, target: Target, cause: String },
+    Transport { method: &'static str, target: RequestTarget, cause: String },
     /// No token or credentials could be had.
     #[error("{method} `{target}` needs authentication at `{realm}`: {why}")]
-    Auth { method: &'static str, target: Target, realm: String, why: String },
+    Auth { method: &'static str, target: RequestTarget, realm: String, why: String },
     /// The content is not what its digest says.
     #[error("content of `{target}` has the digest {found} instead of {wanted}")]
-    Digest { target: Target, wanted: Digest, found: Digest },
+    Digest { target: RequestTarget, wanted: Digest, found: Digest },
     /// The content is not as long as announced, or longer than can be accepted.
     #[error("content of `{target}` is {found} instead of {wanted} bytes long")]
-    Size { target: Target, wanted: String, found: String },
+    Size { target: RequestTarget, wanted: String, found: String },
     /// A manifest, index or config cannot be read.
     #[error("`{target}` is not usable: {why}")]
-    Document { target: Target, why: String },
+    Document { target: RequestTarget, why: String },
     /// An index has no manifest for the platform.
     #[error("`{target}` has no image for the platform `{wanted}`; it has {}", list(.available))]
-    Platform { target: Target, wanted: Box<Platform>, available: Vec<String> },
+    Platform { target: RequestTarget, wanted: Box<Platform>, available: Vec<String> },
     /// A credential helper or file failed.
     #[error("credentials for `{registry}`: {why}")]
     Credentials { registry: String, why: String },

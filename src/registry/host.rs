@@ -13,7 +13,7 @@ use std::{
 use tokio::{sync::Semaphore, time::Instant};
 use url::Url;
 
-use super::{Client, Options, auth::Auth, http::Trust};
+use super::{Client, ClientOptions, auth::RegistryAuth, http::Trust};
 
 /// One registry (or mirror) as requests see it.
 pub(super) struct Host {
@@ -30,7 +30,7 @@ pub(super) struct Host {
     fell_back: AtomicBool,
     /// It answered: no falling back any more.
     answered: AtomicBool,
-    pub(super) auth: Auth,
+    pub(super) auth: RegistryAuth,
     /// No request before this time (`Retry-After`).
     pub(super) not_before: Mutex<Option<Instant>>,
     /// Transfers at a time.
@@ -47,13 +47,13 @@ enum Secure {
 
 impl Host {
     /// The registry of a reference's domain.
-    pub(super) fn origin(options: &Options, domain: &str, insecure: bool) -> Self {
+    pub(super) fn origin(options: &ClientOptions, domain: &str, insecure: bool) -> Self {
         let authority = if domain == "docker.io" { "registry-1.docker.io" } else { domain };
         Self::at(options, domain, authority, insecure)
     }
 
     /// The `index`th mirror of a domain, if there are that many.
-    pub(super) fn mirror(options: &Options, domain: &str, index: usize) -> Option<Self> {
+    pub(super) fn mirror(options: &ClientOptions, domain: &str, index: usize) -> Option<Self> {
         let mirror = options.hosts.get(domain)?.mirrors.get(index)?;
         let mut host = Self::at(options, &mirror.host, &mirror.host, false);
         let path = mirror.path.trim_matches('/');
@@ -62,7 +62,7 @@ impl Host {
         Some(host)
     }
 
-    fn at(options: &Options, name: &str, authority: &str, insecure: bool) -> Self {
+    fn at(options: &ClientOptions, name: &str, authority: &str, insecure: bool) -> Self {
         let settings = options.hosts.get(name).cloned().unwrap_or_default();
         let secure = if insecure || settings.insecure {
             Secure::IfPossible
@@ -81,7 +81,7 @@ impl Host {
             secure,
             fell_back: AtomicBool::new(false),
             answered: AtomicBool::new(false),
-            auth: Auth::default(),
+            auth: RegistryAuth::default(),
             not_before: Mutex::new(None),
             transfers: Semaphore::new(options.parallel.max(1)),
         }
@@ -180,7 +180,7 @@ fn is_loopback(authority: &str) -> bool {
 }
 
 /// Authorities and the first client key pair in the certificate folders of a host.
-fn certificates(options: &Options, host: &str) -> (Vec<PathBuf>, Option<(PathBuf, PathBuf)>) {
+fn certificates(options: &ClientOptions, host: &str) -> (Vec<PathBuf>, Option<(PathBuf, PathBuf)>) {
     let (mut authorities, mut key_pair) = (BTreeSet::new(), None);
     for folder in &options.certificate_folders {
         let Ok(entries) = std::fs::read_dir(folder.join(host)) else { continue };
@@ -214,13 +214,13 @@ mod tests {
         std::process::Command::new(program)
     }
 
-    fn url(options: &Options, domain: &str, insecure: bool) -> String {
+    fn url(options: &ClientOptions, domain: &str, insecure: bool) -> String {
         Host::origin(options, domain, insecure).url("a/b", "manifests/x").expect("a URL").to_string()
     }
 
     #[test]
     fn schemes_follow_the_host() {
-        let mut options = Options::new(command);
+        let mut options = ClientOptions::new(command);
         options.hosts.insert("plain.example".into(), HostOptions { http: true, ..HostOptions::default() });
         assert_eq!(url(&options, "docker.io", false), "https://registry-1.docker.io/v2/a/b/manifests/x");
         assert_eq!(url(&options, "localhost:5000", false), "http://localhost:5000/v2/a/b/manifests/x");
@@ -233,16 +233,16 @@ mod tests {
 
     #[test]
     fn an_insecure_host_falls_back_once() {
-        let host = Host::origin(&Options::new(command), "h:5", true);
+        let host = Host::origin(&ClientOptions::new(command), "h:5", true);
         assert!(!host.is_plain());
         assert!(host.fall_back());
         assert!(host.is_plain() && !host.fall_back());
-        assert!(!Host::origin(&Options::new(command), "h:5", false).fall_back());
+        assert!(!Host::origin(&ClientOptions::new(command), "h:5", false).fall_back());
     }
 
     #[test]
     fn mirrors_carry_path_and_namespace() {
-        let mut options = Options::new(command);
+        let mut options = ClientOptions::new(command);
         let mirrors = vec![Mirror { host: "localhost:1".into(), path: "hub/".into() }];
         options.hosts.insert("docker.io".into(), HostOptions { mirrors, ..HostOptions::default() });
         let mirror = Host::mirror(&options, "docker.io", 0).expect("configured");
@@ -253,7 +253,7 @@ mod tests {
 
     #[test]
     fn default_ports_are_seen() {
-        let default = |domain: &str| Host::origin(&Options::new(command), domain, false).has_default_port();
+        let default = |domain: &str| Host::origin(&ClientOptions::new(command), domain, false).has_default_port();
         assert!(default("example.com") && default("[::1]"));
         assert!(!default("example.com:5000") && !default("[::1]:5000"));
     }

@@ -42,7 +42,7 @@ impl Documents for NoDocuments {
 ///
 /// *Invariant:* `layers` are as many as `config.rootfs.diff_ids`; every layer has a sha256 digest.
 #[derive(Clone, Debug)]
-pub(crate) struct Image {
+pub(crate) struct RegistryImage {
     /// What the reference names: of the index, or of the manifest when there is no index.
     pub(crate) root: Document,
     pub(crate) manifest: Document,
@@ -53,7 +53,7 @@ pub(crate) struct Image {
 
 /// What a document is.
 #[derive(Debug)]
-pub(super) enum Parsed {
+pub(super) enum ImageDocument {
     Index(Vec<Descriptor>),
     Manifest { config: Box<Descriptor>, layers: Vec<Descriptor> },
 }
@@ -81,7 +81,7 @@ impl Document {
     }
 
     /// Reads the document as what its media type says.
-    pub(super) fn parse(&self) -> Result<Parsed, String> {
+    pub(super) fn parse(&self) -> Result<ImageDocument, String> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
         struct Raw {
@@ -107,10 +107,10 @@ impl Document {
             return Err("the manifest says it is of another media type than the server".to_owned());
         }
         match (raw.manifests, raw.config, raw.layers) {
-            (Some(manifests), None, None) if media::is_index(media_type) => Ok(Parsed::Index(manifests)),
+            (Some(manifests), None, None) if media::is_index(media_type) => Ok(ImageDocument::Index(manifests)),
             (None, Some(config), Some(layers)) if media::is_manifest(media_type) => {
                 layers.iter().chain([&config]).try_for_each(|it| digest_of(it).map(drop))?;
-                Ok(Parsed::Manifest { config: Box::new(config), layers })
+                Ok(ImageDocument::Manifest { config: Box::new(config), layers })
             }
             _ if media::is_index(media_type) => Err("the index has no list of manifests".to_owned()),
             _ => Err("the manifest has no config or no list of layers".to_owned()),
@@ -256,7 +256,7 @@ mod tests {
         assert_eq!(pick(&[], "linux/amd64"), None);
     }
 
-    fn parse(media_type: &str, text: &str) -> Result<Parsed, String> {
+    fn parse(media_type: &str, text: &str) -> Result<ImageDocument, String> {
         let bytes = text.as_bytes().to_vec();
         Document { digest: Digest::of(&bytes), media_type: media_type.to_owned(), bytes }.parse()
     }
@@ -265,7 +265,7 @@ mod tests {
     fn documents_that_cannot_be_meant_are_refused() {
         let blob = r#"{"mediaType":"x","digest":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","size":0}"#;
         let good = format!(r#"{{"schemaVersion":2,"config":{blob},"layers":[{blob}]}}"#);
-        assert!(matches!(parse(media::OCI_MANIFEST, &good), Ok(Parsed::Manifest { .. })));
+        assert!(matches!(parse(media::OCI_MANIFEST, &good), Ok(ImageDocument::Manifest { .. })));
         let bad = |media_type: &str, text: &str| parse(media_type, text).expect_err("must be refused");
         assert!(bad("text/html", "<html>").contains("text/html"));
         assert!(bad(media::OCI_MANIFEST, &good.replace("sha256", "md5")).contains("md5"));

@@ -13,8 +13,8 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Document, Image, RegistryError,
-    image::{DEEPEST_INDEX, LONGEST_DOCUMENT, Parsed, choose, digest_of, read_config},
+    Document, RegistryError, RegistryImage,
+    image::{DEEPEST_INDEX, ImageDocument, LONGEST_DOCUMENT, choose, digest_of, read_config},
 };
 use crate::oci::{Descriptor, Digest, Platform, Reference};
 
@@ -92,12 +92,12 @@ impl Layout {
         tag: Option<&str>,
         digest: Option<&Digest>,
         platform: &Platform,
-    ) -> Result<Image, RegistryError> {
+    ) -> Result<RegistryImage, RegistryError> {
         let root = self.resolve(tag, digest)?;
         let mut manifest = root.clone();
         for _ in 0..DEEPEST_INDEX {
             match manifest.parse().map_err(|why| self.blob_fault(&manifest.digest, &why))? {
-                Parsed::Index(entries) => {
+                ImageDocument::Index(entries) => {
                     let chosen = choose(&entries, platform).map_err(|none| {
                         let has = if none.0.is_empty() { "none".to_owned() } else { none.0.join(", ") };
                         self.fault(format!("there is no image for the platform `{platform}`; it has {has}"))
@@ -105,11 +105,11 @@ impl Layout {
                     let digest = digest_of(chosen).map_err(|why| self.blob_fault(&manifest.digest, &why))?;
                     manifest = self.document(&digest, Some(chosen.media_type().as_ref()))?;
                 }
-                Parsed::Manifest { config, layers } => {
+                ImageDocument::Manifest { config, layers } => {
                     let digest = digest_of(&config).map_err(|why| self.blob_fault(&manifest.digest, &why))?;
                     let bytes = self.small_blob(&digest)?;
                     let config = read_config(&bytes, &layers).map_err(|why| self.blob_fault(&digest, &why))?;
-                    return Ok(Image { root, manifest, config, layers });
+                    return Ok(RegistryImage { root, manifest, config, layers });
                 }
             }
         }

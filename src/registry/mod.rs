@@ -26,10 +26,10 @@ mod push;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use client::{Client, Options, Progress};
+pub(crate) use client::{Client, ClientOptions, TransferProgress};
 #[cfg(test)]
 use client::{HostOptions, Mirror};
-pub(crate) use error::{RegistryError, Target};
-pub(crate) use image::{Document, Documents, Image, NoDocuments};
+pub(crate) use error::{RegistryError, RequestTarget};
+pub(crate) use image::{Document, Documents, NoDocuments, RegistryImage};
 pub(crate) use layout::Layout;
-pub(crate) use push::{Push, Source, Upload};
+pub(crate) use push::{BlobSource, Push, Upload};

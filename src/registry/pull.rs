@@ -14,11 +14,11 @@ use tokio::{
 };
 
 use super::{
-    Client, Document, Documents, Image, Progress, RegistryError, Target,
-    api::{Call, Content, Place, Retry},
+    Client, Document, Documents, RegistryError, RegistryImage, RequestTarget, TransferProgress,
+    api::{ApiCall, BodyContent, RepositoryPlace, Retry},
     host::Host,
     http::{BodyError, cause, clean, read_body},
-    image::{DEEPEST_INDEX, LONGEST_DOCUMENT, Parsed, choose, digest_of, read_config},
+    image::{DEEPEST_INDEX, ImageDocument, LONGEST_DOCUMENT, choose, digest_of, read_config},
 };
 use crate::oci::{Descriptor, Digest, Platform, Reference, media};
 
@@ -83,7 +83,7 @@ impl Client {
         reference: &Reference,
         platform: &Platform,
         kept: &dyn Documents,
-    ) -> Result<Image, RegistryError> {
+    ) -> Result<RegistryImage, RegistryError> {
         let digest = match reference.digest {
             Some(digest) => digest,
             None => self.resolve(reference).await?,
@@ -94,7 +94,7 @@ impl Client {
             let at = target(reference, &manifest.digest.to_string());
             let fault = |why| RegistryError::Document { target: at.clone(), why };
             match manifest.parse().map_err(fault)? {
-                Parsed::Index(entries) => {
+                ImageDocument::Index(entries) => {
                     let chosen = choose(&entries, platform).map_err(|none| RegistryError::Platform {
                         target: target(reference, reference.tag_or_latest().unwrap_or_default()),
                         wanted: Box::new(platform.clone()),
@@ -103,14 +103,14 @@ impl Client {
                     let digest = digest_of(chosen).map_err(fault)?;
                     manifest = self.document(reference, &digest, kept).await?;
                 }
-                Parsed::Manifest { config, layers } => {
+                ImageDocument::Manifest { config, layers } => {
                     let digest = digest_of(&config).map_err(fault)?;
                     let bytes = self.config_bytes(reference, &config, digest, kept).await?;
                     let config = read_config(&bytes, &layers).map_err(fault)?;
                     for layer in &layers {
                         self.note_held(&reference.domain, &reference.path, digest_of(layer).map_err(fault)?);
                     }
-                    return Ok(Image { root, manifest, config, layers });
+                    return Ok(RegistryImage { root, manifest, config, layers });
                 }
             }
         }
@@ -128,7 +128,7 @@ impl Client {
         reference: &Reference,
         descriptor: &Descriptor,
         mut open: impl FnMut() -> io::Result<W> + Send,
-        progress: Progress<'_>,
+        progress: TransferProgress<'_>,
     ) -> Result<W, RegistryError> {
         let at = target(reference, descriptor.digest().as_ref());
         let digest = digest_of(descriptor).map_err(|why| RegistryError::Document { target: at.clone(), why })?;
@@ -139,7 +139,7 @@ impl Client {
             for _ in 0..2 {
                 let writer = open().map_err(|e| RegistryError::Source { digest, why: e.to_string() })?;
                 let sink = BlobSink::start(writer);
-                let wanted = Wanted { digest, size: descriptor.size(), target: at.clone() };
+                let wanted = WantedPlatform { digest, size: descriptor.size(), target: at.clone() };
                 match self.blob_at(&host, reference, &wanted, sink, progress).await {
                     Ok(writer) => {
                         self.note_held(&reference.domain, &reference.path, digest);
@@ -234,7 +234,7 @@ impl Client {
     async fn bytes_at(
         &self,
         host: &Host,
-        call: &Call<'_>,
+        call: &ApiCall<'_>,
         wanted: Option<Digest>,
     ) -> Result<(String, Vec<u8>), RegistryError> {
         let mut retry = Retry::new(self);
@@ -268,9 +268,9 @@ impl Client {
         &self,
         host: &Host,
         reference: &Reference,
-        wanted: &Wanted,
+        wanted: &WantedPlatform,
         mut sink: BlobSink<W>,
-        progress: Progress<'_>,
+        progress: TransferProgress<'_>,
     ) -> Result<W, RegistryError> {
         let scopes = pull_scope(&reference.path);
         let name = wanted.digest.to_string();
@@ -305,10 +305,10 @@ impl Client {
 }
 
 /// A blob as it must be.
-struct Wanted {
+struct WantedPlatform {
     digest: Digest,
     size: u64,
-    target: Target,
+    target: RequestTarget,
 }
 
 /// How a body ended.
@@ -324,10 +324,10 @@ enum Received {
 /// Passes a body on from byte `done`.
 async fn receive<W: io::Write + Send + 'static>(
     mut response: Response,
-    wanted: &Wanted,
+    wanted: &WantedPlatform,
     done: &mut u64,
     sink: &mut BlobSink<W>,
-    progress: Progress<'_>,
+    progress: TransferProgress<'_>,
 ) -> Received {
     let start = range_start(&response).unwrap_or(0);
     if start > *done {
@@ -414,7 +414,7 @@ impl<W: io::Write + Send + 'static> BlobSink<W> {
         }
     }
 
-    async fn finish(mut self, wanted: &Wanted) -> Result<W, RegistryError> {
+    async fn finish(mut self, wanted: &WantedPlatform) -> Result<W, RegistryError> {
         self.pieces = None;
         let written = self.worker.await.map_err(io::Error::other).and_then(|it| it);
         let (writer, found, size) =
@@ -431,28 +431,28 @@ impl<W: io::Write + Send + 'static> BlobSink<W> {
 }
 
 /// What a request about a reference's repository is about.
-pub(super) fn target(reference: &Reference, name: &str) -> Target {
-    Target::new(&reference.domain, &reference.path, name)
+pub(super) fn target(reference: &Reference, name: &str) -> RequestTarget {
+    RequestTarget::new(&reference.domain, &reference.path, name)
 }
 
 fn pull_scope(repository: &str) -> String {
     format!("repository:{repository}:pull")
 }
 
-fn read_call<'a>(method: Method, reference: &'a Reference, rest: String, name: &str, scopes: &'a str) -> Call<'a> {
-    Call {
+fn read_call<'a>(method: Method, reference: &'a Reference, rest: String, name: &str, scopes: &'a str) -> ApiCall<'a> {
+    ApiCall {
         method,
         target: target(reference, name),
-        place: Place::Repository(&reference.path, rest),
+        place: RepositoryPlace::Repository(&reference.path, rest),
         scopes,
         headers: Vec::<(HeaderName, String)>::new(),
-        content: Content::None,
+        content: BodyContent::None,
         accept: &[200],
         once: false,
     }
 }
 
-fn too_long(target: &Target) -> RegistryError {
+fn too_long(target: &RequestTarget) -> RegistryError {
     let wanted = format!("at most {LONGEST_DOCUMENT}");
     RegistryError::Size { target: target.clone(), wanted, found: "more".to_owned() }
 }

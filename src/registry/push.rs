@@ -20,8 +20,8 @@ use reqwest::{
 use url::Url;
 
 use super::{
-    Client, Document, Progress, RegistryError, Target,
-    api::{Call, Content, Place, Retry, location, method_name},
+    Client, Document, RegistryError, RequestTarget, TransferProgress,
+    api::{ApiCall, BodyContent, RepositoryPlace, Retry, location, method_name},
     auth::merge_scopes,
     host::Host,
 };
@@ -32,7 +32,7 @@ pub(crate) type Fetch = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<PathB
 
 /// Where the bytes of a blob come from.
 #[derive(Clone)]
-pub(crate) enum Source {
+pub(crate) enum BlobSource {
     Bytes(bytes::Bytes),
     File(PathBuf),
     /// Asked only if the registry has not got the blob.
@@ -44,7 +44,7 @@ pub(crate) enum Source {
 pub(crate) struct Upload {
     pub(crate) digest: Digest,
     pub(crate) size: u64,
-    pub(crate) source: Source,
+    pub(crate) source: BlobSource,
     /// Repositories (registry host, path) known to hold it: asked for a mount when on the same registry.
     pub(crate) found_in: Vec<(String, String)>,
 }
@@ -63,7 +63,7 @@ pub(crate) struct Push<'a> {
     /// `registry.insecure=true` of the output.
     pub(crate) insecure: bool,
     /// Told the bytes of all blobs together.
-    pub(crate) progress: Progress<'a>,
+    pub(crate) progress: TransferProgress<'a>,
 }
 
 /// The repository that is pushed to.
@@ -113,7 +113,7 @@ impl Client {
 }
 
 /// Runs `work` and reports what `sent` holds meanwhile.
-async fn with_progress<T>(work: impl Future<Output = T>, sent: &AtomicU64, progress: Progress<'_>) -> T {
+async fn with_progress<T>(work: impl Future<Output = T>, sent: &AtomicU64, progress: TransferProgress<'_>) -> T {
     let mut work = std::pin::pin!(work);
     let mut tick = tokio::time::interval(Duration::from_millis(100));
     let mut last = 0;
@@ -163,8 +163,8 @@ impl Repository<'_> {
         let mut place = None;
         if let Some(from) = self.mount_source(blob) {
             place = match self.mount(blob, &from, retry).await? {
-                Mounted::Yes => return Ok(()),
-                Mounted::No(place) => place,
+                MountOutcome::Yes => return Ok(()),
+                MountOutcome::No(place) => place,
             };
         }
         let place = match place {
@@ -175,8 +175,8 @@ impl Repository<'_> {
         let content = self.content(blob, own.clone()).await?;
         let mut url = place;
         url.query_pairs_mut().append_pair("digest", &blob.digest.to_string());
-        let call = Call {
-            place: Place::Url(url),
+        let call = ApiCall {
+            place: RepositoryPlace::Url(url),
             headers: vec![(CONTENT_TYPE, "application/octet-stream".to_owned())],
             content,
             accept: &[200, 201, 202, 204],
@@ -198,7 +198,7 @@ impl Repository<'_> {
         named.chain(known).find(|path| path != self.path)
     }
 
-    async fn mount(&self, blob: &Upload, from: &str, retry: &mut Retry) -> Result<Mounted, RegistryError> {
+    async fn mount(&self, blob: &Upload, from: &str, retry: &mut Retry) -> Result<MountOutcome, RegistryError> {
         let pull = format!("repository:{from}:pull");
         let scopes = merge_scopes(self.scopes.split(' ').chain([pull.as_str()]));
         let rest = format!("blobs/uploads/?mount={}&from={from}", blob.digest);
@@ -209,14 +209,14 @@ impl Repository<'_> {
             Ok(response) => response,
             // No right to read there: it is sent instead.
             Err(RegistryError::Status { status: 401, .. } | RegistryError::Auth { .. }) => {
-                return Ok(Mounted::No(None));
+                return Ok(MountOutcome::No(None));
             }
             Err(error) => return Err(error),
         };
         Ok(match response.status().as_u16() {
-            201 => Mounted::Yes,
-            202 => Mounted::No(location(response.url(), response.headers()).filter(is_web)),
-            _ => Mounted::No(None),
+            201 => MountOutcome::Yes,
+            202 => MountOutcome::No(location(response.url(), response.headers()).filter(is_web)),
+            _ => MountOutcome::No(None),
         })
     }
 
@@ -233,18 +233,20 @@ impl Repository<'_> {
         })
     }
 
-    async fn content(&self, blob: &Upload, own: Arc<AtomicU64>) -> Result<Content, RegistryError> {
+    async fn content(&self, blob: &Upload, own: Arc<AtomicU64>) -> Result<BodyContent, RegistryError> {
         let path = match &blob.source {
-            Source::Bytes(bytes) => return Ok(Content::Bytes(bytes.clone())),
-            Source::File(path) => path.clone(),
-            Source::Fetch(fetch) => fetch().await.map_err(|why| RegistryError::Source { digest: blob.digest, why })?,
+            BlobSource::Bytes(bytes) => return Ok(BodyContent::Bytes(bytes.clone())),
+            BlobSource::File(path) => path.clone(),
+            BlobSource::Fetch(fetch) => {
+                fetch().await.map_err(|why| RegistryError::Source { digest: blob.digest, why })?
+            }
         };
         let sent = self.sent.clone();
         let sent: Arc<dyn Fn(u64) + Send + Sync> = Arc::new(move |n| {
             sent.fetch_add(n, Ordering::Relaxed);
             own.fetch_add(n, Ordering::Relaxed);
         });
-        Ok(Content::File { path, size: blob.size, sent })
+        Ok(BodyContent::File { path, size: blob.size, sent })
     }
 
     /// Puts a manifest under a tag or digest, unless it is there.
@@ -262,23 +264,23 @@ impl Repository<'_> {
         drop(response);
         let mut call = self.call(Method::PUT, rest, name);
         call.headers.push((CONTENT_TYPE, document.media_type.clone()));
-        call.content = Content::Bytes(document.bytes.clone().into());
+        call.content = BodyContent::Bytes(document.bytes.clone().into());
         call.accept = &[200, 201, 202, 204];
         self.client.send(self.host, &call, &mut retry).await.map(drop)
     }
 
-    fn target(&self, name: &str) -> Target {
-        Target::new(self.domain, self.path, name)
+    fn target(&self, name: &str) -> RequestTarget {
+        RequestTarget::new(self.domain, self.path, name)
     }
 
-    fn call(&self, method: Method, rest: String, name: &str) -> Call<'_> {
-        Call {
+    fn call(&self, method: Method, rest: String, name: &str) -> ApiCall<'_> {
+        ApiCall {
             method,
             target: self.target(name),
-            place: Place::Repository(self.path, rest),
+            place: RepositoryPlace::Repository(self.path, rest),
             scopes: &self.scopes,
             headers: Vec::new(),
-            content: Content::None,
+            content: BodyContent::None,
             accept: &[200],
             once: false,
         }
@@ -286,7 +288,7 @@ impl Repository<'_> {
 }
 
 /// What became of a request to mount.
-enum Mounted {
+enum MountOutcome {
     Yes,
     /// An upload may have been begun instead.
     No(Option<Url>),

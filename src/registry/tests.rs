@@ -232,7 +232,7 @@ fn command(program: &std::ffi::OsStr) -> std::process::Command {
 
 fn client(config: Option<&str>) -> (Client, tempfile::TempDir) {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let mut options = Options::new(command);
+    let mut options = ClientOptions::new(command);
     options.certificate_folders.clear();
     if let Some(config) = config {
         std::fs::write(folder.path().join("config.json"), config).expect("writable");
@@ -454,7 +454,7 @@ fn redirects_without_end_or_to_files_are_refused() {
 }
 
 fn upload(bytes: &'static [u8], found_in: &[(String, String)]) -> Upload {
-    let source = Source::Bytes(bytes::Bytes::from_static(bytes));
+    let source = BlobSource::Bytes(bytes::Bytes::from_static(bytes));
     Upload { digest: Digest::of(bytes), size: bytes.len() as u64, source, found_in: found_in.to_vec() }
 }
 
@@ -480,8 +480,12 @@ fn blobs_go_once_and_the_tag_last() {
     let (client, _folder) = client(None);
     let file = tempfile::NamedTempFile::new().expect("a temporary file");
     std::fs::write(file.path(), b"file").expect("writable");
-    let from_file =
-        Upload { digest: Digest::of(b"file"), size: 4, source: Source::File(file.path().into()), found_in: Vec::new() };
+    let from_file = Upload {
+        digest: Digest::of(b"file"),
+        size: 4,
+        source: BlobSource::File(file.path().into()),
+        found_in: Vec::new(),
+    };
     let blobs = vec![upload(b"new", &[]), upload(b"new", &[]), upload(b"there", &[]), from_file];
     push(&client, &server, "team/app", blobs).expect("accepted");
     assert_eq!(server.count("PUT /v2/team/app/blobs/uploads/"), 2);

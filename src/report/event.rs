@@ -17,7 +17,7 @@ pub(crate) struct Why(pub(crate) String);
 
 /// Which stream of a process a line came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stream {
+pub(crate) enum OutputStream {
     Stdout,
     Stderr,
 }
@@ -45,7 +45,7 @@ pub(crate) enum Event {
     /// Bytes or items moved; `total` is 0 when unknown.
     Moved { id: StepId, what: Arc<str>, done: u64, total: u64 },
     /// Output of its process.
-    Output { id: StepId, stream: Stream, bytes: bytes::Bytes },
+    Output { id: StepId, stream: OutputStream, bytes: bytes::Bytes },
     /// A fault that does not stop it.
     Warning(Arc<Diagnostic>),
     /// It ended after `took`.

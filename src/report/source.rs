@@ -43,13 +43,13 @@ impl<T> Spanned<T> {
 
 /// One text with the name to show for it.
 #[derive(Clone)]
-pub(crate) struct Source {
+pub(crate) struct SourceFile {
     /// What the user calls it: the path as given, `-` for standard input, `--set a.tags=x`, `environment variable TAG`.
     pub(crate) name: Arc<str>,
     pub(crate) text: Arc<str>,
 }
 
-impl fmt::Debug for Source {
+impl fmt::Debug for SourceFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Source({})", self.name)
     }
@@ -58,13 +58,13 @@ impl fmt::Debug for Source {
 /// All texts of a run, in the order in which they were read.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SourceMap {
-    sources: Vec<Source>,
+    sources: Vec<SourceFile>,
 }
 
 impl SourceMap {
     /// Adds a text. Spans hold 32-bit offsets: callers refuse texts over 1 GiB before they come here.
     pub(crate) fn add(&mut self, name: impl Into<Arc<str>>, text: impl Into<Arc<str>>) -> SourceId {
-        self.sources.push(Source { name: name.into(), text: text.into() });
+        self.sources.push(SourceFile { name: name.into(), text: text.into() });
         SourceId(u32::try_from(self.sources.len() - 1).expect("a run reads fewer than 2^32 sources"))
     }
 
@@ -79,7 +79,7 @@ impl SourceMap {
     }
 
     /// The source of an id made by this map.
-    pub(crate) fn get(&self, id: SourceId) -> &Source {
+    pub(crate) fn get(&self, id: SourceId) -> &SourceFile {
         &self.sources[id.0 as usize]
     }
 

@@ -6,7 +6,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use super::spec::Resources;
+use super::spec::SandboxResources;
 
 /// Groups made for one run; removed when dropped.
 pub(super) struct Cgroups {
@@ -18,9 +18,9 @@ const ROOT: &str = "/sys/fs/cgroup";
 
 impl Cgroups {
     /// Makes the groups that the limits need; none if there are none.
-    pub(super) fn make(limits: &Resources) -> Self {
+    pub(super) fn make(limits: &SandboxResources) -> Self {
         let mut made = Self { dirs: Vec::new(), memory_events: None };
-        if *limits == Resources::default() {
+        if *limits == SandboxResources::default() {
             return made;
         }
         static COUNT: AtomicU64 = AtomicU64::new(0);
@@ -44,7 +44,7 @@ impl Cgroups {
         fs::read_to_string(file).is_ok_and(|text| count(&text, "oom_kill") > 0)
     }
 
-    fn make_v2(&mut self, limits: &Resources, name: &str) -> io::Result<()> {
+    fn make_v2(&mut self, limits: &SandboxResources, name: &str) -> io::Result<()> {
         // Groups with processes can have no limited ones below: ours goes beside that of bake.
         let own = own_group("")?;
         let parent = own.parent().filter(|it| it.starts_with(ROOT)).unwrap_or(Path::new(ROOT)).to_owned();
@@ -71,7 +71,7 @@ impl Cgroups {
         Ok(())
     }
 
-    fn make_v1(&mut self, limits: &Resources, name: &str) -> io::Result<()> {
+    fn make_v1(&mut self, limits: &SandboxResources, name: &str) -> io::Result<()> {
         let number = |value: Option<i64>| value.map(|it| it.to_string());
         if limits.memory.is_some() || limits.memory_swap.is_some() {
             let dir = own_group("memory")?.join(name);

@@ -26,7 +26,7 @@ const FIRST_COMMON: u32 = 403;
 
 /// What happens to a call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Rule {
+enum SyscallRule {
     Return(u32),
     /// EPERM if the first argument has one of these bits.
     UnlessBits(u32),
@@ -201,16 +201,16 @@ pub(super) fn program() -> Vec<sock_filter> {
 }
 
 /// The rule of each call number: where a range begins, up to where the next one does.
-fn ranges(abi: &Abi) -> Vec<(u32, Rule)> {
+fn ranges(abi: &Abi) -> Vec<(u32, SyscallRule)> {
     let own = |call: c_long| u32::try_from(call).expect("call numbers are small and positive");
     let mut special = vec![
-        (own(abi.clone), Rule::UnlessBits(NEW_NAMESPACES)),
-        (own(abi.socket), Rule::UnlessIs(libc::AF_VSOCK.cast_unsigned())),
-        (own(abi.personality), Rule::OnlyIf(PERSONALITIES)),
+        (own(abi.clone), SyscallRule::UnlessBits(NEW_NAMESPACES)),
+        (own(abi.socket), SyscallRule::UnlessIs(libc::AF_VSOCK.cast_unsigned())),
+        (own(abi.personality), SyscallRule::OnlyIf(PERSONALITIES)),
     ];
     let denied = abi.denied.iter().map(|call| own(*call)).chain(DENIED_EVERYWHERE.iter().map(|it| it.0));
-    special.extend(denied.map(|number| (number, Rule::Return(EPERM))));
-    special.extend(MISSING_EVERYWHERE.iter().map(|it| (it.0, Rule::Return(ENOSYS))));
+    special.extend(denied.map(|number| (number, SyscallRule::Return(EPERM))));
+    special.extend(MISSING_EVERYWHERE.iter().map(|it| (it.0, SyscallRule::Return(ENOSYS))));
     special.sort_unstable_by_key(|(number, _)| *number);
     special.dedup_by_key(|(number, _)| *number);
 
@@ -227,11 +227,11 @@ fn ranges(abi: &Abi) -> Vec<(u32, Rule)> {
     changes.dedup();
 
     let mut special = special.into_iter().peekable();
-    let mut ranges: Vec<(u32, Rule)> = Vec::with_capacity(changes.len());
+    let mut ranges: Vec<(u32, SyscallRule)> = Vec::with_capacity(changes.len());
     for number in changes {
         let rule = match special.next_if(|(it, _)| *it == number) {
             Some((_, rule)) => rule,
-            None => Rule::Return(usual(number)),
+            None => SyscallRule::Return(usual(number)),
         };
         if ranges.last().is_none_or(|(_, last)| *last != rule) {
             ranges.push((number, rule));
@@ -241,7 +241,7 @@ fn ranges(abi: &Abi) -> Vec<(u32, Rule)> {
 }
 
 /// Finds the range of the loaded number by halves.
-fn tree(ranges: &[(u32, Rule)], code: &mut Vec<sock_filter>) {
+fn tree(ranges: &[(u32, SyscallRule)], code: &mut Vec<sock_filter>) {
     if let [(_, rule)] = ranges {
         leaf(*rule, code);
         return;
@@ -255,16 +255,16 @@ fn tree(ranges: &[(u32, Rule)], code: &mut Vec<sock_filter>) {
     tree(high, code);
 }
 
-fn leaf(rule: Rule, code: &mut Vec<sock_filter>) {
+fn leaf(rule: SyscallRule, code: &mut Vec<sock_filter>) {
     match rule {
-        Rule::Return(answer) => code.push(ret(answer)),
-        Rule::UnlessBits(bits) => {
+        SyscallRule::Return(answer) => code.push(ret(answer)),
+        SyscallRule::UnlessBits(bits) => {
             code.extend([load(FIRST_ARGUMENT), jump(libc::BPF_JSET, bits, 0, 1), ret(EPERM), ret(ALLOW)]);
         }
-        Rule::UnlessIs(value) => {
+        SyscallRule::UnlessIs(value) => {
             code.extend([load(FIRST_ARGUMENT), jump(libc::BPF_JEQ, value, 0, 1), ret(EPERM), ret(ALLOW)]);
         }
-        Rule::OnlyIf(values) => {
+        SyscallRule::OnlyIf(values) => {
             code.push(load(FIRST_ARGUMENT));
             for value in values {
                 code.extend([jump(libc::BPF_JEQ, *value, 0, 1), ret(ALLOW)]);

@@ -5,8 +5,8 @@
 //! 3. make all mounts detached, while the host's files can be seen; mount the root; pivot into it
 //! 4. look up the user; attach /proc, /dev, /sys, then the spec's mounts in the order of their targets
 //! 5. make and enter the working directory; stdin becomes a pipe at its end
-//! 6. report what was made ([`Report::Ready`]); limits, filter, capabilities, user
-//! 7. exec; if anything failed, report the fault ([`Report::Failed`])
+//! 6. report what was made ([`HelperReport::Ready`]); limits, filter, capabilities, user
+//! 7. exec; if anything failed, report the fault ([`HelperReport::Failed`])
 
 use std::{
     io::{Read, Write},
@@ -31,8 +31,8 @@ use super::{
     limits,
     mounts::{self, Workshop},
     root,
-    spec::{Network, Security, Spec},
-    stubs::Made,
+    spec::{SandboxNetwork, SandboxSecurity, Spec},
+    stubs::MadeStub,
     sys, system,
     user::{self, Ids},
 };
@@ -49,9 +49,9 @@ pub(super) struct Start<S> {
 
 /// What it answers, a line each.
 #[derive(Serialize, Deserialize)]
-pub(super) enum Report {
+pub(super) enum HelperReport {
     /// All is set up; the command comes next.
-    Ready(Made),
+    Ready(MadeStub),
     /// There will be no command.
     Failed(SandboxError),
 }
@@ -66,7 +66,7 @@ pub(crate) fn helper_main() -> u8 {
         Ok(never) => match never {},
         Err(error) => error,
     };
-    report(&socket, &Report::Failed(error));
+    report(&socket, &HelperReport::Failed(error));
     1
 }
 
@@ -97,8 +97,8 @@ fn become_command(mut socket: &UnixStream) -> Result<Never, SandboxError> {
     let root = inside.root().try_clone().map_err(|error| setup("keep its root", &error))?;
     limits::set_rlimits(&spec.rlimits)?;
     own_streams(&ids)?;
-    report(socket, &Report::Ready(inside.into_made()));
-    if spec.security == Security::Sandbox {
+    report(socket, &HelperReport::Ready(inside.into_made()));
+    if spec.security == SandboxSecurity::Sandbox {
         step("install the system call filter", sys::install_filter(&filter::program()))?;
     }
     limits::become_user(&ids, spec.security, user_namespace)?;
@@ -132,14 +132,14 @@ fn hung_up(socket: &UnixStream) -> bool {
 
 fn enter_namespaces(spec: &Spec) -> Result<(), SandboxError> {
     let mut flags = UnshareFlags::NEWNS | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS | UnshareFlags::NEWCGROUP;
-    if spec.network == Network::None {
+    if spec.network == SandboxNetwork::None {
         flags |= UnshareFlags::NEWNET;
     }
     step("make namespaces", sys::unshare(flags))?;
     let private = MountPropagationFlags::REC | MountPropagationFlags::PRIVATE;
     step("make its mounts private", mount_change("/", private))?;
     step("set the host name", rustix::system::sethostname(spec.hostname.as_bytes()))?;
-    if spec.network == Network::None {
+    if spec.network == SandboxNetwork::None {
         use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
         let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None);
         step("switch the loopback device on", socket.and_then(|it| sys::loopback_up(it.as_fd())))?;
@@ -217,7 +217,7 @@ pub(super) fn keep_last(env: &mut Vec<(String, String)>) {
     *env = kept;
 }
 
-fn report(mut socket: &UnixStream, report: &Report) {
+fn report(mut socket: &UnixStream, report: &HelperReport) {
     if let Ok(mut line) = serde_json::to_vec(report) {
         line.push(b'\n');
         // Without a reader there is no one to tell.

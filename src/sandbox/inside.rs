@@ -9,7 +9,7 @@ use rustix::{
     io::{Errno, Result},
 };
 
-use super::stubs::{Made, Parent, Stub};
+use super::stubs::{MadeStub, Parent, Stub};
 
 /// Links followed in one look-up, as in the kernel.
 const MAX_LINKS: usize = 40;
@@ -17,7 +17,7 @@ const MAX_LINKS: usize = 40;
 /// The root of the container.
 pub(super) struct Inside {
     root: OwnedFd,
-    made: Made,
+    made: MadeStub,
 }
 
 /// What to make where a path is missing.
@@ -32,7 +32,7 @@ pub(super) enum Make {
 }
 
 /// A place in the root.
-pub(super) struct Place {
+pub(super) struct RootPlace {
     pub(super) fd: OwnedFd,
     /// Its path below the root without links, no `/` in front; known only if it had to be walked.
     path: Vec<u8>,
@@ -40,7 +40,7 @@ pub(super) struct Place {
 
 impl Inside {
     pub(super) fn new(root: OwnedFd) -> Self {
-        Self { root, made: Made::default() }
+        Self { root, made: MadeStub::default() }
     }
 
     pub(super) fn root(&self) -> &OwnedFd {
@@ -48,7 +48,7 @@ impl Inside {
     }
 
     /// What was made to be mounted on, so far.
-    pub(super) fn into_made(self) -> Made {
+    pub(super) fn into_made(self) -> MadeStub {
         self.made
     }
 
@@ -86,10 +86,10 @@ impl Inside {
     }
 
     /// Looks up one name after the other, as nothing but us would know which of them were missing.
-    fn walk(&mut self, path: &str, make: Make) -> Result<Place> {
+    fn walk(&mut self, path: &str, make: Make) -> Result<RootPlace> {
         let mut todo: Vec<Vec<u8>> = Vec::new();
         push_names(&mut todo, path.as_bytes());
-        let mut stack: Vec<Place> = Vec::new();
+        let mut stack: Vec<RootPlace> = Vec::new();
         let mut links = 0;
         while let Some(name) = todo.pop() {
             if name == b".." {
@@ -114,15 +114,15 @@ impl Inside {
                 continue;
             }
             let path = join(stack.last(), &name);
-            stack.push(Place { fd, path });
+            stack.push(RootPlace { fd, path });
         }
         match stack.pop() {
             Some(place) => Ok(place),
-            None => Ok(Place { fd: self.root.try_clone().map_err(to_errno)?, path: Vec::new() }),
+            None => Ok(RootPlace { fd: self.root.try_clone().map_err(to_errno)?, path: Vec::new() }),
         }
     }
 
-    fn make(&mut self, stack: &[Place], name: &[u8], last: bool, make: Make) -> Result<OwnedFd> {
+    fn make(&mut self, stack: &[RootPlace], name: &[u8], last: bool, make: Make) -> Result<OwnedFd> {
         let here = stack.last().map_or(self.root.as_fd(), |it| it.fd.as_fd());
         let is_file = last && make == Make::MountFile;
         let path = join(stack.last(), name);
@@ -167,7 +167,7 @@ pub(super) fn restore_mtime(dir: BorrowedFd<'_>, had: &Stat) -> Result<()> {
     utimensat(dir, ".", &times, AtFlags::empty())
 }
 
-fn note_parent(made: &mut Made, path: &[u8], fd: BorrowedFd<'_>) -> Result<()> {
+fn note_parent(made: &mut MadeStub, path: &[u8], fd: BorrowedFd<'_>) -> Result<()> {
     let known = made.parents.iter().any(|it| it.path == path) || made.stubs.iter().any(|it| it.path == path);
     if !known {
         let stat = fstat(fd)?;
@@ -182,11 +182,11 @@ fn note_parent(made: &mut Made, path: &[u8], fd: BorrowedFd<'_>) -> Result<()> {
     Ok(())
 }
 
-fn places(stack: &[Place]) -> impl Iterator<Item = (&[u8], BorrowedFd<'_>)> {
+fn places(stack: &[RootPlace]) -> impl Iterator<Item = (&[u8], BorrowedFd<'_>)> {
     stack.iter().map(|it| (&it.path[..], it.fd.as_fd()))
 }
 
-fn join(parent: Option<&Place>, name: &[u8]) -> Vec<u8> {
+fn join(parent: Option<&RootPlace>, name: &[u8]) -> Vec<u8> {
     match parent {
         Some(place) => [&place.path[..], b"/", name].concat(),
         None => name.to_vec(),

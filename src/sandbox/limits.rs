@@ -12,7 +12,7 @@ use rustix::{
 
 use super::{
     error::SandboxError,
-    spec::{Rlimit, Security},
+    spec::{Rlimit, SandboxSecurity},
     user::Ids,
 };
 
@@ -71,17 +71,17 @@ pub(super) const KEPT: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::AUDIT_WRITE);
 
 /// Becomes the user, with the capabilities that are left to it. Nothing that needs more may come after.
-pub(super) fn become_user(ids: &Ids, security: Security, user_namespace: bool) -> Result<(), SandboxError> {
+pub(super) fn become_user(ids: &Ids, security: SandboxSecurity, user_namespace: bool) -> Result<(), SandboxError> {
     let failed = |action: &str| {
         let action = action.to_owned();
         move |errno: Errno| SandboxError::Setup { action, errno: errno.raw_os_error() }
     };
     let had = capabilities(None).map_err(failed("read its capabilities"))?;
     let kept = match security {
-        Security::Sandbox => had.permitted & KEPT,
-        Security::Insecure => had.permitted,
+        SandboxSecurity::Sandbox => had.permitted & KEPT,
+        SandboxSecurity::Insecure => had.permitted,
     };
-    if security == Security::Sandbox {
+    if security == SandboxSecurity::Sandbox {
         for bit in 0..u64::BITS {
             let one = CapabilitySet::from_bits_retain(1 << bit);
             if !KEPT.contains(one) && remove_capability_from_bounding_set(one) == Err(Errno::INVAL) {

@@ -38,7 +38,9 @@ pub(crate) use error::SandboxError;
 pub(crate) use helper::helper_main;
 pub(crate) use mounts::make_skeleton;
 pub(crate) use namespace::enter_user_namespace;
-pub(crate) use run::{Cancel, Exit, Stream, run};
+pub(crate) use run::{Exit, StepCancel, StepStream, run};
 pub(crate) use runtime::Runtime;
-pub(crate) use spec::{Mount, MountKind, Network, Resources, Rlimit, Security, Spec};
+pub(crate) use spec::{
+    Rlimit, SandboxMount, SandboxMountKind, SandboxNetwork, SandboxResources, SandboxSecurity, Spec,
+};
 pub(crate) use sys::allocate_for_one_thread;

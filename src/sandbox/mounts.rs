@@ -17,11 +17,11 @@ use super::{
     fsmount::{self, Detached, NODEV, NOEXEC, NOSUID, RDONLY},
     inside::{self, Inside, Make},
     root,
-    spec::{Mount, MountKind, Security, Spec},
+    spec::{SandboxMount, SandboxMountKind, SandboxSecurity, Spec},
 };
 
 /// A mount made, and where it goes.
-pub(super) struct Prepared {
+pub(super) struct PreparedMounts {
     pub(super) target: String,
     pub(super) tree: Detached,
     pub(super) is_dir: bool,
@@ -49,7 +49,7 @@ pub(crate) fn make_skeleton(dir: &Path) -> std::io::Result<()> {
 }
 
 /// Makes the mounts of the spec, and the files every container has, in the order of their targets.
-pub(super) fn prepare(spec: &Spec, shop: &Workshop<'_>) -> Result<Vec<Prepared>, SandboxError> {
+pub(super) fn prepare(spec: &Spec, shop: &Workshop<'_>) -> Result<Vec<PreparedMounts>, SandboxError> {
     let mut mounts: Vec<(String, usize)> =
         spec.mounts.iter().enumerate().map(|(ix, mount)| (clean(&mount.target), ix)).collect();
     mounts.sort_by(|a, b| a.0.split('/').cmp(b.0.split('/')));
@@ -60,47 +60,52 @@ pub(super) fn prepare(spec: &Spec, shop: &Workshop<'_>) -> Result<Vec<Prepared>,
             let reason = "a mount cannot replace the root".to_owned();
             return Err(SandboxError::Mount { target: mount.target.clone(), reason });
         }
-        if !matches!(mount.kind, MountKind::Secret { .. } | MountKind::Text { .. }) {
+        if !matches!(mount.kind, SandboxMountKind::Secret { .. } | SandboxMountKind::Text { .. }) {
             let tree = make(mount, ix, spec.security, shop)?;
             let is_dir = kind_of(tree.root().as_fd()) == FileType::Directory;
-            prepared.push(Prepared { target, tree, is_dir });
+            prepared.push(PreparedMounts { target, tree, is_dir });
         }
     }
     // The container shares our network, so the host's own name servers are right for it.
     let resolv = fsmount::bind_host("/etc/resolv.conf", RDONLY | NOSUID | NODEV | NOEXEC).ok();
     prepared.extend(files(spec, resolv.is_none(), shop)?);
     if let Some(tree) = resolv {
-        prepared.push(Prepared { target: "/etc/resolv.conf".to_owned(), tree, is_dir: false });
+        prepared.push(PreparedMounts { target: "/etc/resolv.conf".to_owned(), tree, is_dir: false });
     }
     prepared.sort_by(|a, b| a.target.split('/').cmp(b.target.split('/')));
     Ok(prepared)
 }
 
-fn make(mount: &Mount, ix: usize, security: Security, shop: &Workshop<'_>) -> Result<Detached, SandboxError> {
+fn make(
+    mount: &SandboxMount,
+    ix: usize,
+    security: SandboxSecurity,
+    shop: &Workshop<'_>,
+) -> Result<Detached, SandboxError> {
     let nodev = match security {
-        Security::Sandbox => NODEV,
-        Security::Insecure => MountAttrFlags::empty(),
+        SandboxSecurity::Sandbox => NODEV,
+        SandboxSecurity::Insecure => MountAttrFlags::empty(),
     };
     let readonly = |yes: bool| if yes { RDONLY } else { MountAttrFlags::empty() };
     let failed = |errno: Errno| cannot_mount(&mount.target, errno);
     match &mount.kind {
-        MountKind::Tree { layers, source, writable } => {
+        SandboxMountKind::Tree { layers, source, writable } => {
             let attrs = nodev | readonly(!writable);
             tree(layers, source, ix, *writable, attrs, shop).map_err(|errno| match errno {
                 Errno::NOENT => SandboxError::MountSource { path: source.clone() },
                 errno => failed(errno),
             })
         }
-        MountKind::Dir { path, readonly: ro } => fsmount::bind_host(path.as_path(), nodev | readonly(*ro))
+        SandboxMountKind::Dir { path, readonly: ro } => fsmount::bind_host(path.as_path(), nodev | readonly(*ro))
             .map_err(|errno| SandboxError::HostPath { path: path.clone(), errno: errno.raw_os_error() }),
-        MountKind::Tmpfs { size } => {
+        SandboxMountKind::Tmpfs { size } => {
             let size = size.map(|bytes| bytes.to_string());
             let mut options = vec![("mode", "1777")];
             options.extend(size.as_deref().map(|size| ("size", size)));
             fsmount::make("tmpfs", &options, NOSUID | nodev).map_err(failed)
         }
-        MountKind::Ssh { .. } => fsmount::bind(&shop.dir, socket_name(ix), nodev).map_err(failed),
-        MountKind::Secret { .. } | MountKind::Text { .. } => Err(failed(Errno::INVAL)),
+        SandboxMountKind::Ssh { .. } => fsmount::bind(&shop.dir, socket_name(ix), nodev).map_err(failed),
+        SandboxMountKind::Secret { .. } | SandboxMountKind::Text { .. } => Err(failed(Errno::INVAL)),
     }
 }
 
@@ -140,7 +145,7 @@ fn tree(
 const PUBLIC_DNS: &str = "nameserver 8.8.8.8\nnameserver 8.8.4.4\n";
 
 /// Files in memory: secrets, texts, and `/etc/hosts`.
-fn files(spec: &Spec, with_resolv: bool, shop: &Workshop<'_>) -> Result<Vec<Prepared>, SandboxError> {
+fn files(spec: &Spec, with_resolv: bool, shop: &Workshop<'_>) -> Result<Vec<PreparedMounts>, SandboxError> {
     let failed = |errno: Errno| SandboxError::Setup {
         action: "make the files of the container".to_owned(),
         errno: errno.raw_os_error(),
@@ -161,7 +166,7 @@ fn files(spec: &Spec, with_resolv: bool, shop: &Workshop<'_>) -> Result<Vec<Prep
             })?;
         }
         let tree = fsmount::bind(&memory, &*name, attrs).map_err(|errno| cannot_mount(&target, errno))?;
-        prepared.push(Prepared { target, tree, is_dir: false });
+        prepared.push(PreparedMounts { target, tree, is_dir: false });
         Ok::<(), SandboxError>(())
     };
     add("/etc/hosts".to_owned(), hosts.as_bytes(), (0o644, 0, 0), closed)?;
@@ -170,10 +175,10 @@ fn files(spec: &Spec, with_resolv: bool, shop: &Workshop<'_>) -> Result<Vec<Prep
     }
     for mount in &spec.mounts {
         match &mount.kind {
-            MountKind::Secret { content, mode, uid, gid } => {
+            SandboxMountKind::Secret { content, mode, uid, gid } => {
                 add(clean(&mount.target), content, (*mode, *uid, *gid), closed)?;
             }
-            MountKind::Text { text, mode } => {
+            SandboxMountKind::Text { text, mode } => {
                 add(clean(&mount.target), text.as_bytes(), (*mode, 0, 0), RDONLY | NOSUID | NODEV)?;
             }
             _ => (),
@@ -202,8 +207,8 @@ fn write_file(dir: BorrowedFd<'_>, name: &str, mut content: &[u8], mode: u32) ->
 }
 
 /// Puts them into the root.
-pub(super) fn attach(prepared: Vec<Prepared>, inside: &mut Inside) -> Result<(), SandboxError> {
-    for Prepared { target, tree, is_dir } in prepared {
+pub(super) fn attach(prepared: Vec<PreparedMounts>, inside: &mut Inside) -> Result<(), SandboxError> {
+    for PreparedMounts { target, tree, is_dir } in prepared {
         let make = if is_dir { Make::MountDir } else { Make::MountFile };
         let failed = |errno| cannot_mount(&target, errno);
         let place = inside.find_or_make(&target, make).map_err(failed)?;

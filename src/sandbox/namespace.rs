@@ -29,11 +29,11 @@ pub(crate) fn enter_user_namespace() -> Result<(), Diagnosis> {
     if geteuid().is_root() && isolate_mounts().is_ok() {
         return Ok(());
     }
-    let mapping = Mapping::find();
+    let mapping = IdMapping::find();
     let flags = UnshareFlags::NEWUSER | UnshareFlags::NEWNS;
     match mapping {
-        Mapping::Ranges { .. } | Mapping::Identity { .. } => with_helper(&mapping, flags)?,
-        Mapping::Single => {
+        IdMapping::Ranges { .. } | IdMapping::Identity { .. } => with_helper(&mapping, flags)?,
+        IdMapping::Single => {
             let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
             sys::unshare(flags).map_err(diagnose)?;
             map_single(uid, gid).map_err(|error| refused_map(&error))?;
@@ -63,7 +63,7 @@ fn make_private() -> rustix::io::Result<()> {
 }
 
 /// How ids inside the new namespace relate to those outside.
-enum Mapping {
+enum IdMapping {
     /// Lines of the maps, as the set-user-id programs write them.
     Ranges { uids: String, gids: String, programs: [PathBuf; 2] },
     /// All ids that we have, unchanged: we are root without the right to mount, and may write the maps ourselves.
@@ -72,7 +72,7 @@ enum Mapping {
     Single,
 }
 
-impl Mapping {
+impl IdMapping {
     fn find() -> Self {
         let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
         if uid == 0 {
@@ -98,7 +98,7 @@ impl Mapping {
 }
 
 /// Enters the namespace while a child that stays outside writes the maps.
-fn with_helper(mapping: &Mapping, flags: UnshareFlags) -> Result<(), Diagnosis> {
+fn with_helper(mapping: &IdMapping, flags: UnshareFlags) -> Result<(), Diagnosis> {
     let failed = |error: io::Error| Diagnosis {
         problem: format!("cannot start a helper to enter a user namespace: {error}"),
         help: String::new(),
@@ -127,21 +127,21 @@ fn with_helper(mapping: &Mapping, flags: UnshareFlags) -> Result<(), Diagnosis> 
 }
 
 /// The child's part: waits until the parent is in its namespace, then writes its maps. True if both are written.
-fn write_maps(mapping: &Mapping, parent: u32, mut wait: io::PipeReader) -> bool {
+fn write_maps(mapping: &IdMapping, parent: u32, mut wait: io::PipeReader) -> bool {
     let mut sign = [0];
     if io::Read::read_exact(&mut wait, &mut sign).is_err() {
         return true; // The parent could not enter; it says so itself.
     }
     match mapping {
-        Mapping::Ranges { uids, gids, programs } => programs.iter().zip([uids, gids]).all(|(program, map)| {
+        IdMapping::Ranges { uids, gids, programs } => programs.iter().zip([uids, gids]).all(|(program, map)| {
             let run = command(program).arg(parent.to_string()).args(map.split_whitespace()).status();
             run.is_ok_and(|status| status.success())
         }),
-        Mapping::Identity { uids, gids } => {
+        IdMapping::Identity { uids, gids } => {
             fs::write(format!("/proc/{parent}/uid_map"), uids).is_ok()
                 && fs::write(format!("/proc/{parent}/gid_map"), gids).is_ok()
         }
-        Mapping::Single => true,
+        IdMapping::Single => true,
     }
 }
 

@@ -27,17 +27,17 @@ use super::{
     command::command,
     error::SandboxError,
     fsmount,
-    helper::{Report, Start},
+    helper::{HelperReport, Start},
     mounts::socket_name,
     namespace,
     runtime::{self, Runtime},
-    spec::{MountKind, Spec},
+    spec::{SandboxMountKind, Spec},
     stubs, sys,
 };
 
 /// Which stream bytes came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stream {
+pub(crate) enum StepStream {
     Stdout,
     Stderr,
 }
@@ -54,7 +54,7 @@ pub(crate) struct Exit {
 
 /// Stops runs: cloned into each of them, raised once, stays raised.
 #[derive(Clone, Debug)]
-pub(crate) struct Cancel(Arc<Raised>);
+pub(crate) struct StepCancel(Arc<Raised>);
 
 #[derive(Debug)]
 struct Raised {
@@ -63,7 +63,7 @@ struct Raised {
     event: OwnedFd,
 }
 
-impl Cancel {
+impl StepCancel {
     /// One that is not raised.
     pub(crate) fn new() -> Result<Self, SandboxError> {
         let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
@@ -90,8 +90,8 @@ impl Cancel {
 pub(crate) fn run(
     runtime: &Runtime,
     spec: &Spec,
-    output: &mut (dyn FnMut(Stream, &[u8]) + Send),
-    cancel: &Cancel,
+    output: &mut (dyn FnMut(StepStream, &[u8]) + Send),
+    cancel: &StepCancel,
 ) -> Result<Exit, SandboxError> {
     if cancel.is_cancelled() {
         return Err(SandboxError::Cancelled);
@@ -136,8 +136,8 @@ fn keep(
     theirs: UnixStream,
     mut ours: &UnixStream,
     start: &[u8],
-    output: &mut dyn FnMut(Stream, &[u8]),
-    cancel: &Cancel,
+    output: &mut dyn FnMut(StepStream, &[u8]),
+    cancel: &StepCancel,
 ) -> Result<ExitStatus, SandboxError> {
     // What fits into a socket waits there for the helper.
     const FITS: usize = 64 << 10;
@@ -172,12 +172,12 @@ fn spawn(socket: UnixStream) -> Result<(Child, Started), SandboxError> {
 /// Passes output on until the command has ended and all of it is read.
 pub(super) fn watch(
     started: &Started,
-    output: &mut dyn FnMut(Stream, &[u8]),
-    cancel: &Cancel,
+    output: &mut dyn FnMut(StepStream, &[u8]),
+    cancel: &StepCancel,
     stop: &dyn Fn(),
 ) -> Result<(), SandboxError> {
     let mut buffer = vec![0; 64 << 10];
-    let mut streams = [(Stream::Stdout, Some(&started.stdout)), (Stream::Stderr, Some(&started.stderr))];
+    let mut streams = [(StepStream::Stdout, Some(&started.stdout)), (StepStream::Stderr, Some(&started.stderr))];
     let mut killed = false;
     loop {
         let mut fds = vec![PollFd::new(&started.pidfd, PollFlags::IN)];
@@ -223,10 +223,10 @@ pub(super) fn kill(started: &Started) {
 
 /// Reads once; false at the end.
 fn pass_on(
-    stream: Stream,
+    stream: StepStream,
     fd: &OwnedFd,
     buffer: &mut [u8],
-    output: &mut dyn FnMut(Stream, &[u8]),
+    output: &mut dyn FnMut(StepStream, &[u8]),
 ) -> Result<bool, SandboxError> {
     match rustix::io::read(fd, &mut *buffer) {
         Ok(0) | Err(Errno::AGAIN) => Ok(false),
@@ -240,14 +240,14 @@ fn pass_on(
 }
 
 /// What the helper said before it became the command, or instead of it.
-fn read_reports(mut socket: &UnixStream) -> Result<Option<stubs::Made>, SandboxError> {
+fn read_reports(mut socket: &UnixStream) -> Result<Option<stubs::MadeStub>, SandboxError> {
     let mut text = Vec::new();
     socket.read_to_end(&mut text).map_err(|error| io_setup("hear from its helper", &error))?;
     let mut ready = None;
     for line in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
         match serde_json::from_slice(line) {
-            Ok(Report::Ready(made)) => ready = Some(made),
-            Ok(Report::Failed(error)) => return Err(error),
+            Ok(HelperReport::Ready(made)) => ready = Some(made),
+            Ok(HelperReport::Failed(error)) => return Err(error),
             Err(error) => return Err(io_setup("understand its helper", &error.into())),
         }
     }
@@ -277,7 +277,7 @@ fn read_only_program() -> Option<OwnedFd> {
 pub(super) fn start_agents(spec: &Spec) -> Result<Vec<Forwarder>, SandboxError> {
     let mut agents = Vec::new();
     for (ix, mount) in spec.mounts.iter().enumerate() {
-        if let MountKind::Ssh { agent, mode, uid, gid } = &mount.kind {
+        if let SandboxMountKind::Ssh { agent, mode, uid, gid } = &mount.kind {
             let socket = spec.work.join(socket_name(ix));
             let started = Forwarder::start(&socket, agent, *mode, *uid, *gid);
             agents.push(started.map_err(|error| io_setup("forward the SSH agent", &error))?);

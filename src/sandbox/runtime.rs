@@ -36,10 +36,10 @@ use super::{
     helper::{keep_last, look_up_user},
     inside::{Inside, Make},
     limits::KEPT,
-    mounts::{self, Prepared, Workshop},
+    mounts::{self, PreparedMounts, Workshop},
     namespace, root,
-    run::{Cancel, Exit, Started, Stream, kill, start_agents, watch},
-    spec::{Network, Security, Spec},
+    run::{Exit, Started, StepCancel, StepStream, kill, start_agents, watch},
+    spec::{SandboxNetwork, SandboxSecurity, Spec},
     stubs, sys, system,
     user::Ids,
 };
@@ -81,8 +81,8 @@ impl Runtime {
 pub(super) fn run(
     program: &Path,
     spec: &Spec,
-    output: &mut (dyn FnMut(Stream, &[u8]) + Send),
-    cancel: &Cancel,
+    output: &mut (dyn FnMut(StepStream, &[u8]) + Send),
+    cancel: &StepCancel,
 ) -> Result<Exit, SandboxError> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let id = format!("bake-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
@@ -124,9 +124,9 @@ impl Container<'_> {
     fn keep(
         &self,
         spec: &Spec,
-        output: &mut dyn FnMut(Stream, &[u8]),
-        cancel: &Cancel,
-    ) -> Result<(ExitStatus, stubs::Made), SandboxError> {
+        output: &mut dyn FnMut(StepStream, &[u8]),
+        cancel: &StepCancel,
+    ) -> Result<(ExitStatus, stubs::MadeStub), SandboxError> {
         step("make namespaces", sys::unshare(UnshareFlags::NEWNS))?;
         let private = MountPropagationFlags::REC | MountPropagationFlags::PRIVATE;
         step("make its mounts private", mount_change("/", private))?;
@@ -142,7 +142,7 @@ impl Container<'_> {
     }
 
     /// Writes the bundle; what was made in the root only to be mounted on.
-    fn prepare(&self, spec: &Spec) -> Result<stubs::Made, SandboxError> {
+    fn prepare(&self, spec: &Spec) -> Result<stubs::MadeStub, SandboxError> {
         let (rootfs, shop_dir) = (self.bundle.join("rootfs"), self.bundle.join("shop"));
         for dir in [&self.bundle, &rootfs, &shop_dir] {
             fs::create_dir(dir).map_err(|error| setup("make the bundle of the runtime", &error))?;
@@ -177,8 +177,8 @@ impl Container<'_> {
     }
 
     /// Puts a mount on a path of the bundle, from where the runtime takes it.
-    fn bind(&self, mount: Prepared, ix: usize, inside: &mut Inside) -> Result<Value, SandboxError> {
-        let Prepared { target, tree, is_dir } = mount;
+    fn bind(&self, mount: PreparedMounts, ix: usize, inside: &mut Inside) -> Result<Value, SandboxError> {
+        let PreparedMounts { target, tree, is_dir } = mount;
         let below = |dir: &str| target == dir || target.strip_prefix(dir).is_some_and(|it| it.starts_with('/'));
         if below("/proc") || below("/sys") {
             return Err(cannot_mount(&target, "it lies in a file system of the kernel"));
@@ -203,7 +203,7 @@ impl Container<'_> {
     /// crun refuses to run where version 2 of the control groups has only some of the controllers. Without limits to set
     /// it does not need them: then it is not to see them.
     fn hide_mixed_cgroups(&self, spec: &Spec) {
-        if self.is_crun() && spec.resources == super::Resources::default() {
+        if self.is_crun() && spec.resources == super::SandboxResources::default() {
             let cover = fsmount::make("tmpfs", &[], fsmount::RDONLY);
             let _not_mixed = cover.and_then(|it| it.attach(CWD, "/sys/fs/cgroup/unified"));
         }
@@ -223,7 +223,7 @@ impl Container<'_> {
 
     fn spawn(&self, spec: &Spec) -> Result<(Child, Started), SandboxError> {
         let mut command = self.command();
-        if self.is_crun() && spec.resources == super::Resources::default() {
+        if self.is_crun() && spec.resources == super::SandboxResources::default() {
             command.arg("--cgroup-manager=disabled");
         }
         command.arg("run").arg("--bundle").arg(&self.bundle).arg(&self.id);
@@ -281,7 +281,7 @@ fn config(spec: &Spec, ids: &Ids, cwd: &str, user_namespace: bool, binds: Vec<Va
             return Err(SandboxError::Unmapped { id });
         }
     }
-    let insecure = spec.security == Security::Insecure;
+    let insecure = spec.security == SandboxSecurity::Insecure;
     let mut env = spec.env.clone();
     if !env.iter().any(|(name, _)| name == "HOME") {
         env.push(("HOME".to_owned(), ids.home.clone()));
@@ -305,7 +305,7 @@ fn config(spec: &Spec, ids: &Ids, cwd: &str, user_namespace: bool, binds: Vec<Va
         ids.groups.iter().copied().filter(|_| !user_namespace || is_mapped("gid_map", TTY)).collect();
     let mut namespaces = vec!["pid", "ipc", "uts", "mount"];
     namespaces.extend(Path::new("/proc/self/ns/cgroup").exists().then_some("cgroup"));
-    namespaces.extend((spec.network == Network::None).then_some("network"));
+    namespaces.extend((spec.network == SandboxNetwork::None).then_some("network"));
     let namespaces: Vec<Value> = namespaces.into_iter().map(|it| json!({"type": it})).collect();
     let hidden = |root: &str, list: &[&str]| -> Vec<String> {
         let list = if insecure { &[] } else { list };
@@ -351,12 +351,12 @@ fn system_mounts(spec: &Spec, user_namespace: bool) -> Vec<Value> {
     if !user_namespace || is_mapped("gid_map", TTY) {
         pts.push("gid=5");
     }
-    let insecure = spec.security == Security::Insecure;
+    let insecure = spec.security == SandboxSecurity::Insecure;
     let mut dev = vec!["nosuid", "strictatime", "mode=755", "size=65536k"];
     dev.extend((!insecure).then_some("nodev"));
     let sys_mode = if insecure { "rw" } else { "ro" };
     // Without a network of its own a user namespace is given no new one of these.
-    let sys = match user_namespace && spec.network != Network::None {
+    let sys = match user_namespace && spec.network != SandboxNetwork::None {
         true => json!({"destination": "/sys", "type": "none", "source": "/sys",
             "options": ["rbind", "rprivate", "nosuid", "noexec", "nodev", sys_mode]}),
         false => json!({"destination": "/sys", "type": "sysfs", "source": "sysfs",
@@ -385,8 +385,8 @@ fn system_mounts(spec: &Spec, user_namespace: bool) -> Vec<Value> {
 
 fn resources(spec: &Spec) -> Value {
     let it = &spec.resources;
-    let mut devices = vec![json!({"allow": spec.security == Security::Insecure, "access": "rwm"})];
-    if spec.security == Security::Sandbox {
+    let mut devices = vec![json!({"allow": spec.security == SandboxSecurity::Insecure, "access": "rwm"})];
+    if spec.security == SandboxSecurity::Sandbox {
         // To make nodes is allowed, to use them not: the file systems of the container hold none.
         devices.push(json!({"allow": true, "type": "c", "access": "m"}));
         devices.push(json!({"allow": true, "type": "b", "access": "m"}));

@@ -23,21 +23,21 @@ pub(crate) struct Spec {
     /// `USER` as written: empty, `name`, `name:group`, `uid`, `uid:gid`, `:group`.
     pub(crate) user: String,
     pub(crate) hostname: String,
-    pub(crate) network: Network,
-    pub(crate) security: Security,
+    pub(crate) network: SandboxNetwork,
+    pub(crate) security: SandboxSecurity,
     /// Beside the root; in any order.
-    pub(crate) mounts: Vec<Mount>,
+    pub(crate) mounts: Vec<SandboxMount>,
     /// Name and address.
     pub(crate) extra_hosts: Vec<(String, String)>,
     pub(crate) rlimits: Vec<Rlimit>,
     /// Size of `/dev/shm` in bytes; 64 MiB if not given.
     pub(crate) shm_size: Option<u64>,
-    pub(crate) resources: Resources,
+    pub(crate) resources: SandboxResources,
 }
 
 /// Which network the process sees.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Network {
+pub(crate) enum SandboxNetwork {
     /// That of `bake` itself.
     #[default]
     Default,
@@ -49,7 +49,7 @@ pub(crate) enum Network {
 
 /// How much the process may do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Security {
+pub(crate) enum SandboxSecurity {
     #[default]
     Sandbox,
     /// All capabilities of `bake`, no system call filter, nothing masked.
@@ -58,15 +58,15 @@ pub(crate) enum Security {
 
 /// One mount beside the root.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Mount {
+pub(crate) struct SandboxMount {
     /// Absolute path in the container; resolved inside the root, made if missing and removed again if still empty.
     pub(crate) target: String,
-    pub(crate) kind: MountKind,
+    pub(crate) kind: SandboxMountKind,
 }
 
 /// What is mounted.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) enum MountKind {
+pub(crate) enum SandboxMountKind {
     /// The file or directory `source` of a tree (directories, bottom first; at least one), resolved inside it.
     /// Writes, if allowed, are thrown away.
     Tree { layers: Vec<PathBuf>, source: String, writable: bool },
@@ -98,7 +98,7 @@ pub(crate) struct Rlimit {
 
 /// Limits by control group, as far as the system lets us: never a reason to fail.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Resources {
+pub(crate) struct SandboxResources {
     /// Bytes.
     pub(crate) memory: Option<u64>,
     /// Bytes of memory and swap together; -1 is unlimited.
@@ -169,9 +169,9 @@ mod tests {
     #[test]
     fn secrets_cross_the_pipe_unchanged() {
         for content in [b"plain \"text\"\n".to_vec(), vec![0, 255, 128, 10]] {
-            let kind = MountKind::Secret { content: content.clone(), mode: 0o400, uid: 0, gid: 0 };
+            let kind = SandboxMountKind::Secret { content: content.clone(), mode: 0o400, uid: 0, gid: 0 };
             let text = serde_json::to_string(&kind).unwrap();
-            let MountKind::Secret { content: back, .. } = serde_json::from_str(&text).unwrap() else { panic!() };
+            let SandboxMountKind::Secret { content: back, .. } = serde_json::from_str(&text).unwrap() else { panic!() };
             assert_eq!(back, content);
         }
     }

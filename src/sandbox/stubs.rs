@@ -13,7 +13,7 @@ use super::{inside::restore_mtime, spec::octets};
 
 /// What the helper made in the root.
 #[derive(Default, Serialize, Deserialize)]
-pub(super) struct Made {
+pub(super) struct MadeStub {
     /// In the order of making.
     pub(super) stubs: Vec<Stub>,
     /// The directories above them that were there, as they were.
@@ -42,7 +42,7 @@ pub(super) struct Parent {
 /// Removes the stubs that are still empty, then the copied-up parents in which nothing else happened.
 ///
 /// Best effort: what cannot be removed stays, as it then belongs to the command's own changes.
-pub(super) fn clean(upper: &Path, made: &Made) {
+pub(super) fn clean(upper: &Path, made: &MadeStub) {
     if made.stubs.is_empty() {
         return;
     }

@@ -12,7 +12,7 @@ use super::{
     error::SandboxError,
     fsmount::{self, Detached, NODEV, NOEXEC, NOSUID, RDONLY},
     inside::{Inside, Make},
-    spec::{Security, Spec},
+    spec::{SandboxSecurity, Spec},
 };
 
 /// Made while the host's own can be seen, as some can only be borrowed from there.
@@ -21,7 +21,7 @@ pub(super) struct System {
     sys: Detached,
     cgroup: Option<Detached>,
     devices: Vec<(&'static str, Detached)>,
-    security: Security,
+    security: SandboxSecurity,
 }
 
 pub(super) const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom", "tty"];
@@ -67,8 +67,8 @@ pub(super) fn prepare(spec: &Spec) -> std::result::Result<System, SandboxError> 
         other => other,
     };
     let sys_attrs = match spec.security {
-        Security::Sandbox => all | RDONLY,
-        Security::Insecure => all,
+        SandboxSecurity::Sandbox => all | RDONLY,
+        SandboxSecurity::Insecure => all,
     };
     let sys = match fsmount::make("sysfs", &[], sys_attrs) {
         Err(Errno::PERM) => fsmount::bind_host("/sys", sys_attrs),
@@ -79,7 +79,7 @@ pub(super) fn prepare(spec: &Spec) -> std::result::Result<System, SandboxError> 
         Ok(stat) if stat.f_type == CGROUP2 => fsmount::make("cgroup2", &[], sys_attrs).ok(),
         _ => None,
     };
-    let more = if spec.security == Security::Insecure { MORE_DEVICES } else { &[] };
+    let more = if spec.security == SandboxSecurity::Insecure { MORE_DEVICES } else { &[] };
     let mut devices = Vec::new();
     for name in DEVICES.iter().chain(more) {
         match fsmount::bind_host(format!("/dev/{name}"), NOSUID | NOEXEC) {
@@ -106,7 +106,7 @@ pub(super) fn attach(system: System, spec: &Spec, inside: &mut Inside) -> std::r
     };
     let security = system.security;
     let proc = attach("/proc", system.proc)?;
-    let dev_attrs = if security == Security::Insecure { NOSUID } else { NOSUID | NODEV };
+    let dev_attrs = if security == SandboxSecurity::Insecure { NOSUID } else { NOSUID | NODEV };
     let dev = fsmount::make("tmpfs", &[("mode", "755"), ("size", "65536k")], dev_attrs);
     let dev = dev.map_err(|errno| SandboxError::Mount { target: "/dev".to_owned(), reason: errno.to_string() })?;
     let dev = attach("/dev", dev)?;
@@ -115,7 +115,7 @@ pub(super) fn attach(system: System, spec: &Spec, inside: &mut Inside) -> std::r
     if let Some(cgroup) = system.cgroup {
         let _without = cgroup.attach(&sys, "fs/cgroup");
     }
-    if security == Security::Sandbox {
+    if security == SandboxSecurity::Sandbox {
         on("/proc", protect(&proc, &sys, &dev))?;
     }
     Ok(())

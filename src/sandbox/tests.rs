@@ -11,8 +11,8 @@ use std::{
 };
 
 use super::{
-    Cancel, Exit, Mount, MountKind, Network, Resources, Rlimit, Runtime, SandboxError, Security, Spec, Stream,
-    namespace, run,
+    Exit, Rlimit, Runtime, SandboxError, SandboxMount, SandboxMountKind, SandboxNetwork, SandboxResources,
+    SandboxSecurity, Spec, StepCancel, StepStream, namespace, run,
 };
 
 /// Tells `sys::as_helper` to enter a user namespace before the tests begin.
@@ -64,13 +64,13 @@ impl Place {
             cwd: "/".to_owned(),
             user: String::new(),
             hostname: "buildkitsandbox".to_owned(),
-            network: Network::Default,
-            security: Security::Sandbox,
+            network: SandboxNetwork::Default,
+            security: SandboxSecurity::Sandbox,
             mounts: Vec::new(),
             extra_hosts: Vec::new(),
             rlimits: Vec::new(),
             shm_size: None,
-            resources: Resources::default(),
+            resources: SandboxResources::default(),
         };
         let place = Self { dir, spec };
         place.fresh();
@@ -91,8 +91,8 @@ impl Place {
         self
     }
 
-    fn mount(mut self, target: &str, kind: MountKind) -> Self {
-        self.spec.mounts.push(Mount { target: target.to_owned(), kind });
+    fn mount(mut self, target: &str, kind: SandboxMountKind) -> Self {
+        self.spec.mounts.push(SandboxMount { target: target.to_owned(), kind });
         self
     }
 
@@ -102,7 +102,8 @@ impl Place {
 
     fn run(&self) -> Result<(Exit, String), SandboxError> {
         let mut all = Vec::new();
-        let exit = run(&Runtime::Embedded, &self.spec, &mut |_, bytes| all.extend_from_slice(bytes), &Cancel::new()?)?;
+        let exit =
+            run(&Runtime::Embedded, &self.spec, &mut |_, bytes| all.extend_from_slice(bytes), &StepCancel::new()?)?;
         Ok((exit, String::from_utf8_lossy(&all).into_owned()))
     }
 
@@ -140,13 +141,13 @@ fn output_exit_code_and_changes_come_back() {
     needs_containers!();
     let place = Place::new("echo out; echo err >&2; echo x > /data/new; exit 3");
     let mut streams = Vec::new();
-    let cancel = Cancel::new().unwrap();
+    let cancel = StepCancel::new().unwrap();
     let exit =
         run(&Runtime::Embedded, &place.spec, &mut |stream, bytes| streams.push((stream, bytes.to_vec())), &cancel)
             .unwrap();
     assert_eq!(exit, Exit { code: 3, signal: None, oom: false });
-    streams.sort_by_key(|(stream, _)| *stream == Stream::Stderr);
-    assert_eq!(streams, [(Stream::Stdout, b"out\n".to_vec()), (Stream::Stderr, b"err\n".to_vec())]);
+    streams.sort_by_key(|(stream, _)| *stream == StepStream::Stderr);
+    assert_eq!(streams, [(StepStream::Stdout, b"out\n".to_vec()), (StepStream::Stderr, b"err\n".to_vec())]);
     assert_eq!(fs::read_to_string(place.spec.upper.join("data/new")).unwrap(), "x\n");
     assert!(!place.layer().join("data/new").exists());
 }
@@ -183,8 +184,8 @@ fn a_skeleton_below_makes_stubs_unnecessary_and_shows_nowhere_else() {
 fn mount_points_are_removed_but_what_was_made_beside_them_stays() {
     needs_containers!();
     let place = Place::new("echo x > /etc/new; echo y > /run/kept; mount | grep -c ' /new/deep/t '")
-        .mount("/new/deep/t", MountKind::Tmpfs { size: Some(4 << 20) })
-        .mount("/run/secrets/s", MountKind::Secret { content: b"s".to_vec(), mode: 0o400, uid: 0, gid: 0 });
+        .mount("/new/deep/t", SandboxMountKind::Tmpfs { size: Some(4 << 20) })
+        .mount("/run/secrets/s", SandboxMountKind::Secret { content: b"s".to_vec(), mode: 0o400, uid: 0, gid: 0 });
     assert_eq!(place.out(), "1\n");
     assert_eq!(place.upper(), ["etc", "run"]);
     let names = |dir: &str| fs::read_dir(place.spec.upper.join(dir)).unwrap().count();
@@ -240,9 +241,9 @@ fn devices_made_by_the_command_cannot_be_used() {
         return;
     }
     let script = "for d in /tmp /dev /c /t; do mknod $d/d c 1 3 && cat $d/d 2>/dev/null && echo USED $d; done; true";
-    let place = Place::new(script).mount("/t", MountKind::Tmpfs { size: None });
+    let place = Place::new(script).mount("/t", SandboxMountKind::Tmpfs { size: None });
     let cache = dir(&place, "cache");
-    let place = place.mount("/c", MountKind::Dir { path: cache, readonly: false });
+    let place = place.mount("/c", SandboxMountKind::Dir { path: cache, readonly: false });
     assert_eq!(place.out(), "");
 }
 
@@ -274,18 +275,24 @@ fn mounts_show_what_they_should_and_keep_only_what_they_should() {
     let (source, over, cache) = (dir(&place, "source"), dir(&place, "over"), dir(&place, "cache"));
     fs::write(source.join("f"), "lower ").unwrap();
     fs::write(over.join("f"), "upper\n").unwrap();
-    let tree = |source_path: &str, writable| MountKind::Tree {
+    let tree = |source_path: &str, writable| SandboxMountKind::Tree {
         layers: vec![source.clone(), over.clone()],
         source: source_path.to_owned(),
         writable,
     };
     let place = place
-        .mount("/run/secrets/s", MountKind::Secret { content: b"secret\n".to_vec(), mode: 0o440, uid: 0, gid: 0 })
+        .mount(
+            "/run/secrets/s",
+            SandboxMountKind::Secret { content: b"secret\n".to_vec(), mode: 0o440, uid: 0, gid: 0 },
+        )
         .mount("/src", tree("/", false))
         .mount("/rw", tree("/", true))
         .mount("/file", tree("f", true))
-        .mount("/cache", MountKind::Dir { path: cache.clone(), readonly: false })
-        .mount("/dev/pipes/script", MountKind::Text { text: "#!/bin/sh\necho script\n".to_owned(), mode: 0o755 });
+        .mount("/cache", SandboxMountKind::Dir { path: cache.clone(), readonly: false })
+        .mount(
+            "/dev/pipes/script",
+            SandboxMountKind::Text { text: "#!/bin/sh\necho script\n".to_owned(), mode: 0o755 },
+        );
     assert_eq!(place.out(), "secret\nupper\nro\nscript\n440\nn\n");
     assert_eq!(fs::read_to_string(over.join("f")).unwrap(), "upper\n");
     assert_eq!(fs::read_to_string(cache.join("z")).unwrap(), "z\n");
@@ -303,11 +310,11 @@ fn links_of_the_image_lead_nowhere_else() {
     symlink("/../../../../etc/nothing", place.layer().join("etc/resolv.conf")).unwrap();
     symlink(outside.join("hosts"), place.layer().join("etc/hosts")).unwrap();
     let place = place
-        .mount("/escape/../link", MountKind::Tmpfs { size: None })
-        .mount("/escape/secret", MountKind::Secret { content: b"s".to_vec(), mode: 0o400, uid: 0, gid: 0 });
+        .mount("/escape/../link", SandboxMountKind::Tmpfs { size: None })
+        .mount("/escape/secret", SandboxMountKind::Secret { content: b"s".to_vec(), mode: 0o400, uid: 0, gid: 0 });
     let _any = place.run().unwrap();
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
-    let place = Place::new("true").mount("/proc/sys", MountKind::Tmpfs { size: None });
+    let place = Place::new("true").mount("/proc/sys", SandboxMountKind::Tmpfs { size: None });
     assert!(matches!(place.run(), Err(SandboxError::Mount { target, .. }) if target == "/proc/sys"));
 }
 
@@ -318,8 +325,11 @@ fn tree_sources_stay_in_the_tree() {
     let (tree, secret) = (dir(&place, "tree"), place.dir.path().join("secret"));
     fs::write(&secret, "host").unwrap();
     symlink(&secret, tree.join("x")).unwrap();
-    let mount =
-        |source: &str| MountKind::Tree { layers: vec![tree.clone()], source: source.to_owned(), writable: false };
+    let mount = |source: &str| SandboxMountKind::Tree {
+        layers: vec![tree.clone()],
+        source: source.to_owned(),
+        writable: false,
+    };
     let place = place.mount("/m", mount("x"));
     assert_eq!(place.run(), Err(SandboxError::MountSource { path: "x".to_owned() }));
     let place = Place::new("cat /m").mount("/m", mount("../secret"));
@@ -406,7 +416,7 @@ fn many_layers_with_long_paths_fit() {
 fn network_none_has_only_a_loopback_device() {
     needs_containers!();
     let place = Place::new("cat /proc/net/dev | sed 1,2d | sed 's/:.*//;s/ //g'; ls /sys/class/net")
-        .with(|spec| spec.network = Network::None);
+        .with(|spec| spec.network = SandboxNetwork::None);
     let text = place.out();
     assert_eq!(text.lines().next(), Some("lo"));
     assert!(!text.contains("eth"), "{text}");
@@ -435,7 +445,7 @@ fn the_last_of_several_values_counts_and_nothing_else_is_in_the_environment() {
 fn cancelling_kills_at_once_and_background_processes_end_with_the_command() {
     needs_containers!();
     let place = Place::new("sleep 100 & trap '' TERM; echo go; sleep 100");
-    let cancel = Cancel::new().unwrap();
+    let cancel = StepCancel::new().unwrap();
     let raise = cancel.clone();
     let begin = Instant::now();
     let ended = run(&Runtime::Embedded, &place.spec, &mut |_, _| raise.cancel(), &cancel);
@@ -467,7 +477,7 @@ fn much_output_arrives_whole() {
 fn insecure_may_mount() {
     needs_containers!();
     let place = Place::new("mount -t tmpfs t /tmp && echo mounted; test -w /proc/sys/kernel/hostname && echo rw")
-        .with(|spec| spec.security = Security::Insecure);
+        .with(|spec| spec.security = SandboxSecurity::Insecure);
     assert!(place.out().starts_with("mounted\n"));
 }
 
@@ -490,7 +500,7 @@ fn an_agent_is_reached_through_a_socket_of_our_own() {
     client.read_to_string(&mut answer).unwrap();
     assert_eq!((&three, &*answer), (b"ask", "say"));
     drop(forward);
-    let place = place.mount("/run/agent", MountKind::Ssh { agent: path, mode: 0o600, uid: 0, gid: 0 });
+    let place = place.mount("/run/agent", SandboxMountKind::Ssh { agent: path, mode: 0o600, uid: 0, gid: 0 });
     assert_eq!(place.out(), "600 socket\n");
 }
 

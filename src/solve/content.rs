@@ -20,15 +20,15 @@ use std::{
 use rayon::prelude::*;
 use sha2::{Digest as _, Sha256};
 
-pub(crate) use local::{Dir, LocalTree, Node, unchanged};
+pub(crate) use local::{Dir, LocalNode, LocalTree, unchanged};
 
 use crate::{
     graph,
-    layer::view::{self, Entry, Follow, Kind, View, Walk, at, locate::locate},
+    layer::view::{self, EntryKind, Follow, LayerView, LocateWalk, ViewEntry, at, locate::locate},
     oci::{Digest, digest::FieldHasher},
     solve::op::{
         file::FileError,
-        select::{Filter, FilterState, Selection, select},
+        select::{CopySelection, Filter, FilterState, select},
     },
 };
 
@@ -54,8 +54,8 @@ pub(crate) fn descend<T: Send>(depth: usize, step: impl FnOnce() -> T + Send) ->
 /// Digests of files that are known from an earlier run, by their stat data; `store`'s stat cache.
 pub(crate) trait FileDigests: Send + Sync {
     /// The digest of the file at this path of the folder (relative, with `/`), if it is the same file as then.
-    fn get(&self, path: &Path, entry: &Entry) -> Option<Digest>;
-    fn put(&self, path: &Path, entry: &Entry, digest: Digest);
+    fn get(&self, path: &Path, entry: &ViewEntry) -> Option<Digest>;
+    fn put(&self, path: &Path, entry: &ViewEntry, digest: Digest);
 }
 
 /// Remembers nothing.
@@ -64,37 +64,37 @@ pub(crate) struct NoDigests;
 
 #[cfg(test)]
 impl FileDigests for NoDigests {
-    fn get(&self, _: &Path, _: &Entry) -> Option<Digest> {
+    fn get(&self, _: &Path, _: &ViewEntry) -> Option<Digest> {
         None
     }
-    fn put(&self, _: &Path, _: &Entry, _: Digest) {}
+    fn put(&self, _: &Path, _: &ViewEntry, _: Digest) {}
 }
 
 /// A tree that something is read from.
 #[derive(Clone)]
-pub(crate) struct Source {
+pub(crate) struct ContentSource {
     /// What to call it in messages: `the build context`, `stage `build``, `image alpine:3`.
     pub(crate) name: String,
-    pub(crate) tree: Tree,
+    pub(crate) tree: ContentTree,
 }
 
-/// The content of a [`Source`].
+/// The content of a [`ContentSource`].
 #[derive(Clone)]
-pub(crate) enum Tree {
+pub(crate) enum ContentTree {
     /// A directory of the host.
     Local(Arc<LocalTree>),
     /// Snapshots.
-    View(Arc<View>),
+    View(Arc<LayerView>),
 }
 
-/// A directory of a [`Tree`].
+/// A directory of a [`ContentTree`].
 #[derive(Clone)]
-pub(crate) enum Folder {
+pub(crate) enum ContentFolder {
     Local(Arc<Dir>),
-    View(view::Folder),
+    View(view::ViewFolder),
 }
 
-impl Folder {
+impl ContentFolder {
     /// From the root of the source, without a leading slash.
     pub(crate) fn path(&self) -> &Path {
         match self {
@@ -105,7 +105,7 @@ impl Folder {
 }
 
 /// The content that a COPY or ADD selects. Do not call it on a rayon thread.
-pub(crate) fn of_copy(source: &Source, copy: &graph::Copy) -> Result<Digest, FileError> {
+pub(crate) fn of_copy(source: &ContentSource, copy: &graph::CopyAction) -> Result<Digest, FileError> {
     let selection = select(source, copy)?;
     let mut hasher = FieldHasher::new("copy/1");
     hasher.number(u64::from(selection.wildcard));
@@ -120,21 +120,21 @@ pub(crate) fn of_copy(source: &Source, copy: &graph::Copy) -> Result<Digest, Fil
 }
 
 /// The content at a path, the last link followed (a bind mount's source). `/` is all. Do not call it on a rayon thread.
-pub(crate) fn of_path(source: &Source, path: &str) -> Result<Digest, FileError> {
+pub(crate) fn of_path(source: &ContentSource, path: &str) -> Result<Digest, FileError> {
     let place = locate(&source.tree, OsStr::new(path), Follow::Last).map_err(|cause| source.unreadable(path, cause))?;
     if place.entry.is_none() {
         return Err(crate::solve::op::select::not_found(source, path, path));
     }
     let found = crate::solve::op::select::Match::new(place, path);
-    let selection = Selection::whole();
+    let selection = CopySelection::whole();
     let mut hasher = FieldHasher::new("path/1");
     of_match(source, &selection, &mut hasher, &found)?;
     Ok(hasher.finish())
 }
 
 fn of_match(
-    source: &Source,
-    selection: &Selection,
+    source: &ContentSource,
+    selection: &CopySelection,
     hasher: &mut FieldHasher,
     found: &crate::solve::op::select::Match,
 ) -> Result<(), FileError> {
@@ -142,7 +142,9 @@ fn of_match(
     let folder = found.place.folder(&source.tree).map_err(|cause| source.unreadable(&found.shown, cause))?;
     if let Some(folder) = folder {
         let digest = match (&source.tree, &folder) {
-            (Tree::Local(tree), Folder::Local(dir)) if selection.filter.is_empty() => tree.dir_digest(dir)?,
+            (ContentTree::Local(tree), ContentFolder::Local(dir)) if selection.filter.is_empty() => {
+                tree.dir_digest(dir)?
+            }
             _ => {
                 let walk = Hashing { source, filter: &selection.filter };
                 walk.dir(&folder, "", &FilterState::default(), 0)?.digest
@@ -159,24 +161,30 @@ fn of_match(
 
 /// A walk that hashes what a filter leaves.
 struct Hashing<'a> {
-    source: &'a Source,
+    source: &'a ContentSource,
     filter: &'a Filter,
 }
 
 /// The digest of what is left of a directory, and whether that is anything.
-struct Hashed {
+struct HashedNode {
     digest: Digest,
     any: bool,
 }
 
 impl Hashing<'_> {
-    fn dir(&self, folder: &Folder, path: &str, state: &FilterState, depth: usize) -> Result<Hashed, FileError> {
+    fn dir(
+        &self,
+        folder: &ContentFolder,
+        path: &str,
+        state: &FilterState,
+        depth: usize,
+    ) -> Result<HashedNode, FileError> {
         if depth > MAX_DEPTH {
             return Err(self.source.too_deep(folder));
         }
         let children = self.source.children(folder)?;
-        let one = |(name, entry): &(OsString, Entry)| self.child(folder, path, state, depth, name, entry);
-        let parts: Vec<Option<Part>> = if depth < PARALLEL_DEPTH && children.len() >= PARALLEL_ENTRIES {
+        let one = |(name, entry): &(OsString, ViewEntry)| self.child(folder, path, state, depth, name, entry);
+        let parts: Vec<Option<ContentPart>> = if depth < PARALLEL_DEPTH && children.len() >= PARALLEL_ENTRIES {
             children.par_iter().map(one).collect::<Result<_, _>>()?
         } else {
             children.iter().map(one).collect::<Result<_, _>>()?
@@ -188,25 +196,25 @@ impl Hashing<'_> {
             any = true;
             absorb(&mut hasher, name, &part.entry, part.payload.as_ref(), part.link.as_deref());
         }
-        Ok(Hashed { digest: hasher.finish(), any })
+        Ok(HashedNode { digest: hasher.finish(), any })
     }
 
     fn child(
         &self,
-        folder: &Folder,
+        folder: &ContentFolder,
         path: &str,
         state: &FilterState,
         depth: usize,
         name: &OsStr,
-        entry: &Entry,
-    ) -> Result<Option<Part>, FileError> {
+        entry: &ViewEntry,
+    ) -> Result<Option<ContentPart>, FileError> {
         let path = self.filter.join(path, name);
-        if entry.kind != Kind::Dir {
+        if entry.kind != EntryKind::Dir {
             if !self.filter.takes_file(state, &path) {
                 return Ok(None);
             }
             let (entry, payload, link) = self.source.leaf(folder, name, entry)?;
-            return Ok(Some(Part { entry, payload, link }));
+            return Ok(Some(ContentPart { entry, payload, link }));
         }
         let verdict = self.filter.dir(state, &path);
         let mut payload = dir_hasher().finish();
@@ -221,13 +229,13 @@ impl Hashing<'_> {
         }
         let xattrs =
             self.source.xattrs(folder, name, entry).map_err(|cause| self.source.unreadable_in(folder, cause))?;
-        Ok(Some(Part { entry: entry.clone(), payload: Some(with_xattrs(payload, &xattrs)), link: None }))
+        Ok(Some(ContentPart { entry: entry.clone(), payload: Some(with_xattrs(payload, &xattrs)), link: None }))
     }
 }
 
 /// What goes into a directory's hash for one name.
-struct Part {
-    entry: Entry,
+struct ContentPart {
+    entry: ViewEntry,
     payload: Option<Digest>,
     link: Option<OsString>,
 }
@@ -238,18 +246,18 @@ fn dir_hasher() -> FieldHasher {
 }
 
 /// Adds one name to the hash of a directory. `payload` is the digest of a file's data or a directory's content.
-fn absorb(hasher: &mut FieldHasher, name: &OsStr, entry: &Entry, payload: Option<&Digest>, link: Option<&OsStr>) {
-    let mode = if entry.kind == Kind::Symlink { 0 } else { entry.mode };
+fn absorb(hasher: &mut FieldHasher, name: &OsStr, entry: &ViewEntry, payload: Option<&Digest>, link: Option<&OsStr>) {
+    let mode = if entry.kind == EntryKind::Symlink { 0 } else { entry.mode };
     // One field for all the numbers: few bytes, and every one has its place.
     let mut header = [0_u8; 21];
     header[0] = match entry.kind {
-        Kind::File => 0,
-        Kind::Dir => 1,
-        Kind::Symlink => 2,
-        Kind::Fifo => 3,
-        Kind::Socket => 4,
-        Kind::CharDev => 5,
-        Kind::BlockDev => 6,
+        EntryKind::File => 0,
+        EntryKind::Dir => 1,
+        EntryKind::Symlink => 2,
+        EntryKind::Fifo => 3,
+        EntryKind::Socket => 4,
+        EntryKind::CharDev => 5,
+        EntryKind::BlockDev => 6,
     };
     for (to, number) in header[1..].chunks_exact_mut(4).zip([mode, entry.uid, entry.gid, entry.rdev.0, entry.rdev.1]) {
         to.copy_from_slice(&number.to_le_bytes());
@@ -300,36 +308,43 @@ fn with_xattrs(content: Digest, xattrs: &[(OsString, Vec<u8>)]) -> Digest {
     hasher.finish()
 }
 
-impl Source {
+impl ContentSource {
     /// The names in a directory, sorted by their bytes.
-    pub(crate) fn children(&self, folder: &Folder) -> Result<Vec<(OsString, Entry)>, FileError> {
+    pub(crate) fn children(&self, folder: &ContentFolder) -> Result<Vec<(OsString, ViewEntry)>, FileError> {
         let found = match (&self.tree, folder) {
-            (Tree::Local(tree), Folder::Local(dir)) => tree
+            (ContentTree::Local(tree), ContentFolder::Local(dir)) => tree
                 .nodes(dir)
                 .map(|nodes| nodes.iter().map(|node| (node.name.clone(), node.entry().clone())).collect()),
-            (Tree::View(tree), Folder::View(folder)) => tree.list(folder),
+            (ContentTree::View(tree), ContentFolder::View(folder)) => tree.list(folder),
             _ => Err(foreign()),
         };
         found.map_err(|cause| self.unreadable_in(folder, cause))
     }
 
     /// Opens a regular file that `children` found.
-    pub(crate) fn open(&self, folder: &Folder, name: &OsStr, entry: &Entry) -> io::Result<File> {
+    pub(crate) fn open(&self, folder: &ContentFolder, name: &OsStr, entry: &ViewEntry) -> io::Result<File> {
         match (&self.tree, folder) {
-            (Tree::Local(tree), Folder::Local(dir)) => tree.open_file(dir, name),
-            (Tree::View(tree), Folder::View(folder)) => tree.file(folder, name, entry),
+            (ContentTree::Local(tree), ContentFolder::Local(dir)) => tree.open_file(dir, name),
+            (ContentTree::View(tree), ContentFolder::View(folder)) => tree.file(folder, name, entry),
             _ => Err(foreign()),
         }
     }
 
     /// The extended attributes of a directory that `children` found.
-    pub(crate) fn xattrs(&self, folder: &Folder, name: &OsStr, entry: &Entry) -> io::Result<Vec<(OsString, Vec<u8>)>> {
+    pub(crate) fn xattrs(
+        &self,
+        folder: &ContentFolder,
+        name: &OsStr,
+        entry: &ViewEntry,
+    ) -> io::Result<Vec<(OsString, Vec<u8>)>> {
         match (&self.tree, folder) {
-            (Tree::Local(tree), Folder::Local(dir)) => match tree.node(dir, name)?.and_then(Node::dir) {
-                Some(dir) => tree.xattrs(dir).map(<[_]>::to_vec),
-                None => Ok(Vec::new()),
-            },
-            (Tree::View(tree), Folder::View(folder)) => tree.xattrs_of(folder, name, entry),
+            (ContentTree::Local(tree), ContentFolder::Local(dir)) => {
+                match tree.node(dir, name)?.and_then(LocalNode::dir) {
+                    Some(dir) => tree.xattrs(dir).map(<[_]>::to_vec),
+                    None => Ok(Vec::new()),
+                }
+            }
+            (ContentTree::View(tree), ContentFolder::View(folder)) => tree.xattrs_of(folder, name, entry),
             _ => Err(foreign()),
         }
     }
@@ -337,23 +352,23 @@ impl Source {
     /// What is not a directory, for hashing: its metadata, the digest of its data, the text of a link.
     fn leaf(
         &self,
-        folder: &Folder,
+        folder: &ContentFolder,
         name: &OsStr,
-        entry: &Entry,
-    ) -> Result<(Entry, Option<Digest>, Option<OsString>), FileError> {
+        entry: &ViewEntry,
+    ) -> Result<(ViewEntry, Option<Digest>, Option<OsString>), FileError> {
         let unreadable = |cause| self.unreadable(&folder.path().join(name).to_string_lossy(), cause);
         match (entry.kind, &self.tree, folder) {
-            (Kind::Symlink, ..) => {
+            (EntryKind::Symlink, ..) => {
                 let link = self.tree.link_text(folder, name, entry).map_err(unreadable)?;
                 Ok((entry.clone(), None, Some(link)))
             }
-            (Kind::File, Tree::Local(tree), Folder::Local(dir)) => {
+            (EntryKind::File, ContentTree::Local(tree), ContentFolder::Local(dir)) => {
                 let node = tree.node(dir, name).map_err(unreadable)?;
                 let node = node.ok_or_else(|| unreadable(io::ErrorKind::NotFound.into()))?;
                 let digest = tree.file_digest(dir, node)?;
                 Ok((node.entry().clone(), Some(digest), None))
             }
-            (Kind::File, ..) => {
+            (EntryKind::File, ..) => {
                 let file = self.open(folder, name, entry).map_err(unreadable)?;
                 let digest = file_digest(&file, entry.size).map_err(unreadable)?;
                 Ok((entry.clone(), Some(digest), None))
@@ -366,11 +381,11 @@ impl Source {
         FileError::Read { path: format!("/{}", path.trim_start_matches('/')), of: self.name.clone(), cause }
     }
 
-    pub(crate) fn unreadable_in(&self, folder: &Folder, cause: io::Error) -> FileError {
+    pub(crate) fn unreadable_in(&self, folder: &ContentFolder, cause: io::Error) -> FileError {
         self.unreadable(&folder.path().to_string_lossy(), cause)
     }
 
-    pub(crate) fn too_deep(&self, folder: &Folder) -> FileError {
+    pub(crate) fn too_deep(&self, folder: &ContentFolder) -> FileError {
         let path: std::path::PathBuf = folder.path().components().take(4).collect();
         FileError::TooDeep { path: format!("/{}", path.display()), of: self.name.clone() }
     }
@@ -381,46 +396,46 @@ fn foreign() -> io::Error {
     io::ErrorKind::InvalidInput.into()
 }
 
-impl Walk for Tree {
-    type Folder = Folder;
+impl LocateWalk for ContentTree {
+    type Folder = ContentFolder;
 
-    fn root(&self) -> Folder {
+    fn root(&self) -> ContentFolder {
         match self {
-            Self::Local(tree) => Folder::Local(tree.top().clone()),
-            Self::View(tree) => Folder::View(tree.root()),
+            Self::Local(tree) => ContentFolder::Local(tree.top().clone()),
+            Self::View(tree) => ContentFolder::View(tree.root()),
         }
     }
 
-    fn root_entry(&self) -> io::Result<Entry> {
+    fn root_entry(&self) -> io::Result<ViewEntry> {
         match self {
             Self::Local(tree) => tree.root_entry(),
             Self::View(tree) => tree.root_entry(),
         }
     }
 
-    fn child(&self, folder: &Folder, name: &OsStr) -> io::Result<Option<Entry>> {
+    fn child(&self, folder: &ContentFolder, name: &OsStr) -> io::Result<Option<ViewEntry>> {
         match (self, folder) {
-            (Self::Local(tree), Folder::Local(dir)) => Ok(tree.node(dir, name)?.map(|it| it.entry().clone())),
-            (Self::View(tree), Folder::View(folder)) => tree.child(folder, name),
+            (Self::Local(tree), ContentFolder::Local(dir)) => Ok(tree.node(dir, name)?.map(|it| it.entry().clone())),
+            (Self::View(tree), ContentFolder::View(folder)) => tree.child(folder, name),
             _ => Err(foreign()),
         }
     }
 
-    fn enter(&self, folder: &Folder, name: &OsStr) -> io::Result<Folder> {
+    fn enter(&self, folder: &ContentFolder, name: &OsStr) -> io::Result<ContentFolder> {
         match (self, folder) {
-            (Self::Local(tree), Folder::Local(dir)) => {
+            (Self::Local(tree), ContentFolder::Local(dir)) => {
                 let sub = tree.node(dir, name)?.and_then(|it| it.dir().cloned());
-                sub.map(Folder::Local).ok_or_else(|| io::ErrorKind::NotADirectory.into())
+                sub.map(ContentFolder::Local).ok_or_else(|| io::ErrorKind::NotADirectory.into())
             }
-            (Self::View(tree), Folder::View(folder)) => tree.enter(folder, name).map(Folder::View),
+            (Self::View(tree), ContentFolder::View(folder)) => tree.enter(folder, name).map(ContentFolder::View),
             _ => Err(foreign()),
         }
     }
 
-    fn link_text(&self, folder: &Folder, name: &OsStr, entry: &Entry) -> io::Result<OsString> {
+    fn link_text(&self, folder: &ContentFolder, name: &OsStr, entry: &ViewEntry) -> io::Result<OsString> {
         match (self, folder) {
-            (Self::Local(tree), Folder::Local(dir)) => at::read_link(tree.open_dir(dir)?.as_fd(), name),
-            (Self::View(tree), Folder::View(folder)) => tree.link_text(folder, name, entry),
+            (Self::Local(tree), ContentFolder::Local(dir)) => at::read_link(tree.open_dir(dir)?.as_fd(), name),
+            (Self::View(tree), ContentFolder::View(folder)) => tree.link_text(folder, name, entry),
             _ => Err(foreign()),
         }
     }

@@ -27,25 +27,25 @@
 //! | local | path | no | content counts, wherever it lies |
 
 use crate::{
-    graph::{Action, Copy, Exec, Mode, MountKind, Owner},
+    graph::{CopyAction, Exec, FileAction, ModeChange, MountOpKind, OwnerChange},
     oci::{Digest, Platform, digest::FieldHasher},
 };
 
 /// Whether the inputs of a key are told by the identity of their tree or by what is read of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum InputKind {
     Fast,
     Slow,
 }
 
-fn start(op: &str, kind: Kind, platform: &Platform) -> FieldHasher {
+fn start(op: &str, kind: InputKind, platform: &Platform) -> FieldHasher {
     let mut hasher = FieldHasher::new(op);
-    hasher.number(u64::from(kind == Kind::Slow)).text(&platform.to_string());
+    hasher.number(u64::from(kind == InputKind::Slow)).text(&platform.to_string());
     hasher
 }
 
 /// The key of a process. `root` is the identity of its root; `binds` tells, for each bind mount in order, what is read.
-pub(crate) fn exec(exec: &Exec, platform: &Platform, kind: Kind, root: &Digest, binds: &[Digest]) -> Digest {
+pub(crate) fn exec(exec: &Exec, platform: &Platform, kind: InputKind, root: &Digest, binds: &[Digest]) -> Digest {
     let mut hasher = start("key/exec/1", kind, platform);
     hasher.digest(root);
     list(&mut hasher, &exec.args);
@@ -70,23 +70,23 @@ pub(crate) fn exec(exec: &Exec, platform: &Platform, kind: Kind, root: &Digest, 
     for mount in &exec.mounts {
         hasher.text(&mount.target);
         match &mount.kind {
-            MountKind::Bind { writable, .. } => {
+            MountOpKind::Bind { writable, .. } => {
                 let content = binds.next().expect("the caller gives one digest for each bind mount");
                 hasher.text("bind").number(u64::from(*writable)).digest(content);
             }
-            MountKind::Cache { readonly, .. } => {
+            MountOpKind::Cache { readonly, .. } => {
                 hasher.text("cache").number(u64::from(*readonly));
             }
-            MountKind::Tmpfs { size } => {
+            MountOpKind::Tmpfs { size } => {
                 hasher.text("tmpfs").number(size.map_or(0, |size| size + 1));
             }
-            MountKind::Secret { id, mode, uid, gid, required } => {
+            MountOpKind::Secret { id, mode, uid, gid, required } => {
                 secret(hasher.text("secret"), id, [*mode, *uid, *gid], *required);
             }
-            MountKind::Ssh { id, mode, uid, gid, required } => {
+            MountOpKind::Ssh { id, mode, uid, gid, required } => {
                 secret(hasher.text("ssh"), id, [*mode, *uid, *gid], *required);
             }
-            MountKind::Text { text, mode } => {
+            MountOpKind::Text { text, mode } => {
                 hasher.text("text").text(text).number(u64::from(*mode));
             }
         }
@@ -112,18 +112,24 @@ fn secret(hasher: &mut FieldHasher, id: &str, ids: [u32; 3], required: bool) {
 }
 
 /// The key of file actions. `reads` tells, for each copy action in order, what is read.
-pub(crate) fn file(actions: &[Action], platform: &Platform, kind: Kind, dest: &Digest, reads: &[Digest]) -> Digest {
+pub(crate) fn file(
+    actions: &[FileAction],
+    platform: &Platform,
+    kind: InputKind,
+    dest: &Digest,
+    reads: &[Digest],
+) -> Digest {
     let mut hasher = start("key/file/1", kind, platform);
     hasher.digest(dest).number(actions.len() as u64);
     let mut reads = reads.iter();
     for action in actions {
         match action {
-            Action::Copy(copy) => {
+            FileAction::Copy(copy) => {
                 let read = reads.next().expect("the caller gives one digest for each copy");
                 copy_action(hasher.text("copy").digest(read), copy);
             }
-            Action::Mkdir { path, owner: by } => owner(hasher.text("mkdir").text(path), by.as_ref()),
-            Action::Mkfile { dest, name, text, mode: bits, owner: by } => {
+            FileAction::Mkdir { path, owner: by } => owner(hasher.text("mkdir").text(path), by.as_ref()),
+            FileAction::Mkfile { dest, name, text, mode: bits, owner: by } => {
                 hasher.text("mkfile").text(dest).text(name).text(text);
                 mode(&mut hasher, bits.as_ref());
                 owner(&mut hasher, by.as_ref());
@@ -133,7 +139,7 @@ pub(crate) fn file(actions: &[Action], platform: &Platform, kind: Kind, dest: &D
     hasher.finish()
 }
 
-fn copy_action(hasher: &mut FieldHasher, copy: &Copy) {
+fn copy_action(hasher: &mut FieldHasher, copy: &CopyAction) {
     // With --parents the whole path is kept in the destination; without, only the last name may be.
     let source = if copy.parents { copy.source.as_str() } else { copy.source.rsplit('/').next().unwrap_or_default() };
     hasher.text(source).text(&copy.dest);
@@ -146,18 +152,18 @@ fn copy_action(hasher: &mut FieldHasher, copy: &Copy) {
     list(hasher, &copy.exclude);
 }
 
-fn owner(hasher: &mut FieldHasher, owner: Option<&Owner>) {
+fn owner(hasher: &mut FieldHasher, owner: Option<&OwnerChange>) {
     hasher.number(u64::from(owner.is_some()));
     if let Some(owner) = owner {
         hasher.text(&owner.user).optional(owner.group.as_deref()).number(u64::from(owner.at_workdir));
     }
 }
 
-fn mode(hasher: &mut FieldHasher, mode: Option<&Mode>) {
+fn mode(hasher: &mut FieldHasher, mode: Option<&ModeChange>) {
     match mode {
         None => hasher.number(0),
-        Some(Mode::Octal(bits)) => hasher.number(1).number(u64::from(*bits)),
-        Some(Mode::Symbolic(text)) => hasher.number(2).text(text),
+        Some(ModeChange::Octal(bits)) => hasher.number(1).number(u64::from(*bits)),
+        Some(ModeChange::Symbolic(text)) => hasher.number(2).text(text),
     };
 }
 
@@ -171,30 +177,30 @@ fn list(hasher: &mut FieldHasher, items: &[String]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::{Mount, Network, SecretEnv, Security, Sharing};
+    use crate::graph::{CacheSharing, MountOp, SecretEnv, StepNetwork, StepSecurity};
     use proptest::prelude::*;
 
     fn an_exec() -> Exec {
-        let secret = MountKind::Secret { id: "id".to_owned(), mode: 0o400, uid: 0, gid: 0, required: false };
-        let cache = MountKind::Cache {
+        let secret = MountOpKind::Secret { id: "id".to_owned(), mode: 0o400, uid: 0, gid: 0, required: false };
+        let cache = MountOpKind::Cache {
             id: "c".to_owned(),
-            sharing: Sharing::Shared,
+            sharing: CacheSharing::Shared,
             seed: None,
             mode: None,
             uid: None,
             gid: None,
             readonly: false,
         };
-        let bind = MountKind::Bind { input: 1, source: "/s".to_owned(), writable: false };
-        let mount = |target: &str, kind| Mount { target: target.to_owned(), kind };
+        let bind = MountOpKind::Bind { input: 1, source: "/s".to_owned(), writable: false };
+        let mount = |target: &str, kind| MountOp { target: target.to_owned(), kind };
         Exec {
             args: vec!["/bin/sh".to_owned(), "-c".to_owned(), "true".to_owned()],
             env: vec![("A".to_owned(), "1".to_owned())],
             cwd: "/".to_owned(),
             user: String::new(),
             hostname: None,
-            network: Network::Default,
-            security: Security::Sandbox,
+            network: StepNetwork::Default,
+            security: StepSecurity::Sandbox,
             mounts: vec![mount("/secret", secret), mount("/cache", cache), mount("/bind", bind)],
             extra_hosts: vec![("host".to_owned(), "1.2.3.4".to_owned())],
             ulimits: vec!["nofile=1:2".to_owned()],
@@ -202,12 +208,12 @@ mod tests {
             proxy: vec![("HTTP_PROXY".to_owned(), "http://proxy".to_owned())],
             secret_env: vec![SecretEnv { name: "S".to_owned(), id: "s".to_owned(), required: true }],
             sources: vec![("secret s".to_owned(), "env S".to_owned())],
-            resources: crate::graph::Resources::default(),
+            resources: crate::graph::StepResources::default(),
         }
     }
 
     fn key_of(exec: &Exec) -> Digest {
-        super::exec(exec, &Platform::host(), Kind::Fast, &Digest::of(b"root"), &[Digest::of(b"bind")])
+        super::exec(exec, &Platform::host(), InputKind::Fast, &Digest::of(b"root"), &[Digest::of(b"bind")])
     }
 
     /// Every change that the process can notice, each by itself, with a text to put in.
@@ -226,30 +232,30 @@ mod tests {
             with("the working directory", &|it| it.cwd.push_str(text)),
             with("the user", &|it| it.user.push_str(text)),
             with("the host name", &|it| it.hostname = Some(text.to_owned())),
-            with("no network", &|it| it.network = Network::None),
-            with("the host's network", &|it| it.network = Network::Host),
-            with("security", &|it| it.security = Security::Insecure),
+            with("no network", &|it| it.network = StepNetwork::None),
+            with("the host's network", &|it| it.network = StepNetwork::Host),
+            with("security", &|it| it.security = StepSecurity::Insecure),
             with("shared memory", &|it| it.shm_size = Some(number)),
             with("a limit", &|it| it.ulimits.push(text.to_owned())),
             with("the name of a host", &|it| it.extra_hosts[0].0.push_str(text)),
             with("the target of a mount", &|it| it.mounts[1].target.push_str(text)),
             with("one mount less", &|it| drop(it.mounts.remove(1))),
             with("the id of a secret", &|it| {
-                let MountKind::Secret { id, .. } = &mut it.mounts[0].kind else { return };
+                let MountOpKind::Secret { id, .. } = &mut it.mounts[0].kind else { return };
                 id.push_str(text);
             }),
             with("the mode of a secret", &|it| {
-                let MountKind::Secret { mode, .. } = &mut it.mounts[0].kind else { return };
+                let MountOpKind::Secret { mode, .. } = &mut it.mounts[0].kind else { return };
                 *mode = 0o444;
             }),
             with("the id of a secret variable", &|it| it.secret_env[0].id.push_str(text)),
             with("the name of a secret variable", &|it| it.secret_env[0].name.push_str(text)),
             with("a writable bind", &|it| {
-                let MountKind::Bind { writable, .. } = &mut it.mounts[2].kind else { return };
+                let MountOpKind::Bind { writable, .. } = &mut it.mounts[2].kind else { return };
                 *writable = true;
             }),
-            with("a tmpfs", &|it| it.mounts[1].kind = MountKind::Tmpfs { size: Some(number) }),
-            with("a text", &|it| it.mounts[1].kind = MountKind::Text { text: text.to_owned(), mode: 0 }),
+            with("a tmpfs", &|it| it.mounts[1].kind = MountOpKind::Tmpfs { size: Some(number) }),
+            with("a text", &|it| it.mounts[1].kind = MountOpKind::Text { text: text.to_owned(), mode: 0 }),
         ]
     }
 
@@ -274,9 +280,9 @@ mod tests {
             exec.extra_hosts[0].1.push_str(&text);
             exec.resources.memory = Some(text.clone());
             exec.sources[0].1.push_str(&text);
-            let MountKind::Cache { id, sharing, .. } = &mut exec.mounts[1].kind else { return Ok(()) };
+            let MountOpKind::Cache { id, sharing, .. } = &mut exec.mounts[1].kind else { return Ok(()) };
             id.push_str(&text);
-            *sharing = Sharing::Locked;
+            *sharing = CacheSharing::Locked;
             prop_assert_eq!(key_of(&exec), plain);
         }
 
@@ -285,16 +291,16 @@ mod tests {
             let exec = an_exec();
             let (host, other) = (Platform::host(), Platform::normalised("linux", "s390x", None));
             let (root, bind) = (Digest::of(b"root"), [Digest::of(b"bind")]);
-            let plain = super::exec(&exec, &host, Kind::Fast, &root, &bind);
-            prop_assert_ne!(super::exec(&exec, &host, Kind::Slow, &root, &bind), plain);
-            prop_assert_ne!(super::exec(&exec, &other, Kind::Fast, &root, &bind), plain);
-            prop_assert_ne!(super::exec(&exec, &host, Kind::Fast, &Digest::of(&seed), &bind), plain);
-            prop_assert_ne!(super::exec(&exec, &host, Kind::Fast, &root, &[Digest::of(&seed)]), plain);
+            let plain = super::exec(&exec, &host, InputKind::Fast, &root, &bind);
+            prop_assert_ne!(super::exec(&exec, &host, InputKind::Slow, &root, &bind), plain);
+            prop_assert_ne!(super::exec(&exec, &other, InputKind::Fast, &root, &bind), plain);
+            prop_assert_ne!(super::exec(&exec, &host, InputKind::Fast, &Digest::of(&seed), &bind), plain);
+            prop_assert_ne!(super::exec(&exec, &host, InputKind::Fast, &root, &[Digest::of(&seed)]), plain);
         }
 
         #[test]
         fn changing_any_field_of_a_copy_changes_the_key(text in "[a-z]{1,8}") {
-            let plain = Copy {
+            let plain = CopyAction {
                 input: 1,
                 source: "/a/b".to_owned(),
                 dest: "/d".to_owned(),
@@ -307,31 +313,31 @@ mod tests {
                 reset_owner: true,
                 default_file_mode: None,
             };
-            let key = |copy: Copy, read: &Digest| {
-                let actions = [Action::Copy(Box::new(copy))];
-                super::file(&actions, &Platform::host(), Kind::Fast, &Digest::of(b"dest"), &[*read])
+            let key = |copy: CopyAction, read: &Digest| {
+                let actions = [FileAction::Copy(Box::new(copy))];
+                super::file(&actions, &Platform::host(), InputKind::Fast, &Digest::of(b"dest"), &[*read])
             };
             let read = Digest::of(b"content");
             let known = key(plain.clone(), &read);
-            let owner = Some(Owner { user: text.clone(), group: None, at_workdir: false });
+            let owner = Some(OwnerChange { user: text.clone(), group: None, at_workdir: false });
             let changed = [
-                Copy { source: format!("/a/{text}{text}"), ..plain.clone() },
-                Copy { dest: format!("/d{text}"), ..plain.clone() },
-                Copy { owner, ..plain.clone() },
-                Copy { mode: Some(Mode::Symbolic(text.clone())), ..plain.clone() },
-                Copy { mode: Some(Mode::Octal(0o755)), ..plain.clone() },
-                Copy { unpack: true, ..plain.clone() },
-                Copy { parents: true, ..plain.clone() },
-                Copy { exclude: vec![text.clone()], ..plain.clone() },
-                Copy { reset_owner: false, ..plain.clone() },
-                Copy { default_file_mode: Some(0o600), ..plain.clone() },
+                CopyAction { source: format!("/a/{text}{text}"), ..plain.clone() },
+                CopyAction { dest: format!("/d{text}"), ..plain.clone() },
+                CopyAction { owner, ..plain.clone() },
+                CopyAction { mode: Some(ModeChange::Symbolic(text.clone())), ..plain.clone() },
+                CopyAction { mode: Some(ModeChange::Octal(0o755)), ..plain.clone() },
+                CopyAction { unpack: true, ..plain.clone() },
+                CopyAction { parents: true, ..plain.clone() },
+                CopyAction { exclude: vec![text.clone()], ..plain.clone() },
+                CopyAction { reset_owner: false, ..plain.clone() },
+                CopyAction { default_file_mode: Some(0o600), ..plain.clone() },
             ];
             for copy in changed {
                 prop_assert_ne!(key(copy, &read), known);
             }
             prop_assert_ne!(key(plain.clone(), &Digest::of(text.as_bytes())), known);
             // The same file from another directory is the same.
-            prop_assert_eq!(key(Copy { source: format!("/{text}/b"), ..plain }, &read), known);
+            prop_assert_eq!(key(CopyAction { source: format!("/{text}/b"), ..plain }, &read), known);
         }
     }
 }

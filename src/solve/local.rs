@@ -10,12 +10,12 @@ use std::{
 use tokio::sync::{OnceCell, Semaphore};
 
 use super::{
-    content::{self, FileDigests, LocalTree, Source},
-    op::read::{OwnedRead, Read, blocking, content_of},
+    content::{self, ContentSource, FileDigests, LocalTree},
+    op::read::{OwnedRead, StepReads, blocking, content_of},
 };
 use crate::{
     graph::Local,
-    layer::view::Entry,
+    layer::view::ViewEntry,
     oci::Digest,
     report::Diagnostic,
     store::{StatCache, StatKey, Store},
@@ -25,21 +25,21 @@ use crate::{
 struct Cached(StatCache);
 
 impl FileDigests for Cached {
-    fn get(&self, path: &Path, entry: &Entry) -> Option<Digest> {
+    fn get(&self, path: &Path, entry: &ViewEntry) -> Option<Digest> {
         self.0.get(path.as_os_str().as_bytes(), &stat_key(entry))
     }
 
-    fn put(&self, path: &Path, entry: &Entry, digest: Digest) {
+    fn put(&self, path: &Path, entry: &ViewEntry, digest: Digest) {
         self.0.put(path.as_os_str().as_bytes(), &stat_key(entry), &digest);
     }
 }
 
-fn stat_key(entry: &Entry) -> StatKey {
+fn stat_key(entry: &ViewEntry) -> StatKey {
     let (device, inode) = entry.dev_ino;
     StatKey { size: entry.size, mtime: entry.mtime, ctime: entry.ctime, inode, device }
 }
 
-struct Known {
+struct KnownFolders {
     tree: Arc<LocalTree>,
     cache: Arc<Cached>,
 }
@@ -47,20 +47,20 @@ struct Known {
 /// All local directories of a run.
 pub(crate) struct Locals {
     store: Store,
-    known: Mutex<HashMap<Local, Arc<OnceCell<Known>>>>,
+    known: Mutex<HashMap<Local, Arc<OnceCell<KnownFolders>>>>,
     /// Looks at a time: a thread for each target would cost more than the look.
     turns: Semaphore,
     n_turns: usize,
 }
 
 /// Walks a directory.
-fn open(store: &Store, local: &Local) -> Result<Known, Diagnostic> {
+fn open(store: &Store, local: &Local) -> Result<KnownFolders, Diagnostic> {
     let cache = Arc::new(Cached(store.stat_cache(Path::new(&local.folder))));
     let tree = LocalTree::open(local, cache.clone()).map_err(|error| {
         Diagnostic::error("bake::solve::context", format!("{} cannot be read: {}", local.name, local.folder))
             .cause(&error)
     })?;
-    Ok(Known { tree: Arc::new(tree), cache })
+    Ok(KnownFolders { tree: Arc::new(tree), cache })
 }
 
 impl Locals {
@@ -127,15 +127,15 @@ impl Locals {
     }
 
     /// A directory as a source of copies.
-    pub(crate) fn source(local: &Local, tree: Arc<LocalTree>) -> Source {
-        Source { name: local.name.clone(), tree: content::Tree::Local(tree) }
+    pub(crate) fn source(local: &Local, tree: Arc<LocalTree>) -> ContentSource {
+        ContentSource { name: local.name.clone(), tree: content::ContentTree::Local(tree) }
     }
 
     /// The content of what is read of a directory.
     ///
     /// # Errors
     /// When a source that was named is not there, or a file cannot be read.
-    pub(crate) async fn content(&self, local: &Local, read: &Read<'_>) -> Result<Digest, Diagnostic> {
+    pub(crate) async fn content(&self, local: &Local, read: &StepReads<'_>) -> Result<Digest, Diagnostic> {
         let source = Self::source(local, self.tree(local).await?);
         let read = read.into_owned();
         let _turn = self.turns.acquire().await;

@@ -10,9 +10,9 @@ use tokio::sync::oneshot;
 
 /// A limited number of places, handed out by priority.
 #[derive(Clone)]
-pub(crate) struct Slots(Arc<Mutex<State>>);
+pub(crate) struct Slots(Arc<Mutex<SlotState>>);
 
-struct State {
+struct SlotState {
     free: usize,
     asked: u64,
     waiting: BinaryHeap<Waiting>,
@@ -47,7 +47,7 @@ pub(crate) struct Slot(Option<Slots>);
 impl Slots {
     /// `count` places, at least one.
     pub(crate) fn new(count: usize) -> Self {
-        Self(Arc::new(Mutex::new(State { free: count.max(1), asked: 0, waiting: BinaryHeap::new() })))
+        Self(Arc::new(Mutex::new(SlotState { free: count.max(1), asked: 0, waiting: BinaryHeap::new() })))
     }
 
     /// Waits for a place. Of those waiting the highest `priority` is served first, then the one that asked first.

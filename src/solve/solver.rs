@@ -20,15 +20,15 @@ use tokio::sync::SetOnce;
 
 use super::{
     content,
-    key::{self, Kind},
+    key::{self, InputKind},
     local::Locals,
     op::{exec, file, read, source},
     slots::Slots,
-    tree::Tree,
+    tree::LayerTree,
 };
 use crate::{
     graph::{Graph, Local, Op, Vertex, VertexIx},
-    layer::view::View,
+    layer::view::LayerView,
     oci::{Digest, digest::FieldHasher},
     report::{
         Diagnostic,
@@ -53,11 +53,11 @@ impl From<Diagnostic> for Failure {
     }
 }
 
-pub(crate) type Solved = Result<Tree, Failure>;
+pub(crate) type Solved = Result<LayerTree, Failure>;
 
 /// What a vertex may use beside its inputs: that of the build that first asked for it.
 #[derive(Debug, Default)]
-pub(crate) struct Scope {
+pub(crate) struct SolveScope {
     /// Where the values of secrets are, by id.
     pub(crate) secrets: HashMap<String, exec::SecretSource>,
     /// Agent sockets, by id; `None` is that of the environment.
@@ -67,14 +67,14 @@ pub(crate) struct Scope {
 }
 
 /// The world of a solver.
-pub(crate) struct World {
+pub(crate) struct SolveWorld {
     pub(crate) store: Store,
     pub(crate) slots: Slots,
     pub(crate) runner: Arc<exec::Runner>,
     pub(crate) sink: Sink,
-    pub(crate) sources: source::Sources,
+    pub(crate) sources: source::SourceFetcher,
     pub(crate) locals: Locals,
-    pub(crate) cancel: Cancel,
+    pub(crate) cancel: SolveCancel,
     /// The environment of the user, for secrets.
     pub(crate) env: Arc<std::collections::BTreeMap<String, String>>,
     /// RFC 3339 with nanoseconds.
@@ -83,19 +83,19 @@ pub(crate) struct World {
 
 /// Set once, when the run is to stop; what runs looks at it or waits for it.
 #[derive(Clone)]
-pub(crate) struct Cancel(Arc<CancelState>);
+pub(crate) struct SolveCancel(Arc<CancelState>);
 
 struct CancelState {
     set: AtomicBool,
     wake: tokio::sync::Notify,
-    sandbox: sandbox::Cancel,
+    sandbox: sandbox::StepCancel,
 }
 
-impl Cancel {
+impl SolveCancel {
     /// # Errors
     /// When the system gives no descriptor for it.
     pub(crate) fn new() -> Result<Self, sandbox::SandboxError> {
-        let sandbox = sandbox::Cancel::new()?;
+        let sandbox = sandbox::StepCancel::new()?;
         Ok(Self(Arc::new(CancelState { set: AtomicBool::new(false), wake: tokio::sync::Notify::new(), sandbox })))
     }
 
@@ -110,7 +110,7 @@ impl Cancel {
         self.0.set.load(Ordering::SeqCst)
     }
 
-    pub(crate) fn sandbox(&self) -> sandbox::Cancel {
+    pub(crate) fn sandbox(&self) -> sandbox::StepCancel {
         self.0.sandbox.clone()
     }
 
@@ -125,12 +125,12 @@ impl Cancel {
 
 /// Resolves the vertices of one graph.
 #[derive(Clone)]
-pub(crate) struct Solver(Arc<Inner>);
+pub(crate) struct Solver(Arc<SolverInner>);
 
-struct Inner {
+struct SolverInner {
     graph: Graph,
-    world: World,
-    scopes: Vec<Arc<Scope>>,
+    world: SolveWorld,
+    scopes: Vec<Arc<SolveScope>>,
     states: Vec<SetOnce<Solved>>,
     started: Vec<AtomicBool>,
     /// Weight of the longest path from a vertex to an end of the graph.
@@ -142,17 +142,17 @@ struct Inner {
     looking: AtomicBool,
     flights: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
     /// Results of shared caches, by key.
-    imported: Mutex<HashMap<Digest, Tree>>,
+    imported: Mutex<HashMap<Digest, LayerTree>>,
 }
 
 impl Solver {
     /// `scopes` has one entry for each vertex.
-    pub(crate) fn new(graph: Graph, scopes: Vec<Arc<Scope>>, world: World) -> Self {
+    pub(crate) fn new(graph: Graph, scopes: Vec<Arc<SolveScope>>, world: SolveWorld) -> Self {
         let n = graph.len();
         let heights = heights(&graph);
         let apart = apart(&graph);
         let contents = local_reads(&graph).map(|(key, ..)| (key, SetOnce::new())).collect();
-        Self(Arc::new(Inner {
+        Self(Arc::new(SolverInner {
             graph,
             world,
             scopes,
@@ -168,12 +168,12 @@ impl Solver {
     }
 
     /// Adds results of shared caches; what is known here goes before them.
-    pub(crate) fn import(&self, known: HashMap<Digest, Tree>) {
+    pub(crate) fn import(&self, known: HashMap<Digest, LayerTree>) {
         self.0.imported.lock().unwrap_or_else(PoisonError::into_inner).extend(known);
     }
 
     /// Keys and results of all steps that `result` needs, inputs first.
-    pub(crate) async fn records(&self, result: VertexIx) -> Result<Vec<(Digest, Tree)>, Failure> {
+    pub(crate) async fn records(&self, result: VertexIx) -> Result<Vec<(Digest, LayerTree)>, Failure> {
         let reachable = self.reachable(result);
         self.resolve(result, &reachable).await?;
         let mut records = Vec::new();
@@ -186,13 +186,13 @@ impl Solver {
             for input in &vertex.inputs {
                 inputs.push(self.0.states[input.index()].wait().await.clone()?);
             }
-            let key = self.key(ix, vertex, &inputs, &read::reads(&vertex.op), Kind::Fast).await?;
+            let key = self.key(ix, vertex, &inputs, &read::reads(&vertex.op), InputKind::Fast).await?;
             records.push((key, self.0.states[ix.index()].wait().await.clone()?));
         }
         Ok(records)
     }
 
-    pub(crate) fn world(&self) -> &World {
+    pub(crate) fn world(&self) -> &SolveWorld {
         &self.0.world
     }
 
@@ -200,13 +200,13 @@ impl Solver {
     ///
     /// *Cost*, nothing changed: the content of what the build reads (shared walks, stat cache), one record, one stat for
     /// each layer of ours.
-    pub(crate) async fn solve(&self, result: VertexIx) -> Result<(Tree, bool), Failure> {
+    pub(crate) async fn solve(&self, result: VertexIx) -> Result<(LayerTree, bool), Failure> {
         let reachable = self.reachable(result);
         let key = self.build_key(result, &reachable).await?;
         // A step that is to run anyway makes a result that the next run finds.
         let must_run = reachable.iter().any(|ix| self.0.graph.get(*ix).meta.ignore_cache);
         if !must_run
-            && let Some(tree) = self.0.world.store.get::<Tree>(Table::Build, &key)
+            && let Some(tree) = self.0.world.store.get::<LayerTree>(Table::Build, &key)
             && self.is_whole(&tree)
         {
             return Ok((tree, true));
@@ -217,7 +217,7 @@ impl Solver {
     }
 
     /// Makes the snapshots of a tree exist.
-    pub(crate) async fn materialise(&self, tree: &Tree) -> Result<Vec<std::path::PathBuf>, Failure> {
+    pub(crate) async fn materialise(&self, tree: &LayerTree) -> Result<Vec<std::path::PathBuf>, Failure> {
         source::materialise(&self.0.world, tree).await.map_err(|failure| self.blame_image(failure))
     }
 
@@ -301,7 +301,13 @@ impl Solver {
     }
 
     /// The content of what the `n`th read of a vertex reads of a local directory.
-    async fn content(&self, ix: VertexIx, n: usize, local: &Local, read: &read::Read<'_>) -> Result<Digest, Failure> {
+    async fn content(
+        &self,
+        ix: VertexIx,
+        n: usize,
+        local: &Local,
+        read: &read::StepReads<'_>,
+    ) -> Result<Digest, Failure> {
         if !self.0.looking.swap(true, Ordering::SeqCst) {
             self.look_ahead();
         }
@@ -327,7 +333,7 @@ impl Solver {
     }
 
     /// Whether the snapshots that we made are there.
-    fn is_whole(&self, tree: &Tree) -> bool {
+    fn is_whole(&self, tree: &LayerTree) -> bool {
         tree.layers.iter().all(|layer| layer.base.is_some() || self.0.world.store.has_snapshot(&layer.snapshot))
     }
 
@@ -341,18 +347,18 @@ impl Solver {
             return Err(Failure::Cancelled);
         }
         match &vertex.op {
-            Op::Scratch | Op::Local(_) => Ok(Tree::scratch()),
+            Op::Scratch | Op::Local(_) => Ok(LayerTree::scratch()),
             Op::Merge => Ok(inputs[0].merged(&inputs[1..].iter().collect::<Vec<_>>())),
             _ => self.step(ix, vertex, &inputs).await,
         }
     }
 
     /// A vertex that the user sees as a step.
-    async fn step(&self, ix: VertexIx, vertex: &Vertex, inputs: &[Tree]) -> Solved {
+    async fn step(&self, ix: VertexIx, vertex: &Vertex, inputs: &[LayerTree]) -> Solved {
         let id = self.announce(ix, vertex);
         let begun = Instant::now();
         let solved = match &vertex.op {
-            Op::Image(image) => Ok((Tree::of_image(image), true)),
+            Op::Image(image) => Ok((LayerTree::of_image(image), true)),
             Op::Git(_) | Op::Http(_) => source::fetch(&self.0.world, vertex, id).await,
             _ => self.keyed(ix, vertex, inputs, id).await,
         };
@@ -373,15 +379,21 @@ impl Solver {
     }
 
     /// A process or file actions: found by key, or run.
-    async fn keyed(&self, ix: VertexIx, vertex: &Vertex, inputs: &[Tree], id: StepId) -> Result<(Tree, bool), Failure> {
+    async fn keyed(
+        &self,
+        ix: VertexIx,
+        vertex: &Vertex,
+        inputs: &[LayerTree],
+        id: StepId,
+    ) -> Result<(LayerTree, bool), Failure> {
         let reads = read::reads(&vertex.op);
-        let fast = self.key(ix, vertex, inputs, &reads, Kind::Fast).await?;
+        let fast = self.key(ix, vertex, inputs, &reads, InputKind::Fast).await?;
         let ignore = vertex.meta.ignore_cache;
         if !ignore && let Some(tree) = self.known(&fast) {
             return Ok((tree, true));
         }
         let from_trees = reads.iter().any(|read| !self.is_local(vertex, read.input()));
-        let slow = if from_trees { Some(self.key(ix, vertex, inputs, &reads, Kind::Slow).await?) } else { None };
+        let slow = if from_trees { Some(self.key(ix, vertex, inputs, &reads, InputKind::Slow).await?) } else { None };
         if let Some(slow) = &slow
             && !ignore
             && let Some(tree) = self.known(slow)
@@ -414,14 +426,14 @@ impl Solver {
         hasher.finish()
     }
 
-    fn known(&self, key: &Digest) -> Option<Tree> {
-        let here = self.0.world.store.get::<Tree>(Table::Vertex, key).filter(|tree| {
+    fn known(&self, key: &Digest) -> Option<LayerTree> {
+        let here = self.0.world.store.get::<LayerTree>(Table::Vertex, key).filter(|tree| {
             tree.layers.last().is_some_and(|top| top.base.is_some() || self.0.world.store.has_snapshot(&top.snapshot))
         });
         here.or_else(|| self.0.imported.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned())
     }
 
-    fn put(&self, table: Table, key: &Digest, tree: &Tree) -> Result<(), Failure> {
+    fn put(&self, table: Table, key: &Digest, tree: &LayerTree) -> Result<(), Failure> {
         self.0.world.store.put(table, key, tree).map_err(|e| source::store_failure(&e))
     }
 
@@ -438,17 +450,17 @@ impl Solver {
         &self,
         ix: VertexIx,
         vertex: &Vertex,
-        inputs: &[Tree],
-        reads: &[read::Read<'_>],
-        kind: Kind,
+        inputs: &[LayerTree],
+        reads: &[read::StepReads<'_>],
+        kind: InputKind,
     ) -> Result<Digest, Failure> {
         let mut digests = Vec::with_capacity(reads.len());
         for (n, read) in reads.iter().enumerate() {
             let source = self.0.graph.get(vertex.inputs[read.input()]);
             let digest = match (&source.op, kind) {
                 (Op::Local(local), _) => self.content(ix, n, local, read).await?,
-                (_, Kind::Fast) => read.of_tree(&inputs[read.input()].id),
-                (_, Kind::Slow) => {
+                (_, InputKind::Fast) => read.of_tree(&inputs[read.input()].id),
+                (_, InputKind::Slow) => {
                     let dirs = self.materialise(&inputs[read.input()]).await?;
                     let (name, read) = (source.meta.name.clone(), read.into_owned());
                     read::blocking(move || read::content_of(&read, &read::layers(&name, &dirs)?))
@@ -468,15 +480,15 @@ impl Solver {
         })
     }
 
-    async fn run(&self, ix: VertexIx, vertex: &Vertex, inputs: &[Tree], id: StepId, result: Digest) -> Solved {
+    async fn run(&self, ix: VertexIx, vertex: &Vertex, inputs: &[LayerTree], id: StepId, result: Digest) -> Solved {
         let world = &self.0.world;
         let mut places = Vec::with_capacity(inputs.len());
         for (input, tree) in vertex.inputs.iter().zip(inputs) {
             places.push(match &self.0.graph.get(*input).op {
                 Op::Local(local) => {
-                    read::Place::Local(world.locals.tree(local).await.map_err(|e| self.blame(vertex, e))?)
+                    read::ReadPlace::Local(world.locals.tree(local).await.map_err(|e| self.blame(vertex, e))?)
                 }
-                _ => read::Place::Layers(self.materialise(tree).await?),
+                _ => read::ReadPlace::Layers(self.materialise(tree).await?),
             });
         }
         let _slot = tokio::select! {
@@ -492,7 +504,7 @@ impl Solver {
             Op::File(it) => {
                 let sources = self.sources(vertex, &places).map_err(|e| self.blame(vertex, e))?;
                 let dest = match places.into_iter().next() {
-                    Some(read::Place::Layers(dirs)) => dirs,
+                    Some(read::ReadPlace::Layers(dirs)) => dirs,
                     _ => Vec::new(),
                 };
                 file_step(world, it, sources, dest, result).await.map_err(|e| self.blame(vertex, e))?;
@@ -503,16 +515,17 @@ impl Solver {
     }
 
     /// The inputs of a vertex as sources of copies, named as the user knows them.
-    fn sources(&self, vertex: &Vertex, places: &[read::Place]) -> Result<Vec<content::Source>, Diagnostic> {
+    fn sources(&self, vertex: &Vertex, places: &[read::ReadPlace]) -> Result<Vec<content::ContentSource>, Diagnostic> {
         let mut sources = Vec::with_capacity(places.len());
         for (input, place) in vertex.inputs.iter().zip(places) {
             let input = self.0.graph.get(*input);
             sources.push(match (place, &input.op) {
-                (read::Place::Local(tree), Op::Local(local)) => Locals::source(local, tree.clone()),
-                (read::Place::Layers(dirs), _) => read::layers(&input.meta.name, dirs)?,
-                (read::Place::Local(tree), _) => {
-                    content::Source { name: input.meta.name.clone(), tree: content::Tree::Local(tree.clone()) }
-                }
+                (read::ReadPlace::Local(tree), Op::Local(local)) => Locals::source(local, tree.clone()),
+                (read::ReadPlace::Layers(dirs), _) => read::layers(&input.meta.name, dirs)?,
+                (read::ReadPlace::Local(tree), _) => content::ContentSource {
+                    name: input.meta.name.clone(),
+                    tree: content::ContentTree::Local(tree.clone()),
+                },
             });
         }
         Ok(sources)
@@ -534,9 +547,9 @@ pub(crate) fn blame(vertex: &Vertex, diagnostic: Diagnostic) -> Failure {
 
 /// Applies file actions into a new snapshot.
 async fn file_step(
-    world: &World,
+    world: &SolveWorld,
     op: &crate::graph::File,
-    sources: Vec<content::Source>,
+    sources: Vec<content::ContentSource>,
     dest: Vec<std::path::PathBuf>,
     result: Digest,
 ) -> Result<(), Diagnostic> {
@@ -546,7 +559,7 @@ async fn file_step(
         let looked = |e: &std::io::Error| {
             Diagnostic::error("bake::solve::view", "the layers of a step cannot be looked at").cause(e)
         };
-        let lower = View::open(&dest).map_err(|e| looked(&e))?;
+        let lower = LayerView::open(&dest).map_err(|e| looked(&e))?;
         let mut writer = file::TreeWriter::new(&active.fs(), lower).map_err(|e| looked(&e))?;
         let warnings = file::run(&op.actions, &mut writer, &sources).map_err(|e| read::fault(&e))?;
         for warning in warnings {
@@ -561,7 +574,7 @@ async fn file_step(
 }
 
 /// Everything that vertices read of local directories: vertex and number of the read, the input and its op, the read.
-fn local_reads(graph: &Graph) -> impl Iterator<Item = ((VertexIx, usize), VertexIx, &Local, read::Read<'_>)> {
+fn local_reads(graph: &Graph) -> impl Iterator<Item = ((VertexIx, usize), VertexIx, &Local, read::StepReads<'_>)> {
     graph.iter().flat_map(move |(ix, vertex)| {
         let reads = read::reads(&vertex.op).into_iter().enumerate();
         reads.filter_map(move |(n, read)| match &graph.get(vertex.inputs[read.input()]).op {

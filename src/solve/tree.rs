@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    graph::{BaseLayer, Origin},
+    graph::{ImageLayer, LayerOrigin},
     oci::{Digest, digest::FieldHasher},
     store::SnapshotId,
 };
@@ -13,12 +13,12 @@ use crate::{
 /// *Invariant:* equal `id` means equal content in everything that a later step may depend on. The snapshots of base
 /// layers need not exist yet: they are pulled when something looks inside.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Tree {
+pub(crate) struct LayerTree {
     pub(crate) id: Digest,
     pub(crate) layers: Vec<TreeLayer>,
 }
 
-/// One layer of a [`Tree`].
+/// One layer of a [`LayerTree`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct TreeLayer {
     pub(crate) snapshot: SnapshotId,
@@ -27,24 +27,24 @@ pub(crate) struct TreeLayer {
     pub(crate) created: String,
     /// Where it comes from, if we did not make it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) base: Option<Base>,
+    pub(crate) base: Option<TreeBase>,
 }
 
 /// A layer that was made elsewhere.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Base {
-    pub(crate) layer: BaseLayer,
-    pub(crate) origin: Origin,
+pub(crate) struct TreeBase {
+    pub(crate) layer: ImageLayer,
+    pub(crate) origin: LayerOrigin,
 }
 
-impl Tree {
+impl LayerTree {
     /// The empty tree.
     pub(crate) fn scratch() -> Self {
         Self { id: FieldHasher::new("tree/scratch/1").finish(), layers: Vec::new() }
     }
 
     /// The tree of an image: known by its diff ids alone, whatever it is called and wherever it lies.
-    pub(crate) fn of_image(image: &crate::graph::Image) -> Self {
+    pub(crate) fn of_image(image: &crate::graph::ImageOp) -> Self {
         let mut chain = FieldHasher::new("tree/image/1");
         let mut layers = Vec::with_capacity(image.layers.len());
         for layer in &image.layers {
@@ -53,7 +53,7 @@ impl Tree {
                 // A layer may hard-link to files of the layers beneath it, so its snapshot is known by the chain.
                 snapshot: SnapshotId(chain.clone().finish()),
                 created: String::new(),
-                base: Some(Base { layer: layer.clone(), origin: image.origin.clone() }),
+                base: Some(TreeBase { layer: layer.clone(), origin: image.origin.clone() }),
             });
         }
         if layers.is_empty() { Self::scratch() } else { Self { id: chain.finish(), layers } }

@@ -1,6 +1,6 @@
 //! `annotations`: `[TYPE[PLATFORM],…:]KEY=VALUE`.
 
-use super::Fault;
+use super::OptionFault;
 use crate::{oci::Platform, report::suggest};
 
 const LEVELS: [&str; 4] = ["manifest", "manifest-descriptor", "index", "index-descriptor"];
@@ -9,32 +9,33 @@ const LEVELS: [&str; 4] = ["manifest", "manifest-descriptor", "index", "index-de
 ///
 /// # Errors
 /// Without `=`, on an unknown type or a bad platform.
-pub(crate) fn check(text: &str) -> Result<(), Fault> {
+pub(crate) fn check(text: &str) -> Result<(), OptionFault> {
     let form = "write KEY=VALUE or TYPE:KEY=VALUE, as in index,manifest[linux/amd64]:org.example.a=1";
-    let (key, _) = text.split_once('=').ok_or_else(|| Fault::new(format!("not an annotation: {text}")).help(form))?;
+    let (key, _) =
+        text.split_once('=').ok_or_else(|| OptionFault::new(format!("not an annotation: {text}")).help(form))?;
     match key.split_once(':') {
         Some((levels, _)) => levels.split(',').try_for_each(|it| level(it, text)),
         None => Ok(()),
     }
 }
 
-fn level(text: &str, whole: &str) -> Result<(), Fault> {
+fn level(text: &str, whole: &str) -> Result<(), OptionFault> {
     let (name, platform) = match text.split_once('[') {
         Some((name, rest)) => {
             let inner = rest.strip_suffix(']');
-            let open = || Fault::new(format!("`[` is not closed in the annotation: {whole}"));
+            let open = || OptionFault::new(format!("`[` is not closed in the annotation: {whole}"));
             (name, Some(inner.ok_or_else(open)?))
         }
         None => (text, None),
     };
     if let Some(Err(error)) = platform.map(Platform::parse) {
-        return Err(Fault::new(format!("{error} in the annotation: {whole}")));
+        return Err(OptionFault::new(format!("{error} in the annotation: {whole}")));
     }
     if LEVELS.contains(&name) {
         return Ok(());
     }
     let help = suggest::did_you_mean(name, LEVELS).unwrap_or_else(|| format!("known types: {}", LEVELS.join(", ")));
-    Err(Fault::new(format!("`{name}` is not an annotation type: {whole}")).help(help))
+    Err(OptionFault::new(format!("`{name}` is not an annotation type: {whole}")).help(help))
 }
 
 #[cfg(test)]

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::{Fault, csv, key_value, not_key_value};
+use super::{OptionFault, csv, key_value, not_key_value};
 use crate::report::suggest;
 
 /// One cache in canonical form.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Cache {
+pub(crate) struct RemoteCache {
     pub(crate) kind: String,
     /// The other options; keys in lower case.
     pub(crate) attrs: BTreeMap<String, String>,
@@ -16,12 +16,12 @@ pub(crate) struct Cache {
 /// The types that the peer knows.
 pub(crate) const KINDS: &[&str] = &["registry", "local", "inline", "gha", "s3", "azblob"];
 
-impl Cache {
+impl RemoteCache {
     /// Reads `type=T,k=v…`, or plain references, each of which is a cache of its own.
     ///
     /// # Errors
     /// When `type` is missing or a field is not `key=value`.
-    pub(crate) fn parse(text: &str) -> Result<Vec<Self>, Fault> {
+    pub(crate) fn parse(text: &str) -> Result<Vec<Self>, OptionFault> {
         let fields = csv::fields(text)?;
         if fields.iter().all(|field| !field.contains('=')) {
             return Ok(fields
@@ -44,7 +44,7 @@ impl Cache {
     ///
     /// # Errors
     /// When `type` is missing.
-    pub(crate) fn from_entries(entries: &BTreeMap<String, String>) -> Result<Self, Fault> {
+    pub(crate) fn from_entries(entries: &BTreeMap<String, String>) -> Result<Self, OptionFault> {
         let mut cache = Self::default();
         for (key, value) in entries {
             cache.set(key.to_lowercase(), value.clone());
@@ -60,15 +60,17 @@ impl Cache {
     }
 
     /// What is wrong with the type or the mode, for the build step.
-    pub(crate) fn fault(&self) -> Option<Fault> {
+    pub(crate) fn fault(&self) -> Option<OptionFault> {
         if !KINDS.contains(&self.kind.as_str()) {
             let known = suggest::did_you_mean(&self.kind, KINDS.iter().copied())
                 .unwrap_or_else(|| format!("known types: {}", KINDS.join(", ")));
-            return Some(Fault::new(format!("not a cache type: {}", self.kind)).help(known));
+            return Some(OptionFault::new(format!("not a cache type: {}", self.kind)).help(known));
         }
         match self.attrs.get("mode").map(String::as_str) {
             None | Some("min" | "max" | "") => None,
-            Some(mode) => Some(Fault::new(format!("not a cache mode: {mode}")).help("write mode=min or mode=max")),
+            Some(mode) => {
+                Some(OptionFault::new(format!("not a cache mode: {mode}")).help("write mode=min or mode=max"))
+            }
         }
     }
 
@@ -80,12 +82,12 @@ impl Cache {
         }
     }
 
-    fn checked(self, text: &str) -> Result<Self, Fault> {
+    fn checked(self, text: &str) -> Result<Self, OptionFault> {
         if !self.kind.is_empty() {
             return Ok(self);
         }
         let shown = if text.is_empty() { String::new() } else { format!(" in: {text}") };
-        Err(Fault::new(format!("`type` is missing{shown}"))
+        Err(OptionFault::new(format!("`type` is missing{shown}"))
             .help(format!("give a type: {}; a lone image reference means type=registry", KINDS.join(", "))))
     }
 }
@@ -96,7 +98,7 @@ mod tests {
 
     #[test]
     fn caches_are_read_in_all_forms() {
-        let print = |text: &str| match Cache::parse(text) {
+        let print = |text: &str| match RemoteCache::parse(text) {
             Ok(all) => all.iter().map(|it| format!("{:?}", it.entries())).collect::<Vec<_>>().join(" "),
             Err(fault) => fault.message,
         };

@@ -1,6 +1,6 @@
 //! `call` and `--call`: what is asked of the frontend instead of a build.
 
-use super::{Fault, boolean, csv};
+use super::{OptionFault, boolean, csv};
 use crate::report::suggest;
 
 /// A frontend method.
@@ -15,7 +15,7 @@ pub(crate) enum Method {
 
 /// A method and how its result is shown.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Call {
+pub(crate) struct CallMethod {
     pub(crate) method: Method,
     pub(crate) json: bool,
     pub(crate) ignore_status: bool,
@@ -23,12 +23,12 @@ pub(crate) struct Call {
 
 const METHODS: [&str; 4] = ["build", "check", "outline", "targets"];
 
-impl Call {
+impl CallMethod {
     /// Reads `METHOD[,format=json][,ignorestatus=B]`.
     ///
     /// # Errors
     /// On an unknown method or field.
-    pub(crate) fn parse(text: &str) -> Result<Self, Fault> {
+    pub(crate) fn parse(text: &str) -> Result<Self, OptionFault> {
         let mut call = Self::default();
         let fields = csv::fields(text)?;
         let (method, options) =
@@ -41,7 +41,7 @@ impl Call {
             other => {
                 let help = suggest::did_you_mean(other, METHODS)
                     .unwrap_or_else(|| format!("known methods: {}", METHODS.join(", ")));
-                return Err(Fault::new(format!("not a call method: {other}")).help(help));
+                return Err(OptionFault::new(format!("not a call method: {other}")).help(help));
             }
         };
         for field in options {
@@ -49,14 +49,13 @@ impl Call {
                 Some(("format", "json")) => call.json = true,
                 Some(("format", "text")) => call.json = false,
                 Some(("format", other)) => {
-                    return Err(
-                        Fault::new(format!("not a call format: {other}")).help("write format=json or format=text")
-                    );
+                    return Err(OptionFault::new(format!("not a call format: {other}"))
+                        .help("write format=json or format=text"));
                 }
                 Some(("ignorestatus", value)) => call.ignore_status = boolean(value)?,
                 None if field == "ignorestatus" => call.ignore_status = true,
                 _ => {
-                    return Err(Fault::new(format!("unknown option of call: {field}"))
+                    return Err(OptionFault::new(format!("unknown option of call: {field}"))
                         .help("known options: format, ignorestatus"));
                 }
             }

@@ -2,7 +2,7 @@
 
 /// The source of a context.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Context {
+pub(crate) enum ContextSource {
     /// The result of another target.
     Target(String),
     /// `docker-image://REFERENCE`.
@@ -19,7 +19,7 @@ pub(crate) enum Context {
     Stdin,
 }
 
-impl Context {
+impl ContextSource {
     /// Tells the kind by prefix and shape; what is nothing else is a directory.
     pub(crate) fn parse(text: &str) -> Self {
         if text == "-" {
@@ -82,7 +82,7 @@ pub(crate) fn is_git(text: &str) -> bool {
     }
 }
 
-fn oci_layout(rest: &str) -> Context {
+fn oci_layout(rest: &str) -> ContextSource {
     let (rest, digest) = match rest.split_once('@') {
         Some((before, digest)) => (before, Some(digest.to_owned())),
         None => (rest, None),
@@ -92,7 +92,7 @@ fn oci_layout(rest: &str) -> Context {
         Some(at) => (&rest[..slash + at], Some(rest[slash + at + 1..].to_owned())),
         None => (rest, None),
     };
-    Context::OciLayout { path: path.to_owned(), tag, digest }
+    ContextSource::OciLayout { path: path.to_owned(), tag, digest }
 }
 
 /// Removes `.`, `..` and doubled slashes by the text alone; the empty path is `.`.
@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn contexts_are_told_apart() {
-        let kind = |text: &str| format!("{:?}", Context::parse(text));
+        let kind = |text: &str| format!("{:?}", ContextSource::parse(text));
         assert_eq!(kind("target:a"), r#"Target("a")"#);
         assert_eq!(kind("./target:a"), r#"Local("./target:a")"#);
         assert_eq!(kind("https://h/x.git#v1:sub"), r#"Git("https://h/x.git#v1:sub")"#);

@@ -1,13 +1,13 @@
 //! One record of comma-separated values (RFC 4180), as all option strings use it: `type=image,"name=a:1,b:2"`.
 
-use super::Fault;
+use super::OptionFault;
 
 /// The fields of one record. Nothing is trimmed; one newline at the end is allowed; the empty text is one empty field.
 ///
 /// # Errors
 /// On a stray or unclosed quote, or a second record.
-pub(crate) fn fields(text: &str) -> Result<Vec<String>, Fault> {
-    let bad = |why: &str| Fault::new(format!("{why} in: {text}"));
+pub(crate) fn fields(text: &str) -> Result<Vec<String>, OptionFault> {
+    let bad = |why: &str| OptionFault::new(format!("{why} in: {text}"));
     let line = text.strip_suffix('\n').map_or(text, |it| it.strip_suffix('\r').unwrap_or(it));
     let mut fields = Vec::new();
     let mut rest = line;

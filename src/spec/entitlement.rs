@@ -1,6 +1,6 @@
 //! `entitlements` of a target and grants of `--allow`.
 
-use super::Fault;
+use super::OptionFault;
 use crate::report::suggest;
 
 /// What a target declares that it needs.
@@ -17,7 +17,7 @@ impl Entitlement {
     ///
     /// # Errors
     /// On anything else.
-    pub(crate) fn parse(text: &str) -> Result<Self, Fault> {
+    pub(crate) fn parse(text: &str) -> Result<Self, OptionFault> {
         match text.split_once('=') {
             None if text == "network.host" => Ok(Self::NetworkHost),
             None if text == "security.insecure" => Ok(Self::SecurityInsecure),
@@ -27,7 +27,7 @@ impl Entitlement {
                 let known = ["network.host", "security.insecure", "device"];
                 let help = suggest::did_you_mean(text, known)
                     .unwrap_or_else(|| format!("known entitlements: {}", known.join(", ")));
-                Err(Fault::new(format!("not an entitlement: {text}")).help(help))
+                Err(OptionFault::new(format!("not an entitlement: {text}")).help(help))
             }
         }
     }
@@ -68,16 +68,18 @@ impl Grant {
     ///
     /// # Errors
     /// On an unknown key, a value where none belongs or none where one does.
-    pub(crate) fn parse(text: &str) -> Result<Self, Fault> {
+    pub(crate) fn parse(text: &str) -> Result<Self, OptionFault> {
         let (key, value) = text.split_once('=').map_or((text, None), |(key, value)| (key, Some(value)));
         let path = |make: fn(String) -> Self| match value {
             Some(path) if !path.is_empty() => Ok(make(path.to_owned())),
-            _ => Err(Fault::new(format!("`{key}` wants a path: {text}"))
+            _ => Err(OptionFault::new(format!("`{key}` wants a path: {text}"))
                 .help(format!("write --allow={key}=PATH, * means all"))),
         };
         let plain = |grant: Self| match value {
             None => Ok(grant),
-            Some(_) => Err(Fault::new(format!("`{key}` takes no value: {text}")).help(format!("write --allow={key}"))),
+            Some(_) => {
+                Err(OptionFault::new(format!("`{key}` takes no value: {text}")).help(format!("write --allow={key}")))
+            }
         };
         match key {
             "network.host" => plain(Self::Need(Entitlement::NetworkHost)),
@@ -92,7 +94,7 @@ impl Grant {
             _ => {
                 let help = suggest::did_you_mean(key, GRANTS)
                     .unwrap_or_else(|| format!("known grants: {}", GRANTS[..11].join(", ")));
-                Err(Fault::new(format!("unknown entitlement: {text}")).help(help))
+                Err(OptionFault::new(format!("unknown entitlement: {text}")).help(help))
             }
         }
     }

@@ -1,5 +1,5 @@
 //! The option mini-languages: what stands inside the strings and objects of `output`, `cache-from`, `secret` and their
-//! like, parsed once into records. Nothing here knows targets or files: a [`Fault`] says what is wrong with one text,
+//! like, parsed once into records. Nothing here knows targets or files: a [`OptionFault`] says what is wrong with one text,
 //! and the caller adds whose text it was and where it stands.
 //!
 //! ```text
@@ -23,26 +23,26 @@ pub(crate) mod ssh;
 pub(crate) mod ulimit;
 
 pub(crate) use attest::Attest;
-pub(crate) use cache::Cache;
-pub(crate) use call::Call;
+pub(crate) use cache::RemoteCache;
+pub(crate) use call::CallMethod;
 pub(crate) use entitlement::Entitlement;
 pub(crate) use output::Output;
 pub(crate) use policy::Policy;
-pub(crate) use resources::Resources;
+pub(crate) use resources::ResourceLimits;
 pub(crate) use secret::Secret;
 pub(crate) use ssh::Ssh;
 pub(crate) use ulimit::Ulimit;
 
 /// What is wrong with one option text.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Fault {
+pub(crate) struct OptionFault {
     /// Lower case, names in backticks, the offending value at the end.
     pub(crate) message: String,
     /// What to type instead.
     pub(crate) help: Option<String>,
 }
 
-impl Fault {
+impl OptionFault {
     /// A fault without help.
     pub(crate) fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), help: None }
@@ -60,11 +60,11 @@ impl Fault {
 ///
 /// # Errors
 /// Names the text and what is accepted.
-pub(crate) fn boolean(text: &str) -> Result<bool, Fault> {
+pub(crate) fn boolean(text: &str) -> Result<bool, OptionFault> {
     match text {
         "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(true),
         "0" | "f" | "F" | "FALSE" | "false" | "False" => Ok(false),
-        _ => Err(Fault::new(format!("not a boolean: {text}")).help("write true or false")),
+        _ => Err(OptionFault::new(format!("not a boolean: {text}")).help("write true or false")),
     }
 }
 
@@ -74,6 +74,6 @@ fn key_value(field: &str) -> Option<(String, &str)> {
 }
 
 /// The fault of a field that is not `key=value`.
-fn not_key_value(field: &str, all: &str) -> Fault {
-    Fault::new(format!("`{field}` is not `key=value` in: {all}")).help(format!("write `{field}=VALUE`"))
+fn not_key_value(field: &str, all: &str) -> OptionFault {
+    OptionFault::new(format!("`{field}` is not `key=value` in: {all}")).help(format!("write `{field}=VALUE`"))
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Fault, boolean, csv, key_value, not_key_value};
+use super::{OptionFault, boolean, csv, key_value, not_key_value};
 
 /// One output in canonical form, as `--print` shows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,7 +24,7 @@ impl Output {
     ///
     /// # Errors
     /// When `type` is missing or a field is not `key=value`.
-    pub(crate) fn parse(text: &str) -> Result<Self, Fault> {
+    pub(crate) fn parse(text: &str) -> Result<Self, OptionFault> {
         let fields = csv::fields(text)?;
         if let [only] = fields.as_slice()
             && !only.trim_start().to_lowercase().starts_with("type=")
@@ -43,7 +43,7 @@ impl Output {
     ///
     /// # Errors
     /// When `type` is missing.
-    pub(crate) fn from_entries(entries: &BTreeMap<String, String>) -> Result<Self, Fault> {
+    pub(crate) fn from_entries(entries: &BTreeMap<String, String>) -> Result<Self, OptionFault> {
         let mut output = Self::default();
         for (key, value) in entries {
             output.set(key.to_lowercase(), value.clone());
@@ -61,7 +61,7 @@ impl Output {
         all
     }
 
-    fn from_lone(text: &str) -> Result<Self, Fault> {
+    fn from_lone(text: &str) -> Result<Self, OptionFault> {
         if text == "-" {
             return Ok(Self { dest: Some("-".to_owned()), ..Self::of_kind("tar") });
         }
@@ -89,28 +89,31 @@ impl Output {
         }
     }
 
-    fn checked(self, text: &str) -> Result<Self, Fault> {
+    fn checked(self, text: &str) -> Result<Self, OptionFault> {
         if self.kind.is_empty() { Err(missing_type(text)) } else { Ok(self) }
     }
 }
 
 /// What can be said of `dest` without looking at the disk; asked for `--print` as well.
-pub(crate) fn dest_fault(output: &Output) -> Option<Fault> {
+pub(crate) fn dest_fault(output: &Output) -> Option<OptionFault> {
     let dest = output.dest.as_deref().filter(|it| !it.is_empty());
     match (output.kind.as_str(), dest) {
         ("local", None) => {
-            Some(Fault::new("an output of type `local` wants a `dest`").help("write type=local,dest=DIRECTORY"))
+            Some(OptionFault::new("an output of type `local` wants a `dest`").help("write type=local,dest=DIRECTORY"))
         }
         ("local", Some("-")) => Some(
-            Fault::new("the `dest` of an output of type `local` cannot be stdout: -")
+            OptionFault::new("the `dest` of an output of type `local` cannot be stdout: -")
                 .help("write type=tar,dest=- for a tar stream"),
         ),
         ("oci" | "docker", Some("-")) if !is_tar(output) => Some(
-            Fault::new(format!("an output of type `{}` with tar=false is a directory, not stdout: -", output.kind))
-                .help("give a directory, or drop tar=false"),
+            OptionFault::new(format!(
+                "an output of type `{}` with tar=false is a directory, not stdout: -",
+                output.kind
+            ))
+            .help("give a directory, or drop tar=false"),
         ),
         ("oci", None) if !is_tar(output) => Some(
-            Fault::new("an output of type `oci` with tar=false wants a `dest`")
+            OptionFault::new("an output of type `oci` with tar=false wants a `dest`")
                 .help("write type=oci,tar=false,dest=DIRECTORY"),
         ),
         _ => None,
@@ -143,9 +146,9 @@ fn is_tar(output: &Output) -> bool {
     output.attrs.get("tar").is_none_or(|text| boolean(text).unwrap_or(true))
 }
 
-fn missing_type(text: &str) -> Fault {
+fn missing_type(text: &str) -> OptionFault {
     let shown = if text.is_empty() { String::new() } else { format!(" in: {text}") };
-    Fault::new(format!("`type` is missing{shown}"))
+    OptionFault::new(format!("`type` is missing{shown}"))
         .help("give a type: image, registry, local, tar, oci, docker or cacheonly")
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Fault, boolean, csv, key_value, not_key_value};
+use super::{OptionFault, boolean, csv, key_value, not_key_value};
 use crate::report::suggest;
 
 /// One policy in canonical form.
@@ -22,7 +22,7 @@ impl Policy {
     ///
     /// # Errors
     /// On an unknown key or a bad boolean.
-    pub(crate) fn parse(text: &str) -> Result<Self, Fault> {
+    pub(crate) fn parse(text: &str) -> Result<Self, OptionFault> {
         let mut policy = Self::default();
         for field in csv::fields(text)? {
             let (key, value) = key_value(&field).ok_or_else(|| not_key_value(&field, text))?;
@@ -35,7 +35,7 @@ impl Policy {
     ///
     /// # Errors
     /// On an unknown key or a bad boolean.
-    pub(crate) fn from_entries(entries: &BTreeMap<String, String>) -> Result<Self, Fault> {
+    pub(crate) fn from_entries(entries: &BTreeMap<String, String>) -> Result<Self, OptionFault> {
         let mut policy = Self::default();
         for (key, value) in entries {
             policy.set(key, value)?;
@@ -58,9 +58,10 @@ impl Policy {
         .collect()
     }
 
-    fn set(&mut self, key: &str, value: &str) -> Result<(), Fault> {
-        let flag =
-            || boolean(value).map_err(|fault| Fault { message: format!("`{key}` is {}", fault.message), ..fault });
+    fn set(&mut self, key: &str, value: &str) -> Result<(), OptionFault> {
+        let flag = || {
+            boolean(value).map_err(|fault| OptionFault { message: format!("`{key}` is {}", fault.message), ..fault })
+        };
         match key {
             "filename" => self.filename = Some(value.to_owned()),
             "reset" => self.reset = Some(flag()?),
@@ -70,7 +71,7 @@ impl Policy {
             _ => {
                 let help =
                     suggest::did_you_mean(key, KEYS).unwrap_or_else(|| format!("known keys: {}", KEYS.join(", ")));
-                return Err(Fault::new(format!("unknown policy key: {key}")).help(help));
+                return Err(OptionFault::new(format!("unknown policy key: {key}")).help(help));
             }
         }
         Ok(())

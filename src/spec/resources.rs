@@ -1,11 +1,11 @@
 //! `resources`: limits of the processes of a build, as written.
 
-use super::{Fault, size};
+use super::{OptionFault, size};
 use crate::report::suggest;
 
 /// All limits; each is as written and checked when it is used.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Resources {
+pub(crate) struct ResourceLimits {
     pub(crate) memory: Option<String>,
     pub(crate) memory_swap: Option<String>,
     pub(crate) cpu_shares: Option<i64>,
@@ -20,21 +20,21 @@ pub(crate) const KEYS: [&str; 7] =
     ["memory", "memory-swap", "cpu-shares", "cpu-period", "cpu-quota", "cpuset-cpus", "cpuset-mems"];
 
 /// One limit as text, and whether it is a number.
-pub(crate) struct Entry {
+pub(crate) struct ResourceEntry {
     pub(crate) key: &'static str,
     pub(crate) text: String,
     pub(crate) is_number: bool,
 }
 
-impl Resources {
+impl ResourceLimits {
     /// Sets one limit from its text.
     ///
     /// # Errors
     /// On an unknown key, or text where a whole number is wanted.
-    pub(crate) fn set(&mut self, key: &str, value: &str) -> Result<(), Fault> {
+    pub(crate) fn set(&mut self, key: &str, value: &str) -> Result<(), OptionFault> {
         let whole = || {
             value.parse::<i64>().map_err(|_| {
-                Fault::new(format!("`{key}` is not a whole number: {value}")).help("write a number, as in 512")
+                OptionFault::new(format!("`{key}` is not a whole number: {value}")).help("write a number, as in 512")
             })
         };
         match key {
@@ -65,9 +65,9 @@ impl Resources {
     }
 
     /// The fault of a key that no limit has.
-    pub(crate) fn unknown_key(key: &str) -> Fault {
+    pub(crate) fn unknown_key(key: &str) -> OptionFault {
         let help = suggest::did_you_mean(key, KEYS).unwrap_or_else(|| format!("known limits: {}", KEYS.join(", ")));
-        Fault::new(format!("unknown resource: {key}")).help(help)
+        OptionFault::new(format!("unknown resource: {key}")).help(help)
     }
 
     /// Takes over what `later` sets.
@@ -87,9 +87,9 @@ impl Resources {
     }
 
     /// What is set, in the order of [`KEYS`].
-    pub(crate) fn entries(&self) -> Vec<Entry> {
-        let text = |key, it: &Option<String>| it.clone().map(|text| Entry { key, text, is_number: false });
-        let number = |key, it: Option<i64>| it.map(|n| Entry { key, text: n.to_string(), is_number: true });
+    pub(crate) fn entries(&self) -> Vec<ResourceEntry> {
+        let text = |key, it: &Option<String>| it.clone().map(|text| ResourceEntry { key, text, is_number: false });
+        let number = |key, it: Option<i64>| it.map(|n| ResourceEntry { key, text: n.to_string(), is_number: true });
         [
             text("memory", &self.memory),
             text("memory-swap", &self.memory_swap),
@@ -105,12 +105,12 @@ impl Resources {
     }
 
     /// A size that is none, and what is wrong with it.
-    pub(crate) fn fault(&self) -> Option<(&str, Fault)> {
+    pub(crate) fn fault(&self) -> Option<(&str, OptionFault)> {
         let sizes = [("memory", &self.memory, false), ("memory-swap", &self.memory_swap, true)];
         sizes.into_iter().find_map(|(key, text, unlimited)| {
             let text = text.as_deref().filter(|it| !(it.is_empty() || unlimited && *it == "-1"))?;
             let fault = size::parse(text).err()?;
-            Some((text, Fault { message: format!("`{key}` is {}", fault.message), ..fault }))
+            Some((text, OptionFault { message: format!("`{key}` is {}", fault.message), ..fault }))
         })
     }
 }

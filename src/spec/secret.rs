@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Fault, csv, key_value, not_key_value};
+use super::{OptionFault, csv, key_value, not_key_value};
 use crate::report::suggest;
 
 /// Where a secret comes from. With neither `src` nor `env`: the environment variable named `id`, else the file `id`.
@@ -23,7 +23,7 @@ impl Secret {
     ///
     /// # Errors
     /// On an unknown key or type.
-    pub(crate) fn parse(text: &str) -> Result<Self, Fault> {
+    pub(crate) fn parse(text: &str) -> Result<Self, OptionFault> {
         let mut secret = Self::default();
         let mut kind = String::new();
         for field in csv::fields(text)? {
@@ -34,7 +34,9 @@ impl Secret {
                 "env" => secret.env = Some(value.to_owned()),
                 "type" if matches!(value, "file" | "env") => value.clone_into(&mut kind),
                 "type" => {
-                    return Err(Fault::new(format!("not a secret type: {value}")).help("write type=file or type=env"));
+                    return Err(
+                        OptionFault::new(format!("not a secret type: {value}")).help("write type=file or type=env")
+                    );
                 }
                 _ => return Err(unknown_key(&key)),
             }
@@ -49,7 +51,7 @@ impl Secret {
     }
 
     /// Reads the object form; keys that mean nothing are handed back as warnings.
-    pub(crate) fn from_entries(entries: &BTreeMap<String, String>) -> (Self, Vec<Fault>) {
+    pub(crate) fn from_entries(entries: &BTreeMap<String, String>) -> (Self, Vec<OptionFault>) {
         let get = |key: &str| entries.get(key).filter(|it| !it.is_empty()).cloned();
         let mut secret =
             Self { id: get("id").unwrap_or_default(), src: get("src").or_else(|| get("source")), env: get("env") };
@@ -61,10 +63,10 @@ impl Secret {
     }
 }
 
-fn unknown_key(key: &str) -> Fault {
+fn unknown_key(key: &str) -> OptionFault {
     let help =
         suggest::did_you_mean(key, KEYS).unwrap_or_else(|| "a secret has the keys id, src, env and type".to_owned());
-    Fault::new(format!("unknown secret key: {key}")).help(help)
+    OptionFault::new(format!("unknown secret key: {key}")).help(help)
 }
 
 #[cfg(test)]

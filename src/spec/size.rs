@@ -1,13 +1,14 @@
 //! Sizes in bytes: `64m`, `1.5GiB`, `1024`.
 
-use super::Fault;
+use super::OptionFault;
 
 /// Reads a size; units are powers of 1024, `b`, `k`, `m`, `g`, `t`, `p`, with or without `ib`, case does not count.
 ///
 /// # Errors
 /// Names the text and the accepted forms.
-pub(crate) fn parse(text: &str) -> Result<u64, Fault> {
-    let bad = || Fault::new(format!("not a size: {text}")).help("write bytes with an optional unit, as in 64m or 1.5g");
+pub(crate) fn parse(text: &str) -> Result<u64, OptionFault> {
+    let bad =
+        || OptionFault::new(format!("not a size: {text}")).help("write bytes with an optional unit, as in 64m or 1.5g");
     let digits = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let unit = unit.strip_prefix(' ').unwrap_or(unit).to_ascii_lowercase();

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::Fault;
+use super::OptionFault;
 use crate::report::suggest;
 
 /// One limit; -1 is unlimited.
@@ -37,24 +37,24 @@ impl Ulimit {
     ///
     /// # Errors
     /// On an unknown name, what is no number, or a soft limit over the hard one.
-    pub(crate) fn parse(text: &str) -> Result<Self, Fault> {
+    pub(crate) fn parse(text: &str) -> Result<Self, OptionFault> {
         let form = "write name=soft or name=soft:hard, as in nofile=1024:2048";
         let (name, limits) =
-            text.split_once('=').ok_or_else(|| Fault::new(format!("not a ulimit: {text}")).help(form))?;
+            text.split_once('=').ok_or_else(|| OptionFault::new(format!("not a ulimit: {text}")).help(form))?;
         if !NAMES.contains(&name) {
             let help =
                 suggest::did_you_mean(name, NAMES).unwrap_or_else(|| format!("known limits: {}", NAMES.join(", ")));
-            return Err(Fault::new(format!("`{name}` is not the name of a limit: {text}")).help(help));
+            return Err(OptionFault::new(format!("`{name}` is not the name of a limit: {text}")).help(help));
         }
         let number = |it: &str| {
-            it.parse::<i64>().map_err(|_| Fault::new(format!("`{it}` is not a whole number: {text}")).help(form))
+            it.parse::<i64>().map_err(|_| OptionFault::new(format!("`{it}` is not a whole number: {text}")).help(form))
         };
         let (soft, hard) = match limits.split_once(':') {
             Some((soft, hard)) => (number(soft)?, number(hard)?),
             None => (number(limits)?, number(limits)?),
         };
         if hard != -1 && (soft == -1 || soft > hard) {
-            return Err(Fault::new(format!("the soft limit {soft} is over the hard limit {hard}: {text}")));
+            return Err(OptionFault::new(format!("the soft limit {soft} is over the hard limit {hard}: {text}")));
         }
         Ok(Self { name: name.to_owned(), soft, hard })
     }

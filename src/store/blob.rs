@@ -16,7 +16,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     Store, boot,
-    error::{Result, StoreError},
+    error::{StoreError, StoreResult},
     is_stale,
     remove::remove_tree,
 };
@@ -36,7 +36,7 @@ const BUFFER: usize = 128 << 10;
 
 impl BlobWriter {
     /// Puts the blob under its name; an equal one that is there already wins.
-    pub(crate) fn commit(mut self, expected: Option<&Digest>) -> Result<(Digest, u64)> {
+    pub(crate) fn commit(mut self, expected: Option<&Digest>) -> StoreResult<(Digest, u64)> {
         self.flush_buffer().map_err(StoreError::io("write", &self.path))?;
         let actual = Digest::from_raw(std::mem::take(&mut self.hasher).finalize().into());
         if let Some(expected) = expected.filter(|expected| **expected != actual) {
@@ -155,7 +155,7 @@ impl Store {
     }
 
     /// Opens a blob that is there and sound.
-    pub(crate) fn open_blob(&self, digest: &Digest) -> Result<File> {
+    pub(crate) fn open_blob(&self, digest: &Digest) -> StoreResult<File> {
         self.begin_reading()?;
         let missing = || StoreError::Missing { digest: *digest };
         self.blob_size(digest).ok_or_else(missing)?;
@@ -164,13 +164,13 @@ impl Store {
     }
 
     /// Opens a blob for reading it whole, hashing on the way: damage that a `stat` does not show is an error at the end.
-    pub(crate) fn read_blob(&self, digest: &Digest) -> Result<BlobReader> {
+    pub(crate) fn read_blob(&self, digest: &Digest) -> StoreResult<BlobReader> {
         let (file, path) = (self.open_blob(digest)?, self.blob_path(digest));
         Ok(BlobReader { file, path, digest: *digest, hasher: Some(Sha256::new()) })
     }
 
     /// A small blob as bytes.
-    pub(crate) fn blob_bytes(&self, digest: &Digest) -> Result<Vec<u8>> {
+    pub(crate) fn blob_bytes(&self, digest: &Digest) -> StoreResult<Vec<u8>> {
         let mut bytes = Vec::new();
         let mut reader = self.read_blob(digest)?;
         reader.read_to_end(&mut bytes).map_err(StoreError::io("read", &self.blob_path(digest)))?;
@@ -178,7 +178,7 @@ impl Store {
     }
 
     /// A new blob, written to by and by.
-    pub(crate) fn blob_writer(&self) -> Result<BlobWriter> {
+    pub(crate) fn blob_writer(&self) -> StoreResult<BlobWriter> {
         let path = self.fresh()?;
         let file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&path);
         let file = Some(file.map_err(StoreError::io("make", &path))?);
@@ -186,7 +186,7 @@ impl Store {
     }
 
     /// A new blob of these bytes.
-    pub(crate) fn put_blob(&self, bytes: &[u8]) -> Result<Digest> {
+    pub(crate) fn put_blob(&self, bytes: &[u8]) -> StoreResult<Digest> {
         let digest = Digest::of(bytes);
         if self.blob_size(&digest) == Some(bytes.len() as u64) {
             return Ok(digest);

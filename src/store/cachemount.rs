@@ -10,7 +10,7 @@ use rustix::fs::FlockOperation;
 
 use super::{
     Store,
-    error::{Result, StoreError},
+    error::{StoreError, StoreResult},
     is_stale,
     lock::would_block,
     mtime,
@@ -22,7 +22,7 @@ use crate::oci::Digest;
 
 /// Who else may use the directory at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sharing {
+pub(crate) enum MountSharing {
     /// Anyone.
     Shared,
     /// No one; a second user gets a directory of its own.
@@ -43,13 +43,13 @@ pub(crate) struct CacheDir {
 impl Store {
     /// The cache directory of `key`, empty when it is new.
     #[cfg(test)]
-    pub(crate) fn cache_dir(&self, key: &Digest, sharing: Sharing) -> Result<CacheDir> {
+    pub(crate) fn cache_dir(&self, key: &Digest, sharing: MountSharing) -> StoreResult<CacheDir> {
         self.cache_dir_with(key, sharing, |_| Ok::<_, StoreError>(()))
     }
 
     /// Sets the directories of `key` aside, so that the next user starts with an empty one. Who uses one at this moment
     /// goes on with it; it is swept after this run.
-    pub(crate) fn forget_cache_dir(&self, key: &Digest) -> Result<()> {
+    pub(crate) fn forget_cache_dir(&self, key: &Digest) -> StoreResult<()> {
         let dir = self.path("cachemounts").join(key.hex());
         if dir.is_dir() {
             self.begin()?;
@@ -64,7 +64,7 @@ impl Store {
     pub(crate) fn cache_dir_with<E: From<StoreError>>(
         &self,
         key: &Digest,
-        sharing: Sharing,
+        sharing: MountSharing,
         seed: impl FnOnce(&Path) -> std::result::Result<(), E>,
     ) -> std::result::Result<CacheDir, E> {
         self.begin()?;
@@ -98,8 +98,8 @@ impl Store {
 }
 
 /// The number and lock of the directory to use.
-fn choose(dir: &Path, sharing: Sharing) -> Result<(u32, File)> {
-    let take = |n: u32, how| -> Result<File> {
+fn choose(dir: &Path, sharing: MountSharing) -> StoreResult<(u32, File)> {
+    let take = |n: u32, how| -> StoreResult<File> {
         let path = dir.join(format!("{n}.lock"));
         let file = lock_file(&path, how)?;
         if file.metadata().is_ok_and(|meta| is_stale(mtime(&meta))) {
@@ -108,9 +108,9 @@ fn choose(dir: &Path, sharing: Sharing) -> Result<(u32, File)> {
         Ok(file)
     };
     let how = match sharing {
-        Sharing::Locked => return Ok((0, take(0, FlockOperation::LockExclusive)?)),
-        Sharing::Shared => FlockOperation::NonBlockingLockShared,
-        Sharing::Private => FlockOperation::NonBlockingLockExclusive,
+        MountSharing::Locked => return Ok((0, take(0, FlockOperation::LockExclusive)?)),
+        MountSharing::Shared => FlockOperation::NonBlockingLockShared,
+        MountSharing::Private => FlockOperation::NonBlockingLockExclusive,
     };
     let mut n = 0;
     loop {
@@ -135,15 +135,15 @@ mod tests {
     fn shared_users_get_one_directory_and_private_ones_their_own() {
         let (_home, store) = store();
         let key = Digest::of(b"cache");
-        let a = store.cache_dir(&key, Sharing::Shared).unwrap();
-        let b = store.cache_dir(&key, Sharing::Shared).unwrap();
+        let a = store.cache_dir(&key, MountSharing::Shared).unwrap();
+        let b = store.cache_dir(&key, MountSharing::Shared).unwrap();
         assert_eq!(a.path, b.path);
-        let c = store.cache_dir(&key, Sharing::Private).unwrap();
+        let c = store.cache_dir(&key, MountSharing::Private).unwrap();
         assert_ne!(a.path, c.path);
         fs::write(c.path.join("x"), "kept").unwrap();
         let own = c.path.clone();
         drop(c);
-        let again = store.cache_dir(&key, Sharing::Private).unwrap();
+        let again = store.cache_dir(&key, MountSharing::Private).unwrap();
         assert_eq!(again.path, own);
         assert_eq!(fs::read_to_string(again.path.join("x")).unwrap(), "kept");
     }
@@ -156,7 +156,7 @@ mod tests {
             for _ in 0..6 {
                 scope.spawn(|| {
                     let store = Store::open(home.path()).unwrap();
-                    let dir = store.cache_dir(&key, Sharing::Locked).unwrap();
+                    let dir = store.cache_dir(&key, MountSharing::Locked).unwrap();
                     fs::create_dir(dir.path.join("mine")).unwrap();
                     fs::remove_dir(dir.path.join("mine")).unwrap();
                 });
@@ -169,11 +169,11 @@ mod tests {
         let (_home, store) = store();
         let key = Digest::of(b"cache");
         let failed = |_: &Path| Err(StoreError::Missing { digest: key });
-        assert!(store.cache_dir_with(&key, Sharing::Shared, failed).is_err());
+        assert!(store.cache_dir_with(&key, MountSharing::Shared, failed).is_err());
         let seed = |dir: &Path| fs::write(dir.join("seeded"), "x").map_err(StoreError::io("write", dir));
-        let dir = store.cache_dir_with(&key, Sharing::Shared, seed).unwrap();
+        let dir = store.cache_dir_with(&key, MountSharing::Shared, seed).unwrap();
         assert!(dir.path.join("seeded").exists());
         drop(dir);
-        store.cache_dir_with(&key, Sharing::Shared, failed).unwrap();
+        store.cache_dir_with(&key, MountSharing::Shared, failed).unwrap();
     }
 }

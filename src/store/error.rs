@@ -8,7 +8,7 @@ use std::{
 use crate::oci::Digest;
 
 /// What the store's functions give.
-pub(crate) type Result<T> = std::result::Result<T, StoreError>;
+pub(crate) type StoreResult<T> = std::result::Result<T, StoreError>;
 
 /// A fault of the store.
 #[derive(Debug, thiserror::Error)]

@@ -14,7 +14,7 @@ use rustix::fs::FlockOperation;
 
 use super::{
     Store,
-    error::{Result, StoreError},
+    error::{StoreError, StoreResult},
     run::{flock_retry, lock_file},
 };
 use crate::oci::Digest;
@@ -34,7 +34,7 @@ impl Drop for KeyLock {
 
 impl Store {
     /// Waits until no other holder of `key` is left, in this process or another. *Blocks the thread.*
-    pub(crate) fn lock(&self, key: &Digest) -> Result<KeyLock> {
+    pub(crate) fn lock(&self, key: &Digest) -> StoreResult<KeyLock> {
         self.begin()?;
         let path = self.path("locks").join(key.hex());
         loop {
@@ -46,7 +46,7 @@ impl Store {
     }
 
     /// As [`Self::lock`], but gives `None` at once if the key is held.
-    pub(crate) fn try_lock(&self, key: &Digest) -> Result<Option<KeyLock>> {
+    pub(crate) fn try_lock(&self, key: &Digest) -> StoreResult<Option<KeyLock>> {
         self.begin()?;
         let path = self.path("locks").join(key.hex());
         loop {

@@ -72,11 +72,11 @@ use rustix::fs::FlockOperation;
 use self::{
     boot::Boot,
     remove::remove_tree,
-    run::{Run, flock_retry, lock_file, make_dir},
+    run::{StoreRun, flock_retry, lock_file, make_dir},
 };
 pub(crate) use self::{
-    cachemount::{CacheDir, Sharing},
-    error::{Result, StoreError},
+    cachemount::{CacheDir, MountSharing},
+    error::{StoreError, StoreResult},
     lock::KeyLock,
     prune::{PruneOptions, Usage},
     record::Table,
@@ -87,9 +87,9 @@ pub(crate) use self::{
 
 /// The state directory. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Store(Arc<Inner>);
+pub(crate) struct Store(Arc<StoreInner>);
 
-struct Inner {
+struct StoreInner {
     /// `$BAKE_HOME/v1`.
     root: PathBuf,
     boot: OnceLock<Boot>,
@@ -97,7 +97,7 @@ struct Inner {
     began: Instant,
     /// The shared lock of `store.lock`; absent as long as there is no such file.
     shared: OnceLock<File>,
-    run: OnceLock<Run>,
+    run: OnceLock<StoreRun>,
     /// Held while `shared` and `run` are set.
     starting: Mutex<()>,
     /// Something was published by this run.
@@ -111,9 +111,9 @@ const STALE: i64 = 24 * 3600 * 1_000_000_000;
 
 impl Store {
     /// The store below `home`. *Cost:* none; nothing is made before something is kept.
-    pub(crate) fn open(home: &Path) -> Result<Self> {
+    pub(crate) fn open(home: &Path) -> StoreResult<Self> {
         let home = std::path::absolute(home).map_err(StoreError::io("find", home))?;
-        Ok(Self(Arc::new(Inner {
+        Ok(Self(Arc::new(StoreInner {
             root: home.join("v1"),
             boot: OnceLock::new(),
             last_synced: OnceLock::new(),
@@ -127,7 +127,7 @@ impl Store {
     }
 
     /// A fresh empty directory for this run, gone with it. On the file system of the snapshots.
-    pub(crate) fn tmp_dir(&self) -> Result<PathBuf> {
+    pub(crate) fn tmp_dir(&self) -> StoreResult<PathBuf> {
         let path = self.fresh()?;
         make_dir(&path)?;
         Ok(path)
@@ -135,7 +135,7 @@ impl Store {
 
     /// To be called when all work of the run is done: makes sure, where that is cheap, that what was written survives a
     /// power loss. See `boot.rs`.
-    pub(crate) fn finish_run(&self) -> Result<()> {
+    pub(crate) fn finish_run(&self) -> StoreResult<()> {
         if !self.0.wrote.swap(false, Ordering::SeqCst) {
             return Ok(());
         }
@@ -146,7 +146,7 @@ impl Store {
     }
 
     /// Announces that this process is a run that looks at things, before it looks: prune takes care of it.
-    pub(crate) fn hold(&self) -> Result<()> {
+    pub(crate) fn hold(&self) -> StoreResult<()> {
         self.share()
     }
 
@@ -159,7 +159,7 @@ impl Store {
     }
 
     /// One `syncfs`, and the mark that says so.
-    fn sync(&self) -> Result<()> {
+    fn sync(&self) -> StoreResult<()> {
         let boot = self.boot();
         let (since_boot, wall) = (boot::since_boot(), boot::wall_clock());
         let root = File::open(&self.0.root).map_err(StoreError::io("open", &self.0.root))?;
@@ -191,7 +191,7 @@ impl Store {
     }
 
     /// Announces that this process looks at things: prune must not take all.
-    fn share(&self) -> Result<()> {
+    fn share(&self) -> StoreResult<()> {
         if self.0.shared.get().is_some() {
             return Ok(());
         }
@@ -199,7 +199,7 @@ impl Store {
         self.share_locked()
     }
 
-    fn share_locked(&self) -> Result<()> {
+    fn share_locked(&self) -> StoreResult<()> {
         if self.0.shared.get().is_some() {
             return Ok(());
         }
@@ -215,7 +215,7 @@ impl Store {
     }
 
     /// Announces that this process uses or makes things.
-    fn begin(&self) -> Result<&Run> {
+    fn begin(&self) -> StoreResult<&StoreRun> {
         if let Some(run) = self.0.run.get()
             && self.0.shared.get().is_some()
         {
@@ -228,20 +228,20 @@ impl Store {
     }
 
     /// As [`Self::begin`], for one who only reads: a read-only file system, where nothing can be pruned either, is fine.
-    fn begin_reading(&self) -> Result<()> {
+    fn begin_reading(&self) -> StoreResult<()> {
         match self.begin() {
             Err(error) if !error.is_read_only() => Err(error),
             _ => self.share(),
         }
     }
 
-    fn start_run(&self) -> Result<&Run> {
+    fn start_run(&self) -> StoreResult<&StoreRun> {
         if let Some(run) = self.0.run.get() {
             return Ok(run);
         }
         let tmp = self.path("tmp");
         let before = fs::metadata(&tmp).ok();
-        let run = Run::start(&tmp)?;
+        let run = StoreRun::start(&tmp)?;
         if before.and_then(|meta| meta.modified().ok()).is_some_and(|time| self.should_sync_now(time)) {
             let store = Self(Arc::clone(&self.0));
             drop(std::thread::Builder::new().name("sync".to_owned()).spawn(move || drop(store.sync())));
@@ -261,7 +261,7 @@ impl Store {
         old && ended > boot.started && ended > synced && boot::dirty_bytes().is_some_and(|it| it < 16 << 20)
     }
 
-    fn make_root(&self) -> Result<()> {
+    fn make_root(&self) -> StoreResult<()> {
         let path = self.path("store.lock");
         match OpenOptions::new().read(true).open(&path) {
             Ok(_) => Ok(()),
@@ -274,17 +274,17 @@ impl Store {
     }
 
     /// A fresh path in the directory of this run.
-    fn fresh(&self) -> Result<PathBuf> {
+    fn fresh(&self) -> StoreResult<PathBuf> {
         Ok(self.begin()?.fresh())
     }
 
     /// Gives a complete file or directory its final name, replacing a file. A directory in the way of a file goes.
-    fn publish(&self, from: &Path, to: &Path) -> Result<()> {
+    fn publish(&self, from: &Path, to: &Path) -> StoreResult<()> {
         self.0.wrote.store(true, Ordering::SeqCst);
         self.publish_mark(from, to)
     }
 
-    fn publish_mark(&self, from: &Path, to: &Path) -> Result<()> {
+    fn publish_mark(&self, from: &Path, to: &Path) -> StoreResult<()> {
         match fs::rename(from, to) {
             Ok(()) => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => make_dir(to.parent().unwrap_or(to))?,
@@ -302,7 +302,7 @@ impl Store {
     }
 }
 
-impl Drop for Inner {
+impl Drop for StoreInner {
     fn drop(&mut self) {
         // Before the shared lock, so that prune never sees us unlocked with things half made.
         drop(self.run.take());

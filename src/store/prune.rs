@@ -12,17 +12,17 @@ use rustix::fs::FlockOperation;
 
 use super::{
     STALE, Store, boot,
-    error::{Result, StoreError},
+    error::{StoreError, StoreResult},
     lock, mtime,
     remove::remove_tree,
-    run::{Run, flock_retry, lock_file, oldest_live},
+    run::{StoreRun, flock_retry, lock_file, oldest_live},
     verify::{list, name_digest},
 };
 use crate::oci::Digest;
 
 /// What kind of thing takes room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Kind {
+pub(crate) enum UsageKind {
     /// A layer: of an image, or made by a step.
     Snapshot,
     /// A packed layer, manifest or config.
@@ -38,7 +38,7 @@ pub(crate) enum Kind {
 /// One thing that takes room.
 #[derive(Clone, Debug)]
 pub(crate) struct UsedItem {
-    pub(crate) kind: Kind,
+    pub(crate) kind: UsageKind,
     /// The name it has in the store.
     pub(crate) id: String,
     pub(crate) bytes: u64,
@@ -100,38 +100,41 @@ impl Store {
         let records: Vec<PathBuf> =
             list(&self.path("index")).iter().flat_map(|it| list(it)).flat_map(|it| list(&it)).collect();
         let named = named(&records);
-        items.extend(records.iter().filter_map(|path| item(Kind::Record, path)));
-        for (kind, folder) in
-            [(Kind::Record, "stat"), (Kind::Blob, "blobs/sha256"), (Kind::Snapshot, "snapshots"), (Kind::Git, "git")]
-        {
+        items.extend(records.iter().filter_map(|path| item(UsageKind::Record, path)));
+        for (kind, folder) in [
+            (UsageKind::Record, "stat"),
+            (UsageKind::Blob, "blobs/sha256"),
+            (UsageKind::Snapshot, "snapshots"),
+            (UsageKind::Git, "git"),
+        ] {
             items.extend(list(&self.path(folder)).iter().filter_map(|path| item(kind, path)));
         }
         for key in list(&self.path("cachemounts")) {
             let mounts = list(&key).into_iter().filter(|path| path.extension().is_none());
-            items.extend(mounts.filter_map(|path| item(Kind::CacheMount, &path)));
+            items.extend(mounts.filter_map(|path| item(UsageKind::CacheMount, &path)));
         }
         for item in &mut items {
             let by_record = name_digest(&item.path).and_then(|name| named.get(&name));
-            item.named = by_record.is_some() || !matches!(item.kind, Kind::Snapshot | Kind::Blob);
+            item.named = by_record.is_some() || !matches!(item.kind, UsageKind::Snapshot | UsageKind::Blob);
             item.last_used = item.used.max(by_record.copied().unwrap_or(i64::MIN)) / 1_000_000_000;
         }
         items.sort_by(|a, b| (a.named, a.last_used, &a.path).cmp(&(b.named, b.last_used, &b.path)));
         let of = |kind| items.iter().filter(move |item| item.kind == kind);
         let bytes = |kind| of(kind).map(|item| item.bytes).sum();
         Usage {
-            blobs: bytes(Kind::Blob),
-            n_blobs: of(Kind::Blob).count(),
-            snapshots: bytes(Kind::Snapshot),
-            n_snapshots: of(Kind::Snapshot).count(),
-            cache_mounts: bytes(Kind::CacheMount),
-            n_cache_mounts: of(Kind::CacheMount).count(),
-            n_records: of(Kind::Record).count(),
+            blobs: bytes(UsageKind::Blob),
+            n_blobs: of(UsageKind::Blob).count(),
+            snapshots: bytes(UsageKind::Snapshot),
+            n_snapshots: of(UsageKind::Snapshot).count(),
+            cache_mounts: bytes(UsageKind::CacheMount),
+            n_cache_mounts: of(UsageKind::CacheMount).count(),
+            n_records: of(UsageKind::Record).count(),
             items,
         }
     }
 
     /// Removes what `options` say and no running build can be using.
-    pub(crate) fn prune(&self, options: &PruneOptions) -> Result<Pruned> {
+    pub(crate) fn prune(&self, options: &PruneOptions) -> StoreResult<Pruned> {
         if !self.0.root.is_dir() {
             return Ok(Pruned::default());
         }
@@ -152,7 +155,7 @@ impl Store {
             for item in wanted {
                 if self.take(&item, safe_before, &trash)? {
                     pruned.bytes += item.bytes;
-                    pruned.n_records += usize::from(item.kind == Kind::Record);
+                    pruned.n_records += usize::from(item.kind == UsageKind::Record);
                     pruned.items.push(item);
                 } else {
                     pruned.in_use += 1;
@@ -169,15 +172,15 @@ impl Store {
     }
 
     /// Everything last used before this cannot be in use by a run that lives, unless the use is renewed.
-    fn unused_by_runs(&self, ours: &Run) -> i64 {
+    fn unused_by_runs(&self, ours: &StoreRun) -> i64 {
         let now = boot::wall_clock();
         oldest_live(&self.path("tmp"), ours).unwrap_or(now).min(now) - 2 * STALE
     }
 
     /// Moves one thing into `trash`, unless it may be in use.
-    fn take(&self, item: &UsedItem, safe_before: i64, trash: &Path) -> Result<bool> {
+    fn take(&self, item: &UsedItem, safe_before: i64, trash: &Path) -> StoreResult<bool> {
         // Records may go at any time: then they are misses.
-        if item.kind != Kind::Record && item.used >= safe_before {
+        if item.kind != UsageKind::Record && item.used >= safe_before {
             return Ok(false);
         }
         let _gate = lock_file(&self.path("touch.lock"), FlockOperation::LockExclusive)?;
@@ -185,7 +188,7 @@ impl Store {
         if last_used(item.kind, &item.path).is_some_and(|used| used > item.used) {
             return Ok(false);
         }
-        let _mount = if item.kind == Kind::CacheMount {
+        let _mount = if item.kind == UsageKind::CacheMount {
             match lock_file(&item.path.with_extension("lock"), FlockOperation::NonBlockingLockExclusive) {
                 Ok(lock) => Some(lock),
                 Err(error) if lock::would_block(&error) => return Ok(false),
@@ -219,7 +222,7 @@ fn wanted(usage: Usage, options: &PruneOptions) -> Vec<UsedItem> {
 fn named(records: &[PathBuf]) -> HashMap<Digest, i64> {
     let mut named = HashMap::new();
     for path in records {
-        let (Ok(text), Some(used)) = (fs::read(path), last_used(Kind::Record, path)) else { continue };
+        let (Ok(text), Some(used)) = (fs::read(path), last_used(UsageKind::Record, path)) else { continue };
         let text = String::from_utf8_lossy(&text);
         for rest in text.split("sha256:").skip(1) {
             if let Some(digest) = rest.get(..64).and_then(|hex| Digest::from_hex(hex).ok()) {
@@ -232,20 +235,20 @@ fn named(records: &[PathBuf]) -> HashMap<Digest, i64> {
 }
 
 /// When a thing was last used, wall clock nanoseconds.
-fn last_used(kind: Kind, path: &Path) -> Option<i64> {
+fn last_used(kind: UsageKind, path: &Path) -> Option<i64> {
     let of = |path: &Path| fs::symlink_metadata(path).ok().map(|meta| mtime(&meta));
     match kind {
-        Kind::Snapshot => of(&path.join("meta")).or_else(|| of(path)),
-        Kind::CacheMount => of(&path.with_extension("lock")).or_else(|| of(path)),
-        Kind::Blob | Kind::Record | Kind::Git => of(path),
+        UsageKind::Snapshot => of(&path.join("meta")).or_else(|| of(path)),
+        UsageKind::CacheMount => of(&path.with_extension("lock")).or_else(|| of(path)),
+        UsageKind::Blob | UsageKind::Record | UsageKind::Git => of(path),
     }
 }
 
-fn item(kind: Kind, path: &Path) -> Option<UsedItem> {
+fn item(kind: UsageKind, path: &Path) -> Option<UsedItem> {
     let used = last_used(kind, path)?;
     let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let id = match kind {
-        Kind::CacheMount => format!("{}-{}", path.parent().map(name).unwrap_or_default(), name(path)),
+        UsageKind::CacheMount => format!("{}-{}", path.parent().map(name).unwrap_or_default(), name(path)),
         _ => name(path),
     };
     let (named, last_used) = (false, used / 1_000_000_000);
@@ -274,7 +277,7 @@ mod tests {
     use super::*;
     use crate::{
         oci::Digest,
-        store::{Sharing, SnapshotId, SnapshotMeta, Table},
+        store::{MountSharing, SnapshotId, SnapshotMeta, Table},
     };
 
     fn age(path: &Path, days: u64) {
@@ -299,7 +302,7 @@ mod tests {
         let (kept, lost) = (fill(&store, "kept"), fill(&store, "lost"));
         store.put_blob(b"blob").unwrap();
         store.put(Table::Build, &Digest::of(b"key"), &vec![kept.clone()]).unwrap();
-        drop(store.cache_dir(&kept.0, Sharing::Shared).unwrap());
+        drop(store.cache_dir(&kept.0, MountSharing::Shared).unwrap());
         let pruned = store.prune(&PruneOptions::default()).unwrap();
         assert_eq!((pruned.items.len(), pruned.in_use, pruned.busy), (2, 0, false));
         assert!(store.has_snapshot(&kept) && !store.has_snapshot(&lost));
@@ -314,7 +317,7 @@ mod tests {
         let running = Store::open(home.path()).unwrap();
         let (old, new) = (fill(&running, "old"), fill(&running, "new"));
         age(&running.snapshot_dir(&old).join("meta"), 10);
-        let mount = running.cache_dir(&old.0, Sharing::Shared).unwrap();
+        let mount = running.cache_dir(&old.0, MountSharing::Shared).unwrap();
         let other = Store::open(home.path()).unwrap();
         let pruned = other.prune(&ALL).unwrap();
         assert_eq!((pruned.items.len(), pruned.in_use), (1, 2));

@@ -16,7 +16,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     Store, boot,
-    error::{Result, StoreError},
+    error::{StoreError, StoreResult},
     is_stale, mtime,
     remove::remove_tree,
 };
@@ -77,7 +77,7 @@ impl Store {
     }
 
     /// Sets the record of `key`.
-    pub(crate) fn put<T: Serialize>(&self, table: Table, key: &Digest, value: &T) -> Result<()> {
+    pub(crate) fn put<T: Serialize>(&self, table: Table, key: &Digest, value: &T) -> StoreResult<()> {
         self.write_record(&self.record_path(table, key), &subject(table, key), value)
     }
 
@@ -87,7 +87,7 @@ impl Store {
     }
 
     /// Writes a record about `subject` and gives it its final name.
-    pub(super) fn write_record<T: Serialize>(&self, path: &Path, subject: &str, value: &T) -> Result<()> {
+    pub(super) fn write_record<T: Serialize>(&self, path: &Path, subject: &str, value: &T) -> StoreResult<()> {
         let text = self.encode(path, subject, value)?;
         let fresh = self.fresh()?;
         let written = fs::write(&fresh, text).map_err(StoreError::io("write", path));
@@ -95,7 +95,7 @@ impl Store {
     }
 
     /// The bytes of a record.
-    pub(super) fn encode<T: Serialize>(&self, path: &Path, subject: &str, value: &T) -> Result<Vec<u8>> {
+    pub(super) fn encode<T: Serialize>(&self, path: &Path, subject: &str, value: &T) -> StoreResult<Vec<u8>> {
         let boot = if self.boot().id.is_empty() { "-" } else { &self.boot().id };
         let mut body = format!("{boot} {}\n", boot::since_boot() + boot::TICK).into_bytes();
         let encoded = serde_json::to_writer(&mut body, value);

@@ -15,23 +15,23 @@ use rustix::{
 };
 
 use super::{
-    error::{Result, StoreError},
+    error::{StoreError, StoreResult},
     remove::remove_tree,
 };
 
 /// `tmp/RUN` while the process lives.
-pub(super) struct Run {
+pub(super) struct StoreRun {
     dir: PathBuf,
     /// Held exclusively; its modification time is the start of the run.
     _alive: File,
     next: AtomicU64,
 }
 
-impl Run {
+impl StoreRun {
     /// Makes `tmp/RUN`, and takes over what dead runs have left, to be removed in the background.
     ///
     /// `tmp/lock` is held meanwhile, so that no one takes a directory for dead before its `alive` file is locked.
-    pub(super) fn start(tmp: &Path) -> Result<Self> {
+    pub(super) fn start(tmp: &Path) -> StoreResult<Self> {
         make_dir(tmp)?;
         let path = tmp.join("lock");
         let _gate = lock_file(&path, FlockOperation::LockExclusive)?;
@@ -76,14 +76,14 @@ impl Run {
     }
 }
 
-impl Drop for Run {
+impl Drop for StoreRun {
     fn drop(&mut self) {
         drop(remove_tree(&self.dir));
     }
 }
 
 /// When the oldest run that lives has started, wall clock nanoseconds; `except` is our own.
-pub(super) fn oldest_live(tmp: &Path, except: &Run) -> Option<i64> {
+pub(super) fn oldest_live(tmp: &Path, except: &StoreRun) -> Option<i64> {
     let names = fs::read_dir(tmp).into_iter().flatten().flatten();
     let live = names.map(|entry| entry.path()).filter(|path| *path != except.dir && path.is_dir() && lives(path));
     live.filter_map(|path| fs::metadata(path.join("alive")).ok())
@@ -105,7 +105,7 @@ fn lives(dir: &Path) -> bool {
 /// `WouldBlock`.
 ///
 /// A file system without locks gives none: processes on it then are not kept apart.
-pub(super) fn lock_file(path: &Path, how: FlockOperation) -> Result<File> {
+pub(super) fn lock_file(path: &Path, how: FlockOperation) -> StoreResult<File> {
     let open = || OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
     let file = match open() {
         // Someone has put a directory here: it is ours to remove.
@@ -136,7 +136,7 @@ pub(super) fn flock_retry(file: &File, how: FlockOperation) -> io::Result<()> {
 }
 
 /// Makes a directory with its parents, for the user alone whatever the umask; that it exists is fine.
-pub(super) fn make_dir(path: &Path) -> Result<()> {
+pub(super) fn make_dir(path: &Path) -> StoreResult<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(StoreError::io("make the directory", path))
 }
 
@@ -148,13 +148,13 @@ mod tests {
     fn dead_runs_are_swept_and_live_ones_are_not() {
         let temp = tempfile::tempdir().unwrap();
         let tmp = temp.path().join("tmp");
-        let live = Run::start(&tmp).unwrap();
+        let live = StoreRun::start(&tmp).unwrap();
         let half = live.fresh();
         fs::write(&half, "half made").unwrap();
         let dead = tmp.join("1-dead");
         fs::create_dir_all(dead.join("0/fs")).unwrap();
         fs::write(dead.join("alive"), "").unwrap();
-        let second = Run::start(&tmp).unwrap();
+        let second = StoreRun::start(&tmp).unwrap();
         assert!(half.exists());
         assert!(!dead.exists());
         assert!(oldest_live(&tmp, &second).is_some());

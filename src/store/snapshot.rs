@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Store, boot,
-    error::{Result, StoreError},
+    error::{StoreError, StoreResult},
     is_stale, mtime,
     record::{read_small, renew},
     remove::remove_tree,
@@ -36,7 +36,7 @@ pub(crate) struct SnapshotMeta {
 
 /// What is kept beside the tree.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Kept {
+pub(super) struct KeptSnapshot {
     #[serde(flatten)]
     meta: SnapshotMeta,
     /// When it got its name: wall clock nanoseconds.
@@ -61,13 +61,13 @@ impl Active {
     }
 
     /// Gives the tree its name. One that has the name already wins, and this one is dropped: both are right.
-    pub(crate) fn commit(self, id: &SnapshotId, meta: SnapshotMeta) -> Result<()> {
+    pub(crate) fn commit(self, id: &SnapshotId, meta: SnapshotMeta) -> StoreResult<()> {
         if self.store.has_snapshot(id) {
             return Ok(());
         }
         let to = self.store.snapshot_dir(id);
         self.put_work_aside()?;
-        let kept = Kept { meta, committed: boot::wall_clock() };
+        let kept = KeptSnapshot { meta, committed: boot::wall_clock() };
         let path = self.dir.join("meta");
         let text = self.store.encode(&path, &subject(id), &kept)?;
         fs::write(&path, text).map_err(StoreError::io("write", &path))?;
@@ -94,7 +94,7 @@ impl Active {
 impl Active {
     /// Takes the kernel's directory away. Removed at once, it costs the next step: ext4 looks first at inodes that were
     /// freed a moment ago, and passes over each. What is small goes with the run.
-    fn put_work_aside(&self) -> Result<()> {
+    fn put_work_aside(&self) -> StoreResult<()> {
         let work = self.work();
         let names = fs::read_dir(&work).map_err(StoreError::io("read", &work))?;
         let is_small = names.flatten().all(|it| it.file_name() == "work");
@@ -131,7 +131,7 @@ impl Store {
         self.kept(id).map(|kept| kept.meta)
     }
 
-    fn kept(&self, id: &SnapshotId) -> Option<Kept> {
+    fn kept(&self, id: &SnapshotId) -> Option<KeptSnapshot> {
         self.share().ok()?;
         let dir = self.snapshot_dir(id);
         let path = dir.join("meta");
@@ -146,7 +146,7 @@ impl Store {
     }
 
     /// Starts a new snapshot.
-    pub(crate) fn prepare(&self) -> Result<Active> {
+    pub(crate) fn prepare(&self) -> StoreResult<Active> {
         let active = Active { store: self.clone(), dir: self.tmp_dir()? };
         for path in [active.fs(), active.work()] {
             fs::DirBuilder::new().mode(0o755).create(&path).map_err(StoreError::io("make the directory", &path))?;
@@ -186,7 +186,7 @@ impl Store {
     }
 
     /// Removes a snapshot, at once for all others that look for it.
-    pub(crate) fn drop_snapshot(&self, id: &SnapshotId) -> Result<()> {
+    pub(crate) fn drop_snapshot(&self, id: &SnapshotId) -> StoreResult<()> {
         self.0.sound.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(id);
         let (from, to) = (self.snapshot_dir(id), self.fresh()?);
         match fs::rename(&from, &to) {
@@ -222,12 +222,12 @@ fn taken(error: &io::Error) -> bool {
 pub(super) fn changed_since(dir: &Path, made: i64) -> io::Result<Option<PathBuf>> {
     let mut level = vec![dir.to_owned()];
     while !level.is_empty() {
-        let looked: Vec<Look> = level.par_iter().map(|dir| look(dir, made)).collect::<io::Result<_>>()?;
+        let looked: Vec<SnapshotLook> = level.par_iter().map(|dir| look(dir, made)).collect::<io::Result<_>>()?;
         level.clear();
         for look in looked {
             match look {
-                Look::Changed(path) => return Ok(Some(path)),
-                Look::Same(dirs) => level.extend(dirs),
+                SnapshotLook::Changed(path) => return Ok(Some(path)),
+                SnapshotLook::Same(dirs) => level.extend(dirs),
             }
         }
     }
@@ -235,13 +235,13 @@ pub(super) fn changed_since(dir: &Path, made: i64) -> io::Result<Option<PathBuf>
 }
 
 /// What one directory shows.
-enum Look {
+enum SnapshotLook {
     Changed(PathBuf),
     /// Nothing; these are the directories in it.
     Same(Vec<PathBuf>),
 }
 
-fn look(dir: &Path, made: i64) -> io::Result<Look> {
+fn look(dir: &Path, made: i64) -> io::Result<SnapshotLook> {
     use std::os::unix::fs::MetadataExt as _;
     let changed = |meta: &fs::Metadata| {
         let ctime = meta.ctime().saturating_mul(1_000_000_000).saturating_add(meta.ctime_nsec());
@@ -249,9 +249,9 @@ fn look(dir: &Path, made: i64) -> io::Result<Look> {
     };
     let too_long = |error: &io::Error| error.raw_os_error() == Some(libc::ENAMETOOLONG);
     let entries = match fs::symlink_metadata(dir) {
-        Ok(meta) if changed(&meta) => return Ok(Look::Changed(dir.to_owned())),
+        Ok(meta) if changed(&meta) => return Ok(SnapshotLook::Changed(dir.to_owned())),
         // Deeper than paths can say: only a step can have made it, and no one gets there by accident.
-        Err(error) if too_long(&error) => return Ok(Look::Same(Vec::new())),
+        Err(error) if too_long(&error) => return Ok(SnapshotLook::Same(Vec::new())),
         other => other.and_then(|_| fs::read_dir(dir))?,
     };
     let mut dirs = Vec::new();
@@ -262,12 +262,12 @@ fn look(dir: &Path, made: i64) -> io::Result<Look> {
             continue;
         }
         match entry.metadata() {
-            Ok(meta) if changed(&meta) => return Ok(Look::Changed(entry.path())),
+            Ok(meta) if changed(&meta) => return Ok(SnapshotLook::Changed(entry.path())),
             Err(error) if !too_long(&error) => return Err(error),
             _ => (),
         }
     }
-    Ok(Look::Same(dirs))
+    Ok(SnapshotLook::Same(dirs))
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ use std::{
 
 use super::{
     Store, boot,
-    error::{Result, StoreError},
+    error::{StoreError, StoreResult},
 };
 use crate::oci::Digest;
 
@@ -133,7 +133,7 @@ impl StatCache {
     }
 
     /// Writes the cache if something was inserted.
-    pub(crate) fn save(&self) -> Result<()> {
+    pub(crate) fn save(&self) -> StoreResult<()> {
         if !self.changed.swap(false, Ordering::Relaxed) {
             return Ok(());
         }

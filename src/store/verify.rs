@@ -12,7 +12,7 @@ use super::{
     blob::hash_file,
     record::parse,
     remove::remove_tree,
-    snapshot::{Kept, SnapshotId, changed_since, subject},
+    snapshot::{KeptSnapshot, SnapshotId, changed_since, subject},
     stat,
 };
 use crate::oci::Digest;
@@ -78,7 +78,7 @@ fn snapshot_damage(dir: &Path) -> Option<Damage> {
     };
     let kept = fs::read(dir.join("meta")).ok().and_then(|text| {
         let (_, _, json) = parse(&text, &subject(&id))?;
-        serde_json::from_slice::<Kept>(json).ok()
+        serde_json::from_slice::<KeptSnapshot>(json).ok()
     });
     let Some(kept) = kept else {
         return damage(dir, Some("the record of the snapshot is damaged or absent"));

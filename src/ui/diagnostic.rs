@@ -12,7 +12,7 @@ use crate::report::{Diagnostic, Label, Severity, SourceMap};
 
 /// How text looks here.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Look {
+pub(crate) struct DiagnosticLook {
     pub(crate) color: bool,
     /// Columns; `None` does not wrap.
     pub(crate) width: Option<usize>,
@@ -30,7 +30,7 @@ const MAX_EXCERPT: usize = 4000;
 /// All diagnostics as text: errors first, then by file and place, at most [`MAX_SHOWN`].
 ///
 /// Sources are in the order in which they were read; what has no place comes last.
-pub(crate) fn render(diagnostics: &[Diagnostic], sources: &SourceMap, look: Look) -> String {
+pub(crate) fn render(diagnostics: &[Diagnostic], sources: &SourceMap, look: DiagnosticLook) -> String {
     let mut order: Vec<&Diagnostic> = diagnostics.iter().collect();
     let place = |it: &Diagnostic| it.labels.first().map(|it| (it.at.source, it.at.start));
     order.sort_by_key(|it| (!it.is_error(), it.labels.is_empty(), place(it)));
@@ -51,7 +51,7 @@ fn from_line_with<'t>(text: &'t str, mark: &str) -> &'t str {
     text.find(mark).map_or("", |at| &text[line(at)..])
 }
 
-fn render_one(diagnostic: &Diagnostic, sources: &SourceMap, look: Look) -> String {
+fn render_one(diagnostic: &Diagnostic, sources: &SourceMap, look: DiagnosticLook) -> String {
     let theme = if look.color { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
     let handler = GraphicalReportHandler::new_themed(theme)
         .with_width(look.width.unwrap_or(100_000))
@@ -363,7 +363,7 @@ mod tests {
         let source: SourceId = sources.add("a.hcl", text);
         let at = Span { source, start: u32::try_from(start).expect("small"), end: u32::try_from(end).expect("small") };
         let diagnostic = Diagnostic::error("bake::test", "wrong").at(at, "here");
-        render(&[diagnostic], &sources, Look { color: false, width: None })
+        render(&[diagnostic], &sources, DiagnosticLook { color: false, width: None })
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::{
     sync::OnceLock,
 };
 
-use super::diagnostic::{Look, render};
+use super::diagnostic::{DiagnosticLook, render};
 use crate::report::{Diagnostic, Hidden, SourceMap};
 
 /// What must not be shown, wherever it comes from: everything that is written passes by here.
@@ -48,11 +48,11 @@ pub(crate) fn diagnostics(all: &[Diagnostic], sources: &SourceMap, color: bool) 
 }
 
 /// How standard error looks; `color`: the user does not mind.
-pub(crate) fn look(color: bool) -> Look {
+pub(crate) fn look(color: bool) -> DiagnosticLook {
     let is_terminal = io::stderr().is_terminal();
     let width =
         rustix::termios::tcgetwinsize(io::stderr()).ok().map(|it| usize::from(it.ws_col)).filter(|it| *it >= 40);
-    Look { color: color && is_terminal, width: if is_terminal { Some(width.unwrap_or(80)) } else { None } }
+    DiagnosticLook { color: color && is_terminal, width: if is_terminal { Some(width.unwrap_or(80)) } else { None } }
 }
 
 /// Whether data goes to a terminal.

@@ -12,13 +12,13 @@ use serde_json::{Map, Value};
 use crate::{
     cli::{
         FAILED, INTERRUPTED, OK,
-        args::Progress,
+        args::ProgressArg,
         definition::{self, Planned},
         settings::Settings,
     },
-    dispatch::{self, Outcome},
+    dispatch::{self, RunOutcome},
     engine::{
-        Cancel, Runner, SNAPSHOT_GONE, Setup,
+        Runner, SNAPSHOT_GONE, Setup, SolveCancel,
         context::Contexts,
         embedded::{self, Ready},
     },
@@ -29,7 +29,7 @@ use crate::{
     store::Store,
     ui::{
         output,
-        progress::{Mode, Progress as Drawing, Summary, conclusion},
+        progress::{ProgressMode, ProgressView as Drawing, Summary, conclusion},
     },
 };
 
@@ -106,7 +106,7 @@ async fn attempt(settings: &Settings, plan: &Plan, sources: &SourceMap, may_repe
 }
 
 /// Writes back what was learnt; a state folder that cannot be written costs the next run time, not this one its result.
-fn finish(ready: &Ready, outcome: &mut Outcome) {
+fn finish(ready: &Ready, outcome: &mut RunOutcome) {
     if let Err(error) = ready.finish() {
         let warning = Diagnostic::warning("bake::store::failed", "the state folder could not be brought up to date");
         outcome.warnings.push(warning.cause(&error));
@@ -115,7 +115,7 @@ fn finish(ready: &Ready, outcome: &mut Outcome) {
 
 fn conclude(
     settings: &Settings,
-    outcome: &Outcome,
+    outcome: &RunOutcome,
     summary: &Summary,
     sources: &SourceMap,
     was_interrupted: bool,
@@ -140,20 +140,20 @@ fn conclude(
     {
         return definition::check(settings, vec![*fault], sources).err().unwrap_or(FAILED);
     }
-    if settings.progress != Progress::Quiet && settings.progress != Progress::Rawjson {
+    if settings.progress != ProgressArg::Quiet && settings.progress != ProgressArg::Rawjson {
         output::words(&conclusion(summary));
     }
     OK
 }
 
-pub(super) fn mode(settings: &Settings) -> Mode {
+pub(super) fn mode(settings: &Settings) -> ProgressMode {
     match settings.progress {
-        Progress::Plain => Mode::Plain,
-        Progress::Tty => Mode::Tty,
-        Progress::Rawjson => Mode::RawJson,
-        Progress::Quiet | Progress::None => Mode::Quiet,
-        Progress::Auto if std::io::stderr().is_terminal() => Mode::Tty,
-        Progress::Auto => Mode::Plain,
+        ProgressArg::Plain => ProgressMode::Plain,
+        ProgressArg::Tty => ProgressMode::Tty,
+        ProgressArg::Rawjson => ProgressMode::RawJson,
+        ProgressArg::Quiet | ProgressArg::None => ProgressMode::Quiet,
+        ProgressArg::Auto if std::io::stderr().is_terminal() => ProgressMode::Tty,
+        ProgressArg::Auto => ProgressMode::Plain,
     }
 }
 
@@ -163,7 +163,7 @@ pub(super) fn setup(settings: &Settings, drawing: &Drawing) -> Result<Setup, Box
         let fault = Diagnostic::error("bake::store::failed", "the state folder cannot be used").cause(&error);
         Box::new(fault.help("$BAKE_HOME names another place for it"))
     })?;
-    let cancel = Cancel::new().map_err(|error| {
+    let cancel = SolveCancel::new().map_err(|error| {
         Box::new(Diagnostic::error("bake::cli::cancel", "the run cannot be made stoppable").cause(&error))
     })?;
     let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
@@ -184,7 +184,7 @@ pub(super) fn setup(settings: &Settings, drawing: &Drawing) -> Result<Setup, Box
 }
 
 fn client(settings: &Settings) -> registry::Client {
-    let mut options = registry::Options::new(|program| sandbox::command(program));
+    let mut options = registry::ClientOptions::new(|program| sandbox::command(program));
     let folder = settings.env.get("DOCKER_CONFIG").filter(|it| !it.is_empty());
     options.docker_config = Some(folder.map_or_else(|| Path::new(&settings.home).join(".docker"), |it| it.into()));
     let podman = |folder: &String| Path::new(folder).join("containers/auth.json");
@@ -207,7 +207,7 @@ pub(super) async fn interrupt() {
 }
 
 /// Writes the metadata file, whole or not at all.
-pub(super) fn write_metadata(path: &Path, outcome: &Outcome) -> Result<(), Box<Diagnostic>> {
+pub(super) fn write_metadata(path: &Path, outcome: &RunOutcome) -> Result<(), Box<Diagnostic>> {
     let all: Map<String, Value> =
         outcome.metadata.iter().map(|(target, it)| (target.clone(), Value::Object(it.clone()))).collect();
     let text = serde_json::to_string_pretty(&Value::Object(all)).expect("metadata is plain data");

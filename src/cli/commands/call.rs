@@ -14,13 +14,13 @@ use crate::{
         settings::Settings,
         write,
     },
-    dispatch::Outcome,
+    dispatch::RunOutcome,
     engine::{
-        call::{self, Answer, Checked, method},
+        call::{self, CallAnswer, CheckedDockerfile, method},
         context::Contexts,
     },
     eval::{
-        Evaluated,
+        Evaluation,
         print::PrintPlan,
         target::{Target, TargetName},
     },
@@ -28,9 +28,9 @@ use crate::{
     report::{Diagnostic, SourceId, SourceMap, Span},
     spec::call::Method,
     ui::{
-        diagnostic::{Look, harmless, render},
+        diagnostic::{DiagnosticLook, harmless, render},
         output,
-        progress::Progress as Drawing,
+        progress::ProgressView as Drawing,
     },
 };
 
@@ -91,24 +91,24 @@ struct Answered<'a> {
     target: Option<&'a Target>,
     method: &'static str,
     json: bool,
-    answer: Result<Answer, Vec<Diagnostic>>,
+    answer: Result<CallAnswer, Vec<Diagnostic>>,
     code: u8,
 }
 
 impl<'a> Answered<'a> {
     fn new(
         settings: &Settings,
-        evaluated: &'a Evaluated,
+        evaluated: &'a Evaluation,
         plan: &Plan,
         name: &'a TargetName,
-        answer: Result<Answer, Vec<Diagnostic>>,
+        answer: Result<CallAnswer, Vec<Diagnostic>>,
     ) -> Self {
         let nodes = &plan.targets[name];
         let asked = nodes.builds.first().map(|node| plan.build(*node).call.clone()).unwrap_or_default();
         let ignored = settings.call.ignore_status || asked.ignore_status;
         let code = match &answer {
-            Ok(Answer::Check(it)) if it.warnings.is_empty() && it.faults.is_empty() || ignored => OK,
-            Ok(Answer::Check(_)) | Err(_) => FAILED,
+            Ok(CallAnswer::Check(it)) if it.warnings.is_empty() && it.faults.is_empty() || ignored => OK,
+            Ok(CallAnswer::Check(_)) | Err(_) => FAILED,
             Ok(_) => OK,
         };
         let method = match asked.method {
@@ -123,38 +123,38 @@ impl<'a> Answered<'a> {
     /// What goes to standard error: it is not part of the answer, or has more to it than the answer can say.
     fn talk(&self) -> &[Diagnostic] {
         match &self.answer {
-            Ok(Answer::Check(it)) if it.faults.is_empty() => &it.notes,
-            Ok(Answer::Check(it)) => &it.faults,
+            Ok(CallAnswer::Check(it)) if it.faults.is_empty() => &it.notes,
+            Ok(CallAnswer::Check(it)) => &it.faults,
             Ok(_) => &[],
             Err(faults) => faults,
         }
     }
 
-    fn to_text(&self, sources: &SourceMap, look: Look) -> String {
+    fn to_text(&self, sources: &SourceMap, look: DiagnosticLook) -> String {
         match &self.answer {
-            Ok(Answer::Check(it)) => checked_text(it, sources, look),
-            Ok(Answer::Outline(it)) => it.to_text(),
-            Ok(Answer::Targets(it)) => it.to_text(),
+            Ok(CallAnswer::Check(it)) => checked_text(it, sources, look),
+            Ok(CallAnswer::Outline(it)) => it.to_text(),
+            Ok(CallAnswer::Targets(it)) => it.to_text(),
             Err(faults) => faults.iter().map(|it| format!("error: {it}\n")).collect(),
         }
     }
 
     fn to_json(&self, sources: &SourceMap) -> Value {
         match &self.answer {
-            Ok(Answer::Check(it)) => checked_json(it, sources),
-            Ok(Answer::Outline(it)) => serde_json::to_value(it).expect("outlines are plain data"),
-            Ok(Answer::Targets(it)) => serde_json::to_value(it).expect("targets are plain data"),
+            Ok(CallAnswer::Check(it)) => checked_json(it, sources),
+            Ok(CallAnswer::Outline(it)) => serde_json::to_value(it).expect("outlines are plain data"),
+            Ok(CallAnswer::Targets(it)) => serde_json::to_value(it).expect("targets are plain data"),
             Err(_) => Value::Null,
         }
     }
 }
 
-fn show(settings: &Settings, evaluated: &Evaluated, results: Vec<Answered<'_>>, sources: &SourceMap) -> u8 {
+fn show(settings: &Settings, evaluated: &Evaluation, results: Vec<Answered<'_>>, sources: &SourceMap) -> u8 {
     let mut seen = HashSet::new();
     let mut talk: Vec<Diagnostic> = results.iter().flat_map(|it| it.talk().iter().cloned()).collect();
     talk.retain(|it| seen.insert((it.code, it.message.clone(), it.labels.first().map(|label| label.at))));
     output::diagnostics(&talk, sources, settings.color);
-    let look = Look { color: settings.color && output::stdout_is_terminal(), width: None };
+    let look = DiagnosticLook { color: settings.color && output::stdout_is_terminal(), width: None };
     let text = if results.iter().any(|it| it.json) {
         all_json(evaluated, &results, sources)
     } else {
@@ -171,7 +171,7 @@ fn show(settings: &Settings, evaluated: &Evaluated, results: Vec<Answered<'_>>, 
     if written == OK { code } else { written }
 }
 
-fn one_text(it: &Answered<'_>, sources: &SourceMap, look: Look) -> String {
+fn one_text(it: &Answered<'_>, sources: &SourceMap, look: DiagnosticLook) -> String {
     let mut text = format!("{}\n", it.name);
     if let Some(description) = it.target.and_then(Target::description).filter(|it| !it.is_empty()) {
         text.push_str(&harmless(description, true));
@@ -184,7 +184,7 @@ fn one_text(it: &Answered<'_>, sources: &SourceMap, look: Look) -> String {
     text
 }
 
-fn all_json(evaluated: &Evaluated, results: &[Answered<'_>], sources: &SourceMap) -> String {
+fn all_json(evaluated: &Evaluation, results: &[Answered<'_>], sources: &SourceMap) -> String {
     let mut printed: Value =
         serde_json::from_str(&PrintPlan::new(evaluated).to_json()).expect("what --print shows is JSON");
     let mut targets = Map::new();
@@ -201,8 +201,8 @@ fn all_json(evaluated: &Evaluated, results: &[Answered<'_>], sources: &SourceMap
     serde_json::to_string_pretty(&all).expect("answers are plain data") + "\n"
 }
 
-fn metadata(results: &[Answered<'_>], sources: &SourceMap) -> Outcome {
-    let plain = Look { color: false, width: None };
+fn metadata(results: &[Answered<'_>], sources: &SourceMap) -> RunOutcome {
+    let plain = DiagnosticLook { color: false, width: None };
     let entry = |it: &Answered<'_>| {
         let mut entry = Map::new();
         if it.answer.is_ok() {
@@ -212,10 +212,10 @@ fn metadata(results: &[Answered<'_>], sources: &SourceMap) -> Outcome {
         }
         (it.name.to_string(), entry)
     };
-    Outcome { metadata: results.iter().map(entry).collect(), ..Outcome::default() }
+    RunOutcome { metadata: results.iter().map(entry).collect(), ..RunOutcome::default() }
 }
 
-fn checked_text(it: &Checked, sources: &SourceMap, look: Look) -> String {
+fn checked_text(it: &CheckedDockerfile, sources: &SourceMap, look: DiagnosticLook) -> String {
     let mut text = match (it.faults.as_slice(), it.warnings.len()) {
         ([], 0) => "check complete, no warnings\n".to_owned(),
         ([], 1) => "check complete, 1 warning\n\n".to_owned(),
@@ -243,7 +243,7 @@ pub(super) fn explained(warning: &Diagnostic) -> Diagnostic {
     shown
 }
 
-fn checked_json(it: &Checked, sources: &SourceMap) -> Value {
+fn checked_json(it: &CheckedDockerfile, sources: &SourceMap) -> Value {
     let mut files: BTreeMap<SourceId, usize> = BTreeMap::new();
     let mut index = |at: Span| {
         let next = files.len();

@@ -16,11 +16,11 @@ use crate::{
     cli::{FAILED, OK, args::CheckFormat, definition, settings::Settings, write},
     definition::{
         load::Definition,
-        syntax::{Attribute, Block, Expr, ExprKind},
+        syntax::{AttributeSyntax, Block, Expr, ExprKind},
     },
     engine::{self, context::Contexts},
     eval::{
-        Evaluated,
+        Evaluation,
         evaluate::{Listed, evaluate, list_targets},
         target::{Target, TargetName},
     },
@@ -98,7 +98,7 @@ fn torn(definition: &Definition, faults: &[Diagnostic]) -> HashSet<Span> {
     let all: HashSet<Arc<str>> = targets().filter_map(label).collect();
     let inherits_well = |block: &Block, bad: &HashSet<Arc<str>>| match block.body.attribute("inherits") {
         None => true,
-        Some(Attribute { expr: Expr { kind: ExprKind::Tuple(parents), .. }, .. }) => parents
+        Some(AttributeSyntax { expr: Expr { kind: ExprKind::Tuple(parents), .. }, .. }) => parents
             .iter()
             .all(|it| matches!(&it.kind, ExprKind::String(name) if all.contains(name) && !bad.contains(name))),
         Some(_) => false,
@@ -118,21 +118,21 @@ fn torn(definition: &Definition, faults: &[Diagnostic]) -> HashSet<Span> {
 }
 
 /// Outputs that get into each other's way when a group is built, or a target alone.
-fn conflicts(evaluated: &Evaluated, host: &Platform) -> Vec<Diagnostic> {
+fn conflicts(evaluated: &Evaluation, host: &Platform) -> Vec<Diagnostic> {
     let alone = evaluated.targets.keys().map(|it| vec![it.clone()]);
     let groups = evaluated.groups.keys().map(|it| members(evaluated, it));
     let mut faults = Vec::new();
     for names in alone.chain(groups) {
         let targets: IndexMap<TargetName, Target> =
             names.into_iter().filter_map(|name| evaluated.targets.get(&name).map(|it| (name, it.clone()))).collect();
-        let (_, found) = make(&Evaluated { targets, ..Evaluated::default() }, host);
+        let (_, found) = make(&Evaluation { targets, ..Evaluation::default() }, host);
         faults.extend(found.into_iter().filter(|it| OF_ONE_BUILD.contains(&it.code)));
     }
     faults
 }
 
 /// The targets of a group and of the groups in it.
-fn members(evaluated: &Evaluated, group: &str) -> Vec<TargetName> {
+fn members(evaluated: &Evaluation, group: &str) -> Vec<TargetName> {
     let (mut open, mut seen, mut found) = (vec![group], HashSet::new(), Vec::new());
     while let Some(name) = open.pop() {
         if !seen.insert(name) {
@@ -173,7 +173,7 @@ impl Findings {
     }
 
     /// Puts the targets of each fault into the order of the definition.
-    fn order_targets(&mut self, evaluated: &Evaluated) {
+    fn order_targets(&mut self, evaluated: &Evaluation) {
         for (_, targets) in &mut self.all {
             targets.sort_by_cached_key(|name| evaluated.targets.get_index_of(&TargetName(name.as_str().into())));
         }

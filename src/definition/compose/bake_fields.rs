@@ -5,8 +5,8 @@ use std::{collections::HashSet, sync::Arc};
 use indexmap::IndexMap;
 
 use super::{
-    Mapping, Node, NodeKind,
-    merge::{self, Rule},
+    YamlMapping, YamlNode, YamlNodeKind,
+    merge::{self, MergeRule},
     target::TargetBuilder,
     value,
 };
@@ -31,11 +31,11 @@ const X_BAKE_KEYS: [&str; 11] = [
 ];
 
 impl TargetBuilder<'_, '_, '_> {
-    pub(super) fn x_bake(&mut self) -> Mapping {
-        let Some(node) = self.field("x-bake") else { return Mapping::new() };
+    pub(super) fn x_bake(&mut self) -> YamlMapping {
+        let Some(node) = self.field("x-bake") else { return YamlMapping::new() };
         let Some(entries) = node.mapping() else {
             self.wrong("x-bake", "a mapping", &node, "");
-            return Mapping::new();
+            return YamlMapping::new();
         };
         for (key, entry) in entries {
             if X_BAKE_KEYS.contains(&&**key) {
@@ -57,12 +57,12 @@ impl TargetBuilder<'_, '_, '_> {
     }
 
     /// A list of strings of `x-bake`, or one string split at blanks.
-    fn words(&mut self, x_bake: &Mapping, key: &str) -> Vec<Expr> {
+    fn words(&mut self, x_bake: &YamlMapping, key: &str) -> Vec<Expr> {
         let Some(entry) = x_bake.get(key) else { return Vec::new() };
         let node = entry.node.clone();
         match &node.kind {
-            NodeKind::String(text) => text.split_whitespace().map(|word| Expr::text(word, node.at)).collect(),
-            NodeKind::Sequence(items) if items.iter().all(|item| item.scalar_text().is_some()) => {
+            YamlNodeKind::String(text) => text.split_whitespace().map(|word| Expr::text(word, node.at)).collect(),
+            YamlNodeKind::Sequence(items) if items.iter().all(|item| item.scalar_text().is_some()) => {
                 items.iter().map(|item| Expr::text(item.scalar_text().unwrap_or_default(), item.at)).collect()
             }
             _ => {
@@ -72,7 +72,7 @@ impl TargetBuilder<'_, '_, '_> {
         }
     }
 
-    pub(super) fn contexts(&mut self, x_bake: &Mapping) {
+    pub(super) fn contexts(&mut self, x_bake: &YamlMapping) {
         let mut all: IndexMap<Arc<str>, (Arc<str>, Span)> = IndexMap::new();
         let own = self.field("additional_contexts");
         let extra = x_bake.get("contexts").map(|entry| entry.node.clone());
@@ -122,7 +122,7 @@ impl TargetBuilder<'_, '_, '_> {
         }
     }
 
-    pub(super) fn lists(&mut self, x_bake: &Mapping) {
+    pub(super) fn lists(&mut self, x_bake: &YamlMapping) {
         for (key, attribute, once) in [
             ("tags", "tags", true),
             ("platforms", "platforms", true),
@@ -131,9 +131,9 @@ impl TargetBuilder<'_, '_, '_> {
             ("cache_to", "cache-to", false),
             ("", "output", false),
         ] {
-            let own = self
-                .field(key)
-                .map(|node| merge::canonical(&node, if key == "no_cache_filter" { Rule::List } else { Rule::Plain }));
+            let own = self.field(key).map(|node| {
+                merge::canonical(&node, if key == "no_cache_filter" { MergeRule::List } else { MergeRule::Plain })
+            });
             let mut all = own.as_ref().map(|node| self.strings(key, node)).unwrap_or_default();
             all.extend(self.words(x_bake, attribute));
             if key == "tags" && all.is_empty() {
@@ -157,7 +157,7 @@ impl TargetBuilder<'_, '_, '_> {
         Some(Expr::text(text, image.at))
     }
 
-    pub(super) fn secrets(&mut self, x_bake: &Mapping) {
+    pub(super) fn secrets(&mut self, x_bake: &YamlMapping) {
         let own = self.field("secrets");
         let mut all = Vec::new();
         if let Some(node) = &own {
@@ -167,7 +167,7 @@ impl TargetBuilder<'_, '_, '_> {
             };
             for item in items {
                 let source = match &item.kind {
-                    NodeKind::Mapping(_) => item.get("source").unwrap_or(item),
+                    YamlNodeKind::Mapping(_) => item.get("source").unwrap_or(item),
                     _ => item,
                 };
                 if let Some(id) = self.string("secrets", source) {
@@ -213,7 +213,7 @@ impl TargetBuilder<'_, '_, '_> {
         Some(Expr::new(ExprKind::Object(entries), at))
     }
 
-    pub(super) fn ssh(&mut self, x_bake: &Mapping) {
+    pub(super) fn ssh(&mut self, x_bake: &YamlMapping) {
         let mut all: IndexMap<Arc<str>, (Vec<Arc<str>>, Span)> = IndexMap::new();
         if let Some(node) = self.field("ssh") {
             for (id, path, at) in self.pair_entries("ssh", &node) {
@@ -246,7 +246,7 @@ impl TargetBuilder<'_, '_, '_> {
         self.add("ssh", at, Expr::new(ExprKind::Tuple(all.into_iter().map(item).collect()), at));
     }
 
-    pub(super) fn switches(&mut self, x_bake: &Mapping) {
+    pub(super) fn switches(&mut self, x_bake: &YamlMapping) {
         for (key, attribute) in [("no_cache", "no-cache"), ("pull", "pull")] {
             let own = self.field(key).and_then(|node| Some((self.switch(key, &node)?, node.at)));
             let extra = x_bake.get(attribute).map(|entry| entry.node.clone());
@@ -258,10 +258,10 @@ impl TargetBuilder<'_, '_, '_> {
         }
     }
 
-    fn switch(&mut self, what: &str, node: &Node) -> Option<bool> {
+    fn switch(&mut self, what: &str, node: &YamlNode) -> Option<bool> {
         let on = node
             .scalar_text()
-            .filter(|_| !matches!(node.kind, NodeKind::Number(_)))
+            .filter(|_| !matches!(node.kind, YamlNodeKind::Number(_)))
             .and_then(|text| value::boolean(&text));
         if on.is_none() {
             self.wrong(what, "`true` or `false`", node, "");

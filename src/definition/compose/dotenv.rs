@@ -93,10 +93,12 @@ fn statement<'t>(
     Ok(following)
 }
 
-fn fault_text(fault: &interpolate::Fault) -> String {
+fn fault_text(fault: &interpolate::InterpolateFault) -> String {
     match fault {
-        interpolate::Fault::Invalid(what) => format!("invalid interpolation: {what}"),
-        interpolate::Fault::Required { variable, message } => format!("variable `{variable}` is required: {message}"),
+        interpolate::InterpolateFault::Invalid(what) => format!("invalid interpolation: {what}"),
+        interpolate::InterpolateFault::Required { variable, message } => {
+            format!("variable `{variable}` is required: {message}")
+        }
     }
 }
 

@@ -6,15 +6,15 @@ use std::{
 };
 
 use super::{
-    Checked, ComposeFile, Link, Loader, Mapping, Node, NodeKind, Scope, enter,
-    merge::{self, Rule},
+    CheckedService, ComposeFile, ComposeLink, ComposeScope, Loader, YamlMapping, YamlNode, YamlNodeKind, enter,
+    merge::{self, MergeRule},
     value,
 };
 use crate::report::{Diagnostic, Span, suggest};
 
 impl Loader<'_> {
     /// Replaces every service that extends another by what comes of it.
-    pub(super) fn extend_all(&mut self, file: &ComposeFile, services: &mut Mapping, scope: &Scope) {
+    pub(super) fn extend_all(&mut self, file: &ComposeFile, services: &mut YamlMapping, scope: &ComposeScope) {
         let local = Arc::new(services.clone());
         let mut done = HashMap::new();
         // Services of a broken chain: its fault is told once.
@@ -40,12 +40,12 @@ impl Loader<'_> {
     fn extended(
         &mut self,
         file: &str,
-        services: &Arc<Mapping>,
+        services: &Arc<YamlMapping>,
         name: &Arc<str>,
-        scope: &Scope,
-        chain: &mut Vec<Link>,
-        done: &mut HashMap<(String, Arc<str>), Arc<Node>>,
-    ) -> Checked<Arc<Node>> {
+        scope: &ComposeScope,
+        chain: &mut Vec<ComposeLink>,
+        done: &mut HashMap<(String, Arc<str>), Arc<YamlNode>>,
+    ) -> CheckedService<Arc<YamlNode>> {
         let Some(entry) = services.get(name) else {
             return Err(Box::new(Diagnostic::error(
                 "bake::compose::unknown_service",
@@ -70,7 +70,7 @@ impl Loader<'_> {
             )
         };
         let (base_name, base_at) = match &extends.kind {
-            NodeKind::String(service) => (service.clone(), extends.at),
+            YamlNodeKind::String(service) => (service.clone(), extends.at),
             _ => {
                 let service = extends.get("service").ok_or_else(|| wrong(extends.at))?;
                 (service.str().ok_or_else(|| wrong(service.at))?.clone(), service.at)
@@ -107,24 +107,24 @@ impl Loader<'_> {
         }
         let base = self.extended(&base_file, &base_services, &base_name, scope, chain, done)?;
         chain.pop();
-        let base =
-            merge::settled(&base).unwrap_or_else(|| Arc::new(Node::new(NodeKind::Mapping(Mapping::new()), base.at)));
-        let merged = without_extends(&merge::merge(&base, &entry.node, Rule::Service)?);
+        let base = merge::settled(&base)
+            .unwrap_or_else(|| Arc::new(YamlNode::new(YamlNodeKind::Mapping(YamlMapping::new()), base.at)));
+        let merged = without_extends(&merge::merge(&base, &entry.node, MergeRule::Service)?);
         done.insert(key, merged.clone());
         Ok(merged)
     }
 
     /// The services of another file, as they stand there.
-    fn services_of(&mut self, path: &str, at: Span, scope: &Scope) -> Checked<Arc<Mapping>> {
+    fn services_of(&mut self, path: &str, at: Span, scope: &ComposeScope) -> CheckedService<Arc<YamlMapping>> {
         if let Some(known) = self.read.get(path) {
             return Ok(known.clone());
         }
         let file = self.file(path, at)?;
-        let inner = Scope { env: scope.env.clone(), folder: value::folder(path) };
-        let mut services = Mapping::new();
+        let inner = ComposeScope { env: scope.env.clone(), folder: value::folder(path) };
+        let mut services = YamlMapping::new();
         for entries in file.documents.iter().filter_map(|document| document.mapping()) {
             let own = self.services(entries, &inner);
-            self.merge_all(&mut services, own, Rule::Service);
+            self.merge_all(&mut services, own, MergeRule::Service);
         }
         let services = Arc::new(services);
         self.read.insert(path.to_owned(), services.clone());
@@ -133,10 +133,10 @@ impl Loader<'_> {
 }
 
 /// The service as it is once it has been extended.
-fn without_extends(node: &Arc<Node>) -> Arc<Node> {
-    let NodeKind::Mapping(entries) = &node.kind else { return node.clone() };
+fn without_extends(node: &Arc<YamlNode>) -> Arc<YamlNode> {
+    let YamlNodeKind::Mapping(entries) = &node.kind else { return node.clone() };
     let rest = entries.iter().filter(|(key, _)| &***key != "extends").map(|(key, entry)| (key.clone(), entry.clone()));
-    Arc::new(Node::new(NodeKind::Mapping(rest.collect()), node.at).with(node.action))
+    Arc::new(YamlNode::new(YamlNodeKind::Mapping(rest.collect()), node.at).with(node.action))
 }
 
 /// What a service is called in a chain.

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::{
-    Checked, ComposeFile, Entry, Link, Loader, Mapping, Model, Node, NodeKind, Scope, enter,
-    merge::{self, Rule},
+    CheckedService, ComposeFile, ComposeLink, ComposeScope, Loader, Model, YamlEntry, YamlMapping, YamlNode,
+    YamlNodeKind, enter,
+    merge::{self, MergeRule},
     missing_file, value,
 };
 use crate::{
@@ -16,7 +17,13 @@ use crate::{
 const MAX_FILES: usize = 1000;
 
 impl Loader<'_> {
-    pub(super) fn include(&mut self, include: &Entry, scope: &Scope, chain: &mut Vec<Link>, own: &mut Model) {
+    pub(super) fn include(
+        &mut self,
+        include: &YamlEntry,
+        scope: &ComposeScope,
+        chain: &mut Vec<ComposeLink>,
+        own: &mut Model,
+    ) {
         let Some(include_node) = self.interpolated(&include.node, scope) else { return };
         let Some(items) = include_node.sequence() else {
             if !include_node.is_null() {
@@ -36,11 +43,13 @@ impl Loader<'_> {
             let included = self.included(item, scope, chain);
             chain.truncate(links);
             let Some(included) = self.ok(included) else { continue };
-            for (section, rule) in [(Model::services as Section, Rule::Service), (Model::secrets, Rule::Plain)] {
-                let mut below: Mapping = section(&mut included.clone())
+            for (section, rule) in
+                [(Model::services as Section, MergeRule::Service), (Model::secrets, MergeRule::Plain)]
+            {
+                let mut below: YamlMapping = section(&mut included.clone())
                     .iter()
                     .filter_map(|(name, entry)| {
-                        Some((name.clone(), Entry { at: entry.at, node: merge::settled(&entry.node)? }))
+                        Some((name.clone(), YamlEntry { at: entry.at, node: merge::settled(&entry.node)? }))
                     })
                     .collect();
                 self.merge_all(&mut below, std::mem::take(section(own)), rule);
@@ -50,10 +59,15 @@ impl Loader<'_> {
     }
 
     /// What one item of `include` brings.
-    fn included(&mut self, item: &Arc<Node>, scope: &Scope, chain: &mut Vec<Link>) -> Checked<Model> {
+    fn included(
+        &mut self,
+        item: &Arc<YamlNode>,
+        scope: &ComposeScope,
+        chain: &mut Vec<ComposeLink>,
+    ) -> CheckedService<Model> {
         let option = |key: &str| item.get(key).filter(|value| !value.is_null());
         let paths = match &item.kind {
-            NodeKind::Mapping(_) => option("path").map(texts).transpose()?.unwrap_or_default(),
+            YamlNodeKind::Mapping(_) => option("path").map(texts).transpose()?.unwrap_or_default(),
             _ => texts(item)?,
         };
         let Some((first, first_at)) = paths.first().cloned() else {
@@ -73,7 +87,7 @@ impl Loader<'_> {
             env_files.map(|files| files.into_iter().map(|(file, at)| (full(&file), at)).collect());
         let paths: Vec<(String, Span)> = paths.into_iter().map(|(path, at)| (full(&path), at)).collect();
         enter(chain, &paths[0].0, first_at, "bake::compose::include_cycle", "files include one another in a circle")?;
-        let mut inner = Scope { env: scope.env.clone(), folder };
+        let mut inner = ComposeScope { env: scope.env.clone(), folder };
         match env_files {
             None => {
                 let path = value::join(&inner.folder, ".env", None);
@@ -99,7 +113,7 @@ impl Loader<'_> {
     }
 
     /// Reads and parses another Compose file.
-    pub(super) fn file(&mut self, path: &str, at: Span) -> Checked<ComposeFile> {
+    pub(super) fn file(&mut self, path: &str, at: Span) -> CheckedService<ComposeFile> {
         self.files += 1;
         if self.files > MAX_FILES {
             return Err(Box::new(
@@ -116,21 +130,21 @@ impl Loader<'_> {
 }
 
 /// One of the two sections of a model.
-type Section = fn(&mut Model) -> &mut Mapping;
+type Section = fn(&mut Model) -> &mut YamlMapping;
 
 impl Model {
-    const fn services(&mut self) -> &mut Mapping {
+    const fn services(&mut self) -> &mut YamlMapping {
         &mut self.services
     }
 
-    const fn secrets(&mut self) -> &mut Mapping {
+    const fn secrets(&mut self) -> &mut YamlMapping {
         &mut self.secrets
     }
 }
 
 /// The strings of a value that is a string or a list of strings.
-fn texts(node: &Arc<Node>) -> Checked<Vec<(String, Span)>> {
-    let one = |node: &Arc<Node>| {
+fn texts(node: &Arc<YamlNode>) -> CheckedService<Vec<(String, Span)>> {
+    let one = |node: &Arc<YamlNode>| {
         node.str().map(|text| (text.to_string(), node.at)).ok_or_else(|| {
             Box::new(
                 Diagnostic::error("bake::compose::wrong_type", format!("a path must be a string, got {}", node.word()))
@@ -139,7 +153,7 @@ fn texts(node: &Arc<Node>) -> Checked<Vec<(String, Span)>> {
         })
     };
     match &node.kind {
-        NodeKind::Sequence(items) => items.iter().map(one).collect(),
+        YamlNodeKind::Sequence(items) => items.iter().map(one).collect(),
         _ => Ok(vec![one(node)?]),
     }
 }

@@ -5,7 +5,7 @@ const MAX_DEPTH: usize = 50;
 
 /// Why a text cannot be interpolated.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(super) enum InterpolateFault {
     /// The `${…}` at fault.
     Invalid(String),
     Required {
@@ -22,11 +22,11 @@ pub(super) trait Variables {
 }
 
 /// The text with every variable replaced by its value.
-pub(super) fn substitute(text: &str, variables: &mut dyn Variables) -> Result<String, Fault> {
+pub(super) fn substitute(text: &str, variables: &mut dyn Variables) -> Result<String, InterpolateFault> {
     substitute_at(text, variables, 0)
 }
 
-fn substitute_at(text: &str, variables: &mut dyn Variables, depth: usize) -> Result<String, Fault> {
+fn substitute_at(text: &str, variables: &mut dyn Variables, depth: usize) -> Result<String, InterpolateFault> {
     let mut out = String::new();
     let mut rest = text;
     while let Some(at) = rest.find('$') {
@@ -38,7 +38,7 @@ fn substitute_at(text: &str, variables: &mut dyn Variables, depth: usize) -> Res
         } else if let Some(inside) = after.strip_prefix('{') {
             let invalid = || {
                 let end = rest[at..].find('}').map_or(rest.len(), |end| at + end + 1);
-                Fault::Invalid(rest[at..end].chars().take(80).collect())
+                InterpolateFault::Invalid(rest[at..end].chars().take(80).collect())
             };
             if depth > MAX_DEPTH {
                 return Err(invalid());
@@ -89,7 +89,7 @@ fn closing_brace(text: &str) -> Option<usize> {
 }
 
 /// What stands between the braces. The error is `None` for a form that is not known.
-fn braced(inside: &str, variables: &mut dyn Variables, depth: usize) -> Result<String, Option<Fault>> {
+fn braced(inside: &str, variables: &mut dyn Variables, depth: usize) -> Result<String, Option<InterpolateFault>> {
     let (name, operation) = inside.split_at(name_length(inside));
     if name.is_empty() {
         return Err(None);
@@ -107,7 +107,7 @@ fn braced(inside: &str, variables: &mut dyn Variables, depth: usize) -> Result<S
         Some('-') if !present => argument(variables),
         Some('+') if present => argument(variables),
         Some('?') if !present => {
-            Err(Some(Fault::Required { variable: name.to_owned(), message: argument(variables)? }))
+            Err(Some(InterpolateFault::Required { variable: name.to_owned(), message: argument(variables)? }))
         }
         Some('-' | '+' | '?') => Ok(value.unwrap_or_default()),
         _ => Err(None),
@@ -154,11 +154,11 @@ mod tests {
     #[test]
     fn faults_name_what_is_wrong() {
         let fault = |text: &str| substitute(text, &mut Fixed(Vec::new())).unwrap_err();
-        assert_eq!(fault("x ${A"), Fault::Invalid("${A".to_owned()));
-        assert_eq!(fault("${}"), Fault::Invalid("${}".to_owned()));
-        assert_eq!(fault("${A B}"), Fault::Invalid("${A B}".to_owned()));
-        let required = Fault::Required { variable: "EMPTY".to_owned(), message: "set a".to_owned() };
+        assert_eq!(fault("x ${A"), InterpolateFault::Invalid("${A".to_owned()));
+        assert_eq!(fault("${}"), InterpolateFault::Invalid("${}".to_owned()));
+        assert_eq!(fault("${A B}"), InterpolateFault::Invalid("${A B}".to_owned()));
+        let required = InterpolateFault::Required { variable: "EMPTY".to_owned(), message: "set a".to_owned() };
         assert_eq!(fault("${EMPTY:?set $A}"), required);
-        assert!(matches!(fault(&"${A:+".repeat(10_000)), Fault::Invalid(_)));
+        assert!(matches!(fault(&"${A:+".repeat(10_000)), InterpolateFault::Invalid(_)));
     }
 }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::{
-    definition::yaml::{Action, Entry, Mapping, Node, NodeKind},
+    definition::yaml::{YamlAction, YamlEntry, YamlMapping, YamlNode, YamlNodeKind},
     report::Diagnostic,
 };
 
@@ -14,7 +14,7 @@ type Merged<T> = Result<T, Box<Diagnostic>>;
 
 /// Which rule holds for a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Rule {
+pub(super) enum MergeRule {
     /// Mappings by key, lists appended, anything else replaced.
     Plain,
     Service,
@@ -29,7 +29,7 @@ pub(super) enum Rule {
     List,
 }
 
-impl Rule {
+impl MergeRule {
     /// The rule for what stands under a key.
     fn under(self, key: &str) -> Self {
         match (self, key) {
@@ -45,8 +45,8 @@ impl Rule {
 }
 
 /// `over` merged onto `base`.
-pub(super) fn merge(base: &Arc<Node>, over: &Arc<Node>, rule: Rule) -> Merged<Arc<Node>> {
-    if over.action.is_some() || base.action == Some(Action::Reset) {
+pub(super) fn merge(base: &Arc<YamlNode>, over: &Arc<YamlNode>, rule: MergeRule) -> Merged<Arc<YamlNode>> {
+    if over.action.is_some() || base.action == Some(YamlAction::Reset) {
         return Ok(over.clone());
     }
     if over.is_null() {
@@ -54,20 +54,20 @@ pub(super) fn merge(base: &Arc<Node>, over: &Arc<Node>, rule: Rule) -> Merged<Ar
     }
     let (base, over) = (canonical(base, rule), canonical(over, rule));
     let kind = match (&base.kind, &over.kind) {
-        (NodeKind::Mapping(below), NodeKind::Mapping(above)) => {
+        (YamlNodeKind::Mapping(below), YamlNodeKind::Mapping(above)) => {
             let mut entries = below.clone();
             for (key, entry) in above {
                 merge_entry(&mut entries, key, entry, rule)?;
             }
-            NodeKind::Mapping(entries)
+            YamlNodeKind::Mapping(entries)
         }
-        (NodeKind::Sequence(below), NodeKind::Sequence(above)) => {
+        (YamlNodeKind::Sequence(below), YamlNodeKind::Sequence(above)) => {
             let new = above.iter().filter(|item| {
-                rule != Rule::Addresses || !below.iter().any(|it| it.str().is_some() && it.str() == item.str())
+                rule != MergeRule::Addresses || !below.iter().any(|it| it.str().is_some() && it.str() == item.str())
             });
-            NodeKind::Sequence(below.iter().chain(new).cloned().collect())
+            YamlNodeKind::Sequence(below.iter().chain(new).cloned().collect())
         }
-        (NodeKind::Mapping(_) | NodeKind::Sequence(_), _) => {
+        (YamlNodeKind::Mapping(_) | YamlNodeKind::Sequence(_), _) => {
             return Err(Box::new(
                 Diagnostic::error(
                     "bake::compose::cannot_merge",
@@ -80,15 +80,15 @@ pub(super) fn merge(base: &Arc<Node>, over: &Arc<Node>, rule: Rule) -> Merged<Ar
         }
         _ => return Ok(over),
     };
-    Ok(Arc::new(Node::new(kind, over.at)))
+    Ok(Arc::new(YamlNode::new(kind, over.at)))
 }
 
 /// One entry of a mapping onto those that are there.
-pub(super) fn merge_entry(entries: &mut Mapping, key: &Arc<str>, over: &Entry, rule: Rule) -> Merged<()> {
-    let replaces = rule == Rule::Pairs;
-    let inner = if rule == Rule::Hosts { Rule::Addresses } else { rule.under(key) };
+pub(super) fn merge_entry(entries: &mut YamlMapping, key: &Arc<str>, over: &YamlEntry, rule: MergeRule) -> Merged<()> {
+    let replaces = rule == MergeRule::Pairs;
+    let inner = if rule == MergeRule::Hosts { MergeRule::Addresses } else { rule.under(key) };
     let merged = match entries.get(key) {
-        Some(below) if !replaces => Entry { at: over.at, node: merge(&below.node, &over.node, inner)? },
+        Some(below) if !replaces => YamlEntry { at: over.at, node: merge(&below.node, &over.node, inner)? },
         _ => over.clone(),
     };
     entries.insert(key.clone(), merged);
@@ -96,72 +96,74 @@ pub(super) fn merge_entry(entries: &mut Mapping, key: &Arc<str>, over: &Entry, r
 }
 
 /// The one form of values that may be written in several.
-pub(super) fn canonical(node: &Arc<Node>, rule: Rule) -> Arc<Node> {
+pub(super) fn canonical(node: &Arc<YamlNode>, rule: MergeRule) -> Arc<YamlNode> {
     let kind = match (rule, &node.kind) {
-        (Rule::Build, NodeKind::String(_)) => {
-            NodeKind::Mapping(Mapping::from_iter([(Arc::from("context"), Entry { at: node.at, node: node.clone() })]))
-        }
-        (Rule::List, NodeKind::String(_)) => NodeKind::Sequence(vec![node.clone()]),
-        (Rule::Pairs, NodeKind::Sequence(items)) if items.iter().all(|item| item.scalar_text().is_some()) => {
-            let pair = |item: &Arc<Node>| {
+        (MergeRule::Build, YamlNodeKind::String(_)) => YamlNodeKind::Mapping(YamlMapping::from_iter([(
+            Arc::from("context"),
+            YamlEntry { at: node.at, node: node.clone() },
+        )])),
+        (MergeRule::List, YamlNodeKind::String(_)) => YamlNodeKind::Sequence(vec![node.clone()]),
+        (MergeRule::Pairs, YamlNodeKind::Sequence(items)) if items.iter().all(|item| item.scalar_text().is_some()) => {
+            let pair = |item: &Arc<YamlNode>| {
                 let text = item.scalar_text().unwrap_or_default();
                 let (key, value) = match text.split_once('=') {
-                    Some((key, value)) => (Arc::from(key), NodeKind::String(value.into())),
-                    None => (text.clone(), NodeKind::Null),
+                    Some((key, value)) => (Arc::from(key), YamlNodeKind::String(value.into())),
+                    None => (text.clone(), YamlNodeKind::Null),
                 };
-                (key, Entry { at: item.at, node: Arc::new(Node::new(value, item.at)) })
+                (key, YamlEntry { at: item.at, node: Arc::new(YamlNode::new(value, item.at)) })
             };
-            NodeKind::Mapping(items.iter().map(pair).collect())
+            YamlNodeKind::Mapping(items.iter().map(pair).collect())
         }
-        (Rule::Hosts, NodeKind::Sequence(items)) if items.iter().all(|item| is_host(item)) => {
-            let mut hosts = Mapping::new();
+        (MergeRule::Hosts, YamlNodeKind::Sequence(items)) if items.iter().all(|item| is_host(item)) => {
+            let mut hosts = YamlMapping::new();
             for item in items {
                 let text = item.str().cloned().unwrap_or_default();
                 let (host, addresses) = text.split_once(['=', ':']).unwrap_or((&text, ""));
                 let (host, addresses) = text.split_once('=').unwrap_or((host, addresses));
-                let new = addresses.split(',').map(|ip| Arc::new(Node::new(NodeKind::String(ip.into()), item.at)));
-                let before = hosts.get(host).and_then(|entry: &Entry| entry.node.sequence()).unwrap_or_default();
-                let all = NodeKind::Sequence(before.iter().cloned().chain(new).collect());
-                hosts.insert(host.into(), Entry { at: item.at, node: Arc::new(Node::new(all, item.at)) });
+                let new =
+                    addresses.split(',').map(|ip| Arc::new(YamlNode::new(YamlNodeKind::String(ip.into()), item.at)));
+                let before = hosts.get(host).and_then(|entry: &YamlEntry| entry.node.sequence()).unwrap_or_default();
+                let all = YamlNodeKind::Sequence(before.iter().cloned().chain(new).collect());
+                hosts.insert(host.into(), YamlEntry { at: item.at, node: Arc::new(YamlNode::new(all, item.at)) });
             }
-            NodeKind::Mapping(hosts)
+            YamlNodeKind::Mapping(hosts)
         }
-        (Rule::Hosts, NodeKind::Mapping(hosts)) => {
-            let each = |entry: &Entry| match &entry.node.kind {
-                NodeKind::String(_) => {
-                    let all = NodeKind::Sequence(vec![entry.node.clone()]);
-                    let node = Node::new(all, entry.node.at).with(entry.node.action);
-                    Entry { at: entry.at, node: Arc::new(node) }
+        (MergeRule::Hosts, YamlNodeKind::Mapping(hosts)) => {
+            let each = |entry: &YamlEntry| match &entry.node.kind {
+                YamlNodeKind::String(_) => {
+                    let all = YamlNodeKind::Sequence(vec![entry.node.clone()]);
+                    let node = YamlNode::new(all, entry.node.at).with(entry.node.action);
+                    YamlEntry { at: entry.at, node: Arc::new(node) }
                 }
                 _ => entry.clone(),
             };
-            NodeKind::Mapping(hosts.iter().map(|(host, entry)| (host.clone(), each(entry))).collect())
+            YamlNodeKind::Mapping(hosts.iter().map(|(host, entry)| (host.clone(), each(entry))).collect())
         }
         _ => return node.clone(),
     };
-    Arc::new(Node::new(kind, node.at).with(node.action))
+    Arc::new(YamlNode::new(kind, node.at).with(node.action))
 }
 
 /// Whether an item of `extra_hosts` has a host and an address.
-fn is_host(item: &Node) -> bool {
+fn is_host(item: &YamlNode) -> bool {
     item.str().is_some_and(|text| text.contains(['=', ':']))
 }
 
 /// The value without what is reset, and without any actions; `None` if it is reset itself.
-pub(super) fn settled(node: &Arc<Node>) -> Option<Arc<Node>> {
-    if node.action == Some(Action::Reset) {
+pub(super) fn settled(node: &Arc<YamlNode>) -> Option<Arc<YamlNode>> {
+    if node.action == Some(YamlAction::Reset) {
         return None;
     }
     let kind = match &node.kind {
-        NodeKind::Mapping(entries) => NodeKind::Mapping(
+        YamlNodeKind::Mapping(entries) => YamlNodeKind::Mapping(
             entries
                 .iter()
-                .filter_map(|(key, entry)| Some((key.clone(), Entry { at: entry.at, node: settled(&entry.node)? })))
+                .filter_map(|(key, entry)| Some((key.clone(), YamlEntry { at: entry.at, node: settled(&entry.node)? })))
                 .collect(),
         ),
-        NodeKind::Sequence(items) => NodeKind::Sequence(items.iter().filter_map(settled).collect()),
+        YamlNodeKind::Sequence(items) => YamlNodeKind::Sequence(items.iter().filter_map(settled).collect()),
         _ if node.action.is_none() => return Some(node.clone()),
         other => other.clone(),
     };
-    Some(Arc::new(Node::new(kind, node.at)))
+    Some(Arc::new(YamlNode::new(kind, node.at)))
 }

@@ -4,7 +4,7 @@
 //! yaml ─► interpolate ─► include ─► extends ─► merge (file onto file) ─► target (service ─► target block)
 //! ```
 //!
-//! Of a service only what a build needs is looked at. Nothing is read here: further files come from [`Files`].
+//! Of a service only what a build needs is looked at. Nothing is read here: further files come from [`LoadRequest`].
 
 mod bake_fields;
 pub(super) mod dotenv;
@@ -25,13 +25,13 @@ use std::{
 use indexmap::IndexMap;
 
 use super::{
-    load::Files,
+    load::LoadRequest,
     syntax::Body,
-    yaml::{Entry, Mapping, Node, NodeKind},
+    yaml::{YamlEntry, YamlMapping, YamlNode, YamlNodeKind},
 };
 use crate::report::{Diagnostic, SourceId, Span, suggest};
 use interpolate::Variables;
-use merge::Rule;
+use merge::MergeRule;
 
 /// How deep files may include and services extend one another.
 const MAX_CHAIN: usize = 200;
@@ -59,7 +59,7 @@ pub(crate) struct ComposeFile {
     pub(crate) name: String,
     pub(crate) source: SourceId,
     /// Its documents.
-    pub(crate) documents: Vec<Arc<Node>>,
+    pub(crate) documents: Vec<Arc<YamlNode>>,
 }
 
 /// Makes one body of all files, later over earlier. `env` is the environment, `vars` what beats it.
@@ -67,7 +67,7 @@ pub(crate) fn load(
     files: &[ComposeFile],
     env: &BTreeMap<String, String>,
     vars: &BTreeMap<String, String>,
-    reader: &mut dyn Files,
+    reader: &mut dyn LoadRequest,
 ) -> (Option<Body>, Vec<Diagnostic>) {
     let mut loader = Loader {
         reader,
@@ -77,7 +77,7 @@ pub(crate) fn load(
         home: env.get("HOME").cloned(),
         files: 0,
     };
-    let mut scope = Scope { env: env.clone(), folder: String::new() };
+    let mut scope = ComposeScope { env: env.clone(), folder: String::new() };
     loader.add_dotenv(&mut scope, ".env");
     scope.env.extend(vars.iter().map(|(name, value)| (name.clone(), value.clone())));
     let project = loader.project_name(files, &scope);
@@ -88,11 +88,11 @@ pub(crate) fn load(
     (body, loader.faults)
 }
 
-type Checked<T> = Result<T, Box<Diagnostic>>;
+type CheckedService<T> = Result<T, Box<Diagnostic>>;
 
 /// Where files lie and what variables they see.
 #[derive(Clone)]
-struct Scope {
+struct ComposeScope {
     env: BTreeMap<String, String>,
     /// Relative paths start here; empty is the working directory.
     folder: String,
@@ -101,24 +101,24 @@ struct Scope {
 /// What files define: services and secrets, both pruned to what a build needs.
 #[derive(Clone, Default)]
 struct Model {
-    services: Mapping,
-    secrets: Mapping,
+    services: YamlMapping,
+    secrets: YamlMapping,
 }
 
 struct Loader<'a> {
-    reader: &'a mut dyn Files,
+    reader: &'a mut dyn LoadRequest,
     faults: Vec<Diagnostic>,
     /// Variables that a warning was given for.
     unset: BTreeSet<String>,
     /// Services of files that were extended from.
-    read: HashMap<String, Arc<Mapping>>,
+    read: HashMap<String, Arc<YamlMapping>>,
     home: Option<String>,
     /// How many files were read because others name them.
     files: usize,
 }
 
 /// One link of a chain of `include` or `extends`: the name for messages, and the place that asks for it.
-type Link = (String, Span);
+type ComposeLink = (String, Span);
 
 impl Loader<'_> {
     fn fail(&mut self, fault: Diagnostic) {
@@ -126,12 +126,12 @@ impl Loader<'_> {
     }
 
     /// The value of a step that may fail.
-    fn ok<T>(&mut self, result: Checked<T>) -> Option<T> {
+    fn ok<T>(&mut self, result: CheckedService<T>) -> Option<T> {
         result.map_err(|fault| self.faults.push(*fault)).ok()
     }
 
     /// `name` of the files, else `COMPOSE_PROJECT_NAME`, else `bake`.
-    fn project_name(&mut self, files: &[ComposeFile], scope: &Scope) -> String {
+    fn project_name(&mut self, files: &[ComposeFile], scope: &ComposeScope) -> String {
         let mut documents = files.iter().flat_map(|file| &file.documents).rev();
         let named = documents.find_map(|document| document.get("name").filter(|name| name.str().is_some()));
         let named = named.and_then(|name| self.interpolated(name, scope)).and_then(|name| name.str().cloned());
@@ -143,7 +143,7 @@ impl Loader<'_> {
     }
 
     /// Adds the values of a file of variables, if it exists; what is set already stays.
-    fn add_dotenv(&mut self, scope: &mut Scope, path: &str) {
+    fn add_dotenv(&mut self, scope: &mut ComposeScope, path: &str) {
         if let Some(Some(values)) = self.dotenv(path, &scope.env) {
             for (name, value) in values {
                 scope.env.entry(name).or_insert(value);
@@ -175,7 +175,7 @@ impl Loader<'_> {
     }
 
     /// Merges files, each onto those before.
-    fn model(&mut self, files: &[ComposeFile], scope: &Scope, chain: &mut Vec<Link>) -> Model {
+    fn model(&mut self, files: &[ComposeFile], scope: &ComposeScope, chain: &mut Vec<ComposeLink>) -> Model {
         let mut model = Model::default();
         for file in files {
             for document in &file.documents {
@@ -188,9 +188,9 @@ impl Loader<'_> {
     fn document(
         &mut self,
         file: &ComposeFile,
-        document: &Arc<Node>,
-        scope: &Scope,
-        chain: &mut Vec<Link>,
+        document: &Arc<YamlNode>,
+        scope: &ComposeScope,
+        chain: &mut Vec<ComposeLink>,
         model: &mut Model,
     ) {
         let Some(entries) = document.mapping() else {
@@ -211,24 +211,24 @@ impl Loader<'_> {
             self.include(include, scope, chain, &mut own);
         }
         self.extend_all(file, &mut own.services, scope);
-        self.merge_all(&mut model.services, own.services, Rule::Service);
-        self.merge_all(&mut model.secrets, own.secrets, Rule::Plain);
+        self.merge_all(&mut model.services, own.services, MergeRule::Service);
+        self.merge_all(&mut model.secrets, own.secrets, MergeRule::Plain);
     }
 
-    fn merge_all(&mut self, below: &mut Mapping, above: Mapping, rule: Rule) {
+    fn merge_all(&mut self, below: &mut YamlMapping, above: YamlMapping, rule: MergeRule) {
         for (name, entry) in above {
             let merged = match below.get(&name) {
                 Some(base) => merge::merge(&base.node, &entry.node, rule),
                 None => Ok(entry.node),
             };
             if let Some(node) = self.ok(merged) {
-                below.insert(name, Entry { at: entry.at, node });
+                below.insert(name, YamlEntry { at: entry.at, node });
             }
         }
     }
 
     /// Warns of keys that nothing reads.
-    fn check_keys(&mut self, entries: &Mapping, known: &str, place: &str) {
+    fn check_keys(&mut self, entries: &YamlMapping, known: &str, place: &str) {
         let known = || known.split_whitespace();
         for (key, entry) in entries {
             if key.starts_with("x-") || known().any(|it| it == &**key) {
@@ -245,7 +245,7 @@ impl Loader<'_> {
     }
 
     /// The mapping under a top-level key, or nothing.
-    fn section<'n>(&mut self, entries: &'n Mapping, key: &str) -> Option<&'n Mapping> {
+    fn section<'n>(&mut self, entries: &'n YamlMapping, key: &str) -> Option<&'n YamlMapping> {
         let section = entries.get(key).filter(|section| !section.node.is_null())?;
         if section.node.mapping().is_none() {
             self.fail(
@@ -260,23 +260,23 @@ impl Loader<'_> {
         section.node.mapping()
     }
 
-    fn services(&mut self, entries: &Mapping, scope: &Scope) -> Mapping {
-        let Some(section) = self.section(entries, "services") else { return Mapping::new() };
-        let mut services = Mapping::new();
+    fn services(&mut self, entries: &YamlMapping, scope: &ComposeScope) -> YamlMapping {
+        let Some(section) = self.section(entries, "services") else { return YamlMapping::new() };
+        let mut services = YamlMapping::new();
         for (name, entry) in section {
             if let Some(node) = self.service(name, entry, scope) {
-                services.insert(name.clone(), Entry { at: entry.at, node });
+                services.insert(name.clone(), YamlEntry { at: entry.at, node });
             }
         }
         services
     }
 
     /// A service with only what matters, interpolated, its paths relative to the working directory.
-    fn service(&mut self, name: &str, entry: &Entry, scope: &Scope) -> Option<Arc<Node>> {
-        let NodeKind::Mapping(all) = &entry.node.kind else {
+    fn service(&mut self, name: &str, entry: &YamlEntry, scope: &ComposeScope) -> Option<Arc<YamlNode>> {
+        let YamlNodeKind::Mapping(all) = &entry.node.kind else {
             if entry.node.is_null() || entry.node.action.is_some() {
-                let empty = NodeKind::Mapping(Mapping::new());
-                return Some(Arc::new(Node::new(empty, entry.at).with(entry.node.action)));
+                let empty = YamlNodeKind::Mapping(YamlMapping::new());
+                return Some(Arc::new(YamlNode::new(empty, entry.at).with(entry.node.action)));
             }
             self.fail(
                 Diagnostic::error(
@@ -288,52 +288,53 @@ impl Loader<'_> {
             return None;
         };
         self.check_keys(all, ALL_SERVICE_KEYS, &format!("in service `{name}`"));
-        let mut kept = Mapping::new();
+        let mut kept = YamlMapping::new();
         for key in SERVICE_KEYS.into_iter().chain(["extends"]) {
             let Some((key, value)) = all.get_key_value(key) else { continue };
             let node = self.interpolated(&value.node, scope)?;
-            kept.insert(key.clone(), Entry { at: value.at, node: self.rebased_field(key, &node, scope) });
+            kept.insert(key.clone(), YamlEntry { at: value.at, node: self.rebased_field(key, &node, scope) });
         }
-        Some(Arc::new(Node::new(NodeKind::Mapping(kept), entry.node.at).with(entry.node.action)))
+        Some(Arc::new(YamlNode::new(YamlNodeKind::Mapping(kept), entry.node.at).with(entry.node.action)))
     }
 
-    fn secrets(&mut self, entries: &Mapping, scope: &Scope) -> Mapping {
-        let Some(section) = self.section(entries, "secrets") else { return Mapping::new() };
-        let mut secrets = Mapping::new();
+    fn secrets(&mut self, entries: &YamlMapping, scope: &ComposeScope) -> YamlMapping {
+        let Some(section) = self.section(entries, "secrets") else { return YamlMapping::new() };
+        let mut secrets = YamlMapping::new();
         for (name, entry) in section {
             if let Some(node) = self.interpolated(&entry.node, scope) {
                 let node = self.with_entry(&node, "file", |loader, file| loader.rebased(file, scope));
-                secrets.insert(name.clone(), Entry { at: entry.at, node });
+                secrets.insert(name.clone(), YamlEntry { at: entry.at, node });
             }
         }
         secrets
     }
 
     /// The value with all variables in its strings replaced.
-    fn interpolated(&mut self, node: &Arc<Node>, scope: &Scope) -> Option<Arc<Node>> {
+    fn interpolated(&mut self, node: &Arc<YamlNode>, scope: &ComposeScope) -> Option<Arc<YamlNode>> {
         let kind = match &node.kind {
-            NodeKind::String(text) if text.contains('$') => {
+            YamlNodeKind::String(text) if text.contains('$') => {
                 let mut lookup = Lookup { env: &scope.env, missing: Vec::new() };
                 let text =
                     interpolate::substitute(text, &mut lookup).map_err(|fault| interpolation_fault(fault, node.at));
                 for name in std::mem::take(&mut lookup.missing) {
                     self.warn_unset(name, node.at);
                 }
-                NodeKind::String(self.ok(text)?.into())
+                YamlNodeKind::String(self.ok(text)?.into())
             }
-            NodeKind::Sequence(items) => {
-                NodeKind::Sequence(items.iter().map(|item| self.interpolated(item, scope)).collect::<Option<_>>()?)
+            YamlNodeKind::Sequence(items) => {
+                YamlNodeKind::Sequence(items.iter().map(|item| self.interpolated(item, scope)).collect::<Option<_>>()?)
             }
-            NodeKind::Mapping(entries) => {
-                let mut replaced = Mapping::with_capacity(entries.len());
+            YamlNodeKind::Mapping(entries) => {
+                let mut replaced = YamlMapping::with_capacity(entries.len());
                 for (key, entry) in entries {
-                    replaced.insert(key.clone(), Entry { at: entry.at, node: self.interpolated(&entry.node, scope)? });
+                    replaced
+                        .insert(key.clone(), YamlEntry { at: entry.at, node: self.interpolated(&entry.node, scope)? });
                 }
-                NodeKind::Mapping(replaced)
+                YamlNodeKind::Mapping(replaced)
             }
             _ => return Some(node.clone()),
         };
-        Some(Arc::new(Node::new(kind, node.at).with(node.action)))
+        Some(Arc::new(YamlNode::new(kind, node.at).with(node.action)))
     }
 
     fn warn_unset(&mut self, name: String, at: Span) {
@@ -352,42 +353,48 @@ impl Loader<'_> {
     /// The mapping with one of its values changed; anything else as it is.
     fn with_entry(
         &mut self,
-        node: &Arc<Node>,
+        node: &Arc<YamlNode>,
         key: &str,
-        change: impl FnOnce(&mut Self, &Arc<Node>) -> Arc<Node>,
-    ) -> Arc<Node> {
-        let NodeKind::Mapping(entries) = &node.kind else { return node.clone() };
+        change: impl FnOnce(&mut Self, &Arc<YamlNode>) -> Arc<YamlNode>,
+    ) -> Arc<YamlNode> {
+        let YamlNodeKind::Mapping(entries) = &node.kind else { return node.clone() };
         let Some(entry) = entries.get(key) else { return node.clone() };
-        let changed = Entry { at: entry.at, node: change(self, &entry.node) };
+        let changed = YamlEntry { at: entry.at, node: change(self, &entry.node) };
         let mut entries = entries.clone();
         entries.insert(key.into(), changed);
-        Arc::new(Node::new(NodeKind::Mapping(entries), node.at).with(node.action))
+        Arc::new(YamlNode::new(YamlNodeKind::Mapping(entries), node.at).with(node.action))
     }
 
     /// The field of a service with its paths relative to the working directory.
-    fn rebased_field(&mut self, key: &str, node: &Arc<Node>, scope: &Scope) -> Arc<Node> {
+    fn rebased_field(&mut self, key: &str, node: &Arc<YamlNode>, scope: &ComposeScope) -> Arc<YamlNode> {
         match key {
             "build" => {
-                let build = merge::canonical(node, Rule::Build);
+                let build = merge::canonical(node, MergeRule::Build);
                 let build =
                     self.with_entry(&build, "context", |loader, context| loader.rebased_context(context, scope));
                 let build = self.with_entry(&build, "additional_contexts", |loader, contexts| {
-                    loader.each_value(&merge::canonical(contexts, Rule::Pairs), |loader, context| {
+                    loader.each_value(&merge::canonical(contexts, MergeRule::Pairs), |loader, context| {
                         loader.rebased_context(context, scope)
                     })
                 });
                 self.with_entry(&build, "ssh", |loader, keys| {
-                    loader.each_value(&merge::canonical(keys, Rule::Pairs), |loader, path| loader.rebased(path, scope))
+                    loader.each_value(&merge::canonical(keys, MergeRule::Pairs), |loader, path| {
+                        loader.rebased(path, scope)
+                    })
                 })
             }
             "env_file" => {
-                let NodeKind::Sequence(items) = &merge::canonical(node, Rule::List).kind else { return node.clone() };
-                let each = |item: &Arc<Node>| match &item.kind {
-                    NodeKind::Mapping(_) => self.with_entry(item, "path", |loader, path| loader.rebased(path, scope)),
+                let YamlNodeKind::Sequence(items) = &merge::canonical(node, MergeRule::List).kind else {
+                    return node.clone();
+                };
+                let each = |item: &Arc<YamlNode>| match &item.kind {
+                    YamlNodeKind::Mapping(_) => {
+                        self.with_entry(item, "path", |loader, path| loader.rebased(path, scope))
+                    }
                     _ => self.rebased(item, scope),
                 };
                 let items = items.iter().map(each).collect();
-                Arc::new(Node::new(NodeKind::Sequence(items), node.at).with(node.action))
+                Arc::new(YamlNode::new(YamlNodeKind::Sequence(items), node.at).with(node.action))
             }
             "extends" => self.with_entry(node, "file", |loader, file| loader.rebased(file, scope)),
             _ => node.clone(),
@@ -396,16 +403,17 @@ impl Loader<'_> {
 
     fn each_value(
         &mut self,
-        node: &Arc<Node>,
-        mut change: impl FnMut(&mut Self, &Arc<Node>) -> Arc<Node>,
-    ) -> Arc<Node> {
-        let NodeKind::Mapping(entries) = &node.kind else { return node.clone() };
-        let entries =
-            entries.iter().map(|(key, entry)| (key.clone(), Entry { at: entry.at, node: change(self, &entry.node) }));
-        Arc::new(Node::new(NodeKind::Mapping(entries.collect()), node.at).with(node.action))
+        node: &Arc<YamlNode>,
+        mut change: impl FnMut(&mut Self, &Arc<YamlNode>) -> Arc<YamlNode>,
+    ) -> Arc<YamlNode> {
+        let YamlNodeKind::Mapping(entries) = &node.kind else { return node.clone() };
+        let entries = entries
+            .iter()
+            .map(|(key, entry)| (key.clone(), YamlEntry { at: entry.at, node: change(self, &entry.node) }));
+        Arc::new(YamlNode::new(YamlNodeKind::Mapping(entries.collect()), node.at).with(node.action))
     }
 
-    fn rebased_context(&self, node: &Arc<Node>, scope: &Scope) -> Arc<Node> {
+    fn rebased_context(&self, node: &Arc<YamlNode>, scope: &ComposeScope) -> Arc<YamlNode> {
         const REMOTE: [&str; 4] = ["service:", "target:", "github.com/", "git@"];
         match node.str() {
             Some(text) if text.contains("://") || REMOTE.iter().any(|prefix| text.starts_with(prefix)) => node.clone(),
@@ -413,10 +421,10 @@ impl Loader<'_> {
         }
     }
 
-    fn rebased(&self, node: &Arc<Node>, scope: &Scope) -> Arc<Node> {
+    fn rebased(&self, node: &Arc<YamlNode>, scope: &ComposeScope) -> Arc<YamlNode> {
         let Some(path) = node.str().filter(|path| !path.is_empty()) else { return node.clone() };
         let path = value::join(&scope.folder, path, self.home.as_deref());
-        Arc::new(Node::new(NodeKind::String(path.into()), node.at).with(node.action))
+        Arc::new(YamlNode::new(YamlNodeKind::String(path.into()), node.at).with(node.action))
     }
 }
 
@@ -435,14 +443,14 @@ impl Variables for Lookup<'_> {
     }
 }
 
-fn interpolation_fault(fault: interpolate::Fault, at: Span) -> Box<Diagnostic> {
+fn interpolation_fault(fault: interpolate::InterpolateFault, at: Span) -> Box<Diagnostic> {
     Box::new(match fault {
-        interpolate::Fault::Invalid(what) => {
+        interpolate::InterpolateFault::Invalid(what) => {
             Diagnostic::error("bake::compose::interpolation", format!("an interpolation that cannot be read: {what}"))
                 .at(at, "in this value")
                 .help("write `${NAME}` or `${NAME:-default}`; a plain dollar sign is `$$`")
         }
-        interpolate::Fault::Required { variable, message } => {
+        interpolate::InterpolateFault::Required { variable, message } => {
             let reason = if message.is_empty() { "it has no value".to_owned() } else { message };
             Diagnostic::error(
                 "bake::compose::required_variable",
@@ -455,7 +463,7 @@ fn interpolation_fault(fault: interpolate::Fault, at: Span) -> Box<Diagnostic> {
 }
 
 /// Adds a link to a chain; a link that is there already is a circle.
-fn enter(chain: &mut Vec<Link>, name: &str, at: Span, code: &'static str, what: &str) -> Checked<()> {
+fn enter(chain: &mut Vec<ComposeLink>, name: &str, at: Span, code: &'static str, what: &str) -> CheckedService<()> {
     let start = chain.iter().position(|(link, _)| link == name);
     if start.is_none() && chain.len() < MAX_CHAIN {
         chain.push((name.to_owned(), at));
@@ -484,12 +492,12 @@ fn missing_file(path: &str, at: Span) -> Box<Diagnostic> {
 
 impl Loader<'_> {
     /// The body of all services that are built, and the group of them.
-    fn body(&mut self, files: &[ComposeFile], model: &Model, scope: &Scope) -> Option<Body> {
-        let settle = |section: &Mapping| -> IndexMap<Arc<str>, Entry> {
+    fn body(&mut self, files: &[ComposeFile], model: &Model, scope: &ComposeScope) -> Option<Body> {
+        let settle = |section: &YamlMapping| -> IndexMap<Arc<str>, YamlEntry> {
             section
                 .iter()
                 .filter_map(|(name, entry)| {
-                    Some((name.clone(), Entry { at: entry.at, node: merge::settled(&entry.node)? }))
+                    Some((name.clone(), YamlEntry { at: entry.at, node: merge::settled(&entry.node)? }))
                 })
                 .collect()
         };

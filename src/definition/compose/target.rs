@@ -5,12 +5,12 @@ use std::{collections::BTreeMap, sync::Arc};
 use indexmap::IndexMap;
 
 use super::{
-    Entry, Loader, Node, NodeKind, Scope,
-    merge::{self, Rule},
+    ComposeScope, Loader, YamlEntry, YamlNode, YamlNodeKind,
+    merge::{self, MergeRule},
     missing_file, value,
 };
 use crate::{
-    definition::syntax::{Attribute, Block, Body, Expr, ExprKind},
+    definition::syntax::{AttributeSyntax, Block, Body, Expr, ExprKind},
     report::{Diagnostic, SourceId, Span, Spanned, suggest},
 };
 
@@ -44,11 +44,17 @@ const BUILD_KEYS: [&str; 24] = [
 /// `ulimits` is the last; `x-…` keys are allowed besides.
 const ULIMITS: &str = "ulimits";
 
-type Named = IndexMap<Arc<str>, Entry>;
+type Named = IndexMap<Arc<str>, YamlEntry>;
 
 impl Loader<'_> {
     /// The body of all services that have a build, and the group `default` of them.
-    pub(super) fn targets(&mut self, source: SourceId, services: &Named, secrets: &Named, scope: &Scope) -> Body {
+    pub(super) fn targets(
+        &mut self,
+        source: SourceId,
+        services: &Named,
+        secrets: &Named,
+        scope: &ComposeScope,
+    ) -> Body {
         let mut body = Body { attributes: Vec::new(), blocks: Vec::new(), at: Span { source, start: 0, end: 0 } };
         let mut members = Vec::new();
         let mut taken: IndexMap<String, Span> = IndexMap::new();
@@ -66,7 +72,7 @@ impl Loader<'_> {
         }
         if let Some((_, entry)) = services.first() {
             let targets = Expr::new(ExprKind::Tuple(members), entry.at);
-            let attribute = Attribute { name: Spanned::new("targets".into(), entry.at), expr: targets };
+            let attribute = AttributeSyntax { name: Spanned::new("targets".into(), entry.at), expr: targets };
             let inner = Body { attributes: vec![attribute], blocks: Vec::new(), at: entry.at };
             body.blocks.push(block("group", "default", entry.at, inner));
         }
@@ -74,7 +80,7 @@ impl Loader<'_> {
     }
 
     /// The `build` of a service as a mapping, if it has one.
-    fn build_of(&mut self, name: &str, entry: &Entry) -> Option<Arc<Node>> {
+    fn build_of(&mut self, name: &str, entry: &YamlEntry) -> Option<Arc<YamlNode>> {
         let build = entry.node.get("build").filter(|build| !build.is_null());
         let Some(build) = build else {
             if entry.node.get("image").is_none_or(|image| image.is_null()) {
@@ -89,7 +95,7 @@ impl Loader<'_> {
             }
             return None;
         };
-        let build = merge::canonical(build, Rule::Build);
+        let build = merge::canonical(build, MergeRule::Build);
         if build.mapping().is_none() {
             self.fail(
                 Diagnostic::error(
@@ -133,22 +139,22 @@ fn block(kind: &str, label: &str, at: Span, body: Body) -> Block {
 /// A service that is built, and what it may refer to.
 pub(super) struct Service<'s> {
     pub(super) name: &'s str,
-    pub(super) entry: &'s Entry,
-    build: &'s Arc<Node>,
+    pub(super) entry: &'s YamlEntry,
+    build: &'s Arc<YamlNode>,
     pub(super) services: &'s Named,
     pub(super) secrets: &'s Named,
-    scope: &'s Scope,
+    scope: &'s ComposeScope,
 }
 
 /// Makes the attributes of one target.
 pub(super) struct TargetBuilder<'l, 'a, 's> {
     pub(super) loader: &'l mut Loader<'a>,
-    attributes: Vec<Attribute>,
+    attributes: Vec<AttributeSyntax>,
     pub(super) service: Service<'s>,
 }
 
 impl TargetBuilder<'_, '_, '_> {
-    fn attributes(mut self) -> Vec<Attribute> {
+    fn attributes(mut self) -> Vec<AttributeSyntax> {
         self.check_build_keys();
         for (key, attribute) in [
             ("context", "context"),
@@ -177,15 +183,15 @@ impl TargetBuilder<'_, '_, '_> {
         self.attributes
     }
 
-    pub(super) fn field(&self, key: &str) -> Option<Arc<Node>> {
+    pub(super) fn field(&self, key: &str) -> Option<Arc<YamlNode>> {
         self.service.build.get(key).filter(|node| !node.is_null()).cloned()
     }
 
     pub(super) fn add(&mut self, name: &str, at: Span, expr: Expr) {
-        self.attributes.push(Attribute { name: Spanned::new(name.into(), at), expr });
+        self.attributes.push(AttributeSyntax { name: Spanned::new(name.into(), at), expr });
     }
 
-    pub(super) fn wrong(&mut self, what: &str, wanted: &str, node: &Node, help: &str) {
+    pub(super) fn wrong(&mut self, what: &str, wanted: &str, node: &YamlNode, help: &str) {
         let message = format!("`{what}` of service `{}` must be {wanted}, got {}", self.service.name, node.word());
         let fault = Diagnostic::error("bake::compose::wrong_type", message).at(node.at, format!("not {wanted}"));
         self.loader.fail(if help.is_empty() { fault } else { fault.help(help) });
@@ -223,7 +229,7 @@ impl TargetBuilder<'_, '_, '_> {
     }
 
     /// A string, or a fault and nothing.
-    pub(super) fn string(&mut self, what: &str, node: &Node) -> Option<Arc<str>> {
+    pub(super) fn string(&mut self, what: &str, node: &YamlNode) -> Option<Arc<str>> {
         let text = node.str().cloned();
         if text.is_none() {
             let help = node.scalar_text().map(|text| format!("put it in quotes: \"{text}\"")).unwrap_or_default();
@@ -238,7 +244,7 @@ impl TargetBuilder<'_, '_, '_> {
     }
 
     /// A list of strings.
-    pub(super) fn strings(&mut self, what: &str, node: &Node) -> Vec<Expr> {
+    pub(super) fn strings(&mut self, what: &str, node: &YamlNode) -> Vec<Expr> {
         let Some(items) = node.sequence() else {
             let help = node.scalar_text().map(|text| format!("write `[\"{text}\"]`")).unwrap_or_default();
             self.wrong(what, "a list", node, &help);
@@ -249,8 +255,8 @@ impl TargetBuilder<'_, '_, '_> {
     }
 
     /// The entries of a mapping or of a `KEY=value` list, each value a text or nothing.
-    pub(super) fn pair_entries(&mut self, what: &str, node: &Arc<Node>) -> Vec<(Arc<str>, Option<Arc<str>>, Span)> {
-        let node = merge::canonical(node, Rule::Pairs);
+    pub(super) fn pair_entries(&mut self, what: &str, node: &Arc<YamlNode>) -> Vec<(Arc<str>, Option<Arc<str>>, Span)> {
+        let node = merge::canonical(node, MergeRule::Pairs);
         let Some(entries) = node.mapping() else {
             self.wrong(what, "a mapping or a list", &node, "write `KEY: value` lines below it");
             return Vec::new();
@@ -315,7 +321,7 @@ impl TargetBuilder<'_, '_, '_> {
         let Some(node) = self.service.entry.node.get("env_file").filter(|node| !node.is_null()).cloned() else {
             return Vec::new();
         };
-        let node = merge::canonical(&node, Rule::List);
+        let node = merge::canonical(&node, MergeRule::List);
         let Some(items) = node.sequence() else {
             self.wrong("env_file", "a string or a list", &node, "");
             return Vec::new();
@@ -323,7 +329,7 @@ impl TargetBuilder<'_, '_, '_> {
         let mut files = Vec::new();
         for item in items.iter().rev() {
             let path = match &item.kind {
-                NodeKind::Mapping(_) => item.get("path").unwrap_or(item),
+                YamlNodeKind::Mapping(_) => item.get("path").unwrap_or(item),
                 _ => item,
             };
             let required =
@@ -350,7 +356,7 @@ impl TargetBuilder<'_, '_, '_> {
 
     fn hosts(&mut self) {
         let Some(node) = self.field("extra_hosts") else { return };
-        let hosts = merge::canonical(&node, Rule::Hosts);
+        let hosts = merge::canonical(&node, MergeRule::Hosts);
         let Some(entries) = hosts.mapping() else {
             match node
                 .sequence()
@@ -364,7 +370,7 @@ impl TargetBuilder<'_, '_, '_> {
         let mut all = Vec::new();
         for (host, entry) in entries {
             let addresses = match &entry.node.kind {
-                NodeKind::Null => Vec::new(),
+                YamlNodeKind::Null => Vec::new(),
                 _ => self.strings("extra_hosts", &entry.node),
             };
             let bare = |expr: &Expr| match &expr.kind {
@@ -389,11 +395,11 @@ impl TargetBuilder<'_, '_, '_> {
         };
         let mut all: Vec<(String, Span)> = Vec::new();
         for (name, entry) in entries {
-            let limit = |node: Option<&Arc<Node>>| {
+            let limit = |node: Option<&Arc<YamlNode>>| {
                 node.and_then(|node| node.scalar_text()).filter(|text| text.parse::<i64>().is_ok())
             };
             let pair = match &entry.node.kind {
-                NodeKind::Mapping(_) => limit(entry.node.get("soft")).zip(limit(entry.node.get("hard"))),
+                YamlNodeKind::Mapping(_) => limit(entry.node.get("soft")).zip(limit(entry.node.get("hard"))),
                 _ => limit(Some(&entry.node)).map(|one| (one.clone(), one)),
             };
             match pair {

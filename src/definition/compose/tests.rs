@@ -15,7 +15,7 @@ struct Disk {
     sources: SourceMap,
 }
 
-impl Files for Disk {
+impl LoadRequest for Disk {
     fn read(&mut self, path: &str) -> Result<Option<(SourceId, Arc<str>)>, Box<Diagnostic>> {
         let Some(text) = self.files.get(path) else { return Ok(None) };
         let text: Arc<str> = text.as_str().into();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    definition::syntax::{Attribute, Expr, MAX_DEPTH, MAX_NODES},
+    definition::syntax::{AttributeSyntax, Expr, MAX_DEPTH, MAX_NODES},
     report::{Diagnostic, SourceId, Span, Spanned},
 };
 
@@ -14,7 +14,7 @@ const MAX_FAULTS: usize = 50;
 #[derive(Debug)]
 pub(super) struct Gave;
 
-pub(super) type Parsed<T> = Result<T, Gave>;
+pub(super) type HclResult<T> = Result<T, Gave>;
 
 /// A bracket that is open.
 #[derive(Clone, Copy)]
@@ -38,7 +38,7 @@ pub(super) struct Cursor<'t> {
     /// Elements of the lists, objects and bodies that are open: each takes its own when it closes, in one piece.
     pub(super) items: Vec<Expr>,
     pub(super) pairs: Vec<(Expr, Expr)>,
-    pub(super) attributes: Vec<Attribute>,
+    pub(super) attributes: Vec<AttributeSyntax>,
     names: Vec<Arc<str>>,
     /// The brackets of the expression around the position, outermost first.
     pub(super) open: Vec<Opened>,
@@ -152,7 +152,7 @@ impl<'t> Cursor<'t> {
     }
 
     /// Takes the bracket that closes the innermost open one; `expected` is what else could have come.
-    pub(super) fn close(&mut self, expected: &str) -> Parsed<()> {
+    pub(super) fn close(&mut self, expected: &str) -> HclResult<()> {
         let opened = *self.open.last().expect("every closing follows an opening");
         if self.eat(opened.closer) {
             self.open.pop();
@@ -195,7 +195,7 @@ impl<'t> Cursor<'t> {
     }
 
     /// Counts a node, and runs `inner` one level deeper.
-    pub(super) fn deeper<T>(&mut self, inner: impl FnOnce(&mut Self) -> Parsed<T>) -> Parsed<T> {
+    pub(super) fn deeper<T>(&mut self, inner: impl FnOnce(&mut Self) -> HclResult<T>) -> HclResult<T> {
         if self.depth >= MAX_DEPTH {
             let at = self.span(self.pos, self.pos + 1);
             // The rest of the text would only repeat this.

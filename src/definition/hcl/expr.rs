@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
-use super::cursor::{Cursor, Parsed};
+use super::cursor::{Cursor, HclResult};
 use crate::{
-    definition::syntax::{BinaryOp, Call, Chain, Conditional, Expr, ExprKind, For, Splat, Step, UnaryOp},
+    definition::syntax::{
+        BinaryOp, CallSyntax, Chain, Conditional, Expr, ExprKind, For, Splat, TraversalStep, UnaryOp,
+    },
     report::{Diagnostic, Spanned},
 };
 
 impl Cursor<'_> {
     /// A whole expression.
-    pub(super) fn expression(&mut self) -> Parsed<Expr> {
+    pub(super) fn expression(&mut self) -> HclResult<Expr> {
         self.deeper(|it| {
             let start = it.pos;
             let first = it.unary()?;
@@ -20,7 +22,7 @@ impl Cursor<'_> {
         })
     }
 
-    fn conditional(&mut self, start: usize, condition: Expr) -> Parsed<Expr> {
+    fn conditional(&mut self, start: usize, condition: Expr) -> HclResult<Expr> {
         self.pos += 1;
         self.skip_blanks();
         let then = self.expression()?;
@@ -36,7 +38,7 @@ impl Cursor<'_> {
     }
 
     /// The operators after `left` that bind as tight as `loosest` or tighter, with their operands.
-    fn operators(&mut self, start: usize, mut left: Expr, loosest: u8) -> Parsed<Expr> {
+    fn operators(&mut self, start: usize, mut left: Expr, loosest: u8) -> HclResult<Expr> {
         loop {
             self.skip_blanks();
             let Some((level, ..)) = self.operator().filter(|(level, ..)| *level >= loosest) else {
@@ -78,7 +80,7 @@ impl Cursor<'_> {
         })
     }
 
-    fn unary(&mut self) -> Parsed<Expr> {
+    fn unary(&mut self) -> HclResult<Expr> {
         let start = self.pos;
         let op = match self.peek() {
             b'!' if self.peek_at(1) != b'=' => UnaryOp::Not,
@@ -92,7 +94,7 @@ impl Cursor<'_> {
     }
 
     /// A term and the steps after it: `.name`, `[index]`, splats.
-    fn steps(&mut self) -> Parsed<Expr> {
+    fn steps(&mut self) -> HclResult<Expr> {
         let start = self.pos;
         let mut expr = self.term()?;
         let mut n = 0;
@@ -132,7 +134,7 @@ impl Cursor<'_> {
         }
     }
 
-    fn member(&mut self, source: Expr, start: usize) -> Parsed<Expr> {
+    fn member(&mut self, source: Expr, start: usize) -> HclResult<Expr> {
         if self.peek().is_ascii_digit() {
             let at = self.pos;
             let n = self.rest().find(|c: char| !c.is_ascii_digit()).unwrap_or(self.rest().len());
@@ -147,7 +149,7 @@ impl Cursor<'_> {
         Ok(Expr::new(ExprKind::Member { source: Box::new(source), name: Box::new(name) }, self.since(start)))
     }
 
-    fn index(&mut self, source: Expr, start: usize) -> Parsed<Expr> {
+    fn index(&mut self, source: Expr, start: usize) -> HclResult<Expr> {
         self.open(1, "index", "]");
         self.multiline += 1;
         self.skip_blanks();
@@ -167,7 +169,7 @@ impl Cursor<'_> {
     }
 
     /// After `.*`: members only.
-    fn splat_members(&mut self) -> Parsed<Vec<Step>> {
+    fn splat_members(&mut self) -> HclResult<Vec<TraversalStep>> {
         let mut steps = Vec::new();
         while self.peek() == b'.' && !self.rest().starts_with("...") && self.peek_at(1) != b'*' {
             self.pos += 1;
@@ -177,13 +179,13 @@ impl Cursor<'_> {
     }
 
     /// After `[*]`: members, indexes and further splats, all taken from each element.
-    fn splat_steps(&mut self) -> Parsed<Vec<Step>> {
+    fn splat_steps(&mut self) -> HclResult<Vec<TraversalStep>> {
         let mut steps = Vec::new();
         loop {
             match self.peek() {
                 b'.' if self.rest().starts_with(".*") => {
                     self.pos += 2;
-                    steps.push(Step::Splat(self.splat_members()?));
+                    steps.push(TraversalStep::Splat(self.splat_members()?));
                 }
                 b'.' if !self.rest().starts_with("...") => {
                     self.pos += 1;
@@ -197,35 +199,35 @@ impl Cursor<'_> {
                         self.skip_blanks();
                         self.close("")?;
                         self.multiline -= 1;
-                        steps.push(Step::Splat(self.deeper(Self::splat_steps)?));
+                        steps.push(TraversalStep::Splat(self.deeper(Self::splat_steps)?));
                         return Ok(steps);
                     }
                     let index = self.expression()?;
                     self.skip_blanks();
                     self.close("")?;
                     self.multiline -= 1;
-                    steps.push(Step::Index(index));
+                    steps.push(TraversalStep::Index(index));
                 }
                 _ => return Ok(steps),
             }
         }
     }
 
-    fn splat_member(&mut self) -> Parsed<Step> {
+    fn splat_member(&mut self) -> HclResult<TraversalStep> {
         if self.peek().is_ascii_digit() {
             let at = self.pos;
             let n = self.rest().find(|c: char| !c.is_ascii_digit()).unwrap_or(self.rest().len());
             let number: Arc<str> = self.rest()[..n].into();
             self.pos += n;
-            return Ok(Step::Index(Expr::new(ExprKind::Number(number), self.since(at))));
+            return Ok(TraversalStep::Index(Expr::new(ExprKind::Number(number), self.since(at))));
         }
         match self.word() {
-            Some(name) => Ok(Step::Member(name)),
+            Some(name) => Ok(TraversalStep::Member(name)),
             None => Err(self.expected("the name of an attribute after `.`")),
         }
     }
 
-    fn term(&mut self) -> Parsed<Expr> {
+    fn term(&mut self) -> HclResult<Expr> {
         let start = self.pos;
         match self.peek() {
             b'"' => self.quoted(),
@@ -245,7 +247,7 @@ impl Cursor<'_> {
         }
     }
 
-    fn name(&mut self, word: Spanned<Arc<str>>, start: usize) -> Parsed<Expr> {
+    fn name(&mut self, word: Spanned<Arc<str>>, start: usize) -> HclResult<Expr> {
         let mut name = word;
         while self.rest().starts_with("::") {
             self.pos += 2;
@@ -269,7 +271,7 @@ impl Cursor<'_> {
         Ok(Expr::new(kind, name.at))
     }
 
-    fn call(&mut self, name: Spanned<Arc<str>>, start: usize) -> Parsed<Expr> {
+    fn call(&mut self, name: Spanned<Arc<str>>, start: usize) -> HclResult<Expr> {
         self.open(1, "list of arguments", ")");
         self.multiline += 1;
         let (mut args, mut expand_last) = (Vec::new(), false);
@@ -296,10 +298,10 @@ impl Cursor<'_> {
         }
         self.close(if expand_last { "" } else { "`,` or " })?;
         self.multiline -= 1;
-        Ok(Expr::new(ExprKind::Call(Box::new(Call { name, args, expand_last })), self.since(start)))
+        Ok(Expr::new(ExprKind::Call(Box::new(CallSyntax { name, args, expand_last })), self.since(start)))
     }
 
-    fn parens(&mut self) -> Parsed<Expr> {
+    fn parens(&mut self) -> HclResult<Expr> {
         let start = self.pos;
         self.open(1, "parenthesis", ")");
         self.multiline += 1;
@@ -311,7 +313,7 @@ impl Cursor<'_> {
         Ok(Expr::new(ExprKind::Parens(Box::new(inner)), self.since(start)))
     }
 
-    fn number(&mut self) -> Parsed<Expr> {
+    fn number(&mut self) -> HclResult<Expr> {
         let start = self.pos;
         let digits = |it: &mut Self| {
             while it.peek().is_ascii_digit() {
@@ -343,7 +345,7 @@ impl Cursor<'_> {
         Ok(Expr::new(ExprKind::Number(text), self.since(start)))
     }
 
-    fn tuple(&mut self) -> Parsed<Expr> {
+    fn tuple(&mut self) -> HclResult<Expr> {
         let start = self.pos;
         self.open(1, "list", "]");
         self.multiline += 1;
@@ -373,7 +375,7 @@ impl Cursor<'_> {
         Ok(Expr::new(ExprKind::Tuple(items), self.since(start)))
     }
 
-    fn object(&mut self) -> Parsed<Expr> {
+    fn object(&mut self) -> HclResult<Expr> {
         let start = self.pos;
         self.open(1, "object", "}");
         let outer = std::mem::replace(&mut self.multiline, 1);
@@ -406,7 +408,7 @@ impl Cursor<'_> {
         Ok(Expr::new(ExprKind::Object(pairs), self.since(start)))
     }
 
-    fn object_item(&mut self) -> Parsed<(Expr, Expr)> {
+    fn object_item(&mut self) -> HclResult<(Expr, Expr)> {
         self.multiline = 0;
         let key = self.expression()?;
         // A bare word is a name, not a variable; a variable stands in parentheses.
@@ -430,7 +432,7 @@ impl Cursor<'_> {
         self.is_at_word("for")
     }
 
-    fn for_expr(&mut self) -> Parsed<ExprKind> {
+    fn for_expr(&mut self) -> HclResult<ExprKind> {
         let in_braces = self.open.last().is_some_and(|opened| opened.closer == "}");
         self.multiline = self.multiline.max(1);
         self.pos += "for".len();
@@ -465,7 +467,7 @@ impl Cursor<'_> {
     }
 
     /// `key, value in collection`, after the word `for`.
-    pub(super) fn for_head(&mut self) -> Parsed<(Option<Arc<str>>, Arc<str>, Expr)> {
+    pub(super) fn for_head(&mut self) -> HclResult<(Option<Arc<str>>, Arc<str>, Expr)> {
         self.skip_blanks();
         let Some(first) = self.word() else {
             return Err(self.expected("the name of a variable after `for`"));

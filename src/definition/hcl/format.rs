@@ -12,7 +12,7 @@ use super::cursor::{is_word, is_word_start};
 const INDENT: usize = 2;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum TokenKind {
     NewLine,
     /// `#` and `//`.
     LineComment,
@@ -26,8 +26,8 @@ enum Kind {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Token<'t> {
-    kind: Kind,
+struct FormatToken<'t> {
+    kind: TokenKind,
     text: &'t str,
     /// There are blanks before it.
     apart: bool,
@@ -50,7 +50,7 @@ enum Role {
 pub(crate) fn layout(text: &str, strings: &HashMap<usize, usize>) -> String {
     let mark = if text.starts_with('\u{feff}') { "\u{feff}" } else { "" };
     let tokens = tokens(text, mark.len(), strings);
-    let ending = tokens.iter().find(|it| it.kind == Kind::NewLine).map_or("\n", |it| it.text);
+    let ending = tokens.iter().find(|it| it.kind == TokenKind::NewLine).map_or("\n", |it| it.text);
     let mut lines = lines(&tokens, ending);
     align(&mut lines, |line| line.value.as_ref().map(|_| width(&line.lead)), |line, n| line.lead_pad = n);
     align(&mut lines, |line| line.comment.map(|_| line.width()), |line, n| line.comment_pad = n);
@@ -64,16 +64,16 @@ pub(crate) fn layout(text: &str, strings: &HashMap<usize, usize>) -> String {
 /// All comments of a text that has no fault, in order.
 pub(crate) fn comments<'t>(text: &'t str, strings: &HashMap<usize, usize>) -> Vec<&'t str> {
     let start = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
-    tokens(text, start, strings).into_iter().filter(Token::is_comment).map(|it| it.text).collect()
+    tokens(text, start, strings).into_iter().filter(FormatToken::is_comment).map(|it| it.text).collect()
 }
 
-impl Token<'_> {
+impl FormatToken<'_> {
     const fn is_comment(&self) -> bool {
-        matches!(self.kind, Kind::LineComment | Kind::BlockComment)
+        matches!(self.kind, TokenKind::LineComment | TokenKind::BlockComment)
     }
 
     fn is_mark(&self, any: &[&str]) -> bool {
-        self.kind == Kind::Mark && any.contains(&self.text)
+        self.kind == TokenKind::Mark && any.contains(&self.text)
     }
 
     fn opens(&self) -> bool {
@@ -87,18 +87,18 @@ impl Token<'_> {
     /// Whether an expression may end with it.
     fn ends_value(&self) -> bool {
         match self.kind {
-            Kind::Word => !matches!(self.text, "in" | "if"),
-            Kind::Number | Kind::Text => true,
-            Kind::Mark => self.closes() || self.role == Role::Splat,
-            Kind::NewLine | Kind::LineComment | Kind::BlockComment => false,
+            TokenKind::Word => !matches!(self.text, "in" | "if"),
+            TokenKind::Number | TokenKind::Text => true,
+            TokenKind::Mark => self.closes() || self.role == Role::Splat,
+            TokenKind::NewLine | TokenKind::LineComment | TokenKind::BlockComment => false,
         }
     }
 }
 
-fn tokens<'t>(text: &'t str, start: usize, strings: &HashMap<usize, usize>) -> Vec<Token<'t>> {
-    let mut tokens: Vec<Token<'t>> = Vec::new();
+fn tokens<'t>(text: &'t str, start: usize, strings: &HashMap<usize, usize>) -> Vec<FormatToken<'t>> {
+    let mut tokens: Vec<FormatToken<'t>> = Vec::new();
     // The last one that is neither comment nor new line.
-    let mut before: Option<Token<'t>> = None;
+    let mut before: Option<FormatToken<'t>> = None;
     let (mut at, mut apart) = (start, false);
     while at < text.len() {
         let rest = &text[at..];
@@ -107,10 +107,10 @@ fn tokens<'t>(text: &'t str, start: usize, strings: &HashMap<usize, usize>) -> V
             continue;
         }
         let (kind, length) = token(rest, strings.get(&at).map(|end| end - at));
-        let mut it = Token { kind, text: &rest[..length], apart, role: Role::Plain };
+        let mut it = FormatToken { kind, text: &rest[..length], apart, role: Role::Plain };
         it.role = role(&it, before.as_ref(), &rest[length..]);
         tokens.push(it);
-        if !(it.is_comment() || kind == Kind::NewLine) {
+        if !(it.is_comment() || kind == TokenKind::NewLine) {
             before = Some(it);
         }
         (at, apart) = (at + length, false);
@@ -119,24 +119,24 @@ fn tokens<'t>(text: &'t str, start: usize, strings: &HashMap<usize, usize>) -> V
 }
 
 /// What the text begins with, and its length; `string` is the length of the string that begins here.
-fn token(rest: &str, string: Option<usize>) -> (Kind, usize) {
+fn token(rest: &str, string: Option<usize>) -> (TokenKind, usize) {
     const LONG_MARKS: [&str; 9] = ["...", "==", "!=", "<=", ">=", "&&", "||", "=>", "::"];
     let bytes = rest.as_bytes();
     let first = rest.chars().next().unwrap_or_default();
     match first {
-        '\n' => (Kind::NewLine, 1),
-        '\r' if bytes.get(1) == Some(&b'\n') => (Kind::NewLine, 2),
-        '#' => (Kind::LineComment, line_comment(rest)),
-        '/' if bytes.get(1) == Some(&b'/') => (Kind::LineComment, line_comment(rest)),
+        '\n' => (TokenKind::NewLine, 1),
+        '\r' if bytes.get(1) == Some(&b'\n') => (TokenKind::NewLine, 2),
+        '#' => (TokenKind::LineComment, line_comment(rest)),
+        '/' if bytes.get(1) == Some(&b'/') => (TokenKind::LineComment, line_comment(rest)),
         '/' if bytes.get(1) == Some(&b'*') => {
-            (Kind::BlockComment, rest[2..].find("*/").map_or(rest.len(), |end| end + 4))
+            (TokenKind::BlockComment, rest[2..].find("*/").map_or(rest.len(), |end| end + 4))
         }
-        '"' | '<' if string.is_some() => (Kind::Text, string.unwrap_or(1)),
-        _ if is_word_start(first) => (Kind::Word, rest.find(|c| !is_word(c)).unwrap_or(rest.len())),
-        '0'..='9' => (Kind::Number, number(bytes)),
+        '"' | '<' if string.is_some() => (TokenKind::Text, string.unwrap_or(1)),
+        _ if is_word_start(first) => (TokenKind::Word, rest.find(|c| !is_word(c)).unwrap_or(rest.len())),
+        '0'..='9' => (TokenKind::Number, number(bytes)),
         _ => {
             let long = LONG_MARKS.iter().find(|mark| rest.starts_with(**mark));
-            (Kind::Mark, long.map_or(first.len_utf8(), |mark| mark.len()))
+            (TokenKind::Mark, long.map_or(first.len_utf8(), |mark| mark.len()))
         }
     }
 }
@@ -163,23 +163,25 @@ fn number(bytes: &[u8]) -> usize {
     end
 }
 
-fn role(it: &Token<'_>, before: Option<&Token<'_>>, after: &str) -> Role {
-    let follows_value = before.is_some_and(Token::ends_value);
+fn role(it: &FormatToken<'_>, before: Option<&FormatToken<'_>>, after: &str) -> Role {
+    let follows_value = before.is_some_and(FormatToken::ends_value);
     match (it.kind, it.text) {
-        (Kind::Mark, "!") => Role::Unary,
-        (Kind::Mark, "-") if !follows_value => Role::Unary,
-        (Kind::Mark, "*") if before.is_some_and(|it| it.is_mark(&["."])) => Role::Splat,
-        (Kind::Mark, "*") if before.is_some_and(|it| it.is_mark(&["["])) && after.trim_start().starts_with(']') => {
+        (TokenKind::Mark, "!") => Role::Unary,
+        (TokenKind::Mark, "-") if !follows_value => Role::Unary,
+        (TokenKind::Mark, "*") if before.is_some_and(|it| it.is_mark(&["."])) => Role::Splat,
+        (TokenKind::Mark, "*")
+            if before.is_some_and(|it| it.is_mark(&["["])) && after.trim_start().starts_with(']') =>
+        {
             Role::Splat
         }
-        (Kind::Mark, "[") if follows_value => Role::Step,
-        (Kind::Mark, "(") if follows_value && before.is_some_and(|it| it.kind == Kind::Word) => Role::Step,
+        (TokenKind::Mark, "[") if follows_value => Role::Step,
+        (TokenKind::Mark, "(") if follows_value && before.is_some_and(|it| it.kind == TokenKind::Word) => Role::Step,
         _ => Role::Plain,
     }
 }
 
 /// One line of the result: `lead`, then `value` from its `=` on, then a comment.
-struct Line<'t> {
+struct FormatLine<'t> {
     indent: usize,
     lead: String,
     value: Option<String>,
@@ -189,7 +191,7 @@ struct Line<'t> {
     comment_pad: usize,
 }
 
-impl Line<'_> {
+impl FormatLine<'_> {
     fn is_blank(&self) -> bool {
         self.lead.is_empty() && self.comment.is_none()
     }
@@ -225,13 +227,13 @@ fn width(text: &str) -> usize {
 }
 
 /// The lines with their indentation: one step more than the line that opens the innermost bracket around them.
-fn lines<'t>(tokens: &[Token<'t>], ending: &'t str) -> Vec<Line<'t>> {
-    let mut lines: Vec<Line<'t>> = Vec::new();
+fn lines<'t>(tokens: &[FormatToken<'t>], ending: &'t str) -> Vec<FormatLine<'t>> {
+    let mut lines: Vec<FormatLine<'t>> = Vec::new();
     // For each open bracket: the indentation of its line.
     let mut open: Vec<usize> = Vec::new();
-    for line in tokens.split_inclusive(|it| it.kind == Kind::NewLine) {
+    for line in tokens.split_inclusive(|it| it.kind == TokenKind::NewLine) {
         let (line, ending) = match line {
-            [line @ .., last] if last.kind == Kind::NewLine => (line, last.text),
+            [line @ .., last] if last.kind == TokenKind::NewLine => (line, last.text),
             line => (line, ending),
         };
         // A line that begins with a closing bracket stands under the line of its opener.
@@ -253,14 +255,14 @@ fn lines<'t>(tokens: &[Token<'t>], ending: &'t str) -> Vec<Line<'t>> {
             lines.push(line);
         }
     }
-    while lines.last().is_some_and(Line::is_blank) {
+    while lines.last().is_some_and(FormatLine::is_blank) {
         lines.pop();
     }
     lines
 }
 
 /// Splits a line at its `=` and before its comment, where others may be aligned with it.
-fn cells<'t>(line: &[Token<'t>], indent: usize, ending: &'t str) -> Line<'t> {
+fn cells<'t>(line: &[FormatToken<'t>], indent: usize, ending: &'t str) -> FormatLine<'t> {
     // What has several lines has no column to align with.
     let is_flat = !line.iter().any(|it| it.text.contains('\n'));
     let (line, comment) = match line {
@@ -272,11 +274,11 @@ fn cells<'t>(line: &[Token<'t>], indent: usize, ending: &'t str) -> Line<'t> {
         Some(at) => (spaced(&line[..at]), Some(spaced(&line[at..]))),
         None => (spaced(line), None),
     };
-    Line { indent, lead, value, comment, ending, lead_pad: 0, comment_pad: 0 }
+    FormatLine { indent, lead, value, comment, ending, lead_pad: 0, comment_pad: 0 }
 }
 
 /// Where the `=` stands of an item that begins and ends on this line.
-fn assignment(line: &[Token<'_>]) -> Option<usize> {
+fn assignment(line: &[FormatToken<'_>]) -> Option<usize> {
     let (mut depth, mut found) = (0usize, None);
     for (at, token) in line.iter().enumerate() {
         if token.opens() {
@@ -291,7 +293,7 @@ fn assignment(line: &[Token<'_>]) -> Option<usize> {
 }
 
 /// The tokens of a line with the blanks between them.
-fn spaced(line: &[Token<'_>]) -> String {
+fn spaced(line: &[FormatToken<'_>]) -> String {
     let mut text = String::new();
     let mut has_splat = false;
     for (at, token) in line.iter().enumerate() {
@@ -306,7 +308,7 @@ fn spaced(line: &[Token<'_>]) -> String {
 }
 
 /// Whether a blank stands between two tokens; `has_splat`: there is a splat before them.
-fn is_apart(before: &Token<'_>, it: &Token<'_>, has_splat: bool) -> bool {
+fn is_apart(before: &FormatToken<'_>, it: &FormatToken<'_>, has_splat: bool) -> bool {
     if before.is_mark(&["(", "["]) || it.is_mark(&[")", "]", ","]) {
         return false;
     }
@@ -318,7 +320,7 @@ fn is_apart(before: &Token<'_>, it: &Token<'_>, has_splat: bool) -> bool {
     }
     if it.is_mark(&["."]) {
         // `1 .5` is no number, and the steps of a splat end at a blank.
-        return it.apart && (has_splat || before.kind == Kind::Number);
+        return it.apart && (has_splat || before.kind == TokenKind::Number);
     }
     if it.role == Role::Step {
         return it.apart && has_splat && it.text == "[";
@@ -330,7 +332,11 @@ fn is_apart(before: &Token<'_>, it: &Token<'_>, has_splat: bool) -> bool {
 }
 
 /// Gives the cells of lines that follow each other with one indentation the width of the widest.
-fn align(lines: &mut [Line<'_>], width_of: impl Fn(&Line<'_>) -> Option<usize>, set: impl Fn(&mut Line<'_>, usize)) {
+fn align(
+    lines: &mut [FormatLine<'_>],
+    width_of: impl Fn(&FormatLine<'_>) -> Option<usize>,
+    set: impl Fn(&mut FormatLine<'_>, usize),
+) {
     let mut start = 0;
     while start < lines.len() {
         let indent = lines[start].indent;
@@ -347,7 +353,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        definition::{format::format, hcl, load::Format, shape::Shape},
+        definition::{format::format, hcl, load::Format, shape::DefinitionShape},
         report::SourceMap,
     };
 
@@ -399,7 +405,7 @@ last = 1"#;
     fn strings(text: &str) -> HashMap<usize, usize> {
         let (body, faults) = hcl::parse(SourceMap::default().add("file", text), text);
         assert!(faults.is_empty(), "{faults:?} of:\n{text}");
-        Shape::of(&body).strings
+        DefinitionShape::of(&body).strings
     }
 
     fn laid(text: &str) -> String {
@@ -416,7 +422,7 @@ last = 1"#;
                 spread.push_str([" ", "\t", "   ", " \t "][gap]);
             }
             spread.push_str(token.text);
-            if token.kind == Kind::NewLine && gap == 3 {
+            if token.kind == TokenKind::NewLine && gap == 3 {
                 spread.push_str("    ");
             }
         }

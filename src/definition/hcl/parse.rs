@@ -2,9 +2,9 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::cursor::{Cursor, Gave, Opened, Parsed, is_word, is_word_start, unclosed};
+use super::cursor::{Cursor, Gave, HclResult, Opened, is_word, is_word_start, unclosed};
 use crate::{
-    definition::syntax::{Attribute, Block, Body, Expr},
+    definition::syntax::{AttributeSyntax, Block, Body, Expr},
     report::{Diagnostic, SourceId, Span, Spanned},
 };
 
@@ -81,14 +81,14 @@ impl Cursor<'_> {
                 self.recover(item);
             }
         }
-        let attributes: Vec<Attribute> = self.attributes.drain(first..).collect();
+        let attributes: Vec<AttributeSyntax> = self.attributes.drain(first..).collect();
         for fault in repeats(&attributes) {
             self.fault(fault);
         }
         Body { attributes, blocks, at: self.since(start) }
     }
 
-    fn item(&mut self, blocks: &mut Vec<Block>) -> Parsed<()> {
+    fn item(&mut self, blocks: &mut Vec<Block>) -> HclResult<()> {
         let start = self.pos;
         let Some(name) = self.word() else {
             return Err(match self.peek() {
@@ -118,7 +118,7 @@ impl Cursor<'_> {
                 return Err(self.expected("a value"));
             }
             let expr = self.expression()?;
-            self.attributes.push(Attribute { name, expr });
+            self.attributes.push(AttributeSyntax { name, expr });
             return self.end_of_item();
         }
         let mut labels = Vec::new();
@@ -143,13 +143,13 @@ impl Cursor<'_> {
         self.end_of_item()
     }
 
-    fn label(&mut self) -> Parsed<Spanned<Arc<str>>> {
+    fn label(&mut self) -> HclResult<Spanned<Arc<str>>> {
         let start = self.pos;
         let text = self.plain_string()?;
         Ok(Spanned::new(text, self.since(start)))
     }
 
-    fn block(&mut self, kind: Spanned<Arc<str>>, labels: Vec<Spanned<Arc<str>>>, head: Span) -> Parsed<Block> {
+    fn block(&mut self, kind: Spanned<Arc<str>>, labels: Vec<Spanned<Arc<str>>>, head: Span) -> HclResult<Block> {
         let opener = self.span(self.pos, self.pos + 1);
         self.pos += 1;
         self.skip_blanks();
@@ -171,7 +171,7 @@ impl Cursor<'_> {
     }
 
     /// `{ }` or `{ name = value }`: one attribute at most.
-    fn one_line_body(&mut self, opener: Span) -> Parsed<Body> {
+    fn one_line_body(&mut self, opener: Span) -> HclResult<Body> {
         let start = self.pos;
         if self.peek() == b'}' {
             return Ok(Body { attributes: Vec::new(), blocks: Vec::new(), at: self.since(start) });
@@ -188,7 +188,9 @@ impl Cursor<'_> {
         let expr = self.expression()?;
         self.skip_blanks();
         match self.peek() {
-            b'}' => Ok(Body { attributes: vec![Attribute { name, expr }], blocks: Vec::new(), at: self.since(start) }),
+            b'}' => {
+                Ok(Body { attributes: vec![AttributeSyntax { name, expr }], blocks: Vec::new(), at: self.since(start) })
+            }
             b'\n' | b'\r' => Err(self.single_line(opener, "the closing brace is not on the same line")),
             b',' => Err(self.single_line(opener, "attributes are not separated by commas")),
             0 => Err(self.fault(unclosed("block", "}", opener))),
@@ -206,7 +208,7 @@ impl Cursor<'_> {
         )
     }
 
-    fn end_of_item(&mut self) -> Parsed<()> {
+    fn end_of_item(&mut self) -> HclResult<()> {
         self.skip_blanks();
         match self.peek() {
             b'\n' => self.pos += 1,
@@ -289,9 +291,9 @@ impl Cursor<'_> {
 }
 
 /// A fault for each attribute that stands in one body for a second time.
-pub(crate) fn repeats(attributes: &[Attribute]) -> Vec<Diagnostic> {
+pub(crate) fn repeats(attributes: &[AttributeSyntax]) -> Vec<Diagnostic> {
     let mut faults = Vec::new();
-    let mut look = |before: Option<Span>, attribute: &Attribute| {
+    let mut look = |before: Option<Span>, attribute: &AttributeSyntax| {
         let Some(before) = before else { return };
         let name = &attribute.name.value;
         faults.push(

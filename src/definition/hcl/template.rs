@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::{
-    cursor::{Cursor, Gave, Parsed, unclosed},
+    cursor::{Cursor, Gave, HclResult, unclosed},
     parse::end_of_string,
 };
 use crate::{
-    definition::syntax::{Expr, ExprKind, MAX_DEPTH, Part, PartFor, PartIf},
+    definition::syntax::{Expr, ExprKind, MAX_DEPTH, PartFor, PartIf, TemplatePart},
     report::{Diagnostic, Span},
 };
 
@@ -21,7 +21,7 @@ enum Form {
 }
 
 /// A template before strip markers are applied and directives are nested.
-enum Token {
+enum TemplateToken {
     Text(String),
     Interpolation(Expr),
     If(Expr),
@@ -39,7 +39,7 @@ struct ForHead {
 }
 
 struct Marked {
-    token: Token,
+    token: TemplateToken,
     /// `~` after the opening, before the closing.
     strip_before: bool,
     strip_after: bool,
@@ -48,7 +48,7 @@ struct Marked {
 
 impl Cursor<'_> {
     /// A string in quotes.
-    pub(super) fn quoted(&mut self) -> Parsed<Expr> {
+    pub(super) fn quoted(&mut self) -> HclResult<Expr> {
         let start = self.pos;
         // Most strings are plain.
         let inside = &self.text.as_bytes()[start + 1..self.end];
@@ -75,7 +75,7 @@ impl Cursor<'_> {
         read
     }
 
-    fn quoted_template(&mut self, start: usize) -> Parsed<Expr> {
+    fn quoted_template(&mut self, start: usize) -> HclResult<Expr> {
         let opener = self.span(start, start + 1);
         self.pos += 1;
         let mut tokens = self.tokens(Form::Quoted, opener)?;
@@ -87,7 +87,7 @@ impl Cursor<'_> {
     }
 
     /// A string in quotes without interpolation: labels.
-    pub(super) fn plain_string(&mut self) -> Parsed<Arc<str>> {
+    pub(super) fn plain_string(&mut self) -> HclResult<Arc<str>> {
         let expr = self.quoted()?;
         match expr.kind {
             ExprKind::String(text) => Ok(text),
@@ -99,7 +99,7 @@ impl Cursor<'_> {
     }
 
     /// The whole range as a template.
-    pub(super) fn bare_template(&mut self) -> Parsed<Expr> {
+    pub(super) fn bare_template(&mut self) -> HclResult<Expr> {
         let start = self.pos;
         let opener = self.span(start, start);
         let mut tokens = self.tokens(Form::Bare, opener)?;
@@ -110,7 +110,7 @@ impl Cursor<'_> {
     }
 
     /// `<<WORD` or `<<-WORD`, lines, and a line that is the word.
-    pub(super) fn heredoc(&mut self) -> Parsed<Expr> {
+    pub(super) fn heredoc(&mut self) -> HclResult<Expr> {
         let start = self.pos;
         self.pos += 2;
         let flush = self.eat("-");
@@ -165,7 +165,7 @@ impl Cursor<'_> {
         Ok(Expr::new(template(parts), at))
     }
 
-    fn tokens(&mut self, form: Form, opener: Span) -> Parsed<Vec<Marked>> {
+    fn tokens(&mut self, form: Form, opener: Span) -> HclResult<Vec<Marked>> {
         let mut tokens = Vec::new();
         let mut text = String::new();
         let mut start = self.pos;
@@ -221,7 +221,7 @@ impl Cursor<'_> {
         Ok(tokens)
     }
 
-    fn escape(&mut self) -> Parsed<char> {
+    fn escape(&mut self) -> HclResult<char> {
         let start = self.pos;
         self.pos += 1;
         let c = self.peek();
@@ -258,7 +258,7 @@ impl Cursor<'_> {
     }
 
     /// `${…}` or `%{…}`.
-    fn sequence(&mut self) -> Parsed<Marked> {
+    fn sequence(&mut self) -> HclResult<Marked> {
         let start = self.pos;
         let directive = self.peek() == b'%';
         let strip_before = self.peek_at(2) == b'~';
@@ -266,7 +266,7 @@ impl Cursor<'_> {
         self.open(2 + usize::from(strip_before), what, "}");
         let multiline = std::mem::replace(&mut self.multiline, 1);
         self.skip_blanks();
-        let token = if directive { self.directive()? } else { Token::Interpolation(self.expression()?) };
+        let token = if directive { self.directive()? } else { TemplateToken::Interpolation(self.expression()?) };
         self.skip_blanks();
         let strip_after = self.eat("~");
         self.close("")?;
@@ -274,20 +274,20 @@ impl Cursor<'_> {
         Ok(Marked { token, strip_before, strip_after, at: self.since(start) })
     }
 
-    fn directive(&mut self) -> Parsed<Token> {
+    fn directive(&mut self) -> HclResult<TemplateToken> {
         let Some(word) = self.word() else {
             return Err(self.expected("`if`, `else`, `endif`, `for` or `endfor`"));
         };
         self.skip_blanks();
         Ok(match &*word.value {
-            "if" => Token::If(self.expression()?),
-            "else" => Token::Else,
-            "endif" => Token::EndIf,
+            "if" => TemplateToken::If(self.expression()?),
+            "else" => TemplateToken::Else,
+            "endif" => TemplateToken::EndIf,
             "for" => {
                 let (key, value, collection) = self.for_head()?;
-                Token::For(Box::new(ForHead { key, value, collection }))
+                TemplateToken::For(Box::new(ForHead { key, value, collection }))
             }
-            "endfor" => Token::EndFor,
+            "endfor" => TemplateToken::EndFor,
             other => {
                 return Err(self.fault(
                     Diagnostic::error(
@@ -302,7 +302,7 @@ impl Cursor<'_> {
     }
 
     /// Puts the parts of `if` and `for` into them.
-    fn nest(&mut self, tokens: Vec<Marked>) -> Parsed<Vec<Part>> {
+    fn nest(&mut self, tokens: Vec<Marked>) -> HclResult<Vec<TemplatePart>> {
         let is_alone = tokens.len() == 1;
         let mut tokens = tokens.into_iter();
         let mut open: Vec<Open> = Vec::new();
@@ -310,41 +310,41 @@ impl Cursor<'_> {
         for marked in &mut tokens {
             let at = marked.at;
             match marked.token {
-                Token::Text(text) if text.is_empty() => (),
-                Token::Text(text) => parts.push(Part::Text(text.into())),
-                Token::Interpolation(expr) => parts.push(Part::Interpolation(expr)),
-                Token::If(condition) => {
+                TemplateToken::Text(text) if text.is_empty() => (),
+                TemplateToken::Text(text) => parts.push(TemplatePart::Text(text.into())),
+                TemplateToken::Interpolation(expr) => parts.push(TemplatePart::Interpolation(expr)),
+                TemplateToken::If(condition) => {
                     open.push(Open {
                         at,
                         kind: OpenKind::If { condition, then: None },
                         outer: std::mem::take(&mut parts),
                     });
                 }
-                Token::For(head) => {
+                TemplateToken::For(head) => {
                     open.push(Open { at, kind: OpenKind::For(head), outer: std::mem::take(&mut parts) });
                 }
-                Token::Else => match open.last_mut() {
+                TemplateToken::Else => match open.last_mut() {
                     Some(Open { kind: OpenKind::If { then: then @ None, .. }, .. }) => {
                         *then = Some(std::mem::take(&mut parts));
                     }
                     _ => return Err(self.stray(at, "else", "if")),
                 },
-                Token::EndIf => match open.pop() {
+                TemplateToken::EndIf => match open.pop() {
                     Some(Open { kind: OpenKind::If { condition, then }, outer, .. }) => {
                         let last = std::mem::replace(&mut parts, outer);
                         let (then, otherwise) = match then {
                             Some(then) => (then, last),
                             None => (last, Vec::new()),
                         };
-                        parts.push(Part::If(Box::new(PartIf { condition, then, otherwise })));
+                        parts.push(TemplatePart::If(Box::new(PartIf { condition, then, otherwise })));
                     }
                     _ => return Err(self.stray(at, "endif", "if")),
                 },
-                Token::EndFor => match open.pop() {
+                TemplateToken::EndFor => match open.pop() {
                     Some(Open { kind: OpenKind::For(head), outer, .. }) => {
                         let body = std::mem::replace(&mut parts, outer);
                         let ForHead { key, value, collection } = *head;
-                        parts.push(Part::For(Box::new(PartFor { key, value, collection, body })));
+                        parts.push(TemplatePart::For(Box::new(PartFor { key, value, collection, body })));
                     }
                     _ => return Err(self.stray(at, "endfor", "for")),
                 },
@@ -359,8 +359,8 @@ impl Cursor<'_> {
         match open.pop() {
             None => {
                 // What had a text beside it stays a text, even if nothing is left of that.
-                if !is_alone && matches!(parts.as_slice(), [Part::Interpolation(_)]) {
-                    parts.push(Part::Text("".into()));
+                if !is_alone && matches!(parts.as_slice(), [TemplatePart::Interpolation(_)]) {
+                    parts.push(TemplatePart::Text("".into()));
                 }
                 Ok(parts)
             }
@@ -388,17 +388,17 @@ impl Cursor<'_> {
 struct Open {
     at: Span,
     kind: OpenKind,
-    outer: Vec<Part>,
+    outer: Vec<TemplatePart>,
 }
 
 enum OpenKind {
-    If { condition: Expr, then: Option<Vec<Part>> },
+    If { condition: Expr, then: Option<Vec<TemplatePart>> },
     For(Box<ForHead>),
 }
 
 fn push_text(tokens: &mut Vec<Marked>, text: &mut String, at: Span) {
     if !text.is_empty() {
-        let token = Token::Text(std::mem::take(text));
+        let token = TemplateToken::Text(std::mem::take(text));
         tokens.push(Marked { token, strip_before: false, strip_after: false, at });
     }
 }
@@ -407,14 +407,15 @@ fn push_text(tokens: &mut Vec<Marked>, text: &mut String, at: Span) {
 fn strip(tokens: &mut [Marked], form: Form) {
     for i in 0..tokens.len() {
         if tokens[i].strip_before
-            && let Some(Marked { token: Token::Text(text), .. }) = i.checked_sub(1).map(|before| &mut tokens[before])
+            && let Some(Marked { token: TemplateToken::Text(text), .. }) =
+                i.checked_sub(1).map(|before| &mut tokens[before])
         {
             let before_break = text.strip_suffix('\n').unwrap_or(text);
             let line = if form == Form::Bare { before_break.rfind('\n').map_or(0, |at| at + 1) } else { 0 };
             text.truncate(line + text[line..].trim_end().len());
         }
         if tokens[i].strip_after
-            && let Some(Marked { token: Token::Text(text), .. }) = tokens.get_mut(i + 1)
+            && let Some(Marked { token: TemplateToken::Text(text), .. }) = tokens.get_mut(i + 1)
         {
             let end = text.find('\n').filter(|_| form == Form::Bare).map_or(text.len(), |at| at + 1);
             let taken = end - text[..end].trim_start().len();
@@ -430,7 +431,7 @@ fn unindent(tokens: &mut [Marked]) {
     let mut common = usize::MAX;
     let mut at_start = true;
     for marked in tokens.iter() {
-        let Token::Text(text) = &marked.token else {
+        let TemplateToken::Text(text) = &marked.token else {
             if at_start {
                 common = 0;
             }
@@ -446,7 +447,7 @@ fn unindent(tokens: &mut [Marked]) {
     }
     let mut at_start = true;
     for marked in tokens {
-        let Token::Text(text) = &mut marked.token else {
+        let TemplateToken::Text(text) = &mut marked.token else {
             at_start = false;
             continue;
         };
@@ -465,10 +466,10 @@ fn unindent(tokens: &mut [Marked]) {
 }
 
 /// Parts as an expression: text alone is a string.
-fn template(parts: Vec<Part>) -> ExprKind {
+fn template(parts: Vec<TemplatePart>) -> ExprKind {
     match parts.as_slice() {
         [] => ExprKind::String("".into()),
-        [Part::Text(text)] => ExprKind::String(text.clone()),
+        [TemplatePart::Text(text)] => ExprKind::String(text.clone()),
         _ => ExprKind::Template(parts),
     }
 }

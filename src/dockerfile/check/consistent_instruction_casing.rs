@@ -1,16 +1,16 @@
 //! `ConsistentInstructionCasing`: all keywords are in the case of most of them.
 
-use super::{Report, Rule};
-use crate::dockerfile::Dockerfile;
+use super::{CheckReport, CheckRule};
+use crate::dockerfile::ParsedDockerfile;
 
-pub(crate) static RULE: Rule = Rule {
+pub(crate) static RULE: CheckRule = CheckRule {
     name: "ConsistentInstructionCasing",
     code: "bake::check::consistent_instruction_casing",
     experimental: false,
     check: Some(check),
 };
 
-fn check(file: &Dockerfile, report: &mut Report) {
+fn check(file: &ParsedDockerfile, report: &mut CheckReport) {
     let keywords = || {
         file.stages.iter().flat_map(|stage| {
             let own = std::iter::once((&stage.keyword, &stage.comments, stage.at));

@@ -1,16 +1,16 @@
 //! `CopyIgnoredFile`: COPY and ADD sources are not ignored.
 
-use super::{Report, Rule};
+use super::{CheckReport, CheckRule};
 use crate::{
     dockerfile::instruction::Instruction,
     graph::pattern::{self, Patterns},
 };
 
-pub(crate) static RULE: Rule =
-    Rule { name: "CopyIgnoredFile", code: "bake::check::copy_ignored_file", experimental: false, check: None };
+pub(crate) static RULE: CheckRule =
+    CheckRule { name: "CopyIgnoredFile", code: "bake::check::copy_ignored_file", experimental: false, check: None };
 
 /// `path` as written; `patterns` are those of the context.
-pub(crate) fn check_source(report: &mut Report, it: &Instruction, path: &str, patterns: &Patterns) {
+pub(crate) fn check_source(report: &mut CheckReport, it: &Instruction, path: &str, patterns: &Patterns) {
     if patterns.is_empty() || patterns.has_exceptions() {
         return;
     }

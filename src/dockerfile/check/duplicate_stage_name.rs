@@ -2,17 +2,17 @@
 
 use std::collections::HashSet;
 
-use super::{Report, Rule};
-use crate::dockerfile::Dockerfile;
+use super::{CheckReport, CheckRule};
+use crate::dockerfile::ParsedDockerfile;
 
-pub(crate) static RULE: Rule = Rule {
+pub(crate) static RULE: CheckRule = CheckRule {
     name: "DuplicateStageName",
     code: "bake::check::duplicate_stage_name",
     experimental: false,
     check: Some(check),
 };
 
-fn check(file: &Dockerfile, report: &mut Report) {
+fn check(file: &ParsedDockerfile, report: &mut CheckReport) {
     let mut seen = HashSet::new();
     for stage in &file.stages {
         if let Some(name) = &stage.name

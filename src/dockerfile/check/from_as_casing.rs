@@ -1,12 +1,12 @@
 //! `FromAsCasing`: `AS` has the case of `FROM`.
 
-use super::{Report, Rule};
-use crate::dockerfile::Dockerfile;
+use super::{CheckReport, CheckRule};
+use crate::dockerfile::ParsedDockerfile;
 
-pub(crate) static RULE: Rule =
-    Rule { name: "FromAsCasing", code: "bake::check::from_as_casing", experimental: false, check: Some(check) };
+pub(crate) static RULE: CheckRule =
+    CheckRule { name: "FromAsCasing", code: "bake::check::from_as_casing", experimental: false, check: Some(check) };
 
-fn check(file: &Dockerfile, report: &mut Report) {
+fn check(file: &ParsedDockerfile, report: &mut CheckReport) {
     for stage in &file.stages {
         let Some(word) = &stage.written_as else { continue };
         let (lower, upper) = (stage.keyword.to_lowercase(), stage.keyword.to_uppercase());

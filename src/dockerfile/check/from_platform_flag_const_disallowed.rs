@@ -1,16 +1,16 @@
 //! `FromPlatformFlagConstDisallowed`: `--platform` of FROM is a variable, unless the stage is named after the platform.
 
-use super::{Report, Rule};
+use super::{CheckReport, CheckRule};
 use crate::{dockerfile::instruction::Stage, oci::Platform};
 
-pub(crate) static RULE: Rule = Rule {
+pub(crate) static RULE: CheckRule = CheckRule {
     name: "FromPlatformFlagConstDisallowed",
     code: "bake::check::from_platform_flag_const_disallowed",
     experimental: false,
     check: None,
 };
 
-pub(crate) fn fire(report: &mut Report, stage: &Stage, platform: &Platform, written: &str) {
+pub(crate) fn fire(report: &mut CheckReport, stage: &Stage, platform: &Platform, written: &str) {
     let name = stage.name.as_ref().map_or("", |it| it.value.as_str());
     if !name.contains(&platform.os) && !name.contains(&platform.arch) {
         let message = format!("`--platform` of FROM should not be a constant: {written}");

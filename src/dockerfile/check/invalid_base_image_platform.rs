@@ -1,9 +1,9 @@
 //! `InvalidBaseImagePlatform`: a base image is for the platform that is built.
 
-use super::{Report, Rule};
+use super::{CheckReport, CheckRule};
 use crate::{oci::Platform, report::Span};
 
-pub(crate) static RULE: Rule = Rule {
+pub(crate) static RULE: CheckRule = CheckRule {
     name: "InvalidBaseImagePlatform",
     code: "bake::check::invalid_base_image_platform",
     experimental: false,
@@ -11,7 +11,7 @@ pub(crate) static RULE: Rule = Rule {
 };
 
 pub(crate) fn fire(
-    report: &mut Report,
+    report: &mut CheckReport,
     comments: &[String],
     at: Span,
     name: &str,

@@ -1,16 +1,16 @@
 //! `InvalidDefaultArgInFrom`: FROM names an image when no build argument is given.
 
-use super::{Report, Rule};
+use super::{CheckReport, CheckRule};
 use crate::dockerfile::instruction::Stage;
 
-pub(crate) static RULE: Rule = Rule {
+pub(crate) static RULE: CheckRule = CheckRule {
     name: "InvalidDefaultArgInFrom",
     code: "bake::check::invalid_default_arg_in_from",
     experimental: false,
     check: None,
 };
 
-pub(crate) fn fire(report: &mut Report, stage: &Stage) {
+pub(crate) fn fire(report: &mut CheckReport, stage: &Stage) {
     let message = format!("without build arguments this is not an image name: {}", stage.image.value);
     report.fire(&RULE, &stage.comments, stage.at, message);
 }

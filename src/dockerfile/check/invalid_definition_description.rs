@@ -1,24 +1,24 @@
 //! `InvalidDefinitionDescription`: a comment directly above a named stage or an ARG begins with its name.
 
-use super::{Report, Rule};
+use super::{CheckReport, CheckRule};
 use crate::dockerfile::{
-    Dockerfile,
-    instruction::{Instruction, Kind},
+    ParsedDockerfile,
+    instruction::{Instruction, InstructionKind},
 };
 
-pub(crate) static RULE: Rule = Rule {
+pub(crate) static RULE: CheckRule = CheckRule {
     name: "InvalidDefinitionDescription",
     code: "bake::check::invalid_definition_description",
     experimental: true,
     check: Some(check),
 };
 
-fn check(file: &Dockerfile, report: &mut Report) {
+fn check(file: &ParsedDockerfile, report: &mut CheckReport) {
     let describes = |comments: &[String], names: &[&str]| {
         comments.last().is_none_or(|line| names.contains(&line.split(' ').next().unwrap_or_default()))
     };
-    let arg = |it: &Instruction, report: &mut Report| {
-        let Kind::Arg(args) = &it.kind else { return };
+    let arg = |it: &Instruction, report: &mut CheckReport| {
+        let InstructionKind::Arg(args) = &it.kind else { return };
         let names: Vec<&str> = args.iter().map(|it| it.name.as_str()).collect();
         if !describes(&it.comments, &names) {
             let message = format!("the comment above an ARG should be `# {} its description`", names[0]);

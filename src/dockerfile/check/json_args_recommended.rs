@@ -1,12 +1,16 @@
 //! `JSONArgsRecommended`: CMD and ENTRYPOINT are in JSON form unless SHELL is set.
 
-use super::{Report, Rule};
+use super::{CheckReport, CheckRule};
 use crate::dockerfile::instruction::Instruction;
 
-pub(crate) static RULE: Rule =
-    Rule { name: "JSONArgsRecommended", code: "bake::check::json_args_recommended", experimental: false, check: None };
+pub(crate) static RULE: CheckRule = CheckRule {
+    name: "JSONArgsRecommended",
+    code: "bake::check::json_args_recommended",
+    experimental: false,
+    check: None,
+};
 
-pub(crate) fn fire(report: &mut Report, it: &Instruction) {
+pub(crate) fn fire(report: &mut CheckReport, it: &Instruction) {
     let keyword = it.keyword.to_uppercase();
     let message = format!("{keyword} should be a JSON array, a shell does not pass on signals");
     report.fire(&RULE, &it.comments, it.at, message);

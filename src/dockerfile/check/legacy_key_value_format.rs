@@ -1,16 +1,16 @@
 //! `LegacyKeyValueFormat`: ENV and LABEL are written with `=`.
 
-use super::{Report, Rule};
+use super::{CheckReport, CheckRule};
 use crate::dockerfile::instruction::Instruction;
 
-pub(crate) static RULE: Rule = Rule {
+pub(crate) static RULE: CheckRule = CheckRule {
     name: "LegacyKeyValueFormat",
     code: "bake::check::legacy_key_value_format",
     experimental: false,
     check: None,
 };
 
-pub(crate) fn fire(report: &mut Report, it: &Instruction) {
+pub(crate) fn fire(report: &mut CheckReport, it: &Instruction) {
     let keyword = it.keyword.to_uppercase();
     let message = format!("write `{keyword} key=value` instead of `{keyword} key value`");
     report.fire(&RULE, &it.comments, it.at, message);

@@ -1,18 +1,18 @@
 //! `MaintainerDeprecated`: MAINTAINER is deprecated.
 
-use super::{Report, Rule};
-use crate::dockerfile::{Dockerfile, instruction::Kind};
+use super::{CheckReport, CheckRule};
+use crate::dockerfile::{ParsedDockerfile, instruction::InstructionKind};
 
-pub(crate) static RULE: Rule = Rule {
+pub(crate) static RULE: CheckRule = CheckRule {
     name: "MaintainerDeprecated",
     code: "bake::check::maintainer_deprecated",
     experimental: false,
     check: Some(check),
 };
 
-fn check(file: &Dockerfile, report: &mut Report) {
+fn check(file: &ParsedDockerfile, report: &mut CheckReport) {
     for it in file.stages.iter().flat_map(|stage| &stage.instructions) {
-        if matches!(it.kind, Kind::Maintainer(_)) {
+        if matches!(it.kind, InstructionKind::Maintainer(_)) {
             let message = "MAINTAINER is deprecated, use `LABEL org.opencontainers.image.authors=…`".to_owned();
             report.fire(&RULE, &it.comments, it.at, message);
         }

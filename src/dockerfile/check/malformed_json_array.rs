@@ -1,22 +1,22 @@
 //! `MalformedJSONArray`: what looks like an array in JSON form is one. Not a rule of the peer, which takes it for shell text silently.
 
-use super::{Report, Rule};
-use crate::dockerfile::{Dockerfile, instruction::Kind};
+use super::{CheckReport, CheckRule};
+use crate::dockerfile::{ParsedDockerfile, instruction::InstructionKind};
 
-pub(crate) static RULE: Rule = Rule {
+pub(crate) static RULE: CheckRule = CheckRule {
     name: "MalformedJSONArray",
     code: "bake::check::malformed_json_array",
     experimental: false,
     check: Some(check),
 };
 
-fn check(file: &Dockerfile, report: &mut Report) {
+fn check(file: &ParsedDockerfile, report: &mut CheckReport) {
     for it in file.stages.iter().flat_map(|stage| &stage.instructions) {
         let why = match &it.kind {
-            Kind::Cmd(command) | Kind::Entrypoint(command) => &command.almost_json,
-            Kind::Run(run) => &run.command.almost_json,
-            Kind::Copy(copy) => &copy.almost_json,
-            Kind::Healthcheck(health) => &health.almost_json,
+            InstructionKind::Cmd(command) | InstructionKind::Entrypoint(command) => &command.almost_json,
+            InstructionKind::Run(run) => &run.command.almost_json,
+            InstructionKind::Copy(copy) => &copy.almost_json,
+            InstructionKind::Healthcheck(health) => &health.almost_json,
             _ => continue,
         };
         if let Some(why) = why {

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use super::{Dockerfile, lex};
+use super::{ParsedDockerfile, lex};
 use crate::report::{Diagnostic, Span, Spanned, suggest};
 
 pub(super) mod consistent_instruction_casing;
@@ -37,17 +37,17 @@ pub(super) mod workdir_relative_path;
 pub(super) const MAX_COMPARED: usize = 1000;
 
 /// One rule.
-pub(crate) struct Rule {
+pub(crate) struct CheckRule {
     /// As users write it in `skip=`.
     pub(crate) name: &'static str,
     pub(crate) code: &'static str,
     /// Off unless asked for.
     pub(crate) experimental: bool,
-    check: Option<fn(&Dockerfile, &mut Report)>,
+    check: Option<fn(&ParsedDockerfile, &mut CheckReport)>,
 }
 
 /// All rules.
-pub(crate) static RULES: &[&Rule] = &[
+pub(crate) static RULES: &[&CheckRule] = &[
     &consistent_instruction_casing::RULE,
     &copy_ignored_file::RULE,
     &duplicate_stage_name::RULE,
@@ -75,20 +75,20 @@ pub(crate) static RULES: &[&Rule] = &[
 
 /// Which rules are on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Config {
-    skip: Names,
-    experimental: Names,
+struct CheckConfig {
+    skip: CheckNames,
+    experimental: CheckNames,
     error: bool,
 }
 
 /// Names of rules, or all of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Names {
+struct CheckNames {
     all: bool,
     some: Vec<String>,
 }
 
-impl Names {
+impl CheckNames {
     fn read(value: &str) -> Self {
         if value.trim() == "all" {
             return Self { all: true, some: Vec::new() };
@@ -102,14 +102,14 @@ impl Names {
     }
 }
 
-impl Config {
+impl CheckConfig {
     fn read(text: &str) -> Result<Self, String> {
         let mut config = Self::default();
         for part in text.split(';').map(str::trim).filter(|it| !it.is_empty()) {
             let (key, value) = part.split_once('=').ok_or_else(|| format!("check option has no `=`: {part}"))?;
             match key.trim() {
-                "skip" => config.skip = Names::read(value),
-                "experimental" => config.experimental = Names::read(value),
+                "skip" => config.skip = CheckNames::read(value),
+                "experimental" => config.experimental = CheckNames::read(value),
                 "error" => {
                     let word = value.split_whitespace().next().unwrap_or_default();
                     config.error = super::value::boolean(word)
@@ -121,25 +121,25 @@ impl Config {
         Ok(config)
     }
 
-    fn is_on(&self, rule: &Rule) -> bool {
+    fn is_on(&self, rule: &CheckRule) -> bool {
         if rule.experimental { self.experimental.has(rule.name) } else { !self.skip.has(rule.name) }
     }
 }
 
 /// The checks that fired, in the order of discovery, each place once.
-pub(super) struct Report {
-    config: Config,
+pub(super) struct CheckReport {
+    config: CheckConfig,
     fired: Vec<Diagnostic>,
     seen: HashSet<(&'static str, Span, String)>,
     names: BTreeSet<&'static str>,
 }
 
-impl Report {
+impl CheckReport {
     /// With the options of the build argument or, without one, of the file.
-    pub(super) fn new(file: &Dockerfile, argument: Option<&str>) -> Result<Self, Diagnostic> {
+    pub(super) fn new(file: &ParsedDockerfile, argument: Option<&str>) -> Result<Self, Diagnostic> {
         let at = file.check.as_ref().map(|it| it.at);
         let text = argument.or(file.check.as_ref().map(|Spanned { value, .. }| value.as_str())).unwrap_or_default();
-        let config = Config::read(text).map_err(|why| {
+        let config = CheckConfig::read(text).map_err(|why| {
             let fault = Diagnostic::error("bake::dockerfile::bad_check_option", why);
             match at {
                 Some(at) if argument.is_none() => fault.at(at, "in this directive"),
@@ -150,9 +150,9 @@ impl Report {
     }
 
     /// Records a violation, unless the rule is off for this instruction.
-    pub(super) fn fire(&mut self, rule: &Rule, comments: &[String], at: Span, message: String) {
+    pub(super) fn fire(&mut self, rule: &CheckRule, comments: &[String], at: Span, message: String) {
         let own = comments.iter().find_map(|line| match lex::key_value(line) {
-            Some((key, value)) if key == "check" => Config::read(value).ok(),
+            Some((key, value)) if key == "check" => CheckConfig::read(value).ok(),
             _ => None,
         });
         let on = match own {
@@ -184,7 +184,7 @@ impl Report {
 }
 
 /// Runs the rules that need the text alone.
-pub(super) fn run_static(file: &Dockerfile, report: &mut Report) {
+pub(super) fn run_static(file: &ParsedDockerfile, report: &mut CheckReport) {
     for check in RULES.iter().filter_map(|rule| rule.check) {
         check(file, report);
     }

@@ -1,16 +1,16 @@
 //! `MultipleInstructionsDisallowed`: a stage has one CMD, ENTRYPOINT, HEALTHCHECK.
 
-use super::{Report, Rule};
+use super::{CheckReport, CheckRule};
 use crate::{dockerfile::instruction::Instruction, report::Span};
 
-pub(crate) static RULE: Rule = Rule {
+pub(crate) static RULE: CheckRule = CheckRule {
     name: "MultipleInstructionsDisallowed",
     code: "bake::check::multiple_instructions_disallowed",
     experimental: false,
     check: None,
 };
 
-pub(crate) fn fire(report: &mut Report, it: &Instruction, earlier: Span) {
+pub(crate) fn fire(report: &mut CheckReport, it: &Instruction, earlier: Span) {
     let keyword = it.keyword.to_uppercase();
     let message = format!("only the last {keyword} of a stage is used, this one is not");
     report.fire(&RULE, &it.comments, earlier, message);

@@ -1,16 +1,16 @@
 //! `NoEmptyContinuation`: no blank lines inside of a continued instruction.
 
-use super::{Report, Rule};
-use crate::dockerfile::Dockerfile;
+use super::{CheckReport, CheckRule};
+use crate::dockerfile::ParsedDockerfile;
 
-pub(crate) static RULE: Rule = Rule {
+pub(crate) static RULE: CheckRule = CheckRule {
     name: "NoEmptyContinuation",
     code: "bake::check::no_empty_continuation",
     experimental: false,
     check: Some(check),
 };
 
-fn check(file: &Dockerfile, report: &mut Report) {
+fn check(file: &ParsedDockerfile, report: &mut CheckReport) {
     for at in &file.empty_continuations {
         report.fire(&RULE, &[], *at, "blank line inside of a continued instruction".to_owned());
     }

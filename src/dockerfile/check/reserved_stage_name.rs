@@ -1,16 +1,16 @@
 //! `ReservedStageName`: no stage is called `scratch` or `context`.
 
-use super::{Report, Rule};
-use crate::dockerfile::Dockerfile;
+use super::{CheckReport, CheckRule};
+use crate::dockerfile::ParsedDockerfile;
 
-pub(crate) static RULE: Rule = Rule {
+pub(crate) static RULE: CheckRule = CheckRule {
     name: "ReservedStageName",
     code: "bake::check::reserved_stage_name",
     experimental: false,
     check: Some(check),
 };
 
-fn check(file: &Dockerfile, report: &mut Report) {
+fn check(file: &ParsedDockerfile, report: &mut CheckReport) {
     for stage in &file.stages {
         if let Some(name) = stage.name.as_ref().filter(|it| matches!(it.value.as_str(), "scratch" | "context")) {
             let message =

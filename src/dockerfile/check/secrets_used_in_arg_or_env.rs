@@ -1,9 +1,9 @@
 //! `SecretsUsedInArgOrEnv`: secrets do not go into ARG or ENV.
 
-use super::{Report, Rule};
+use super::{CheckReport, CheckRule};
 use crate::dockerfile::instruction::Instruction;
 
-pub(crate) static RULE: Rule = Rule {
+pub(crate) static RULE: CheckRule = CheckRule {
     name: "SecretsUsedInArgOrEnv",
     code: "bake::check::secrets_used_in_arg_or_env",
     experimental: false,
@@ -14,7 +14,7 @@ const SECRET: &[&str] =
     &["apikey", "auth", "credential", "credentials", "key", "password", "pword", "passwd", "secret", "token"];
 const HARMLESS: &[&str] = &["public", "file", "version"];
 
-pub(crate) fn check_name(report: &mut Report, it: &Instruction, name: &str) {
+pub(crate) fn check_name(report: &mut CheckReport, it: &Instruction, name: &str) {
     let has = |words: &[&str]| name.split('_').any(|part| words.iter().any(|word| part.eq_ignore_ascii_case(word)));
     if has(SECRET) && !has(HARMLESS) {
         let keyword = it.keyword.to_uppercase();

@@ -1,12 +1,16 @@
 //! `StageNameCasing`: stage names are lower case.
 
-use super::{Report, Rule};
-use crate::dockerfile::Dockerfile;
+use super::{CheckReport, CheckRule};
+use crate::dockerfile::ParsedDockerfile;
 
-pub(crate) static RULE: Rule =
-    Rule { name: "StageNameCasing", code: "bake::check::stage_name_casing", experimental: false, check: Some(check) };
+pub(crate) static RULE: CheckRule = CheckRule {
+    name: "StageNameCasing",
+    code: "bake::check::stage_name_casing",
+    experimental: false,
+    check: Some(check),
+};
 
-fn check(file: &Dockerfile, report: &mut Report) {
+fn check(file: &ParsedDockerfile, report: &mut CheckReport) {
     for stage in &file.stages {
         if let Some(name) = stage.written_name.as_deref().filter(|it| it.chars().any(char::is_uppercase)) {
             let message = format!("stage name should be lower case: {name}");

@@ -1,12 +1,16 @@
 //! `UndefinedArgInFrom`: FROM uses declared variables.
 
-use super::{Report, Rule};
+use super::{CheckReport, CheckRule};
 use crate::dockerfile::instruction::Stage;
 
-pub(crate) static RULE: Rule =
-    Rule { name: "UndefinedArgInFrom", code: "bake::check::undefined_arg_in_from", experimental: false, check: None };
+pub(crate) static RULE: CheckRule = CheckRule {
+    name: "UndefinedArgInFrom",
+    code: "bake::check::undefined_arg_in_from",
+    experimental: false,
+    check: None,
+};
 
-pub(crate) fn fire<'a>(report: &mut Report, stage: &Stage, name: &str, known: impl IntoIterator<Item = &'a str>) {
+pub(crate) fn fire<'a>(report: &mut CheckReport, stage: &Stage, name: &str, known: impl IntoIterator<Item = &'a str>) {
     let mut message = format!("FROM uses a variable that is not declared before the first stage: ${name}");
     if let Some(near) = report.near(name, known) {
         message.extend([" (did you mean $", near, "?)"]);

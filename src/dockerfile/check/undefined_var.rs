@@ -1,12 +1,17 @@
 //! `UndefinedVar`: variables are defined where they are used.
 
-use super::{Report, Rule};
+use super::{CheckReport, CheckRule};
 use crate::dockerfile::instruction::Instruction;
 
-pub(crate) static RULE: Rule =
-    Rule { name: "UndefinedVar", code: "bake::check::undefined_var", experimental: false, check: None };
+pub(crate) static RULE: CheckRule =
+    CheckRule { name: "UndefinedVar", code: "bake::check::undefined_var", experimental: false, check: None };
 
-pub(crate) fn fire<'a>(report: &mut Report, it: &Instruction, name: &str, known: impl IntoIterator<Item = &'a str>) {
+pub(crate) fn fire<'a>(
+    report: &mut CheckReport,
+    it: &Instruction,
+    name: &str,
+    known: impl IntoIterator<Item = &'a str>,
+) {
     let mut message = format!("use of an undefined variable: ${name}");
     if let Some(near) = report.near(name, known) {
         message.extend([" (did you mean $", near, "?)"]);

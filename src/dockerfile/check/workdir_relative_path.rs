@@ -1,12 +1,16 @@
 //! `WorkdirRelativePath`: the first WORKDIR of a file is absolute.
 
-use super::{Report, Rule};
+use super::{CheckReport, CheckRule};
 use crate::dockerfile::instruction::Instruction;
 
-pub(crate) static RULE: Rule =
-    Rule { name: "WorkdirRelativePath", code: "bake::check::workdir_relative_path", experimental: false, check: None };
+pub(crate) static RULE: CheckRule = CheckRule {
+    name: "WorkdirRelativePath",
+    code: "bake::check::workdir_relative_path",
+    experimental: false,
+    check: None,
+};
 
-pub(crate) fn fire(report: &mut Report, it: &Instruction, path: &str) {
+pub(crate) fn fire(report: &mut CheckReport, it: &Instruction, path: &str) {
     let message = format!("a relative WORKDIR before any absolute one depends on the base image: {path}");
     report.fire(&RULE, &it.comments, it.at, message);
 }

@@ -2,13 +2,13 @@
 
 use indexmap::IndexMap;
 
-use super::{Lowerer, state::State};
+use super::{Lowerer, state::StageState};
 use crate::{
     dockerfile::{
         check,
-        expand::{self, Mode, Vars},
-        instruction::{ArgDef, Dockerfile, Instruction, Kind},
-        options::{Epoch, Options},
+        expand::{self, ExpandMode, Vars},
+        instruction::{ArgDef, Instruction, InstructionKind, ParsedDockerfile},
+        options::{EpochOption, LowerOptions},
     },
     report::{Diagnostic, hidden::MASK, suggest},
 };
@@ -26,7 +26,7 @@ pub(super) fn is_never_set(name: &str) -> bool {
 }
 
 /// The variables that every file has, in their order.
-fn automatic(file: &Dockerfile, options: &Options) -> Vars {
+fn automatic(file: &ParsedDockerfile, options: &LowerOptions) -> Vars {
     let text = |it: &Option<String>| it.clone().unwrap_or_default();
     let (build, target) = (&options.build_platform, &options.platform);
     let stage = options.target.clone().filter(|it| !it.is_empty());
@@ -52,14 +52,18 @@ fn automatic(file: &Dockerfile, options: &Options) -> Vars {
 }
 
 /// Adds the ARGs before the first stage, with these build arguments.
-fn add_globals(vars: &mut Vars, file: &Dockerfile, given: Option<&IndexMap<String, String>>) -> Result<(), Diagnostic> {
+fn add_globals(
+    vars: &mut Vars,
+    file: &ParsedDockerfile,
+    given: Option<&IndexMap<String, String>>,
+) -> Result<(), Diagnostic> {
     for it in &file.globals {
-        let Kind::Arg(args) = &it.kind else { continue };
+        let InstructionKind::Arg(args) = &it.kind else { continue };
         for arg in args {
             let value = match (given.and_then(|given| given.get(&arg.name)), &arg.default) {
                 (Some(value), _) => Some(value.clone()),
                 (None, Some(default)) => {
-                    let expanded = expand::expand(default, vars, file.escape, Mode::Word);
+                    let expanded = expand::expand(default, vars, file.escape, ExpandMode::Word);
                     Some(expanded.map_err(|why| super::bad_expansion(&why, default, arg.at))?.text)
                 }
                 (None, None) => None,
@@ -73,17 +77,17 @@ fn add_globals(vars: &mut Vars, file: &Dockerfile, given: Option<&IndexMap<Strin
 }
 
 /// What `SOURCE_DATE_EPOCH` asks for.
-fn read_epoch(value: &str, file: &Dockerfile, options: &Options) -> Result<Option<Epoch>, Diagnostic> {
+fn read_epoch(value: &str, file: &ParsedDockerfile, options: &LowerOptions) -> Result<Option<EpochOption>, Diagnostic> {
     if value.is_empty() {
         return Ok(None);
     }
     if let Ok(seconds) = value.parse::<i64>() {
-        return Ok(Some(Epoch::Seconds(seconds)));
+        return Ok(Some(EpochOption::Seconds(seconds)));
     }
     let is_stage = file.stages.iter().filter_map(|it| it.name.as_ref()).any(|it| it.value == value.to_lowercase());
     match value {
-        "context" => Ok(Some(Epoch::MainContext)),
-        name if is_stage || options.contexts.contains_key(name) => Ok(Some(Epoch::Named(name.to_owned()))),
+        "context" => Ok(Some(EpochOption::MainContext)),
+        name if is_stage || options.contexts.contains_key(name) => Ok(Some(EpochOption::Named(name.to_owned()))),
         _ => {
             let message = format!("invalid SOURCE_DATE_EPOCH, not a number of seconds nor a context: {value}");
             Err(Diagnostic::error("bake::dockerfile::bad_epoch", message))
@@ -95,9 +99,9 @@ impl<'a> Lowerer<'a, '_> {
     /// Sets the variables that FROM sees.
     pub(super) fn define_globals(&mut self) {
         self.globals = automatic(self.file, self.options);
-        let file: &'a Dockerfile = self.file;
+        let file: &'a ParsedDockerfile = self.file;
         for it in &file.globals {
-            if let Kind::Arg(args) = &it.kind {
+            if let InstructionKind::Arg(args) = &it.kind {
                 self.global_names.extend(args.iter().map(|it| it.name.as_str()));
             }
         }
@@ -113,7 +117,7 @@ impl<'a> Lowerer<'a, '_> {
             return;
         };
         self.epoch = match read_epoch(value, self.file, self.options) {
-            Ok(Some(Epoch::Seconds(seconds))) => Some(seconds),
+            Ok(Some(EpochOption::Seconds(seconds))) => Some(seconds),
             Ok(Some(_)) => self.options.source_date_epoch,
             Ok(None) => None,
             Err(fault) => {
@@ -148,13 +152,13 @@ impl<'a> Lowerer<'a, '_> {
     }
 
     /// ARG in a stage.
-    pub(super) fn arg(&mut self, state: &mut State, it: &Instruction, args: &[ArgDef]) -> Result<(), Diagnostic> {
+    pub(super) fn arg(&mut self, state: &mut StageState, it: &Instruction, args: &[ArgDef]) -> Result<(), Diagnostic> {
         let mut text = String::from("ARG");
         for arg in args {
             check::secrets_used_in_arg_or_env::check_name(&mut self.report, it, &arg.name);
             let value = match (self.build_arg(&arg.name), &arg.default) {
                 (Some(given), _) => Some(given),
-                (None, Some(default)) => Some(self.text(state, it, default, arg.at, Mode::Word)?),
+                (None, Some(default)) => Some(self.text(state, it, default, arg.at, ExpandMode::Word)?),
                 (None, None) => self.globals.get(&arg.name).cloned(),
             };
             text.push(' ');
@@ -173,7 +177,7 @@ impl<'a> Lowerer<'a, '_> {
     }
 
     /// Proxy variables of the build arguments, in both cases, less those that the stage sets itself.
-    pub(super) fn proxies(&self, state: &State) -> Vec<(String, String)> {
+    pub(super) fn proxies(&self, state: &StageState) -> Vec<(String, String)> {
         let mut out = Vec::new();
         for name in PROXIES {
             let given = self.options.build_args.iter().rfind(|(it, _)| it.eq_ignore_ascii_case(name));
@@ -196,7 +200,7 @@ impl<'a> Lowerer<'a, '_> {
         let in_stages = self.file.stages.iter().flat_map(|it| &it.instructions);
         let mut declared = self.global_names.clone();
         for it in in_stages {
-            if let Kind::Arg(args) = &it.kind {
+            if let InstructionKind::Arg(args) = &it.kind {
                 declared.extend(args.iter().map(|it| it.name.as_str()));
             }
         }

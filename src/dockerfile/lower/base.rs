@@ -4,17 +4,17 @@ use std::{collections::HashSet, sync::Arc};
 
 use super::{
     Lowerer,
-    state::{self, State},
+    state::{self, StageState},
 };
 use crate::{
     dockerfile::{
         check,
-        expand::{self, Mode},
-        options::{Asked, Built, Context, HistoryStep, Options, Query},
+        expand::{self, ExpandMode},
+        options::{Asked, BuiltContext, HistoryStep, LowerOptions, NamedContext, Query},
         parse::fault,
-        stage::{Base, NodeIx},
+        stage::{NodeIx, StageBase},
     },
-    graph::{self, Action, File, Meta, Op, VertexIx},
+    graph::{self, File, FileAction, Meta, Op, VertexIx},
     oci::{ImageConfig, Platform, Reference, config::RunConfig},
     report::{Diagnostic, Span, suggest},
 };
@@ -24,7 +24,7 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
 /// A tree that COPY, ADD or a mount reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Source {
+pub(super) struct SourceTree {
     pub(super) vertex: VertexIx,
     /// Files of the user's machine: their owner does not count.
     pub(super) reset_owner: bool,
@@ -32,7 +32,7 @@ pub(super) struct Source {
     pub(super) file_mode: Option<u32>,
 }
 
-impl Source {
+impl SourceTree {
     /// A tree as it is.
     pub(super) const fn tree(vertex: VertexIx) -> Self {
         Self { vertex, reset_owner: false, file_mode: None }
@@ -42,7 +42,7 @@ impl Source {
 /// What is known of an image or context that a node begins with.
 #[derive(Clone, Debug)]
 pub(super) struct Based {
-    pub(super) tree: Tree,
+    pub(super) tree: SourceTreeRoot,
     pub(super) config: Arc<ImageConfig>,
     pub(super) base_layers: usize,
     pub(super) steps: Vec<HistoryStep>,
@@ -52,17 +52,17 @@ pub(super) struct Based {
 }
 
 #[derive(Clone, Debug)]
-pub(super) enum Tree {
+pub(super) enum SourceTreeRoot {
     Scratch,
-    Image(graph::Image),
+    Image(graph::ImageOp),
     /// The result of another build.
     Built(VertexIx),
     /// Files that are not an image: to be a root they are copied.
-    Files(Source),
+    Files(SourceTree),
 }
 
 /// The contexts by their normalised names.
-pub(super) fn context_names(options: &Options) -> Vec<(String, &str, &Context)> {
+pub(super) fn context_names(options: &LowerOptions) -> Vec<(String, &str, &NamedContext)> {
     let normal = |name: &str| match name.split_once("::") {
         Some((name, platform)) => format!("{}::{platform}", familiar(name)),
         None => familiar(name),
@@ -104,7 +104,7 @@ pub(super) fn default_path(env: &expand::Vars, platform: &Platform) -> Option<&'
 
 impl<'a> Lowerer<'a, '_> {
     /// The named context for a stage or image name.
-    fn context(&self, name: &str, platform: &Platform) -> Option<(&'a str, &'a Context)> {
+    fn context(&self, name: &str, platform: &Platform) -> Option<(&'a str, &'a NamedContext)> {
         if self.contexts.is_empty() || name.eq_ignore_ascii_case("scratch") || name.eq_ignore_ascii_case("context") {
             return None;
         }
@@ -138,14 +138,14 @@ impl<'a> Lowerer<'a, '_> {
             let wanted = platform.as_ref().unwrap_or(&self.options.platform);
             let replaced = stage.name.as_ref().and_then(|name| self.context(&name.value, wanted));
             let base = match (replaced, image) {
-                (Some((key, _)), _) => Base::Replaced(key.to_owned()),
+                (Some((key, _)), _) => StageBase::Replaced(key.to_owned()),
                 (None, Some(image)) => match self.nodes.named(&image) {
-                    Some(ix) => Base::Node(ix),
-                    None if image == "scratch" => Base::Scratch,
-                    None => Base::Image(image),
+                    Some(ix) => StageBase::Node(ix),
+                    None if image == "scratch" => StageBase::Scratch,
+                    None => StageBase::Image(image),
                 },
                 // A fault was recorded.
-                (None, None) => Base::Scratch,
+                (None, None) => StageBase::Scratch,
             };
             self.nodes.add_stage(stage, base, platform);
         }
@@ -158,7 +158,7 @@ impl<'a> Lowerer<'a, '_> {
         word: &crate::report::Spanned<String>,
         what: &str,
     ) -> Option<String> {
-        let expanded = match expand::expand(&word.value, &self.globals, self.file.escape, Mode::Word) {
+        let expanded = match expand::expand(&word.value, &self.globals, self.file.escape, ExpandMode::Word) {
             Ok(expanded) => expanded,
             Err(why) => {
                 self.faults.push(super::bad_expansion(&why, &word.value, word.at));
@@ -191,7 +191,7 @@ impl<'a> Lowerer<'a, '_> {
         text: &str,
         platform: &Platform,
     ) {
-        if let Ok(expanded) = expand::expand(written, &self.globals, self.file.escape, Mode::Word) {
+        if let Ok(expanded) = expand::expand(written, &self.globals, self.file.escape, ExpandMode::Word) {
             match (expanded.used.as_slice(), expanded.missing.as_slice()) {
                 ([], []) => {
                     check::from_platform_flag_const_disallowed::fire(&mut self.report, stage, platform, text);
@@ -209,7 +209,9 @@ impl<'a> Lowerer<'a, '_> {
         let Some(defaults) = self.default_globals() else { return };
         let file = self.file;
         for stage in &file.stages {
-            let Ok(image) = expand::expand(&stage.image.value, &defaults, file.escape, Mode::Word) else { return };
+            let Ok(image) = expand::expand(&stage.image.value, &defaults, file.escape, ExpandMode::Word) else {
+                return;
+            };
             // Without variables an invalid name is an error of its own.
             let constant = image.used.is_empty() && image.missing.is_empty();
             if !constant && Reference::parse(&image.text).is_err() {
@@ -228,7 +230,7 @@ impl<'a> Lowerer<'a, '_> {
             }
         };
         for ix in (0..self.nodes.list.len()).filter(|ix| reachable[*ix]) {
-            if self.based[ix].is_some() || matches!(self.nodes.list[ix].base, Base::Node(_)) {
+            if self.based[ix].is_some() || matches!(self.nodes.list[ix].base, StageBase::Node(_)) {
                 continue;
             }
             match self.resolve_base(ix) {
@@ -239,7 +241,7 @@ impl<'a> Lowerer<'a, '_> {
                 Ok(Found::Ask(query)) => {
                     let node = &self.nodes.list[ix];
                     let near = match &node.base {
-                        Base::Image(name) => {
+                        StageBase::Image(name) => {
                             suggest::nearest(name, self.nodes.names().take(check::MAX_COMPARED)).map(str::to_owned)
                         }
                         _ => None,
@@ -249,7 +251,7 @@ impl<'a> Lowerer<'a, '_> {
                 Err(fault) => self.faults.push(fault),
             }
         }
-        if let Context::Image { reference, layout } = &self.options.main {
+        if let NamedContext::Image { reference, layout } = &self.options.main {
             let query = image_query(reference, layout.as_ref(), &self.options.platform);
             if let (Ok(query), false) = (&query, query.as_ref().is_ok_and(|it| self.known.images.contains_key(it))) {
                 let at = Span { source: self.file.source, start: 0, end: 0 };
@@ -264,12 +266,12 @@ impl<'a> Lowerer<'a, '_> {
         let at = node.image_at;
         let platform = node.platform.clone().unwrap_or_else(|| self.options.platform.clone());
         match node.base.clone() {
-            Base::Scratch | Base::Node(_) => Ok(Found::Base(Box::new(scratch(&self.options.platform)))),
-            Base::Replaced(key) => {
+            StageBase::Scratch | StageBase::Node(_) => Ok(Found::Base(Box::new(scratch(&self.options.platform)))),
+            StageBase::Replaced(key) => {
                 let context = &self.options.contexts[&key];
                 self.resolve_context(&key, context, platform, at)
             }
-            Base::Image(name) => {
+            StageBase::Image(name) => {
                 if let Some((key, context)) = self.context(&name, &platform) {
                     return self.resolve_context(key, context, platform, at);
                 }
@@ -300,8 +302,11 @@ impl<'a> Lowerer<'a, '_> {
             });
         };
         let n_layers = info.config.rootfs.diff_ids.len();
-        let tree =
-            if n_layers == 0 && info.image.layers.is_empty() { Tree::Scratch } else { Tree::Image(info.image.clone()) };
+        let tree = if n_layers == 0 && info.image.layers.is_empty() {
+            SourceTreeRoot::Scratch
+        } else {
+            SourceTreeRoot::Image(info.image.clone())
+        };
         Ok(Found::Base(Box::new(Based {
             tree,
             config: info.config.clone(),
@@ -315,27 +320,27 @@ impl<'a> Lowerer<'a, '_> {
     fn resolve_context(
         &mut self,
         key: &str,
-        context: &Context,
+        context: &NamedContext,
         platform: Platform,
         at: Span,
     ) -> Result<Found, Diagnostic> {
         let source = match context {
-            Context::Scratch => return Ok(Found::Base(Box::new(scratch(&platform)))),
-            Context::Image { reference, .. } if reference == "scratch" => {
+            NamedContext::Scratch => return Ok(Found::Base(Box::new(scratch(&platform)))),
+            NamedContext::Image { reference, .. } if reference == "scratch" => {
                 return Ok(Found::Base(Box::new(scratch(&platform))));
             }
-            Context::Image { reference, layout } => {
+            NamedContext::Image { reference, layout } => {
                 let query = image_query(reference, layout.as_ref(), &platform).map_err(|why| {
                     let message = format!("context `{key}` is not an image, {why}: {reference}");
                     fault("bake::dockerfile::bad_reference", message, at, "used here")
                 })?;
                 return self.resolve_image(query);
             }
-            Context::Built(built) => return Ok(Found::Base(Box::new(from_build(built)))),
+            NamedContext::Built(built) => return Ok(Found::Base(Box::new(from_build(built)))),
             files => self.files(files, &format!("[context {key}]")),
         };
         Ok(Found::Base(Box::new(Based {
-            tree: Tree::Files(source),
+            tree: SourceTreeRoot::Files(source),
             config: Arc::new(empty_config(&platform)),
             base_layers: 0,
             steps: Vec::new(),
@@ -345,35 +350,37 @@ impl<'a> Lowerer<'a, '_> {
     }
 
     /// The vertex of a context that is not an image. It is the same for all platforms.
-    fn files(&mut self, context: &Context, label: &str) -> Source {
+    fn files(&mut self, context: &NamedContext, label: &str) -> SourceTree {
         let (op, name, reset_owner, file_mode) = match context {
-            Context::Local(local) => (Op::Local(local.clone()), format!("{label} load {}", local.name), true, None),
-            Context::Git(git) => (Op::Git(git.clone()), format!("{label} load {}", git.url), false, None),
-            Context::Http(http) => {
+            NamedContext::Local(local) => {
+                (Op::Local(local.clone()), format!("{label} load {}", local.name), true, None)
+            }
+            NamedContext::Git(git) => (Op::Git(git.clone()), format!("{label} load {}", git.url), false, None),
+            NamedContext::Http(http) => {
                 let mode = (!http.unpack).then_some(0o600);
                 (Op::Http(http.clone()), format!("{label} load {}", http.url), false, mode)
             }
-            Context::Built(built) => return Source::tree(built.vertex),
-            Context::Image { .. } | Context::Scratch => (Op::Scratch, String::new(), false, None),
+            NamedContext::Built(built) => return SourceTree::tree(built.vertex),
+            NamedContext::Image { .. } | NamedContext::Scratch => (Op::Scratch, String::new(), false, None),
         };
         let platform = self.options.build_platform.clone();
         let vertex = self.graph.add(op, Vec::new(), platform, Meta { name, ..Meta::default() });
-        Source { vertex, reset_owner, file_mode }
+        SourceTree { vertex, reset_owner, file_mode }
     }
 
     /// The main context.
-    pub(super) fn main_source(&mut self) -> Source {
+    pub(super) fn main_source(&mut self) -> SourceTree {
         if let Some(source) = &self.main {
             return source.clone();
         }
         let source = match &self.options.main {
-            Context::Image { reference, layout } => {
+            NamedContext::Image { reference, layout } => {
                 let query = image_query(reference, layout.as_ref(), &self.options.platform).ok();
                 let image = query.and_then(|it| self.known.images.get(&it)).map(|it| it.image.clone());
                 let name = "[internal] load build context".to_owned();
                 let op = image.map_or(Op::Scratch, Op::Image);
                 let platform = self.options.platform.clone();
-                Source::tree(self.graph.add(op, Vec::new(), platform, Meta { name, ..Meta::default() }))
+                SourceTree::tree(self.graph.add(op, Vec::new(), platform, Meta { name, ..Meta::default() }))
             }
             files => self.files(files, "[internal]"),
         };
@@ -383,8 +390,8 @@ impl<'a> Lowerer<'a, '_> {
 
     fn check_base_platform(&mut self, ix: NodeIx, based: &Based) {
         let node = &self.nodes.list[ix];
-        let Base::Image(name) = &node.base else { return };
-        let (Tree::Image(_) | Tree::Scratch) = &based.tree else { return };
+        let StageBase::Image(name) = &node.base else { return };
+        let (SourceTreeRoot::Image(_) | SourceTreeRoot::Scratch) = &based.tree else { return };
         let found = based.config.platform();
         if !found.arch.is_empty() && (found.os != based.platform.os || found.arch != based.platform.arch) {
             let comments = node.stage.map_or(&[][..], |it| &it.comments);
@@ -400,12 +407,12 @@ impl<'a> Lowerer<'a, '_> {
     }
 
     /// The state of a node before its first instruction.
-    pub(super) fn begin(&mut self, ix: NodeIx) -> State {
+    pub(super) fn begin(&mut self, ix: NodeIx) -> StageState {
         let node = &self.nodes.list[ix];
         let (at, is_stage) = (node.at, node.stage.is_some());
         let label = if self.nodes.list.len() == 1 { String::new() } else { node.label.clone() };
         let n_own = self.count_steps(ix);
-        if let Base::Node(base) = node.base {
+        if let StageBase::Node(base) = node.base {
             let tree = self.root(base);
             let parent = self.states[base].as_ref().expect("bases come before and are reachable");
             let mut state = parent.child(base, tree);
@@ -413,13 +420,13 @@ impl<'a> Lowerer<'a, '_> {
             state.ignore_cache = self.ignores_cache(ix);
             return state;
         }
-        let runs = is_stage && !matches!(node.base, Base::Replaced(_));
+        let runs = is_stage && !matches!(node.base, StageBase::Replaced(_));
         let based = self.based[ix].clone().expect("all bases are resolved");
         // FROM of an image counts as a step.
         let mut done = 0;
         let source = match &based.tree {
-            Tree::Scratch => Source::tree(self.scratch(&based.platform)),
-            Tree::Image(image) => {
+            SourceTreeRoot::Scratch => SourceTree::tree(self.scratch(&based.platform)),
+            SourceTreeRoot::Image(image) => {
                 let mut name = format!("FROM {}", image.reference);
                 if is_stage {
                     done = 1;
@@ -427,18 +434,18 @@ impl<'a> Lowerer<'a, '_> {
                     name = state::numbered(&[&self.options.label_prefix, &platform, &label], 1, n_own + 1, "", &name);
                 }
                 let meta = Meta { name, at: Some(at), ignore_cache: false };
-                Source::tree(self.graph.add(Op::Image(image.clone()), Vec::new(), based.platform.clone(), meta))
+                SourceTree::tree(self.graph.add(Op::Image(image.clone()), Vec::new(), based.platform.clone(), meta))
             }
-            Tree::Built(vertex) => Source::tree(*vertex),
-            Tree::Files(source) => {
+            SourceTreeRoot::Built(vertex) => SourceTree::tree(*vertex),
+            SourceTreeRoot::Files(source) => {
                 done = usize::from(runs);
                 source.clone()
             }
         };
-        let mut state = State::new(&based, source);
+        let mut state = StageState::new(&based, source);
         state.name_steps(label, done, n_own + done);
         state.ignore_cache = self.ignores_cache(ix);
-        state.is_files = matches!(based.tree, Tree::Files(_));
+        state.is_files = matches!(based.tree, SourceTreeRoot::Files(_));
         if runs && state.is_files {
             self.copy_root(&mut state, Some(at));
         }
@@ -457,9 +464,9 @@ impl<'a> Lowerer<'a, '_> {
         tree
     }
 
-    fn copy_root(&mut self, state: &mut State, at: Option<Span>) {
+    fn copy_root(&mut self, state: &mut StageState, at: Option<Span>) {
         let scratch = self.scratch(&state.platform);
-        let copy = graph::Copy {
+        let copy = graph::CopyAction {
             input: 1,
             source: "/".to_owned(),
             dest: "/".to_owned(),
@@ -472,7 +479,7 @@ impl<'a> Lowerer<'a, '_> {
             reset_owner: state.source.reset_owner,
             default_file_mode: state.source.file_mode,
         };
-        let op = Op::File(File { actions: vec![Action::Copy(Box::new(copy))] });
+        let op = Op::File(File { actions: vec![FileAction::Copy(Box::new(copy))] });
         let name = self.graph.get(state.source.vertex).meta.name.clone();
         let shown = format!("{name} as a root");
         let meta = Meta { name: state.first_step_name(self.options, &shown), at, ignore_cache: false };
@@ -496,7 +503,7 @@ enum Found {
 
 fn scratch(platform: &Platform) -> Based {
     Based {
-        tree: Tree::Scratch,
+        tree: SourceTreeRoot::Scratch,
         config: Arc::new(empty_config(platform)),
         base_layers: 0,
         steps: Vec::new(),
@@ -505,9 +512,9 @@ fn scratch(platform: &Platform) -> Based {
     }
 }
 
-fn from_build(built: &Built) -> Based {
+fn from_build(built: &BuiltContext) -> Based {
     Based {
-        tree: Tree::Built(built.vertex),
+        tree: SourceTreeRoot::Built(built.vertex),
         config: Arc::new(built.config.clone()),
         base_layers: built.base_layers,
         steps: built.steps.clone(),

@@ -2,29 +2,29 @@
 
 use super::{
     Lowerer,
-    base::Source,
+    base::SourceTree,
     meta::{join, owner},
     mount::input,
-    state::State,
+    state::StageState,
 };
 use crate::{
     dockerfile::{
         check,
-        expand::Mode,
+        expand::ExpandMode,
         instruction::{self, Instruction},
-        options::Context,
+        options::NamedContext,
         parse::fault,
-        remote::{self, GitSource},
+        remote::{self, GitReference},
         stage::NodeIx,
         value,
     },
-    graph::{self, Action, File, Http, Meta, Mode as FileMode, Op, Owner, pattern::Patterns},
+    graph::{self, File, FileAction, HttpOp, Meta, ModeChange as FileMode, Op, OwnerChange, pattern::Patterns},
     report::{Diagnostic, Spanned},
 };
 
 /// What the flags say of all sources.
-struct Flags {
-    owner: Option<Owner>,
+struct CopyFlags {
+    owner: Option<OwnerChange>,
     mode: Option<FileMode>,
     exclude: Vec<String>,
     checksum: Option<Spanned<String>>,
@@ -33,9 +33,9 @@ struct Flags {
 impl Lowerer<'_, '_> {
     pub(super) fn copy(
         &mut self,
-        state: &mut State,
+        state: &mut StageState,
         it: &Instruction,
-        copy: &instruction::Copy,
+        copy: &instruction::CopyInstruction,
         from: &[Option<NodeIx>],
     ) -> Result<(), Diagnostic> {
         let mut text = String::from(if copy.is_add { "ADD" } else { "COPY" });
@@ -49,7 +49,7 @@ impl Lowerer<'_, '_> {
             check_checksum(checksum, copy, &sources)?;
         }
         let dest = destination(&state.cwd, &written_dest);
-        let shown = self.shown(state, &it.code, Mode::Word);
+        let shown = self.shown(state, &it.code, ExpandMode::Word);
         let mut meta = state.meta(self.options, it, &shown);
         meta.ignore_cache = state.ignore_cache;
 
@@ -61,7 +61,7 @@ impl Lowerer<'_, '_> {
             text.push(' ');
             text.push_str(&source.value);
             let (source, path, unpack) = self.source(it, copy, source, &flags, from, &meta)?;
-            actions.push(Action::Copy(Box::new(graph::Copy {
+            actions.push(FileAction::Copy(Box::new(graph::CopyAction {
                 input: input(&mut inputs, source.vertex),
                 source: path,
                 dest: dest.clone(),
@@ -83,8 +83,8 @@ impl Lowerer<'_, '_> {
             } else {
                 heredoc.body.clone()
             };
-            let body = if heredoc.expand { self.text(state, it, &body, it.at, Mode::Body)? } else { body };
-            actions.push(Action::Mkfile {
+            let body = if heredoc.expand { self.text(state, it, &body, it.at, ExpandMode::Body)? } else { body };
+            actions.push(FileAction::Mkfile {
                 dest: dest.clone(),
                 name: heredoc.name.clone(),
                 text: body,
@@ -108,11 +108,11 @@ impl Lowerer<'_, '_> {
     /// Expands and checks the flags; those that history shows are added to its text.
     fn flags(
         &mut self,
-        state: &State,
+        state: &StageState,
         it: &Instruction,
-        copy: &instruction::Copy,
+        copy: &instruction::CopyInstruction,
         text: &mut String,
-    ) -> Result<Flags, Diagnostic> {
+    ) -> Result<CopyFlags, Diagnostic> {
         let given = |it: String| (!it.is_empty()).then_some(it);
         let mut expand = |flag: &Option<Spanned<String>>| match flag {
             Some(word) => Ok(given(self.word(state, it, word)?).map(|it| Spanned::new(it, word.at))),
@@ -141,7 +141,7 @@ impl Lowerer<'_, '_> {
                 fault("bake::dockerfile::bad_exclude", message, pattern.at, "this pattern")
             })?;
         }
-        Ok(Flags {
+        Ok(CopyFlags {
             owner: chown.map(|it| owner(&it.value, false)),
             mode,
             exclude: copy.exclude.iter().map(|it| it.value.clone()).collect(),
@@ -153,12 +153,12 @@ impl Lowerer<'_, '_> {
     fn source(
         &mut self,
         it: &Instruction,
-        copy: &instruction::Copy,
+        copy: &instruction::CopyInstruction,
         source: &Spanned<String>,
-        flags: &Flags,
+        flags: &CopyFlags,
         from: &[Option<NodeIx>],
         meta: &Meta,
-    ) -> Result<(Source, String, bool), Diagnostic> {
+    ) -> Result<(SourceTree, String, bool), Diagnostic> {
         let text = &source.value;
         let refuse = |what: &str| {
             let message = format!("a source of COPY cannot be {what}, use ADD: {text}");
@@ -179,9 +179,9 @@ impl Lowerer<'_, '_> {
             }
             let checksum = flags.checksum.as_ref().map(|it| it.value.parse().expect("it was checked"));
             let filename = remote::file_name(text);
-            let op = Op::Http(Http { url: text.clone(), checksum, filename: filename.clone(), unpack: false });
+            let op = Op::Http(HttpOp { url: text.clone(), checksum, filename: filename.clone(), unpack: false });
             let vertex = self.graph.add(op, Vec::new(), self.options.build_platform.clone(), download(meta));
-            let source = Source { vertex, reset_owner: false, file_mode: Some(0o600) };
+            let source = SourceTree { vertex, reset_owner: false, file_mode: Some(0o600) };
             return Ok((source, format!("/{filename}"), copy.unpack.unwrap_or(false)));
         }
         let unpack = copy.unpack.unwrap_or(copy.is_add);
@@ -200,18 +200,18 @@ impl Lowerer<'_, '_> {
     }
 
     /// The tree of a node, if it has been lowered.
-    pub(super) fn source_of(&self, node: NodeIx) -> Option<Source> {
+    pub(super) fn source_of(&self, node: NodeIx) -> Option<SourceTree> {
         self.states[node].as_ref().map(|it| it.source.clone())
     }
 
     fn git(
         &mut self,
-        copy: &instruction::Copy,
-        found: GitSource,
+        copy: &instruction::CopyInstruction,
+        found: GitReference,
         source: &Spanned<String>,
-        flags: &Flags,
+        flags: &CopyFlags,
         meta: &Meta,
-    ) -> Result<Source, Diagnostic> {
+    ) -> Result<SourceTree, Diagnostic> {
         let mut git = found.git;
         match (copy.keep_git_dir, found.keep_git_dir) {
             (Some(flag), Some(query)) if flag != query => {
@@ -228,11 +228,11 @@ impl Lowerer<'_, '_> {
             git.checksum = Some(checksum.value.clone());
         }
         let vertex = self.graph.add(Op::Git(git), Vec::new(), self.options.build_platform.clone(), download(meta));
-        Ok(Source::tree(vertex))
+        Ok(SourceTree::tree(vertex))
     }
 
     fn check_ignored(&mut self, it: &Instruction, path: &str) {
-        let Context::Local(local) = &self.options.main else { return };
+        let NamedContext::Local(local) = &self.options.main else { return };
         if local.ignore.is_empty() {
             return;
         }
@@ -260,7 +260,7 @@ fn destination(cwd: &str, written: &str) -> String {
 
 fn check_checksum(
     checksum: &Spanned<String>,
-    copy: &instruction::Copy,
+    copy: &instruction::CopyInstruction,
     sources: &[Spanned<String>],
 ) -> Result<(), Diagnostic> {
     let bad = |message: String| Err(fault("bake::dockerfile::bad_checksum", message, checksum.at, "this checksum"));

@@ -3,37 +3,42 @@
 
 use serde_json::Value;
 
-use super::{Lowerer, state::State};
+use super::{Lowerer, state::StageState};
 use crate::{
     dockerfile::{
         check, expand,
-        expand::Mode,
-        instruction::{Command, Health, Instruction, Pair},
+        expand::ExpandMode,
+        instruction::{CommandLine, Health, Instruction, Pair},
         parse::fault,
         value,
     },
-    graph::{Action, File, Op, Owner, pattern},
+    graph::{File, FileAction, Op, OwnerChange, pattern},
     oci::config::Healthcheck,
     report::{Diagnostic, Span, Spanned, suggest},
 };
 
 impl Lowerer<'_, '_> {
     /// Expands all pairs with the variables from before the instruction.
-    fn pairs(&mut self, state: &State, it: &Instruction, pairs: &[Pair]) -> Result<Vec<(String, String)>, Diagnostic> {
+    fn pairs(
+        &mut self,
+        state: &StageState,
+        it: &Instruction,
+        pairs: &[Pair],
+    ) -> Result<Vec<(String, String)>, Diagnostic> {
         if pairs.iter().any(|pair| pair.legacy) {
             check::legacy_key_value_format::fire(&mut self.report, it);
         }
         pairs
             .iter()
             .map(|pair| {
-                let key = self.text(state, it, &pair.key, pair.at, Mode::Word)?;
-                let value = self.text(state, it, &pair.value, pair.at, Mode::Word)?;
+                let key = self.text(state, it, &pair.key, pair.at, ExpandMode::Word)?;
+                let value = self.text(state, it, &pair.value, pair.at, ExpandMode::Word)?;
                 Ok((key, value))
             })
             .collect()
     }
 
-    pub(super) fn env(&mut self, state: &mut State, it: &Instruction, pairs: &[Pair]) -> Result<(), Diagnostic> {
+    pub(super) fn env(&mut self, state: &mut StageState, it: &Instruction, pairs: &[Pair]) -> Result<(), Diagnostic> {
         let mut text = String::from("ENV");
         for (name, value) in self.pairs(state, it, pairs)? {
             check::secrets_used_in_arg_or_env::check_name(&mut self.report, it, &name);
@@ -45,7 +50,7 @@ impl Lowerer<'_, '_> {
         Ok(())
     }
 
-    pub(super) fn label(&mut self, state: &mut State, it: &Instruction, pairs: &[Pair]) -> Result<(), Diagnostic> {
+    pub(super) fn label(&mut self, state: &mut StageState, it: &Instruction, pairs: &[Pair]) -> Result<(), Diagnostic> {
         let mut text = String::from("LABEL");
         for (name, value) in self.pairs(state, it, pairs)? {
             text.extend([" ", &name, "=", &value]);
@@ -56,7 +61,7 @@ impl Lowerer<'_, '_> {
     }
 
     /// The arguments of CMD and ENTRYPOINT: an array as it is, a text for the shell.
-    fn command_line(&mut self, state: &State, it: &Instruction, command: &Command) -> Vec<String> {
+    fn command_line(&mut self, state: &StageState, it: &Instruction, command: &CommandLine) -> Vec<String> {
         if command.json {
             return command.args.clone();
         }
@@ -72,7 +77,12 @@ impl Lowerer<'_, '_> {
         }
     }
 
-    pub(super) fn cmd(&mut self, state: &mut State, it: &Instruction, command: &Command) -> Result<(), Diagnostic> {
+    pub(super) fn cmd(
+        &mut self,
+        state: &mut StageState,
+        it: &Instruction,
+        command: &CommandLine,
+    ) -> Result<(), Diagnostic> {
         self.used_once(&mut state.cmd_at, it);
         let args = self.command_line(state, it, command);
         state.note(format!("CMD {}", value::quoted_list(&args)));
@@ -83,9 +93,9 @@ impl Lowerer<'_, '_> {
 
     pub(super) fn entrypoint(
         &mut self,
-        state: &mut State,
+        state: &mut StageState,
         it: &Instruction,
-        command: &Command,
+        command: &CommandLine,
     ) -> Result<(), Diagnostic> {
         self.used_once(&mut state.entrypoint_at, it);
         let args = self.command_line(state, it, command);
@@ -97,7 +107,7 @@ impl Lowerer<'_, '_> {
         Ok(())
     }
 
-    pub(super) fn shell(&mut self, state: &mut State, shell: &[String]) -> Result<(), Diagnostic> {
+    pub(super) fn shell(&mut self, state: &mut StageState, shell: &[String]) -> Result<(), Diagnostic> {
         state.note(format!("SHELL [{}]", shell.join(" ")));
         state.run.shell = Some(shell.to_vec());
         Ok(())
@@ -105,7 +115,7 @@ impl Lowerer<'_, '_> {
 
     pub(super) fn healthcheck(
         &mut self,
-        state: &mut State,
+        state: &mut StageState,
         it: &Instruction,
         health: &Health,
     ) -> Result<(), Diagnostic> {
@@ -134,7 +144,7 @@ impl Lowerer<'_, '_> {
 
     pub(super) fn expose(
         &mut self,
-        state: &mut State,
+        state: &mut StageState,
         it: &Instruction,
         words: &[Spanned<String>],
     ) -> Result<(), Diagnostic> {
@@ -163,7 +173,7 @@ impl Lowerer<'_, '_> {
 
     pub(super) fn volume(
         &mut self,
-        state: &mut State,
+        state: &mut StageState,
         it: &Instruction,
         words: &[Spanned<String>],
     ) -> Result<(), Diagnostic> {
@@ -184,7 +194,7 @@ impl Lowerer<'_, '_> {
 
     pub(super) fn user(
         &mut self,
-        state: &mut State,
+        state: &mut StageState,
         it: &Instruction,
         user: &Spanned<String>,
     ) -> Result<(), Diagnostic> {
@@ -196,7 +206,7 @@ impl Lowerer<'_, '_> {
 
     pub(super) fn stop_signal(
         &mut self,
-        state: &mut State,
+        state: &mut StageState,
         it: &Instruction,
         signal: &Spanned<String>,
     ) -> Result<(), Diagnostic> {
@@ -216,7 +226,7 @@ impl Lowerer<'_, '_> {
         Ok(())
     }
 
-    pub(super) fn maintainer(&mut self, state: &mut State, name: &str) -> Result<(), Diagnostic> {
+    pub(super) fn maintainer(&mut self, state: &mut StageState, name: &str) -> Result<(), Diagnostic> {
         state.note(format!("MAINTAINER {name}"));
         state.author = Some(name.to_owned());
         Ok(())
@@ -225,7 +235,7 @@ impl Lowerer<'_, '_> {
     /// WORKDIR: an absolute path is kept as written, a relative one is joined to the one before.
     pub(super) fn workdir(
         &mut self,
-        state: &mut State,
+        state: &mut StageState,
         it: &Instruction,
         path: &Spanned<String>,
     ) -> Result<(), Diagnostic> {
@@ -243,9 +253,9 @@ impl Lowerer<'_, '_> {
             return Ok(());
         }
         let owner = (!state.run.user.is_empty()).then(|| owner(&state.run.user, true));
-        let shown = self.shown(state, &it.code, Mode::Word);
+        let shown = self.shown(state, &it.code, ExpandMode::Word);
         let meta = state.meta(self.options, it, &shown);
-        let action = Action::Mkdir { path: state.cwd.clone(), owner };
+        let action = FileAction::Mkdir { path: state.cwd.clone(), owner };
         let op = Op::File(File { actions: vec![action] });
         let tree = self.graph.add(op, vec![state.tree], state.platform.clone(), meta);
         state.layer(text, tree);
@@ -253,7 +263,7 @@ impl Lowerer<'_, '_> {
     }
 
     /// An instruction as shown: its keyword in upper case, its variables expanded where that can be done.
-    pub(super) fn shown(&self, state: &State, code: &str, mode: Mode) -> String {
+    pub(super) fn shown(&self, state: &StageState, code: &str, mode: ExpandMode) -> String {
         let expanded = expand::expand(code, &state.env, self.file.escape, mode);
         let mut text = expanded.map_or_else(|_| code.to_owned(), |it| it.text);
         let end = text.find(char::is_whitespace).unwrap_or(text.len());
@@ -272,8 +282,8 @@ pub(super) fn join(folder: &str, path: &str) -> String {
 }
 
 /// `user[:group]` of USER or `--chown`; without a user it is root.
-pub(super) fn owner(text: &str, at_workdir: bool) -> Owner {
+pub(super) fn owner(text: &str, at_workdir: bool) -> OwnerChange {
     let (user, group) = text.split_once(':').map_or((text, None), |(user, group)| (user, Some(group)));
     let user = if user.is_empty() { "0" } else { user };
-    Owner { user: user.to_owned(), group: group.filter(|it| !it.is_empty()).map(str::to_owned), at_workdir }
+    OwnerChange { user: user.to_owned(), group: group.filter(|it| !it.is_empty()).map(str::to_owned), at_workdir }
 }

@@ -5,7 +5,7 @@
 //! args (global) ─► stage::Nodes ─► base (images, contexts; asks) ─► instruction by instruction: meta, run + mount, copy
 //! ```
 //!
-//! It asks for what it must know of images ([`Outcome::Needs`]) and is called again; vertices that were made already are
+//! It asks for what it must know of images ([`LowerOutcome::Needs`]) and is called again; vertices that were made already are
 //! found again, so that nothing is lost by it.
 
 mod arg;
@@ -18,14 +18,14 @@ mod state;
 
 use std::{collections::HashSet, sync::Arc};
 
-use self::{base::Based, state::State};
+use self::{base::Based, state::StageState};
 use super::{
-    check::{self, Report},
-    expand::{self, Mode, Vars},
-    instruction::{Dockerfile, Instruction, Kind},
-    options::{Asked, Context, Known, Lowered, Options, Outcome},
+    check::{self, CheckReport},
+    expand::{self, ExpandMode, Vars},
+    instruction::{Instruction, InstructionKind, ParsedDockerfile},
+    options::{Asked, KnownImages, LowerOptions, LowerOutcome, Lowered, NamedContext},
     parse::{self, fault},
-    stage::{Base, NodeIx, Nodes},
+    stage::{NodeIx, Nodes, StageBase},
 };
 use crate::{
     graph::{Graph, pattern::Patterns},
@@ -33,21 +33,26 @@ use crate::{
 };
 
 /// Lowers one build of a Dockerfile into the graph.
-pub(crate) fn lower(file: &Dockerfile, options: &Options, known: &Known, graph: &mut Graph) -> Outcome {
+pub(crate) fn lower(
+    file: &ParsedDockerfile,
+    options: &LowerOptions,
+    known: &KnownImages,
+    graph: &mut Graph,
+) -> LowerOutcome {
     let argument = options.build_args.get("BUILDKIT_DOCKERFILE_CHECK").map(String::as_str);
-    let report = match Report::new(file, argument) {
+    let report = match CheckReport::new(file, argument) {
         Ok(report) => report,
-        Err(fault) => return Outcome::Failed(vec![fault]),
+        Err(fault) => return LowerOutcome::Failed(vec![fault]),
     };
     let mut work = Lowerer::new(file, options, known, graph, report);
     match work.run() {
-        Ok(Step::Done(lowered)) => Outcome::Done(lowered),
-        Ok(Step::Ask(asked)) => Outcome::Needs(asked),
-        Err(Stop) => {
+        Ok(LowerStep::Done(lowered)) => LowerOutcome::Done(lowered),
+        Ok(LowerStep::Ask(asked)) => LowerOutcome::Needs(asked),
+        Err(LowerStop) => {
             let (mut all, error) = work.report.take();
             all.append(&mut work.faults);
             all.extend(error);
-            Outcome::Failed(all)
+            LowerOutcome::Failed(all)
         }
     }
 }
@@ -64,36 +69,37 @@ pub(super) struct Reach {
 }
 
 /// Finds the stages that the target of the options needs.
-pub(super) fn reach(file: &Dockerfile, options: &Options) -> Result<Reach, Vec<Diagnostic>> {
-    let report = Report::new(file, Some("skip=all")).map_err(|fault| vec![fault])?;
-    let (known, mut graph) = (Known::default(), Graph::default());
+pub(super) fn reach(file: &ParsedDockerfile, options: &LowerOptions) -> Result<Reach, Vec<Diagnostic>> {
+    let report = CheckReport::new(file, Some("skip=all")).map_err(|fault| vec![fault])?;
+    let (known, mut graph) = (KnownImages::default(), Graph::default());
     let mut work = Lowerer::new(file, options, &known, &mut graph, report);
     match work.define() {
-        Err(Stop) => Err(work.faults),
+        Err(LowerStop) => Err(work.faults),
         Ok(target) => {
             let mut stages = work.nodes.reachable([target]);
             stages.truncate(file.stages.len());
-            let base = |ix: NodeIx| if let Base::Node(base) = work.nodes.list[ix].base { Some(base) } else { None };
+            let base =
+                |ix: NodeIx| if let StageBase::Node(base) = work.nodes.list[ix].base { Some(base) } else { None };
             let bases = (0..file.stages.len()).map(base).collect();
             Ok(Reach { target, stages, bases, globals: work.globals })
         }
     }
 }
 
-enum Step {
+enum LowerStep {
     Done(Box<Lowered>),
     Ask(Vec<Asked>),
 }
 
 /// There are errors; they have been recorded.
-struct Stop;
+struct LowerStop;
 
 struct Lowerer<'a, 'g> {
-    file: &'a Dockerfile,
-    options: &'a Options,
-    known: &'a Known,
+    file: &'a ParsedDockerfile,
+    options: &'a LowerOptions,
+    known: &'a KnownImages,
     graph: &'g mut Graph,
-    report: Report,
+    report: CheckReport,
     faults: Vec<Diagnostic>,
     /// Variables for FROM: automatic ones, then ARGs before the first stage.
     globals: Vars,
@@ -104,11 +110,11 @@ struct Lowerer<'a, 'g> {
     epoch_text: Option<Option<String>>,
     nodes: Nodes<'a>,
     /// Contexts by their normalised names.
-    contexts: Vec<(String, &'a str, &'a Context)>,
+    contexts: Vec<(String, &'a str, &'a NamedContext)>,
     /// For each node: its base, when it is an image or a context.
     based: Vec<Option<Arc<Based>>>,
-    states: Vec<Option<State>>,
-    main: Option<base::Source>,
+    states: Vec<Option<StageState>>,
+    main: Option<base::SourceTree>,
     /// Names of all ARGs seen in triggers.
     declared: HashSet<String>,
     /// What the main context ignores, compiled when first needed.
@@ -118,7 +124,13 @@ struct Lowerer<'a, 'g> {
 }
 
 impl<'a, 'g> Lowerer<'a, 'g> {
-    fn new(file: &'a Dockerfile, options: &'a Options, known: &'a Known, graph: &'g mut Graph, report: Report) -> Self {
+    fn new(
+        file: &'a ParsedDockerfile,
+        options: &'a LowerOptions,
+        known: &'a KnownImages,
+        graph: &'g mut Graph,
+        report: CheckReport,
+    ) -> Self {
         Self {
             file,
             options,
@@ -142,7 +154,7 @@ impl<'a, 'g> Lowerer<'a, 'g> {
     }
 
     /// Finds stages, their bases and what they read from, and the target.
-    fn define(&mut self) -> Result<NodeIx, Stop> {
+    fn define(&mut self) -> Result<NodeIx, LowerStop> {
         self.check_syntax()?;
         check::run_static(self.file, &mut self.report);
         self.define_globals();
@@ -154,7 +166,7 @@ impl<'a, 'g> Lowerer<'a, 'g> {
         Ok(target)
     }
 
-    fn run(&mut self) -> Result<Step, Stop> {
+    fn run(&mut self) -> Result<LowerStep, LowerStop> {
         let target = self.define()?;
         let reachable = loop {
             let targets = if self.options.all_stages { 0..self.nodes.n_stages() } else { target..target + 1 };
@@ -163,7 +175,7 @@ impl<'a, 'g> Lowerer<'a, 'g> {
             let asked = self.resolve_bases(&reachable);
             self.stop_on_faults()?;
             if !asked.is_empty() {
-                return Ok(Step::Ask(asked));
+                return Ok(LowerStep::Ask(asked));
             }
             let more = self.read_triggers(&reachable);
             self.stop_on_faults()?;
@@ -182,11 +194,11 @@ impl<'a, 'g> Lowerer<'a, 'g> {
         self.finish(target)
     }
 
-    fn stop_on_faults(&self) -> Result<(), Stop> {
-        if self.faults.is_empty() { Ok(()) } else { Err(Stop) }
+    fn stop_on_faults(&self) -> Result<(), LowerStop> {
+        if self.faults.is_empty() { Ok(()) } else { Err(LowerStop) }
     }
 
-    fn check_syntax(&mut self) -> Result<(), Stop> {
+    fn check_syntax(&mut self) -> Result<(), LowerStop> {
         let foreign = match self.options.build_args.get("BUILDKIT_SYNTAX") {
             Some(value) if !value.is_empty() => parse::foreign_syntax(value, None),
             _ => self.file.syntax.as_ref().and_then(|it| parse::foreign_syntax(&it.value, Some(it.at))),
@@ -195,11 +207,11 @@ impl<'a, 'g> Lowerer<'a, 'g> {
         self.stop_on_faults()
     }
 
-    fn find_target(&mut self) -> Result<NodeIx, Stop> {
+    fn find_target(&mut self) -> Result<NodeIx, LowerStop> {
         if self.file.stages.is_empty() {
             let message = "the Dockerfile has no build stage";
             self.faults.push(Diagnostic::error("bake::dockerfile::no_stage", message));
-            return Err(Stop);
+            return Err(LowerStop);
         }
         let Some(target) = self.options.target.as_deref().filter(|it| !it.is_empty()) else {
             return Ok(self.nodes.n_stages() - 1);
@@ -213,14 +225,14 @@ impl<'a, 'g> Lowerer<'a, 'g> {
                 names => format!("its stages are {}", names.join(", ")),
             });
             self.faults.push(fault.help(help));
-            Stop
+            LowerStop
         })
     }
 
     /// Finds what the instructions of all stages read from, used or not.
     fn link_stages(&mut self) {
         for ix in 0..self.nodes.n_stages() {
-            if matches!(self.nodes.list[ix].base, Base::Replaced(_)) {
+            if matches!(self.nodes.list[ix].base, StageBase::Replaced(_)) {
                 continue;
             }
             let instructions: &'a [Instruction] = &self.file.stages[ix].instructions;
@@ -252,11 +264,13 @@ impl<'a, 'g> Lowerer<'a, 'g> {
                 continue;
             }
             let texts: Vec<String> = match &self.nodes.list[ix].base {
-                Base::Replaced(_) => continue,
-                Base::Node(base) => self.nodes.list[*base]
+                StageBase::Replaced(_) => continue,
+                StageBase::Node(base) => self.nodes.list[*base]
                     .own()
                     .iter()
-                    .filter_map(|it| if let Kind::Onbuild(text) = &it.kind { Some(text.clone()) } else { None })
+                    .filter_map(
+                        |it| if let InstructionKind::Onbuild(text) = &it.kind { Some(text.clone()) } else { None },
+                    )
                     .collect(),
                 _ => self.based[ix].as_ref().and_then(|it| it.config.config.on_build.clone()).unwrap_or_default(),
             };
@@ -271,7 +285,7 @@ impl<'a, 'g> Lowerer<'a, 'g> {
                 match read {
                     Ok((it, from)) => {
                         more |= from.iter().any(Option::is_some);
-                        if let Kind::Arg(args) = &it.kind {
+                        if let InstructionKind::Arg(args) = &it.kind {
                             self.declared.extend(args.iter().map(|it| it.name.clone()));
                         }
                         triggers.push(it);
@@ -291,13 +305,13 @@ impl<'a, 'g> Lowerer<'a, 'g> {
     }
 
     /// Runs the triggers and instructions of one node.
-    fn lower_node(&mut self, ix: NodeIx) -> State {
+    fn lower_node(&mut self, ix: NodeIx) -> StageState {
         let mut state = self.begin(ix);
         let node = &self.nodes.list[ix];
         let (triggers, trigger_sources, sources) =
             (node.triggers.clone(), node.trigger_sources.clone(), node.sources.clone());
         let own: &'a [Instruction] = match (&node.base, node.stage) {
-            (Base::Replaced(_), _) | (_, None) => &[],
+            (StageBase::Replaced(_), _) | (_, None) => &[],
             (_, Some(stage)) => &stage.instructions,
         };
         let all = triggers.iter().zip(trigger_sources.iter()).map(|it| (it, true));
@@ -314,24 +328,29 @@ impl<'a, 'g> Lowerer<'a, 'g> {
         state
     }
 
-    fn instruction(&mut self, state: &mut State, it: &Instruction, from: &[Option<NodeIx>]) -> Result<(), Diagnostic> {
+    fn instruction(
+        &mut self,
+        state: &mut StageState,
+        it: &Instruction,
+        from: &[Option<NodeIx>],
+    ) -> Result<(), Diagnostic> {
         match &it.kind {
-            Kind::Arg(args) => self.arg(state, it, args),
-            Kind::Env(pairs) => self.env(state, it, pairs),
-            Kind::Label(pairs) => self.label(state, it, pairs),
-            Kind::Run(run) => self.run_step(state, it, run, from),
-            Kind::Copy(copy) => self.copy(state, it, copy, from),
-            Kind::Cmd(command) => self.cmd(state, it, command),
-            Kind::Entrypoint(command) => self.entrypoint(state, it, command),
-            Kind::Shell(shell) => self.shell(state, shell),
-            Kind::Healthcheck(health) => self.healthcheck(state, it, health),
-            Kind::Expose(ports) => self.expose(state, it, ports),
-            Kind::Volume(volumes) => self.volume(state, it, volumes),
-            Kind::User(user) => self.user(state, it, user),
-            Kind::Workdir(path) => self.workdir(state, it, path),
-            Kind::StopSignal(signal) => self.stop_signal(state, it, signal),
-            Kind::Maintainer(name) => self.maintainer(state, name),
-            Kind::Onbuild(text) => {
+            InstructionKind::Arg(args) => self.arg(state, it, args),
+            InstructionKind::Env(pairs) => self.env(state, it, pairs),
+            InstructionKind::Label(pairs) => self.label(state, it, pairs),
+            InstructionKind::Run(run) => self.run_step(state, it, run, from),
+            InstructionKind::Copy(copy) => self.copy(state, it, copy, from),
+            InstructionKind::Cmd(command) => self.cmd(state, it, command),
+            InstructionKind::Entrypoint(command) => self.entrypoint(state, it, command),
+            InstructionKind::Shell(shell) => self.shell(state, shell),
+            InstructionKind::Healthcheck(health) => self.healthcheck(state, it, health),
+            InstructionKind::Expose(ports) => self.expose(state, it, ports),
+            InstructionKind::Volume(volumes) => self.volume(state, it, volumes),
+            InstructionKind::User(user) => self.user(state, it, user),
+            InstructionKind::Workdir(path) => self.workdir(state, it, path),
+            InstructionKind::StopSignal(signal) => self.stop_signal(state, it, signal),
+            InstructionKind::Maintainer(name) => self.maintainer(state, name),
+            InstructionKind::Onbuild(text) => {
                 state.run.on_build.get_or_insert_default().push(text.clone());
                 Ok(())
             }
@@ -339,19 +358,19 @@ impl<'a, 'g> Lowerer<'a, 'g> {
     }
 
     /// Expands a part of an instruction with the variables of the stage.
-    fn word(&mut self, state: &State, it: &Instruction, word: &Spanned<String>) -> Result<String, Diagnostic> {
-        self.text(state, it, &word.value, word.at, Mode::Word)
+    fn word(&mut self, state: &StageState, it: &Instruction, word: &Spanned<String>) -> Result<String, Diagnostic> {
+        self.text(state, it, &word.value, word.at, ExpandMode::Word)
     }
 
     fn text(
         &mut self,
-        state: &State,
+        state: &StageState,
         it: &Instruction,
         text: &str,
         at: Span,
-        mode: Mode,
+        mode: ExpandMode,
     ) -> Result<String, Diagnostic> {
-        let escape = if mode == Mode::Body { '\\' } else { self.file.escape };
+        let escape = if mode == ExpandMode::Body { '\\' } else { self.file.escape };
         let expanded = expand::expand(text, &state.env, escape, mode).map_err(|why| {
             // `${X:?}` fails when a variable is not set, which a base may do.
             self.is_guess |= state.is_assumed && text.contains('?');
@@ -361,7 +380,7 @@ impl<'a, 'g> Lowerer<'a, 'g> {
         Ok(expanded.text)
     }
 
-    fn report_missing(&mut self, state: &State, it: &Instruction, missing: &[String]) {
+    fn report_missing(&mut self, state: &StageState, it: &Instruction, missing: &[String]) {
         for name in missing {
             if state.is_assumed {
                 self.is_guess = true;
@@ -372,7 +391,7 @@ impl<'a, 'g> Lowerer<'a, 'g> {
         }
     }
 
-    fn finish(&mut self, target: NodeIx) -> Result<Step, Stop> {
+    fn finish(&mut self, target: NodeIx) -> Result<LowerStep, LowerStop> {
         let result = self.root(target);
         let state = self.states[target].as_ref().expect("the target is reachable from itself");
         let lowered = state.lowered(result, self.options, &self.chain(target));
@@ -380,10 +399,10 @@ impl<'a, 'g> Lowerer<'a, 'g> {
         if let Some(error) = error {
             self.faults.extend(warnings);
             self.faults.push(error);
-            return Err(Stop);
+            return Err(LowerStop);
         }
         let unused_args = self.unused_args();
-        Ok(Step::Done(Box::new(Lowered { warnings, unused_args, epoch: self.epoch, ..lowered })))
+        Ok(LowerStep::Done(Box::new(Lowered { warnings, unused_args, epoch: self.epoch, ..lowered })))
     }
 }
 

@@ -1,9 +1,9 @@
 //! `RUN --mount`: options read and checked, sources found (spec/dockerfile.md §8.3).
 
-use super::{Lowerer, base::Source, meta::join, state::State};
+use super::{Lowerer, base::SourceTree, meta::join, state::StageState};
 use crate::{
     dockerfile::{instruction::Instruction, parse::fault, stage::NodeIx, value},
-    graph::{Mount, MountKind, SecretEnv, Sharing, VertexIx},
+    graph::{CacheSharing, MountOp, MountOpKind, SecretEnv, VertexIx},
     report::{Diagnostic, Span, Spanned, suggest},
 };
 
@@ -33,19 +33,19 @@ const KEYS: &[&str] = &[
 
 /// What the mounts of one RUN come to.
 #[derive(Default)]
-pub(super) struct Mounted {
-    pub(super) mounts: Vec<Mount>,
+pub(super) struct LoweredMount {
+    pub(super) mounts: Vec<MountOp>,
     pub(super) secret_env: Vec<SecretEnv>,
 }
 
 /// The options of one mount, expanded.
-struct Fields {
+struct MountFields {
     kind: String,
     source: String,
     target: String,
     id: String,
     readonly: Option<bool>,
-    sharing: Option<Sharing>,
+    sharing: Option<CacheSharing>,
     required: bool,
     size: Option<u64>,
     mode: Option<u32>,
@@ -59,13 +59,13 @@ impl Lowerer<'_, '_> {
     /// Reads the mounts of a RUN; the vertices that they name are added to its inputs.
     pub(super) fn mounts(
         &mut self,
-        state: &State,
+        state: &StageState,
         it: &Instruction,
         mounts: &[Spanned<String>],
         from: &[Option<NodeIx>],
         inputs: &mut Vec<VertexIx>,
-    ) -> Result<Mounted, Diagnostic> {
-        let mut out = Mounted::default();
+    ) -> Result<LoweredMount, Diagnostic> {
+        let mut out = LoweredMount::default();
         let mut n_ssh = 0;
         for (i, written) in mounts.iter().enumerate() {
             let fields = self.fields(state, it, written)?;
@@ -87,7 +87,7 @@ impl Lowerer<'_, '_> {
                 "ssh" => {
                     n_ssh += 1;
                     let id = if fields.id.is_empty() { "default".to_owned() } else { fields.id };
-                    MountKind::Ssh {
+                    MountOpKind::Ssh {
                         id,
                         mode: fields.mode.unwrap_or(0o600),
                         uid: fields.uid.unwrap_or(0),
@@ -95,7 +95,7 @@ impl Lowerer<'_, '_> {
                         required: fields.required,
                     }
                 }
-                "tmpfs" => MountKind::Tmpfs { size: fields.size },
+                "tmpfs" => MountOpKind::Tmpfs { size: fields.size },
                 "cache" => {
                     let seed = match node {
                         Some(node) => {
@@ -111,26 +111,26 @@ impl Lowerer<'_, '_> {
                         Some(node) => self.mount_source(state, node, written)?,
                         None => self.main_source(),
                     };
-                    MountKind::Bind {
+                    MountOpKind::Bind {
                         input: input(inputs, source.vertex),
                         source: join("/", &fields.source),
                         writable: fields.readonly == Some(false),
                     }
                 }
             };
-            out.mounts.push(Mount { target, kind });
+            out.mounts.push(MountOp { target, kind });
         }
         out.mounts.sort_by(|a, b| a.target.cmp(&b.target));
         Ok(out)
     }
 
-    fn cache(&self, fields: Fields, seed: Option<(usize, String)>) -> MountKind {
+    fn cache(&self, fields: MountFields, seed: Option<(usize, String)>) -> MountOpKind {
         let id = if fields.id.is_empty() { crate::graph::pattern::clean(&fields.target) } else { fields.id };
         let id = match self.options.build_args.get("BUILDKIT_CACHE_MOUNT_NS") {
             Some(space) if !space.is_empty() => format!("{space}/{id}"),
             _ => id,
         };
-        MountKind::Cache {
+        MountOpKind::Cache {
             id,
             sharing: fields.sharing.unwrap_or_default(),
             seed,
@@ -141,7 +141,7 @@ impl Lowerer<'_, '_> {
         }
     }
 
-    fn mount_source(&self, state: &State, node: NodeIx, at: &Spanned<String>) -> Result<Source, Diagnostic> {
+    fn mount_source(&self, state: &StageState, node: NodeIx, at: &Spanned<String>) -> Result<SourceTree, Diagnostic> {
         let _ = state;
         self.source_of(node).ok_or_else(|| {
             let name = &self.nodes.list[node].label;
@@ -152,8 +152,13 @@ impl Lowerer<'_, '_> {
     }
 
     /// Reads the fields of one mount.
-    fn fields(&mut self, state: &State, it: &Instruction, written: &Spanned<String>) -> Result<Fields, Diagnostic> {
-        let mut out = Fields {
+    fn fields(
+        &mut self,
+        state: &StageState,
+        it: &Instruction,
+        written: &Spanned<String>,
+    ) -> Result<MountFields, Diagnostic> {
+        let mut out = MountFields {
             kind: "bind".to_owned(),
             source: String::new(),
             target: String::new(),
@@ -183,7 +188,7 @@ impl Lowerer<'_, '_> {
     }
 }
 
-impl Fields {
+impl MountFields {
     fn set(&mut self, key: &str, text: Option<String>, at: &Spanned<String>) -> Result<(), Diagnostic> {
         let is_switch = matches!(key, "readonly" | "ro" | "readwrite" | "rw" | "required");
         if !KEYS.contains(&key) {
@@ -219,9 +224,9 @@ impl Fields {
             "id" => self.id = text,
             "sharing" => {
                 self.sharing = Some(match text.to_ascii_lowercase().as_str() {
-                    "shared" => Sharing::Shared,
-                    "private" => Sharing::Private,
-                    "locked" => Sharing::Locked,
+                    "shared" => CacheSharing::Shared,
+                    "private" => CacheSharing::Private,
+                    "locked" => CacheSharing::Locked,
                     _ => return Err(one_of(key, &text, SHARING, at)),
                 });
             }
@@ -268,7 +273,12 @@ impl Fields {
     }
 }
 
-fn secret(state: &State, fields: &Fields, at: &Spanned<String>, out: &mut Mounted) -> Result<(), Diagnostic> {
+fn secret(
+    state: &StageState,
+    fields: &MountFields,
+    at: &Spanned<String>,
+    out: &mut LoweredMount,
+) -> Result<(), Diagnostic> {
     let base_name = |path: &str| path.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned();
     let id = match (fields.id.as_str(), fields.source.as_str()) {
         ("", "") => base_name(&fields.target),
@@ -289,14 +299,14 @@ fn secret(state: &State, fields: &Fields, at: &Spanned<String>, out: &mut Mounte
         "" => format!("/run/secrets/{}", base_name(&id)),
         target => join(&state.cwd, target),
     };
-    let kind = MountKind::Secret {
+    let kind = MountOpKind::Secret {
         id,
         mode: fields.mode.unwrap_or(0o400),
         uid: fields.uid.unwrap_or(0),
         gid: fields.gid.unwrap_or(0),
         required: fields.required,
     };
-    out.mounts.push(Mount { target, kind });
+    out.mounts.push(MountOp { target, kind });
     Ok(())
 }
 

@@ -2,15 +2,15 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::{Lowerer, state::State};
+use super::{Lowerer, state::StageState};
 use crate::{
     dockerfile::{
-        expand::Mode,
-        instruction::{Heredoc, Instruction, Run},
+        expand::ExpandMode,
+        instruction::{Heredoc, Instruction, RunInstruction},
         parse::fault,
         stage::NodeIx,
     },
-    graph::{Exec, Mount, MountKind, Network, Op, SecretEnv, Security},
+    graph::{Exec, MountOp, MountOpKind, Op, SecretEnv, StepNetwork, StepSecurity},
     report::{Diagnostic, Span, Spanned, hidden::MASK},
 };
 
@@ -20,9 +20,9 @@ const SCRIPTS: &str = "/dev/pipes";
 impl Lowerer<'_, '_> {
     pub(super) fn run_step(
         &mut self,
-        state: &mut State,
+        state: &mut StageState,
         it: &Instruction,
-        run: &Run,
+        run: &RunInstruction,
         from: &[Option<NodeIx>],
     ) -> Result<(), Diagnostic> {
         let mut inputs = vec![state.tree];
@@ -68,51 +68,51 @@ impl Lowerer<'_, '_> {
     }
 
     /// Where what a process is given comes from; nothing for what the build does not have.
-    fn sources(&self, mounts: &[Mount], env: &[SecretEnv]) -> Vec<(String, String)> {
+    fn sources(&self, mounts: &[MountOp], env: &[SecretEnv]) -> Vec<(String, String)> {
         let source = |kind: &str, id: &str, from: &HashMap<String, String>| {
             (format!("{kind} {id}"), from.get(id).cloned().unwrap_or_default())
         };
         let mounted = mounts.iter().filter_map(|mount| match &mount.kind {
-            MountKind::Secret { id, .. } => Some(source("secret", id, &self.options.secrets)),
-            MountKind::Ssh { id, .. } => Some(source("ssh", id, &self.options.agents)),
+            MountOpKind::Secret { id, .. } => Some(source("secret", id, &self.options.secrets)),
+            MountOpKind::Ssh { id, .. } => Some(source("ssh", id, &self.options.agents)),
             _ => None,
         });
         let env = env.iter().map(|secret| source("secret", &secret.id, &self.options.secrets));
         mounted.chain(env).collect()
     }
 
-    fn network(&self, flag: Option<&Spanned<String>>, at: Span) -> Result<Network, Diagnostic> {
+    fn network(&self, flag: Option<&Spanned<String>>, at: Span) -> Result<StepNetwork, Diagnostic> {
         let (network, at) = match flag.map(|it| (it.value.as_str(), it.at)) {
-            Some(("none", at)) => (Network::None, at),
-            Some(("host", at)) => (Network::Host, at),
+            Some(("none", at)) => (StepNetwork::None, at),
+            Some(("host", at)) => (StepNetwork::Host, at),
             _ => (self.options.network, at),
         };
-        if network == Network::Host && !self.options.allow.network_host {
+        if network == StepNetwork::Host && !self.options.allow.network_host {
             return Err(not_allowed("network.host", at));
         }
         Ok(network)
     }
 
-    fn security(&self, flag: Option<&Spanned<String>>) -> Result<Security, Diagnostic> {
+    fn security(&self, flag: Option<&Spanned<String>>) -> Result<StepSecurity, Diagnostic> {
         match flag {
             Some(it) if it.value == "insecure" && !self.options.allow.security_insecure => {
                 Err(not_allowed("security.insecure", it.at))
             }
-            Some(it) if it.value == "insecure" => Ok(Security::Insecure),
-            _ => Ok(Security::Sandbox),
+            Some(it) if it.value == "insecure" => Ok(StepSecurity::Insecure),
+            _ => Ok(StepSecurity::Sandbox),
         }
     }
 
     /// The instruction for its step's name: variables shown, secret ones masked, a heredoc summarised.
-    fn shown_run(&self, state: &State, it: &Instruction, run: &Run, secrets: &[SecretEnv]) -> String {
+    fn shown_run(&self, state: &StageState, it: &Instruction, run: &RunInstruction, secrets: &[SecretEnv]) -> String {
         let mut shown = if secrets.is_empty() {
-            self.shown(state, &it.code, Mode::Display)
+            self.shown(state, &it.code, ExpandMode::Display)
         } else {
             let mut masked = state.clone();
             for secret in secrets {
                 masked.env.insert(secret.name.clone(), "****".to_owned());
             }
-            self.shown(&masked, &it.code, Mode::Display)
+            self.shown(&masked, &it.code, ExpandMode::Display)
         };
         if let (true, Some(heredoc)) = (run.is_heredoc, run.heredocs.first()) {
             let mut lines = heredoc.body.trim().lines();
@@ -130,7 +130,7 @@ fn not_allowed(entitlement: &str, at: Span) -> Diagnostic {
 }
 
 /// The argument vector, and the mount of a script if it is one.
-fn arguments(state: &State, run: &Run) -> (Vec<String>, Option<Mount>) {
+fn arguments(state: &StageState, run: &RunInstruction) -> (Vec<String>, Option<MountOp>) {
     if run.command.json {
         return (run.command.args.clone(), None);
     }
@@ -142,7 +142,7 @@ fn arguments(state: &State, run: &Run) -> (Vec<String>, Option<Mount>) {
             return (state.with_shell(body), None);
         }
         let target = format!("{SCRIPTS}/{}", first.name);
-        let mount = Mount { target: target.clone(), kind: MountKind::Text { text: body, mode: 0o755 } };
+        let mount = MountOp { target: target.clone(), kind: MountOpKind::Text { text: body, mode: 0o755 } };
         return (state.with_shell(target), Some(mount));
     }
     // The shell reads the bodies itself.
@@ -171,7 +171,7 @@ fn unix_lines(text: &str) -> String {
 }
 
 /// `RUN |2 A=1 B= /bin/sh -c make # buildkit`.
-fn history_text(state: &State, args: &[String], hidden: &BTreeSet<String>) -> String {
+fn history_text(state: &StageState, args: &[String], hidden: &BTreeSet<String>) -> String {
     let mut text = String::from("RUN ");
     if !state.args.is_empty() {
         text.extend(["|", &state.args.len().to_string(), " "]);

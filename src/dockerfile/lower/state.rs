@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use super::{
     Lowerer,
-    base::{self, Based, Source},
+    base::{self, Based, SourceTree},
 };
 use crate::{
     dockerfile::{
         expand::Vars,
-        instruction::{Instruction, Kind},
-        options::{HistoryStep, Lowered, NoCache, Options},
+        instruction::{Instruction, InstructionKind},
+        options::{HistoryStep, LowerOptions, Lowered, NoCache},
         stage::NodeIx,
     },
     graph::{Meta, VertexIx, pattern},
@@ -25,9 +25,9 @@ const COMMENT_UNNAMED: &str = "buildkit.exporter.image.v0";
 
 /// A stage between two instructions.
 #[derive(Clone, Debug)]
-pub(super) struct State {
+pub(super) struct StageState {
     /// What COPY --from and mounts read.
-    pub(super) source: Source,
+    pub(super) source: SourceTree,
     /// The tree so far.
     pub(super) tree: VertexIx,
     /// The tree is files of a context, not yet copied into a root.
@@ -67,9 +67,9 @@ pub(super) struct State {
     step: usize,
 }
 
-impl State {
+impl StageState {
     /// A stage on `source`.
-    pub(super) fn new(based: &Based, source: Source) -> Self {
+    pub(super) fn new(based: &Based, source: SourceTree) -> Self {
         let mut run = based.config.config.clone();
         let mut image_env = Vars::new();
         for entry in run.env.take().unwrap_or_default() {
@@ -118,7 +118,7 @@ impl State {
         let mut run = self.run.clone();
         run.on_build = None;
         Self {
-            source: Source::tree(tree),
+            source: SourceTree::tree(tree),
             tree,
             is_files: false,
             platform: self.platform.clone(),
@@ -163,11 +163,11 @@ impl State {
     pub(super) fn layer(&mut self, created_by: String, tree: VertexIx) {
         self.steps.push(HistoryStep { created_by, empty_layer: false, comment: COMMENT });
         self.tree = tree;
-        self.source = Source::tree(tree);
+        self.source = SourceTree::tree(tree);
     }
 
     /// The next step's name: `[web build 2/5] RUN make`.
-    pub(super) fn step_name(&mut self, options: &Options, text: &str) -> String {
+    pub(super) fn step_name(&mut self, options: &LowerOptions, text: &str) -> String {
         if self.n_steps == 0 {
             return text.to_owned();
         }
@@ -182,7 +182,7 @@ impl State {
     }
 
     /// The name of what comes before all instructions.
-    pub(super) fn first_step_name(&self, options: &Options, text: &str) -> String {
+    pub(super) fn first_step_name(&self, options: &LowerOptions, text: &str) -> String {
         if self.step == 0 {
             return text.to_owned();
         }
@@ -191,7 +191,7 @@ impl State {
     }
 
     /// `linux/amd64`, `linux/amd64->arm64` when an ARG says that it builds for another.
-    fn platform_label(&self, options: &Options) -> String {
+    fn platform_label(&self, options: &LowerOptions) -> String {
         if !options.multi_platform {
             return String::new();
         }
@@ -217,7 +217,7 @@ impl State {
     }
 
     /// The meta of a step.
-    pub(super) fn meta(&mut self, options: &Options, it: &Instruction, text: &str) -> Meta {
+    pub(super) fn meta(&mut self, options: &LowerOptions, it: &Instruction, text: &str) -> Meta {
         Meta { name: self.step_name(options, text), at: Some(it.at), ignore_cache: false }
     }
 
@@ -233,7 +233,7 @@ impl State {
     }
 
     /// The build as it ends here. `chain` are the histories of the stages below, lowest first.
-    pub(super) fn lowered(&self, result: VertexIx, options: &Options, chain: &[&Self]) -> Lowered {
+    pub(super) fn lowered(&self, result: VertexIx, options: &LowerOptions, chain: &[&Self]) -> Lowered {
         let mut config = ImageConfig::clone(&self.image);
         config.created = None;
         config.author.clone_from(&self.author);
@@ -302,7 +302,7 @@ pub(super) fn numbered(parts: &[&str; 3], step: usize, n_steps: usize, trigger: 
 
 impl Lowerer<'_, '_> {
     /// The states of a stage and the stages below it, lowest first.
-    pub(super) fn chain(&self, ix: NodeIx) -> Vec<&State> {
+    pub(super) fn chain(&self, ix: NodeIx) -> Vec<&StageState> {
         let mut chain = Vec::new();
         let mut next = Some(ix);
         while let Some(state) = next.and_then(|ix| self.states[ix].as_ref()) {
@@ -316,7 +316,9 @@ impl Lowerer<'_, '_> {
     /// How many instructions of a stage become steps.
     pub(super) fn count_steps(&self, ix: NodeIx) -> usize {
         let node = &self.nodes.list[ix];
-        let is_step = |it: &&Instruction| matches!(it.kind, Kind::Run(_) | Kind::Copy(_) | Kind::Workdir(_));
+        let is_step = |it: &&Instruction| {
+            matches!(it.kind, InstructionKind::Run(_) | InstructionKind::Copy(_) | InstructionKind::Workdir(_))
+        };
         node.triggers.iter().chain(node.own()).filter(is_step).count()
     }
 

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Builtin, Call, FunctionError, MAX_ITEMS, Param, ParamType, nullable, param, row};
+use super::{Builtin, FunctionCall, FunctionError, MAX_ITEMS, Param, ParamType, nullable, param, row};
 use crate::eval::{
     convert::{convert, unify},
     number::Number,
@@ -89,17 +89,17 @@ pub(super) const FUNCTIONS: &[Builtin] = &[
     ),
 ];
 
-fn kind_error(call: &Call<'_>, argument: usize, wanted: &str) -> FunctionError {
+fn kind_error(call: &FunctionCall<'_>, argument: usize, wanted: &str) -> FunctionError {
     FunctionError::at(argument, format!("{wanted} is required, got {}", call.args[argument].kind()))
 }
 
 /// The items of an argument that must be a list, tuple or set.
-fn sequence<'a>(call: &Call<'a>, argument: usize) -> Result<&'a [Value], FunctionError> {
+fn sequence<'a>(call: &FunctionCall<'a>, argument: usize) -> Result<&'a [Value], FunctionError> {
     call.args[argument].items().ok_or_else(|| kind_error(call, argument, "a list"))
 }
 
 /// The items of an argument that must be a list or tuple: a set has no order to count in.
-fn ordered<'a>(call: &Call<'a>, argument: usize) -> Result<&'a [Value], FunctionError> {
+fn ordered<'a>(call: &FunctionCall<'a>, argument: usize) -> Result<&'a [Value], FunctionError> {
     match &call.args[argument] {
         Value::List { items, .. } | Value::Tuple(items) => Ok(items),
         _ => Err(kind_error(call, argument, "a list")),
@@ -107,7 +107,7 @@ fn ordered<'a>(call: &Call<'a>, argument: usize) -> Result<&'a [Value], Function
 }
 
 /// The entries of an argument that must be a map or object.
-fn mapping<'a>(call: &Call<'a>, argument: usize) -> Result<&'a BTreeMap<Arc<str>, Value>, FunctionError> {
+fn mapping<'a>(call: &FunctionCall<'a>, argument: usize) -> Result<&'a BTreeMap<Arc<str>, Value>, FunctionError> {
     call.args[argument].entries().ok_or_else(|| kind_error(call, argument, "a map or object"))
 }
 
@@ -126,7 +126,7 @@ fn element_type(list: &Value) -> Type {
     }
 }
 
-fn chunklist(call: &Call<'_>) -> Result<Value, FunctionError> {
+fn chunklist(call: &FunctionCall<'_>) -> Result<Value, FunctionError> {
     let (list, size) = (&call.args[0], call.integer(1)?);
     let Ok(size) = usize::try_from(size) else {
         return Err(FunctionError::at(1, format!("the size must not be negative, got {size}")));
@@ -138,7 +138,7 @@ fn chunklist(call: &Call<'_>) -> Result<Value, FunctionError> {
     Ok(Value::list(list.type_of(), pieces))
 }
 
-fn coalescelist(call: &Call<'_>) -> Result<Value, FunctionError> {
+fn coalescelist(call: &FunctionCall<'_>) -> Result<Value, FunctionError> {
     let is_list = |value: &Value| match value {
         Value::Null(ty) => matches!(ty, Type::List(_) | Type::Tuple(_)),
         Value::List { .. } | Value::Tuple(_) => true,
@@ -151,12 +151,12 @@ fn coalescelist(call: &Call<'_>) -> Result<Value, FunctionError> {
     call.args.iter().find(has_items).cloned().ok_or_else(|| FunctionError::new("every list is empty or null"))
 }
 
-fn compact(call: &Call<'_>) -> Result<Value, FunctionError> {
+fn compact(call: &FunctionCall<'_>) -> Result<Value, FunctionError> {
     let kept = call.items(0).iter().filter(|item| item.as_str().is_some_and(|text| !text.is_empty()));
     Ok(Value::list(Type::String, kept.cloned().collect()))
 }
 
-fn concat(call: &Call<'_>) -> Result<Value, FunctionError> {
+fn concat(call: &FunctionCall<'_>) -> Result<Value, FunctionError> {
     if call.args.is_empty() {
         return Err(FunctionError::new("at least one list is required"));
     }
@@ -184,7 +184,7 @@ fn concat(call: &Call<'_>) -> Result<Value, FunctionError> {
     Ok(Value::tuple(all))
 }
 
-fn distinct(call: &Call<'_>) -> Result<Value, FunctionError> {
+fn distinct(call: &FunctionCall<'_>) -> Result<Value, FunctionError> {
     // All items have one type, so equal texts are equal values.
     let mut strings: HashSet<&str, foldhash::fast::RandomState> = HashSet::default();
     let mut others: HashSet<String> = HashSet::new();
@@ -201,7 +201,7 @@ fn distinct(call: &Call<'_>) -> Result<Value, FunctionError> {
     Ok(rebuilt(&call.args[0], kept))
 }
 
-fn element(call: &Call<'_>) -> Result<Value, FunctionError> {
+fn element(call: &FunctionCall<'_>) -> Result<Value, FunctionError> {
     let items = ordered(call, 0)?;
     let index = call.integer(1)?;
     if items.is_empty() {
@@ -211,7 +211,7 @@ fn element(call: &Call<'_>) -> Result<Value, FunctionError> {
     Ok(items[usize::try_from(index.rem_euclid(length)).expect("not negative")].clone())
 }
 
-fn flatten(call: &Call<'_>) -> Result<Value, FunctionError> {
+fn flatten(call: &FunctionCall<'_>) -> Result<Value, FunctionError> {
     let mut flat = Vec::new();
     flatten_into(sequence(call, 0)?, &mut flat);
     Ok(Value::tuple(flat))
@@ -227,7 +227,7 @@ fn flatten_into(items: &[Value], flat: &mut Vec<Value>) {
 }
 
 /// The item of a collection at a key; the error says what kind of key it takes.
-fn at_key<'a>(call: &Call<'a>) -> Result<Option<&'a Value>, FunctionError> {
+fn at_key<'a>(call: &FunctionCall<'a>) -> Result<Option<&'a Value>, FunctionError> {
     let key = &call.args[1];
     match &call.args[0] {
         Value::List { items, .. } | Value::Tuple(items) => {
@@ -242,7 +242,7 @@ fn at_key<'a>(call: &Call<'a>) -> Result<Option<&'a Value>, FunctionError> {
     }
 }
 
-fn hasindex(call: &Call<'_>) -> Result<Value, FunctionError> {
+fn hasindex(call: &FunctionCall<'_>) -> Result<Value, FunctionError> {
     let indexable =
         matches!(&call.args[0], Value::List { .. } | Value::Tuple(_) | Value::Map { .. } | Value::Object(_));
     if !indexable {
@@ -251,7 +251,7 @@ fn hasindex(call: &Call<'_>) -> Result<Value, FunctionError> {
     Ok(Value::Bool(at_key(call).is_ok_and(|found| found.is_some())))
 }
 
-fn index(call: &Call<'_>) -> Result<Value, FunctionError> {
+fn index(call: &FunctionCall<'_>) -> Result<Value, FunctionError> {
     at_key(call)?.cloned().ok_or_else(|| {
         let length = call.args[0].len().unwrap_or_default();
         let items = if length == 1 { "item" } else { "items" };
@@ -262,7 +262,7 @@ fn index(call: &Call<'_>) -> Result<Value, FunctionError> {
     })
 }
 
-fn indexof(call: &Call<'_>) -> Result<Value, FunctionError> {
+fn indexof(call: &FunctionCall<'_>) -> Result<Value, FunctionError> {
     let items = ordered(call, 0)?;
     if items.is_empty() {
         return Err(FunctionError::at(0, "the list is empty"));
@@ -273,12 +273,12 @@ fn indexof(call: &Call<'_>) -> Result<Value, FunctionError> {
         .ok_or_else(|| FunctionError::at(1, "the list does not hold this value"))
 }
 
-fn keys(call: &Call<'_>) -> Result<Value, FunctionError> {
+fn keys(call: &FunctionCall<'_>) -> Result<Value, FunctionError> {
     let keys = mapping(call, 0)?.keys().cloned().map(Value::String).collect();
     Ok(if matches!(call.args[0], Value::Map { .. }) { Value::list(Type::String, keys) } else { Value::tuple(keys) })
 }
 
-fn values(call: &Call<'_>) -> Result<Value, FunctionError> {
+fn values(call: &FunctionCall<'_>) -> Result<Value, FunctionError> {
     let values = mapping(call, 0)?.values().cloned().collect();
     Ok(match &call.args[0] {
         Value::Map { element, .. } => Value::list(element.clone(), values),
@@ -286,7 +286,7 @@ fn values(call: &Call<'_>) -> Result<Value, FunctionError> {
     })
 }
 
-fn lookup(call: &Call<'_>) -> Result<Value, FunctionError> {
+fn lookup(call: &FunctionCall<'_>) -> Result<Value, FunctionError> {
     let entries = mapping(call, 0)?;
     let default = match &call.args[0] {
         Value::Map { element, .. } => convert(&call.args[2], element).map_err(|error| {
@@ -297,7 +297,7 @@ fn lookup(call: &Call<'_>) -> Result<Value, FunctionError> {
     Ok(entries.get(call.text(1)).cloned().unwrap_or(default))
 }
 
-fn merge(call: &Call<'_>) -> Result<Value, FunctionError> {
+fn merge(call: &FunctionCall<'_>) -> Result<Value, FunctionError> {
     let mut merged = BTreeMap::new();
     let mut maps = call.args.iter().filter(|value| !value.is_null()).map(Value::type_of);
     let one_map_type = match maps.next() {
@@ -314,7 +314,7 @@ fn merge(call: &Call<'_>) -> Result<Value, FunctionError> {
     })
 }
 
-fn range(call: &Call<'_>) -> Result<Value, FunctionError> {
+fn range(call: &FunctionCall<'_>) -> Result<Value, FunctionError> {
     let one = Number::from_i64(1);
     let (start, end, step) = match call.args.len() {
         1 => (Number::ZERO, call.number(0).clone(), None),
@@ -347,12 +347,12 @@ fn range(call: &Call<'_>) -> Result<Value, FunctionError> {
     Ok(Value::list(Type::Number, items))
 }
 
-fn reverselist(call: &Call<'_>) -> Result<Value, FunctionError> {
+fn reverselist(call: &FunctionCall<'_>) -> Result<Value, FunctionError> {
     let reversed = sequence(call, 0)?.iter().rev().cloned().collect();
     Ok(rebuilt(&call.args[0], reversed))
 }
 
-fn setproduct(call: &Call<'_>) -> Result<Value, FunctionError> {
+fn setproduct(call: &FunctionCall<'_>) -> Result<Value, FunctionError> {
     if call.args.len() < 2 {
         return Err(FunctionError::new("at least two lists are required"));
     }
@@ -394,7 +394,7 @@ fn setproduct(call: &Call<'_>) -> Result<Value, FunctionError> {
     Ok(if any_set { Value::set(element, product) } else { Value::list(element, product) })
 }
 
-fn slice(call: &Call<'_>) -> Result<Value, FunctionError> {
+fn slice(call: &FunctionCall<'_>) -> Result<Value, FunctionError> {
     let items = ordered(call, 0)?;
     let bound = |argument: usize| {
         let at = call.integer(argument)?;
@@ -409,7 +409,7 @@ fn slice(call: &Call<'_>) -> Result<Value, FunctionError> {
     Ok(rebuilt(&call.args[0], items[start..end].to_vec()))
 }
 
-fn sort(call: &Call<'_>) -> Result<Value, FunctionError> {
+fn sort(call: &FunctionCall<'_>) -> Result<Value, FunctionError> {
     if let Some(at) = call.items(0).iter().position(Value::is_null) {
         return Err(FunctionError::at(0, format!("item {at} is null and cannot be sorted")));
     }
@@ -418,7 +418,7 @@ fn sort(call: &Call<'_>) -> Result<Value, FunctionError> {
     Ok(Value::list(Type::String, items))
 }
 
-fn zipmap(call: &Call<'_>) -> Result<Value, FunctionError> {
+fn zipmap(call: &FunctionCall<'_>) -> Result<Value, FunctionError> {
     let keys = call.items(0);
     let values = ordered(call, 1)?;
     if keys.len() != values.len() {

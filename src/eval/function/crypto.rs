@@ -4,7 +4,7 @@ use rsa::{Pkcs1v15Encrypt, RsaPrivateKey, pkcs1::DecodeRsaPrivateKey};
 use sha2::Digest;
 use uuid::Uuid;
 
-use super::{Builtin, Call, FunctionError, ParamType, encoding, param, row};
+use super::{Builtin, FunctionCall, FunctionError, ParamType, encoding, param, row};
 use crate::eval::value::Value;
 
 /// Beyond this a single hash takes many seconds.
@@ -57,7 +57,7 @@ fn hex(bytes: &[u8]) -> Value {
     Value::string(out)
 }
 
-fn bcrypt_hash(call: &Call<'_>) -> Result<Value, FunctionError> {
+fn bcrypt_hash(call: &FunctionCall<'_>) -> Result<Value, FunctionError> {
     let cost = match call.args.len() {
         1 => 10,
         2 => call.integer(1)?,
@@ -77,7 +77,7 @@ fn bcrypt_hash(call: &Call<'_>) -> Result<Value, FunctionError> {
     Ok(Value::string(parts.format_for_version(bcrypt::Version::TwoA)))
 }
 
-fn rsadecrypt(call: &Call<'_>) -> Result<Value, FunctionError> {
+fn rsadecrypt(call: &FunctionCall<'_>) -> Result<Value, FunctionError> {
     let ciphertext = encoding::decode_base64(call.text(0)).ok_or_else(|| FunctionError::at(0, "not base64"))?;
     let pem = call.text(1);
     if pem.contains("ENCRYPTED") {
@@ -93,7 +93,7 @@ fn rsadecrypt(call: &Call<'_>) -> Result<Value, FunctionError> {
         .map_err(|_| FunctionError::at(0, "the decrypted bytes are not UTF-8 text"))
 }
 
-fn uuidv5(call: &Call<'_>) -> Result<Value, FunctionError> {
+fn uuidv5(call: &FunctionCall<'_>) -> Result<Value, FunctionError> {
     let namespace = match call.text(0) {
         "dns" => Uuid::NAMESPACE_DNS,
         "url" => Uuid::NAMESPACE_URL,

@@ -11,7 +11,7 @@ use base64::{
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig, general_purpose},
 };
 
-use super::{Builtin, Call, FunctionError, ParamType, nullable, param, row};
+use super::{Builtin, FunctionCall, FunctionError, ParamType, nullable, param, row};
 use crate::eval::{
     json,
     value::{Type, Value},
@@ -56,7 +56,7 @@ pub(super) fn decode_base64(text: &str) -> Option<Vec<u8>> {
     ENGINE.decode(compact).ok()
 }
 
-fn base64decode(call: &Call<'_>) -> Result<Value, FunctionError> {
+fn base64decode(call: &FunctionCall<'_>) -> Result<Value, FunctionError> {
     let bytes =
         decode_base64(call.text(0)).ok_or_else(|| FunctionError::at(0, format!("not base64: {:?}", call.text(0))))?;
     String::from_utf8(bytes)
@@ -64,7 +64,7 @@ fn base64decode(call: &Call<'_>) -> Result<Value, FunctionError> {
         .map_err(|_| FunctionError::at(0, "the decoded bytes are not UTF-8 text"))
 }
 
-fn no_bytes(call: &Call<'_>) -> Result<Value, FunctionError> {
+fn no_bytes(call: &FunctionCall<'_>) -> Result<Value, FunctionError> {
     Err(FunctionError::at(
         0,
         format!("a byte buffer is required, and no expression makes one; got {}", call.args[0].kind()),
@@ -116,7 +116,7 @@ fn bad_quote(text: &str) -> Option<String> {
     matches!(at, At::Quoted).then(|| format!("a quote is not closed in line {opened}"))
 }
 
-fn csvdecode(call: &Call<'_>) -> Result<Value, FunctionError> {
+fn csvdecode(call: &FunctionCall<'_>) -> Result<Value, FunctionError> {
     let fault = |message: String| FunctionError::at(0, message);
     if let Some(why) = bad_quote(call.text(0)) {
         return Err(fault(format!("not CSV: {why}")));

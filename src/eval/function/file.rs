@@ -1,7 +1,7 @@
 //! Functions that look at the world: files and the environment. The peer has none of them. What they see comes in through
 //! [`Files`](crate::eval::input::Files) and the input; nothing is read here.
 
-use super::{Builtin, Call, FunctionError, MAX_TEXT, Param, ParamType, nullable, ours, param, row};
+use super::{Builtin, FunctionCall, FunctionError, MAX_TEXT, Param, ParamType, nullable, ours, param, row};
 use crate::eval::{rebase::path_in, value::Value};
 
 const PATH: Param = param("path", ParamType::String);
@@ -36,7 +36,7 @@ pub(super) const FUNCTIONS: &[Builtin] = &[
     )),
 ];
 
-fn env(call: &Call<'_>) -> Result<Value, FunctionError> {
+fn env(call: &FunctionCall<'_>) -> Result<Value, FunctionError> {
     if call.args.len() > 2 {
         return Err(FunctionError::at(2, format!("`env` takes 1 or 2 arguments, got {}", call.args.len())));
     }
@@ -45,7 +45,7 @@ fn env(call: &Call<'_>) -> Result<Value, FunctionError> {
 }
 
 /// The path of an argument, relative to the working directory.
-fn place(call: &Call<'_>, index: usize) -> Result<String, FunctionError> {
+fn place(call: &FunctionCall<'_>, index: usize) -> Result<String, FunctionError> {
     let text = call.text(index);
     if let Some(path) = text.strip_prefix("cwd://") {
         return Ok(path_in(path, "."));

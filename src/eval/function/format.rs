@@ -6,7 +6,7 @@ use num_bigint::BigInt;
 use num_traits::Signed;
 use unicode_segmentation::UnicodeSegmentation;
 
-use super::{Builtin, Call, FunctionError, MAX_TEXT, ParamType, nullable, param, row, string::character_count};
+use super::{Builtin, FunctionCall, FunctionError, MAX_TEXT, ParamType, nullable, param, row, string::character_count};
 use crate::eval::{
     convert::convert,
     number::Number,
@@ -33,7 +33,7 @@ pub(super) const FUNCTIONS: &[Builtin] = &[
     ),
 ];
 
-fn formatlist(call: &Call<'_>) -> Result<Value, FunctionError> {
+fn formatlist(call: &FunctionCall<'_>) -> Result<Value, FunctionError> {
     let args = &call.args[1..];
     let mut length: Option<(usize, usize)> = None;
     for (i, items) in args.iter().enumerate().filter_map(|(i, arg)| Some((i, arg.items()?))) {

@@ -1,6 +1,6 @@
 //! Functions of truth values, equality, and choice among values.
 
-use super::{Builtin, Call, FunctionError, ParamType, nullable, param, row};
+use super::{Builtin, FunctionCall, FunctionError, ParamType, nullable, param, row};
 use crate::eval::{
     convert::{convert, unify},
     value::Value,
@@ -39,11 +39,11 @@ pub(super) const FUNCTIONS: &[Builtin] = &[
     ),
 ];
 
-fn special(_: &Call<'_>) -> Result<Value, FunctionError> {
+fn special(_: &FunctionCall<'_>) -> Result<Value, FunctionError> {
     Err(FunctionError::new("this function can only be called by its name in an expression"))
 }
 
-fn coalesce(call: &Call<'_>) -> Result<Value, FunctionError> {
+fn coalesce(call: &FunctionCall<'_>) -> Result<Value, FunctionError> {
     let types: Vec<_> = call.args.iter().map(Value::type_of).collect();
     let common = unify(&types).ok_or_else(|| {
         FunctionError::new(if types.is_empty() {

@@ -1,6 +1,6 @@
 //! The functions of the bake language: one table row per function, one file per family.
 //!
-//! A function sees its arguments and the [`World`], nothing else. `try`, `can` and `convert` are special forms that the
+//! A function sees its arguments and the [`FunctionWorld`], nothing else. `try`, `can` and `convert` are special forms that the
 //! evaluator runs itself; they have rows so that they are listed with the others.
 
 use std::{
@@ -14,7 +14,7 @@ use sha2::Digest;
 
 use super::{
     convert::convert,
-    input::{Files, Input},
+    input::{FileReader, Input},
     number::Number,
     value::{MAX_WEIGHT, Type, Value},
 };
@@ -70,7 +70,7 @@ pub(crate) struct Builtin {
     pub(crate) doc: &'static str,
     /// The peer does not have it: files that define a function of this name mean their own.
     pub(crate) is_ours: bool,
-    pub(crate) run: fn(&Call<'_>) -> Result<Value, FunctionError>,
+    pub(crate) run: fn(&FunctionCall<'_>) -> Result<Value, FunctionError>,
 }
 
 /// One parameter.
@@ -138,13 +138,13 @@ impl ParamType {
 
 /// All of the world that functions may see.
 #[derive(Debug)]
-pub(crate) struct World {
+pub(crate) struct FunctionWorld {
     /// Seconds and nanoseconds since 1970.
     now: (i64, u32),
     random: [u8; 32],
     home: String,
     env: BTreeMap<String, String>,
-    files: Option<Arc<dyn Files>>,
+    files: Option<Arc<dyn FileReader>>,
     /// The definition lies elsewhere.
     is_remote: bool,
     /// Where paths of the file start in which the running call stands, if not in the working directory.
@@ -155,7 +155,7 @@ pub(crate) struct World {
     patterns: RefCell<HashMap<String, ::regex::Regex>>,
 }
 
-impl World {
+impl FunctionWorld {
     pub(crate) fn new(now: (i64, u32), random: [u8; 32], home: String) -> Self {
         Self {
             now,
@@ -185,7 +185,7 @@ impl World {
         self.folder.replace(folder.map(str::to_owned));
     }
 
-    fn files(&self) -> Result<&dyn Files, FunctionError> {
+    fn files(&self) -> Result<&dyn FileReader, FunctionError> {
         self.files.as_deref().ok_or_else(|| FunctionError::new("no files can be seen here"))
     }
 
@@ -202,9 +202,9 @@ impl World {
 
 /// The arguments of one call, counted, converted and free of nulls where the parameter wants it so.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Call<'a> {
+pub(crate) struct FunctionCall<'a> {
     pub(crate) args: &'a [Value],
-    pub(crate) world: &'a World,
+    pub(crate) world: &'a FunctionWorld,
 }
 
 /// Why a call has no result.
@@ -225,7 +225,7 @@ impl FunctionError {
     }
 }
 
-impl<'a> Call<'a> {
+impl<'a> FunctionCall<'a> {
     /// The text of a `string` parameter.
     fn text(&self, index: usize) -> &'a str {
         self.args[index].as_str().expect("the parameter is a string")
@@ -280,7 +280,7 @@ pub(crate) fn signature(builtin: &Builtin) -> String {
 }
 
 /// Checks and converts the arguments, then runs the function.
-pub(crate) fn call(builtin: &Builtin, args: &[Value], world: &World) -> Result<Value, FunctionError> {
+pub(crate) fn call(builtin: &Builtin, args: &[Value], world: &FunctionWorld) -> Result<Value, FunctionError> {
     check_count(builtin, args.len())?;
     if args.iter().fold(0, |sum: u32, value| sum.saturating_add(value.weight())) > MAX_WEIGHT {
         return Err(FunctionError::new(format!("the arguments of `{}` are too large", builtin.name)));
@@ -289,7 +289,7 @@ pub(crate) fn call(builtin: &Builtin, args: &[Value], world: &World) -> Result<V
     let fits =
         |(index, value): (usize, &Value)| param(index).is_none_or(|param| !value.is_null() && param.ty.accepts(value));
     if args.iter().enumerate().all(fits) {
-        return (builtin.run)(&Call { args, world });
+        return (builtin.run)(&FunctionCall { args, world });
     }
     let mut converted = Vec::with_capacity(args.len());
     for (index, value) in args.iter().enumerate() {
@@ -304,7 +304,7 @@ pub(crate) fn call(builtin: &Builtin, args: &[Value], world: &World) -> Result<V
                 .map_err(|error| FunctionError::at(index, format!("`{}` of `{}`: {error}", param.name, builtin.name)))?
         });
     }
-    (builtin.run)(&Call { args: &converted, world })
+    (builtin.run)(&FunctionCall { args: &converted, world })
 }
 
 fn check_count(builtin: &Builtin, given: usize) -> Result<(), FunctionError> {
@@ -341,7 +341,7 @@ const fn row(
     params: &'static [Param],
     variadic: Option<Param>,
     doc: &'static str,
-    run: fn(&Call<'_>) -> Result<Value, FunctionError>,
+    run: fn(&FunctionCall<'_>) -> Result<Value, FunctionError>,
 ) -> Builtin {
     Builtin { name, params, variadic, doc, is_ours: false, run }
 }

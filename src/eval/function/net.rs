@@ -5,7 +5,7 @@ use std::fmt;
 
 use num_traits::ToPrimitive;
 
-use super::{Builtin, Call, FunctionError, Param, ParamType, param, row};
+use super::{Builtin, FunctionCall, FunctionError, Param, ParamType, param, row};
 use crate::eval::value::{Type, Value};
 
 /// How many bits one call may add to a prefix.
@@ -48,7 +48,7 @@ struct Prefix {
 }
 
 impl Prefix {
-    fn parse(call: &Call<'_>) -> Result<Self, FunctionError> {
+    fn parse(call: &FunctionCall<'_>) -> Result<Self, FunctionError> {
         let text = call.text(0);
         let fault = || FunctionError::at(0, format!("not an address prefix such as `10.0.0.0/8`: {text:?}"));
         let (address, length) = text.split_once('/').ok_or_else(fault)?;
@@ -111,7 +111,7 @@ impl fmt::Display for Prefix {
     }
 }
 
-fn cidrhost(call: &Call<'_>) -> Result<Value, FunctionError> {
+fn cidrhost(call: &FunctionCall<'_>) -> Result<Value, FunctionError> {
     let prefix = Prefix::parse(call)?;
     let number = call.number(1);
     let fault = || FunctionError::at(1, format!("a prefix of {} bits has no address number {number}", prefix.length));
@@ -123,12 +123,12 @@ fn cidrhost(call: &Call<'_>) -> Result<Value, FunctionError> {
     Ok(Value::string(prefix.address(host).to_string()))
 }
 
-fn cidrnetmask(call: &Call<'_>) -> Result<Value, FunctionError> {
+fn cidrnetmask(call: &FunctionCall<'_>) -> Result<Value, FunctionError> {
     let prefix = Prefix::parse(call)?;
     Ok(Value::string(prefix.address(prefix.mask()).to_string()))
 }
 
-fn cidrsubnet(call: &Call<'_>) -> Result<Value, FunctionError> {
+fn cidrsubnet(call: &FunctionCall<'_>) -> Result<Value, FunctionError> {
     let prefix = Prefix::parse(call)?;
     let length = prefix.longer(call.integer(1)?, 1)?;
     let number = call.integer(2)?;
@@ -141,7 +141,7 @@ fn cidrsubnet(call: &Call<'_>) -> Result<Value, FunctionError> {
     Ok(Value::string(Prefix { first: prefix.first | offset, ..part }.to_string()))
 }
 
-fn cidrsubnets(call: &Call<'_>) -> Result<Value, FunctionError> {
+fn cidrsubnets(call: &FunctionCall<'_>) -> Result<Value, FunctionError> {
     let whole = Prefix::parse(call)?;
     let mut parts = Vec::new();
     let mut previous: Option<Prefix> = None;

@@ -3,7 +3,7 @@
 use num_bigint::BigInt;
 use num_traits::Zero;
 
-use super::{Builtin, Call, FunctionError, ParamType, param, row};
+use super::{Builtin, FunctionCall, FunctionError, ParamType, param, row};
 use crate::eval::{
     number::{Number, NumberError},
     value::Value,
@@ -50,37 +50,37 @@ impl From<NumberError> for FunctionError {
 }
 
 fn arithmetic(
-    call: &Call<'_>,
+    call: &FunctionCall<'_>,
     op: fn(&Number, &Number) -> Result<Number, NumberError>,
 ) -> Result<Value, FunctionError> {
     Ok(Value::Number(op(call.number(0), call.number(1))?))
 }
 
-fn rounded(call: &Call<'_>, op: fn(&Number) -> Result<Number, NumberError>) -> Result<Value, FunctionError> {
+fn rounded(call: &FunctionCall<'_>, op: fn(&Number) -> Result<Number, NumberError>) -> Result<Value, FunctionError> {
     Ok(Value::Number(op(call.number(0))?))
 }
 
-fn compared(call: &Call<'_>, op: fn(&Number, &Number) -> bool) -> Result<Value, FunctionError> {
+fn compared(call: &FunctionCall<'_>, op: fn(&Number, &Number) -> bool) -> Result<Value, FunctionError> {
     Ok(Value::Bool(op(call.number(0), call.number(1))))
 }
 
-fn extreme(call: &Call<'_>, better: fn(&Number, &Number) -> bool) -> Result<Value, FunctionError> {
+fn extreme(call: &FunctionCall<'_>, better: fn(&Number, &Number) -> bool) -> Result<Value, FunctionError> {
     let mut numbers = (0..call.args.len()).map(|i| call.number(i));
     let first = numbers.next().ok_or_else(|| FunctionError::new("at least one number is required"))?;
     let best = numbers.fold(first, |best, next| if better(next, best) { next } else { best });
     Ok(Value::Number(best.clone()))
 }
 
-fn log(call: &Call<'_>) -> Result<Value, FunctionError> {
+fn log(call: &FunctionCall<'_>) -> Result<Value, FunctionError> {
     let (num, base) = (call.number(0).to_f64(), call.number(1).to_f64());
     Ok(Value::Number(Number::from_f64(num.ln() / base.ln())?))
 }
 
-fn pow(call: &Call<'_>) -> Result<Value, FunctionError> {
+fn pow(call: &FunctionCall<'_>) -> Result<Value, FunctionError> {
     Ok(Value::Number(Number::from_f64(call.number(0).to_f64().powf(call.number(1).to_f64()))?))
 }
 
-fn signum(call: &Call<'_>) -> Result<Value, FunctionError> {
+fn signum(call: &FunctionCall<'_>) -> Result<Value, FunctionError> {
     let num = call.number(0);
     if !num.is_integer() {
         return Err(FunctionError::at(0, format!("a whole number is required, got {num}")));
@@ -94,7 +94,7 @@ fn signum(call: &Call<'_>) -> Result<Value, FunctionError> {
     }))
 }
 
-fn parseint(call: &Call<'_>) -> Result<Value, FunctionError> {
+fn parseint(call: &FunctionCall<'_>) -> Result<Value, FunctionError> {
     let Some(text) = call.args[0].as_str() else {
         return Err(FunctionError::at(0, format!("a string is required, got {}", call.args[0].kind())));
     };

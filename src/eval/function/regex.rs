@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use regex::{Captures, Regex};
 
-use super::{Builtin, Call, FunctionError, MAX_TEXT, ParamType, World, param, row};
+use super::{Builtin, FunctionCall, FunctionError, FunctionWorld, MAX_TEXT, ParamType, param, row};
 use crate::eval::value::{Type, Value};
 
 /// The longest compiled pattern, in bytes.
@@ -29,13 +29,13 @@ pub(super) const FUNCTIONS: &[Builtin] = &[
 ];
 
 /// What a match gives.
-enum Shape {
+enum CaptureShape {
     Text,
     Groups,
     Named(Vec<Arc<str>>),
 }
 
-fn compile(world: &World, pattern: &str, argument: usize) -> Result<Regex, FunctionError> {
+fn compile(world: &FunctionWorld, pattern: &str, argument: usize) -> Result<Regex, FunctionError> {
     if let Some(known) = world.patterns.borrow().get(pattern) {
         return Ok(known.clone());
     }
@@ -53,18 +53,18 @@ fn compile(world: &World, pattern: &str, argument: usize) -> Result<Regex, Funct
     Ok(compiled)
 }
 
-fn shape(regex: &Regex) -> Result<Shape, FunctionError> {
+fn shape(regex: &Regex) -> Result<CaptureShape, FunctionError> {
     let groups = regex.captures_len() - 1;
     let names: Vec<Arc<str>> = regex.capture_names().flatten().map(Arc::from).collect();
     match (groups, names.len()) {
-        (0, _) => Ok(Shape::Text),
-        (_, 0) => Ok(Shape::Groups),
-        (groups, named) if groups == named => Ok(Shape::Named(names)),
+        (0, _) => Ok(CaptureShape::Text),
+        (_, 0) => Ok(CaptureShape::Groups),
+        (groups, named) if groups == named => Ok(CaptureShape::Named(names)),
         _ => Err(FunctionError::at(0, "a pattern cannot have both named and unnamed groups")),
     }
 }
 
-impl Shape {
+impl CaptureShape {
     fn ty(&self, groups: usize) -> Type {
         match self {
             Self::Text => Type::String,
@@ -89,7 +89,7 @@ impl Shape {
     }
 }
 
-fn regex(call: &Call<'_>) -> Result<Value, FunctionError> {
+fn regex(call: &FunctionCall<'_>) -> Result<Value, FunctionError> {
     let regex = compile(call.world, call.text(0), 0)?;
     let shape = shape(&regex)?;
     let found = regex.captures(call.text(1));
@@ -98,14 +98,14 @@ fn regex(call: &Call<'_>) -> Result<Value, FunctionError> {
         .ok_or_else(|| FunctionError::at(1, "the pattern matches no part of the text"))
 }
 
-fn regexall(call: &Call<'_>) -> Result<Value, FunctionError> {
+fn regexall(call: &FunctionCall<'_>) -> Result<Value, FunctionError> {
     let regex = compile(call.world, call.text(0), 0)?;
     let shape = shape(&regex)?;
     let found = regex.captures_iter(call.text(1)).map(|found| shape.value(&found)).collect();
     Ok(Value::list(shape.ty(regex.captures_len() - 1), found))
 }
 
-fn regex_replace(call: &Call<'_>) -> Result<Value, FunctionError> {
+fn regex_replace(call: &FunctionCall<'_>) -> Result<Value, FunctionError> {
     let regex = compile(call.world, call.text(1), 1)?;
     let (text, replacement) = (call.text(0), call.text(2));
     let mut out = String::new();

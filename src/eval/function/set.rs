@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Builtin, Call, FunctionError, ParamType, param, row};
+use super::{Builtin, FunctionCall, FunctionError, ParamType, param, row};
 use crate::eval::{
     convert::{convert, unify},
     value::{Type, Value},
@@ -36,7 +36,7 @@ pub(super) const FUNCTIONS: &[Builtin] = &[
 ];
 
 /// All argument sets as sets of one type.
-fn unified(call: &Call<'_>) -> Result<(Type, Vec<Value>), FunctionError> {
+fn unified(call: &FunctionCall<'_>) -> Result<(Type, Vec<Value>), FunctionError> {
     let element = |value: &Value| match value {
         Value::Set { element, items } if !(items.is_empty() && *element == Type::Dynamic) => Some(element.clone()),
         _ => None,
@@ -56,7 +56,7 @@ fn unified(call: &Call<'_>) -> Result<(Type, Vec<Value>), FunctionError> {
 }
 
 /// The elements for which `keep(number of sets that hold it, number of sets)`.
-fn combine(call: &Call<'_>, keep: fn(usize, usize) -> bool) -> Result<Value, FunctionError> {
+fn combine(call: &FunctionCall<'_>, keep: fn(usize, usize) -> bool) -> Result<Value, FunctionError> {
     let (element, sets) = unified(call)?;
     let mut counts: BTreeMap<String, (usize, Value)> = BTreeMap::new();
     for item in sets.iter().filter_map(Value::items).flatten() {
@@ -66,7 +66,7 @@ fn combine(call: &Call<'_>, keep: fn(usize, usize) -> bool) -> Result<Value, Fun
     Ok(Value::set(element, kept.collect()))
 }
 
-fn subtract(call: &Call<'_>) -> Result<Value, FunctionError> {
+fn subtract(call: &FunctionCall<'_>) -> Result<Value, FunctionError> {
     let (element, sets) = unified(call)?;
     let (a, b) = (sets[0].items().unwrap_or_default(), sets[1].items().unwrap_or_default());
     let taken: std::collections::HashSet<String> = b.iter().map(|item| item.to_json_text(false)).collect();

@@ -2,7 +2,7 @@
 
 use unicode_segmentation::UnicodeSegmentation;
 
-use super::{Builtin, Call, FunctionError, MAX_TEXT, ParamType, param, row};
+use super::{Builtin, FunctionCall, FunctionError, MAX_TEXT, ParamType, param, row};
 use crate::eval::value::{Type, Value};
 
 const STR: super::Param = param("str", ParamType::String);
@@ -114,7 +114,7 @@ fn title(text: &str) -> String {
     text.chars().map(each).collect()
 }
 
-fn indent(call: &Call<'_>) -> Result<Value, FunctionError> {
+fn indent(call: &FunctionCall<'_>) -> Result<Value, FunctionError> {
     let (spaces, text) = (call.integer(0)?, call.text(1));
     let lines = text.matches('\n').count();
     let size = usize::try_from(spaces).ok().and_then(|spaces| spaces.checked_mul(lines.max(1)));
@@ -125,7 +125,7 @@ fn indent(call: &Call<'_>) -> Result<Value, FunctionError> {
     Ok(Value::string(text.replace('\n', &format!("\n{pad}"))))
 }
 
-fn join(call: &Call<'_>) -> Result<Value, FunctionError> {
+fn join(call: &FunctionCall<'_>) -> Result<Value, FunctionError> {
     if call.args.len() < 2 {
         return Err(FunctionError::new("at least one list is required"));
     }
@@ -150,7 +150,7 @@ fn join(call: &Call<'_>) -> Result<Value, FunctionError> {
     Ok(Value::string(out))
 }
 
-fn replace(call: &Call<'_>) -> Result<Value, FunctionError> {
+fn replace(call: &FunctionCall<'_>) -> Result<Value, FunctionError> {
     let (text, old, new) = (call.text(0), call.text(1), call.text(2));
     let size = text.matches(old).count().checked_mul(new.len()).and_then(|size| size.checked_add(text.len()));
     if size.is_none_or(|size| size > MAX_TEXT) {
@@ -159,12 +159,12 @@ fn replace(call: &Call<'_>) -> Result<Value, FunctionError> {
     Ok(Value::string(text.replace(old, new)))
 }
 
-fn sanitize(call: &Call<'_>) -> Result<Value, FunctionError> {
+fn sanitize(call: &FunctionCall<'_>) -> Result<Value, FunctionError> {
     let allowed = |c: char| if c.is_ascii_alphanumeric() || c == '_' || c == '-' { c } else { '_' };
     Ok(Value::string(call.text(0).chars().map(allowed).collect::<String>()))
 }
 
-fn split(call: &Call<'_>) -> Result<Value, FunctionError> {
+fn split(call: &FunctionCall<'_>) -> Result<Value, FunctionError> {
     let (separator, text) = (call.text(0), call.text(1));
     if separator.is_empty() {
         return Ok(Value::list(Type::String, text.chars().map(|c| Value::string(c.to_string())).collect()));
@@ -172,12 +172,12 @@ fn split(call: &Call<'_>) -> Result<Value, FunctionError> {
     Ok(Value::string_list(text.split(separator)))
 }
 
-fn trim(call: &Call<'_>) -> Result<Value, FunctionError> {
+fn trim(call: &FunctionCall<'_>) -> Result<Value, FunctionError> {
     let cutset = call.text(1);
     Ok(Value::string(call.text(0).trim_matches(|c| cutset.contains(c))))
 }
 
-fn substr(call: &Call<'_>) -> Result<Value, FunctionError> {
+fn substr(call: &FunctionCall<'_>) -> Result<Value, FunctionError> {
     let (text, offset, length) = (call.text(0), call.integer(1)?, call.integer(2)?);
     let offset = if offset < 0 {
         let total = i64::try_from(character_count(text)).unwrap_or(i64::MAX);

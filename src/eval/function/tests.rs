@@ -3,8 +3,8 @@
 use super::*;
 use crate::eval::json;
 
-fn world() -> World {
-    World::new((1_709_211_909, 0), [7; 32], "/home/me".to_owned())
+fn world() -> FunctionWorld {
+    FunctionWorld::new((1_709_211_909, 0), [7; 32], "/home/me".to_owned())
 }
 
 /// Calls `name` with arguments written as JSON; arrays are tuples, objects objects.

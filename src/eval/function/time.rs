@@ -8,7 +8,7 @@ use jiff::{
     tz::Offset,
 };
 
-use super::{Builtin, Call, FunctionError, Param, ParamType, param, row};
+use super::{Builtin, FunctionCall, FunctionError, Param, ParamType, param, row};
 use crate::eval::{number::Number, value::Value};
 
 const FORMAT: Param = param("format", ParamType::String);
@@ -146,7 +146,7 @@ fn fraction(text: &str) -> Option<(&str, i32)> {
     (end > 0).then_some((&digits[end..], nanos))
 }
 
-fn formattimestamp(call: &Call<'_>) -> Result<Value, FunctionError> {
+fn formattimestamp(call: &FunctionCall<'_>) -> Result<Value, FunctionError> {
     let moment = match &call.args[1] {
         Value::String(text) => Moment::parse(text),
         Value::Number(number) => number
@@ -239,7 +239,7 @@ fn verb_text(verb: &str, t: DateTime, moment: Moment) -> Option<String> {
     }
 }
 
-fn timeadd(call: &Call<'_>) -> Result<Value, FunctionError> {
+fn timeadd(call: &FunctionCall<'_>) -> Result<Value, FunctionError> {
     let moment = Moment::parse(call.text(0)).map_err(|why| FunctionError::at(0, why))?;
     let nanos = duration_nanos(call.text(1))
         .ok_or_else(|| FunctionError::at(1, format!("not a duration such as `1h30m` or `-10s`: {:?}", call.text(1))))?;
@@ -281,7 +281,7 @@ fn duration_nanos(text: &str) -> Option<i64> {
     (!text.trim_start_matches(['-', '+']).is_empty()).then_some(sign * nanos)
 }
 
-fn unixtimestampparse(call: &Call<'_>) -> Result<Value, FunctionError> {
+fn unixtimestampparse(call: &FunctionCall<'_>) -> Result<Value, FunctionError> {
     let moment = Moment::from_unix(call.integer(0)?).map_err(|why| FunctionError::at(0, why))?;
     let t = moment.local();
     let week = t.date().iso_week_date();

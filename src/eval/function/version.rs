@@ -2,7 +2,7 @@
 
 use std::{cmp::Ordering, iter::Peekable, str::Chars};
 
-use super::{Builtin, Call, FunctionError, ParamType, param, row};
+use super::{Builtin, FunctionCall, FunctionError, ParamType, param, row};
 use crate::eval::value::Value;
 
 pub(super) const FUNCTIONS: &[Builtin] = &[row(
@@ -13,7 +13,7 @@ pub(super) const FUNCTIONS: &[Builtin] = &[row(
     semvercmp,
 )];
 
-fn semvercmp(call: &Call<'_>) -> Result<Value, FunctionError> {
+fn semvercmp(call: &FunctionCall<'_>) -> Result<Value, FunctionError> {
     let version = Version::parse(call.text(0))
         .ok_or_else(|| FunctionError::at(0, format!("not a version such as `1.2.3`: {:?}", call.text(0))))?;
     let groups: Option<Vec<_>> = call.text(1).split("||").map(parse_group).collect();
@@ -37,7 +37,7 @@ struct Version {
 impl Version {
     /// Tolerates a leading `v` and missing parts.
     fn parse(text: &str) -> Option<Self> {
-        let mut reader = Reader { rest: text.chars().peekable() };
+        let mut reader = VersionReader { rest: text.chars().peekable() };
         let partial = reader.partial()?;
         let none_open = reader.rest.next().is_none() && partial.wildcard_from.is_none();
         none_open.then_some(partial.version)
@@ -78,7 +78,7 @@ fn compare_pre(a: &str, b: &str) -> Ordering {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Op {
+enum VersionOperator {
     Equal,
     NotEqual,
     Greater,
@@ -98,7 +98,7 @@ struct Partial {
 }
 
 struct Constraint {
-    op: Op,
+    op: VersionOperator,
     version: Version,
     open_from: Option<usize>,
 }
@@ -110,14 +110,14 @@ impl Constraint {
         // Parts that must agree where the rest is open.
         let fixed = self.open_from.unwrap_or(3);
         match self.op {
-            Op::Equal => {
+            VersionOperator::Equal => {
                 if self.open_from.is_some() {
                     self.tilde(version, order)
                 } else {
                     order.is_eq()
                 }
             }
-            Op::NotEqual => match self.open_from {
+            VersionOperator::NotEqual => match self.open_from {
                 None => order.is_ne(),
                 Some(2) if same(2) => {
                     (!version.pre.is_empty() || !self.version.pre.is_empty())
@@ -125,24 +125,24 @@ impl Constraint {
                 }
                 Some(fixed) => !same(fixed),
             },
-            Op::Greater => {
+            VersionOperator::Greater => {
                 if self.open_from.is_some() {
                     version.numbers[..fixed] > self.version.numbers[..fixed]
                 } else {
                     order.is_gt()
                 }
             }
-            Op::GreaterEqual => order.is_ge(),
-            Op::Less => order.is_lt(),
-            Op::LessEqual => {
+            VersionOperator::GreaterEqual => order.is_ge(),
+            VersionOperator::Less => order.is_lt(),
+            VersionOperator::LessEqual => {
                 if self.open_from.is_some() {
                     version.numbers[..fixed] <= self.version.numbers[..fixed]
                 } else {
                     order.is_le()
                 }
             }
-            Op::Tilde => self.tilde(version, order),
-            Op::Caret => order.is_ge() && same(self.caret_parts()),
+            VersionOperator::Tilde => self.tilde(version, order),
+            VersionOperator::Caret => order.is_ge() && same(self.caret_parts()),
         }
     }
 
@@ -171,7 +171,7 @@ impl Constraint {
 
 /// Constraints that all must hold, separated by commas or blanks; `a - b` is a range.
 fn parse_group(text: &str) -> Option<Vec<Constraint>> {
-    let mut reader = Reader { rest: text.chars().peekable() };
+    let mut reader = VersionReader { rest: text.chars().peekable() };
     let mut group = Vec::new();
     loop {
         reader.blanks();
@@ -184,11 +184,11 @@ fn parse_group(text: &str) -> Option<Vec<Constraint>> {
             if op.is_some() || !reader.blanks() {
                 return None;
             }
-            group.push(Constraint { op: Op::GreaterEqual, version, open_from });
+            group.push(Constraint { op: VersionOperator::GreaterEqual, version, open_from });
             let Partial { version, open_from, .. } = reader.partial()?;
-            group.push(Constraint { op: Op::LessEqual, version, open_from });
+            group.push(Constraint { op: VersionOperator::LessEqual, version, open_from });
         } else {
-            group.push(Constraint { op: op.unwrap_or(Op::Equal), version, open_from });
+            group.push(Constraint { op: op.unwrap_or(VersionOperator::Equal), version, open_from });
         }
         let spaced = reader.blanks() || spaced;
         match reader.rest.peek() {
@@ -202,11 +202,11 @@ fn parse_group(text: &str) -> Option<Vec<Constraint>> {
     }
 }
 
-struct Reader<'a> {
+struct VersionReader<'a> {
     rest: Peekable<Chars<'a>>,
 }
 
-impl Reader<'_> {
+impl VersionReader<'_> {
     fn blanks(&mut self) -> bool {
         let mut any = false;
         while self.rest.next_if(|c| c.is_ascii_whitespace()).is_some() {
@@ -216,21 +216,21 @@ impl Reader<'_> {
     }
 
     /// The operator, `None` inside for none written; `None` outside for an unknown one.
-    fn op(&mut self) -> Option<Option<Op>> {
+    fn op(&mut self) -> Option<Option<VersionOperator>> {
         let mut written = String::new();
         while let Some(c) = self.rest.next_if(|c| "=!<>~^".contains(*c)) {
             written.push(c);
         }
         Some(Some(match written.as_str() {
             "" => return Some(None),
-            "=" => Op::Equal,
-            "!=" => Op::NotEqual,
-            ">" => Op::Greater,
-            ">=" | "=>" => Op::GreaterEqual,
-            "<" => Op::Less,
-            "<=" | "=<" => Op::LessEqual,
-            "~" | "~>" => Op::Tilde,
-            "^" => Op::Caret,
+            "=" => VersionOperator::Equal,
+            "!=" => VersionOperator::NotEqual,
+            ">" => VersionOperator::Greater,
+            ">=" | "=>" => VersionOperator::GreaterEqual,
+            "<" => VersionOperator::Less,
+            "<=" | "=<" => VersionOperator::LessEqual,
+            "~" | "~>" => VersionOperator::Tilde,
+            "^" => VersionOperator::Caret,
             _ => return None,
         }))
     }

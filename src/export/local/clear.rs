@@ -18,7 +18,7 @@ use rustix::{
 };
 
 use super::stamp::is;
-use crate::{export::layout::Fault, layer::view::at};
+use crate::{export::layout::LayoutFault, layer::view::at};
 
 /// How the names of what is half made begin.
 pub(super) const TEMPORARY: &str = ".bake-tmp-";
@@ -92,7 +92,7 @@ pub(super) fn remove_others(
     path: &Path,
     keep: &HashSet<&Path>,
     depth: usize,
-) -> Result<(), Fault> {
+) -> Result<(), LayoutFault> {
     let fail = |e| (path.to_owned(), e);
     if depth > DEEPEST {
         return Err(fail(too_deep()));

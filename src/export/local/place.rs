@@ -16,13 +16,13 @@ use rustix::{
 };
 
 use super::{
-    Job, Part,
+    FolderJob, FolderPart,
     clear::{TEMPORARY, remove},
     stamp::{Mark, at_second, has_time, is, mark, mode_of, stat_times, times},
 };
-use crate::layer::view::{Entry, Folder, Kind, Walk as _, at};
+use crate::layer::view::{EntryKind, LocateWalk as _, ViewEntry, ViewFolder, at};
 
-impl Job<'_> {
+impl FolderJob<'_> {
     /// Makes a folder, in place of whatever else has its name.
     pub(super) fn folder(&self, parent: &Path, name: &OsStr) -> io::Result<()> {
         let dir = at::dir(self.root.as_fd(), parent)?;
@@ -40,33 +40,35 @@ impl Job<'_> {
     /// Anything but a folder or a file with several names.
     pub(super) fn other(
         &self,
-        part: &Part,
-        folder: &Folder,
+        part: &FolderPart,
+        folder: &ViewFolder,
         dir: &OwnedFd,
         dest: &Path,
         name: &OsStr,
-        entry: &Entry,
+        entry: &ViewEntry,
     ) -> io::Result<Option<Mark>> {
         match entry.kind {
-            Kind::File => self.file(part, folder, dir, &dest.join(name), name, entry, false).map(Some),
-            Kind::Symlink => {
+            EntryKind::File => self.file(part, folder, dir, &dest.join(name), name, entry, false).map(Some),
+            EntryKind::Symlink => {
                 let text = part.view.link_text(folder, name, entry)?;
                 self.symlink(dir, name, &text, times(entry, part.epoch)).map(|()| None)
             }
-            Kind::Fifo | Kind::CharDev | Kind::BlockDev => self.node(dir, name, entry, part.epoch).map(|()| None),
-            Kind::Socket | Kind::Dir => Ok(None),
+            EntryKind::Fifo | EntryKind::CharDev | EntryKind::BlockDev => {
+                self.node(dir, name, entry, part.epoch).map(|()| None)
+            }
+            EntryKind::Socket | EntryKind::Dir => Ok(None),
         }
     }
 
     #[expect(clippy::too_many_arguments, reason = "where from, where to, and what: none groups with another")]
     pub(super) fn file(
         &self,
-        part: &Part,
-        folder: &Folder,
+        part: &FolderPart,
+        folder: &ViewFolder,
         dir: &OwnedFd,
         path: &Path,
         name: &OsStr,
-        entry: &Entry,
+        entry: &ViewEntry,
         linked: bool,
     ) -> io::Result<Mark> {
         let there = at::stat(dir.as_fd(), name)?;
@@ -111,7 +113,14 @@ impl Job<'_> {
         self.mark_of(dir, path, name, entry, part.epoch)
     }
 
-    fn mark_of(&self, dir: &OwnedFd, path: &Path, name: &OsStr, entry: &Entry, epoch: Option<i64>) -> io::Result<Mark> {
+    fn mark_of(
+        &self,
+        dir: &OwnedFd,
+        path: &Path,
+        name: &OsStr,
+        entry: &ViewEntry,
+        epoch: Option<i64>,
+    ) -> io::Result<Mark> {
         match at::stat(dir.as_fd(), name)? {
             Some(stat) => Ok(mark(path, entry, epoch, &stat)),
             None => Err(io::Error::other("someone else removed it meanwhile")),
@@ -175,10 +184,10 @@ impl Job<'_> {
     }
 
     /// A device or pipe. A device that we may not make is left out.
-    fn node(&self, dir: &OwnedFd, name: &OsStr, entry: &Entry, epoch: Option<i64>) -> io::Result<()> {
+    fn node(&self, dir: &OwnedFd, name: &OsStr, entry: &ViewEntry, epoch: Option<i64>) -> io::Result<()> {
         let kind = match entry.kind {
-            Kind::CharDev => FileType::CharacterDevice,
-            Kind::BlockDev => FileType::BlockDevice,
+            EntryKind::CharDev => FileType::CharacterDevice,
+            EntryKind::BlockDev => FileType::BlockDevice,
             _ => FileType::Fifo,
         };
         let device = rustix::fs::makedev(entry.rdev.0, entry.rdev.1);

@@ -16,7 +16,7 @@ use rustix::fs::{FileType, Mode, Stat, Timespec, Timestamps};
 
 use super::clear::{DEEPEST, too_deep};
 use crate::{
-    layer::view::{Entry, at},
+    layer::view::{ViewEntry, at},
     oci::{Digest, digest::FieldHasher},
 };
 
@@ -83,7 +83,7 @@ fn stamp(hasher: &mut FieldHasher, stat: &Stat) {
 }
 
 /// Source and destination as they are now, in 16 bytes.
-pub(super) fn mark(path: &Path, entry: &Entry, epoch: Option<i64>, stat: &Stat) -> Mark {
+pub(super) fn mark(path: &Path, entry: &ViewEntry, epoch: Option<i64>, stat: &Stat) -> Mark {
     let mut hasher = FieldHasher::new("mark/1");
     hasher.bytes(path.as_os_str().as_bytes());
     hasher.number(entry.dev_ino.0).number(entry.dev_ino.1).number(entry.size).number(u64::from(entry.mode));
@@ -100,11 +100,11 @@ pub(super) fn is(stat: &Stat, kind: FileType) -> bool {
     FileType::from_raw_mode(stat.st_mode) == kind
 }
 
-pub(super) fn mode_of(entry: &Entry) -> Mode {
+pub(super) fn mode_of(entry: &ViewEntry) -> Mode {
     Mode::from_raw_mode(entry.mode)
 }
 
-pub(super) fn times(entry: &Entry, epoch: Option<i64>) -> Timestamps {
+pub(super) fn times(entry: &ViewEntry, epoch: Option<i64>) -> Timestamps {
     match epoch {
         Some(epoch) => at_second(epoch),
         None => {

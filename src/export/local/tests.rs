@@ -29,12 +29,18 @@ impl Rig {
         self.folder.path().join("out").join(path)
     }
 
-    fn part(&self, tree: &str, folder: Option<&str>, platform: &str) -> Part {
-        let view = View::open(&[self.folder.path().join(tree)]).expect("there");
-        Part { view, folder: folder.map(str::to_owned), platform: platform.to_owned(), epoch: None, extra: Vec::new() }
+    fn part(&self, tree: &str, folder: Option<&str>, platform: &str) -> FolderPart {
+        let view = LayerView::open(&[self.folder.path().join(tree)]).expect("there");
+        FolderPart {
+            view,
+            folder: folder.map(str::to_owned),
+            platform: platform.to_owned(),
+            epoch: None,
+            extra: Vec::new(),
+        }
     }
 
-    fn write(&self, delete: bool, known: &[Mark]) -> Result<Written, Fault> {
+    fn write(&self, delete: bool, known: &[Mark]) -> Result<Written, LayoutFault> {
         let known = known.iter().copied().collect();
         write(&[self.part("tree", None, "p")], &self.out(""), delete, &known, &|_| {})
     }

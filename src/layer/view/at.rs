@@ -23,7 +23,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::{Entry, Kind};
+use super::{EntryKind, ViewEntry};
 
 const DIR: OFlags = OFlags::DIRECTORY.union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW);
 /// Longer paths are opened in pieces: the kernel takes less than 4096 bytes at once.
@@ -124,24 +124,24 @@ pub(crate) fn is_absent(err: &io::Error) -> bool {
 
 /// Stat data as an entry of layer `layer`.
 #[expect(clippy::unnecessary_cast, reason = "the fields differ between architectures")]
-pub(crate) fn entry(stat: &Stat, layer: usize) -> Entry {
+pub(crate) fn entry(stat: &Stat, layer: usize) -> ViewEntry {
     let kind = match FileType::from_raw_mode(stat.st_mode) {
-        FileType::Directory => Kind::Dir,
-        FileType::Symlink => Kind::Symlink,
-        FileType::Fifo => Kind::Fifo,
-        FileType::Socket => Kind::Socket,
-        FileType::CharacterDevice => Kind::CharDev,
-        FileType::BlockDevice => Kind::BlockDev,
-        _ => Kind::File,
+        FileType::Directory => EntryKind::Dir,
+        FileType::Symlink => EntryKind::Symlink,
+        FileType::Fifo => EntryKind::Fifo,
+        FileType::Socket => EntryKind::Socket,
+        FileType::CharacterDevice => EntryKind::CharDev,
+        FileType::BlockDevice => EntryKind::BlockDev,
+        _ => EntryKind::File,
     };
-    let device = matches!(kind, Kind::CharDev | Kind::BlockDev);
+    let device = matches!(kind, EntryKind::CharDev | EntryKind::BlockDev);
     let rdev = stat.st_rdev as u64;
-    Entry {
+    ViewEntry {
         kind,
         mode: stat.st_mode & 0o7777,
         uid: stat.st_uid,
         gid: stat.st_gid,
-        size: if matches!(kind, Kind::File | Kind::Symlink) { stat.st_size as u64 } else { 0 },
+        size: if matches!(kind, EntryKind::File | EntryKind::Symlink) { stat.st_size as u64 } else { 0 },
         mtime: (stat.st_mtime as i64, stat.st_mtime_nsec as u32),
         ctime: (stat.st_ctime as i64, stat.st_ctime_nsec as u32),
         rdev: if device { (rustix::fs::major(rdev), rustix::fs::minor(rdev)) } else { (0, 0) },

@@ -7,50 +7,52 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Entry, Follow, Kind};
+use super::{EntryKind, Follow, ViewEntry};
 
 /// As many links as the kernel follows.
 const MAX_LINKS: usize = 40;
 
 /// A tree that paths can be followed in.
-pub(crate) trait Walk {
+pub(crate) trait LocateWalk {
     /// A directory of the tree.
     type Folder: Clone;
 
     fn root(&self) -> Self::Folder;
     /// Metadata of the root.
-    fn root_entry(&self) -> io::Result<Entry>;
+    fn root_entry(&self) -> io::Result<ViewEntry>;
     /// What a name in a directory is.
-    fn child(&self, folder: &Self::Folder, name: &OsStr) -> io::Result<Option<Entry>>;
+    fn child(&self, folder: &Self::Folder, name: &OsStr) -> io::Result<Option<ViewEntry>>;
     /// The directory of this name, which `child` says is one.
     fn enter(&self, folder: &Self::Folder, name: &OsStr) -> io::Result<Self::Folder>;
     /// The text of the link of this name, which `child` says is one.
-    fn link_text(&self, folder: &Self::Folder, name: &OsStr, entry: &Entry) -> io::Result<OsString>;
+    fn link_text(&self, folder: &Self::Folder, name: &OsStr, entry: &ViewEntry) -> io::Result<OsString>;
 }
 
 /// Where a path leads.
 #[derive(Clone, Debug)]
-pub(crate) struct Place<F> {
+pub(crate) struct Location<F> {
     /// Absolute and clean; no directory on the way is a link.
     pub(crate) path: PathBuf,
     /// What is there.
-    pub(crate) entry: Option<Entry>,
+    pub(crate) entry: Option<ViewEntry>,
     /// The directory it is in; `None` for the root, or if that does not exist or is no directory.
     pub(crate) parent: Option<F>,
     /// The path of a file that the given path would have to lead through.
     pub(crate) through: Option<PathBuf>,
 }
 
-impl<F: Clone> Place<F> {
+impl<F: Clone> Location<F> {
     /// The last name; `None` for the root.
     pub(crate) fn name(&self) -> Option<&OsStr> {
         self.path.file_name()
     }
 
     /// The directory itself, if that is what is there.
-    pub(crate) fn folder<W: Walk<Folder = F>>(&self, tree: &W) -> io::Result<Option<F>> {
+    pub(crate) fn folder<W: LocateWalk<Folder = F>>(&self, tree: &W) -> io::Result<Option<F>> {
         match (&self.entry, &self.parent, self.name()) {
-            (Some(Entry { kind: Kind::Dir, .. }), Some(parent), Some(name)) => tree.enter(parent, name).map(Some),
+            (Some(ViewEntry { kind: EntryKind::Dir, .. }), Some(parent), Some(name)) => {
+                tree.enter(parent, name).map(Some)
+            }
             (Some(_), None, None) => Ok(Some(tree.root())),
             _ => Ok(None),
         }
@@ -62,7 +64,7 @@ impl<F: Clone> Place<F> {
 ///
 /// # Errors
 /// Too many links, or the tree cannot be read.
-pub(crate) fn locate<W: Walk>(tree: &W, path: &OsStr, follow: Follow) -> io::Result<Place<W::Folder>> {
+pub(crate) fn locate<W: LocateWalk>(tree: &W, path: &OsStr, follow: Follow) -> io::Result<Location<W::Folder>> {
     let mut links = 0;
     // Folders from the root to where we are; `None` below a missing or wrong one.
     let mut stack: Vec<(OsString, Option<W::Folder>)> = Vec::new();
@@ -86,7 +88,7 @@ pub(crate) fn locate<W: Walk>(tree: &W, path: &OsStr, follow: Follow) -> io::Res
         };
         match (&entry, &parent) {
             (Some(link), Some(parent))
-                if link.kind == Kind::Symlink && (follow == Follow::Last || !todo.is_empty()) =>
+                if link.kind == EntryKind::Symlink && (follow == Follow::Last || !todo.is_empty()) =>
             {
                 links += 1;
                 if links > MAX_LINKS {
@@ -103,10 +105,12 @@ pub(crate) fn locate<W: Walk>(tree: &W, path: &OsStr, follow: Follow) -> io::Res
             _ => (),
         }
         let folder = match (&entry, &parent) {
-            (Some(it), Some(parent)) if it.kind == Kind::Dir && !todo.is_empty() => Some(tree.enter(parent, &name)?),
+            (Some(it), Some(parent)) if it.kind == EntryKind::Dir && !todo.is_empty() => {
+                Some(tree.enter(parent, &name)?)
+            }
             _ => None,
         };
-        if entry.as_ref().is_some_and(|it| it.kind != Kind::Dir) && todo.iter().any(|it| it != "..") {
+        if entry.as_ref().is_some_and(|it| it.kind != EntryKind::Dir) && todo.iter().any(|it| it != "..") {
             through.get_or_insert_with(|| absolute(stack.iter().map(|it| &it.0).chain([&name])));
         }
         stack.push((name, folder));
@@ -131,7 +135,7 @@ pub(crate) fn locate<W: Walk>(tree: &W, path: &OsStr, follow: Follow) -> io::Res
             }
         },
     };
-    Ok(Place { path, entry, parent, through })
+    Ok(Location { path, entry, parent, through })
 }
 
 /// Puts the names of a path on the stack of names to do, the first on top. Slashes and `.` mean nothing.

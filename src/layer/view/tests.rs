@@ -22,12 +22,12 @@ fn opaque(dir: &Path, path: &str) {
     setxattr(dir.join(path), at::opaque_xattr(), b"y", XattrFlags::empty()).unwrap();
 }
 
-fn names(view: &View, path: &str) -> String {
+fn names(view: &LayerView, path: &str) -> String {
     let names: Vec<_> = view.read_dir(path).unwrap().into_iter().map(|it| it.0.into_string().unwrap()).collect();
     names.join(" ")
 }
 
-fn text(view: &View, path: &str) -> String {
+fn text(view: &LayerView, path: &str) -> String {
     String::from_utf8(view.read(path, 1000).unwrap()).unwrap()
 }
 
@@ -46,7 +46,7 @@ fn layers_are_merged_with_whiteouts_and_opaque_directories() {
     whiteout(&dirs[2], "d/a");
     write(&dirs[2], "gone/again", "top");
     write(&dirs[2], "f/under", "directory over file");
-    let view = View::open(&dirs).unwrap();
+    let view = LayerView::open(&dirs).unwrap();
     assert_eq!(names(&view, "/"), "d f gone o");
     assert_eq!(names(&view, "d"), "b");
     assert_eq!(text(&view, "/d/b"), "mid");
@@ -74,12 +74,12 @@ fn links_are_followed_inside_the_root_only() {
     ] {
         symlink(to, root.join(link)).unwrap();
     }
-    let view = View::open(std::slice::from_ref(&root)).unwrap();
+    let view = LayerView::open(std::slice::from_ref(&root)).unwrap();
     for path in ["abs", "up", "dir/passwd", "/dir/../abs", "../../etc/./passwd"] {
         assert_eq!(text(&view, path), "inside", "{path}");
     }
     assert_eq!(view.lookup("host", Follow::Last).unwrap(), None);
-    assert_eq!(view.lookup("host", Follow::No).unwrap().unwrap().kind, Kind::Symlink);
+    assert_eq!(view.lookup("host", Follow::No).unwrap().unwrap().kind, EntryKind::Symlink);
     assert!(view.lookup("loop", Follow::Last).is_err());
     assert_eq!(view.locate("dangling", Follow::Last).unwrap().path, Path::new("/no/where"));
     assert_eq!(view.locate("dir/new/x", Follow::Last).unwrap().path, Path::new("/etc/new/x"));
@@ -94,7 +94,7 @@ fn only_regular_files_are_opened() {
     let tmp = tempfile::tempdir().unwrap();
     mknodat(CWD, tmp.path().join("fifo"), FileType::Fifo, Mode::from(0o644), 0).unwrap();
     fs::create_dir(tmp.path().join("d")).unwrap();
-    let view = View::plain(tmp.path()).unwrap();
+    let view = LayerView::plain(tmp.path()).unwrap();
     assert!(view.open_file("fifo").is_err());
     assert!(view.open_file("d").is_err());
     write(tmp.path(), "big", "12345");
@@ -104,9 +104,9 @@ fn only_regular_files_are_opened() {
 
 #[test]
 fn a_tree_without_layers_is_an_empty_root() {
-    let view = View::open(&[]).unwrap();
+    let view = LayerView::open(&[]).unwrap();
     assert_eq!(names(&view, "/"), "");
-    assert_eq!(view.lookup("/", Follow::Last).unwrap().unwrap().kind, Kind::Dir);
+    assert_eq!(view.lookup("/", Follow::Last).unwrap().unwrap().kind, EntryKind::Dir);
     assert_eq!(view.lookup("x", Follow::Last).unwrap(), None);
 }
 
@@ -115,7 +115,7 @@ fn overlay_marks_are_no_attributes_of_the_tree() {
     let tmp = tempfile::tempdir().unwrap();
     opaque(tmp.path(), "o");
     let user = setxattr(tmp.path().join("o"), "user.mine", b"1", XattrFlags::empty());
-    let view = View::open(&[tmp.path().to_owned()]).unwrap();
+    let view = LayerView::open(&[tmp.path().to_owned()]).unwrap();
     let found = view.xattrs("o").unwrap();
     assert_eq!(found.len(), usize::from(user.is_ok()));
 }

@@ -21,7 +21,7 @@ use crate::{
         self,
         pattern::{Patterns, Verdict},
     },
-    layer::view::{Entry, Kind, at},
+    layer::view::{EntryKind, ViewEntry, at},
     oci::Digest,
     solve::op::file::FileError,
 };
@@ -45,23 +45,23 @@ pub(crate) struct Dir {
     depth: usize,
     /// What the ignore patterns say about it, for its children.
     verdict: Verdict,
-    nodes: OnceLock<Box<[Node]>>,
+    nodes: OnceLock<Box<[LocalNode]>>,
     xattrs: OnceLock<Vec<(OsString, Vec<u8>)>>,
     digest: OnceLock<Digest>,
 }
 
 /// A name in a [`Dir`].
-pub(crate) struct Node {
+pub(crate) struct LocalNode {
     pub(crate) name: OsString,
-    entry: Entry,
+    entry: ViewEntry,
     dir: Option<Arc<Dir>>,
-    hashed: OnceLock<Hashed>,
+    hashed: OnceLock<HashedFile>,
 }
 
 /// The digest of a file, and what it was like then if that differs from when the directory was read.
-struct Hashed {
+struct HashedFile {
     digest: Digest,
-    entry: Option<Box<Entry>>,
+    entry: Option<Box<ViewEntry>>,
 }
 
 impl Dir {
@@ -76,9 +76,9 @@ impl Dir {
     }
 }
 
-impl Node {
+impl LocalNode {
     /// The metadata; of a file that was hashed, as it was then.
-    pub(crate) fn entry(&self) -> &Entry {
+    pub(crate) fn entry(&self) -> &ViewEntry {
         self.hashed.get().and_then(|it| it.entry.as_deref()).unwrap_or(&self.entry)
     }
 
@@ -106,12 +106,12 @@ impl LocalTree {
     }
 
     /// Metadata of the context's own directory.
-    pub(crate) fn root_entry(&self) -> io::Result<Entry> {
+    pub(crate) fn root_entry(&self) -> io::Result<ViewEntry> {
         Ok(ours(at::entry(&rustix::fs::fstat(&self.root)?, 0)))
     }
 
     /// The names in a directory, sorted by their bytes.
-    pub(crate) fn nodes<'a>(&self, dir: &'a Dir) -> io::Result<&'a [Node]> {
+    pub(crate) fn nodes<'a>(&self, dir: &'a Dir) -> io::Result<&'a [LocalNode]> {
         if let Some(nodes) = dir.nodes.get() {
             return Ok(nodes);
         }
@@ -120,7 +120,7 @@ impl LocalTree {
     }
 
     /// One name in a directory.
-    pub(crate) fn node<'a>(&self, dir: &'a Dir, name: &OsStr) -> io::Result<Option<&'a Node>> {
+    pub(crate) fn node<'a>(&self, dir: &'a Dir, name: &OsStr) -> io::Result<Option<&'a LocalNode>> {
         let nodes = self.nodes(dir)?;
         Ok(nodes.binary_search_by(|it| it.name.as_os_str().cmp(name)).ok().map(|i| &nodes[i]))
     }
@@ -151,13 +151,13 @@ impl LocalTree {
     }
 
     /// The digest of a file's data and attributes.
-    pub(crate) fn file_digest(&self, dir: &Dir, node: &Node) -> Result<Digest, FileError> {
+    pub(crate) fn file_digest(&self, dir: &Dir, node: &LocalNode) -> Result<Digest, FileError> {
         if let Some(hashed) = node.hashed.get() {
             return Ok(hashed.digest);
         }
         let path = dir.path.join(&node.name);
         if let Some(digest) = self.digests.get(&path, &node.entry) {
-            return Ok(node.hashed.get_or_init(|| Hashed { digest, entry: None }).digest);
+            return Ok(node.hashed.get_or_init(|| HashedFile { digest, entry: None }).digest);
         }
         for _ in 0..5 {
             let file = match at::file(self.root.as_fd(), &path) {
@@ -174,7 +174,7 @@ impl LocalTree {
             if let Some(digest) = digest {
                 self.digests.put(&path, &before, digest);
                 let entry = (before != node.entry).then(|| Box::new(before));
-                return Ok(node.hashed.get_or_init(|| Hashed { digest, entry }).digest);
+                return Ok(node.hashed.get_or_init(|| HashedFile { digest, entry }).digest);
             }
         }
         Err(FileError::Changed { path: shown(&path), of: self.local.name.clone() })
@@ -195,7 +195,7 @@ impl LocalTree {
         FileError::Read { path: shown(path), of: self.local.name.clone(), cause }
     }
 
-    fn read(&self, dir: &Dir) -> io::Result<Vec<Node>> {
+    fn read(&self, dir: &Dir) -> io::Result<Vec<LocalNode>> {
         if dir.depth > MAX_DEPTH {
             return Err(io::Error::other(format!("the directories are nested deeper than {MAX_DEPTH}")));
         }
@@ -208,23 +208,23 @@ impl LocalTree {
         for name in names {
             let Some(stat) = at::stat(fd.as_fd(), &name)? else { continue };
             let entry = ours(at::entry(&stat, 0));
-            if entry.kind == Kind::Socket {
+            if entry.kind == EntryKind::Socket {
                 continue;
             }
             let Some(sub) = self.admit(dir, &name, entry.kind)? else { continue };
-            nodes.push(Node { name, entry, dir: sub, hashed: OnceLock::new() });
+            nodes.push(LocalNode { name, entry, dir: sub, hashed: OnceLock::new() });
         }
         Ok(nodes)
     }
 
     /// Whether the ignore patterns leave a name, and if it is a directory, that directory.
-    fn admit(&self, dir: &Dir, name: &OsStr, kind: Kind) -> io::Result<Option<Option<Arc<Dir>>>> {
-        if self.patterns.is_empty() && kind != Kind::Dir {
+    fn admit(&self, dir: &Dir, name: &OsStr, kind: EntryKind) -> io::Result<Option<Option<Arc<Dir>>>> {
+        if self.patterns.is_empty() && kind != EntryKind::Dir {
             return Ok(Some(None));
         }
         let path = dir.path.join(name);
         let text = path.to_string_lossy();
-        if kind != Kind::Dir {
+        if kind != EntryKind::Dir {
             return Ok((!self.patterns.test(&dir.verdict, &text)).then_some(None));
         }
         let verdict = self.patterns.enter(&dir.verdict, &text);
@@ -234,7 +234,7 @@ impl LocalTree {
         }
         let sub = Dir::new(path, dir.depth + 1, verdict);
         // An ignored directory is there only for what an exception keeps in it.
-        if ignored && descend(dir.depth, || self.nodes(&sub).map(<[Node]>::is_empty))? {
+        if ignored && descend(dir.depth, || self.nodes(&sub).map(<[LocalNode]>::is_empty))? {
             return Ok(None);
         }
         Ok(Some(Some(sub)))
@@ -245,13 +245,13 @@ impl LocalTree {
             return Ok(*digest);
         }
         let nodes = self.nodes(dir).map_err(|cause| self.unreadable(&dir.path, cause))?;
-        let payload = |node: &Node| match (&node.dir, node.entry.kind) {
+        let payload = |node: &LocalNode| match (&node.dir, node.entry.kind) {
             (Some(sub), _) => {
                 let digest = descend(dir.depth, || self.hash_dir(sub))?;
                 let xattrs = self.xattrs(sub).map_err(|cause| self.unreadable(&sub.path, cause))?;
                 Ok(Some(with_xattrs(digest, xattrs)))
             }
-            (None, Kind::File) => self.file_digest(dir, node).map(Some),
+            (None, EntryKind::File) => self.file_digest(dir, node).map(Some),
             _ => Ok(None),
         };
         let payloads: Vec<Option<Digest>> = if dir.depth < PARALLEL_DEPTH && nodes.len() >= PARALLEL_ENTRIES {
@@ -269,8 +269,8 @@ impl LocalTree {
         Ok(*dir.digest.get_or_init(|| digest))
     }
 
-    fn link_text(&self, dir: &Dir, node: &Node, fd: &mut Option<OwnedFd>) -> io::Result<Option<OsString>> {
-        if node.entry.kind != Kind::Symlink {
+    fn link_text(&self, dir: &Dir, node: &LocalNode, fd: &mut Option<OwnedFd>) -> io::Result<Option<OsString>> {
+        if node.entry.kind != EntryKind::Symlink {
             return Ok(None);
         }
         if fd.is_none() {
@@ -281,13 +281,13 @@ impl LocalTree {
 }
 
 /// The entry as part of a context: owners of the host mean nothing.
-fn ours(mut entry: Entry) -> Entry {
+fn ours(mut entry: ViewEntry) -> ViewEntry {
     (entry.uid, entry.gid) = (0, 0);
     entry
 }
 
 /// Whether a file seen twice is the same file with, as far as can be told, the same data.
-pub(crate) fn unchanged(a: &Entry, b: &Entry) -> bool {
+pub(crate) fn unchanged(a: &ViewEntry, b: &ViewEntry) -> bool {
     (a.kind, a.size, a.mtime, a.ctime, a.dev_ino) == (b.kind, b.size, b.mtime, b.ctime, b.dev_ino)
 }
 

@@ -12,11 +12,11 @@ use std::{
 
 use super::*;
 
-fn context(dir: &Path, ignore: &[&str]) -> Source {
+fn context(dir: &Path, ignore: &[&str]) -> ContentSource {
     with_digests(dir, ignore, Arc::new(NoDigests))
 }
 
-fn with_digests(dir: &Path, ignore: &[&str], digests: Arc<dyn FileDigests>) -> Source {
+fn with_digests(dir: &Path, ignore: &[&str], digests: Arc<dyn FileDigests>) -> ContentSource {
     let local = graph::Local {
         folder: dir.to_str().unwrap().to_owned(),
         name: "context".to_owned(),
@@ -24,11 +24,11 @@ fn with_digests(dir: &Path, ignore: &[&str], digests: Arc<dyn FileDigests>) -> S
         ignore_file: None,
     };
     let tree = LocalTree::open(&local, digests).unwrap();
-    Source { name: "the build context".to_owned(), tree: Tree::Local(Arc::new(tree)) }
+    ContentSource { name: "the build context".to_owned(), tree: ContentTree::Local(Arc::new(tree)) }
 }
 
-fn copy(source: &str) -> graph::Copy {
-    graph::Copy {
+fn copy(source: &str) -> graph::CopyAction {
+    graph::CopyAction {
         input: 0,
         source: source.to_owned(),
         dest: "/d".to_owned(),
@@ -105,8 +105,8 @@ fn the_same_content_elsewhere_has_the_same_hash() {
     fs::rename(two.path().join("d"), two.path().join("e")).unwrap();
     let a = of_copy(&context(one.path(), &[]), &copy("d")).unwrap();
     assert_eq!(a, of_copy(&context(two.path(), &["q"]), &copy("/e/")).unwrap());
-    let view = View::open(&[one.path().to_owned()]).unwrap();
-    let stage = Source { name: "stage".to_owned(), tree: Tree::View(Arc::new(view)) };
+    let view = LayerView::open(&[one.path().to_owned()]).unwrap();
+    let stage = ContentSource { name: "stage".to_owned(), tree: ContentTree::View(Arc::new(view)) };
     assert_eq!(a, of_copy(&stage, &copy("d")).unwrap(), "in a stage too");
     assert_eq!(of_path(&stage, "/d").unwrap(), of_path(&context(two.path(), &[]), "e").unwrap());
     assert_ne!(a, of_copy(&context(one.path(), &["d/a"]), &copy("d")).unwrap(), "less what is ignored");
@@ -116,7 +116,7 @@ fn the_same_content_elsewhere_has_the_same_hash() {
 fn filters_hash_as_if_the_rest_were_not_there() {
     let (one, two) = (sample(), sample());
     fs::remove_dir_all(two.path().join("d/sub")).unwrap();
-    let excluding = graph::Copy { exclude: vec!["sub".to_owned()], ..copy("d") };
+    let excluding = graph::CopyAction { exclude: vec!["sub".to_owned()], ..copy("d") };
     let expected = of_copy(&context(two.path(), &[]), &copy("d")).unwrap();
     assert_eq!(of_copy(&context(one.path(), &[]), &excluding).unwrap(), expected);
     assert_eq!(of_copy(&context(one.path(), &["d/sub"]), &copy("d")).unwrap(), expected);
@@ -146,10 +146,10 @@ struct Memory {
 }
 
 impl FileDigests for Memory {
-    fn get(&self, path: &Path, entry: &Entry) -> Option<Digest> {
+    fn get(&self, path: &Path, entry: &ViewEntry) -> Option<Digest> {
         self.known.lock().unwrap().get(path).filter(|it| it.0 == entry.size).map(|it| it.1)
     }
-    fn put(&self, path: &Path, entry: &Entry, digest: Digest) {
+    fn put(&self, path: &Path, entry: &ViewEntry, digest: Digest) {
         self.n_new.fetch_add(1, Ordering::Relaxed);
         self.known.lock().unwrap().insert(path.to_owned(), (entry.size, digest));
     }
@@ -180,8 +180,8 @@ fn a_directory_nested_too_deep_is_an_error() {
         dir = rustix::fs::openat(&dir, "d", rustix::fs::OFlags::PATH, rustix::fs::Mode::empty()).unwrap();
     }
     assert!(of_copy(&context(tmp.path(), &[]), &copy("/")).is_err());
-    let view = View::open(&[tmp.path().to_owned()]).unwrap();
-    let stage = Source { name: "stage".to_owned(), tree: Tree::View(Arc::new(view)) };
+    let view = LayerView::open(&[tmp.path().to_owned()]).unwrap();
+    let stage = ContentSource { name: "stage".to_owned(), tree: ContentTree::View(Arc::new(view)) };
     let err = of_copy(&stage, &copy("/")).unwrap_err().to_string();
     assert_eq!(err, "the directories of stage are nested too deep below: /d/d/d/d");
 }

@@ -17,9 +17,9 @@ use tar::EntryType;
 
 use super::{
     file::FileError,
-    tree_writer::{Dest, DestFolder, Made, TreeWriter, write_error},
+    tree_writer::{MadeEntry, TreeWriter, WriteDest, WriteFolder, write_error},
 };
-use crate::layer::view::{Entry, Follow, Kind, Place, Walk, at, locate::locate};
+use crate::layer::view::{EntryKind, Follow, LocateWalk, Location, ViewEntry, at, locate::locate};
 
 /// Names and attributes of one member may take this much.
 const MAX_HEADER: u64 = 4 << 20;
@@ -43,12 +43,12 @@ pub(crate) fn extract(
     file: &File,
     shown: &str,
     writer: &TreeWriter,
-    root: Dest,
+    root: WriteDest,
     owner: Option<(u32, u32)>,
 ) -> Result<(), FileError> {
     let place = writer.locate(&root.shown(OsStr::new("")), Follow::No)?;
     let folder = place.folder(writer).map_err(|cause| write_error(&root.shown(OsStr::new("")), cause))?;
-    let folder = folder.unwrap_or_else(|| Walk::root(writer));
+    let folder = folder.unwrap_or_else(|| LocateWalk::root(writer));
     let base = place.path.clone();
     let mut extraction = Extraction { writer, shown, base, root: folder, owner, last: None };
     extraction.run(file)
@@ -116,23 +116,23 @@ struct Extraction<'a> {
     shown: &'a str,
     /// The destination in the image.
     base: PathBuf,
-    root: DestFolder,
+    root: WriteFolder,
     owner: Option<(u32, u32)>,
     /// The directory of the last member, which the next one is probably in too.
-    last: Option<(PathBuf, Dest)>,
+    last: Option<(PathBuf, WriteDest)>,
 }
 
 /// The tree as the archive may see it: the destination is the root.
 struct Rooted<'a> {
     writer: &'a TreeWriter,
-    root: &'a DestFolder,
+    root: &'a WriteFolder,
 }
 
 /// A member of the archive, less its data.
-struct Member {
+struct ArchiveMember {
     path: PathBuf,
     kind: EntryType,
-    made: Made,
+    made: MadeEntry,
     mtime: (i64, u32),
     link: OsString,
     device: (u32, u32),
@@ -159,7 +159,7 @@ impl Extraction<'_> {
         }
     }
 
-    fn member<R: Read>(&self, entry: &mut tar::Entry<'_, R>) -> Result<Option<Member>, FileError> {
+    fn member<R: Read>(&self, entry: &mut tar::Entry<'_, R>) -> Result<Option<ArchiveMember>, FileError> {
         let kind = entry.header().entry_type();
         if matches!(kind, EntryType::XGlobalHeader | EntryType::XHeader) {
             return Ok(None);
@@ -168,7 +168,7 @@ impl Extraction<'_> {
         if path.as_os_str().is_empty() {
             return Ok(None);
         }
-        let mut read = || -> io::Result<Member> {
+        let mut read = || -> io::Result<ArchiveMember> {
             let mut xattrs = Vec::new();
             let mut mtime = (i64::try_from(entry.header().mtime()?).unwrap_or(i64::MAX), 0);
             if let Some(extensions) = entry.pax_extensions()? {
@@ -196,18 +196,18 @@ impl Extraction<'_> {
                 }
                 _ => (0, 0),
             };
-            let made = Made { mode: header.mode()? & 0o7777, owner };
+            let made = MadeEntry { mode: header.mode()? & 0o7777, owner };
             let link = entry.link_name_bytes().map_or_else(OsString::new, |it| OsStr::from_bytes(&it).to_owned());
-            Ok(Member { path: path.clone(), kind, made, mtime, link, device, xattrs })
+            Ok(ArchiveMember { path: path.clone(), kind, made, mtime, link, device, xattrs })
         };
         read().map(Some).map_err(|err| self.broken_member(&path, &err))
     }
 
-    fn place(&mut self, member: &Member, data: &mut impl Read) -> Result<(), FileError> {
+    fn place(&mut self, member: &ArchiveMember, data: &mut impl Read) -> Result<(), FileError> {
         let name = member.path.file_name().unwrap_or_default().to_owned();
         let parent = self.parent(&member.path)?;
         let existing = self.writer.existing(&parent, &name)?;
-        let is_dir = |entry: &Entry| entry.kind == Kind::Dir;
+        let is_dir = |entry: &ViewEntry| entry.kind == EntryKind::Dir;
         let merged = existing.as_ref().is_some_and(is_dir) && member.kind == EntryType::Directory;
         // What a hard link points to may be what would have to make room for it.
         let mut link = None;
@@ -240,19 +240,19 @@ impl Extraction<'_> {
             }
             EntryType::Symlink => {
                 self.writer.symlink(&parent, &name, &member.link)?;
-                self.writer.dress(to, Kind::Symlink, member.made, member.mtime)?;
+                self.writer.dress(to, EntryKind::Symlink, member.made, member.mtime)?;
             }
             EntryType::Link => {
                 self.writer.link_upper(&link.unwrap_or_default(), &parent, &name)?;
                 // The last entry of linked ones says what they are like.
-                let kind = self.writer.existing(&parent, &name)?.map_or(Kind::File, |it| it.kind);
+                let kind = self.writer.existing(&parent, &name)?.map_or(EntryKind::File, |it| it.kind);
                 self.writer.dress(to, kind, member.made, member.mtime)?;
             }
             EntryType::Char | EntryType::Block | EntryType::Fifo => {
                 let kind = match member.kind {
-                    EntryType::Char => Kind::CharDev,
-                    EntryType::Block => Kind::BlockDev,
-                    _ => Kind::Fifo,
+                    EntryType::Char => EntryKind::CharDev,
+                    EntryType::Block => EntryKind::BlockDev,
+                    _ => EntryKind::Fifo,
                 };
                 self.writer.make_node(&parent, &name, kind, member.device)?;
                 self.writer.dress(to, kind, member.made, member.mtime)?;
@@ -270,10 +270,10 @@ impl Extraction<'_> {
 
     fn copy_data(
         &self,
-        member: &Member,
+        member: &ArchiveMember,
         data: &mut impl Read,
         file: &mut File,
-        parent: &Dest,
+        parent: &WriteDest,
         name: &OsStr,
     ) -> Result<(), FileError> {
         let mut buffer = vec![0; 128 * 1024];
@@ -293,7 +293,7 @@ impl Extraction<'_> {
     }
 
     /// The directory that a member goes into, links followed inside the destination; missing ones are made.
-    fn parent(&mut self, path: &Path) -> Result<Dest, FileError> {
+    fn parent(&mut self, path: &Path) -> Result<WriteDest, FileError> {
         let text = self.parent_text(path);
         match self.last.take() {
             Some((last, dest)) if last == text => return Ok(dest),
@@ -303,11 +303,11 @@ impl Extraction<'_> {
         if let Some(through) = place.through {
             return Err(FileError::NotDirectory { path: self.in_image(&through).display().to_string() });
         }
-        self.writer.make_dirs(&self.in_image(&place.path), Made { mode: 0o755, owner: (0, 0) })
+        self.writer.make_dirs(&self.in_image(&place.path), MadeEntry { mode: 0o755, owner: (0, 0) })
     }
 
     /// The file in the upper directory that a hard link means. One that is only below is copied first.
-    fn link_target(&self, member: &Member) -> Result<PathBuf, FileError> {
+    fn link_target(&self, member: &ArchiveMember) -> Result<PathBuf, FileError> {
         let missing =
             || self.broken_member(&member.path, &io::Error::other("it is a hard link to something that is not there"));
         let target = relative(member.link.as_bytes());
@@ -315,12 +315,12 @@ impl Extraction<'_> {
         let (Some(entry), Some(name)) = (&place.entry, place.name()) else { return Err(missing()) };
         let in_image = self.in_image(&place.path);
         let parent = in_image.parent().unwrap_or(Path::new("/"));
-        let dest = self.writer.make_dirs(parent, Made { mode: 0o755, owner: (0, 0) })?;
+        let dest = self.writer.make_dirs(parent, MadeEntry { mode: 0o755, owner: (0, 0) })?;
         self.writer.raise(&dest, name, entry)?;
         Ok(self.writer.path_of(&dest, name))
     }
 
-    fn locate(&self, path: &Path, follow: Follow) -> Result<Place<DestFolder>, FileError> {
+    fn locate(&self, path: &Path, follow: Follow) -> Result<Location<WriteFolder>, FileError> {
         let tree = Rooted { writer: self.writer, root: &self.root };
         locate(&tree, path.as_os_str(), follow)
             .map_err(|cause| write_error(&self.in_image(path).display().to_string(), cause))
@@ -340,22 +340,22 @@ impl Extraction<'_> {
     }
 }
 
-impl Walk for Rooted<'_> {
-    type Folder = DestFolder;
+impl LocateWalk for Rooted<'_> {
+    type Folder = WriteFolder;
 
-    fn root(&self) -> DestFolder {
+    fn root(&self) -> WriteFolder {
         self.root.clone()
     }
-    fn root_entry(&self) -> io::Result<Entry> {
+    fn root_entry(&self) -> io::Result<ViewEntry> {
         self.writer.root_entry()
     }
-    fn child(&self, folder: &DestFolder, name: &OsStr) -> io::Result<Option<Entry>> {
+    fn child(&self, folder: &WriteFolder, name: &OsStr) -> io::Result<Option<ViewEntry>> {
         self.writer.child(folder, name)
     }
-    fn enter(&self, folder: &DestFolder, name: &OsStr) -> io::Result<DestFolder> {
+    fn enter(&self, folder: &WriteFolder, name: &OsStr) -> io::Result<WriteFolder> {
         self.writer.enter(folder, name)
     }
-    fn link_text(&self, folder: &DestFolder, name: &OsStr, entry: &Entry) -> io::Result<OsString> {
+    fn link_text(&self, folder: &WriteFolder, name: &OsStr, entry: &ViewEntry) -> io::Result<OsString> {
         self.writer.link_text(folder, name, entry)
     }
 }

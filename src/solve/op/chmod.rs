@@ -1,12 +1,12 @@
 //! Modes of `--chmod`: octal, or symbolic in the grammar of BSD chmod with umask 0.
 
-use crate::graph::Mode;
+use crate::graph::ModeChange;
 
 /// The mode that a file or directory of mode `old` gets; `None` if the symbolic text is malformed.
-pub(crate) fn apply(mode: &Mode, old: u32, is_dir: bool) -> Option<u32> {
+pub(crate) fn apply(mode: &ModeChange, old: u32, is_dir: bool) -> Option<u32> {
     match mode {
-        Mode::Octal(mode) => Some(mode & 0o7777),
-        Mode::Symbolic(text) => {
+        ModeChange::Octal(mode) => Some(mode & 0o7777),
+        ModeChange::Symbolic(text) => {
             text.split(',').try_fold(old & 0o7777, |mode, clause| clause_on(clause, mode, old, is_dir))
         }
     }
@@ -89,16 +89,16 @@ mod tests {
             ("=r", 0o7777, false, 0o444),
         ];
         for (text, old, is_dir, new) in table {
-            let got = apply(&Mode::Symbolic(text.to_owned()), old, is_dir);
+            let got = apply(&ModeChange::Symbolic(text.to_owned()), old, is_dir);
             assert_eq!(got, Some(new), "{text} on {old:o} gives {:o}", got.unwrap_or(0));
         }
-        assert_eq!(apply(&Mode::Octal(0o4755), 0o644, false), Some(0o4755));
+        assert_eq!(apply(&ModeChange::Octal(0o4755), 0o644, false), Some(0o4755));
     }
 
     #[test]
     fn malformed_modes_are_refused() {
         for text in ["", "u", "u+q", "z+r", "u+r,", "ü+r", "+ü"] {
-            assert_eq!(apply(&Mode::Symbolic(text.to_owned()), 0o644, false), None, "{text}");
+            assert_eq!(apply(&ModeChange::Symbolic(text.to_owned()), 0o644, false), None, "{text}");
         }
     }
 }

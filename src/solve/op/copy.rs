@@ -14,18 +14,18 @@ use super::{
     chmod,
     file::FileError,
     select::{Filter, FilterState},
-    tree_writer::{Dest, Made, TreeWriter, write_error},
+    tree_writer::{MadeEntry, TreeWriter, WriteDest, write_error},
 };
 use crate::{
-    graph::Mode,
-    layer::view::{Entry, Kind, Walk, at},
-    solve::content::{Folder, MAX_DEPTH, PARALLEL_DEPTH, Source, Tree, descend, unchanged},
+    graph::ModeChange,
+    layer::view::{EntryKind, LocateWalk, ViewEntry, at},
+    solve::content::{ContentFolder, ContentSource, ContentTree, MAX_DEPTH, PARALLEL_DEPTH, descend, unchanged},
 };
 
 /// Copies one match of one source; hard links are kept within it.
 pub(crate) struct Copier<'a> {
     writer: &'a TreeWriter,
-    source: &'a Source,
+    source: &'a ContentSource,
     filter: &'a Filter,
     looks: &'a Looks<'a>,
     /// Files with several names: where the first one was written.
@@ -39,56 +39,56 @@ type First = Arc<Mutex<Option<PathBuf>>>;
 /// How copies are to look.
 pub(crate) struct Looks<'a> {
     pub(crate) owner: Option<(u32, u32)>,
-    pub(crate) mode: Option<&'a Mode>,
+    pub(crate) mode: Option<&'a ModeChange>,
     pub(crate) reset_owner: bool,
     pub(crate) default_file_mode: Option<u32>,
 }
 
 impl Looks<'_> {
     /// Mode and owner of a copy.
-    pub(crate) fn of(&self, entry: &Entry) -> Result<Made, FileError> {
-        let is_dir = entry.kind == Kind::Dir;
+    pub(crate) fn of(&self, entry: &ViewEntry) -> Result<MadeEntry, FileError> {
+        let is_dir = entry.kind == EntryKind::Dir;
         let mode = match (self.mode, self.default_file_mode) {
             (Some(mode), _) => {
                 chmod::apply(mode, entry.mode, is_dir).ok_or_else(|| FileError::BadMode { mode: mode.clone() })?
             }
-            (None, Some(mode)) if entry.kind == Kind::File => mode & 0o7777,
+            (None, Some(mode)) if entry.kind == EntryKind::File => mode & 0o7777,
             _ => entry.mode,
         };
         let source = if self.reset_owner { (0, 0) } else { (entry.uid, entry.gid) };
-        Ok(Made { mode, owner: self.owner.unwrap_or(source) })
+        Ok(MadeEntry { mode, owner: self.owner.unwrap_or(source) })
     }
 
     /// Directories on the way to the destination.
-    pub(crate) fn of_parents(&self) -> Made {
+    pub(crate) fn of_parents(&self) -> MadeEntry {
         let mode = match self.mode {
-            Some(Mode::Octal(mode)) => mode & 0o777,
+            Some(ModeChange::Octal(mode)) => mode & 0o777,
             _ => 0o755,
         };
-        Made { mode, owner: self.owner.unwrap_or((0, 0)) }
+        MadeEntry { mode, owner: self.owner.unwrap_or((0, 0)) }
     }
 }
 
 /// A directory of the destination, made when something is put into it.
-struct Target<'t> {
+struct CopyTarget<'t> {
     parent: Option<&'t Self>,
     name: &'t OsStr,
     /// The directory that it is a copy of: where it is, and what it is like.
-    from: Option<(&'t Folder, &'t Entry)>,
-    dest: Mutex<Option<Arc<Dest>>>,
+    from: Option<(&'t ContentFolder, &'t ViewEntry)>,
+    dest: Mutex<Option<Arc<WriteDest>>>,
 }
 
 impl<'a> Copier<'a> {
     pub(crate) fn new(
         writer: &'a TreeWriter,
-        source: &'a Source,
+        source: &'a ContentSource,
         filter: &'a Filter,
         looks: &'a Looks<'a>,
     ) -> io::Result<Self> {
         // One inode must not show twice in one image: not if the source is below, nor if what is below is not yet known
         // (`COPY --link`).
         let linkable = match &source.tree {
-            Tree::View(view) if view.is_layers() && !writer.is_alone() => {
+            ContentTree::View(view) if view.is_layers() && !writer.is_alone() => {
                 view.layer_ids()?.into_iter().map(|id| !writer.is_below(id)).collect()
             }
             _ => Vec::new(),
@@ -97,15 +97,15 @@ impl<'a> Copier<'a> {
     }
 
     /// Copies the content of a directory.
-    pub(crate) fn content(&self, folder: &Folder, dest: Dest) -> Result<(), FileError> {
-        let top = Target { parent: None, name: OsStr::new(""), from: None, dest: Mutex::new(Some(Arc::new(dest))) };
+    pub(crate) fn content(&self, folder: &ContentFolder, dest: WriteDest) -> Result<(), FileError> {
+        let top = CopyTarget { parent: None, name: OsStr::new(""), from: None, dest: Mutex::new(Some(Arc::new(dest))) };
         self.inside(folder, &top, "", &FilterState::default(), 0)
     }
 
     fn inside(
         &self,
-        folder: &Folder,
-        target: &Target<'_>,
+        folder: &ContentFolder,
+        target: &CopyTarget<'_>,
         path: &str,
         state: &FilterState,
         depth: usize,
@@ -113,16 +113,16 @@ impl<'a> Copier<'a> {
         if depth > MAX_DEPTH {
             return Err(self.source.too_deep(folder));
         }
-        let one = |name: &OsStr, entry: &Entry| {
+        let one = |name: &OsStr, entry: &ViewEntry| {
             let path = self.filter.join(path, name);
-            if entry.kind != Kind::Dir {
+            if entry.kind != EntryKind::Dir {
                 if !self.filter.takes_file(state, &path) {
                     return Ok(());
                 }
                 return self.put(folder, name, entry, &*target.get(self, false)?, name);
             }
             let verdict = self.filter.dir(state, &path);
-            let sub = Target { parent: Some(target), name, from: Some((folder, entry)), dest: Mutex::default() };
+            let sub = CopyTarget { parent: Some(target), name, from: Some((folder, entry)), dest: Mutex::default() };
             if verdict.taken {
                 sub.get(self, true)?;
             }
@@ -144,15 +144,15 @@ impl<'a> Copier<'a> {
     /// Copies something that is no directory to `to`, in place of what is there.
     pub(crate) fn put(
         &self,
-        folder: &Folder,
+        folder: &ContentFolder,
         name: &OsStr,
-        entry: &Entry,
-        dest: &Dest,
+        entry: &ViewEntry,
+        dest: &WriteDest,
         to: &OsStr,
     ) -> Result<(), FileError> {
         self.writer.clear(dest, to)?;
         match entry.kind {
-            Kind::File if entry.nlink > 1 => {
+            EntryKind::File if entry.nlink > 1 => {
                 let slot = {
                     let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
                     written.entry((entry.layer, entry.dev_ino.0, entry.dev_ino.1)).or_default().clone()
@@ -168,9 +168,9 @@ impl<'a> Copier<'a> {
                     }
                 }
             }
-            Kind::File => self.put_file(folder, name, entry, dest, to),
-            Kind::Dir => Err(FileError::IsDirectory { path: dest.shown(to) }),
-            Kind::Symlink => {
+            EntryKind::File => self.put_file(folder, name, entry, dest, to),
+            EntryKind::Dir => Err(FileError::IsDirectory { path: dest.shown(to) }),
+            EntryKind::Symlink => {
                 let text = self.source.tree.link_text(folder, name, entry);
                 let text = text.map_err(|cause| self.source.unreadable_in(folder, cause))?;
                 self.writer.symlink(dest, to, &text)?;
@@ -183,12 +183,19 @@ impl<'a> Copier<'a> {
         }
     }
 
-    fn put_file(&self, folder: &Folder, name: &OsStr, entry: &Entry, dest: &Dest, to: &OsStr) -> Result<(), FileError> {
+    fn put_file(
+        &self,
+        folder: &ContentFolder,
+        name: &OsStr,
+        entry: &ViewEntry,
+        dest: &WriteDest,
+        to: &OsStr,
+    ) -> Result<(), FileError> {
         let made = self.looks.of(entry)?;
         if self.link(folder, name, entry, made, dest, to) {
             return Ok(());
         }
-        let local = matches!(self.source.tree, Tree::Local(_));
+        let local = matches!(self.source.tree, ContentTree::Local(_));
         let shown = || format!("/{}", folder.path().join(name).display());
         let changed = || FileError::Changed { path: shown(), of: self.source.name.clone() };
         let unreadable = |cause| self.source.unreadable(&shown(), cause);
@@ -213,8 +220,16 @@ impl<'a> Copier<'a> {
     }
 
     /// Makes a hard link to the file of a snapshot, if the copy would be the same in everything.
-    fn link(&self, folder: &Folder, name: &OsStr, entry: &Entry, made: Made, dest: &Dest, to: &OsStr) -> bool {
-        let (Tree::View(view), Folder::View(folder)) = (&self.source.tree, folder) else { return false };
+    fn link(
+        &self,
+        folder: &ContentFolder,
+        name: &OsStr,
+        entry: &ViewEntry,
+        made: MadeEntry,
+        dest: &WriteDest,
+        to: &OsStr,
+    ) -> bool {
+        let (ContentTree::View(view), ContentFolder::View(folder)) = (&self.source.tree, folder) else { return false };
         entry.nlink == 1
             && made.mode == entry.mode
             && made.owner == (entry.uid, entry.gid)
@@ -223,10 +238,10 @@ impl<'a> Copier<'a> {
     }
 }
 
-impl Target<'_> {
+impl CopyTarget<'_> {
     /// The directory, made if it is not there. One that is `taken` by itself gets the metadata of the source even if
     /// it was there before.
-    fn get(&self, copier: &Copier<'_>, taken: bool) -> Result<Arc<Dest>, FileError> {
+    fn get(&self, copier: &Copier<'_>, taken: bool) -> Result<Arc<WriteDest>, FileError> {
         let mut made = self.dest.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(dest) = &*made {
             return Ok(dest.clone());
@@ -238,7 +253,7 @@ impl Target<'_> {
         let writer = copier.writer;
         let looks = copier.looks.of(entry)?;
         let dest = match writer.existing(&parent, self.name)? {
-            Some(there) if there.kind != Kind::Dir => {
+            Some(there) if there.kind != EntryKind::Dir => {
                 return Err(FileError::NotDirectory { path: parent.shown(self.name) });
             }
             Some(there) => {

@@ -10,13 +10,13 @@ use std::{
 
 use super::{
     file,
-    output::Output,
+    output::StepOutput,
     read,
     source::{read_limited, store_fault},
 };
 use crate::{
-    graph::{self, Exec, MountKind, Vertex},
-    layer::view::{Follow, Kind, View},
+    graph::{self, Exec, MountOpKind, Vertex},
+    layer::view::{EntryKind, Follow, LayerView},
     oci::{Digest, digest::FieldHasher},
     report::{
         Diagnostic,
@@ -24,8 +24,8 @@ use crate::{
     },
     sandbox::{self, SandboxError},
     solve::{
-        content::{self, Source},
-        solver::{Failure, Scope, World, blame},
+        content::{self, ContentSource},
+        solver::{Failure, SolveScope, SolveWorld, blame},
     },
     store::{self, SnapshotId, SnapshotMeta, Store},
 };
@@ -78,15 +78,15 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
 /// Runs the process and keeps what it changed under `result`.
 pub(crate) async fn run(
-    world: &World,
+    world: &SolveWorld,
     exec: &Exec,
     vertex: &Vertex,
-    scope: &Arc<Scope>,
-    places: Vec<read::Place>,
+    scope: &Arc<SolveScope>,
+    places: Vec<read::ReadPlace>,
     id: StepId,
     result: Digest,
 ) -> Result<(), Failure> {
-    let step = Step {
+    let step = ExecStep {
         runner: world.runner.clone(),
         store: world.store.clone(),
         sink: world.sink.clone(),
@@ -108,15 +108,15 @@ pub(crate) async fn run(
 
 const CANCELLED: &str = "bake::solve::cancelled";
 
-struct Step {
+struct ExecStep {
     runner: Arc<Runner>,
     store: Store,
     sink: Sink,
     env: Arc<std::collections::BTreeMap<String, String>>,
-    cancel: sandbox::Cancel,
+    cancel: sandbox::StepCancel,
     exec: Exec,
-    scope: Arc<Scope>,
-    places: Vec<read::Place>,
+    scope: Arc<SolveScope>,
+    places: Vec<read::ReadPlace>,
     id: StepId,
     created: String,
     /// Without the cache: cache mounts start empty as well.
@@ -139,7 +139,7 @@ struct Held {
     secrets: Vec<Vec<u8>>,
 }
 
-impl Step {
+impl ExecStep {
     fn run(&self, result: Digest) -> Result<(), Diagnostic> {
         let active = self.store.prepare().map_err(|e| store_fault(&e))?;
         let mut held = Held::default();
@@ -150,7 +150,7 @@ impl Step {
             layers.insert(0, self.runner.skeleton(&self.store)?);
         }
         let spec = self.spec(layers, active.fs(), active.work(), &mut held)?;
-        let mut output = Output::new(self.sink.clone(), self.id, &held.secrets)?;
+        let mut output = StepOutput::new(self.sink.clone(), self.id, &held.secrets)?;
         let ended =
             sandbox::run(&self.runner.runtime, &spec, &mut |stream, bytes| output.push(stream, bytes), &self.cancel);
         output.finish();
@@ -170,7 +170,7 @@ impl Step {
         active.commit(&SnapshotId(result), meta).map_err(|e| store_fault(&e))
     }
 
-    fn failed(&self, exit: &sandbox::Exit, output: &Output) -> Diagnostic {
+    fn failed(&self, exit: &sandbox::Exit, output: &StepOutput) -> Diagnostic {
         let process = self.exec.args.join(" ");
         let mut fault = Diagnostic::error(
             "bake::solve::exit_code",
@@ -191,8 +191,8 @@ impl Step {
     /// The folders of input `input`, lowest first.
     fn layers(&self, input: usize) -> Result<Vec<PathBuf>, Diagnostic> {
         match &self.places[input] {
-            read::Place::Layers(dirs) => Ok(dirs.clone()),
-            read::Place::Local(tree) => Ok(vec![self.snapshot_of_local(tree, "/")?.0]),
+            read::ReadPlace::Layers(dirs) => Ok(dirs.clone()),
+            read::ReadPlace::Local(tree) => Ok(vec![self.snapshot_of_local(tree, "/")?.0]),
         }
     }
 
@@ -219,13 +219,13 @@ impl Step {
         let mut n_agents = 0;
         for mount in &exec.mounts {
             if let Some(kind) = self.mount(&mount.kind, held)? {
-                if matches!(kind, sandbox::MountKind::Ssh { .. }) {
+                if matches!(kind, sandbox::SandboxMountKind::Ssh { .. }) {
                     if n_agents == 0 && !env.iter().any(|(name, _)| name == "SSH_AUTH_SOCK") {
                         env.push(("SSH_AUTH_SOCK".to_owned(), mount.target.clone()));
                     }
                     n_agents += 1;
                 }
-                mounts.push(sandbox::Mount { target: mount.target.clone(), kind });
+                mounts.push(sandbox::SandboxMount { target: mount.target.clone(), kind });
             }
         }
         let resources = &exec.resources;
@@ -239,19 +239,19 @@ impl Step {
             user: exec.user.clone(),
             hostname: exec.hostname.clone().unwrap_or_else(|| HOSTNAME.to_owned()),
             network: match exec.network {
-                graph::Network::Default => sandbox::Network::Default,
-                graph::Network::None => sandbox::Network::None,
-                graph::Network::Host => sandbox::Network::Host,
+                graph::StepNetwork::Default => sandbox::SandboxNetwork::Default,
+                graph::StepNetwork::None => sandbox::SandboxNetwork::None,
+                graph::StepNetwork::Host => sandbox::SandboxNetwork::Host,
             },
             security: match exec.security {
-                graph::Security::Sandbox => sandbox::Security::Sandbox,
-                graph::Security::Insecure => sandbox::Security::Insecure,
+                graph::StepSecurity::Sandbox => sandbox::SandboxSecurity::Sandbox,
+                graph::StepSecurity::Insecure => sandbox::SandboxSecurity::Insecure,
             },
             mounts,
             extra_hosts: exec.extra_hosts.clone(),
             rlimits: exec.ulimits.iter().filter_map(|text| sandbox::Rlimit::parse(text)).collect(),
             shm_size: exec.shm_size,
-            resources: sandbox::Resources {
+            resources: sandbox::SandboxResources {
                 memory: resources.memory.as_deref().and_then(bytes),
                 memory_swap: resources.memory_swap.as_deref().and_then(|text| match text {
                     "-1" => Some(-1),
@@ -267,34 +267,36 @@ impl Step {
     }
 
     /// `None` for an optional secret or agent that is not there.
-    fn mount(&self, kind: &MountKind, held: &mut Held) -> Result<Option<sandbox::MountKind>, Diagnostic> {
+    fn mount(&self, kind: &MountOpKind, held: &mut Held) -> Result<Option<sandbox::SandboxMountKind>, Diagnostic> {
         Ok(Some(match kind {
-            MountKind::Bind { input, source, writable } => match &self.places[*input] {
-                read::Place::Layers(dirs) if dirs.is_empty() => {
+            MountOpKind::Bind { input, source, writable } => match &self.places[*input] {
+                read::ReadPlace::Layers(dirs) if dirs.is_empty() => {
                     return Err(Diagnostic::error(
                         "bake::solve::mount_source",
                         format!("mount source not found: {source}"),
                     ));
                 }
-                read::Place::Layers(dirs) => {
-                    sandbox::MountKind::Tree { layers: dirs.clone(), source: source.clone(), writable: *writable }
-                }
-                read::Place::Local(tree) => {
+                read::ReadPlace::Layers(dirs) => sandbox::SandboxMountKind::Tree {
+                    layers: dirs.clone(),
+                    source: source.clone(),
+                    writable: *writable,
+                },
+                read::ReadPlace::Local(tree) => {
                     let (layer, source) = self.snapshot_of_local(tree, source)?;
-                    sandbox::MountKind::Tree { layers: vec![layer], source, writable: *writable }
+                    sandbox::SandboxMountKind::Tree { layers: vec![layer], source, writable: *writable }
                 }
             },
-            MountKind::Cache { .. } => self.cache(kind, held)?,
-            MountKind::Tmpfs { size } => sandbox::MountKind::Tmpfs { size: *size },
-            MountKind::Secret { id, mode, uid, gid, required } => match self.secret(id, *required)? {
+            MountOpKind::Cache { .. } => self.cache(kind, held)?,
+            MountOpKind::Tmpfs { size } => sandbox::SandboxMountKind::Tmpfs { size: *size },
+            MountOpKind::Secret { id, mode, uid, gid, required } => match self.secret(id, *required)? {
                 Some(content) => {
                     held.secrets.push(content.clone());
-                    sandbox::MountKind::Secret { content, mode: *mode, uid: *uid, gid: *gid }
+                    sandbox::SandboxMountKind::Secret { content, mode: *mode, uid: *uid, gid: *gid }
                 }
                 None => return Ok(None),
             },
-            MountKind::Ssh { id, mode, uid, gid, required } => match self.agent(id) {
-                Some(agent) => sandbox::MountKind::Ssh { agent, mode: *mode, uid: *uid, gid: *gid },
+            MountOpKind::Ssh { id, mode, uid, gid, required } => match self.agent(id) {
+                Some(agent) => sandbox::SandboxMountKind::Ssh { agent, mode: *mode, uid: *uid, gid: *gid },
                 None if *required => {
                     return Err(Diagnostic::error(
                         "bake::solve::no_agent",
@@ -304,7 +306,7 @@ impl Step {
                 }
                 None => return Ok(None),
             },
-            MountKind::Text { text, mode } => sandbox::MountKind::Text { text: text.clone(), mode: *mode },
+            MountOpKind::Text { text, mode } => sandbox::SandboxMountKind::Text { text: text.clone(), mode: *mode },
         }))
     }
 
@@ -333,16 +335,16 @@ impl Step {
         if value.is_none() && required { Err(missing()) } else { Ok(value) }
     }
 
-    fn cache(&self, kind: &MountKind, held: &mut Held) -> Result<sandbox::MountKind, Diagnostic> {
-        let MountKind::Cache { id, sharing, seed, mode, uid, gid, readonly } = kind else {
+    fn cache(&self, kind: &MountOpKind, held: &mut Held) -> Result<sandbox::SandboxMountKind, Diagnostic> {
+        let MountOpKind::Cache { id, sharing, seed, mode, uid, gid, readonly } = kind else {
             unreachable!("only cache mounts are asked for");
         };
         let mut key = FieldHasher::new("cachemount/1");
         key.text(&self.scope.cache_namespace).text(id);
         let sharing = match sharing {
-            graph::Sharing::Shared => store::Sharing::Shared,
-            graph::Sharing::Private => store::Sharing::Private,
-            graph::Sharing::Locked => store::Sharing::Locked,
+            graph::CacheSharing::Shared => store::MountSharing::Shared,
+            graph::CacheSharing::Private => store::MountSharing::Private,
+            graph::CacheSharing::Locked => store::MountSharing::Locked,
         };
         let key = key.finish();
         if self.anew {
@@ -371,13 +373,13 @@ impl Step {
         }
         let path = dir.path.clone();
         held.cache_dirs.push(dir);
-        Ok(sandbox::MountKind::Dir { path, readonly: *readonly })
+        Ok(sandbox::SandboxMountKind::Dir { path, readonly: *readonly })
     }
 
     fn seed(&self, dir: &Path, input: usize, source: &str) -> Result<(), Diagnostic> {
         let from = match &self.places[input] {
-            read::Place::Layers(dirs) => read::layers("the source of the cache mount", dirs)?,
-            read::Place::Local(tree) => local_source(tree),
+            read::ReadPlace::Layers(dirs) => read::layers("the source of the cache mount", dirs)?,
+            read::ReadPlace::Local(tree) => local_source(tree),
         };
         copy_into(dir, &from, source, "/", false)
     }
@@ -397,27 +399,33 @@ impl Step {
         let dir = self.store.snapshot_fs(&id);
         // A file has its own name in `content`, the entries of a directory theirs.
         let name = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
-        let view = View::plain(&dir)
+        let view = LayerView::plain(&dir)
             .map_err(|e| Diagnostic::error("bake::solve::view", "the build context cannot be looked at").cause(&e))?;
         let inside = format!("/content/{name}");
         let is_file = !name.is_empty()
-            && view.lookup(&inside, Follow::No).ok().flatten().is_some_and(|it| it.kind != Kind::Dir)
+            && view.lookup(&inside, Follow::No).ok().flatten().is_some_and(|it| it.kind != EntryKind::Dir)
             && view.read_dir("/content").is_ok_and(|entries| entries.len() == 1);
         Ok((dir, if is_file { inside } else { "/content".to_owned() }))
     }
 }
 
-fn local_source(tree: &Arc<content::LocalTree>) -> Source {
-    Source { name: "the build context".to_owned(), tree: content::Tree::Local(tree.clone()) }
+fn local_source(tree: &Arc<content::LocalTree>) -> ContentSource {
+    ContentSource { name: "the build context".to_owned(), tree: content::ContentTree::Local(tree.clone()) }
 }
 
 /// Copies a path of a source into a directory that nothing else uses.
-pub(super) fn copy_into(dir: &Path, source: &Source, path: &str, dest: &str, unpack: bool) -> Result<(), Diagnostic> {
+pub(super) fn copy_into(
+    dir: &Path,
+    source: &ContentSource,
+    path: &str,
+    dest: &str,
+    unpack: bool,
+) -> Result<(), Diagnostic> {
     let looked =
         |e: &std::io::Error| Diagnostic::error("bake::solve::view", "a directory cannot be looked at").cause(e);
-    let lower = View::open(&[]).map_err(|e| looked(&e))?;
+    let lower = LayerView::open(&[]).map_err(|e| looked(&e))?;
     let mut writer = file::TreeWriter::new(dir, lower).map_err(|e| looked(&e))?;
-    let copy = graph::Copy {
+    let copy = graph::CopyAction {
         input: 1,
         source: path.to_owned(),
         dest: dest.to_owned(),
@@ -427,11 +435,11 @@ pub(super) fn copy_into(dir: &Path, source: &Source, path: &str, dest: &str, unp
         parents: false,
         exclude: Vec::new(),
         optional: false,
-        reset_owner: matches!(source.tree, content::Tree::Local(_)),
+        reset_owner: matches!(source.tree, content::ContentTree::Local(_)),
         default_file_mode: None,
     };
     let sources = [source.clone(), source.clone()];
-    file::run(&[graph::Action::Copy(Box::new(copy))], &mut writer, &sources).map_err(|e| read::fault(&e))?;
+    file::run(&[graph::FileAction::Copy(Box::new(copy))], &mut writer, &sources).map_err(|e| read::fault(&e))?;
     Ok(())
 }
 

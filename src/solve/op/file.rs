@@ -17,13 +17,13 @@ use super::{
     archive,
     copy::{Copier, Looks},
     owner,
-    select::{Match, Selection, select},
-    tree_writer::{Dest, write_error},
+    select::{CopySelection, Match, select},
+    tree_writer::{WriteDest, write_error},
 };
 use crate::{
     graph,
-    layer::view::{Entry, Follow, Kind},
-    solve::content::{Source, Tree, unchanged},
+    layer::view::{EntryKind, Follow, ViewEntry},
+    solve::content::{ContentSource, ContentTree, unchanged},
 };
 
 /// A file operation could not be done. Names paths of images and contexts only, never of the store.
@@ -58,7 +58,7 @@ pub(crate) enum FileError {
     #[error("not a user or group id, which go from 0 to 2147483647: {id}")]
     BadId { id: String, workdir: bool },
     #[error("malformed mode: {mode:?}")]
-    BadMode { mode: graph::Mode },
+    BadMode { mode: graph::ModeChange },
     #[error("cannot give a file of the image to {uid}:{gid}: {path}")]
     OwnerForbidden { path: String, uid: u32, gid: u32 },
     #[error("a device node needs real root: {path}")]
@@ -115,19 +115,19 @@ pub(crate) struct Warning {
 ///
 /// Blocking; do not call it on a rayon thread.
 pub(crate) fn run(
-    actions: &[graph::Action],
+    actions: &[graph::FileAction],
     dest: &mut TreeWriter,
-    sources: &[Source],
+    sources: &[ContentSource],
 ) -> Result<Vec<Warning>, FileError> {
     let mut warnings = Vec::new();
     for action in actions {
         match action {
-            graph::Action::Mkdir { path, owner } => make_directory(dest, path, owner.as_ref())?,
-            graph::Action::Mkfile { dest: to, name, text, mode, owner } => {
+            graph::FileAction::Mkdir { path, owner } => make_directory(dest, path, owner.as_ref())?,
+            graph::FileAction::Mkfile { dest: to, name, text, mode, owner } => {
                 let looks = looks(dest, owner.as_ref(), mode.as_ref())?;
                 make_file(dest, to, name, text, &looks)?;
             }
-            graph::Action::Copy(copy) => {
+            graph::FileAction::Copy(copy) => {
                 let source = sources.get(copy.input).expect("a vertex has the inputs that its op names");
                 warnings.extend(run_copy(dest, source, copy)?);
             }
@@ -139,21 +139,21 @@ pub(crate) fn run(
 
 fn looks<'a>(
     writer: &TreeWriter,
-    owner: Option<&graph::Owner>,
-    mode: Option<&'a graph::Mode>,
+    owner: Option<&graph::OwnerChange>,
+    mode: Option<&'a graph::ModeChange>,
 ) -> Result<Looks<'a>, FileError> {
     let owner = owner.map(|it| owner::resolve(writer, it)).transpose()?;
     Ok(Looks { owner, mode, reset_owner: true, default_file_mode: None })
 }
 
 /// WORKDIR.
-fn make_directory(writer: &TreeWriter, path: &str, owner: Option<&graph::Owner>) -> Result<(), FileError> {
+fn make_directory(writer: &TreeWriter, path: &str, owner: Option<&graph::OwnerChange>) -> Result<(), FileError> {
     let looks = looks(writer, owner, None)?;
     directory(writer, path, &looks).map(drop)
 }
 
 /// The directory at a path as written, links followed; missing ones are made.
-fn directory(writer: &TreeWriter, path: &str, looks: &Looks<'_>) -> Result<Dest, FileError> {
+fn directory(writer: &TreeWriter, path: &str, looks: &Looks<'_>) -> Result<WriteDest, FileError> {
     let place = writer.locate(path, Follow::Last)?;
     if let Some(file) = place.through {
         return Err(FileError::NotDirectory { path: file.display().to_string() });
@@ -168,17 +168,17 @@ fn make_file(writer: &TreeWriter, to: &str, name: &str, text: &str, looks: &Look
     writer.clear(&dest, &name)?;
     let mut file = writer.create(&dest, &name)?;
     file.write_all(text.as_bytes()).map_err(|cause| write_error(&dest.shown(&name), cause))?;
-    let made = looks.of(&Entry { kind: Kind::File, mode: 0o644, ..Entry::empty_root() })?;
+    let made = looks.of(&ViewEntry { kind: EntryKind::File, mode: 0o644, ..ViewEntry::empty_root() })?;
     writer.dress_file((&dest, &name), &file, made, &[], None)
 }
 
-fn run_copy(writer: &TreeWriter, source: &Source, copy: &graph::Copy) -> Result<Vec<Warning>, FileError> {
+fn run_copy(writer: &TreeWriter, source: &ContentSource, copy: &graph::CopyAction) -> Result<Vec<Warning>, FileError> {
     let selection = select(source, copy)?;
     let owner = copy.owner.as_ref().map(|it| owner::resolve(writer, it)).transpose()?;
     let looks = Looks {
         owner,
         mode: copy.mode.as_ref(),
-        reset_owner: copy.reset_owner || matches!(source.tree, Tree::Local(_)),
+        reset_owner: copy.reset_owner || matches!(source.tree, ContentTree::Local(_)),
         default_file_mode: copy.default_file_mode,
     };
     for found in &selection.matches {
@@ -189,14 +189,14 @@ fn run_copy(writer: &TreeWriter, source: &Source, copy: &graph::Copy) -> Result<
 
 fn copy_match(
     writer: &TreeWriter,
-    source: &Source,
-    copy: &graph::Copy,
-    selection: &Selection,
+    source: &ContentSource,
+    copy: &graph::CopyAction,
+    selection: &CopySelection,
     found: &Match,
     looks: &Looks<'_>,
 ) -> Result<(), FileError> {
     let Some(entry) = &found.place.entry else { return Ok(()) };
-    if copy.unpack && entry.kind == Kind::File && unpack(writer, source, copy, found, entry, looks)? {
+    if copy.unpack && entry.kind == EntryKind::File && unpack(writer, source, copy, found, entry, looks)? {
         return Ok(());
     }
     prepare(writer, &copy.dest, looks)?;
@@ -221,9 +221,14 @@ fn prepare(writer: &TreeWriter, to: &str, looks: &Looks<'_>) -> Result<(), FileE
 }
 
 /// Where a file goes: into the destination if that is a directory, otherwise in its place. A link at the end is followed.
-fn file_target(writer: &TreeWriter, to: &str, name: &OsStr, looks: &Looks<'_>) -> Result<(Dest, OsString), FileError> {
+fn file_target(
+    writer: &TreeWriter,
+    to: &str,
+    name: &OsStr,
+    looks: &Looks<'_>,
+) -> Result<(WriteDest, OsString), FileError> {
     let place = writer.locate(to, Follow::Last)?;
-    if place.entry.as_ref().is_some_and(|it| it.kind == Kind::Dir) {
+    if place.entry.as_ref().is_some_and(|it| it.kind == EntryKind::Dir) {
         return Ok((writer.make_dirs(&place.path, looks.of_parents())?, name.to_owned()));
     }
     if let Some(file) = place.through {
@@ -237,10 +242,10 @@ fn file_target(writer: &TreeWriter, to: &str, name: &OsStr, looks: &Looks<'_>) -
 /// Extracts the source if it is an archive; says whether it was.
 fn unpack(
     writer: &TreeWriter,
-    source: &Source,
-    copy: &graph::Copy,
+    source: &ContentSource,
+    copy: &graph::CopyAction,
     found: &Match,
-    entry: &Entry,
+    entry: &ViewEntry,
     looks: &Looks<'_>,
 ) -> Result<bool, FileError> {
     let (Some(parent), Some(name)) = (&found.place.parent, found.place.name()) else { return Ok(false) };
@@ -254,7 +259,7 @@ fn unpack(
     let root = directory(writer, &copy.dest, &plain)?;
     archive::extract(&file, &found.shown, writer, root, looks.owner)?;
     let after = crate::layer::view::at::entry(&rustix::fs::fstat(&file).map_err(|err| unreadable(err.into()))?, 0);
-    if matches!(source.tree, Tree::Local(_)) && !unchanged(&after, entry) {
+    if matches!(source.tree, ContentTree::Local(_)) && !unchanged(&after, entry) {
         return Err(FileError::Changed { path: found.shown.clone(), of: source.name.clone() });
     }
     Ok(true)

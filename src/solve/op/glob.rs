@@ -6,10 +6,10 @@ use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
 
 /// The pattern of one component.
 #[derive(Clone, Debug)]
-pub(crate) struct Glob(Vec<Token>);
+pub(crate) struct SourceGlob(Vec<GlobToken>);
 
 #[derive(Clone, Debug)]
-enum Token {
+enum GlobToken {
     Literal(u32),
     One,
     Any,
@@ -29,7 +29,7 @@ pub(crate) fn is_wild(component: &str) -> bool {
     false
 }
 
-impl Glob {
+impl SourceGlob {
     /// Parses the pattern of one component.
     ///
     /// # Errors
@@ -39,8 +39,8 @@ impl Glob {
         let mut tokens = Vec::new();
         while let Some(c) = chars.next() {
             tokens.push(match c {
-                '*' => Token::Any,
-                '?' => Token::One,
+                '*' => GlobToken::Any,
+                '?' => GlobToken::One,
                 '[' => {
                     let negated = chars.next_if_eq(&'^').is_some();
                     let mut ranges = Vec::new();
@@ -52,10 +52,10 @@ impl Glob {
                         };
                         ranges.push((low, high));
                     }
-                    Token::Class { negated, ranges }
+                    GlobToken::Class { negated, ranges }
                 }
-                '\\' => Token::Literal(chars.next().ok_or("it ends in a backslash")?.into()),
-                c => Token::Literal(c.into()),
+                '\\' => GlobToken::Literal(chars.next().ok_or("it ends in a backslash")?.into()),
+                c => GlobToken::Literal(c.into()),
             });
         }
         Ok(Self(tokens))
@@ -71,7 +71,7 @@ impl Glob {
         let mut retry = None;
         loop {
             match self.0.get(token) {
-                Some(Token::Any) => {
+                Some(GlobToken::Any) => {
                     token += 1;
                     retry = Some((at, token));
                     continue;
@@ -94,7 +94,7 @@ impl Glob {
     }
 }
 
-impl Token {
+impl GlobToken {
     fn takes(&self, c: u32) -> bool {
         match self {
             Self::Literal(it) => *it == c,
@@ -145,24 +145,24 @@ mod tests {
             ("[\\]]", "]", "\\"),
         ];
         for (pattern, yes, no) in table {
-            let glob = Glob::parse(pattern).unwrap();
+            let glob = SourceGlob::parse(pattern).unwrap();
             yes.split_whitespace().for_each(|it| assert!(glob.matches(OsStr::new(it)), "{pattern} matches {it}"));
             no.split_whitespace().for_each(|it| assert!(!glob.matches(OsStr::new(it)), "{pattern} leaves {it}"));
         }
-        assert!(Glob::parse("?").unwrap().matches(OsStr::from_bytes(b"\xff")));
+        assert!(SourceGlob::parse("?").unwrap().matches(OsStr::from_bytes(b"\xff")));
     }
 
     #[test]
     fn malformed_patterns_are_errors_and_escaped_ones_no_wildcards() {
         for bad in ["[", "[a", "[]", "[a-", "[a-]", "[-a]", "a*\\"] {
-            assert!(Glob::parse(bad).is_err(), "{bad}");
+            assert!(SourceGlob::parse(bad).is_err(), "{bad}");
         }
         assert!(is_wild("a[b") && is_wild("\\\\*") && !is_wild("a\\*b") && !is_wild("plain"));
     }
 
     #[test]
     fn many_stars_take_bounded_time() {
-        let glob = Glob::parse(&"*a".repeat(100)).unwrap();
+        let glob = SourceGlob::parse(&"*a".repeat(100)).unwrap();
         assert!(!glob.matches(OsStr::new(&format!("{}b", "a".repeat(4000)))));
     }
 }

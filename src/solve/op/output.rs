@@ -12,7 +12,7 @@ use aho_corasick::AhoCorasick;
 use crate::{
     report::{
         Diagnostic,
-        event::{Event, Sink, StepId, Stream},
+        event::{Event, OutputStream, Sink, StepId},
     },
     sandbox,
 };
@@ -27,18 +27,18 @@ const MAX_SHOWN: usize = 2 << 20;
 const BLOT: &[u8] = b"***";
 
 /// Passes output on and remembers the last of it.
-pub(super) struct Output {
+pub(super) struct StepOutput {
     sink: Sink,
     id: StepId,
     secrets: Secrets,
-    stdout: Pending,
-    stderr: Pending,
+    stdout: PendingOutput,
+    stderr: PendingOutput,
     tail: VecDeque<Vec<u8>>,
     /// Bytes that were passed on.
     n_shown: usize,
 }
 
-impl Output {
+impl StepOutput {
     /// # Errors
     /// When there are more secrets than can be looked for.
     pub(super) fn new(sink: Sink, id: StepId, secrets: &[Vec<u8>]) -> Result<Self, Diagnostic> {
@@ -47,18 +47,18 @@ impl Output {
             sink,
             id,
             secrets,
-            stdout: Pending::default(),
-            stderr: Pending::default(),
+            stdout: PendingOutput::default(),
+            stderr: PendingOutput::default(),
             tail: VecDeque::new(),
             n_shown: 0,
         })
     }
 
     /// Takes a piece of any length.
-    pub(super) fn push(&mut self, stream: sandbox::Stream, bytes: &[u8]) {
+    pub(super) fn push(&mut self, stream: sandbox::StepStream, bytes: &[u8]) {
         let pending = match stream {
-            sandbox::Stream::Stdout => &mut self.stdout,
-            sandbox::Stream::Stderr => &mut self.stderr,
+            sandbox::StepStream::Stdout => &mut self.stdout,
+            sandbox::StepStream::Stderr => &mut self.stderr,
         };
         let ready = pending.push(bytes, &self.secrets);
         self.send(stream, ready);
@@ -66,10 +66,10 @@ impl Output {
 
     /// Passes on what is left.
     pub(super) fn finish(&mut self) {
-        for stream in [sandbox::Stream::Stdout, sandbox::Stream::Stderr] {
+        for stream in [sandbox::StepStream::Stdout, sandbox::StepStream::Stderr] {
             let pending = match stream {
-                sandbox::Stream::Stdout => &mut self.stdout,
-                sandbox::Stream::Stderr => &mut self.stderr,
+                sandbox::StepStream::Stdout => &mut self.stdout,
+                sandbox::StepStream::Stderr => &mut self.stderr,
             };
             let rest = pending.take(pending.bytes.len(), &self.secrets);
             self.send(stream, rest);
@@ -82,7 +82,7 @@ impl Output {
         (!text.is_empty()).then(|| String::from_utf8_lossy(&text).into_owned())
     }
 
-    fn send(&mut self, stream: sandbox::Stream, text: Vec<u8>) {
+    fn send(&mut self, stream: sandbox::StepStream, text: Vec<u8>) {
         if text.is_empty() {
             return;
         }
@@ -93,8 +93,8 @@ impl Output {
             self.tail.push_back(line.to_vec());
         }
         let stream = match stream {
-            sandbox::Stream::Stdout => Stream::Stdout,
-            sandbox::Stream::Stderr => Stream::Stderr,
+            sandbox::StepStream::Stdout => OutputStream::Stdout,
+            sandbox::StepStream::Stderr => OutputStream::Stderr,
         };
         let mut text = text;
         if self.n_shown > MAX_SHOWN {
@@ -162,13 +162,13 @@ fn words(secret: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// Output of one stream that is not passed on, or not forgotten, yet.
 #[derive(Default)]
-struct Pending {
+struct PendingOutput {
     bytes: Vec<u8>,
     /// So many of them were passed on; they are here because a secret may begin in them.
     told: usize,
 }
 
-impl Pending {
+impl PendingOutput {
     /// What can be passed on now.
     fn push(&mut self, bytes: &[u8], secrets: &Secrets) -> Vec<u8> {
         let had = self.bytes.len();
@@ -236,9 +236,9 @@ mod tests {
             })
         };
         let secrets: Vec<Vec<u8>> = secrets.iter().map(|it| it.to_vec()).collect();
-        let mut output = Output::new(sink, StepId(0), &secrets).expect("small");
+        let mut output = StepOutput::new(sink, StepId(0), &secrets).expect("small");
         for piece in pieces {
-            output.push(sandbox::Stream::Stdout, piece);
+            output.push(sandbox::StepStream::Stdout, piece);
         }
         output.finish();
         String::from_utf8_lossy(&seen.lock().expect("test")).into_owned()
@@ -297,7 +297,7 @@ mod tests {
     #[test]
     fn endless_output_of_a_secret_takes_no_memory() {
         let secrets = Secrets::new(&[b"aaaa".to_vec()]).expect("small");
-        let mut pending = Pending::default();
+        let mut pending = PendingOutput::default();
         let mut n_shown = 0;
         for _ in 0..100 {
             n_shown += pending.push(&[b'a'; 4096], &secrets).len();

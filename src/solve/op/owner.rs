@@ -1,14 +1,14 @@
 //! Owners of `--chown` and WORKDIR: numbers, or names of the destination's own passwd and group files.
 
 use super::{file::FileError, tree_writer::TreeWriter};
-use crate::graph::Owner;
+use crate::graph::OwnerChange;
 
 /// Larger passwd and group files are not read.
 const MAX_FILE: u64 = 10 << 20;
 const MAX_ID: u32 = i32::MAX as u32;
 
 /// User and group id of `owner` in the tree that is written.
-pub(crate) fn resolve(dest: &TreeWriter, owner: &Owner) -> Result<(u32, u32), FileError> {
+pub(crate) fn resolve(dest: &TreeWriter, owner: &OwnerChange) -> Result<(u32, u32), FileError> {
     let (uid, primary) = match (owner.user.as_str(), number(&owner.user, owner)?) {
         ("", _) => (0, 0),
         (_, Some(uid)) => (uid, uid),
@@ -27,7 +27,7 @@ pub(crate) fn resolve(dest: &TreeWriter, owner: &Owner) -> Result<(u32, u32), Fi
     Ok((uid, gid))
 }
 
-fn number(text: &str, owner: &Owner) -> Result<Option<u32>, FileError> {
+fn number(text: &str, owner: &OwnerChange) -> Result<Option<u32>, FileError> {
     if text.is_empty() || !text.bytes().all(|it| it.is_ascii_digit()) {
         return Ok(None);
     }
@@ -37,7 +37,7 @@ fn number(text: &str, owner: &Owner) -> Result<Option<u32>, FileError> {
     }
 }
 
-fn user(dest: &TreeWriter, name: &str, owner: &Owner) -> Result<(u32, u32), FileError> {
+fn user(dest: &TreeWriter, name: &str, owner: &OwnerChange) -> Result<(u32, u32), FileError> {
     let unknown = |why| FileError::UnknownUser { name: name.to_owned(), why, workdir: owner.at_workdir };
     let text = dest.read_small("/etc/passwd", MAX_FILE).map_err(|err| unknown(Some(err)))?;
     fields(&text)
@@ -46,7 +46,7 @@ fn user(dest: &TreeWriter, name: &str, owner: &Owner) -> Result<(u32, u32), File
         .ok_or_else(|| unknown(None))
 }
 
-fn group_id(dest: &TreeWriter, name: &str, owner: &Owner) -> Result<u32, FileError> {
+fn group_id(dest: &TreeWriter, name: &str, owner: &OwnerChange) -> Result<u32, FileError> {
     let unknown = |why| FileError::UnknownGroup { name: name.to_owned(), why, workdir: owner.at_workdir };
     let text = dest.read_small("/etc/group", MAX_FILE).map_err(|err| unknown(Some(err)))?;
     fields(&text)

@@ -4,33 +4,33 @@ use std::{path::PathBuf, sync::Arc};
 
 use super::file::FileError;
 use crate::{
-    graph::{Action, Copy, MountKind, Op},
-    layer::view::View,
+    graph::{CopyAction, FileAction, MountOpKind, Op},
+    layer::view::LayerView,
     oci::{Digest, digest::FieldHasher},
     report::Diagnostic,
-    solve::content::{self, LocalTree, Source},
+    solve::content::{self, ContentSource, LocalTree},
 };
 
 /// One thing that is read.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Read<'a> {
+pub(crate) enum StepReads<'a> {
     /// The sources of a copy.
-    Copy(&'a Copy),
+    Copy(&'a CopyAction),
     /// The path of a bind mount in input `input`.
     Path { input: usize, path: &'a str },
 }
 
 /// Where an input lies when an op runs: folders of layers, or a directory of the user's machine.
 #[derive(Clone)]
-pub(crate) enum Place {
+pub(crate) enum ReadPlace {
     Layers(Vec<PathBuf>),
     Local(Arc<LocalTree>),
 }
 
-/// What an op that only owns its data reads: the same as [`Read`], to be sent to another thread.
+/// What an op that only owns its data reads: the same as [`StepReads`], to be sent to another thread.
 #[derive(Clone)]
 pub(crate) enum OwnedRead {
-    Copy(Box<Copy>),
+    Copy(Box<CopyAction>),
     Path(String),
 }
 
@@ -38,7 +38,7 @@ pub(crate) enum OwnedRead {
 ///
 /// # Errors
 /// When it is not there or cannot be read.
-pub(crate) fn content_of(read: &OwnedRead, source: &Source) -> Result<Digest, Diagnostic> {
+pub(crate) fn content_of(read: &OwnedRead, source: &ContentSource) -> Result<Digest, Diagnostic> {
     match read {
         OwnedRead::Copy(copy) => content::of_copy(source, copy),
         OwnedRead::Path(path) => content::of_path(source, path),
@@ -59,13 +59,13 @@ pub(crate) fn fault(error: &FileError) -> Diagnostic {
 }
 
 /// A view of stacked layers as a source, called `name` in messages.
-pub(crate) fn layers(name: &str, dirs: &[PathBuf]) -> Result<Source, Diagnostic> {
-    let view = View::open(dirs)
+pub(crate) fn layers(name: &str, dirs: &[PathBuf]) -> Result<ContentSource, Diagnostic> {
+    let view = LayerView::open(dirs)
         .map_err(|e| Diagnostic::error("bake::solve::view", "the layers of a step cannot be looked at").cause(&e))?;
-    Ok(Source { name: name.to_owned(), tree: content::Tree::View(Arc::new(view)) })
+    Ok(ContentSource { name: name.to_owned(), tree: content::ContentTree::View(Arc::new(view)) })
 }
 
-impl Read<'_> {
+impl StepReads<'_> {
     /// Index into the inputs of the vertex.
     pub(crate) fn input(&self) -> usize {
         match self {
@@ -93,13 +93,13 @@ impl Read<'_> {
 }
 
 /// What an op reads, in the order in which its key lists it.
-pub(crate) fn reads(op: &Op) -> Vec<Read<'_>> {
+pub(crate) fn reads(op: &Op) -> Vec<StepReads<'_>> {
     match op {
         Op::Exec(exec) => exec
             .mounts
             .iter()
             .filter_map(|mount| match &mount.kind {
-                MountKind::Bind { input, source, .. } => Some(Read::Path { input: *input, path: source }),
+                MountOpKind::Bind { input, source, .. } => Some(StepReads::Path { input: *input, path: source }),
                 _ => None,
             })
             .collect(),
@@ -107,7 +107,7 @@ pub(crate) fn reads(op: &Op) -> Vec<Read<'_>> {
             .actions
             .iter()
             .filter_map(|action| match action {
-                Action::Copy(copy) => Some(Read::Copy(copy)),
+                FileAction::Copy(copy) => Some(StepReads::Copy(copy)),
                 _ => None,
             })
             .collect(),

@@ -8,20 +8,20 @@ use std::{
 
 use super::{
     file::{FileError, Warning},
-    glob::{Glob, is_wild},
+    glob::{SourceGlob, is_wild},
 };
 use crate::{
     graph::{
         self,
         pattern::{Patterns, Verdict, clean},
     },
-    layer::view::{Follow, Kind, Place, Walk, locate::locate},
+    layer::view::{EntryKind, Follow, LocateWalk, Location, locate::locate},
     report::suggest,
-    solve::content::{Folder, Source, Tree},
+    solve::content::{ContentFolder, ContentSource, ContentTree},
 };
 
 /// What a COPY or ADD selects.
-pub(crate) struct Selection {
+pub(crate) struct CopySelection {
     /// In order. A directory means its content.
     pub(crate) matches: Vec<Match>,
     /// What to leave out inside directories.
@@ -33,7 +33,7 @@ pub(crate) struct Selection {
 /// One thing that is selected.
 pub(crate) struct Match {
     /// Where it is, links followed.
-    pub(crate) place: Place<Folder>,
+    pub(crate) place: Location<ContentFolder>,
     /// Its name as written or found, links not followed: the name it gets in a destination directory.
     pub(crate) name: OsString,
     /// Its path for messages.
@@ -102,25 +102,25 @@ impl Filter {
 }
 
 impl Match {
-    pub(crate) fn new(place: Place<Folder>, shown: &str) -> Self {
+    pub(crate) fn new(place: Location<ContentFolder>, shown: &str) -> Self {
         let name = Path::new(shown).file_name().unwrap_or_default().to_owned();
         Self { place, name, shown: format!("/{}", shown.trim_start_matches('/')) }
     }
 
     /// It is a directory.
     pub(crate) fn is_dir(&self) -> bool {
-        self.place.entry.as_ref().is_some_and(|it| it.kind == Kind::Dir)
+        self.place.entry.as_ref().is_some_and(|it| it.kind == EntryKind::Dir)
     }
 }
 
-impl Selection {
+impl CopySelection {
     /// For something that takes all of what it is pointed at.
     pub(crate) fn whole() -> Self {
         Self { matches: Vec::new(), filter: Filter::default(), wildcard: false }
     }
 
     /// What is odd about it.
-    pub(crate) fn warnings(&self, source: &Source, copy: &graph::Copy) -> Vec<Warning> {
+    pub(crate) fn warnings(&self, source: &ContentSource, copy: &graph::CopyAction) -> Vec<Warning> {
         let mut warnings = Vec::new();
         if self.wildcard && self.matches.is_empty() && !copy.parents {
             warnings.push(Warning {
@@ -143,7 +143,7 @@ impl Selection {
 }
 
 /// Finds what `copy` selects.
-pub(crate) fn select(source: &Source, copy: &graph::Copy) -> Result<Selection, FileError> {
+pub(crate) fn select(source: &ContentSource, copy: &graph::CopyAction) -> Result<CopySelection, FileError> {
     let exclude = patterns(&copy.exclude)?;
     if copy.parents {
         return select_parents(source, copy, exclude);
@@ -158,11 +158,11 @@ pub(crate) fn select(source: &Source, copy: &graph::Copy) -> Result<Selection, F
             return Err(not_found(source, &copy.source, &path));
         }
         let found = place.entry.is_some().then(|| Match::new(place, &path));
-        return Ok(Selection { matches: found.into_iter().collect(), filter, wildcard: false });
+        return Ok(CopySelection { matches: found.into_iter().collect(), filter, wildcard: false });
     }
     let globs = parts[n_literal..]
         .iter()
-        .map(|part| Glob::parse(part))
+        .map(|part| SourceGlob::parse(part))
         .collect::<Result<Vec<_>, _>>()
         .map_err(|why| FileError::BadPattern { pattern: copy.source.clone(), why, file: None })?;
     let prefix = format!("/{}", parts[..n_literal].join("/"));
@@ -171,10 +171,10 @@ pub(crate) fn select(source: &Source, copy: &graph::Copy) -> Result<Selection, F
     if let Some(folder) = base.folder(&source.tree).map_err(|cause| source.unreadable(&prefix, cause))? {
         expand(source, &folder, &globs, &base.path, &mut matches)?;
     }
-    Ok(Selection { matches, filter, wildcard: true })
+    Ok(CopySelection { matches, filter, wildcard: true })
 }
 
-fn look(source: &Source, path: &str) -> Result<Place<Folder>, FileError> {
+fn look(source: &ContentSource, path: &str) -> Result<Location<ContentFolder>, FileError> {
     locate(&source.tree, OsStr::new(path), Follow::Last).map_err(|cause| source.unreadable(path, cause))
 }
 
@@ -184,9 +184,9 @@ fn patterns(list: &[String]) -> Result<Patterns, FileError> {
 
 /// Finds the names below `folder` that match, in order. Links below the first wildcard are not followed on the way.
 fn expand(
-    source: &Source,
-    folder: &Folder,
-    globs: &[Glob],
+    source: &ContentSource,
+    folder: &ContentFolder,
+    globs: &[SourceGlob],
     path: &Path,
     found: &mut Vec<Match>,
 ) -> Result<(), FileError> {
@@ -197,17 +197,17 @@ fn expand(
         }
         let path = path.join(&name);
         if !rest.is_empty() {
-            if entry.kind == Kind::Dir {
+            if entry.kind == EntryKind::Dir {
                 let sub = source.tree.enter(folder, &name).map_err(|cause| source.unreadable_in(folder, cause))?;
                 expand(source, &sub, rest, &path, found)?;
             }
             continue;
         }
         let shown = path.to_string_lossy().into_owned();
-        let place = if entry.kind == Kind::Symlink {
+        let place = if entry.kind == EntryKind::Symlink {
             locate(&source.tree, path.as_os_str(), Follow::Last).map_err(|cause| source.unreadable(&shown, cause))?
         } else {
-            Place { path, entry: Some(entry), parent: Some(folder.clone()), through: None }
+            Location { path, entry: Some(entry), parent: Some(folder.clone()), through: None }
         };
         if place.entry.is_none() {
             return Err(not_found(source, &shown, &shown));
@@ -218,7 +218,11 @@ fn expand(
 }
 
 /// `--parents`: the part before `/./` is a directory, the rest a pattern of what to take inside.
-fn select_parents(source: &Source, copy: &graph::Copy, exclude: Patterns) -> Result<Selection, FileError> {
+fn select_parents(
+    source: &ContentSource,
+    copy: &graph::CopyAction,
+    exclude: Patterns,
+) -> Result<CopySelection, FileError> {
     let (prefix, pattern) = copy.source.split_once("/./").unwrap_or(("", &copy.source));
     let prefix = clean(&format!("/{prefix}"));
     let pattern = clean(&format!("/{pattern}")).trim_start_matches('/').to_owned();
@@ -233,17 +237,17 @@ fn select_parents(source: &Source, copy: &graph::Copy, exclude: Patterns) -> Res
     let escaped = if pattern.starts_with('!') { format!("\\{pattern}") } else { pattern.clone() };
     let include = if pattern.is_empty() { None } else { Some(patterns(&[escaped])?) };
     let found = Match::new(root, &prefix);
-    Ok(Selection { matches: vec![found], filter: Filter { include, exclude }, wildcard: true })
+    Ok(CopySelection { matches: vec![found], filter: Filter { include, exclude }, wildcard: true })
 }
 
 /// Whether a path is there without following any link.
-fn exists(source: &Source, mut folder: Folder, path: &str) -> Result<bool, FileError> {
+fn exists(source: &ContentSource, mut folder: ContentFolder, path: &str) -> Result<bool, FileError> {
     let mut names = path.split('/').filter(|it| !it.is_empty()).peekable();
     while let Some(name) = names.next() {
         let unreadable = |cause| source.unreadable(path, cause);
         match source.tree.child(&folder, OsStr::new(name)).map_err(unreadable)? {
             None => return Ok(false),
-            Some(entry) if names.peek().is_some() && entry.kind != Kind::Dir => return Ok(false),
+            Some(entry) if names.peek().is_some() && entry.kind != EntryKind::Dir => return Ok(false),
             Some(_) if names.peek().is_some() => {
                 folder = source.tree.enter(&folder, OsStr::new(name)).map_err(unreadable)?;
             }
@@ -254,21 +258,21 @@ fn exists(source: &Source, mut folder: Folder, path: &str) -> Result<bool, FileE
 }
 
 /// The error for a path that is missing in a source, with what helps to find out why.
-pub(crate) fn not_found(source: &Source, written: &str, path: &str) -> FileError {
+pub(crate) fn not_found(source: &ContentSource, written: &str, path: &str) -> FileError {
     let relative = PathBuf::from(clean(path).trim_start_matches('/'));
     let hint = hidden(source, &relative).or_else(|| near(source, &relative));
     FileError::NotFound { path: written.to_owned(), of: source.name.clone(), hint }
 }
 
-fn hidden(source: &Source, path: &Path) -> Option<String> {
-    let Tree::Local(tree) = &source.tree else { return None };
+fn hidden(source: &ContentSource, path: &Path) -> Option<String> {
+    let ContentTree::Local(tree) = &source.tree else { return None };
     let (number, pattern, file) = tree.hidden_by(path)?;
     let file = file.as_deref().unwrap_or("the ignore file");
     Some(format!("it is there, but hidden by pattern {number} of {file}: {pattern}"))
 }
 
 /// The nearest names where the first missing name was looked for.
-fn near(source: &Source, path: &Path) -> Option<String> {
+fn near(source: &ContentSource, path: &Path) -> Option<String> {
     let mut known = PathBuf::from("/");
     for name in path.iter() {
         let place = locate(&source.tree, known.join(name).as_os_str(), Follow::Last).ok()?;

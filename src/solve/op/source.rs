@@ -11,8 +11,8 @@ use tokio::sync::OnceCell;
 
 use super::read::blocking;
 use crate::{
-    fetch::{CommandFn, FetchError, Fetched, Git, GitSecrets, GitSource, Http, HttpRecord, HttpRequest},
-    graph::{self, Op, Origin, Vertex},
+    fetch::{FetchError, Fetched, GitClient, GitCommandFn, GitSecrets, GitSource, HttpClient, HttpRecord, HttpRequest},
+    graph::{self, LayerOrigin, Op, Vertex},
     layer,
     oci::{Digest, Reference, digest::FieldHasher},
     registry::{self, Layout},
@@ -21,25 +21,25 @@ use crate::{
         event::{Event, StepId},
     },
     solve::{
-        solver::{Failure, World, blame},
-        tree::{Base, Tree, TreeLayer},
+        solver::{Failure, SolveWorld, blame},
+        tree::{LayerTree, TreeBase, TreeLayer},
     },
     store::{KeyLock, SnapshotId, SnapshotMeta, Store, StoreError, Table},
 };
 
 /// Who is asked for what is not here.
-pub(crate) struct Sources {
+pub(crate) struct SourceFetcher {
     pub(crate) client: Arc<registry::Client>,
-    pub(crate) limits: layer::Limits,
-    pub(crate) http: Http,
-    pub(crate) command: CommandFn,
+    pub(crate) limits: layer::UnpackLimits,
+    pub(crate) http: HttpClient,
+    pub(crate) command: GitCommandFn,
     pub(crate) git_secrets: GitSecrets,
     /// What was asked for in this run, by the digest of the vertex.
     pub(crate) fetched: Mutex<HashMap<Digest, Once>>,
 }
 
 /// A tree that is made once in a run, and whether it was known before.
-type Once = Arc<OnceCell<(Tree, bool)>>;
+type Once = Arc<OnceCell<(LayerTree, bool)>>;
 
 /// A fault of the state folder.
 pub(crate) fn store_failure(error: &StoreError) -> Failure {
@@ -53,7 +53,7 @@ pub(crate) fn store_fault(error: &StoreError) -> Diagnostic {
 }
 
 /// Waits until no other process works on `key`.
-pub(crate) async fn lock(world: &World, key: &Digest) -> Result<KeyLock, Failure> {
+pub(crate) async fn lock(world: &SolveWorld, key: &Digest) -> Result<KeyLock, Failure> {
     if let Some(lock) = world.store.try_lock(key).map_err(|e| store_failure(&e))? {
         return Ok(lock);
     }
@@ -71,7 +71,7 @@ pub(crate) const SNAPSHOT_GONE: &str = "bake::solve::snapshot_gone";
 ///
 /// # Errors
 /// When a layer cannot be pulled, is not what its digests say, or cannot be unpacked.
-pub(crate) async fn materialise(world: &World, tree: &Tree) -> Result<Vec<PathBuf>, Failure> {
+pub(crate) async fn materialise(world: &SolveWorld, tree: &LayerTree) -> Result<Vec<PathBuf>, Failure> {
     let mut folders = Vec::with_capacity(tree.layers.len());
     for layer in &tree.layers {
         if !world.store.usable(&layer.snapshot) {
@@ -93,7 +93,7 @@ pub(crate) async fn materialise(world: &World, tree: &Tree) -> Result<Vec<PathBu
 }
 
 /// Pulls one layer and unpacks it above those in `lowers`.
-async fn unpack(world: &World, layer: &TreeLayer, base: &Base, lowers: &[PathBuf]) -> Result<(), Failure> {
+async fn unpack(world: &SolveWorld, layer: &TreeLayer, base: &TreeBase, lowers: &[PathBuf]) -> Result<(), Failure> {
     let _lock = lock(world, &layer.snapshot.0).await?;
     if world.store.usable(&layer.snapshot) {
         return Ok(());
@@ -119,13 +119,13 @@ async fn unpack(world: &World, layer: &TreeLayer, base: &Base, lowers: &[PathBuf
 }
 
 /// The blob of a base layer as a verified file: of the layout where it lies, or pulled into the store.
-pub(crate) async fn fetch_blob(world: &World, base: &Base) -> Result<PathBuf, Failure> {
+pub(crate) async fn fetch_blob(world: &SolveWorld, base: &TreeBase) -> Result<PathBuf, Failure> {
     let digest: Digest = base.layer.descriptor.digest().to_string().parse().map_err(|e| layer_fault(base, &e))?;
     if world.store.blob_size(&digest).is_some() {
         return Ok(world.store.blob_path(&digest));
     }
     match &base.origin {
-        Origin::Layout { folder } => {
+        LayerOrigin::Layout { folder } => {
             let (store, folder, base) = (world.store.clone(), PathBuf::from(folder), base.clone());
             blocking(move || {
                 let layout = Layout::open(&folder).map_err(|e| layer_fault(&base, &e))?;
@@ -135,7 +135,7 @@ pub(crate) async fn fetch_blob(world: &World, base: &Base) -> Result<PathBuf, Fa
             })
             .await?;
         }
-        Origin::Registry { domain, path } => {
+        LayerOrigin::Registry { domain, path } => {
             let reference = Reference { domain: domain.clone(), path: path.clone(), tag: None, digest: Some(digest) };
             let store = world.store.clone();
             let open = move || store.blob_writer().map_err(std::io::Error::other);
@@ -150,14 +150,14 @@ pub(crate) async fn fetch_blob(world: &World, base: &Base) -> Result<PathBuf, Fa
     Ok(world.store.blob_path(&digest))
 }
 
-fn layer_fault_text(base: &Base) -> Diagnostic {
+fn layer_fault_text(base: &TreeBase) -> Diagnostic {
     Diagnostic::error(
         "bake::solve::base_layer",
         format!("a layer of the base image cannot be used: {}", base.layer.descriptor.digest()),
     )
 }
 
-fn layer_fault(base: &Base, error: &dyn std::error::Error) -> Diagnostic {
+fn layer_fault(base: &TreeBase, error: &dyn std::error::Error) -> Diagnostic {
     let mut diagnostic = layer_fault_text(base);
     diagnostic.causes.push(error.to_string());
     let mut next = error.source();
@@ -169,7 +169,7 @@ fn layer_fault(base: &Base, error: &dyn std::error::Error) -> Diagnostic {
 }
 
 /// The tree of a git or http source; asked for once a run.
-pub(crate) async fn fetch(world: &World, vertex: &Vertex, id: StepId) -> Result<(Tree, bool), Failure> {
+pub(crate) async fn fetch(world: &SolveWorld, vertex: &Vertex, id: StepId) -> Result<(LayerTree, bool), Failure> {
     let cell = {
         let mut fetched = world.sources.fetched.lock().unwrap_or_else(PoisonError::into_inner);
         fetched.entry(vertex.digest).or_default().clone()
@@ -179,7 +179,7 @@ pub(crate) async fn fetch(world: &World, vertex: &Vertex, id: StepId) -> Result<
             match &vertex.op {
                 Op::Git(git) => checkout(world, git).await,
                 Op::Http(http) => download(world, http, id).await,
-                _ => Ok((Tree::scratch(), true)),
+                _ => Ok((LayerTree::scratch(), true)),
             }
         })
         .await;
@@ -197,8 +197,8 @@ fn fetch_fault(error: &FetchError) -> Diagnostic {
     }
 }
 
-async fn checkout(world: &World, git: &graph::Git) -> Result<(Tree, bool), Failure> {
-    let runner = Git {
+async fn checkout(world: &SolveWorld, git: &graph::GitOp) -> Result<(LayerTree, bool), Failure> {
+    let runner = GitClient {
         command: world.sources.command,
         env: world.env.iter().map(|(name, value)| (name.into(), value.into())).collect(),
         cache: world.store.git_dir(),
@@ -229,7 +229,7 @@ async fn checkout(world: &World, git: &graph::Git) -> Result<(Tree, bool), Failu
             runner.checkout(&source, &commit, &active.fs(), &active.work()).map_err(|e| fetch_fault(&e))?;
             active.commit(&snapshot, SnapshotMeta { created: created.clone() }).map_err(|e| store_fault(&e))?;
         }
-        Ok((Tree::scratch().with_layer(id, created), known))
+        Ok((LayerTree::scratch().with_layer(id, created), known))
     });
     done.await.map_err(Failure::from)
 }
@@ -237,7 +237,7 @@ async fn checkout(world: &World, git: &graph::Git) -> Result<(Tree, bool), Failu
 /// The longest file that a server may send.
 const MAX_DOWNLOAD: u64 = 64 << 30;
 
-async fn download(world: &World, http: &graph::Http, id: StepId) -> Result<(Tree, bool), Failure> {
+async fn download(world: &SolveWorld, http: &graph::HttpOp, id: StepId) -> Result<(LayerTree, bool), Failure> {
     let mut key = FieldHasher::new("http/1");
     key.text(&http.url);
     let key = key.finish();
@@ -286,10 +286,10 @@ async fn download(world: &World, http: &graph::Http, id: StepId) -> Result<(Tree
 /// A downloaded file as a tree: the file, or what it unpacks to.
 fn file_tree(
     store: &Store,
-    http: &graph::Http,
+    http: &graph::HttpOp,
     record: &HttpRecord,
     created: String,
-) -> Result<(Tree, bool), Diagnostic> {
+) -> Result<(LayerTree, bool), Diagnostic> {
     let modified = record.modified().unwrap_or(0);
     let mut key = FieldHasher::new("tree/http/1");
     key.digest(&record.digest).text(&http.filename).text(&modified.to_string()).number(u64::from(http.unpack));
@@ -316,7 +316,7 @@ fn file_tree(
         }
         active.commit(&snapshot, SnapshotMeta { created: created.clone() }).map_err(|e| store_fault(&e))?;
     }
-    Ok((Tree::scratch().with_layer(id, created), known))
+    Ok((LayerTree::scratch().with_layer(id, created), known))
 }
 
 /// Reads at most `limit` bytes of a file.

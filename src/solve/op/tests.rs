@@ -14,9 +14,9 @@ use tempfile::TempDir;
 
 use super::file::{FileError, TreeWriter, Warning, run};
 use crate::{
-    graph::{self, Action, Copy, Mode, Owner},
-    layer::view::{Entry, Follow, Kind, View, at},
-    solve::content::{self, LocalTree, NoDigests, Source, Tree},
+    graph::{self, CopyAction, FileAction, ModeChange, OwnerChange},
+    layer::view::{EntryKind, Follow, LayerView, ViewEntry, at},
+    solve::content::{self, ContentSource, ContentTree, LocalTree, NoDigests},
 };
 
 /// A context, lower layers and the layer that is written.
@@ -55,7 +55,7 @@ impl Bench {
         (0..self.n_layers).map(|i| self.tmp.path().join(format!("layer{i}"))).collect()
     }
 
-    fn context(&self) -> Source {
+    fn context(&self) -> ContentSource {
         let local = graph::Local {
             folder: self.ctx("").to_str().unwrap().to_owned(),
             name: "context".to_owned(),
@@ -63,18 +63,18 @@ impl Bench {
             ignore_file: Some(".dockerignore".to_owned()),
         };
         let tree = LocalTree::open(&local, Arc::new(NoDigests)).unwrap();
-        Source { name: "the build context".to_owned(), tree: Tree::Local(Arc::new(tree)) }
+        ContentSource { name: "the build context".to_owned(), tree: ContentTree::Local(Arc::new(tree)) }
     }
 
     /// Runs actions as one op and makes the result the topmost layer.
-    fn try_run(&mut self, actions: &[Action], source: &Source) -> Result<Vec<Warning>, FileError> {
+    fn try_run(&mut self, actions: &[FileAction], source: &ContentSource) -> Result<Vec<Warning>, FileError> {
         let upper = self.tmp.path().join(format!("upper{}", self.n_uppers));
         self.n_uppers += 1;
         fs::create_dir(&upper).unwrap();
-        let mut writer = TreeWriter::new(&upper, View::open(&self.layers()).unwrap()).unwrap();
+        let mut writer = TreeWriter::new(&upper, LayerView::open(&self.layers()).unwrap()).unwrap();
         let sources = [source.clone(), source.clone()];
         for action in actions {
-            if let Action::Copy(copy) = action {
+            if let FileAction::Copy(copy) = action {
                 content::of_copy(source, copy)?;
             }
         }
@@ -84,13 +84,13 @@ impl Bench {
         Ok(warnings)
     }
 
-    fn run(&mut self, actions: &[Action]) -> &mut Self {
+    fn run(&mut self, actions: &[FileAction]) -> &mut Self {
         let context = self.context();
         self.try_run(actions, &context).unwrap();
         self
     }
 
-    fn fail(&mut self, actions: &[Action]) -> String {
+    fn fail(&mut self, actions: &[FileAction]) -> String {
         let context = self.context();
         let err = self.try_run(actions, &context).expect_err("it must fail");
         let text = format!("{err} ({})", err.hint().unwrap_or_default());
@@ -98,8 +98,8 @@ impl Bench {
         text
     }
 
-    fn view(&self) -> View {
-        View::open(&self.layers()).unwrap()
+    fn view(&self) -> LayerView {
+        LayerView::open(&self.layers()).unwrap()
     }
 
     fn top(&self, path: &str) -> PathBuf {
@@ -112,20 +112,20 @@ impl Bench {
     }
 }
 
-fn list(view: &View) -> String {
-    fn walk(view: &View, dir: &Path, out: &mut String) {
+fn list(view: &LayerView) -> String {
+    fn walk(view: &LayerView, dir: &Path, out: &mut String) {
         for (name, entry) in view.read_dir(dir).unwrap() {
             let path = dir.join(name);
             let what = match entry.kind {
-                Kind::File => String::from_utf8_lossy(&view.read(&path, 1 << 20).unwrap()).replace('\n', ""),
-                Kind::Symlink => format!("-> {}", view.read_link(&path).unwrap().display()),
-                Kind::Dir => "dir".to_owned(),
+                EntryKind::File => String::from_utf8_lossy(&view.read(&path, 1 << 20).unwrap()).replace('\n', ""),
+                EntryKind::Symlink => format!("-> {}", view.read_link(&path).unwrap().display()),
+                EntryKind::Dir => "dir".to_owned(),
                 other => format!("{other:?}"),
             };
-            let mode = if entry.kind == Kind::Symlink { 0 } else { entry.mode };
+            let mode = if entry.kind == EntryKind::Symlink { 0 } else { entry.mode };
             let path_text = path.display();
             writeln!(out, "{path_text} {mode:o} {}:{} {what}", entry.uid, entry.gid).unwrap();
-            if entry.kind == Kind::Dir {
+            if entry.kind == EntryKind::Dir {
                 walk(view, &path, out);
             }
         }
@@ -155,8 +155,8 @@ fn may_chown(test: &str) -> bool {
     may
 }
 
-fn copy(source: &str, dest: &str) -> Copy {
-    Copy {
+fn copy(source: &str, dest: &str) -> CopyAction {
+    CopyAction {
         input: 1,
         source: source.to_owned(),
         dest: dest.to_owned(),
@@ -171,19 +171,19 @@ fn copy(source: &str, dest: &str) -> Copy {
     }
 }
 
-fn act(copy: Copy) -> Action {
-    Action::Copy(Box::new(copy))
+fn act(copy: CopyAction) -> FileAction {
+    FileAction::Copy(Box::new(copy))
 }
 
-fn cp(source: &str, dest: &str) -> Action {
+fn cp(source: &str, dest: &str) -> FileAction {
     act(copy(source, dest))
 }
 
-fn owner(user: &str, group: Option<&str>) -> Owner {
-    Owner { user: user.to_owned(), group: group.map(str::to_owned), at_workdir: false }
+fn owner(user: &str, group: Option<&str>) -> OwnerChange {
+    OwnerChange { user: user.to_owned(), group: group.map(str::to_owned), at_workdir: false }
 }
 
-fn entry(view: &View, path: &str) -> Entry {
+fn entry(view: &LayerView, path: &str) -> ViewEntry {
     view.lookup(path, Follow::No).unwrap().unwrap()
 }
 
@@ -270,7 +270,7 @@ fn entries_that_are_in_the_way_follow_the_table() {
             Ok((path, content)) => {
                 bench.run(&[cp(source, dest)]);
                 let view = bench.view();
-                assert_eq!(entry(&view, path).kind, Kind::File, "{source} {dest}");
+                assert_eq!(entry(&view, path).kind, EntryKind::File, "{source} {dest}");
                 assert_eq!(view.read(path, 100).unwrap(), content.as_bytes(), "{source} {dest}");
                 if *path != "target" {
                     assert_eq!(view.read("target", 100).unwrap(), b"old", "{source} {dest}");
@@ -291,7 +291,7 @@ fn a_link_inside_a_copied_tree_is_replaced_by_a_file_and_stops_a_directory() {
     assert!(text.contains("not a directory in the image: /d/l"), "{text}");
     bench.run(&[cp("t", "/d")]);
     assert_eq!(bench.view().read("d/kept", 10).unwrap(), b"kept");
-    assert_eq!(entry(&bench.view(), "d/l").kind, Kind::File);
+    assert_eq!(entry(&bench.view(), "d/l").kind, EntryKind::File);
 }
 
 #[test]
@@ -328,7 +328,7 @@ fn modes_owners_times_and_special_bits_are_those_of_the_source() {
     for path in ["m/suid", "m/d"] {
         fs::File::open(bench.ctx(path)).unwrap().set_modified(time).unwrap();
     }
-    let chowned = Copy { owner: Some(owner("12", Some("34"))), ..copy("m", "/c") };
+    let chowned = CopyAction { owner: Some(owner("12", Some("34"))), ..copy("m", "/c") };
     bench.run(&[cp("m", "/m"), act(chowned)]);
     let expected = "/c 755 12:34 dir\n/c/d 1770 12:34 dir\n/c/d/f 644 12:34 f\n/c/suid 4711 12:34 s\n\
                     /m 755 0:0 dir\n/m/d 1770 0:0 dir\n/m/d/f 644 0:0 f\n/m/suid 4711 0:0 s\n";
@@ -342,21 +342,21 @@ fn modes_owners_times_and_special_bits_are_those_of_the_source() {
 fn chmod_is_for_files_and_directories_and_new_parents() {
     let mut bench = sample();
     symlink("x", bench.ctx("dir/l")).unwrap();
-    let octal = |source, dest| act(Copy { mode: Some(Mode::Octal(0o640)), ..copy(source, dest) });
+    let octal = |source, dest| act(CopyAction { mode: Some(ModeChange::Octal(0o640)), ..copy(source, dest) });
     bench.run(&[octal("dir", "/p/d")]);
     let lines = bench.listing();
     for line in ["/p 640 0:0 dir", "/p/d 640", "/p/d/sub 640", "/p/d/x 640", "/p/d/l 0 0:0 -> x"] {
         assert!(lines.contains(line), "{line} in {lines}");
     }
     let mut bench = sample();
-    let symbolic = Mode::Symbolic("u=rwX,go=".to_owned());
-    bench.run(&[act(Copy { mode: Some(symbolic), ..copy("dir", "/p/d") })]);
+    let symbolic = ModeChange::Symbolic("u=rwX,go=".to_owned());
+    bench.run(&[act(CopyAction { mode: Some(symbolic), ..copy("dir", "/p/d") })]);
     let lines = bench.listing();
     for line in ["/p 755", "/p/d 755", "/p/d/sub 700", "/p/d/x 600"] {
         assert!(lines.contains(line), "{line} in {lines}");
     }
     let mut bench = sample();
-    bench.run(&[act(Copy { default_file_mode: Some(0o600), ..copy("a.txt", "/p/") })]);
+    bench.run(&[act(CopyAction { default_file_mode: Some(0o600), ..copy("a.txt", "/p/") })]);
     assert_eq!(bench.listing(), "/p 755 0:0 dir\n/p/a.txt 600 0:0 a\n");
 }
 
@@ -384,7 +384,7 @@ fn owners_are_numbers_or_names_of_the_image() {
         ("99999999999999999999", None, Err("99999999999999999999")),
     ];
     for (user, group, result) in table {
-        let action = [act(Copy { owner: Some(owner(user, group)), ..copy("a.txt", "/f") })];
+        let action = [act(CopyAction { owner: Some(owner(user, group)), ..copy("a.txt", "/f") })];
         match result {
             Ok(ids) => {
                 bench.run(&action);
@@ -409,7 +409,7 @@ fn owner_files_are_not_read_from_the_host_nor_from_devices() {
             "fifo" => mknodat(CWD, dir.join("etc/passwd"), FileType::Fifo, 0o644.into(), 0).unwrap(),
             _ => (),
         }
-        let text = bench.fail(&[act(Copy { owner: Some(owner("app", None)), ..copy("a.txt", "/f") })]);
+        let text = bench.fail(&[act(CopyAction { owner: Some(owner("app", None)), ..copy("a.txt", "/f") })]);
         assert!(text.contains("no user of this name in the image: app"), "{odd}: {text}");
     }
 }
@@ -425,8 +425,8 @@ fn workdir_makes_missing_directories_for_the_user() {
     write(&dir.join("file"), "");
     fs::create_dir(dir.join("real")).unwrap();
     symlink("/real", dir.join("link")).unwrap();
-    let mkdir = |path: &str, owner| Action::Mkdir { path: path.to_owned(), owner };
-    bench.run(&[mkdir("/w/x", Some(Owner { at_workdir: true, ..owner("app", None) })), mkdir("/link/y", None)]);
+    let mkdir = |path: &str, owner| FileAction::Mkdir { path: path.to_owned(), owner };
+    bench.run(&[mkdir("/w/x", Some(OwnerChange { at_workdir: true, ..owner("app", None) })), mkdir("/link/y", None)]);
     let lines = bench.listing();
     for line in ["/w 755 1000:1001 dir", "/w/x 755 1000:1001 dir", "/real/y 755 0:0 dir"] {
         assert!(lines.contains(line), "{lines}");
@@ -442,7 +442,7 @@ fn heredoc_files_are_made_like_copies() {
         return;
     }
     let mut bench = Bench::new();
-    let make = |dest: &str, mode, owner| Action::Mkfile {
+    let make = |dest: &str, mode, owner| FileAction::Mkfile {
         dest: dest.to_owned(),
         name: "EOF".to_owned(),
         text: "hi\n".to_owned(),
@@ -451,7 +451,7 @@ fn heredoc_files_are_made_like_copies() {
     };
     bench.run(&[
         make("/d/", None, None),
-        make("/e", Some(Mode::Symbolic("+x".to_owned())), Some(owner("3", None))),
+        make("/e", Some(ModeChange::Symbolic("+x".to_owned())), Some(owner("3", None))),
         make("/d", None, None),
     ]);
     assert_eq!(bench.listing(), "/d 755 0:0 dir\n/d/EOF 644 0:0 hi\n/e 755 3:3 hi\n");
@@ -522,7 +522,7 @@ fn attributes_are_copied_but_those_of_overlayfs() {
 fn exclude_is_for_what_is_inside_directories() {
     let with = |patterns: &[&str], source: &str, dest: &str| {
         let exclude = patterns.iter().map(|it| (*it).to_owned()).collect();
-        sample().run(&[act(Copy { exclude, ..copy(source, dest) })]).listing()
+        sample().run(&[act(CopyAction { exclude, ..copy(source, dest) })]).listing()
     };
     let names = |text: String| text.lines().map(|it| it.split(' ').next().unwrap().to_owned()).collect::<Vec<_>>();
     let table: &[(&[&str], &str, &str)] = &[
@@ -561,7 +561,7 @@ fn parents_keeps_the_path_from_the_pivot_on() {
         if source == "dir/*/" {
             fs::remove_file(bench.ctx("dir/l")).unwrap();
         }
-        let action = [act(Copy { parents: true, ..copy(source, "/t/") })];
+        let action = [act(CopyAction { parents: true, ..copy(source, "/t/") })];
         let Some(expected) = expected else {
             assert!(bench.fail(&action).contains("not found in the build context"), "{source}");
             continue;
@@ -595,7 +595,7 @@ fn what_is_missing_is_explained() {
     let warnings = bench.try_run(&[cp("*.nope", "/t/"), cp("*.txt", "/t")], &context).unwrap();
     assert!(warnings[0].message.contains("nothing in the build context matches `*.nope`"), "{warnings:?}");
     assert!(warnings[1].message.contains("2 files for one destination: /t"), "{warnings:?}");
-    bench.run(&[act(Copy { optional: true, ..copy("zzz", "/none") })]);
+    bench.run(&[act(CopyAction { optional: true, ..copy("zzz", "/none") })]);
 }
 
 #[test]
@@ -620,11 +620,11 @@ fn stages_keep_owners_and_their_files_are_linked_once_at_most() {
     let stage = bench.tmp.path().join("stage");
     write(&stage.join("s/f"), "f");
     std::os::unix::fs::chown(stage.join("s/f"), Some(5), Some(6)).unwrap();
-    let source = Source {
+    let source = ContentSource {
         name: "stage `s`".to_owned(),
-        tree: Tree::View(Arc::new(View::open(std::slice::from_ref(&stage)).unwrap())),
+        tree: ContentTree::View(Arc::new(LayerView::open(std::slice::from_ref(&stage)).unwrap())),
     };
-    let kept = |dest: &str| act(Copy { reset_owner: false, ..copy("/s", dest) });
+    let kept = |dest: &str| act(CopyAction { reset_owner: false, ..copy("/s", dest) });
     // Nothing below: it may be a `--link` layer that ends up above the stage itself.
     bench.try_run(&[kept("/x")], &source).unwrap();
     assert_eq!(fs::metadata(bench.top("x/f")).unwrap().nlink(), 1);
@@ -669,8 +669,8 @@ fn tar(members: &[(&str, u8, &str, u32, u64)]) -> Vec<u8> {
     builder.into_inner().unwrap()
 }
 
-fn add(source: &str, dest: &str) -> Action {
-    act(Copy { unpack: true, ..copy(source, dest) })
+fn add(source: &str, dest: &str) -> FileAction {
+    act(CopyAction { unpack: true, ..copy(source, dest) })
 }
 
 const TOP: &[(&str, u8, &str, u32, u64)] = &[
@@ -714,8 +714,12 @@ fn archives_take_owners_but_no_modes_and_copy_leaves_them_packed() {
     fs::write(bench.ctx("t.tar"), tar(TOP)).unwrap();
     fs::write(bench.ctx("no.tar.gz"), "not an archive").unwrap();
     fs::write(bench.ctx("zero.tar"), [0; 1024]).unwrap();
-    let chowned =
-        Copy { unpack: true, owner: Some(owner("3", None)), mode: Some(Mode::Octal(0o700)), ..copy("t.tar", "/x") };
+    let chowned = CopyAction {
+        unpack: true,
+        owner: Some(owner("3", None)),
+        mode: Some(ModeChange::Octal(0o700)),
+        ..copy("t.tar", "/x")
+    };
     bench.run(&[act(chowned), add("no.tar.gz", "/y/"), add("zero.tar", "/y/")]);
     let lines = bench.listing();
     for line in ["/x 755 3:3", "/x/p 755 0:0", "/x/p/q/r 4755 3:3", "/x/top/l 0 3:3", "/y/no.tar.gz 644", "/y/zero.tar"]
@@ -750,7 +754,7 @@ fn hostile_archives_stay_inside_the_destination() {
     assert_eq!(bench.view().read("victim", 10).unwrap(), b"victim");
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
     for path in ["d/victim", "d/through", "d/above"] {
-        assert_eq!(entry(&bench.view(), path).kind, Kind::File, "{path}");
+        assert_eq!(entry(&bench.view(), path).kind, EntryKind::File, "{path}");
     }
     fs::write(bench.ctx("link.tar"), tar(&[("h", b'1', "../victim", 0o666, 0)])).unwrap();
     assert!(bench.fail(&[add("link.tar", "/d/sub/")]).contains("member `h`"));

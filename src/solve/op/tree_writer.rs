@@ -23,7 +23,9 @@ use rustix::{
 };
 
 use super::file::FileError;
-use crate::layer::view::{self, Entry, Follow, Kind, Place, View, Walk, at, locate::locate, read_limited};
+use crate::layer::view::{
+    self, EntryKind, Follow, LayerView, LocateWalk, Location, ViewEntry, at, locate::locate, read_limited,
+};
 
 /// `layer` of entries that are in the upper directory.
 const UPPER: usize = usize::MAX;
@@ -31,7 +33,7 @@ const UPPER: usize = usize::MAX;
 /// Writes a layer: the upper directory `fs/` above the tree that is changed.
 pub(crate) struct TreeWriter {
     upper: OwnedFd,
-    lower: View,
+    lower: LayerView,
     /// Device and inode of the layers below.
     lower_ids: Vec<(u64, u64)>,
     /// Directories of the upper one that hide those below.
@@ -44,30 +46,30 @@ pub(crate) struct TreeWriter {
 
 /// A directory of the merged tree, for reading.
 #[derive(Clone, Debug)]
-pub(crate) struct DestFolder {
+pub(crate) struct WriteFolder {
     path: PathBuf,
     upper: bool,
-    lower: Option<view::Folder>,
+    lower: Option<view::ViewFolder>,
 }
 
 /// A directory of the upper one, for writing.
-pub(crate) struct Dest {
+pub(crate) struct WriteDest {
     fd: OwnedFd,
     /// From the root, without a leading slash.
     path: PathBuf,
-    lower: Option<view::Folder>,
+    lower: Option<view::ViewFolder>,
     /// It was made just now and nothing is below it: no name is taken but those written since.
     fresh: bool,
 }
 
 /// How a new directory or file is to look.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Made {
+pub(crate) struct MadeEntry {
     pub(crate) mode: u32,
     pub(crate) owner: (u32, u32),
 }
 
-impl Dest {
+impl WriteDest {
     /// The path of a name in it, as shown.
     pub(crate) fn shown(&self, name: &OsStr) -> String {
         format!("/{}", self.path.join(name).display())
@@ -76,7 +78,7 @@ impl Dest {
 
 impl TreeWriter {
     /// `upper` is an empty directory. `lower` is the tree below; the empty one for `COPY --link`.
-    pub(crate) fn new(upper: &Path, lower: View) -> io::Result<Self> {
+    pub(crate) fn new(upper: &Path, lower: LayerView) -> io::Result<Self> {
         Ok(Self {
             upper: at::host_dir(upper)?,
             lower_ids: lower.layer_ids()?,
@@ -89,7 +91,7 @@ impl TreeWriter {
     }
 
     /// Where a path of the merged tree leads.
-    pub(crate) fn locate(&self, path: &str, follow: Follow) -> Result<Place<DestFolder>, FileError> {
+    pub(crate) fn locate(&self, path: &str, follow: Follow) -> Result<Location<WriteFolder>, FileError> {
         locate(self, OsStr::new(path), follow).map_err(|cause| write_error(path, cause))
     }
 
@@ -118,21 +120,26 @@ impl TreeWriter {
     }
 
     /// The root, for writing.
-    pub(crate) fn root_dest(&self) -> io::Result<Dest> {
+    pub(crate) fn root_dest(&self) -> io::Result<WriteDest> {
         let fd = at::dir(self.upper.as_fd(), Path::new(""))?;
-        Ok(Dest { fd, path: PathBuf::new(), lower: Some(self.lower.root()), fresh: false })
+        Ok(WriteDest { fd, path: PathBuf::new(), lower: Some(self.lower.root()), fresh: false })
     }
 
     /// The directory at a path without links, for writing. Missing ones are made to look like `made`.
-    pub(crate) fn make_dirs(&self, path: &Path, made: Made) -> Result<Dest, FileError> {
+    pub(crate) fn make_dirs(&self, path: &Path, made: MadeEntry) -> Result<WriteDest, FileError> {
         self.make_dirs_below(self.root_dest().map_err(|cause| write_error("/", cause))?, path, made)
     }
 
     /// The directory at a path without links below `dest`.
-    pub(crate) fn make_dirs_below(&self, mut dest: Dest, path: &Path, made: Made) -> Result<Dest, FileError> {
+    pub(crate) fn make_dirs_below(
+        &self,
+        mut dest: WriteDest,
+        path: &Path,
+        made: MadeEntry,
+    ) -> Result<WriteDest, FileError> {
         for name in path.iter().filter(|it| *it != "/") {
             dest = match self.existing(&dest, name)? {
-                Some(entry) if entry.kind == Kind::Dir => self.open_dir(&dest, name, &entry)?,
+                Some(entry) if entry.kind == EntryKind::Dir => self.open_dir(&dest, name, &entry)?,
                 Some(_) => return Err(FileError::NotDirectory { path: dest.shown(name) }),
                 None => self.make_dir(&dest, name, made)?,
             };
@@ -141,7 +148,7 @@ impl TreeWriter {
     }
 
     /// What a name in a directory is now.
-    pub(crate) fn existing(&self, dest: &Dest, name: &OsStr) -> Result<Option<Entry>, FileError> {
+    pub(crate) fn existing(&self, dest: &WriteDest, name: &OsStr) -> Result<Option<ViewEntry>, FileError> {
         let find = || -> io::Result<_> {
             if let Some(stat) = at::stat(dest.fd.as_fd(), name)? {
                 let entry = at::entry(&stat, UPPER);
@@ -156,13 +163,13 @@ impl TreeWriter {
     }
 
     /// Opens a directory that `existing` found, for writing; one of the lower tree is first made in the upper one.
-    pub(crate) fn open_dir(&self, dest: &Dest, name: &OsStr, entry: &Entry) -> Result<Dest, FileError> {
-        let open = || -> io::Result<Dest> {
+    pub(crate) fn open_dir(&self, dest: &WriteDest, name: &OsStr, entry: &ViewEntry) -> Result<WriteDest, FileError> {
+        let open = || -> io::Result<WriteDest> {
             let path = dest.path.join(name);
             if entry.layer == UPPER {
                 let fd = at::dir(dest.fd.as_fd(), Path::new(name))?;
                 let lower = if self.is_opaque(&path) { None } else { self.lower_dir(dest, name)? };
-                return Ok(Dest { fd, path, lower, fresh: false });
+                return Ok(WriteDest { fd, path, lower, fresh: false });
             }
             let lower = self.lower_dir(dest, name)?;
             let fd = new_dir(dest, name)?;
@@ -171,14 +178,14 @@ impl TreeWriter {
             if let Some(parent) = &dest.lower {
                 set_xattrs(&fd, &self.lower.xattrs_of(parent, name, entry)?);
             }
-            Ok(Dest { fd, path, lower, fresh: false })
+            Ok(WriteDest { fd, path, lower, fresh: false })
         };
         open().map_err(|cause| write_error(&dest.shown(name), cause))
     }
 
     /// Makes a directory where `existing` found nothing.
-    pub(crate) fn make_dir(&self, dest: &Dest, name: &OsStr, made: Made) -> Result<Dest, FileError> {
-        let make = || -> io::Result<Dest> {
+    pub(crate) fn make_dir(&self, dest: &WriteDest, name: &OsStr, made: MadeEntry) -> Result<WriteDest, FileError> {
+        let make = || -> io::Result<WriteDest> {
             let path = dest.path.join(name);
             let fd = new_dir(dest, name)?;
             // A directory below that something in between hid must stay hidden.
@@ -191,7 +198,7 @@ impl TreeWriter {
                 opaque.remove(&path);
             }
             drop(opaque);
-            Ok(Dest { fd, path, lower: None, fresh: true })
+            Ok(WriteDest { fd, path, lower: None, fresh: true })
         };
         let dir = make().map_err(|cause| write_error(&dest.shown(name), cause))?;
         self.dress_dir(&dir, made)?;
@@ -199,25 +206,25 @@ impl TreeWriter {
     }
 
     /// Gives a directory mode and owner.
-    pub(crate) fn dress_dir(&self, dir: &Dest, made: Made) -> Result<(), FileError> {
+    pub(crate) fn dress_dir(&self, dir: &WriteDest, made: MadeEntry) -> Result<(), FileError> {
         let shown = dir.shown(OsStr::new(""));
         own(&shown, made.owner, |uid, gid| rustix::fs::fchown(&dir.fd, Some(uid), Some(gid)))?;
         rustix::fs::fchmod(&dir.fd, Mode::from_raw_mode(made.mode)).map_err(|cause| write_error(&shown, cause.into()))
     }
 
     /// Gives a directory mode only.
-    pub(crate) fn set_dir_mode(&self, dir: &Dest, mode: u32) -> Result<(), FileError> {
+    pub(crate) fn set_dir_mode(&self, dir: &WriteDest, mode: u32) -> Result<(), FileError> {
         rustix::fs::fchmod(&dir.fd, Mode::from_raw_mode(mode))
             .map_err(|cause| write_error(&dir.shown(OsStr::new("")), cause.into()))
     }
 
     /// Gives a directory extended attributes; one that cannot be set is left out.
-    pub(crate) fn set_dir_xattrs(&self, dir: &Dest, xattrs: &[(OsString, Vec<u8>)]) {
+    pub(crate) fn set_dir_xattrs(&self, dir: &WriteDest, xattrs: &[(OsString, Vec<u8>)]) {
         set_xattrs(&dir.fd, xattrs);
     }
 
     /// Gives a directory a modification time, when everything is written.
-    pub(crate) fn set_dir_time(&self, dir: &Dest, mtime: (i64, u32)) {
+    pub(crate) fn set_dir_time(&self, dir: &WriteDest, mtime: (i64, u32)) {
         self.dir_times.lock().unwrap_or_else(PoisonError::into_inner).insert(dir.path.clone(), mtime);
     }
 
@@ -237,9 +244,9 @@ impl TreeWriter {
     }
 
     /// Makes room for something that is no directory. A directory in its place is an error.
-    pub(crate) fn clear(&self, dest: &Dest, name: &OsStr) -> Result<(), FileError> {
+    pub(crate) fn clear(&self, dest: &WriteDest, name: &OsStr) -> Result<(), FileError> {
         match self.existing(dest, name)? {
-            Some(entry) if entry.kind == Kind::Dir => Err(FileError::IsDirectory { path: dest.shown(name) }),
+            Some(entry) if entry.kind == EntryKind::Dir => Err(FileError::IsDirectory { path: dest.shown(name) }),
             Some(entry) if entry.layer == UPPER => rustix::fs::unlinkat(&dest.fd, name, AtFlags::empty())
                 .map_err(|cause| write_error(&dest.shown(name), cause.into())),
             _ => Ok(()),
@@ -248,7 +255,7 @@ impl TreeWriter {
 
     /// Removes whatever has this name, with all that is in it. The caller puts something new there, which is what hides
     /// an entry of the lower tree.
-    pub(crate) fn remove(&self, dest: &Dest, name: &OsStr, entry: &Entry) -> Result<(), FileError> {
+    pub(crate) fn remove(&self, dest: &WriteDest, name: &OsStr, entry: &ViewEntry) -> Result<(), FileError> {
         if entry.layer != UPPER {
             return Ok(());
         }
@@ -260,7 +267,7 @@ impl TreeWriter {
     }
 
     /// Makes an empty file where there is nothing.
-    pub(crate) fn create(&self, dest: &Dest, name: &OsStr) -> Result<File, FileError> {
+    pub(crate) fn create(&self, dest: &WriteDest, name: &OsStr) -> Result<File, FileError> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         rustix::fs::openat(&dest.fd, name, flags, Mode::from_raw_mode(0o600))
             .map(File::from)
@@ -270,9 +277,9 @@ impl TreeWriter {
     /// Gives a file that is open owner, mode, attributes and time.
     pub(crate) fn dress_file(
         &self,
-        (dest, name): (&Dest, &OsStr),
+        (dest, name): (&WriteDest, &OsStr),
         file: &File,
-        made: Made,
+        made: MadeEntry,
         xattrs: &[(OsString, Vec<u8>)],
         mtime: Option<(i64, u32)>,
     ) -> Result<(), FileError> {
@@ -289,41 +296,49 @@ impl TreeWriter {
     /// Gives what cannot be opened owner, mode (links have none) and time.
     pub(crate) fn dress(
         &self,
-        (dest, name): (&Dest, &OsStr),
-        kind: Kind,
-        made: Made,
+        (dest, name): (&WriteDest, &OsStr),
+        kind: EntryKind,
+        made: MadeEntry,
         mtime: (i64, u32),
     ) -> Result<(), FileError> {
         let failed = |cause: Errno| write_error(&dest.shown(name), cause.into());
         own(&dest.shown(name), made.owner, |uid, gid| {
             rustix::fs::chownat(&dest.fd, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
         })?;
-        if kind != Kind::Symlink {
+        if kind != EntryKind::Symlink {
             rustix::fs::chmodat(&dest.fd, name, Mode::from_raw_mode(made.mode), AtFlags::empty()).map_err(failed)?;
         }
         rustix::fs::utimensat(&dest.fd, name, &timestamps(mtime), AtFlags::SYMLINK_NOFOLLOW).map_err(failed)
     }
 
     /// Makes a link with this text where there is nothing.
-    pub(crate) fn symlink(&self, dest: &Dest, name: &OsStr, text: &OsStr) -> Result<(), FileError> {
+    pub(crate) fn symlink(&self, dest: &WriteDest, name: &OsStr, text: &OsStr) -> Result<(), FileError> {
         rustix::fs::symlinkat(text, &dest.fd, name).map_err(|cause| write_error(&dest.shown(name), cause.into()))
     }
 
     /// Makes a device, fifo or socket where there is nothing.
-    pub(crate) fn make_node(&self, dest: &Dest, name: &OsStr, kind: Kind, rdev: (u32, u32)) -> Result<(), FileError> {
+    pub(crate) fn make_node(
+        &self,
+        dest: &WriteDest,
+        name: &OsStr,
+        kind: EntryKind,
+        rdev: (u32, u32),
+    ) -> Result<(), FileError> {
         let shown = dest.shown(name);
         let file_type = match kind {
-            Kind::Fifo => FileType::Fifo,
-            Kind::Socket => FileType::Socket,
-            Kind::BlockDev => FileType::BlockDevice,
+            EntryKind::Fifo => FileType::Fifo,
+            EntryKind::Socket => FileType::Socket,
+            EntryKind::BlockDev => FileType::BlockDevice,
             // In a layer this device is the sign that something is deleted.
-            Kind::CharDev if rdev == (0, 0) => return Err(FileError::WhiteoutDevice { path: shown }),
-            Kind::CharDev => FileType::CharacterDevice,
-            Kind::File | Kind::Dir | Kind::Symlink => return Err(write_error(&shown, Errno::INVAL.into())),
+            EntryKind::CharDev if rdev == (0, 0) => return Err(FileError::WhiteoutDevice { path: shown }),
+            EntryKind::CharDev => FileType::CharacterDevice,
+            EntryKind::File | EntryKind::Dir | EntryKind::Symlink => {
+                return Err(write_error(&shown, Errno::INVAL.into()));
+            }
         };
         let device = rustix::fs::makedev(rdev.0, rdev.1);
         rustix::fs::mknodat(&dest.fd, name, file_type, Mode::from_raw_mode(0o600), device).map_err(|cause| {
-            let device = matches!(kind, Kind::CharDev | Kind::BlockDev);
+            let device = matches!(kind, EntryKind::CharDev | EntryKind::BlockDev);
             if device && cause == Errno::PERM {
                 FileError::DeviceForbidden { path: shown }
             } else {
@@ -333,21 +348,21 @@ impl TreeWriter {
     }
 
     /// Copies a file that `existing` found in the lower tree into the upper one, as it is, so that it can be linked to.
-    pub(crate) fn raise(&self, dest: &Dest, name: &OsStr, entry: &Entry) -> Result<(), FileError> {
+    pub(crate) fn raise(&self, dest: &WriteDest, name: &OsStr, entry: &ViewEntry) -> Result<(), FileError> {
         if entry.layer == UPPER {
             return Ok(());
         }
         let failed = |cause| write_error(&dest.shown(name), cause);
-        let made = Made { mode: entry.mode, owner: (entry.uid, entry.gid) };
+        let made = MadeEntry { mode: entry.mode, owner: (entry.uid, entry.gid) };
         let lower = dest.lower.as_ref().ok_or_else(|| failed(Errno::NOENT.into()))?;
         match entry.kind {
-            Kind::File => {
+            EntryKind::File => {
                 let from = self.lower.file(lower, name, entry).map_err(failed)?;
                 let file = self.create(dest, name)?;
                 self.transfer(&from, &file, entry.size).map_err(failed)?;
                 self.dress_file((dest, name), &file, made, &at::xattrs(&from).map_err(failed)?, Some(entry.mtime))
             }
-            Kind::Symlink => {
+            EntryKind::Symlink => {
                 let text = self.lower.link_text(lower, name, entry).map_err(failed)?;
                 self.symlink(dest, name, &text)?;
                 self.dress((dest, name), entry.kind, made, entry.mtime)
@@ -357,7 +372,7 @@ impl TreeWriter {
     }
 
     /// Makes a hard link to the file of the upper directory at `first`, a path without links.
-    pub(crate) fn link_upper(&self, first: &Path, dest: &Dest, name: &OsStr) -> Result<(), FileError> {
+    pub(crate) fn link_upper(&self, first: &Path, dest: &WriteDest, name: &OsStr) -> Result<(), FileError> {
         let link = || -> io::Result<()> {
             let (parent, file) = (first.parent().unwrap_or(Path::new("")), first.file_name().unwrap_or_default());
             let parent = at::dir(self.upper.as_fd(), parent)?;
@@ -367,7 +382,7 @@ impl TreeWriter {
     }
 
     /// Tries to make a hard link to a file of a snapshot, which must then be the only one beside it.
-    pub(crate) fn link_from(&self, dir: &OwnedFd, from: &OsStr, dest: &Dest, name: &OsStr) -> bool {
+    pub(crate) fn link_from(&self, dir: &OwnedFd, from: &OsStr, dest: &WriteDest, name: &OsStr) -> bool {
         if rustix::fs::linkat(dir, from, &dest.fd, name, AtFlags::empty()).is_err() {
             return false;
         }
@@ -380,7 +395,7 @@ impl TreeWriter {
     }
 
     /// The path of a name for [`link_upper`](Self::link_upper).
-    pub(crate) fn path_of(&self, dest: &Dest, name: &OsStr) -> PathBuf {
+    pub(crate) fn path_of(&self, dest: &WriteDest, name: &OsStr) -> PathBuf {
         dest.path.join(name)
     }
 
@@ -400,10 +415,10 @@ impl TreeWriter {
     }
 
     /// The lower directory of this name, hidden or not by the upper one.
-    fn lower_dir(&self, dest: &Dest, name: &OsStr) -> io::Result<Option<view::Folder>> {
+    fn lower_dir(&self, dest: &WriteDest, name: &OsStr) -> io::Result<Option<view::ViewFolder>> {
         let Some(lower) = &dest.lower else { return Ok(None) };
         match self.lower.child(lower, name)? {
-            Some(entry) if entry.kind == Kind::Dir => self.lower.enter(lower, name).map(Some),
+            Some(entry) if entry.kind == EntryKind::Dir => self.lower.enter(lower, name).map(Some),
             _ => Ok(None),
         }
     }
@@ -412,18 +427,18 @@ impl TreeWriter {
 /// Files up to this size are not worth a try to share blocks.
 const SMALL: u64 = 64 * 1024;
 
-impl Walk for TreeWriter {
-    type Folder = DestFolder;
+impl LocateWalk for TreeWriter {
+    type Folder = WriteFolder;
 
-    fn root(&self) -> DestFolder {
-        DestFolder { path: PathBuf::new(), upper: true, lower: Some(self.lower.root()) }
+    fn root(&self) -> WriteFolder {
+        WriteFolder { path: PathBuf::new(), upper: true, lower: Some(self.lower.root()) }
     }
 
-    fn root_entry(&self) -> io::Result<Entry> {
+    fn root_entry(&self) -> io::Result<ViewEntry> {
         Ok(at::entry(&rustix::fs::fstat(&self.upper)?, UPPER))
     }
 
-    fn child(&self, folder: &DestFolder, name: &OsStr) -> io::Result<Option<Entry>> {
+    fn child(&self, folder: &WriteFolder, name: &OsStr) -> io::Result<Option<ViewEntry>> {
         if folder.upper
             && let Some(stat) = at::stat_beneath(self.upper.as_fd(), &folder.path.join(name))?
         {
@@ -436,20 +451,20 @@ impl Walk for TreeWriter {
         }
     }
 
-    fn enter(&self, folder: &DestFolder, name: &OsStr) -> io::Result<DestFolder> {
+    fn enter(&self, folder: &WriteFolder, name: &OsStr) -> io::Result<WriteFolder> {
         let path = folder.path.join(name);
         let upper = folder.upper && at::stat_beneath(self.upper.as_fd(), &path)?.is_some();
         let lower = match &folder.lower {
             Some(lower) if !(upper && self.is_opaque(&path)) => match self.lower.child(lower, name)? {
-                Some(entry) if entry.kind == Kind::Dir => Some(self.lower.enter(lower, name)?),
+                Some(entry) if entry.kind == EntryKind::Dir => Some(self.lower.enter(lower, name)?),
                 _ => None,
             },
             _ => None,
         };
-        Ok(DestFolder { path, upper, lower })
+        Ok(WriteFolder { path, upper, lower })
     }
 
-    fn link_text(&self, folder: &DestFolder, name: &OsStr, entry: &Entry) -> io::Result<OsString> {
+    fn link_text(&self, folder: &WriteFolder, name: &OsStr, entry: &ViewEntry) -> io::Result<OsString> {
         match &folder.lower {
             _ if entry.layer == UPPER => at::read_link(at::dir(self.upper.as_fd(), &folder.path)?.as_fd(), name),
             Some(lower) => self.lower.link_text(lower, name, entry),
@@ -458,11 +473,11 @@ impl Walk for TreeWriter {
     }
 }
 
-fn is_whiteout(entry: &Entry) -> bool {
-    entry.kind == Kind::CharDev && entry.rdev == (0, 0)
+fn is_whiteout(entry: &ViewEntry) -> bool {
+    entry.kind == EntryKind::CharDev && entry.rdev == (0, 0)
 }
 
-fn new_dir(dest: &Dest, name: &OsStr) -> io::Result<OwnedFd> {
+fn new_dir(dest: &WriteDest, name: &OsStr) -> io::Result<OwnedFd> {
     rustix::fs::mkdirat(&dest.fd, name, Mode::from_raw_mode(0o700))?;
     at::dir(dest.fd.as_fd(), Path::new(name))
 }

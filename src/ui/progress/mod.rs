@@ -31,7 +31,7 @@ pub(crate) use conclusion::conclusion;
 
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mode {
+pub(crate) enum ProgressMode {
     Plain,
     Tty,
     RawJson,
@@ -51,19 +51,19 @@ pub(crate) struct Summary {
 }
 
 /// Draws on a thread of its own until it is finished.
-pub(crate) struct Progress {
+pub(crate) struct ProgressView {
     sender: mpsc::Sender<Event>,
     backlog: Arc<Backlog>,
     thread: JoinHandle<Summary>,
 }
 
-impl Progress {
+impl ProgressView {
     /// Starts drawing on standard error.
-    pub(crate) fn start(mode: Mode) -> Self {
+    pub(crate) fn start(mode: ProgressMode) -> Self {
         let (sender, receiver) = mpsc::channel();
         let backlog = Arc::new(Backlog::new());
         let drained = Drained(Arc::clone(&backlog));
-        let thread = std::thread::spawn(move || draw(&receiver, &drained, View::new(mode)));
+        let thread = std::thread::spawn(move || draw(&receiver, &drained, SharedView::new(mode)));
         Self { sender, backlog, thread }
     }
 
@@ -125,7 +125,7 @@ impl Drop for Drained {
 /// The live view is brought up to date this often.
 const TICK: Duration = Duration::from_millis(100);
 
-fn draw(events: &mpsc::Receiver<Event>, drained: &Drained, mut view: View) -> Summary {
+fn draw(events: &mpsc::Receiver<Event>, drained: &Drained, mut view: SharedView) -> Summary {
     let begun = Instant::now();
     let mut steps = Steps::default();
     let mut summary = Summary::default();
@@ -181,20 +181,20 @@ impl Summary {
 }
 
 /// One way of showing, and where to.
-enum View {
+enum SharedView {
     Plain(Out),
     Tty(tty::Tty),
     RawJson(Out),
     Quiet,
 }
 
-impl View {
-    fn new(mode: Mode) -> Self {
+impl SharedView {
+    fn new(mode: ProgressMode) -> Self {
         match mode {
-            Mode::Plain => Self::Plain(Out::new(Box::new(io::stderr()))),
-            Mode::Tty => Self::Tty(tty::Tty::new()),
-            Mode::RawJson => Self::RawJson(Out::new(Box::new(io::stderr()))),
-            Mode::Quiet => Self::Quiet,
+            ProgressMode::Plain => Self::Plain(Out::new(Box::new(io::stderr()))),
+            ProgressMode::Tty => Self::Tty(tty::Tty::new()),
+            ProgressMode::RawJson => Self::RawJson(Out::new(Box::new(io::stderr()))),
+            ProgressMode::Quiet => Self::Quiet,
         }
     }
 

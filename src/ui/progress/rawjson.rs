@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::{Out, steps::Steps};
 use crate::{
     oci::Digest,
-    report::event::{Ended, Event, Stream},
+    report::event::{Ended, Event, OutputStream},
     ui::output,
 };
 
@@ -38,7 +38,7 @@ pub(super) fn show(event: &Event, steps: &mut Steps, out: &mut Out) {
         }
         Event::Output { id, stream, bytes } => {
             let Some(step) = steps.get_mut(*id) else { return };
-            let stream = if *stream == Stream::Stdout { 1 } else { 2 };
+            let stream = if *stream == OutputStream::Stdout { 1 } else { 2 };
             let data = match std::str::from_utf8(bytes) {
                 Ok(text) => STANDARD.encode(&*output::shown(text)),
                 Err(_) => STANDARD.encode(bytes),

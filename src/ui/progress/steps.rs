@@ -8,18 +8,18 @@ use std::{
 
 use crate::{
     oci::Digest,
-    report::event::{Event, StepId, Stream},
+    report::event::{Event, OutputStream, StepId},
     ui::diagnostic::harmless,
 };
 
 /// All steps that were mentioned.
 #[derive(Default)]
 pub(super) struct Steps {
-    by_id: BTreeMap<StepId, Step>,
+    by_id: BTreeMap<StepId, ProgressStep>,
 }
 
 /// One step.
-pub(super) struct Step {
+pub(super) struct ProgressStep {
     /// In order of first mention, from 1.
     pub(super) number: usize,
     /// Fit for a terminal, one line.
@@ -83,7 +83,7 @@ impl Steps {
 
     fn mention(&mut self, id: StepId, name: &str, digest: Option<String>) {
         let number = self.by_id.len() + 1;
-        self.by_id.entry(id).or_insert_with(|| Step {
+        self.by_id.entry(id).or_insert_with(|| ProgressStep {
             number,
             name: harmless(name.lines().next().unwrap_or(""), false),
             digest: digest.unwrap_or_else(|| Digest::of(format!("{number} {name}").as_bytes()).to_string()),
@@ -96,13 +96,14 @@ impl Steps {
         });
     }
 
-    pub(super) fn get_mut(&mut self, id: StepId) -> Option<&mut Step> {
+    pub(super) fn get_mut(&mut self, id: StepId) -> Option<&mut ProgressStep> {
         self.by_id.get_mut(&id)
     }
 
     /// Those that run, the oldest first.
-    pub(super) fn running(&self) -> Vec<&Step> {
-        let mut running: Vec<&Step> = self.by_id.values().filter(|it| it.started.is_some() && !it.ended).collect();
+    pub(super) fn running(&self) -> Vec<&ProgressStep> {
+        let mut running: Vec<&ProgressStep> =
+            self.by_id.values().filter(|it| it.started.is_some() && !it.ended).collect();
         running.sort_by_key(|it| it.started);
         running
     }
@@ -122,12 +123,12 @@ impl Steps {
     }
 }
 
-impl Step {
+impl ProgressStep {
     /// The lines that output makes complete.
-    pub(super) fn lines(&mut self, stream: Stream, bytes: &[u8]) -> Vec<Vec<u8>> {
+    pub(super) fn lines(&mut self, stream: OutputStream, bytes: &[u8]) -> Vec<Vec<u8>> {
         match stream {
-            Stream::Stdout => self.stdout.push(bytes),
-            Stream::Stderr => self.stderr.push(bytes),
+            OutputStream::Stdout => self.stdout.push(bytes),
+            OutputStream::Stderr => self.stderr.push(bytes),
         }
     }
 

@@ -9,7 +9,7 @@ use std::{
 use super::*;
 use crate::report::{
     Diagnostic,
-    event::{StepId, Stream, Why},
+    event::{OutputStream, StepId, Why},
 };
 
 #[derive(Clone, Default)]
@@ -27,7 +27,7 @@ impl Write for Seen {
 }
 
 /// What a view writes about the events, and what they came to.
-fn shown(view: fn(Out) -> View, events: Vec<Event>) -> (String, Summary) {
+fn shown(view: fn(Out) -> SharedView, events: Vec<Event>) -> (String, Summary) {
     let seen = Seen::default();
     let (sender, receiver) = mpsc::channel();
     events.into_iter().for_each(|event| sender.send(event).unwrap());
@@ -38,7 +38,7 @@ fn shown(view: fn(Out) -> View, events: Vec<Event>) -> (String, Summary) {
 }
 
 fn plain(events: Vec<Event>) -> String {
-    let text = shown(View::Plain, events).0;
+    let text = shown(SharedView::Plain, events).0;
     // Seconds since the begin of the step.
     regex::Regex::new(r"(?m)^(#\d+) \d+\.\d{3} ").unwrap().replace_all(&text, "$1 [TIME] ").into_owned()
 }
@@ -52,7 +52,7 @@ fn started(id: u32) -> Event {
 }
 
 fn output(id: u32, text: &str) -> Event {
-    Event::Output { id: StepId(id), stream: Stream::Stdout, bytes: text.to_owned().into() }
+    Event::Output { id: StepId(id), stream: OutputStream::Stdout, bytes: text.to_owned().into() }
 }
 
 fn ended(id: u32, how: Ended) -> Event {
@@ -89,7 +89,7 @@ fn plain_tells_begin_output_and_end() {
 #[test]
 fn rawjson_has_the_shape_of_a_solve_status() {
     let (text, summary) = shown(
-        View::RawJson,
+        SharedView::RawJson,
         vec![
             step(1, "RUN a"),
             started(1),

@@ -8,7 +8,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::{
     Summary,
     plain::amount,
-    steps::{Step, Steps},
+    steps::{ProgressStep, Steps},
 };
 use crate::{
     report::event::{Ended, Event},
@@ -140,7 +140,7 @@ fn lines(steps: &Steps) -> Vec<(String, String)> {
     lines
 }
 
-fn latest(step: &Step) -> Option<String> {
+fn latest(step: &ProgressStep) -> Option<String> {
     let moving = step.moved.iter().find(|(_, moved)| !moved.is_complete());
     let moving = moving.map(|(what, moved)| format!("{} {}", harmless(what, false), amount(moved)));
     moving.or_else(|| step.log.last().map(|line| terminal::line(line.as_bytes(), Colors::Drop)))
@@ -149,7 +149,7 @@ fn latest(step: &Step) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::event::{StepId, Stream};
+    use crate::report::event::{OutputStream, StepId};
 
     #[test]
     fn live_lines_show_what_runs_and_its_last_words() {
@@ -159,7 +159,7 @@ mod tests {
         for event in [
             Event::Step { id, name: "[web 2/5] RUN make".into(), digest: None },
             Event::Started { id, why: None },
-            Event::Output { id, stream: Stream::Stdout, bytes: "one\n\u{1b}[31mtwo\n\n".into() },
+            Event::Output { id, stream: OutputStream::Stdout, bytes: "one\n\u{1b}[31mtwo\n\n".into() },
             Event::Moved { id: StepId(9), what: "pushing app".into(), done: 1 << 20, total: 4 << 20 },
         ] {
             steps.learn(&event);
