@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Media type of a cache config.
-pub(in crate::export) const CACHE_CONFIG: &str = "application/vnd.buildkit.cacheconfig.v0";
+pub(crate) const CACHE_CONFIG: &str = "application/vnd.buildkit.cacheconfig.v0";
 /// Longest chain of layers that is believed.
 const LONGEST_CHAIN: usize = 1000;
 
@@ -39,7 +39,7 @@ pub(crate) struct ImportedLayer {
 }
 
 #[derive(Default, Serialize, Deserialize)]
-pub(in crate::export) struct CacheConfig {
+pub(crate) struct CacheConfig {
     layers: Vec<ConfigLayer>,
     records: Vec<ConfigRecord>,
 }
@@ -87,7 +87,7 @@ struct ConfigResult {
 }
 
 /// The cache config, and each layer once with the time it was made.
-pub(in crate::export) fn cache_config<'a>(
+pub(crate) fn cache_config<'a>(
     records: &[CacheRecord],
     packed: &'a [Vec<PackedLayer>],
 ) -> (CacheConfig, Vec<(&'a PackedLayer, String)>) {
@@ -124,7 +124,7 @@ pub(in crate::export) fn cache_config<'a>(
 }
 
 /// The text for the key `moby.buildkit.cache.v0` of an image's config: records whose layers are the image's first ones.
-pub(in crate::export) fn inline(records: &[(Digest, Digest, usize)], layers: &[PackedLayer]) -> String {
+pub(crate) fn inline(records: &[(Digest, Digest, usize)], layers: &[PackedLayer]) -> String {
     let mut config = CacheConfig::default();
     for (i, layer) in layers.iter().enumerate() {
         let parent = i64::try_from(i).unwrap_or(i64::MAX) - 1;
@@ -138,11 +138,7 @@ pub(in crate::export) fn inline(records: &[(Digest, Digest, usize)], layers: &[P
 }
 
 /// The root document of a cache: an image manifest, or an index as older versions of BuildKit wrote it.
-pub(in crate::export) fn cache_document(
-    to: &CacheTo,
-    config: DocumentDescriptor,
-    layers: Vec<DocumentDescriptor>,
-) -> Document {
+pub(crate) fn cache_document(to: &CacheTo, config: DocumentDescriptor, layers: Vec<DocumentDescriptor>) -> Document {
     let (media_type, document) = if to.manifest {
         let document =
             json!({"schemaVersion": 2, "mediaType": media::OCI_MANIFEST, "config": config, "layers": layers});
@@ -158,7 +154,7 @@ pub(in crate::export) fn cache_document(
 }
 
 /// Config and layers of a cache or an image.
-pub(in crate::export) fn parts(root: &Document) -> Result<(oci::Descriptor, Vec<oci::Descriptor>), String> {
+pub(crate) fn parts(root: &Document) -> Result<(oci::Descriptor, Vec<oci::Descriptor>), String> {
     #[derive(Deserialize)]
     struct Raw {
         config: Option<oci::Descriptor>,
@@ -186,7 +182,7 @@ pub(in crate::export) fn parts(root: &Document) -> Result<(oci::Descriptor, Vec<
 }
 
 /// The records of a cache config, or of the one in an image's config.
-pub(in crate::export) fn records(
+pub(crate) fn records(
     config: &oci::Descriptor,
     bytes: &[u8],
     blobs: &[oci::Descriptor],

@@ -13,7 +13,7 @@ use crate::{
 const EXPORTER: &str = "buildkit.exporter.image.v0";
 
 /// The config with the diff ids and the history of all layers.
-pub(in crate::export) fn config(build: &BuiltImage, layers: &[PackedLayer], epoch: Option<i64>) -> ImageConfig {
+pub(crate) fn config(build: &BuiltImage, layers: &[PackedLayer], epoch: Option<i64>) -> ImageConfig {
     let mut config = build.config.clone();
     config.rootfs.diff_ids = layers.iter().map(|it| it.diff_id).collect();
     "layers".clone_into(&mut config.rootfs.kind);
@@ -81,6 +81,6 @@ fn clamped(created: &str, epoch: i64) -> String {
 }
 
 /// Seconds since 1970 as RFC 3339 in UTC.
-pub(in crate::export) fn rfc3339(seconds: i64) -> String {
+pub(crate) fn rfc3339(seconds: i64) -> String {
     Timestamp::from_second(seconds).map_or_else(|_| "1970-01-01T00:00:00Z".to_owned(), |it| it.to_string())
 }

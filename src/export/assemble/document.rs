@@ -17,16 +17,16 @@ use crate::{
 /// A descriptor as it is written, with a fixed order of keys.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(in crate::export) struct DocumentDescriptor {
-    pub(in crate::export) media_type: String,
-    pub(in crate::export) digest: Digest,
-    pub(in crate::export) size: u64,
+pub(crate) struct DocumentDescriptor {
+    pub(crate) media_type: String,
+    pub(crate) digest: Digest,
+    pub(crate) size: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(in crate::export) data: Option<String>,
+    pub(crate) data: Option<String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub(in crate::export) annotations: BTreeMap<String, String>,
+    pub(crate) annotations: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(in crate::export) platform: Option<Platform>,
+    pub(crate) platform: Option<Platform>,
 }
 
 #[derive(Serialize)]
@@ -54,12 +54,12 @@ pub(super) struct IndexDocument {
     pub(super) annotations: BTreeMap<String, String>,
 }
 
-pub(in crate::export) fn descriptor(media_type: &str, digest: Digest, size: u64) -> DocumentDescriptor {
+pub(crate) fn descriptor(media_type: &str, digest: Digest, size: u64) -> DocumentDescriptor {
     let media_type = media_type.to_owned();
     DocumentDescriptor { media_type, digest, size, data: None, annotations: BTreeMap::new(), platform: None }
 }
 
-pub(in crate::export) fn layer_type(codec: Codec, docker: bool, nondist: bool) -> &'static str {
+pub(crate) fn layer_type(codec: Codec, docker: bool, nondist: bool) -> &'static str {
     match (codec, docker, nondist) {
         (Codec::Uncompressed, false, false) => media::OCI_LAYER,
         (Codec::Gzip | Codec::Estargz, false, false) => media::OCI_LAYER_GZIP,
@@ -76,7 +76,7 @@ pub(in crate::export) fn layer_type(codec: Codec, docker: bool, nondist: bool) -
 }
 
 /// `index.json` of an archive: one descriptor per name, all of the same root.
-pub(in crate::export) fn index_document(descriptors: &[DocumentDescriptor]) -> Vec<u8> {
+pub(crate) fn index_document(descriptors: &[DocumentDescriptor]) -> Vec<u8> {
     let index = serde_json::json!({"schemaVersion": 2, "mediaType": media::OCI_INDEX, "manifests": descriptors});
     index.to_string().into_bytes()
 }

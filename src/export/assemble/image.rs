@@ -28,7 +28,7 @@ const INTERNAL: &[&str] = &["containerd.io/uncompressed", "buildkit/createdat", 
 
 /// Where the bytes of a blob are.
 #[derive(Clone, Debug)]
-pub(in crate::export) enum BlobContent {
+pub(crate) enum BlobContent {
     Bytes(Vec<u8>),
     /// In the store, under its digest.
     Store,
@@ -38,33 +38,29 @@ pub(in crate::export) enum BlobContent {
 
 /// A blob that an image needs.
 #[derive(Clone, Debug)]
-pub(in crate::export) struct ImageBlob {
-    pub(in crate::export) digest: Digest,
-    pub(in crate::export) size: u64,
-    pub(in crate::export) from: BlobContent,
+pub(crate) struct ImageBlob {
+    pub(crate) digest: Digest,
+    pub(crate) size: u64,
+    pub(crate) from: BlobContent,
     /// Registries are not given it.
-    pub(in crate::export) nondist: bool,
+    pub(crate) nondist: bool,
 }
 
 /// An image ready to be written.
 #[derive(Clone, Debug)]
-pub(in crate::export) struct AssembledImage {
+pub(crate) struct AssembledImage {
     /// Configs, layers, statements: each digest once, in order of first use.
-    pub(in crate::export) blobs: Vec<ImageBlob>,
+    pub(crate) blobs: Vec<ImageBlob>,
     /// Each after those that it names; the last is the root.
-    pub(in crate::export) documents: Vec<Document>,
+    pub(crate) documents: Vec<Document>,
     /// DocumentDescriptor of the root, with its annotations.
-    pub(in crate::export) root: DocumentDescriptor,
+    pub(crate) root: DocumentDescriptor,
     /// Config and layers of the only image, if there is no index.
-    pub(in crate::export) single: Option<(Digest, Vec<Digest>)>,
+    pub(crate) single: Option<(Digest, Vec<Digest>)>,
 }
 
 /// Makes the documents. `layers` are those of each build, in the same order.
-pub(in crate::export) fn assemble(
-    plan: &ImagePlan,
-    builds: &[BuiltImage],
-    layers: &[Vec<PackedLayer>],
-) -> AssembledImage {
+pub(crate) fn assemble(plan: &ImagePlan, builds: &[BuiltImage], layers: &[Vec<PackedLayer>]) -> AssembledImage {
     let mut made = ImageAssembly { plan, blobs: Vec::new(), documents: Vec::new() };
     let images: Vec<(DocumentDescriptor, Digest)> =
         builds.iter().zip(layers).map(|(build, layers)| made.image(build, layers)).collect();
@@ -219,7 +215,7 @@ fn platform_of(build: &BuiltImage) -> Platform {
 
 impl AssembledImage {
     /// What the metadata file says of an image.
-    pub(in crate::export) fn metadata(&self, names: &str, extra: &BTreeMap<String, String>) -> Map<String, Value> {
+    pub(crate) fn metadata(&self, names: &str, extra: &BTreeMap<String, String>) -> Map<String, Value> {
         let mut root = self.root.clone();
         root.annotations.extend(extra.iter().map(|(key, value)| (key.clone(), value.clone())));
         let mut metadata = Map::new();

@@ -13,8 +13,8 @@ mod document;
 mod image;
 mod statement;
 
-pub(in crate::export) use cache_config::{CACHE_CONFIG, Imported, cache_config, cache_document, parts, records};
-pub(in crate::export) use config::rfc3339;
-pub(in crate::export) use document::{DocumentDescriptor, descriptor, index_document, layer_type};
-pub(in crate::export) use image::{AssembledImage, BlobContent, ImageBlob, assemble};
-pub(in crate::export) use statement::{StatementSubject, metadata_predicate};
+pub(crate) use cache_config::{CACHE_CONFIG, Imported, cache_config, cache_document, parts, records};
+pub(crate) use config::rfc3339;
+pub(crate) use document::{DocumentDescriptor, descriptor, index_document, layer_type};
+pub(crate) use image::{AssembledImage, BlobContent, ImageBlob, assemble};
+pub(crate) use statement::{StatementSubject, metadata_predicate};

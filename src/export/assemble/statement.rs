@@ -21,22 +21,22 @@ const BUILD_TYPE_V02: &str = "https://mobyproject.org/buildkit@v1";
 
 /// A statement, ready to be stored.
 #[derive(Clone, Debug)]
-pub(in crate::export) struct Statement {
-    pub(in crate::export) predicate_type: &'static str,
-    pub(in crate::export) filename: String,
-    pub(in crate::export) value: Value,
+pub(crate) struct Statement {
+    pub(crate) predicate_type: &'static str,
+    pub(crate) filename: String,
+    pub(crate) value: Value,
 }
 
 /// What a statement is about: a name and the digest of its content.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::export) struct StatementSubject {
-    pub(in crate::export) name: String,
-    pub(in crate::export) digest: Digest,
+pub(crate) struct StatementSubject {
+    pub(crate) name: String,
+    pub(crate) digest: Digest,
 }
 
 impl Statements {
     /// The statements about one platform's result.
-    pub(in crate::export) fn about(&self, provenance: &Provenance, subjects: &[StatementSubject]) -> Vec<Statement> {
+    pub(crate) fn about(&self, provenance: &Provenance, subjects: &[StatementSubject]) -> Vec<Statement> {
         let Some(plan) = &self.provenance else { return Vec::new() };
         let (predicate_type, predicate) =
             if plan.v1 { (SLSA_V1, v1(plan, provenance)) } else { (SLSA_V02, v02(plan, provenance)) };
@@ -49,18 +49,14 @@ impl Statements {
 }
 
 /// The v0.2 predicate for the metadata file; `max` as `BUILDX_METADATA_PROVENANCE` says.
-pub(in crate::export) fn metadata_predicate(provenance: &Provenance, max: bool) -> Value {
+pub(crate) fn metadata_predicate(provenance: &Provenance, max: bool) -> Value {
     let plan =
         ProvenancePlan { max, v1: false, builder_id: String::new(), filename: String::new(), reproducible: false };
     v02(&plan, provenance)
 }
 
 /// Names of an image as subjects: `pkg:docker/NAME@TAG?platform=linux%2Famd64`.
-pub(in crate::export) fn image_subjects(
-    names: &[Reference],
-    platform: &Platform,
-    manifest: Digest,
-) -> Vec<StatementSubject> {
+pub(crate) fn image_subjects(names: &[Reference], platform: &Platform, manifest: Digest) -> Vec<StatementSubject> {
     let platform = platform.to_string().replace('/', "%2F");
     let of = |name: &Reference| {
         let tag = name.tag_or_latest().map_or_else(String::new, |tag| format!("@{tag}"));

@@ -3,5 +3,5 @@
 mod layer;
 mod pack;
 
-pub(in crate::export) use layer::PackedLayer;
-pub(in crate::export) use pack::{LayerFault, LayerStack, PackSettings, fetch_base, pack, pack_stacks};
+pub(crate) use layer::PackedLayer;
+pub(crate) use pack::{LayerFault, LayerStack, PackSettings, fetch_base, pack, pack_stacks};

@@ -45,29 +45,29 @@ enum PackJob {
 }
 
 /// Why a layer cannot be made: a diagnostic of the builder, or the text of a fault of ours.
-pub(in crate::export) enum LayerFault {
+pub(crate) enum LayerFault {
     Builder(Diagnostic),
     Text(String),
 }
 
 /// PackSettings layers are made.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::export) struct PackSettings {
-    pub(in crate::export) codec: Codec,
-    pub(in crate::export) level: Option<i32>,
+pub(crate) struct PackSettings {
+    pub(crate) codec: Codec,
+    pub(crate) level: Option<i32>,
     /// Published layers of another codec are converted.
-    pub(in crate::export) force: bool,
+    pub(crate) force: bool,
 }
 
 /// A stack of layers, and the time to which those above the base are clamped.
-pub(in crate::export) struct LayerStack<'a> {
-    pub(in crate::export) layers: &'a [LayerRef],
-    pub(in crate::export) base_layers: usize,
-    pub(in crate::export) epoch: Option<i64>,
+pub(crate) struct LayerStack<'a> {
+    pub(crate) layers: &'a [LayerRef],
+    pub(crate) base_layers: usize,
+    pub(crate) epoch: Option<i64>,
 }
 
 /// The layers of each build.
-pub(in crate::export) async fn pack(
+pub(crate) async fn pack(
     plan: &ImagePlan,
     builds: &[BuiltImage],
     context: &ExportContext,
@@ -82,7 +82,7 @@ pub(in crate::export) async fn pack(
 }
 
 /// The layers of each stack.
-pub(in crate::export) async fn pack_stacks(
+pub(crate) async fn pack_stacks(
     how: PackSettings,
     stacks: &[LayerStack<'_>],
     context: &ExportContext,
@@ -215,7 +215,7 @@ async fn make_ready(
 }
 
 /// Brings the blob of a base layer here.
-pub(in crate::export) async fn fetch_base(context: &ExportContext, base: &BaseLayer) -> Result<(), Diagnostic> {
+pub(crate) async fn fetch_base(context: &ExportContext, base: &BaseLayer) -> Result<(), Diagnostic> {
     let digest = base.descriptor.digest().to_string().parse::<Digest>();
     if digest.is_ok_and(|digest| context.store.blob_size(&digest) == Some(base.descriptor.size())) {
         return Ok(());

@@ -21,11 +21,11 @@ use crate::{
 };
 
 /// A file of an earlier export: which source it was made of, and its stamp after that, hashed.
-pub(in crate::export) type FileMark = [u8; 16];
+pub(crate) type FileMark = [u8; 16];
 
 /// A digest over the stamps of all that is in a folder; it changes when anything in it does. `None` when there are more
 /// than `most` names.
-pub(in crate::export) fn fingerprint(folder: &Path, most: usize) -> io::Result<Option<Digest>> {
+pub(crate) fn fingerprint(folder: &Path, most: usize) -> io::Result<Option<Digest>> {
     let root = at::host_dir(folder)?;
     let seen = AtomicUsize::new(0);
     print_of(root.as_fd(), Path::new(""), 0, &seen, most)
@@ -83,7 +83,7 @@ fn stamp(hasher: &mut FieldHasher, stat: &Stat) {
 }
 
 /// Source and destination as they are now, in 16 bytes.
-pub(in crate::export) fn mark(path: &Path, entry: &ViewEntry, epoch: Option<i64>, stat: &Stat) -> FileMark {
+pub(crate) fn mark(path: &Path, entry: &ViewEntry, epoch: Option<i64>, stat: &Stat) -> FileMark {
     let mut hasher = FieldHasher::new("mark/1");
     hasher.bytes(path.as_os_str().as_bytes());
     hasher.number(entry.dev_ino.0).number(entry.dev_ino.1).number(entry.size).number(u64::from(entry.mode));

@@ -7,6 +7,6 @@ mod fingerprint;
 mod receipt;
 mod stamp;
 
-pub(in crate::export) use fingerprint::{FileMark, fingerprint, mark};
-pub(in crate::export) use receipt::{StoredReceipt, find, keep, keep_marks, key, marks};
-pub(in crate::export) use stamp::FileStamp;
+pub(crate) use fingerprint::{FileMark, fingerprint, mark};
+pub(crate) use receipt::{StoredReceipt, find, keep, keep_marks, key, marks};
+pub(crate) use stamp::FileStamp;

@@ -15,19 +15,19 @@ use crate::{
 
 /// One export, remembered.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(in crate::export) struct StoredReceipt {
+pub(crate) struct StoredReceipt {
     /// Of the file, or of `index.json` of a layout.
-    pub(in crate::export) stamp: Option<FileStamp>,
+    pub(crate) stamp: Option<FileStamp>,
     /// Over a folder.
-    pub(in crate::export) fingerprint: Option<Digest>,
+    pub(crate) fingerprint: Option<Digest>,
     /// Blobs of a layout, with their sizes.
-    pub(in crate::export) blobs: Vec<(Digest, u64)>,
-    pub(in crate::export) bytes: u64,
-    pub(in crate::export) metadata: Map<String, Value>,
+    pub(crate) blobs: Vec<(Digest, u64)>,
+    pub(crate) bytes: u64,
+    pub(crate) metadata: Map<String, Value>,
 }
 
 /// The key of an export: its options, its names, the contents, and facts that go into attestations.
-pub(in crate::export) fn key(prepared: &PreparedExport, builds: &[BuiltImage], place: &Path) -> Digest {
+pub(crate) fn key(prepared: &PreparedExport, builds: &[BuiltImage], place: &Path) -> Digest {
     let mut hasher = FieldHasher::new("receipt/1");
     hasher.text(&prepared.output.exporter);
     let mut options: Vec<(&str, &str)> =
@@ -66,24 +66,24 @@ pub(in crate::export) fn key(prepared: &PreparedExport, builds: &[BuiltImage], p
 }
 
 /// The receipt of an earlier export with this key.
-pub(in crate::export) fn find(store: &Store, key: &Digest) -> Option<StoredReceipt> {
+pub(crate) fn find(store: &Store, key: &Digest) -> Option<StoredReceipt> {
     store.get(Table::Receipt, key)
 }
 
 /// Records a receipt. Failing to is no fault: the next export writes again.
-pub(in crate::export) fn keep(store: &Store, key: &Digest, receipt: &StoredReceipt) {
+pub(crate) fn keep(store: &Store, key: &Digest, receipt: &StoredReceipt) {
     store.put(Table::Receipt, key, receipt).ok();
 }
 
 /// Marks of the files that an earlier export wrote into a folder.
-pub(in crate::export) fn marks(store: &Store, folder: &Path) -> HashSet<FileMark> {
+pub(crate) fn marks(store: &Store, folder: &Path) -> HashSet<FileMark> {
     let text: String = store.get(Table::Receipt, &marks_key(folder)).unwrap_or_default();
     let bytes = STANDARD_NO_PAD.decode(text).unwrap_or_default();
     bytes.chunks_exact(16).filter_map(|it| it.try_into().ok()).collect()
 }
 
 /// Records the marks of the files that an export wrote into a folder.
-pub(in crate::export) fn keep_marks(store: &Store, folder: &Path, marks: &[FileMark]) {
+pub(crate) fn keep_marks(store: &Store, folder: &Path, marks: &[FileMark]) {
     let text = STANDARD_NO_PAD.encode(marks.concat());
     store.put(Table::Receipt, &marks_key(folder), &text).ok();
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// What is told apart by a file system: two looks at a file that give equal stamps saw the same content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub(in crate::export) struct FileStamp {
+pub(crate) struct FileStamp {
     dev: u64,
     ino: u64,
     size: u64,
@@ -16,7 +16,7 @@ pub(in crate::export) struct FileStamp {
 
 impl FileStamp {
     /// The stamp of a file; its last link is followed.
-    pub(in crate::export) fn of(path: &Path) -> io::Result<Self> {
+    pub(crate) fn of(path: &Path) -> io::Result<Self> {
         let meta = fs::metadata(path)?;
         Ok(Self {
             dev: meta.dev(),

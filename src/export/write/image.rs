@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Writes an image where it is to go.
-pub(in crate::export) async fn export_image(
+pub(crate) async fn export_image(
     prepared: &PreparedExport,
     plan: &ImagePlan,
     to: &ImageTo,

@@ -25,7 +25,7 @@ use crate::{
 const STRANGERS: usize = 10_000;
 
 /// Writes trees where they are to go.
-pub(in crate::export) async fn export_tree(
+pub(crate) async fn export_tree(
     prepared: &PreparedExport,
     plan: &TreePlan,
     to: &TreeTo,

@@ -33,15 +33,15 @@ use crate::{
 };
 
 /// What an export left behind.
-pub(in crate::export::write) struct WrittenFolder {
-    pub(in crate::export::write) marks: Vec<FileMark>,
+pub(crate) struct WrittenFolder {
+    pub(crate) marks: Vec<FileMark>,
     /// Names that were written or found as they should be.
-    pub(in crate::export::write) files: usize,
-    pub(in crate::export::write) bytes: u64,
+    pub(crate) files: usize,
+    pub(crate) bytes: u64,
 }
 
 /// Makes `folder` hold the parts; with `delete`, nothing else.
-pub(in crate::export::write) fn write(
+pub(crate) fn write(
     parts: &[TreePart],
     folder: &Path,
     delete: bool,
