@@ -1,18 +1,22 @@
 //! Reading and evaluating the definition for a command, and telling the user what is wrong with it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::{FAILED, OK, entitlements, files::Workspace, settings::Settings, world};
 use crate::{
     definition::{
-        load::{self, Definition, Request},
+        load::{self, Definition, Loaded, Request},
         remote::Remote,
         var_file::{self, VarFile},
     },
     eval::{self, evaluate::evaluate, evaluation::Evaluation, input::Input},
+    grant::HostPaths,
     oci::Platform,
     plan::{Plan, PlanNode, make::make, need::needs},
-    report::{Diagnostic, Severity, SourceMap, Span, Spanned},
+    report::{Diagnostic, Severity, SourceId, SourceMap, Span, Spanned},
     sandbox,
     spec::CallMethod,
     ui::output,
@@ -23,6 +27,8 @@ pub(crate) struct ReadDefinition {
     pub(crate) definition: Definition,
     pub(crate) sources: SourceMap,
     pub(crate) input: Input,
+    /// The texts that came from elsewhere.
+    pub(crate) from_remote: BTreeSet<SourceId>,
 }
 
 /// Reads the definition.
@@ -60,7 +66,8 @@ pub(crate) fn load(settings: &Settings) -> (ReadDefinition, Vec<Diagnostic>) {
         input.folders = loaded.folders;
     }
     input.folders.extend(loaded.base_folders);
-    (ReadDefinition { definition: loaded.definition, sources: loaded.sources, input }, diagnostics)
+    let Loaded { definition, sources, from_remote, .. } = loaded;
+    (ReadDefinition { definition, sources, input, from_remote }, diagnostics)
 }
 
 /// What evaluation may see of the world, but for what comes out of files.
@@ -100,7 +107,7 @@ pub(crate) enum Purpose {
 ///
 /// # Errors
 /// The exit code, when something is at fault; that has been told.
-pub(crate) fn evaluated(settings: &Settings, purpose: Purpose) -> Result<(Evaluation, SourceMap), u8> {
+pub(crate) fn evaluated(settings: &Settings, purpose: Purpose) -> Result<EvaluatedDefinition, u8> {
     let read = read(settings)?;
     let (mut evaluated, mut diagnostics) = evaluate(&read.definition, &read.input, &Platform::host().to_string());
     output::hide(evaluated.hidden.clone());
@@ -116,7 +123,16 @@ pub(crate) fn evaluated(settings: &Settings, purpose: Purpose) -> Result<(Evalua
         // The process is about to end: to free a large definition piece by piece would only take time.
         std::mem::forget(read.definition);
     }
-    Ok((evaluated, read.sources))
+    Ok(EvaluatedDefinition { evaluated, sources: read.sources, from_remote: read.from_remote })
+}
+
+/// A definition without an error.
+pub(crate) struct EvaluatedDefinition {
+    pub(crate) evaluated: Evaluation,
+    /// The texts that spans point into.
+    pub(crate) sources: SourceMap,
+    /// Those that came from elsewhere.
+    pub(crate) from_remote: BTreeSet<SourceId>,
 }
 
 /// Shows what is wrong: all of it at once if it stops what was asked for, else what does not concern it apart.
@@ -164,6 +180,10 @@ pub(crate) struct Planned {
     pub(crate) plan: Plan,
     /// The texts that spans in the plan point into.
     pub(crate) sources: SourceMap,
+    /// The texts that came from elsewhere.
+    pub(crate) from_remote: BTreeSet<SourceId>,
+    /// The paths that it may open; those that were not checked are not among them.
+    pub(crate) paths: HostPaths,
 }
 
 /// Reads, evaluates and plans.
@@ -171,10 +191,10 @@ pub(crate) struct Planned {
 /// # Errors
 /// The exit code, when something is at fault; that has been told.
 pub(crate) fn planned(settings: &Settings, purpose: Purpose) -> Result<Planned, u8> {
-    let (evaluated, sources) = evaluated(settings, purpose)?;
+    let EvaluatedDefinition { evaluated, sources, from_remote } = evaluated(settings, purpose)?;
     let (plan, diagnostics) = make(&evaluated, &Platform::host());
     check(settings, diagnostics, &sources)?;
-    Ok(Planned { evaluated, plan, sources })
+    Ok(Planned { evaluated, plan, sources, from_remote, paths: HostPaths::default() })
 }
 
 /// As [`planned`], and the plan asks for nothing that the user does not allow.
@@ -182,7 +202,7 @@ pub(crate) fn planned(settings: &Settings, purpose: Purpose) -> Result<Planned, 
 /// # Errors
 /// The exit code, when something is at fault; that has been told.
 pub(crate) fn allowed(settings: &Settings) -> Result<Planned, u8> {
-    let planned = planned(settings, Purpose::Build)?;
+    let mut planned = planned(settings, Purpose::Build)?;
     let silent: Vec<&str> =
         planned.plan.targets.iter().filter(|(_, it)| !it.has_output).map(|(name, _)| &*name.0).collect();
     let calls = planned
@@ -200,7 +220,12 @@ pub(crate) fn allowed(settings: &Settings) -> Result<Planned, u8> {
     if let Some(warning) = without_output {
         output::diagnostics(&[warning], &planned.sources, settings.color);
     }
-    let missing = entitlements::check(&needs(&planned.plan), &planned.evaluated.grants, settings);
-    check(settings, missing.into_iter().collect(), &planned.sources)?;
+    let needs = needs(&planned.plan, |name| settings.env.contains_key(name));
+    match entitlements::check(&needs, &planned.evaluated.grants, &planned.from_remote, settings) {
+        Ok(paths) => planned.paths = paths,
+        Err(missing) => {
+            check(settings, vec![missing], &planned.sources)?;
+        }
+    }
     Ok(planned)
 }

@@ -1,49 +1,94 @@
-//! Entitlements: compares what a plan needs with what the user allows, and says exactly which flags are missing (spec:
-//! bake language §18).
+//! Entitlements: compares what a plan needs with what the user allows, says exactly which flags are missing, and makes the
+//! handles of the paths that are granted. What each attribute asks for is in docs/entitlements.md.
 
 use std::{
     collections::BTreeSet,
+    io,
     path::{Path, PathBuf},
 };
 
 use super::settings::Settings;
 use crate::{
-    grant::{self, Allowed},
+    grant::{self, Allowed, Denied, HostPaths, Resolved},
     plan::need::{Need, NeedKind},
-    report::Diagnostic,
+    report::{Diagnostic, SourceId},
     spec::{Entitlement, entitlement::Grant},
     ui::output,
 };
 
-/// What is missing, if the user does not allow it when asked.
-pub(crate) fn check(needs: &[Need], by_set: &[Grant], settings: &Settings) -> Option<Diagnostic> {
+/// Checks everything that a plan needs.
+///
+/// `by_set`: what `--set` named, which is the user's own word. `from_remote`: the texts of a remote definition, for which
+/// the working directory is somebody else's.
+///
+/// # Errors
+/// Names what is missing, when the user does not allow it when asked.
+pub(crate) fn check(
+    needs: &[Need],
+    by_set: &[Grant],
+    from_remote: &BTreeSet<SourceId>,
+    settings: &Settings,
+) -> Result<HostPaths, Diagnostic> {
     let grants: Vec<&Grant> = settings.grants.iter().chain(by_set).collect();
-    let granted = Granted::new(&grants, &settings.cwd);
-    let missing: Vec<&Need> = needs.iter().filter(|it| !granted.covers(&it.what, settings)).collect();
+    let (mut paths, mut missing) = Granted::new(&grants, settings).all(needs, from_remote);
+    fold(&mut missing);
     if missing.is_empty() {
-        return None;
+        return Ok(paths);
     }
-    let flags: BTreeSet<String> = missing.iter().map(|it| flag(&it.what, &settings.cwd)).collect();
+    let flags: BTreeSet<String> = missing.iter().map(Missing::flag).collect();
     let flags: Vec<String> = flags.into_iter().collect();
-    let lines: BTreeSet<String> = missing.iter().map(|it| describe(it, &settings.cwd)).collect();
+    let lines: BTreeSet<String> = missing.iter().map(Missing::describe).collect();
     let lines: Vec<String> = lines.into_iter().collect();
     if output::can_ask() && output::confirm(&question(&lines, &flags)) {
-        return None;
+        let everything = Granted::everything(&grants, settings);
+        for need in needs {
+            // Only the paths matter here: all else was asked for in the question.
+            drop(everything.grant(need, false, &mut paths));
+        }
+        return Ok(paths);
     }
     let message = match missing.as_slice() {
-        [only] => format!("the build asks for more than it may: {}", describe(only, &settings.cwd)),
+        [only] => format!("the build asks for more than it may: {}", only.describe()),
         _ => format!("the build asks for more than it may: {}", lines.join("; ")),
     };
     let mut diagnostic = Diagnostic::error("bake::cli::entitlements", message)
         .help(format!("if that is right, allow it: {}", flags.join(" ")));
     const SHOWN: usize = 6;
-    for it in missing.iter().take(SHOWN) {
-        diagnostic = diagnostic.at(
-            it.at,
-            format!("`{}` of target `{}` asks for {}", it.attribute, it.target, words(&it.what, &settings.cwd)),
-        );
+    for denied in missing.iter().take(SHOWN) {
+        let Need { target, attribute, at, .. } = denied.need;
+        diagnostic = diagnostic.at(*at, format!("`{attribute}` of target `{target}` asks for {}", denied.words()));
     }
-    Some(diagnostic)
+    Err(diagnostic)
+}
+
+/// The handles of the paths that a plan needs, without a question: opening what is not granted is an error.
+pub(crate) fn handles(
+    needs: &[Need],
+    by_set: &[Grant],
+    from_remote: &BTreeSet<SourceId>,
+    settings: &Settings,
+) -> HostPaths {
+    let grants: Vec<&Grant> = settings.grants.iter().chain(by_set).collect();
+    Granted::new(&grants, settings).all(needs, from_remote).0
+}
+
+/// A need that is not granted.
+struct Missing<'a> {
+    need: &'a Need,
+    /// Where the path of the need really leads; empty for what has no path.
+    real: PathBuf,
+}
+
+/// Leaves out what a grant of something else that is missing covers: an ignore file in a folder.
+fn fold(missing: &mut Vec<Missing<'_>>) {
+    let reads: Vec<PathBuf> = missing
+        .iter()
+        .filter(|denied| matches!(denied.need.what, NeedKind::Read(_)))
+        .map(|denied| denied.real.clone())
+        .collect();
+    missing.retain(|denied| {
+        !matches!(denied.need.what, NeedKind::ReadDefinition(_)) || !reads.iter().any(|it| denied.real.starts_with(it))
+    });
 }
 
 fn question(lines: &[String], flags: &[String]) -> String {
@@ -54,100 +99,167 @@ fn question(lines: &[String], flags: &[String]) -> String {
     )
 }
 
-fn describe(need: &Need, cwd: &Path) -> String {
-    format!("target `{}` asks for {} (`{}`)", need.target, words(&need.what, cwd), need.attribute)
-}
-
-fn words(what: &NeedKind, cwd: &Path) -> String {
-    match what {
-        NeedKind::Entitlement(Entitlement::NetworkHost) => "the network of the host".to_owned(),
-        NeedKind::Entitlement(Entitlement::SecurityInsecure) => "running without a sandbox's limits".to_owned(),
-        NeedKind::Entitlement(Entitlement::Device(None)) => "devices".to_owned(),
-        NeedKind::Entitlement(Entitlement::Device(Some(name))) => format!("the device {name}"),
-        NeedKind::Ssh => "your ssh agent".to_owned(),
-        NeedKind::LocalDelete => "removing files in the destination".to_owned(),
-        NeedKind::Read(path) => format!("reading {}", resolve(path, cwd).display()),
-        NeedKind::Write(path) => format!("writing {}", resolve(path, cwd).display()),
+impl Missing<'_> {
+    fn describe(&self) -> String {
+        let Need { target, attribute, .. } = self.need;
+        format!("target `{target}` asks for {} (`{attribute}`)", self.words())
     }
-}
 
-fn flag(what: &NeedKind, cwd: &Path) -> String {
-    match what {
-        NeedKind::Entitlement(Entitlement::NetworkHost) => "--allow=network.host".to_owned(),
-        NeedKind::Entitlement(Entitlement::SecurityInsecure) => "--allow=security.insecure".to_owned(),
-        NeedKind::Entitlement(Entitlement::Device(None)) => "--allow=device".to_owned(),
-        NeedKind::Entitlement(Entitlement::Device(Some(name))) => format!("--allow=device={name}"),
-        NeedKind::Ssh => "--allow=ssh".to_owned(),
-        NeedKind::LocalDelete => "--allow=buildx.local.delete".to_owned(),
-        NeedKind::Read(path) => format!("--allow=fs.read={}", shown(path, cwd)),
-        NeedKind::Write(path) => format!("--allow=fs.write={}", shown(path, cwd)),
+    fn words(&self) -> String {
+        let path = self.real.display();
+        match &self.need.what {
+            NeedKind::Entitlement(Entitlement::NetworkHost) => "the network of the host".to_owned(),
+            NeedKind::Entitlement(Entitlement::SecurityInsecure) => "running without a sandbox's limits".to_owned(),
+            NeedKind::Entitlement(Entitlement::Device(None)) => "devices".to_owned(),
+            NeedKind::Entitlement(Entitlement::Device(Some(name))) => format!("the device {name}"),
+            NeedKind::Ssh => "your ssh agent".to_owned(),
+            NeedKind::LocalDelete => "removing files in the destination".to_owned(),
+            NeedKind::Read(_) | NeedKind::ReadDefinition(_) => format!("reading {path}"),
+            NeedKind::Write(_) => format!("writing {path}"),
+        }
     }
-}
 
-/// The path as it must be typed in a shell.
-fn shown(path: &str, cwd: &Path) -> String {
-    let text = resolve(path, cwd).display().to_string();
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,".contains(c);
-    if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+    fn flag(&self) -> String {
+        match &self.need.what {
+            NeedKind::Entitlement(Entitlement::NetworkHost) => "--allow=network.host".to_owned(),
+            NeedKind::Entitlement(Entitlement::SecurityInsecure) => "--allow=security.insecure".to_owned(),
+            NeedKind::Entitlement(Entitlement::Device(None)) => "--allow=device".to_owned(),
+            NeedKind::Entitlement(Entitlement::Device(Some(name))) => format!("--allow=device={name}"),
+            NeedKind::Ssh => "--allow=ssh".to_owned(),
+            NeedKind::LocalDelete => "--allow=buildx.local.delete".to_owned(),
+            NeedKind::Read(_) | NeedKind::ReadDefinition(_) => format!("--allow=fs.read={}", self.typed_path()),
+            NeedKind::Write(_) => format!("--allow=fs.write={}", self.typed_path()),
+        }
+    }
+
+    /// The path as it must be typed in a shell.
+    fn typed_path(&self) -> String {
+        let text = self.real.display().to_string();
+        let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,".contains(c);
+        if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+    }
 }
 
 /// Whether the user lets a file be read that an expression names: below the working directory, or where `--allow` says.
 pub(super) fn may_read(path: &Path, settings: &Settings) -> bool {
     let grants: Vec<&Grant> = settings.grants.iter().collect();
-    Granted::new(&grants, &settings.cwd).covers(&NeedKind::Read(path.to_string_lossy().into_owned()), settings)
+    let granted = Granted::new(&grants, settings);
+    grant::resolve(path, &settings.cwd).is_ok_and(|found| granted.read.read(found).is_ok())
 }
 
 /// Grants with their paths looked up.
 struct Granted<'a> {
     grants: &'a [&'a Grant],
+    cwd: &'a Path,
     read: Allowed,
     write: Allowed,
+    /// Ignore files and their like: also in the rest of the git work tree around the working directory.
+    read_definition: Allowed,
+    /// Without the working directory, for what a remote definition says.
+    remote_read: Allowed,
+    remote_write: Allowed,
+    ssh: bool,
 }
 
 impl<'a> Granted<'a> {
-    fn new(grants: &'a [&'a Grant], cwd: &Path) -> Self {
-        let (mut read, mut write) = (Allowed::default(), Allowed::default());
-        read.allow(Path::new("."), cwd);
-        write.allow(Path::new("."), cwd);
+    fn new(grants: &'a [&'a Grant], settings: &'a Settings) -> Self {
+        if !settings.check_fs_entitlements {
+            return Self::everything(grants, settings);
+        }
+        let cwd = settings.cwd.as_path();
+        let (mut remote_read, mut remote_write) = (Allowed::default(), Allowed::default());
         for grant in grants {
             match grant {
-                Grant::Read(path) => read.allow(Path::new(path), cwd),
-                Grant::Write(path) => write.allow(Path::new(path), cwd),
+                Grant::Read(path) => remote_read.allow(Path::new(path), cwd),
+                Grant::Write(path) => remote_write.allow(Path::new(path), cwd),
                 Grant::ReadWrite(path) => {
-                    read.allow(Path::new(path), cwd);
-                    write.allow(Path::new(path), cwd);
+                    remote_read.allow(Path::new(path), cwd);
+                    remote_write.allow(Path::new(path), cwd);
                 }
                 Grant::Need(_) | Grant::Ssh | Grant::LocalDelete | Grant::Image => (),
             }
         }
-        Self { grants, read, write }
+        let (mut read, mut write) = (remote_read.clone(), remote_write.clone());
+        read.allow(Path::new("."), cwd);
+        write.allow(Path::new("."), cwd);
+        let mut read_definition = read.clone();
+        if let Some(tree) = work_tree(cwd) {
+            read_definition.allow(tree, cwd);
+        }
+        let ssh = grants.iter().any(|grant| matches!(grant, Grant::Ssh));
+        Self { grants, cwd, read, write, read_definition, remote_read, remote_write, ssh }
     }
 
-    fn covers(&self, what: &NeedKind, settings: &Settings) -> bool {
-        let skip = !settings.check_fs_entitlements;
-        match what {
-            NeedKind::Entitlement(Entitlement::Device(wanted)) => self.grants.iter().any(|it| match it {
+    /// Every path is allowed.
+    fn everything(grants: &'a [&'a Grant], settings: &'a Settings) -> Self {
+        let cwd = settings.cwd.as_path();
+        let mut all = Allowed::default();
+        all.allow(Path::new("*"), cwd);
+        let [write, read_definition, remote_read, remote_write] = std::array::from_fn(|_| all.clone());
+        Self { grants, cwd, read: all, write, read_definition, remote_read, remote_write, ssh: true }
+    }
+
+    /// Grants what may be granted of all needs; the rest is missing.
+    fn all<'n>(&self, needs: &'n [Need], from_remote: &BTreeSet<SourceId>) -> (HostPaths, Vec<Missing<'n>>) {
+        let (mut paths, mut missing) = (HostPaths::default(), Vec::new());
+        for need in needs {
+            let is_remote = from_remote.contains(&need.at.source);
+            if let Err(denied) = self.grant(need, is_remote, &mut paths) {
+                if let NeedKind::Read(path) | NeedKind::ReadDefinition(path) = &need.what {
+                    paths.deny_read(path, &Denied(denied.real.clone()));
+                }
+                missing.push(denied);
+            }
+        }
+        (paths, missing)
+    }
+
+    /// Grants a need, a path by making its handle.
+    fn grant<'n>(&self, need: &'n Need, is_remote: bool, paths: &mut HostPaths) -> Result<(), Missing<'n>> {
+        let plain = |is_granted: bool| if is_granted { Ok(()) } else { Err(Missing { need, real: PathBuf::new() }) };
+        let (read, write) = if is_remote { (&self.remote_read, &self.remote_write) } else { (&self.read, &self.write) };
+        let resolve = |path: &str| -> io::Result<Resolved> { grant::resolve(Path::new(path), self.cwd) };
+        match &need.what {
+            NeedKind::Entitlement(Entitlement::Device(wanted)) => plain(self.grants.iter().any(|grant| match grant {
                 Grant::Need(Entitlement::Device(None)) => true,
                 Grant::Need(Entitlement::Device(name)) => name == wanted,
                 _ => false,
-            }),
-            NeedKind::Entitlement(it) => {
-                self.grants.iter().any(|grant| matches!(grant, Grant::Need(allowed) if allowed == it))
+            })),
+            NeedKind::Entitlement(wanted) => {
+                plain(self.grants.iter().any(|grant| matches!(grant, Grant::Need(allowed) if allowed == wanted)))
             }
-            NeedKind::Ssh => skip || self.grants.iter().any(|it| matches!(it, Grant::Ssh)),
-            NeedKind::LocalDelete => self.grants.iter().any(|it| matches!(it, Grant::LocalDelete)),
-            NeedKind::Read(path) => skip || covers(&self.read, path, &settings.cwd),
-            NeedKind::Write(path) => skip || covers(&self.write, path, &settings.cwd),
+            NeedKind::Ssh => plain(self.ssh),
+            NeedKind::LocalDelete => plain(self.grants.iter().any(|grant| matches!(grant, Grant::LocalDelete))),
+            NeedKind::Read(path) => {
+                let granted = settle(need, resolve(path).map(|found| read.read(found)))?;
+                paths.add_read(path, granted);
+                Ok(())
+            }
+            NeedKind::ReadDefinition(path) => {
+                let allowed = if is_remote { read } else { &self.read_definition };
+                let granted = settle(need, resolve(path).map(|found| allowed.read(found)))?;
+                paths.add_read(path, granted);
+                Ok(())
+            }
+            NeedKind::Write(path) => {
+                let granted = settle(need, resolve(path).map(|found| write.write(&found)))?;
+                paths.add_write(path, granted);
+                Ok(())
+            }
         }
     }
 }
 
-/// Whether a path is allowed. One that cannot be followed to its end is not: only `*` allows it.
-fn covers(allowed: &Allowed, path: &str, cwd: &Path) -> bool {
-    grant::resolve(Path::new(path), cwd).map_or(allowed.is_everything(), |found| allowed.read(found).is_ok())
+/// The git work tree around a folder.
+fn work_tree(folder: &Path) -> Option<&Path> {
+    folder.ancestors().find(|parent| parent.join(".git").symlink_metadata().is_ok())
 }
 
-/// Where a path really leads, for messages; what cannot be followed is shown as it is written.
-fn resolve(path: &str, cwd: &Path) -> PathBuf {
-    grant::resolve(Path::new(path), cwd).map_or_else(|_| cwd.join(path), |found| found.path())
+/// A path that is denied is a fault of the plan; one that cannot be followed is a fault of whoever opens it.
+fn settle<T>(need: &Need, granted: io::Result<Result<T, Denied>>) -> Result<io::Result<T>, Missing<'_>> {
+    match granted {
+        Ok(Ok(handle)) => Ok(Ok(handle)),
+        Ok(Err(Denied(real))) => Err(Missing { need, real }),
+        Err(error) => Ok(Err(error)),
+    }
 }

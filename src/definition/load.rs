@@ -81,7 +81,7 @@ pub(crate) struct Loaded {
     pub(crate) base_folders: BTreeMap<SourceId, String>,
     pub(crate) diagnostics: Vec<Diagnostic>,
     /// Files that came with a remote definition.
-    pub(super) from_remote: BTreeSet<SourceId>,
+    pub(crate) from_remote: BTreeSet<SourceId>,
     pub(super) n_included: usize,
 }
 

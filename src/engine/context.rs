@@ -4,25 +4,29 @@
 
 use std::{
     collections::HashMap,
-    fs,
-    io::Read as _,
+    io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
 use crate::{
     dockerfile::{self, ParsedDockerfile, ignore::parse_ignore, options::NamedContext},
+    grant::{GrantedRead, HostPaths, ReadFault},
     graph,
     report::{Diagnostic, SourceId, SourceMap},
 };
 
 /// A Dockerfile larger than this is none.
 const MAX_DOCKERFILE: u64 = 512 << 20;
+/// An ignore file larger than this is none.
+const MAX_IGNORE: u64 = 64 << 20;
 
 /// What has been read, each file once, whoever asks.
 pub(crate) struct Contexts {
     /// Absolute working directory: what relative paths start from.
     cwd: PathBuf,
+    /// What may be read.
+    paths: HostPaths,
     sources: Mutex<SourceMap>,
     parsed: Mutex<HashMap<WantedContext, Arc<LocalContext>>>,
 }
@@ -37,13 +41,20 @@ pub(crate) struct LocalContext {
 /// Which Dockerfile.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum WantedContext {
-    File(PathBuf),
-    Inline { target: String, text: String },
+    /// The paths of the plan: of the file, and of the one in lower case that is taken when it does not exist.
+    File {
+        path: String,
+        lower_case: Option<String>,
+    },
+    Inline {
+        target: String,
+        text: String,
+    },
 }
 
 impl Contexts {
-    pub(crate) fn new(cwd: PathBuf, sources: SourceMap) -> Self {
-        Self { cwd, sources: Mutex::new(sources), parsed: Mutex::default() }
+    pub(crate) fn new(cwd: PathBuf, paths: HostPaths, sources: SourceMap) -> Self {
+        Self { cwd, paths, sources: Mutex::new(sources), parsed: Mutex::default() }
     }
 
     /// All sources read so far, for showing diagnostics.
@@ -56,14 +67,15 @@ impl Contexts {
         self.parsed.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    /// Absolute form of a path of the plan; `cwd://` starts at the working directory as well.
-    pub(crate) fn absolute(&self, path: &str) -> PathBuf {
-        clean(&self.cwd.join(path.strip_prefix("cwd://").unwrap_or(path)))
+    /// The handle of a path of the plan that is read.
+    pub(crate) fn path(&self, text: &str) -> GrantedRead {
+        self.paths.read(text)
     }
 
-    /// A path as the user would write it: relative where it lies below the working directory.
-    pub(crate) fn shown(&self, path: &Path) -> String {
-        path.strip_prefix(&self.cwd).unwrap_or(path).display().to_string()
+    /// A path of the plan as the user would write it: relative where it lies below the working directory.
+    pub(crate) fn shown(&self, text: &str) -> String {
+        let path = clean(&self.cwd.join(text));
+        path.strip_prefix(&self.cwd).unwrap_or(&path).display().to_string()
     }
 
     /// The Dockerfile of a local context.
@@ -76,7 +88,14 @@ impl Contexts {
         }
         let text = match &wanted {
             WantedContext::Inline { text, .. } => text.clone(),
-            WantedContext::File(path) => read_text(&with_twin(path), shown)?,
+            WantedContext::File { path, lower_case } => {
+                let found = self.path(path).read(MAX_DOCKERFILE);
+                let other = match (&found, lower_case) {
+                    (Err(fault), Some(other)) if fault.is_missing() => self.path(other).read(MAX_DOCKERFILE).ok(),
+                    _ => None,
+                };
+                text(other.map_or(found, Ok), &self.path(path), shown)?
+            }
         };
         let source = self.sources.lock().unwrap_or_else(PoisonError::into_inner).add(shown, text.as_str());
         let (file, faults) = dockerfile::parse(source, &text);
@@ -85,44 +104,35 @@ impl Contexts {
         Ok(parsed)
     }
 
-    /// A folder as a context, with the patterns of its ignore file: the one beside `dockerfile` wins over `.dockerignore`.
+    /// The text of a Dockerfile that [`Contexts::dockerfile`] has read.
+    pub(crate) fn text(&self, wanted: &WantedContext) -> Option<Arc<str>> {
+        let source = self.parsed.lock().unwrap_or_else(PoisonError::into_inner).get(wanted)?.source;
+        Some(self.sources.lock().unwrap_or_else(PoisonError::into_inner).get(source).text.clone())
+    }
+
+    /// A folder as a context, with the patterns of the first of the `ignore_files` that exists.
     ///
     /// # Errors
     /// When the folder is missing or none, or the ignore file cannot be read or has a bad pattern.
-    pub(crate) fn folder(
-        &self,
-        folder: &Path,
-        name: &str,
-        dockerfile: Option<&Path>,
-    ) -> Result<NamedContext, Diagnostic> {
-        match fs::metadata(folder) {
-            Ok(meta) if meta.is_dir() => (),
-            Ok(_) => {
-                return Err(Diagnostic::error(
-                    "bake::engine::context_no_folder",
-                    format!("{name} is not a folder: {}", folder.display()),
-                ));
-            }
-            Err(error) => {
-                return Err(Diagnostic::error(
-                    "bake::engine::context_missing",
-                    format!("{name} cannot be read: {}", folder.display()),
-                )
-                .cause(&error));
-            }
+    pub(crate) fn folder(&self, folder: &str, name: &str, ignore_files: &[String]) -> Result<NamedContext, Diagnostic> {
+        let handle = self.path(folder);
+        if let Err(error) = handle.open_dir() {
+            let shown = handle.path().display();
+            return Err(match error.kind() {
+                _ if handle.is_denied() => not_granted(&handle),
+                io::ErrorKind::NotADirectory => {
+                    Diagnostic::error("bake::engine::context_no_folder", format!("{name} is not a folder: {shown}"))
+                }
+                _ => Diagnostic::error("bake::engine::context_missing", format!("{name} cannot be read: {shown}"))
+                    .cause(&error),
+            });
         }
-        let beside = dockerfile.map(|path| {
-            let mut name = path.file_name().unwrap_or_default().to_owned();
-            name.push(".dockerignore");
-            path.with_file_name(name)
-        });
-        let candidates = beside.into_iter().chain([folder.join(".dockerignore")]);
         let (mut ignore, mut ignore_file) = (Vec::new(), None);
-        for path in candidates {
-            match read_ignore(&path)? {
+        for path in ignore_files {
+            match read_ignore(&self.path(path))? {
                 None => (),
                 Some(text) => {
-                    let shown = self.shown(&path);
+                    let shown = self.shown(path);
                     let source =
                         self.sources.lock().unwrap_or_else(PoisonError::into_inner).add(shown.as_str(), text.as_str());
                     let (patterns, faults) = parse_ignore(source, &text);
@@ -136,7 +146,7 @@ impl Contexts {
             }
         }
         Ok(NamedContext::Local(graph::Local {
-            folder: folder.display().to_string(),
+            folder: handle.path().display().to_string(),
             name: name.to_owned(),
             ignore,
             ignore_file,
@@ -144,33 +154,29 @@ impl Contexts {
     }
 }
 
-/// `dockerfile`, when the file is to be called `Dockerfile` and only the lower-case one is there.
-fn with_twin(path: &Path) -> PathBuf {
-    if path.file_name().is_some_and(|name| name == "Dockerfile") && !path.exists() {
-        let twin = path.with_file_name("dockerfile");
-        if twin.exists() {
-            return twin;
-        }
-    }
-    path.to_owned()
+fn not_granted(handle: &GrantedRead) -> Diagnostic {
+    let path = handle.path().display();
+    Diagnostic::error("bake::engine::not_granted", format!("the definition may not read: {path}"))
+        .help(format!("if that is right, allow it: --allow=fs.read={path}"))
 }
 
-fn read_text(path: &Path, shown: &str) -> Result<String, Diagnostic> {
-    let failed = |error: &std::io::Error| {
-        Diagnostic::error("bake::engine::dockerfile_unreadable", format!("the Dockerfile cannot be read: {shown}"))
-            .cause(error)
-            .help("`dockerfile` is relative to `context`; both can be set in the target")
-    };
-    let file = fs::File::open(path).map_err(|e| failed(&e))?;
-    let meta = file.metadata().map_err(|e| failed(&e))?;
-    if !meta.is_file() || meta.len() > MAX_DOCKERFILE {
-        return Err(Diagnostic::error(
+fn text(read: Result<Vec<u8>, ReadFault>, handle: &GrantedRead, shown: &str) -> Result<String, Diagnostic> {
+    let bytes = read.map_err(|fault| match fault {
+        _ if handle.is_denied() => not_granted(handle),
+        ReadFault::Io(error) => {
+            Diagnostic::error("bake::engine::dockerfile_unreadable", format!("the Dockerfile cannot be read: {shown}"))
+                .cause(&error)
+                .help("`dockerfile` is relative to `context`; both can be set in the target")
+        }
+        ReadFault::NoFile(what) => Diagnostic::error(
             "bake::engine::dockerfile_no_file",
-            format!("the Dockerfile is not a file of at most {} MiB: {shown}", MAX_DOCKERFILE >> 20),
-        ));
-    }
-    let mut bytes = Vec::new();
-    file.take(MAX_DOCKERFILE).read_to_end(&mut bytes).map_err(|e| failed(&e))?;
+            format!("the Dockerfile is {what}, not a file: {shown}"),
+        ),
+        ReadFault::TooLarge(limit) => Diagnostic::error(
+            "bake::engine::dockerfile_no_file",
+            format!("the Dockerfile has more than {} MiB: {shown}", limit >> 20),
+        ),
+    })?;
     String::from_utf8(bytes).map_err(|error| {
         Diagnostic::error(
             "bake::engine::dockerfile_not_utf8",
@@ -179,17 +185,16 @@ fn read_text(path: &Path, shown: &str) -> Result<String, Diagnostic> {
     })
 }
 
-fn read_ignore(path: &Path) -> Result<Option<String>, Diagnostic> {
-    match fs::read(path) {
+fn read_ignore(handle: &GrantedRead) -> Result<Option<String>, Diagnostic> {
+    match handle.read(MAX_IGNORE) {
         Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
-        Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
-            Ok(None)
-        }
-        Err(error) => Err(Diagnostic::error(
+        Err(fault) if fault.is_missing() => Ok(None),
+        Err(_) if handle.is_denied() => Err(not_granted(handle)),
+        Err(fault) => Err(Diagnostic::error(
             "bake::engine::ignore_unreadable",
-            format!("the ignore file cannot be read: {}", path.display()),
+            format!("the ignore file cannot be read: {}", handle.path().display()),
         )
-        .cause(&error)),
+        .cause(&fault)),
     }
 }
 

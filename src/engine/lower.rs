@@ -258,39 +258,28 @@ impl Lowering<'_> {
                 .help("an image or a target is a named context: `contexts = { name = \"…\" }`")));
             }
         };
-        let folder = match &build.context {
-            context::ContextSource::Local(path) => Some(self.contexts.absolute(path)),
-            _ => None,
-        };
         let target = build.wanted_by.first().map(ToString::to_string).unwrap_or_default();
-        let (wanted, shown) = match (&build.dockerfile, &folder) {
+        let plan::build::OptionalFiles { lower_case, ignore } = build.optional_files();
+        let (wanted, shown) = match (&build.dockerfile, build.dockerfile_path()) {
             (plan::build::DockerfileInput::Inline(text), _) => {
                 let shown = format!("dockerfile-inline of {target}");
                 (WantedContext::Inline { target, text: text.clone() }, shown)
             }
-            (plan::build::DockerfileInput::InContext(name), Some(folder)) => {
-                let file = super::context::clean(&folder.join(name));
-                let shown = self.contexts.shown(&file);
-                (WantedContext::File(file), shown)
+            (_, Some(path)) => {
+                let shown = self.contexts.shown(&path);
+                (WantedContext::File { path, lower_case }, shown)
             }
-            (plan::build::DockerfileInput::InContext(name), None) => {
-                let remote = remote.as_ref().expect("a context without folder is remote");
+            (plan::build::DockerfileInput::InContext(name) | plan::build::DockerfileInput::Local(name), None) => {
+                let remote = remote.as_ref().expect("a Dockerfile without a path is in a remote context");
                 let text = self.remote_dockerfile(remote, name).await.map_err(one)?;
                 (WantedContext::Inline { target, text }, name.clone())
             }
-            (plan::build::DockerfileInput::Local(name), _) => {
-                let file = self.contexts.absolute(name);
-                let shown = self.contexts.shown(&file);
-                (WantedContext::File(file), shown)
-            }
         };
-        let beside = if let WantedContext::File(path) = &wanted { Some(path.clone()) } else { None };
-        let main = match (remote, &folder) {
-            (Some(remote), _) => remote,
-            (None, folder) => {
-                let folder = folder.as_deref().expect("a context that is not remote is a folder");
-                self.contexts.folder(folder, "the build context", beside.as_deref()).map_err(one)?
+        let main = match (remote, &build.context) {
+            (None, context::ContextSource::Local(folder)) => {
+                self.contexts.folder(folder, "the build context", &ignore).map_err(one)?
             }
+            (remote, _) => remote.expect("a context that is not a folder is remote"),
         };
         let file = self
             .contexts
@@ -371,13 +360,14 @@ impl Lowering<'_> {
                 NamedContext::Image { reference: reference.clone(), layout: None }
             }
             context::ContextSource::OciLayout { path, tag, digest } => {
-                let folder = self.contexts.absolute(path).display().to_string();
+                let folder = self.contexts.path(path).path().display().to_string();
                 let tag = tag.as_ref().map(|it| format!(":{it}")).unwrap_or_default();
                 let digest = digest.as_ref().map(|it| format!("@{it}")).unwrap_or_default();
                 NamedContext::Image { reference: format!("{path}{tag}{digest}"), layout: Some(folder) }
             }
             context::ContextSource::Local(path) => {
-                self.contexts.folder(&self.contexts.absolute(path), &format!("the context `{name}`"), None)?
+                let ignore = [plan::build::ignore_file_of(path)];
+                self.contexts.folder(path, &format!("the context `{name}`"), &ignore)?
             }
             context::ContextSource::Git(url) | context::ContextSource::Http(url) => remote(url, false, false)?,
             context::ContextSource::Stdin => {
@@ -452,14 +442,14 @@ impl Lowering<'_> {
         for secret in &build.secrets {
             let spec::Secret { id, src, env, .. } = secret;
             let id = if id.is_empty() { src.clone().unwrap_or_default() } else { id.clone() };
-            let source = secret::source(&id, src.as_deref(), env.as_deref(), self.is_env_set, |path| {
-                self.contexts.absolute(path)
-            });
+            let source =
+                secret::source(&id, src.as_deref(), env.as_deref(), self.is_env_set, |path| self.contexts.path(path));
             scope.secrets.insert(id, source);
         }
         for ssh in &build.ssh {
             let id = if ssh.id.is_empty() { "default".to_owned() } else { ssh.id.clone() };
-            scope.ssh.insert(id, ssh.paths.first().cloned());
+            let path = ssh.paths.first().map(|path| self.contexts.path(path).path().display().to_string());
+            scope.ssh.insert(id, path);
         }
         scope.cache_namespace = build.args.get("BUILDKIT_CACHE_MOUNT_NS").cloned().unwrap_or_default();
         Arc::new(scope)

@@ -45,29 +45,19 @@ pub(crate) fn facts(build: &Build, lowered: &Lowered, graph: &Graph, contexts: &
         ContextSource::Git(url) | ContextSource::Http(url) => facts.config_uri = Some(url.clone()),
         _ => {}
     }
+    let (path, plan::build::OptionalFiles { lower_case, .. }) = (build.dockerfile_path(), build.optional_files());
     let wanted = match &build.dockerfile {
         plan::build::DockerfileInput::Inline(text) => {
             facts.config_path = "Dockerfile".to_owned();
             let target = build.wanted_by.first().map(ToString::to_string).unwrap_or_default();
             Some(WantedContext::Inline { target, text: text.clone() })
         }
-        plan::build::DockerfileInput::InContext(name) => {
+        plan::build::DockerfileInput::InContext(name) | plan::build::DockerfileInput::Local(name) => {
             facts.config_path.clone_from(name);
-            match &build.context {
-                ContextSource::Local(folder) => Some(WantedContext::File(contexts.absolute(folder).join(name))),
-                _ => None,
-            }
-        }
-        plan::build::DockerfileInput::Local(name) => {
-            facts.config_path.clone_from(name);
-            Some(WantedContext::File(contexts.absolute(name)))
+            path.map(|path| WantedContext::File { path, lower_case })
         }
     };
-    let text = match wanted {
-        Some(WantedContext::Inline { text, .. }) => Some(text.into_bytes()),
-        Some(WantedContext::File(path)) => std::fs::read(path).ok(),
-        None => None,
-    };
+    let text = wanted.and_then(|wanted| contexts.text(&wanted)).map(|text| text.as_bytes().to_vec());
     facts.source = text.map(|text| (facts.config_path.clone(), text));
     facts.args = request(build);
     facts.secrets = build.secrets.iter().map(|it| (it.id.clone(), false)).collect();

@@ -1,11 +1,12 @@
 //! Where the values of a target's secrets are: a file or an environment variable, read only when a step asks.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::collections::BTreeMap;
 
 use crate::{
     fetch::GitSecrets,
+    grant::GrantedRead,
     plan::{Plan, PlanNode},
-    solve::op::{exec::SecretSource, source::read_limited},
+    solve::op::exec::SecretSource,
 };
 
 /// The source of a secret as the target declares it: `env`, `src`, or by its id alone (the variable of that name if it
@@ -15,13 +16,13 @@ pub(crate) fn source(
     src: Option<&str>,
     env: Option<&str>,
     is_set: impl Fn(&str) -> bool,
-    absolute: impl Fn(&str) -> PathBuf,
+    path_of: impl Fn(&str) -> GrantedRead,
 ) -> SecretSource {
     match (src, env) {
         (_, Some(name)) => SecretSource::Env(name.to_owned()),
-        (Some(path), None) => SecretSource::File(absolute(path)),
+        (Some(path), None) => SecretSource::File(path_of(path)),
         (None, None) if is_set(id) => SecretSource::Env(id.to_owned()),
-        (None, None) => SecretSource::File(absolute(id)),
+        (None, None) => SecretSource::File(path_of(id)),
     }
 }
 
@@ -29,7 +30,11 @@ pub(crate) fn source(
 const LONGEST_TOKEN: u64 = 64 << 10;
 
 /// The secrets `GIT_AUTH_TOKEN[.HOST]` and `GIT_AUTH_HEADER[.HOST]` of all builds; one that cannot be read is not there.
-pub(crate) fn for_git(plan: &Plan, env: &BTreeMap<String, String>, absolute: impl Fn(&str) -> PathBuf) -> GitSecrets {
+pub(crate) fn for_git(
+    plan: &Plan,
+    env: &BTreeMap<String, String>,
+    path_of: impl Fn(&str) -> GrantedRead,
+) -> GitSecrets {
     let mut secrets = GitSecrets::default();
     let builds = plan.graph.node_weights().filter_map(|node| match node {
         PlanNode::Build(build) => Some(build),
@@ -45,12 +50,10 @@ pub(crate) fn for_git(plan: &Plan, env: &BTreeMap<String, String>, absolute: imp
         };
         let Some(host) = (if host.is_empty() { Some("") } else { host.strip_prefix('.') }) else { continue };
         let found =
-            source(&secret.id, secret.src.as_deref(), secret.env.as_deref(), |it| env.contains_key(it), &absolute);
+            source(&secret.id, secret.src.as_deref(), secret.env.as_deref(), |it| env.contains_key(it), &path_of);
         let value = match found {
             SecretSource::Env(name) => env.get(&name).cloned(),
-            SecretSource::File(path) => {
-                read_limited(&path, LONGEST_TOKEN).ok().and_then(|bytes| String::from_utf8(bytes).ok())
-            }
+            SecretSource::File(path) => path.read(LONGEST_TOKEN).ok().and_then(|bytes| String::from_utf8(bytes).ok()),
         };
         let known = list.iter().any(|(it, _)| it == host);
         list.extend(value.filter(|it| !known && !it.trim().is_empty()).map(|it| (host.to_owned(), it)));

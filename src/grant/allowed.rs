@@ -41,11 +41,6 @@ impl Allowed {
         }
     }
 
-    /// Whether nothing needs to be asked.
-    pub(crate) fn is_everything(&self) -> bool {
-        self.everything
-    }
-
     fn covers(&self, path: &Path) -> bool {
         self.everything || self.places.iter().any(|place| path.starts_with(place))
     }
@@ -59,7 +54,8 @@ impl Allowed {
         if !self.covers(&path) {
             return Err(Denied(path));
         }
-        Ok(GrantedRead { path, unnamed: found.unnamed.map(Arc::new) })
+        let opening = found.unnamed.map_or(Opening::ByPath, |fd| Opening::Unnamed(Arc::new(fd)));
+        Ok(GrantedRead { path, opening })
     }
 
     /// The handle of a path that is written.
@@ -68,7 +64,7 @@ impl Allowed {
     /// The real path, when it is not allowed.
     pub(crate) fn write(&self, found: &Resolved) -> Result<GrantedWrite, Denied> {
         let path = found.path();
-        if self.covers(&path) { Ok(GrantedWrite { path }) } else { Err(Denied(path)) }
+        if self.covers(&path) { Ok(GrantedWrite { path, refused: None }) } else { Err(Denied(path)) }
     }
 }
 
@@ -77,11 +73,37 @@ impl Allowed {
 pub(crate) struct GrantedRead {
     /// Absolute and without symbolic links when it was granted.
     path: PathBuf,
-    /// What has no path of its own.
-    unnamed: Option<Arc<OwnedFd>>,
+    opening: Opening,
 }
 
+#[derive(Clone, Debug)]
+enum Opening {
+    ByPath,
+    /// What has no path of its own.
+    Unnamed(Arc<OwnedFd>),
+    /// Why it cannot be opened.
+    Refused(io::ErrorKind),
+}
+
+impl PartialEq for GrantedRead {
+    fn eq(&self, other: &Self) -> bool {
+        self.path == other.path
+    }
+}
+
+impl Eq for GrantedRead {}
+
 impl GrantedRead {
+    /// A path that was not granted or cannot be followed to its end: opening it is this error.
+    pub(super) fn refused(path: PathBuf, why: io::ErrorKind) -> Self {
+        Self { path, opening: Opening::Refused(why) }
+    }
+
+    /// Whether it was looked at and is not allowed.
+    pub(crate) fn is_denied(&self) -> bool {
+        matches!(self.opening, Opening::Refused(io::ErrorKind::PermissionDenied))
+    }
+
     /// Where it is: for messages, and for telling equal places from different ones.
     pub(crate) fn path(&self) -> &Path {
         &self.path
@@ -92,15 +114,7 @@ impl GrantedRead {
     /// # Errors
     /// When it is missing or no directory, or when a part of its path has become a symbolic link since.
     pub(crate) fn open_dir(&self) -> io::Result<OwnedFd> {
-        beneath_root(&self.path, OFlags::RDONLY | OFlags::DIRECTORY)
-    }
-
-    /// Opens it as a regular file. A pipe or a device does not block.
-    ///
-    /// # Errors
-    /// When it is missing, no regular file, or larger than `limit` bytes.
-    pub(crate) fn open_file(&self, limit: u64) -> Result<File, ReadFault> {
-        open::regular(self.open(OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?, limit)
+        self.open(OFlags::RDONLY | OFlags::DIRECTORY)
     }
 
     /// Reads all of it: a regular file, or a pipe that the user's shell made for it.
@@ -108,20 +122,24 @@ impl GrantedRead {
     /// # Errors
     /// When it is missing, neither of them, or larger than `limit` bytes.
     pub(crate) fn read(&self, limit: u64) -> Result<Vec<u8>, ReadFault> {
-        match &self.unnamed {
+        match &self.opening {
             // A shell's `<(command)`: the user's own process writes it, and waiting for it is meant.
-            Some(_) => open::read_to_limit(File::from(self.open(OFlags::RDONLY)?), limit),
-            None => open::read_to_limit(self.open_file(limit)?, limit),
+            Opening::Unnamed(_) => open::read_to_limit(File::from(self.open(OFlags::RDONLY)?), limit),
+            Opening::ByPath | Opening::Refused(_) => {
+                let file = self.open(OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
+                open::read_to_limit(open::regular(file, limit)?, limit)
+            }
         }
     }
 
     fn open(&self, flags: OFlags) -> io::Result<OwnedFd> {
-        match &self.unnamed {
-            Some(fd) => {
+        match &self.opening {
+            Opening::ByPath => beneath_root(&self.path, flags),
+            Opening::Unnamed(fd) => {
                 let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
                 Ok(rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty())?)
             }
-            None => beneath_root(&self.path, flags),
+            Opening::Refused(why) => Err((*why).into()),
         }
     }
 }
@@ -131,9 +149,16 @@ impl GrantedRead {
 pub(crate) struct GrantedWrite {
     /// Absolute; without symbolic links as far as it existed when it was granted.
     path: PathBuf,
+    /// Why it cannot be opened.
+    refused: Option<io::ErrorKind>,
 }
 
 impl GrantedWrite {
+    /// A path that was not granted or cannot be followed to its end: opening it is this error.
+    pub(super) fn refused(path: PathBuf, why: io::ErrorKind) -> Self {
+        Self { path, refused: Some(why) }
+    }
+
     /// Where it is.
     pub(crate) fn path(&self) -> &Path {
         &self.path
@@ -144,6 +169,7 @@ impl GrantedWrite {
     /// # Errors
     /// When a part of the path is no directory, or has become a symbolic link since it was granted.
     pub(crate) fn make_dir(&self) -> io::Result<OwnedFd> {
+        self.refused.map_or(Ok(()), |why| Err(io::Error::from(why)))?;
         open::make_dirs(&self.path)
     }
 
@@ -152,6 +178,7 @@ impl GrantedWrite {
     /// # Errors
     /// As [`GrantedWrite::make_dir`]; also for `/`, which nothing holds.
     pub(crate) fn make_parent(&self) -> io::Result<(OwnedFd, &Path)> {
+        self.refused.map_or(Ok(()), |why| Err(io::Error::from(why)))?;
         let (Some(parent), Some(name)) = (self.path.parent(), self.path.file_name()) else {
             return Err(rustix::io::Errno::ISDIR.into());
         };

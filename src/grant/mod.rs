@@ -11,7 +11,9 @@
 mod allowed;
 mod open;
 mod resolve;
+mod table;
 
 pub(crate) use allowed::{Allowed, Denied, GrantedRead, GrantedWrite};
-pub(crate) use open::{ReadFault, read_file};
+pub(crate) use open::{ReadFault, open_real_dir};
 pub(crate) use resolve::{Resolved, resolve};
+pub(crate) use table::HostPaths;

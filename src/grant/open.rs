@@ -67,6 +67,14 @@ pub(super) fn read_to_limit(file: File, limit: u64) -> Result<Vec<u8>, ReadFault
     if bytes.len() as u64 > limit { Err(ReadFault::TooLarge(limit)) } else { Ok(bytes) }
 }
 
+/// Opens a directory by the path of a [`GrantedRead`](super::GrantedRead), as data that went through the graph has it.
+///
+/// # Errors
+/// When it is missing or no directory, or when a part of its path has become a symbolic link.
+pub(crate) fn open_real_dir(path: &Path) -> io::Result<OwnedFd> {
+    beneath_root(path, OFlags::RDONLY | OFlags::DIRECTORY)
+}
+
 /// Opens an absolute path in which no symbolic link may stand.
 pub(super) fn beneath_root(path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
     let flags = flags | OFlags::CLOEXEC;

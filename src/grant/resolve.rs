@@ -35,11 +35,6 @@ impl Resolved {
         path.extend(&self.missing);
         path
     }
-
-    /// Whether something is there.
-    pub(crate) fn exists(&self) -> bool {
-        self.missing.is_empty()
-    }
 }
 
 /// Resolves `path`, which is relative to `cwd`.

@@ -9,7 +9,10 @@ use crate::{
     eval::target::typed::TargetName,
     oci::{Digest, Platform, digest::FieldHasher},
     report::Span,
-    spec::{CallMethod, Entitlement, Policy, RemoteCache, ResourceLimits, Secret, Ssh, Ulimit, context::ContextSource},
+    spec::{
+        CallMethod, Entitlement, Policy, RemoteCache, ResourceLimits, Secret, Ssh, Ulimit,
+        context::{self, ContextSource},
+    },
 };
 
 /// Where the Dockerfile comes from.
@@ -30,6 +33,20 @@ pub(crate) enum BuildNetwork {
     Default,
     None,
     Host,
+}
+
+/// Files that a build reads when they exist.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OptionalFiles {
+    /// `dockerfile`, which is taken when there is no `Dockerfile`.
+    pub(crate) lower_case: Option<String>,
+    /// Ignore files of the main context; the first that exists counts.
+    pub(crate) ignore: Vec<String>,
+}
+
+/// The ignore file of a context that is a folder.
+pub(crate) fn ignore_file_of(folder: &str) -> String {
+    context::clean(&format!("{folder}/.dockerignore"))
 }
 
 /// One build.
@@ -79,6 +96,34 @@ pub(crate) struct Build {
 }
 
 impl Build {
+    /// The path of its Dockerfile on this machine, if it has one: cleaned as text, relative to the working directory.
+    pub(crate) fn dockerfile_path(&self) -> Option<String> {
+        match (&self.dockerfile, &self.context) {
+            (DockerfileInput::Local(path), _) => Some(context::clean(path.strip_prefix("cwd://").unwrap_or(path))),
+            (DockerfileInput::InContext(path), ContextSource::Local(folder)) => {
+                Some(context::clean(&format!("{folder}/{path}")))
+            }
+            _ => None,
+        }
+    }
+
+    /// Files beside the Dockerfile and in the context that are read when they exist: the Dockerfile in lower case, and the
+    /// ignore files in the order in which they are looked for.
+    pub(crate) fn optional_files(&self) -> OptionalFiles {
+        let dockerfile = self.dockerfile_path();
+        let lower_case = dockerfile
+            .as_deref()
+            .and_then(|path| path.strip_suffix("Dockerfile"))
+            .filter(|folder| folder.is_empty() || folder.ends_with('/'))
+            .map(|folder| format!("{folder}dockerfile"));
+        let beside = |path: &String| format!("{path}.dockerignore");
+        let ignore = match &self.context {
+            ContextSource::Local(folder) => dockerfile.iter().map(beside).chain([ignore_file_of(folder)]).collect(),
+            _ => Vec::new(),
+        };
+        OptionalFiles { lower_case, ignore }
+    }
+
     /// Where an attribute was set, or else the target's label.
     pub(crate) fn at(&self, attribute: &str) -> Span {
         self.places.get(attribute).copied().unwrap_or(self.at)

@@ -3,7 +3,10 @@
 
 use std::collections::BTreeSet;
 
-use super::{Build, Export, Plan, PlanNode, build::DockerfileInput};
+use super::{
+    Build, Export, Plan, PlanNode,
+    build::{OptionalFiles, ignore_file_of},
+};
 use crate::{
     report::Span,
     spec::{
@@ -23,6 +26,8 @@ pub(crate) enum NeedKind {
     LocalDelete,
     /// A path, relative to the working directory.
     Read(String),
+    /// A file that says more about the definition, such as an ignore file: read when it exists.
+    ReadDefinition(String),
     Write(String),
 }
 
@@ -38,11 +43,13 @@ pub(crate) struct Need {
 }
 
 /// All needs of a plan, each once per target and attribute.
-pub(crate) fn needs(plan: &Plan) -> Vec<Need> {
+///
+/// `is_env_set`: whether a variable of the environment is set, which decides where a secret without `src` is.
+pub(crate) fn needs(plan: &Plan, is_env_set: impl Fn(&str) -> bool) -> Vec<Need> {
     let mut all = Vec::new();
     for node in plan.graph.node_weights() {
         match node {
-            PlanNode::Build(build) => of_build(build, &mut all),
+            PlanNode::Build(build) => of_build(build, &is_env_set, &mut all),
             PlanNode::Export(export) => of_export(export, &mut all),
         }
     }
@@ -51,7 +58,7 @@ pub(crate) fn needs(plan: &Plan) -> Vec<Need> {
     all
 }
 
-fn of_build(build: &Build, all: &mut Vec<Need>) {
+fn of_build(build: &Build, is_env_set: &impl Fn(&str) -> bool, all: &mut Vec<Need>) {
     let target = build.wanted_by.first().map(ToString::to_string).unwrap_or_default();
     let mut need = |attribute: &'static str, what: NeedKind| {
         all.push(Need { what, target: target.clone(), attribute, at: build.at(attribute) });
@@ -66,23 +73,31 @@ fn of_build(build: &Build, all: &mut Vec<Need>) {
         it.paths.iter().for_each(|path| need("ssh", NeedKind::Read(path.clone())));
     }
     for it in &build.secrets {
-        if let Some(path) = &it.src {
-            need("secret", NeedKind::Read(path.clone()));
+        match (&it.src, &it.env) {
+            (Some(path), None) => need("secret", NeedKind::Read(path.clone())),
+            // The file that has the name of the secret.
+            (None, None) if !is_env_set(&it.id) => need("secret", NeedKind::Read(it.id.clone())),
+            _ => (),
         }
     }
     if let ContextSource::Local(path) = &build.context {
         need("context", NeedKind::Read(path.clone()));
     }
-    match (&build.dockerfile, &build.context) {
-        (DockerfileInput::Local(path), _) => need("dockerfile", NeedKind::Read(path.clone())),
-        (DockerfileInput::InContext(path), ContextSource::Local(context)) => {
-            need("dockerfile", NeedKind::Read(format!("{context}/{path}")));
-        }
-        _ => (),
+    if let Some(path) = build.dockerfile_path() {
+        need("dockerfile", NeedKind::Read(path));
+    }
+    let OptionalFiles { lower_case, ignore } = build.optional_files();
+    for path in lower_case.into_iter().chain(ignore) {
+        need("dockerfile", NeedKind::ReadDefinition(path));
     }
     for it in build.contexts.values() {
-        if let ContextSource::Local(path) = it {
-            need("contexts", NeedKind::Read(path.clone()));
+        match it {
+            ContextSource::Local(path) => {
+                need("contexts", NeedKind::Read(path.clone()));
+                need("contexts", NeedKind::ReadDefinition(ignore_file_of(path)));
+            }
+            ContextSource::OciLayout { path, .. } => need("contexts", NeedKind::Read(path.clone())),
+            _ => (),
         }
     }
     for (attribute, caches, key) in [("cache-from", &build.cache_from, "src"), ("cache-to", &build.cache_to, "dest")] {

@@ -56,11 +56,11 @@ pub(super) fn on_runtime(settings: &Settings, work: impl Future<Output = u8>) ->
 }
 
 async fn build(settings: &Settings, planned: Planned, interrupts: &mut Interrupts) -> u8 {
-    let Planned { plan, sources, .. } = planned;
+    let Planned { plan, sources, paths, .. } = planned;
     // A limit on the size of files is then an error of the write that names the file, not a death without a word.
     let _file_size = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::from_raw(libc::SIGXFSZ));
     let view = ProgressView::start(progress_mode(settings));
-    let contexts = Contexts::new(settings.cwd.clone(), sources);
+    let contexts = Contexts::new(settings.cwd.clone(), paths, sources);
     let prepare = async |sink: Sink| {
         let setup = setup(settings, sink).map_err(|fault| vec![*fault])?;
         embedded::prepare(&plan, setup, &contexts).await

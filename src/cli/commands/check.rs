@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::{build, call};
 use crate::{
-    cli::{FAILED, OK, args::CheckFormat, definition, settings::Settings, write},
+    cli::{FAILED, OK, args::CheckFormat, definition, entitlements, settings::Settings, write},
     definition::{
         load::Definition,
         syntax::{AttributeSyntax, Block, Expr, ExprKind},
@@ -25,7 +25,7 @@ use crate::{
         target::typed::{Target, TargetName},
     },
     oci::Platform,
-    plan::make::make,
+    plan::{make::make, need::needs},
     report::{Diagnostic, Severity, SourceId, SourceMap, Span},
     ui::{diagnostic::render, output},
 };
@@ -72,7 +72,9 @@ async fn check(settings: &Settings, format: CheckFormat) -> u8 {
         findings.of_definition(unplanned, &read.definition);
     }
     let of_definition: HashSet<SourceId> = read.sources.ids().collect();
-    let contexts = Contexts::new(settings.cwd.clone(), read.sources);
+    let needs = needs(&plan, |name| settings.env.contains_key(name));
+    let paths = entitlements::handles(&needs, &evaluated.grants, &read.from_remote, settings);
+    let contexts = Contexts::new(settings.cwd.clone(), paths, read.sources);
     let looked = engine::check::check(&plan, &contexts).await;
     let counts = Counts { targets: evaluated.targets.len(), files: contexts.n_dockerfiles(), unseen: looked.unseen };
     for (diagnostic, targets) in looked.findings {

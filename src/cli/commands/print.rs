@@ -2,7 +2,7 @@
 
 use crate::{
     cli::{
-        definition::{self, Purpose},
+        definition::{self, EvaluatedDefinition, Purpose},
         settings::Settings,
         write,
     },
@@ -12,7 +12,7 @@ use crate::{
 /// Prints what would be built.
 pub(crate) fn run(settings: &Settings) -> u8 {
     match definition::evaluated(settings, Purpose::Show) {
-        Ok((evaluated, _)) => {
+        Ok(EvaluatedDefinition { evaluated, .. }) => {
             let code = definition::concluding(&evaluated.aside)(write(&PrintPlan::new(&evaluated).to_json()));
             // The process ends here: to free a large plan piece by piece would only take time.
             std::mem::forget(evaluated);

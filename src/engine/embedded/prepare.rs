@@ -42,7 +42,7 @@ pub(crate) async fn prepare(
         Caches::default()
     });
     let mut world = setup.world();
-    world.sources.git_secrets = secret::for_git(plan, &setup.env, |path| contexts.absolute(path));
+    world.sources.git_secrets = secret::for_git(plan, &setup.env, |path| contexts.path(path));
     let EngineSetup { client, sink, epoch_now, now, .. } = setup;
     // Dockerfiles are read even if an output is at fault: all faults are reported in one run.
     let lowered = lowering(&world, contexts, false, async |it| it.run(plan).await).await;

@@ -17,6 +17,7 @@ use super::{
     FileDigests, MAX_DEPTH, PARALLEL_DEPTH, PARALLEL_ENTRIES, absorb, descend, dir_hasher, file_digest, with_xattrs,
 };
 use crate::{
+    grant,
     graph::{
         self,
         pattern::{Patterns, Verdict},
@@ -90,7 +91,7 @@ impl LocalNode {
 impl LocalTree {
     /// Opens the directory and reads nothing yet.
     pub(crate) fn open(local: &graph::Local, digests: Arc<dyn FileDigests>) -> Result<Self, FileError> {
-        let root = at::host_dir(Path::new(&local.folder))
+        let root = grant::open_real_dir(Path::new(&local.folder))
             .map_err(|cause| FileError::Context { folder: local.folder.clone(), cause })?;
         let patterns = Patterns::new(&local.ignore).map_err(|bad| FileError::BadPattern {
             pattern: bad.pattern,

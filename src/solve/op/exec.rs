@@ -10,6 +10,7 @@ use std::{
 
 use super::{file, output::StepOutput, read, source::read_limited};
 use crate::{
+    grant::GrantedRead,
     graph::{self, Exec, MountOpKind, Vertex},
     layer::view::{EntryKind, Follow, LayerView},
     oci::{Digest, digest::FieldHasher},
@@ -29,14 +30,14 @@ use crate::{
 /// Where the value of a secret is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum SecretSource {
-    File(PathBuf),
+    File(GrantedRead),
     Env(String),
 }
 
 impl std::fmt::Display for SecretSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::File(path) => write!(f, "file {}", path.display()),
+            Self::File(path) => write!(f, "file {}", path.path().display()),
             Self::Env(name) => write!(f, "env {name}"),
         }
     }
@@ -315,10 +316,10 @@ impl ExecStep {
         let value = match self.scope.secrets.get(id) {
             None => None,
             Some(SecretSource::Env(name)) => self.env.get(name).map(|text| text.clone().into_bytes()),
-            Some(SecretSource::File(path)) => Some(read_limited(path, MAX_SECRET).map_err(|error| {
+            Some(SecretSource::File(path)) => Some(path.read(MAX_SECRET).map_err(|error| {
                 Diagnostic::error(
                     "bake::solve::secret_unreadable",
-                    format!("secret {id} cannot be read: {}", path.display()),
+                    format!("secret {id} cannot be read: {}", path.path().display()),
                 )
                 .cause(&error)
             })?),
