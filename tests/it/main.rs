@@ -10,6 +10,7 @@ mod errors;
 mod examples;
 mod export;
 mod fmt;
+mod grants;
 mod language;
 mod load;
 mod runtime;
