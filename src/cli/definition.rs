@@ -9,7 +9,7 @@ use crate::{
         remote::Remote,
         var_file::{self, VarFile},
     },
-    eval::{self, Evaluation, evaluate::evaluate, input::Input},
+    eval::{self, evaluate::evaluate, evaluation::Evaluation, input::Input},
     oci::Platform,
     plan::{Plan, PlanNode, make::make, need::needs},
     report::{Diagnostic, Severity, SourceMap, Span, Spanned},
@@ -43,7 +43,7 @@ pub(crate) fn load(settings: &Settings) -> (ReadDefinition, Vec<Diagnostic>) {
     let files = settings.var_files.iter();
     let files: Vec<VarFile> =
         files.filter_map(|path| var_file::read(path, &input.env, &mut sources, &mut diagnostics)).collect();
-    let (values, mut faults) = eval::var_file::values(files, &input, &Platform::host().to_string());
+    let (values, mut faults) = eval::variable::var_file::values(files, &input, &Platform::host().to_string());
     diagnostics.append(&mut faults);
     // Compose knows texts only.
     let texts = values.iter().filter_map(|(name, it)| Some((name.clone(), it.value.to_text()?.to_string())));

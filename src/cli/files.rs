@@ -9,7 +9,7 @@ use std::{
 use super::{entitlements, settings::Settings};
 use crate::eval::{
     input::FileReader,
-    pattern::{self, GlobError},
+    target::pattern::{self, GlobError},
 };
 
 /// More files than this are not listed.

@@ -7,7 +7,7 @@ use std::{fs, io, os::unix::fs::FileTypeExt};
 use super::{definition::Purpose, settings::Settings};
 use crate::{
     definition::attribute::Id,
-    eval::{Evaluation, target::Target},
+    eval::{evaluation::Evaluation, target::typed::Target},
     report::{Diagnostic, Severity},
     spec::{
         Secret, Ssh, context,

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use tokio::sync::SetOnce;
 
 use crate::{
-    engine::{BuiltImage, ExportReceipt, Failure, embedded::Ready},
+    engine::{BuiltImage, ExportReceipt, SolveFailure, embedded::Ready},
     plan::{Plan, PlanLink, PlanNode},
     report::Diagnostic,
 };
@@ -27,9 +27,31 @@ pub(crate) struct RunOutcome {
     pub(crate) metadata: BTreeMap<String, Map<String, Value>>,
     /// Stopped by the user.
     pub(crate) cancelled: bool,
+    /// A snapshot of the cache was damaged and has been removed: the same run once more makes it anew.
+    pub(crate) snapshot_gone: bool,
 }
 
-type BuildResult = Result<BuiltImage, Failure>;
+impl RunOutcome {
+    /// Adds a failure; its diagnostic only if no other failure has the same.
+    fn add(&mut self, failure: &SolveFailure) {
+        let fault = match failure {
+            SolveFailure::Failed(fault) => fault,
+            SolveFailure::SnapshotGone(fault) => {
+                self.snapshot_gone = true;
+                fault
+            }
+            SolveFailure::Cancelled => {
+                self.cancelled = true;
+                return;
+            }
+        };
+        if !self.faults.contains(fault) {
+            self.faults.push(fault.clone());
+        }
+    }
+}
+
+type BuildResult = Result<BuiltImage, SolveFailure>;
 
 /// Runs a plan to its end. The first fault stops what has not begun; what runs is stopped too.
 pub(crate) async fn run(plan: &Plan, ready: &Ready) -> RunOutcome {
@@ -54,7 +76,7 @@ struct DispatchRun<'a> {
 }
 
 /// `None` when its builds failed.
-type Exported = (NodeIndex, Option<Result<ExportReceipt, Diagnostic>>);
+type Exported = (NodeIndex, Option<Result<ExportReceipt, SolveFailure>>);
 
 impl DispatchRun<'_> {
     async fn build(&self, node: NodeIndex) {
@@ -105,10 +127,7 @@ impl DispatchRun<'_> {
         let mut outcome = RunOutcome::default();
         for node in self.plan.graph.node_indices() {
             match self.builds.get(&node).and_then(SetOnce::get) {
-                Some(Err(Failure::Failed(fault))) if !outcome.faults.iter().any(|it| it == fault) => {
-                    outcome.faults.push(fault.clone());
-                }
-                Some(Err(Failure::Cancelled)) => outcome.cancelled = true,
+                Some(Err(failure)) => outcome.add(failure),
                 _ => (),
             }
         }
@@ -124,7 +143,7 @@ impl DispatchRun<'_> {
                         entry.extend(receipt.metadata.clone());
                     }
                 }
-                Some(Err(fault)) => outcome.faults.push(Arc::new(fault)),
+                Some(Err(failure)) => outcome.add(&failure),
                 None => (),
             }
         }

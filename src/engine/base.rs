@@ -1,21 +1,46 @@
 //! Layers of base images for exporters: pulled when one of them needs the bytes.
 
-use std::path::PathBuf;
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use crate::{
     export::{BaseLayer, BaseLayers, BlobOrigin, ExportFuture, LayerRef},
     graph,
     report::Diagnostic,
     solve::{
-        op::source,
-        solver::{Failure, Solver},
+        failure::SolveFailure,
+        solver::Solver,
         tree::{LayerTree, TreeBase, TreeLayer},
     },
     store::SnapshotId,
 };
 
 /// Pulls through the sources of the solver.
-pub(crate) struct Pulled(pub(crate) Solver);
+pub(crate) struct Pulled {
+    solver: Solver,
+    /// A snapshot was damaged or pruned; see [`SolveFailure::SnapshotGone`].
+    is_gone: AtomicBool,
+}
+
+impl Pulled {
+    pub(crate) fn new(solver: Solver) -> Self {
+        Self { solver, is_gone: AtomicBool::new(false) }
+    }
+
+    /// The failure of an export that used these layers.
+    pub(crate) fn failure(&self, diagnostic: Diagnostic) -> SolveFailure {
+        if self.is_gone.load(Ordering::Relaxed) {
+            SolveFailure::SnapshotGone(Arc::new(diagnostic))
+        } else {
+            diagnostic.into()
+        }
+    }
+}
 
 impl BaseLayers for Pulled {
     fn blob<'a>(&'a self, layer: &'a BaseLayer) -> ExportFuture<'a, Result<(), Diagnostic>> {
@@ -31,15 +56,19 @@ impl BaseLayers for Pulled {
                     }
                 },
             };
-            let fetched = source::fetch_blob(self.0.world(), &base).await;
-            fetched.map(|_| ()).map_err(|failure| diagnostic(self.0.blame_image(failure)))
+            self.solver.base_blob(&base).await.map(|_| ()).map_err(SolveFailure::into_diagnostic)
         })
     }
 
     fn unpack<'a>(&'a self, layers: &'a [LayerRef]) -> ExportFuture<'a, Result<(), Diagnostic>> {
         Box::pin(async move {
             let tree = LayerTree { id: crate::oci::Digest::of(b""), layers: layers.iter().map(tree_layer).collect() };
-            self.0.materialise(&tree).await.map(|_: Vec<PathBuf>| ()).map_err(diagnostic)
+            self.solver.materialise(&tree).await.map(|_: Vec<PathBuf>| ()).map_err(|failure| {
+                if matches!(failure, SolveFailure::SnapshotGone(_)) {
+                    self.is_gone.store(true, Ordering::Relaxed);
+                }
+                failure.into_diagnostic()
+            })
         })
     }
 }
@@ -73,12 +102,5 @@ pub(crate) fn layer_ref(layer: TreeLayer) -> LayerRef {
                 graph::LayerOrigin::Layout { folder } => BlobOrigin::Layout { folder: folder.into() },
             },
         }),
-    }
-}
-
-fn diagnostic(failure: Failure) -> Diagnostic {
-    match failure {
-        Failure::Failed(diagnostic) => (*diagnostic).clone(),
-        Failure::Cancelled => Diagnostic::error("bake::solve::cancelled", "cancelled"),
     }
 }

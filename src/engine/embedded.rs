@@ -27,10 +27,11 @@ use crate::{
         event::{Event, Sink, StepId},
     },
     solve::{
+        failure::SolveFailure,
         local::Locals,
         op::{exec::Runner, source::SourceFetcher},
         slots::Slots,
-        solver::{Failure, SolveCancel, SolveWorld, Solver},
+        solver::{SolveCancel, SolveWorld, Solver},
         tree::LayerTree,
     },
     store::Store,
@@ -191,9 +192,9 @@ impl Ready {
     ///
     /// # Errors
     /// The fault of the first step that failed.
-    pub(crate) async fn build(&self, node: NodeIndex) -> Result<export::BuiltImage, Failure> {
+    pub(crate) async fn build(&self, node: NodeIndex) -> Result<export::BuiltImage, SolveFailure> {
         let lowered = &self.builds[&node];
-        let (tree, _known) = self.solver.solve(lowered.result).await?;
+        let tree = self.solver.solve(lowered.result).await?.into_tree();
         let provenance = self.facts.get(&node).map(|facts| {
             let finished = (self.solver.world().now)();
             Arc::new(export::Provenance { finished, ..facts.clone() })
@@ -209,7 +210,7 @@ impl Ready {
         node: NodeIndex,
         lowered: &Lowered,
         tree: &LayerTree,
-    ) -> Result<Option<Vec<(Digest, Digest, usize)>>, Failure> {
+    ) -> Result<Option<Vec<(Digest, Digest, usize)>>, SolveFailure> {
         let wanted = self.caches.to(node);
         if wanted.is_empty() {
             return Ok(None);
@@ -222,10 +223,12 @@ impl Ready {
                 continue;
             }
             let records = cache::records(&steps, tree, to.max);
-            if let Err(why) = export::export_cache(to, &records, &self.context(node)).await {
+            let base = Arc::new(Pulled::new(self.solver.clone()));
+            if let Err(why) = export::export_cache(to, &records, &self.context(node, base.clone())).await {
                 let text = format!("a cache cannot be written: {why}");
                 if !to.ignore_error {
-                    return Err(Diagnostic::error("bake::engine::cache_export", text).at(*at, "this cache").into());
+                    let fault = Diagnostic::error("bake::engine::cache_export", text).at(*at, "this cache");
+                    return Err(base.failure(fault));
                 }
                 let warning = Diagnostic::warning("bake::engine::cache_export", text).at(*at, "this cache");
                 (self.sink)(Event::Warning(Arc::new(warning)));
@@ -234,12 +237,12 @@ impl Ready {
         Ok(inline)
     }
 
-    fn context(&self, node: NodeIndex) -> export::ExportContext {
+    fn context(&self, node: NodeIndex, base: Arc<Pulled>) -> export::ExportContext {
         let index = u32::try_from(node.index()).expect("plans have fewer than 2^32 nodes");
         export::ExportContext {
             client: self.client.clone(),
             store: self.solver.world().store.clone(),
-            base: Arc::new(Pulled(self.solver.clone())),
+            base,
             sink: self.sink.clone(),
             step: StepId(self.n_vertices + index),
             now: self.epoch_now,
@@ -259,8 +262,10 @@ impl Ready {
         &self,
         node: NodeIndex,
         builds: &[export::BuiltImage],
-    ) -> Result<export::ExportReceipt, Diagnostic> {
-        export::export(&self.exports[&node], builds, &self.context(node)).await
+    ) -> Result<export::ExportReceipt, SolveFailure> {
+        let base = Arc::new(Pulled::new(self.solver.clone()));
+        let exported = export::export(&self.exports[&node], builds, &self.context(node, base.clone())).await;
+        exported.map_err(|diagnostic| base.failure(diagnostic))
     }
 
     /// Writes back what was learnt for the next run.

@@ -30,8 +30,9 @@ use crate::{
     plan::{self, Build, Plan, PlanLink, PlanNode},
     report::{Diagnostic, url::without_credentials},
     solve::{
+        failure::SolveFailure,
         op::source,
-        solver::{Failure, SolveScope, SolveWorld},
+        solver::{SolveScope, SolveWorld},
     },
     spec::{self, Entitlement, call::Method, context},
 };
@@ -326,13 +327,10 @@ impl Lowering<'_> {
         let mut graph = Graph::default();
         let meta = graph::Meta { name: "[internal] load remote build context".to_owned(), ..graph::Meta::default() };
         let ix = graph.add(op, Vec::new(), Platform::host(), meta);
-        let failed = |failure: Failure| match failure {
-            Failure::Failed(diagnostic) => (*diagnostic).clone(),
-            Failure::Cancelled => Diagnostic::error("bake::solve::cancelled", "cancelled"),
-        };
         let step = crate::report::event::StepId(u32::MAX);
-        let (tree, _) = source::fetch(world, graph.get(ix), step).await.map_err(failed)?;
-        let dirs = source::materialise(world, &tree).await.map_err(failed)?;
+        let fetched = source::fetch(world, graph.get(ix), step).await.map_err(SolveFailure::into_diagnostic)?;
+        let tree = fetched.into_tree();
+        let dirs = source::materialise(world, &tree, &|_| None).await.map_err(SolveFailure::into_diagnostic)?;
         let unreadable = |e: &std::io::Error| {
             Diagnostic::error("bake::engine::dockerfile_unreadable", format!("the Dockerfile cannot be read: {name}"))
                 .cause(e)

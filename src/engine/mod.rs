@@ -18,9 +18,6 @@ pub(crate) mod secret;
 
 pub(crate) use crate::{
     export::{BuiltImage, ExportReceipt},
-    solve::{
-        op::{exec::Runner, source::SNAPSHOT_GONE},
-        solver::{Failure, SolveCancel},
-    },
+    solve::{failure::SolveFailure, op::exec::Runner, solver::SolveCancel},
 };
 pub(crate) use embedded::Setup;

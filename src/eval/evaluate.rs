@@ -12,20 +12,21 @@ use std::{
 use indexmap::{IndexMap, IndexSet};
 
 use super::{
-    Evaluation,
-    block::{ExpandedBlock, is_valid_name},
-    field::{self, Field, Misfit, TargetFields},
-    group::{GroupNames, TargetGroup},
-    inherit::{Own, Resolver},
+    evaluation::Evaluation,
+    expression::{place, scope::Scope},
     input::Input,
-    link::{self, Resolved},
-    list::{ListedTarget, ListedVariable, group_description},
-    overrides::Overrides,
-    place,
-    scope::Scope,
-    target::{Target, TargetName, fill_in},
+    print::list::{ListedTarget, ListedVariable, group_description},
+    target::{
+        block::{ExpandedBlock, is_valid_name},
+        field::{self, Field, Misfit, TargetFields},
+        group::{GroupNames, TargetGroup},
+        inherit::{Own, Resolver},
+        link::{self, Resolved},
+        overrides::Overrides,
+        typed::{Target, TargetName, fill_in},
+    },
     unknown,
-    value::Value,
+    value::types::Value,
 };
 use crate::{
     definition::{
@@ -425,7 +426,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::{
         definition::hcl,
-        eval::print::PrintPlan,
+        eval::print::plan::PrintPlan,
         report::{SourceMap, Spanned},
     };
 

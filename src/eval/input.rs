@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use super::value::Value;
+use super::value::types::Value;
 use crate::report::{SourceId, Span, Spanned};
 
 /// The value that a variables file gives, and where.

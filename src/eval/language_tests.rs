@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 
 use super::{
+    expression::scope::{Env, Scope},
     input::Input,
-    scope::{Env, Scope},
-    value::Value,
+    value::types::Value,
 };
 use crate::{
     definition::{hcl, json, load::Definition, syntax::Body},

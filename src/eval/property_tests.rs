@@ -6,10 +6,10 @@ use proptest::prelude::*;
 
 use super::{
     evaluate::evaluate,
+    expression::scope::{Env, Scope},
     input::Input,
-    number::Number,
-    print::PrintPlan,
-    scope::{Env, Scope},
+    print::plan::PrintPlan,
+    value::number::Number,
 };
 use crate::{
     definition::{hcl, json, load::Definition},

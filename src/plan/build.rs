@@ -6,7 +6,7 @@ use indexmap::IndexMap;
 
 use super::PlanKey;
 use crate::{
-    eval::target::TargetName,
+    eval::target::typed::TargetName,
     oci::{Digest, Platform, digest::FieldHasher},
     report::Span,
     spec::{CallMethod, Entitlement, Policy, RemoteCache, ResourceLimits, Secret, Ssh, Ulimit, context::ContextSource},

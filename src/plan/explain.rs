@@ -6,7 +6,7 @@ use petgraph::{Direction, graph::NodeIndex, visit::EdgeRef};
 use serde_json::{Map, Value, json};
 
 use super::{Build, Export, Plan, PlanLink, PlanNode, build::DockerfileInput};
-use crate::{eval::target::TargetName, spec::context::ContextSource};
+use crate::{eval::target::typed::TargetName, spec::context::ContextSource};
 
 /// One line per node, what is needed before who needs it.
 pub(crate) fn text(plan: &Plan) -> String {

@@ -2,7 +2,7 @@
 
 use super::PlanKey;
 use crate::{
-    eval::target::TargetName,
+    eval::target::typed::TargetName,
     oci::{Digest, Platform, digest::FieldHasher},
     report::Span,
     spec::{Attest, Output},

@@ -14,8 +14,8 @@ use super::{
 };
 use crate::{
     eval::{
-        Evaluation,
-        target::{Id, Target, TargetName},
+        evaluation::Evaluation,
+        target::typed::{Id, Target, TargetName},
     },
     oci::{Digest, Platform, Reference},
     report::{Diagnostic, suggest},

@@ -23,7 +23,7 @@ use petgraph::{
     visit::EdgeRef as _,
 };
 
-pub(crate) use crate::eval::target::TargetName;
+pub(crate) use crate::eval::target::typed::TargetName;
 pub(crate) use build::Build;
 pub(crate) use export::Export;
 

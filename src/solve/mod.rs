@@ -10,6 +10,7 @@
 //! turn out equal is found again however it came about.
 
 pub(crate) mod content;
+pub(crate) mod failure;
 pub(crate) mod key;
 pub(crate) mod local;
 pub(crate) mod op;

@@ -20,16 +20,17 @@ use tokio::sync::SetOnce;
 
 use super::{
     content,
+    failure::{SolveFailure, at_instruction, store_failure, store_fault},
     key::{self, InputKind},
     local::Locals,
     op::{exec, file, read, source},
     slots::Slots,
-    tree::LayerTree,
+    tree::{LayerTree, SolvedTree, TreeBase},
 };
 use crate::{
     graph::{Graph, Local, Op, Vertex, VertexIx},
     layer::view::LayerView,
-    oci::{Digest, digest::FieldHasher},
+    oci::{DiffId, Digest, digest::FieldHasher},
     report::{
         Diagnostic,
         event::{Ended, Event, Sink, StepId, Why},
@@ -38,22 +39,7 @@ use crate::{
     store::{SnapshotId, SnapshotMeta, Store, Table},
 };
 
-/// Why there is no tree.
-#[derive(Clone, Debug)]
-pub(crate) enum Failure {
-    /// This, or something it needs, is at fault; reported once per distinct diagnostic.
-    Failed(Arc<Diagnostic>),
-    /// Stopped before its end.
-    Cancelled,
-}
-
-impl From<Diagnostic> for Failure {
-    fn from(diagnostic: Diagnostic) -> Self {
-        Self::Failed(Arc::new(diagnostic))
-    }
-}
-
-pub(crate) type Solved = Result<LayerTree, Failure>;
+pub(crate) type Solved = Result<LayerTree, SolveFailure>;
 
 /// What a vertex may use beside its inputs: that of the build that first asked for it.
 #[derive(Debug, Default)]
@@ -140,6 +126,8 @@ struct SolverInner {
     /// The content of what vertices read of local directories, by vertex and number of the read; `None` if there is none.
     contents: HashMap<(VertexIx, usize), SetOnce<Option<Digest>>>,
     looking: AtomicBool,
+    /// The first vertex of an image with a layer, by the diff id of the layer.
+    images: HashMap<DiffId, VertexIx>,
     flights: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
     /// Results of shared caches, by key.
     imported: Mutex<HashMap<Digest, LayerTree>>,
@@ -151,6 +139,7 @@ impl Solver {
         let n = graph.len();
         let heights = heights(&graph);
         let apart = apart(&graph);
+        let images = images(&graph);
         let contents = local_reads(&graph).map(|(key, ..)| (key, SetOnce::new())).collect();
         Self(Arc::new(SolverInner {
             graph,
@@ -162,6 +151,7 @@ impl Solver {
             apart,
             contents,
             looking: AtomicBool::new(false),
+            images,
             flights: Mutex::default(),
             imported: Mutex::default(),
         }))
@@ -173,7 +163,7 @@ impl Solver {
     }
 
     /// Keys and results of all steps that `result` needs, inputs first.
-    pub(crate) async fn records(&self, result: VertexIx) -> Result<Vec<(Digest, LayerTree)>, Failure> {
+    pub(crate) async fn records(&self, result: VertexIx) -> Result<Vec<(Digest, LayerTree)>, SolveFailure> {
         let reachable = self.reachable(result);
         self.resolve(result, &reachable).await?;
         let mut records = Vec::new();
@@ -200,7 +190,7 @@ impl Solver {
     ///
     /// *Cost*, nothing changed: the content of what the build reads (shared walks, stat cache), one record, one stat for
     /// each layer of ours.
-    pub(crate) async fn solve(&self, result: VertexIx) -> Result<(LayerTree, bool), Failure> {
+    pub(crate) async fn solve(&self, result: VertexIx) -> Result<SolvedTree, SolveFailure> {
         let reachable = self.reachable(result);
         let key = self.build_key(result, &reachable).await?;
         // A step that is to run anyway makes a result that the next run finds.
@@ -209,34 +199,34 @@ impl Solver {
             && let Some(tree) = self.0.world.store.get::<LayerTree>(Table::Build, &key)
             && self.is_whole(&tree)
         {
-            return Ok((tree, true));
+            return Ok(SolvedTree::Cached(tree));
         }
         let tree = self.resolve(result, &reachable).await?;
         self.put(Table::Build, &key, &tree)?;
-        Ok((tree, false))
+        Ok(SolvedTree::Made(tree))
     }
 
     /// Makes the snapshots of a tree exist.
-    pub(crate) async fn materialise(&self, tree: &LayerTree) -> Result<Vec<std::path::PathBuf>, Failure> {
-        source::materialise(&self.0.world, tree).await.map_err(|failure| self.blame_image(failure))
+    pub(crate) async fn materialise(&self, tree: &LayerTree) -> Result<Vec<std::path::PathBuf>, SolveFailure> {
+        source::materialise(&self.0.world, tree, &|base| self.image_of(base)).await
     }
 
-    /// Adds to a fault of a base layer the place where its image is named.
-    pub(crate) fn blame_image(&self, failure: Failure) -> Failure {
-        let Failure::Failed(diagnostic) = &failure else { return failure };
-        if !diagnostic.labels.is_empty() {
-            return failure;
-        }
-        let named = |vertex: &Vertex| match &vertex.op {
-            Op::Image(image) => {
-                image.layers.iter().any(|it| diagnostic.message.contains(it.descriptor.digest().as_ref()))
-            }
-            _ => false,
-        };
-        match self.0.graph.iter().find(|(_, vertex)| named(vertex)) {
-            Some((_, vertex)) => blame(vertex, (**diagnostic).clone()),
+    /// The blob of a base layer as a verified file.
+    ///
+    /// # Errors
+    /// When it cannot be pulled or is not what its digest says; names the instruction that asks for the image.
+    pub(crate) async fn base_blob(&self, base: &TreeBase) -> Result<std::path::PathBuf, SolveFailure> {
+        let fetched = source::fetch_blob(&self.0.world, base).await;
+        fetched.map_err(|failure| match self.image_of(base) {
+            Some(vertex) => failure.at_instruction(vertex),
             None => failure,
-        }
+        })
+    }
+
+    /// The first vertex of an image that has this layer.
+    fn image_of(&self, base: &TreeBase) -> Option<&Vertex> {
+        let ix = self.0.images.get(&base.layer.diff_id)?;
+        Some(self.0.graph.get(*ix))
     }
 
     async fn resolve(&self, result: VertexIx, reachable: &[VertexIx]) -> Solved {
@@ -254,7 +244,7 @@ impl Solver {
         self.0.states[result.index()].wait().await.clone()
     }
 
-    fn bug(&self, ix: VertexIx) -> Failure {
+    fn bug(&self, ix: VertexIx) -> SolveFailure {
         let name = &self.0.graph.get(ix).meta.name;
         Diagnostic::error("bake::solve::bug", format!("a step ended in a fault of `bake` itself: {name}"))
             .help("please report it, with the bake file and the Dockerfile")
@@ -277,7 +267,7 @@ impl Solver {
     }
 
     /// What decides a whole build: its vertices and what they read from outside.
-    async fn build_key(&self, result: VertexIx, reachable: &[VertexIx]) -> Result<Digest, Failure> {
+    async fn build_key(&self, result: VertexIx, reachable: &[VertexIx]) -> Result<Digest, SolveFailure> {
         let graph = &self.0.graph;
         let mut hasher = FieldHasher::new("key/build/1");
         hasher.digest(&graph.get(result).digest);
@@ -307,7 +297,7 @@ impl Solver {
         n: usize,
         local: &Local,
         read: &read::StepReads<'_>,
-    ) -> Result<Digest, Failure> {
+    ) -> Result<Digest, SolveFailure> {
         if !self.0.looking.swap(true, Ordering::SeqCst) {
             self.look_ahead();
         }
@@ -344,7 +334,7 @@ impl Solver {
             inputs.push(self.0.states[input.index()].wait().await.clone()?);
         }
         if self.0.world.cancel.is_cancelled() {
-            return Err(Failure::Cancelled);
+            return Err(SolveFailure::Cancelled);
         }
         match &vertex.op {
             Op::Scratch | Op::Local(_) => Ok(LayerTree::scratch()),
@@ -358,18 +348,20 @@ impl Solver {
         let id = self.announce(ix, vertex);
         let begun = Instant::now();
         let solved = match &vertex.op {
-            Op::Image(image) => Ok((LayerTree::of_image(image), true)),
+            Op::Image(image) => Ok(SolvedTree::Cached(LayerTree::of_image(image))),
             Op::Git(_) | Op::Http(_) => source::fetch(&self.0.world, vertex, id).await,
             _ => self.keyed(ix, vertex, inputs, id).await,
         };
         let how = match &solved {
-            Ok((_, true)) => Ended::Cached,
-            Ok((_, false)) => Ended::Done,
-            Err(Failure::Failed(diagnostic)) => Ended::Failed(diagnostic.clone()),
-            Err(Failure::Cancelled) => Ended::Cancelled,
+            Ok(SolvedTree::Cached(_)) => Ended::Cached,
+            Ok(SolvedTree::Made(_)) => Ended::Done,
+            Err(SolveFailure::Failed(diagnostic) | SolveFailure::SnapshotGone(diagnostic)) => {
+                Ended::Failed(diagnostic.clone())
+            }
+            Err(SolveFailure::Cancelled) => Ended::Cancelled,
         };
         (self.0.world.sink)(Event::Ended { id, how, took: begun.elapsed() });
-        solved.map(|(tree, _)| tree)
+        solved.map(SolvedTree::into_tree)
     }
 
     fn announce(&self, ix: VertexIx, vertex: &Vertex) -> StepId {
@@ -385,12 +377,12 @@ impl Solver {
         vertex: &Vertex,
         inputs: &[LayerTree],
         id: StepId,
-    ) -> Result<(LayerTree, bool), Failure> {
+    ) -> Result<SolvedTree, SolveFailure> {
         let reads = read::reads(&vertex.op);
         let fast = self.key(ix, vertex, inputs, &reads, InputKind::Fast).await?;
         let ignore = vertex.meta.ignore_cache;
         if !ignore && let Some(tree) = self.known(&fast) {
-            return Ok((tree, true));
+            return Ok(SolvedTree::Cached(tree));
         }
         let from_trees = reads.iter().any(|read| !self.is_local(vertex, read.input()));
         let slow = if from_trees { Some(self.key(ix, vertex, inputs, &reads, InputKind::Slow).await?) } else { None };
@@ -399,7 +391,7 @@ impl Solver {
             && let Some(tree) = self.known(slow)
         {
             self.put(Table::Vertex, &fast, &tree)?;
-            return Ok((tree, true));
+            return Ok(SolvedTree::Cached(tree));
         }
         let run_key = slow.unwrap_or(fast);
         let flight = self.flight(&run_key);
@@ -407,7 +399,7 @@ impl Solver {
         let lock = source::lock(&self.0.world, &run_key).await?;
         if !ignore && let Some(tree) = self.known(&run_key) {
             self.put(Table::Vertex, &fast, &tree)?;
-            return Ok((tree, true));
+            return Ok(SolvedTree::Cached(tree));
         }
         let result = if ignore { self.fresh(&run_key) } else { run_key };
         let tree = self.run(ix, vertex, inputs, id, result).await?;
@@ -416,7 +408,7 @@ impl Solver {
             self.put(Table::Vertex, &fast, &tree)?;
         }
         drop(lock);
-        Ok((tree, false))
+        Ok(SolvedTree::Made(tree))
     }
 
     /// An identity that no earlier run had: what depends on a step that was forced to run must run as well.
@@ -433,8 +425,8 @@ impl Solver {
         here.or_else(|| self.0.imported.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned())
     }
 
-    fn put(&self, table: Table, key: &Digest, tree: &LayerTree) -> Result<(), Failure> {
-        self.0.world.store.put(table, key, tree).map_err(|e| source::store_failure(&e))
+    fn put(&self, table: Table, key: &Digest, tree: &LayerTree) -> Result<(), SolveFailure> {
+        self.0.world.store.put(table, key, tree).map_err(|e| store_failure(&e))
     }
 
     fn flight(&self, key: &Digest) -> Arc<tokio::sync::Mutex<()>> {
@@ -453,7 +445,7 @@ impl Solver {
         inputs: &[LayerTree],
         reads: &[read::StepReads<'_>],
         kind: InputKind,
-    ) -> Result<Digest, Failure> {
+    ) -> Result<Digest, SolveFailure> {
         let mut digests = Vec::with_capacity(reads.len());
         for (n, read) in reads.iter().enumerate() {
             let source = self.0.graph.get(vertex.inputs[read.input()]);
@@ -493,10 +485,10 @@ impl Solver {
         }
         let _slot = tokio::select! {
             slot = world.slots.take(self.0.heights[ix.index()]) => slot,
-            () = world.cancel.cancelled() => return Err(Failure::Cancelled),
+            () = world.cancel.cancelled() => return Err(SolveFailure::Cancelled),
         };
         if world.cancel.is_cancelled() {
-            return Err(Failure::Cancelled);
+            return Err(SolveFailure::Cancelled);
         }
         (world.sink)(Event::Started { id, why: None::<Why> });
         match &vertex.op {
@@ -532,16 +524,8 @@ impl Solver {
     }
 
     /// Adds the place of the instruction to a fault.
-    fn blame(&self, vertex: &Vertex, diagnostic: Diagnostic) -> Failure {
-        blame(vertex, diagnostic)
-    }
-}
-
-/// Adds the place of the instruction to a fault that has none.
-pub(crate) fn blame(vertex: &Vertex, diagnostic: Diagnostic) -> Failure {
-    match vertex.meta.at {
-        Some(at) if diagnostic.labels.is_empty() => diagnostic.at(at, "asked for here").into(),
-        _ => diagnostic.into(),
+    fn blame(&self, vertex: &Vertex, diagnostic: Diagnostic) -> SolveFailure {
+        at_instruction(vertex, diagnostic).into()
     }
 }
 
@@ -555,7 +539,7 @@ async fn file_step(
 ) -> Result<(), Diagnostic> {
     let (store, op, created, sink) = (world.store.clone(), op.clone(), (world.now)(), world.sink.clone());
     read::blocking(move || {
-        let active = store.prepare().map_err(|e| source::store_fault(&e))?;
+        let active = store.prepare().map_err(|e| store_fault(&e))?;
         let looked = |e: &std::io::Error| {
             Diagnostic::error("bake::solve::view", "the layers of a step cannot be looked at").cause(e)
         };
@@ -568,7 +552,7 @@ async fn file_step(
             sink(Event::Warning(Arc::new(diagnostic)));
         }
         drop(writer);
-        active.commit(&SnapshotId(result), SnapshotMeta { created }).map_err(|e| source::store_fault(&e))
+        active.commit(&SnapshotId(result), SnapshotMeta { created }).map_err(|e| store_fault(&e))
     })
     .await
 }
@@ -582,6 +566,18 @@ fn local_reads(graph: &Graph) -> impl Iterator<Item = ((VertexIx, usize), Vertex
             _ => None,
         })
     })
+}
+
+/// The first vertex of an image for each layer of any image.
+fn images(graph: &Graph) -> HashMap<DiffId, VertexIx> {
+    let mut images = HashMap::new();
+    for (ix, vertex) in graph.iter() {
+        let Op::Image(image) = &vertex.op else { continue };
+        for layer in &image.layers {
+            images.entry(layer.diff_id).or_insert(ix);
+        }
+    }
+    images
 }
 
 /// Which vertices need more than the ids of what they are given to be told from others of the run.

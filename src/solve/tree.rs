@@ -18,6 +18,24 @@ pub(crate) struct LayerTree {
     pub(crate) layers: Vec<TreeLayer>,
 }
 
+/// A tree, and whether something ran to make it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum SolvedTree {
+    /// It was in the store; nothing ran.
+    Cached(LayerTree),
+    /// It was made just now.
+    Made(LayerTree),
+}
+
+impl SolvedTree {
+    /// The tree, wherever it came from.
+    pub(crate) fn into_tree(self) -> LayerTree {
+        match self {
+            Self::Cached(tree) | Self::Made(tree) => tree,
+        }
+    }
+}
+
 /// One layer of a [`LayerTree`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct TreeLayer {

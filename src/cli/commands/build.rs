@@ -18,7 +18,7 @@ use crate::{
     },
     dispatch::{self, RunOutcome},
     engine::{
-        Runner, SNAPSHOT_GONE, Setup, SolveCancel,
+        Runner, Setup, SolveCancel,
         context::Contexts,
         embedded::{self, Ready},
     },
@@ -98,7 +98,7 @@ async fn attempt(settings: &Settings, plan: &Plan, sources: &SourceMap, may_repe
     drop(ready);
     outcome.warnings.splice(0..0, warnings);
     let mut summary = drawing.finish();
-    if may_repeat && !was_interrupted && outcome.faults.iter().any(|it| it.code == SNAPSHOT_GONE) {
+    if may_repeat && !was_interrupted && outcome.snapshot_gone {
         return None;
     }
     summary.wrote.sort();

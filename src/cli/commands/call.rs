@@ -20,9 +20,9 @@ use crate::{
         context::Contexts,
     },
     eval::{
-        Evaluation,
-        print::PrintPlan,
-        target::{Target, TargetName},
+        evaluation::Evaluation,
+        print::plan::PrintPlan,
+        target::typed::{Target, TargetName},
     },
     plan::Plan,
     report::{Diagnostic, SourceId, SourceMap, Span},

@@ -20,9 +20,9 @@ use crate::{
     },
     engine::{self, context::Contexts},
     eval::{
-        Evaluation,
         evaluate::{Listed, evaluate, list_targets},
-        target::{Target, TargetName},
+        evaluation::Evaluation,
+        target::typed::{Target, TargetName},
     },
     oci::Platform,
     plan::make::make,

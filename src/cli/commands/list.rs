@@ -8,7 +8,7 @@ use crate::{
     },
     eval::{
         evaluate::{Listed, list_targets, list_variables},
-        list,
+        print::list,
     },
     oci::Platform,
     report::SourceMap,

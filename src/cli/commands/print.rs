@@ -6,7 +6,7 @@ use crate::{
         settings::Settings,
         write,
     },
-    eval::print::PrintPlan,
+    eval::print::plan::PrintPlan,
 };
 
 /// Prints what would be built.

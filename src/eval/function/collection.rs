@@ -6,10 +6,10 @@ use std::{
 };
 
 use super::{Builtin, FunctionCall, FunctionError, MAX_ITEMS, Param, ParamType, nullable, param, row};
-use crate::eval::{
+use crate::eval::value::{
     convert::{convert, unify},
     number::Number,
-    value::{Type, Value},
+    types::{Type, Value},
 };
 
 const LIST: Param = param("list", ParamType::Any);

@@ -5,7 +5,7 @@ use sha2::Digest;
 use uuid::Uuid;
 
 use super::{Builtin, FunctionCall, FunctionError, ParamType, encoding, param, row};
-use crate::eval::value::Value;
+use crate::eval::value::types::Value;
 
 /// Beyond this a single hash takes many seconds.
 const MAX_COST: u32 = 16;

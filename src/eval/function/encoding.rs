@@ -12,9 +12,9 @@ use base64::{
 };
 
 use super::{Builtin, FunctionCall, FunctionError, ParamType, nullable, param, row};
-use crate::eval::{
+use crate::eval::value::{
     json,
-    value::{Type, Value},
+    types::{Type, Value},
 };
 
 const STR: super::Param = param("str", ParamType::String);

@@ -2,7 +2,7 @@
 //! [`Files`](crate::eval::input::Files) and the input; nothing is read here.
 
 use super::{Builtin, FunctionCall, FunctionError, MAX_TEXT, Param, ParamType, nullable, ours, param, row};
-use crate::eval::{rebase::path_in, value::Value};
+use crate::eval::{target::rebase::path_in, value::types::Value};
 
 const PATH: Param = param("path", ParamType::String);
 

@@ -7,10 +7,10 @@ use num_traits::Signed;
 use unicode_segmentation::UnicodeSegmentation;
 
 use super::{Builtin, FunctionCall, FunctionError, MAX_TEXT, ParamType, nullable, param, row, string::character_count};
-use crate::eval::{
+use crate::eval::value::{
     convert::convert,
     number::Number,
-    value::{Type, Value},
+    types::{Type, Value},
 };
 
 /// The widest field and the longest fraction that may be asked for.

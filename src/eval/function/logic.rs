@@ -1,9 +1,9 @@
 //! Functions of truth values, equality, and choice among values.
 
 use super::{Builtin, FunctionCall, FunctionError, ParamType, nullable, param, row};
-use crate::eval::{
+use crate::eval::value::{
     convert::{convert, unify},
-    value::Value,
+    types::Value,
 };
 
 const A: super::Param = param("a", ParamType::Bool);

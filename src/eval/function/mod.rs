@@ -12,11 +12,13 @@ use std::{
 
 use sha2::Digest;
 
-use super::{
-    convert::convert,
+use crate::eval::{
     input::{FileReader, Input},
-    number::Number,
-    value::{MAX_WEIGHT, Type, Value},
+    value::{
+        convert::convert,
+        number::Number,
+        types::{MAX_WEIGHT, Type, Value},
+    },
 };
 
 mod collection;

@@ -4,9 +4,9 @@ use num_bigint::BigInt;
 use num_traits::Zero;
 
 use super::{Builtin, FunctionCall, FunctionError, ParamType, param, row};
-use crate::eval::{
+use crate::eval::value::{
     number::{Number, NumberError},
-    value::Value,
+    types::Value,
 };
 
 const NUM: super::Param = param("num", ParamType::Number);

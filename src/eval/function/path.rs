@@ -1,7 +1,7 @@
 //! Functions of slash-separated paths, as text: nothing is looked up.
 
 use super::{Builtin, ParamType, param, row};
-use crate::eval::value::Value;
+use crate::eval::value::types::Value;
 
 const PATH: super::Param = param("path", ParamType::String);
 

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use regex::{Captures, Regex};
 
 use super::{Builtin, FunctionCall, FunctionError, FunctionWorld, MAX_TEXT, ParamType, param, row};
-use crate::eval::value::{Type, Value};
+use crate::eval::value::types::{Type, Value};
 
 /// The longest compiled pattern, in bytes.
 const MAX_COMPILED: usize = 4 << 20;

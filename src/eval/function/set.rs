@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::{Builtin, FunctionCall, FunctionError, ParamType, param, row};
-use crate::eval::{
+use crate::eval::value::{
     convert::{convert, unify},
-    value::{Type, Value},
+    types::{Type, Value},
 };
 
 const FIRST: super::Param = param("first_set", ParamType::Set);

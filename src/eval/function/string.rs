@@ -3,7 +3,7 @@
 use unicode_segmentation::UnicodeSegmentation;
 
 use super::{Builtin, FunctionCall, FunctionError, MAX_TEXT, ParamType, param, row};
-use crate::eval::value::{Type, Value};
+use crate::eval::value::types::{Type, Value};
 
 const STR: super::Param = param("str", ParamType::String);
 
@@ -45,7 +45,7 @@ pub(super) const FUNCTIONS: &[Builtin] = &[
         split,
     ),
     row("strlen", &[STR], None, "how many characters the text has", |call| {
-        Ok(Value::Number(crate::eval::number::Number::from_usize(character_count(call.text(0)))))
+        Ok(Value::Number(crate::eval::value::number::Number::from_usize(character_count(call.text(0)))))
     }),
     row(
         "substr",

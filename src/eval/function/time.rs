@@ -9,7 +9,7 @@ use jiff::{
 };
 
 use super::{Builtin, FunctionCall, FunctionError, Param, ParamType, param, row};
-use crate::eval::{number::Number, value::Value};
+use crate::eval::value::{number::Number, types::Value};
 
 const FORMAT: Param = param("format", ParamType::String);
 

@@ -3,7 +3,7 @@
 use std::{cmp::Ordering, iter::Peekable, str::Chars};
 
 use super::{Builtin, FunctionCall, FunctionError, ParamType, param, row};
-use crate::eval::value::Value;
+use crate::eval::value::types::Value;
 
 pub(super) const FUNCTIONS: &[Builtin] = &[row(
     "semvercmp",

@@ -8,12 +8,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::{
-    file,
-    output::StepOutput,
-    read,
-    source::{read_limited, store_fault},
-};
+use super::{file, output::StepOutput, read, source::read_limited};
 use crate::{
     graph::{self, Exec, MountOpKind, Vertex},
     layer::view::{EntryKind, Follow, LayerView},
@@ -25,7 +20,8 @@ use crate::{
     sandbox::{self, SandboxError},
     solve::{
         content::{self, ContentSource},
-        solver::{Failure, SolveScope, SolveWorld, blame},
+        failure::{SolveFailure, store_failure, store_fault},
+        solver::{SolveScope, SolveWorld},
     },
     store::{self, SnapshotId, SnapshotMeta, Store},
 };
@@ -85,7 +81,7 @@ pub(crate) async fn run(
     places: Vec<read::ReadPlace>,
     id: StepId,
     result: Digest,
-) -> Result<(), Failure> {
+) -> Result<(), SolveFailure> {
     let step = ExecStep {
         runner: world.runner.clone(),
         store: world.store.clone(),
@@ -100,13 +96,8 @@ pub(crate) async fn run(
         anew: vertex.meta.ignore_cache,
     };
     let done = read::blocking(move || step.run(result)).await;
-    match done {
-        Err(diagnostic) if diagnostic.code == CANCELLED => Err(Failure::Cancelled),
-        other => other.map_err(|diagnostic| blame(vertex, diagnostic)),
-    }
+    done.map_err(|failure: SolveFailure| failure.at_instruction(vertex))
 }
-
-const CANCELLED: &str = "bake::solve::cancelled";
 
 struct ExecStep {
     runner: Arc<Runner>,
@@ -140,7 +131,7 @@ struct Held {
 }
 
 impl ExecStep {
-    fn run(&self, result: Digest) -> Result<(), Diagnostic> {
+    fn run(&self, result: Digest) -> Result<(), SolveFailure> {
         let active = self.store.prepare().map_err(|e| store_fault(&e))?;
         let mut held = Held::default();
         let mut layers = self.layers(0)?;
@@ -156,18 +147,18 @@ impl ExecStep {
         output.finish();
         match ended {
             Ok(exit) if exit.code == 0 => (),
-            Ok(exit) => return Err(self.failed(&exit, &output)),
-            Err(SandboxError::Cancelled) => return Err(Diagnostic::error(CANCELLED, "cancelled")),
+            Ok(exit) => return Err(self.failed(&exit, &output).into()),
+            Err(SandboxError::Cancelled) => return Err(SolveFailure::Cancelled),
             Err(error) => {
                 let mut fault =
                     Diagnostic::error("bake::solve::not_started", format!("the step could not be run: {error}"));
                 fault.help = error.help();
-                return Err(fault);
+                return Err(fault.into());
             }
         }
         drop(held);
         let meta = SnapshotMeta { created: self.created.clone() };
-        active.commit(&SnapshotId(result), meta).map_err(|e| store_fault(&e))
+        active.commit(&SnapshotId(result), meta).map_err(|e| store_failure(&e))
     }
 
     fn failed(&self, exit: &sandbox::Exit, output: &StepOutput) -> Diagnostic {

@@ -21,10 +21,11 @@ use crate::{
         event::{Event, StepId},
     },
     solve::{
-        solver::{Failure, SolveWorld, blame},
-        tree::{LayerTree, TreeBase, TreeLayer},
+        failure::{SolveFailure, store_failure, store_fault},
+        solver::SolveWorld,
+        tree::{LayerTree, SolvedTree, TreeBase, TreeLayer},
     },
-    store::{KeyLock, SnapshotId, SnapshotMeta, Store, StoreError, Table},
+    store::{KeyLock, SnapshotId, SnapshotMeta, Store, Table},
 };
 
 /// Who is asked for what is not here.
@@ -38,53 +39,41 @@ pub(crate) struct SourceFetcher {
     pub(crate) fetched: Mutex<HashMap<Digest, Once>>,
 }
 
-/// A tree that is made once in a run, and whether it was known before.
-type Once = Arc<OnceCell<(LayerTree, bool)>>;
-
-/// A fault of the state folder.
-pub(crate) fn store_failure(error: &StoreError) -> Failure {
-    store_fault(error).into()
-}
-
-pub(crate) fn store_fault(error: &StoreError) -> Diagnostic {
-    Diagnostic::error("bake::store::failed", error.to_string())
-        .cause(error)
-        .help("the state folder is $BAKE_HOME, by default `bake` in the XDG cache folder")
-}
+/// A tree that is made once in a run.
+type Once = Arc<OnceCell<SolvedTree>>;
 
 /// Waits until no other process works on `key`.
-pub(crate) async fn lock(world: &SolveWorld, key: &Digest) -> Result<KeyLock, Failure> {
+pub(crate) async fn lock(world: &SolveWorld, key: &Digest) -> Result<KeyLock, SolveFailure> {
     if let Some(lock) = world.store.try_lock(key).map_err(|e| store_failure(&e))? {
         return Ok(lock);
     }
     let (store, key) = (world.store.clone(), *key);
     tokio::select! {
-        lock = blocking(move || store.lock(&key).map_err(|e| store_fault(&e))) => lock.map_err(Failure::from),
-        () = world.cancel.cancelled() => Err(Failure::Cancelled),
+        lock = blocking(move || store.lock(&key).map_err(|e| store_fault(&e))) => lock.map_err(SolveFailure::from),
+        () = world.cancel.cancelled() => Err(SolveFailure::Cancelled),
     }
 }
 
-/// Code of the fault that building once more mends: what is damaged has been taken away.
-pub(crate) const SNAPSHOT_GONE: &str = "bake::solve::snapshot_gone";
-
-/// Makes the snapshots of a tree exist; their folders, lowest first.
+/// Makes the snapshots of a tree exist; their folders, lowest first. `image_of` finds the vertex whose image has a layer,
+/// so that a fault can name the instruction.
 ///
 /// # Errors
-/// When a layer cannot be pulled, is not what its digests say, or cannot be unpacked.
-pub(crate) async fn materialise(world: &SolveWorld, tree: &LayerTree) -> Result<Vec<PathBuf>, Failure> {
+/// When a layer cannot be pulled, is not what its digests say, or cannot be unpacked; `SnapshotGone` when one that `bake`
+/// made is no longer whole.
+pub(crate) async fn materialise<'a>(
+    world: &SolveWorld,
+    tree: &LayerTree,
+    image_of: &(dyn Fn(&TreeBase) -> Option<&'a Vertex> + Sync),
+) -> Result<Vec<PathBuf>, SolveFailure> {
     let mut folders = Vec::with_capacity(tree.layers.len());
     for layer in &tree.layers {
         if !world.store.usable(&layer.snapshot) {
             match &layer.base {
-                Some(base) => unpack(world, layer, base, &folders).await?,
-                None => {
-                    return Err(Diagnostic::error(
-                        SNAPSHOT_GONE,
-                        format!("a layer in the cache was damaged or pruned: {}", layer.snapshot.0),
-                    )
-                    .help("it has been taken away: run the command again, and it is made anew")
-                    .into());
-                }
+                Some(base) => unpack(world, layer, base, &folders).await.map_err(|failure| match image_of(base) {
+                    Some(vertex) => failure.at_instruction(vertex),
+                    None => failure,
+                })?,
+                None => return Err(gone(layer)),
             }
         }
         folders.push(world.store.snapshot_fs(&layer.snapshot));
@@ -92,8 +81,21 @@ pub(crate) async fn materialise(world: &SolveWorld, tree: &LayerTree) -> Result<
     Ok(folders)
 }
 
+/// A layer that `bake` made is not in the store any more.
+fn gone(layer: &TreeLayer) -> SolveFailure {
+    let message = format!("a layer in the cache was damaged or pruned: {}", layer.snapshot.0);
+    let diagnostic = Diagnostic::error("bake::solve::snapshot_gone", message);
+    let help = "it has been taken away: run the command again, and it is made anew";
+    SolveFailure::SnapshotGone(Arc::new(diagnostic.help(help)))
+}
+
 /// Pulls one layer and unpacks it above those in `lowers`.
-async fn unpack(world: &SolveWorld, layer: &TreeLayer, base: &TreeBase, lowers: &[PathBuf]) -> Result<(), Failure> {
+async fn unpack(
+    world: &SolveWorld,
+    layer: &TreeLayer,
+    base: &TreeBase,
+    lowers: &[PathBuf],
+) -> Result<(), SolveFailure> {
     let _lock = lock(world, &layer.snapshot.0).await?;
     if world.store.usable(&layer.snapshot) {
         return Ok(());
@@ -115,11 +117,11 @@ async fn unpack(world: &SolveWorld, layer: &TreeLayer, base: &TreeBase, lowers: 
         active.commit(&snapshot, SnapshotMeta { created }).map_err(|e| store_fault(&e))
     })
     .await
-    .map_err(Failure::from)
+    .map_err(SolveFailure::from)
 }
 
 /// The blob of a base layer as a verified file: of the layout where it lies, or pulled into the store.
-pub(crate) async fn fetch_blob(world: &SolveWorld, base: &TreeBase) -> Result<PathBuf, Failure> {
+pub(crate) async fn fetch_blob(world: &SolveWorld, base: &TreeBase) -> Result<PathBuf, SolveFailure> {
     let digest: Digest = base.layer.descriptor.digest().to_string().parse().map_err(|e| layer_fault(base, &e))?;
     if world.store.blob_size(&digest).is_some() {
         return Ok(world.store.blob_path(&digest));
@@ -141,7 +143,7 @@ pub(crate) async fn fetch_blob(world: &SolveWorld, base: &TreeBase) -> Result<Pa
             let open = move || store.blob_writer().map_err(std::io::Error::other);
             let pulled = tokio::select! {
                 pulled = world.sources.client.blob(&reference, &base.layer.descriptor, open, &|_| ()) => pulled,
-                () = world.cancel.cancelled() => return Err(Failure::Cancelled),
+                () = world.cancel.cancelled() => return Err(SolveFailure::Cancelled),
             };
             let writer = pulled.map_err(|e| layer_fault(base, &e))?;
             blocking(move || writer.commit(Some(&digest)).map_err(|e| store_fault(&e))).await?;
@@ -169,7 +171,7 @@ fn layer_fault(base: &TreeBase, error: &dyn std::error::Error) -> Diagnostic {
 }
 
 /// The tree of a git or http source; asked for once a run.
-pub(crate) async fn fetch(world: &SolveWorld, vertex: &Vertex, id: StepId) -> Result<(LayerTree, bool), Failure> {
+pub(crate) async fn fetch(world: &SolveWorld, vertex: &Vertex, id: StepId) -> Result<SolvedTree, SolveFailure> {
     let cell = {
         let mut fetched = world.sources.fetched.lock().unwrap_or_else(PoisonError::into_inner);
         fetched.entry(vertex.digest).or_default().clone()
@@ -179,14 +181,11 @@ pub(crate) async fn fetch(world: &SolveWorld, vertex: &Vertex, id: StepId) -> Re
             match &vertex.op {
                 Op::Git(git) => checkout(world, git).await,
                 Op::Http(http) => download(world, http, id).await,
-                _ => Ok((LayerTree::scratch(), true)),
+                _ => Ok(SolvedTree::Cached(LayerTree::scratch())),
             }
         })
         .await;
-    found.cloned().map_err(|failure| match failure {
-        Failure::Failed(diagnostic) => blame(vertex, (*diagnostic).clone()),
-        Failure::Cancelled => Failure::Cancelled,
-    })
+    found.cloned().map_err(|failure| failure.at_instruction(vertex))
 }
 
 fn fetch_fault(error: &FetchError) -> Diagnostic {
@@ -197,7 +196,7 @@ fn fetch_fault(error: &FetchError) -> Diagnostic {
     }
 }
 
-async fn checkout(world: &SolveWorld, git: &graph::GitOp) -> Result<(LayerTree, bool), Failure> {
+async fn checkout(world: &SolveWorld, git: &graph::GitOp) -> Result<SolvedTree, SolveFailure> {
     let runner = GitClient {
         command: world.sources.command,
         env: world.env.iter().map(|(name, value)| (name.into(), value.into())).collect(),
@@ -229,15 +228,16 @@ async fn checkout(world: &SolveWorld, git: &graph::GitOp) -> Result<(LayerTree, 
             runner.checkout(&source, &commit, &active.fs(), &active.work()).map_err(|e| fetch_fault(&e))?;
             active.commit(&snapshot, SnapshotMeta { created: created.clone() }).map_err(|e| store_fault(&e))?;
         }
-        Ok((LayerTree::scratch().with_layer(id, created), known))
+        let tree = LayerTree::scratch().with_layer(id, created);
+        Ok::<_, Diagnostic>(if known { SolvedTree::Cached(tree) } else { SolvedTree::Made(tree) })
     });
-    done.await.map_err(Failure::from)
+    done.await.map_err(SolveFailure::from)
 }
 
 /// The longest file that a server may send.
 const MAX_DOWNLOAD: u64 = 64 << 30;
 
-async fn download(world: &SolveWorld, http: &graph::HttpOp, id: StepId) -> Result<(LayerTree, bool), Failure> {
+async fn download(world: &SolveWorld, http: &graph::HttpOp, id: StepId) -> Result<SolvedTree, SolveFailure> {
     let mut key = FieldHasher::new("http/1");
     key.text(&http.url);
     let key = key.finish();
@@ -256,7 +256,7 @@ async fn download(world: &SolveWorld, http: &graph::HttpOp, id: StepId) -> Resul
             let progress = |done| (world.sink)(Event::Moved { id, what: what.clone(), done, total: 0 });
             let fetched = tokio::select! {
                 fetched = world.sources.http.fetch(&request, open, &progress) => fetched,
-                () = world.cancel.cancelled() => return Err(Failure::Cancelled),
+                () = world.cancel.cancelled() => return Err(SolveFailure::Cancelled),
             };
             match (fetched.map_err(|e| fetch_fault(&e))?, known) {
                 (Fetched::Unchanged, Some(record)) => record,
@@ -272,7 +272,7 @@ async fn download(world: &SolveWorld, http: &graph::HttpOp, id: StepId) -> Resul
                     blocking(move || {
                         writer.commit(Some(&record.digest)).map_err(|e| store_fault(&e))?;
                         store.put(Table::Http, &key, &record).map_err(|e| store_fault(&e))?;
-                        Ok(record)
+                        Ok::<_, Diagnostic>(record)
                     })
                     .await?
                 }
@@ -280,7 +280,7 @@ async fn download(world: &SolveWorld, http: &graph::HttpOp, id: StepId) -> Resul
         }
     };
     let (store, http, created) = (world.store.clone(), http.clone(), (world.now)());
-    blocking(move || file_tree(&store, &http, &record, created)).await.map_err(Failure::from)
+    blocking(move || file_tree(&store, &http, &record, created)).await.map_err(SolveFailure::from)
 }
 
 /// A downloaded file as a tree: the file, or what it unpacks to.
@@ -289,7 +289,7 @@ fn file_tree(
     http: &graph::HttpOp,
     record: &HttpRecord,
     created: String,
-) -> Result<(LayerTree, bool), Diagnostic> {
+) -> Result<SolvedTree, Diagnostic> {
     let modified = record.modified().unwrap_or(0);
     let mut key = FieldHasher::new("tree/http/1");
     key.digest(&record.digest).text(&http.filename).text(&modified.to_string()).number(u64::from(http.unpack));
@@ -316,7 +316,8 @@ fn file_tree(
         }
         active.commit(&snapshot, SnapshotMeta { created: created.clone() }).map_err(|e| store_fault(&e))?;
     }
-    Ok((LayerTree::scratch().with_layer(id, created), known))
+    let tree = LayerTree::scratch().with_layer(id, created);
+    Ok(if known { SolvedTree::Cached(tree) } else { SolvedTree::Made(tree) })
 }
 
 /// Reads at most `limit` bytes of a file.

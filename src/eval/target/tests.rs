@@ -1,8 +1,8 @@
 //! Targets and groups in the small: bake files in, what `--print` shows or the messages of all errors out.
 
-use super::{evaluate::evaluate, input::Input, print::PrintPlan};
 use crate::{
     definition::{hcl, load::Definition},
+    eval::{evaluate::evaluate, input::Input, print::plan::PrintPlan},
     report::SourceMap,
 };
 

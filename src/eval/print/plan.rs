@@ -4,13 +4,15 @@
 
 use std::{collections::BTreeMap, fmt::Write, sync::Arc};
 
-use super::{
-    Evaluation,
-    field::{Field, Item},
-    target::Target,
-};
 use crate::{
     definition::attribute::{Id, PRINTED},
+    eval::{
+        evaluation::Evaluation,
+        target::{
+            field::{Field, Item},
+            typed::Target,
+        },
+    },
     report::Hidden,
 };
 

@@ -3,28 +3,32 @@
 
 use std::sync::Arc;
 
-use super::{
-    call::type_of_expr,
-    convert::convert,
-    expr::{EvalResult, article, fault, to_bool},
-    fault::Fail,
-    input::FileValue,
-    namespace::Namespace,
-    number::Number,
-    scope::{Env, Scope},
-    value::{Type, Value},
-};
 use crate::{
     definition::{
         json::{self, JsonNode, JsonNodeKind},
         syntax::{AttributeSyntax, Block, Expr},
+    },
+    eval::{
+        expression::{
+            call::type_of_expr,
+            expr::{EvalResult, article, fault, to_bool},
+            namespace::Namespace,
+            scope::{Env, Scope},
+        },
+        fault::Fail,
+        input::FileValue,
+        value::{
+            convert::convert,
+            number::Number,
+            types::{Type, Value},
+        },
     },
     report::{Diagnostic, Span, Spanned},
     spec::csv,
 };
 
 /// A `variable` block.
-pub(super) struct VariableBlock<'a> {
+pub(in crate::eval) struct VariableBlock<'a> {
     block: &'a Block,
 }
 
@@ -57,11 +61,11 @@ enum VariableUse<'n> {
 }
 
 impl<'a> VariableBlock<'a> {
-    pub(super) const fn new(block: &'a Block) -> Self {
+    pub(in crate::eval) const fn new(block: &'a Block) -> Self {
         Self { block }
     }
 
-    pub(super) const fn at(&self) -> Span {
+    pub(in crate::eval) const fn at(&self) -> Span {
         self.block.at
     }
 
@@ -78,7 +82,7 @@ impl<'a> VariableBlock<'a> {
 }
 
 impl<'a> Scope<'a> {
-    pub(super) fn variable_value(
+    pub(in crate::eval) fn variable_value(
         &self,
         name: &Arc<str>,
         variable: &VariableBlock<'a>,
@@ -165,7 +169,7 @@ impl<'a> Scope<'a> {
     }
 
     /// Hides what the world gives for a sensitive variable, whether it fits or not.
-    pub(super) fn hide_given(&self, name: &str, variable: &VariableBlock<'a>) {
+    pub(in crate::eval) fn hide_given(&self, name: &str, variable: &VariableBlock<'a>) {
         if let Some(Given { what: VariableUse::Text(text) | VariableUse::Json(text), .. }) =
             self.given(name, variable, true)
         {
@@ -257,7 +261,7 @@ impl<'a> Scope<'a> {
     }
 
     /// Runs the validations of a variable.
-    pub(super) fn validate(&self, name: &Arc<str>, variable: &VariableBlock<'a>) {
+    pub(in crate::eval) fn validate(&self, name: &Arc<str>, variable: &VariableBlock<'a>) {
         for block in variable.block.body.blocks.iter().filter(|it| &*it.kind.value == "validation") {
             if let Err(fail) = self.validation(name, variable, block) {
                 self.faults.settle(&None, fail);
@@ -325,7 +329,7 @@ impl<'a> Scope<'a> {
     }
 
     /// Evaluates what only tells about a variable.
-    pub(super) fn check_words(&self, name: &str, variable: &VariableBlock<'a>) {
+    pub(in crate::eval) fn check_words(&self, name: &str, variable: &VariableBlock<'a>) {
         for (attribute, is_bool) in [("description", false), ("sensitive", true)] {
             let Some(expr) = variable.expr(attribute) else { continue };
             let checked = self.eval(expr, Env::PLAIN).and_then(|value| match value {
@@ -346,7 +350,7 @@ impl<'a> Scope<'a> {
     }
 
     /// Anything but a plain `false` hides the value.
-    pub(super) fn is_sensitive(&self, variable: &VariableBlock<'a>) -> bool {
+    pub(in crate::eval) fn is_sensitive(&self, variable: &VariableBlock<'a>) -> bool {
         let value = variable.expr("sensitive").map(|expr| self.eval(expr, Env::PLAIN));
         match value {
             None => false,
@@ -357,7 +361,7 @@ impl<'a> Scope<'a> {
     }
 
     /// Names of all variables, those of included files also as they are called outside.
-    pub(super) fn variable_names(&self) -> impl Iterator<Item = Arc<str>> {
+    pub(in crate::eval) fn variable_names(&self) -> impl Iterator<Item = Arc<str>> {
         self.declared().flat_map(|(name, variable)| [name.clone(), self.namespace(variable.at()).shown_name(name)])
     }
 

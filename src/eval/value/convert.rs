@@ -7,7 +7,7 @@ use std::{cmp::Reverse, collections::BTreeMap, fmt, sync::Arc};
 
 use super::{
     number::Number,
-    value::{Type, Value},
+    types::{Type, Value},
 };
 
 /// One step from a value to a part of it.

@@ -10,47 +10,49 @@ use std::{
 };
 
 use super::{
-    block::{ExpandedBlock, Expansion},
     expr::EvalResult,
-    fault::{Fail, FaultOwner, Faults},
-    function::FunctionWorld,
-    input::Input,
     limits::EvalLimits,
     names::{self, Mention},
     namespace::{Namespace, RESERVED, local_key},
-    value::Value,
-    variable::VariableBlock,
 };
 use crate::{
     definition::{
         load::Definition,
         syntax::{AttributeSyntax, Block, Expr, ExprKind},
     },
+    eval::{
+        fault::{Fail, FaultOwner, Faults},
+        function::FunctionWorld,
+        input::Input,
+        target::block::{ExpandedBlock, Expansion},
+        value::types::Value,
+        variable::resolve::VariableBlock,
+    },
     report::{Diagnostic, Hidden, Span, Spanned, suggest},
 };
 
 /// Names that are visible in an expression only: parameters, variables of a `for`, axes of a matrix.
-pub(super) struct ScopeFrame<'f> {
-    pub(super) names: &'f [(Arc<str>, Value)],
-    pub(super) parent: Option<&'f Self>,
+pub(in crate::eval) struct ScopeFrame<'f> {
+    pub(in crate::eval) names: &'f [(Arc<str>, Value)],
+    pub(in crate::eval) parent: Option<&'f Self>,
 }
 
 /// Where an expression stands.
 #[derive(Clone, Copy)]
-pub(super) struct Env<'f> {
-    pub(super) frame: Option<&'f ScopeFrame<'f>>,
+pub(in crate::eval) struct Env<'f> {
+    pub(in crate::eval) frame: Option<&'f ScopeFrame<'f>>,
     /// Whether `target.x.y` means something here.
-    pub(super) references: bool,
+    pub(in crate::eval) references: bool,
 }
 
 impl Env<'_> {
     /// Outside of blocks and functions, where targets are not known yet.
-    pub(super) const PLAIN: Self = Self { frame: None, references: false };
+    pub(in crate::eval) const PLAIN: Self = Self { frame: None, references: false };
 }
 
 /// Something that is being evaluated, by its position among its kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ScopeNode {
+pub(in crate::eval) enum ScopeNode {
     /// Of a namespace.
     Global(usize, usize),
     Function(usize, usize),
@@ -62,7 +64,7 @@ pub(super) enum ScopeNode {
 
 /// How far the evaluation of a node is.
 #[derive(Clone, Debug, Default)]
-pub(super) enum ScopeState {
+pub(in crate::eval) enum ScopeState {
     #[default]
     New,
     Busy,
@@ -82,25 +84,25 @@ pub(crate) struct ScopeValue<'a> {
 
 /// All names of a definition.
 pub(crate) struct Scope<'a> {
-    pub(super) input: &'a Input,
-    pub(super) world: FunctionWorld,
+    pub(in crate::eval) input: &'a Input,
+    pub(in crate::eval) world: FunctionWorld,
     local_platform: String,
     /// Those of includes, then the root.
-    pub(super) namespaces: Vec<Namespace<'a>>,
+    pub(in crate::eval) namespaces: Vec<Namespace<'a>>,
     /// By the index of a source.
-    pub(super) namespace_of: Vec<usize>,
+    pub(in crate::eval) namespace_of: Vec<usize>,
     /// Blocks of targets and groups, in the order of the files.
-    pub(super) blocks: Vec<&'a Block>,
+    pub(in crate::eval) blocks: Vec<&'a Block>,
     /// Targets or groups are written in a way that leaves them without a name.
-    pub(super) has_lost_blocks: bool,
-    pub(super) expansion: OnceCell<Expansion<'a>>,
-    pub(super) is_expanding: Cell<bool>,
-    pub(super) faults: Faults,
-    pub(super) limits: EvalLimits,
+    pub(in crate::eval) has_lost_blocks: bool,
+    pub(in crate::eval) expansion: OnceCell<Expansion<'a>>,
+    pub(in crate::eval) is_expanding: Cell<bool>,
+    pub(in crate::eval) faults: Faults,
+    pub(in crate::eval) limits: EvalLimits,
     /// Values of sensitive variables, and what was made of them.
-    pub(super) hidden: RefCell<Hidden>,
+    pub(in crate::eval) hidden: RefCell<Hidden>,
     /// Some variable says that it is sensitive.
-    pub(super) has_sensitive: bool,
+    pub(in crate::eval) has_sensitive: bool,
     stack: RefCell<Vec<(ScopeNode, Span)>>,
 }
 
@@ -132,7 +134,7 @@ impl<'a> Scope<'a> {
     // ── faults ──
 
     /// Notes a fault of a target, or of what concerns all.
-    pub(super) fn tell(&self, owner: FaultOwner, diagnostic: Diagnostic) {
+    pub(in crate::eval) fn tell(&self, owner: FaultOwner, diagnostic: Diagnostic) {
         self.faults.add(owner, diagnostic);
     }
 
@@ -150,7 +152,7 @@ impl<'a> Scope<'a> {
     // ── cycles ──
 
     /// Evaluates a node, which is noted as being evaluated meanwhile.
-    pub(super) fn within<T>(&self, node: ScopeNode, at: Span, inner: impl FnOnce() -> T) -> T {
+    pub(in crate::eval) fn within<T>(&self, node: ScopeNode, at: Span, inner: impl FnOnce() -> T) -> T {
         self.stack.borrow_mut().push((node, at));
         let result = inner();
         self.stack.borrow_mut().pop();
@@ -158,7 +160,7 @@ impl<'a> Scope<'a> {
     }
 
     /// The fault of a node that is needed while it is being evaluated.
-    pub(super) fn cycle(&self, node: ScopeNode, at: Span) -> Fail {
+    pub(in crate::eval) fn cycle(&self, node: ScopeNode, at: Span) -> Fail {
         const SHOWN: usize = 12;
         let stack = self.stack.borrow();
         let from = stack.iter().position(|(it, _)| *it == node).unwrap_or(0);
@@ -203,7 +205,7 @@ impl<'a> Scope<'a> {
     // ── variables ──
 
     /// The value of a name in an expression.
-    pub(super) fn variable(&self, name: &Arc<str>, at: Span, env: Env<'_>) -> EvalResult<Value> {
+    pub(in crate::eval) fn variable(&self, name: &Arc<str>, at: Span, env: Env<'_>) -> EvalResult<Value> {
         if let Some(value) = local(env.frame, name) {
             return Ok(value.clone());
         }
@@ -251,7 +253,11 @@ impl<'a> Scope<'a> {
     }
 
     /// Tells the fault of a node that has been evaluated, and makes what is remembered of it.
-    pub(super) fn settle(&self, owner: FaultOwner, value: EvalResult<Value>) -> (ScopeState, EvalResult<Value>) {
+    pub(in crate::eval) fn settle(
+        &self,
+        owner: FaultOwner,
+        value: EvalResult<Value>,
+    ) -> (ScopeState, EvalResult<Value>) {
         match value {
             Ok(value) => (ScopeState::Done(value.clone()), Ok(value)),
             Err(fail) => {
@@ -261,23 +267,23 @@ impl<'a> Scope<'a> {
         }
     }
 
-    pub(super) fn attribute_value(&self, attribute: &'a AttributeSyntax) -> EvalResult<Value> {
+    pub(in crate::eval) fn attribute_value(&self, attribute: &'a AttributeSyntax) -> EvalResult<Value> {
         self.eval(&attribute.expr, Env { frame: None, references: true })
     }
 
     /// The value of a global attribute; `None` if it has failed, which is told.
-    pub(super) fn attribute_now(&self, attribute: &AttributeSyntax) -> Option<Value> {
+    pub(in crate::eval) fn attribute_now(&self, attribute: &AttributeSyntax) -> Option<Value> {
         self.global(&attribute.name.value, attribute.name.at, Env::PLAIN).ok()
     }
 
     /// All variables, in the order of the files.
-    pub(super) fn declared(&self) -> impl Iterator<Item = (&Arc<str>, &VariableBlock<'a>)> {
+    pub(in crate::eval) fn declared(&self) -> impl Iterator<Item = (&Arc<str>, &VariableBlock<'a>)> {
         let all = self.namespaces.iter().flat_map(|it| &it.globals);
         all.filter_map(|(name, global)| Some((name, global.variable.as_ref()?)))
     }
 
     /// `local.NAME`, if this is one: a file may have a variable called `local` instead.
-    pub(super) fn local_value(
+    pub(in crate::eval) fn local_value(
         &self,
         source: &Expr,
         name: &Spanned<Arc<str>>,
@@ -312,7 +318,7 @@ impl<'a> Scope<'a> {
         }
         let fault = Diagnostic::error("bake::eval::unknown_variable", format!("variable `{name}` is not defined"))
             .at(at, "no variable or attribute of this name");
-        if self.namespace(at).functions.contains_key(name) || super::function::lookup(name).is_some() {
+        if self.namespace(at).functions.contains_key(name) || crate::eval::function::lookup(name).is_some() {
             return fault.help(format!("`{name}` is a function: write `{name}(…)`"));
         }
         match suggest::nearest(name, known) {
@@ -348,7 +354,7 @@ impl<'a> Scope<'a> {
     }
 
     /// Evaluates all variables in the order of the files, in which most of them refer to earlier ones only.
-    pub(super) fn evaluate_variables(&self) {
+    pub(in crate::eval) fn evaluate_variables(&self) {
         for (name, variable) in self.declared() {
             // A fault is told by the look-up itself.
             drop(self.global(name, variable.at(), Env::PLAIN));
@@ -356,7 +362,7 @@ impl<'a> Scope<'a> {
     }
 
     /// The value of a variable; `None` if it has failed.
-    pub(super) fn variable_now(&self, name: &Arc<str>, variable: &VariableBlock<'a>) -> Option<Value> {
+    pub(in crate::eval) fn variable_now(&self, name: &Arc<str>, variable: &VariableBlock<'a>) -> Option<Value> {
         self.global(name, variable.at(), Env::PLAIN).ok()
     }
 
@@ -476,6 +482,6 @@ fn local<'f>(mut frame: Option<&'f ScopeFrame<'f>>, name: &str) -> Option<&'f Va
 }
 
 /// Whether a name is bound by a parameter, a `for` or an axis.
-pub(super) fn is_local(env: Env<'_>, name: &str) -> bool {
+pub(in crate::eval) fn is_local(env: Env<'_>, name: &str) -> bool {
     local(env.frame, name).is_some()
 }

@@ -4,12 +4,10 @@
 
 use std::{fmt, sync::Arc};
 
-use super::{
-    field::{self, Entries, Field, Item, TargetFields},
-    value::Value,
-};
+use super::field::{self, Entries, Field, Item, TargetFields};
 use crate::{
     definition::attribute,
+    eval::value::types::Value,
     oci::Platform,
     report::{Diagnostic, Span, suggest},
     spec::{

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write, sync::Arc};
 
-use super::print::Json;
+use super::plan::Json;
 
 /// One line of `--list targets`.
 #[derive(Clone, Debug)]

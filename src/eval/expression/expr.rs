@@ -8,21 +8,23 @@ use std::{
     sync::Arc,
 };
 
-use super::{
-    convert::{convert, unify},
-    fault::{Fail, gather},
-    number::Number,
-    scope::{Env, Scope, ScopeFrame},
-    value::{Type, Value},
-};
+use super::scope::{Env, Scope, ScopeFrame};
 use crate::{
     definition::syntax::{BinaryOp, Conditional, Expr, ExprKind, For, TemplatePart, TraversalStep, UnaryOp},
+    eval::{
+        fault::{Fail, gather},
+        value::{
+            convert::{convert, unify},
+            number::Number,
+            types::{Type, Value},
+        },
+    },
     report::{Diagnostic, Span, Spanned},
 };
 
-pub(super) type EvalResult<T> = std::result::Result<T, Fail>;
+pub(in crate::eval) type EvalResult<T> = std::result::Result<T, Fail>;
 
-pub(super) fn fault<T>(
+pub(in crate::eval) fn fault<T>(
     code: &'static str,
     message: impl Into<String>,
     at: Span,
@@ -33,7 +35,7 @@ pub(super) fn fault<T>(
 
 impl<'a> Scope<'a> {
     /// The value of an expression.
-    pub(super) fn eval(&self, expr: &'a Expr, env: Env<'_>) -> EvalResult<Value> {
+    pub(in crate::eval) fn eval(&self, expr: &'a Expr, env: Env<'_>) -> EvalResult<Value> {
         // What is a value already needs no count.
         match &expr.kind {
             ExprKind::String(text) => return Ok(Value::string(text.clone())),
@@ -379,7 +381,7 @@ impl<'a> Scope<'a> {
 fn arithmetic(op: &Spanned<BinaryOp>, a: &Number, b: &Number, right_at: Span) -> EvalResult<Value> {
     use std::cmp::Ordering;
     let ordering = || a.cmp(b);
-    let number = |result: std::result::Result<Number, super::number::NumberError>| match result {
+    let number = |result: std::result::Result<Number, crate::eval::value::number::NumberError>| match result {
         Ok(number) => Ok(Value::Number(number)),
         Err(error) => fault(
             "bake::eval::arithmetic",
@@ -402,7 +404,7 @@ fn arithmetic(op: &Spanned<BinaryOp>, a: &Number, b: &Number, right_at: Span) ->
 }
 
 /// `a` or `an` before the name of a kind.
-pub(super) fn article(kind: &str) -> String {
+pub(in crate::eval) fn article(kind: &str) -> String {
     match kind.chars().next() {
         _ if kind == "null" => kind.to_owned(),
         Some('a' | 'e' | 'i' | 'o' | 'u') => format!("an {kind}"),
@@ -420,7 +422,7 @@ fn not_a_text<T>(value: &Value, at: Span) -> EvalResult<T> {
     }))
 }
 
-pub(super) fn to_bool(value: &Value, at: Span, what: &str) -> EvalResult<bool> {
+pub(in crate::eval) fn to_bool(value: &Value, at: Span, what: &str) -> EvalResult<bool> {
     if let Value::Bool(value) = value {
         return Ok(*value);
     }
@@ -466,7 +468,12 @@ fn to_number<'v>(value: &'v Value, at: Span, op: &str) -> EvalResult<Cow<'v, Num
 }
 
 /// `container[key]`.
-pub(super) fn index_value(container: &Value, key: &Value, container_at: Span, key_at: Span) -> EvalResult<Value> {
+pub(in crate::eval) fn index_value(
+    container: &Value,
+    key: &Value,
+    container_at: Span,
+    key_at: Span,
+) -> EvalResult<Value> {
     match container {
         Value::List { items, .. } | Value::Tuple(items) => {
             let Ok(Value::Number(wanted)) = convert(key, &Type::Number) else {

@@ -4,16 +4,18 @@ use std::{cell::RefCell, collections::HashMap, sync::Arc};
 
 use indexmap::IndexMap;
 
-use super::{
-    expr::{EvalResult, article},
-    fault::Fail,
-    scope::{Env, Scope, ScopeFrame, ScopeNode, ScopeState, ScopeValue, is_local},
-    value::Value,
-};
 use crate::{
     definition::{
         attribute,
         syntax::{AttributeSyntax, Block, Expr, ExprKind},
+    },
+    eval::{
+        expression::{
+            expr::{EvalResult, article},
+            scope::{Env, Scope, ScopeFrame, ScopeNode, ScopeState, ScopeValue, is_local},
+        },
+        fault::Fail,
+        value::types::Value,
     },
     report::{Diagnostic, Span, Spanned, suggest},
 };
@@ -44,7 +46,7 @@ pub(crate) struct Expansion<'a> {
 
 impl Expansion<'_> {
     /// Whether a block could not be expanded.
-    pub(super) fn has_broken(&self) -> bool {
+    pub(in crate::eval) fn has_broken(&self) -> bool {
         !self.broken.is_empty()
     }
 }
@@ -296,7 +298,7 @@ impl<'a> Scope<'a> {
     }
 
     /// `target.NAME.ATTRIBUTE`, if this is one.
-    pub(super) fn block_reference(
+    pub(in crate::eval) fn block_reference(
         &self,
         whole: &'a Expr,
         source: &'a Expr,
@@ -414,7 +416,7 @@ fn own_value(
         ("group", other) => {
             Err(unknown(format!("a group has no attribute `{other}`"), &["targets", "description", "name"]))
         }
-        (_, other) => super::target::reference_value(other, values).map_err(|message| {
+        (_, other) => super::typed::reference_value(other, values).map_err(|message| {
             let known: Vec<&str> = attribute::TARGET.iter().map(|row| row.name).collect();
             unknown(message, &known)
         }),

@@ -5,27 +5,25 @@
 
 use std::sync::Arc;
 
-use super::{
-    field::{Field, Item},
-    scope::Scope,
-};
+use super::field::{Field, Item};
 use crate::{
     definition::{
         attribute::{AttributeRow, Id},
         syntax::{Expr, ExprKind},
     },
+    eval::expression::scope::Scope,
     report::SourceId,
     spec::context::{self, ContextSource},
 };
 
 impl Scope<'_> {
     /// The folder that paths of a file are relative to, if it is not the working directory.
-    pub(super) fn folder(&self, source: SourceId) -> Option<&str> {
+    pub(in crate::eval) fn folder(&self, source: SourceId) -> Option<&str> {
         self.input.folders.get(&source).map(String::as_str)
     }
 
     /// A field as its file means it.
-    pub(super) fn rebased(&self, row: &AttributeRow, field: Field, expr: &Expr) -> Field {
+    pub(in crate::eval) fn rebased(&self, row: &AttributeRow, field: Field, expr: &Expr) -> Field {
         if self.input.folders.is_empty() {
             return field;
         }
@@ -84,7 +82,7 @@ fn context_in(text: &Arc<str>, folder: &str, is_included: bool) -> Arc<str> {
 }
 
 /// A path that is relative to a folder.
-pub(super) fn path_in(text: &str, folder: &str) -> String {
+pub(in crate::eval) fn path_in(text: &str, folder: &str) -> String {
     if text.starts_with('/') {
         return text.to_owned();
     }

@@ -10,7 +10,6 @@ use indexmap::IndexMap;
 use super::{
     call::UserFunction,
     scope::{Scope, ScopeState},
-    variable::VariableBlock,
 };
 use crate::{
     definition::{
@@ -18,56 +17,57 @@ use crate::{
         load::{Definition, Included},
         syntax::{AttributeSyntax, Block, Body, Expr, ExprKind},
     },
+    eval::variable::resolve::VariableBlock,
     report::{Diagnostic, Span},
 };
 
 /// A name outside of all blocks: a variable, a global attribute, or both; or a local value, as `local.NAME`.
-pub(super) struct Global<'a> {
-    pub(super) variable: Option<VariableBlock<'a>>,
-    pub(super) attribute: Option<&'a AttributeSyntax>,
-    pub(super) state: RefCell<ScopeState>,
+pub(in crate::eval) struct Global<'a> {
+    pub(in crate::eval) variable: Option<VariableBlock<'a>>,
+    pub(in crate::eval) attribute: Option<&'a AttributeSyntax>,
+    pub(in crate::eval) state: RefCell<ScopeState>,
 }
 
 /// The names of the root, or of a file that is included under a name.
 #[derive(Default)]
-pub(super) struct Namespace<'a> {
+pub(in crate::eval) struct Namespace<'a> {
     /// What stands before the names of its targets and groups: nothing, `web_`, `web_db_`.
-    pub(super) prefix: Arc<str>,
-    pub(super) globals: IndexMap<Arc<str>, Global<'a>>,
-    pub(super) functions: IndexMap<Arc<str>, UserFunction<'a>>,
+    pub(in crate::eval) prefix: Arc<str>,
+    pub(in crate::eval) globals: IndexMap<Arc<str>, Global<'a>>,
+    pub(in crate::eval) functions: IndexMap<Arc<str>, UserFunction<'a>>,
     /// There is a `locals` block.
-    pub(super) has_locals: bool,
-    pub(super) included: Option<&'a Included>,
+    pub(in crate::eval) has_locals: bool,
+    pub(in crate::eval) included: Option<&'a Included>,
 }
 
 /// Names that no variable, function or attribute may take.
-pub(super) const RESERVED: &[&str] = &["target", "group", "BAKE_CMD_CONTEXT", "BAKE_LOCAL_PLATFORM"];
+pub(in crate::eval) const RESERVED: &[&str] = &["target", "group", "BAKE_CMD_CONTEXT", "BAKE_LOCAL_PLATFORM"];
 
 /// How a local value is called among the globals: no other name has a dot.
-pub(super) fn local_key(name: &str) -> Arc<str> {
+pub(in crate::eval) fn local_key(name: &str) -> Arc<str> {
     format!("local.{name}").into()
 }
 
 impl<'a> Namespace<'a> {
     /// What a name of a target or group of this namespace is called outside.
-    pub(super) fn full_name(&self, name: &Arc<str>) -> Arc<str> {
+    pub(in crate::eval) fn full_name(&self, name: &Arc<str>) -> Arc<str> {
         if self.prefix.is_empty() { name.clone() } else { format!("{}{name}", self.prefix).into() }
     }
 
     /// A variable as it is called outside: `TAG`, `web.TAG`.
-    pub(super) fn shown_name(&self, name: &Arc<str>) -> Arc<str> {
+    pub(in crate::eval) fn shown_name(&self, name: &Arc<str>) -> Arc<str> {
         self.included.map_or_else(|| name.clone(), |it| format!("{}.{name}", it.name).into())
     }
 
     /// What the including file gives for a variable: an item of its `vars`.
-    pub(super) fn given_var(&self, name: &str) -> Option<&'a Expr> {
+    pub(in crate::eval) fn given_var(&self, name: &str) -> Option<&'a Expr> {
         self.vars()
             .find(|(key, _)| matches!(&key.kind, ExprKind::String(key) if **key == *name))
             .map(|(_, value)| value)
     }
 
     /// All items of `vars` of the include.
-    pub(super) fn vars(&self) -> impl Iterator<Item = (&'a Expr, &'a Expr)> + use<'a> {
+    pub(in crate::eval) fn vars(&self) -> impl Iterator<Item = (&'a Expr, &'a Expr)> + use<'a> {
         let items = match self.included.and_then(|it| it.vars.as_ref()).map(|it| &it.kind) {
             Some(ExprKind::Object(items)) => items.as_slice(),
             _ => &[],
@@ -86,7 +86,7 @@ impl<'a> Namespace<'a> {
 
 impl<'a> Scope<'a> {
     /// Takes in all names of a definition; of blocks of one name the last counts, except for targets.
-    pub(super) fn collect_all(&mut self, definition: &'a Definition) {
+    pub(in crate::eval) fn collect_all(&mut self, definition: &'a Definition) {
         let included = definition.included.iter().map(|it| (Some(it), it.bodies.iter().collect::<Vec<_>>()));
         for (included, bodies) in included.chain([(None, definition.bodies().collect())]) {
             let prefix = included.map_or_else(String::new, |it| format!("{}_", it.name.replace('.', "_")));
@@ -167,18 +167,18 @@ impl<'a> Scope<'a> {
     }
 
     /// The position of the namespace that a place belongs to.
-    pub(super) fn namespace_ix(&self, at: Span) -> usize {
+    pub(in crate::eval) fn namespace_ix(&self, at: Span) -> usize {
         let root = self.namespaces.len() - 1;
         self.namespace_of.get(at.source.index()).copied().unwrap_or(root).min(root)
     }
 
     /// The namespace that a place belongs to.
-    pub(super) fn namespace(&self, at: Span) -> &Namespace<'a> {
+    pub(in crate::eval) fn namespace(&self, at: Span) -> &Namespace<'a> {
         &self.namespaces[self.namespace_ix(at)]
     }
 
     /// Faults of what the includes give to variables that are none.
-    pub(super) fn check_includes(&self) {
+    pub(in crate::eval) fn check_includes(&self) {
         for namespace in &self.namespaces {
             let known = || namespace.globals.iter().filter(|(_, it)| it.variable.is_some()).map(|(name, _)| &**name);
             for (key, value) in namespace.vars() {

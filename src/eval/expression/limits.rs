@@ -3,11 +3,13 @@
 
 use std::cell::Cell;
 
-use super::{
-    fault::Fail,
-    value::{MAX_WEIGHT, Value},
+use crate::{
+    eval::{
+        fault::Fail,
+        value::types::{MAX_WEIGHT, Value},
+    },
+    report::{Diagnostic, Span},
 };
-use crate::report::{Diagnostic, Span};
 
 /// Nested evaluations: a chain of 10 000 variables needs 20 000 to 30 000.
 const MAX_DEPTH: u32 = 40_000;
@@ -20,7 +22,7 @@ const MAX_TEXT: usize = 64 << 20;
 const MAX_ALL_TEXT: usize = 512 << 20;
 
 #[derive(Debug, Default)]
-pub(super) struct EvalLimits {
+pub(in crate::eval) struct EvalLimits {
     depth: Cell<u32>,
     steps: Cell<u64>,
     elements: Cell<u64>,
@@ -29,7 +31,7 @@ pub(super) struct EvalLimits {
 
 impl EvalLimits {
     /// Counts one evaluation and runs it one level deeper.
-    pub(super) fn step(&self, at: Span, inner: impl FnOnce() -> Result<Value, Fail>) -> Result<Value, Fail> {
+    pub(in crate::eval) fn step(&self, at: Span, inner: impl FnOnce() -> Result<Value, Fail>) -> Result<Value, Fail> {
         let (depth, steps) = (self.depth.get(), self.steps.get());
         if depth >= MAX_DEPTH {
             return Err(limit("an expression refers too deep", at));
@@ -48,7 +50,7 @@ impl EvalLimits {
     }
 
     /// Counts one element that a loop makes.
-    pub(super) fn element(&self, at: Span) -> Result<(), Fail> {
+    pub(in crate::eval) fn element(&self, at: Span) -> Result<(), Fail> {
         let elements = self.elements.get();
         if elements >= MAX_ELEMENTS {
             return Err(limit("loops make too many elements", at));
@@ -58,7 +60,7 @@ impl EvalLimits {
     }
 
     /// Refuses a text that is being made and has `length` bytes by now.
-    pub(super) fn growing_text(&self, length: usize, at: Span) -> Result<(), Fail> {
+    pub(in crate::eval) fn growing_text(&self, length: usize, at: Span) -> Result<(), Fail> {
         if length > MAX_TEXT || self.text.get().saturating_add(length) > MAX_ALL_TEXT {
             return Err(limit("a text grows too large", at));
         }
@@ -66,7 +68,7 @@ impl EvalLimits {
     }
 
     /// Counts a text that has been made.
-    pub(super) fn text_made(&self, length: usize, at: Span) -> Result<(), Fail> {
+    pub(in crate::eval) fn text_made(&self, length: usize, at: Span) -> Result<(), Fail> {
         self.growing_text(length, at)?;
         self.text.set(self.text.get().saturating_add(length));
         Ok(())

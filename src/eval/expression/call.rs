@@ -3,20 +3,24 @@
 use std::{cell::Cell, collections::BTreeMap, sync::Arc};
 
 use super::{
-    convert::convert,
     expr::{EvalResult, article, fault},
-    fault::{Fail, gather},
-    function::{self, Builtin},
     scope::{Env, Scope, ScopeFrame, ScopeNode},
-    value::{Type, Value},
 };
 use crate::{
     definition::syntax::{Block, CallSyntax, Expr, ExprKind},
+    eval::{
+        fault::{Fail, gather},
+        function::{self, Builtin},
+        value::{
+            convert::convert,
+            types::{Type, Value},
+        },
+    },
     report::{Diagnostic, Span, Spanned, suggest},
 };
 
 impl<'a> Scope<'a> {
-    pub(super) fn call(&self, call: &'a CallSyntax, at: Span, env: Env<'_>) -> EvalResult<Value> {
+    pub(in crate::eval) fn call(&self, call: &'a CallSyntax, at: Span, env: Env<'_>) -> EvalResult<Value> {
         let CallSyntax { name, args, expand_last } = call;
         match &*name.value {
             "try" => return self.try_call(args, at, env),
@@ -61,7 +65,7 @@ impl<'a> Scope<'a> {
     }
 
     /// The built-in function that a call means. Of those that the peer does not have, a function of the file wins.
-    pub(super) fn builtin(&self, name: &str, at: Span) -> Option<&'static Builtin> {
+    pub(in crate::eval) fn builtin(&self, name: &str, at: Span) -> Option<&'static Builtin> {
         let is_defined = || self.namespace(at).functions.contains_key(name);
         function::lookup(name).filter(|it| !it.is_ours || !is_defined())
     }
@@ -127,7 +131,7 @@ impl<'a> Scope<'a> {
         })
     }
 
-    pub(super) fn unknown_function(&self, name: &str, at: Span) -> Diagnostic {
+    pub(in crate::eval) fn unknown_function(&self, name: &str, at: Span) -> Diagnostic {
         let diagnostic = Diagnostic::error("bake::eval::unknown_function", format!("no function is called `{name}`"))
             .at(at, "not a function");
         if self.namespace(at).globals.get(name).is_some_and(|it| it.variable.is_some()) {
@@ -164,7 +168,7 @@ impl<'a> Scope<'a> {
     }
 
     /// Reads a `function` block; what is wrong in it is told.
-    pub(super) fn user_function(&self, block: &'a Block) -> UserFunction<'a> {
+    pub(in crate::eval) fn user_function(&self, block: &'a Block) -> UserFunction<'a> {
         UserFunction {
             body: self.function_body(block),
             at: block.at,
@@ -301,19 +305,19 @@ fn bind(
 }
 
 /// A function of the bake file.
-pub(super) struct UserFunction<'a> {
+pub(in crate::eval) struct UserFunction<'a> {
     /// None if it is faulty, which has been told.
-    pub(super) body: Option<FunctionBody<'a>>,
-    pub(super) at: Span,
+    pub(in crate::eval) body: Option<FunctionBody<'a>>,
+    pub(in crate::eval) at: Span,
     /// It calls itself, which has been told.
-    pub(super) is_broken: Cell<bool>,
+    pub(in crate::eval) is_broken: Cell<bool>,
     is_busy: Cell<bool>,
 }
 
-pub(super) struct FunctionBody<'a> {
-    pub(super) params: Vec<Arc<str>>,
-    pub(super) variadic: Option<Arc<str>>,
-    pub(super) result: &'a Expr,
+pub(in crate::eval) struct FunctionBody<'a> {
+    pub(in crate::eval) params: Vec<Arc<str>>,
+    pub(in crate::eval) variadic: Option<Arc<str>>,
+    pub(in crate::eval) result: &'a Expr,
 }
 
 impl FunctionBody<'_> {
@@ -329,7 +333,7 @@ const PRIMITIVES: &[(&str, Type)] =
 const CONSTRUCTORS: &[&str] = &["list", "set", "map", "tuple", "object", "optional"];
 
 /// A type expression: `list(string)`, `object({name = string, size = optional(number)})`.
-pub(super) fn type_of_expr(expr: &Expr) -> std::result::Result<Type, Box<Diagnostic>> {
+pub(in crate::eval) fn type_of_expr(expr: &Expr) -> std::result::Result<Type, Box<Diagnostic>> {
     let bad = |at: Span, seen: String| {
         Box::new(Diagnostic::error("bake::eval::bad_type", "this is not a type").at(at, seen).help(
             "types are string, number, bool, any, list(T), set(T), map(T), tuple([T, …]) and object({name = T, …})",

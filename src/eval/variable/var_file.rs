@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::{
-    input::{FileValue, Input},
-    scope::Scope,
-};
 use crate::{
     definition::{load::Definition, var_file::VarFile},
+    eval::{
+        expression::scope::Scope,
+        input::{FileValue, Input},
+    },
     report::Diagnostic,
 };
 

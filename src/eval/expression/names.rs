@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// A global name in an expression.
-pub(super) enum Mention<'e> {
+pub(in crate::eval) enum Mention<'e> {
     Name(&'e Arc<str>, Span),
     Call(&'e Arc<str>, Span),
 }
@@ -24,7 +24,7 @@ fn visit_steps<'e>(steps: &'e [TraversalStep], local: &mut Vec<Arc<str>>, found:
 }
 
 /// Calls `found` for each name that is none of `local`.
-pub(super) fn visit<'e>(expr: &'e Expr, local: &mut Vec<Arc<str>>, found: &mut dyn FnMut(Mention<'e>)) {
+pub(in crate::eval) fn visit<'e>(expr: &'e Expr, local: &mut Vec<Arc<str>>, found: &mut dyn FnMut(Mention<'e>)) {
     match &expr.kind {
         ExprKind::Null | ExprKind::Bool(_) | ExprKind::Number(_) | ExprKind::String(_) => (),
         ExprKind::Variable(name) => {

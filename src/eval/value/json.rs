@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{number::Number, value::Value};
+use super::{number::Number, types::Value};
 
 /// How deep arrays and objects may nest.
 const MAX_DEPTH: usize = 500;

@@ -10,9 +10,9 @@ use std::{
     sync::Arc,
 };
 
-use super::value::{Type, Value};
 use crate::{
     definition::attribute::{AttributeKind, AttributeRow, Id, ItemKind, Merge},
+    eval::value::types::{Type, Value},
     report::Span,
     spec::{Attest, OptionFault, Output, Policy, RemoteCache, ResourceLimits, Secret, Ssh},
 };

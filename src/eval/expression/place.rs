@@ -6,7 +6,7 @@ use crate::{
 };
 
 /// The place of the part that `path` leads to; of what lies around it where the expression computes its value.
-pub(super) fn within(expr: &Expr, path: &str) -> Span {
+pub(in crate::eval) fn within(expr: &Expr, path: &str) -> Span {
     match &expr.kind {
         ExprKind::Parens(inner) => within(inner, path),
         ExprKind::Tuple(items) => element(path)

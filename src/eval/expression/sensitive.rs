@@ -4,11 +4,12 @@
 //! A text is known by what it says, so a text that happens to be the same is hidden as well. Truth values and lengths tell
 //! too little to hide them.
 
-use super::{scope::Scope, value::Value};
+use super::scope::Scope;
+use crate::eval::value::types::Value;
 
 impl Scope<'_> {
     /// Hides a value: every text and number in it.
-    pub(super) fn hide(&self, value: &Value) {
+    pub(in crate::eval) fn hide(&self, value: &Value) {
         each_text(value, &mut |text| {
             self.hidden.borrow_mut().insert(text);
             false
@@ -16,12 +17,12 @@ impl Scope<'_> {
     }
 
     /// Whether there is something hidden in a value.
-    pub(super) fn is_hidden(&self, value: &Value) -> bool {
+    pub(in crate::eval) fn is_hidden(&self, value: &Value) -> bool {
         self.has_sensitive && each_text(value, &mut |text| self.hidden.borrow().contains(text))
     }
 
     /// Hides the texts that were made of these values, if one of them is hidden.
-    pub(super) fn hide_made<'v>(&self, made: &Value, of: impl IntoIterator<Item = &'v Value>) {
+    pub(in crate::eval) fn hide_made<'v>(&self, made: &Value, of: impl IntoIterator<Item = &'v Value>) {
         if self.has_sensitive && of.into_iter().any(|it| self.is_hidden(it)) {
             self.hide(made);
         }
