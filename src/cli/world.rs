@@ -155,6 +155,10 @@ fn path_fault(path: &str, settings: &Settings) -> Option<String> {
     if !metadata.is_file() || metadata.len() > LONGEST_KEY {
         return Some(format!("neither an agent's socket nor a private key: {path}"));
     }
+    // What is not granted is asked for before anybody looks into it.
+    if !entitlements::may_read(&full, settings) {
+        return None;
+    }
     let is_key = fs::read(&full).is_ok_and(|bytes| bytes.windows(11).any(|it| it == b"PRIVATE KEY"));
     (!is_key).then(|| format!("neither an agent's socket nor a private key: {path}"))
 }

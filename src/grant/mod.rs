@@ -14,6 +14,6 @@ mod resolve;
 mod table;
 
 pub(crate) use allowed::{Allowed, Denied, GrantedRead, GrantedWrite};
-pub(crate) use open::{ReadFault, open_real_dir};
+pub(crate) use open::{ReadFault, open_real_dir, read_file};
 pub(crate) use resolve::{Resolved, resolve};
 pub(crate) use table::HostPaths;
