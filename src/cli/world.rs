@@ -4,7 +4,7 @@
 
 use std::{fs, io, os::unix::fs::FileTypeExt};
 
-use super::{definition::Purpose, settings::Settings};
+use super::{definition::Purpose, entitlements, settings::Settings};
 use crate::{
     definition::attribute::Id,
     eval::{evaluation::Evaluation, target::typed::Target},

@@ -43,7 +43,7 @@ pub(crate) fn facts(build: &Build, lowered: &Lowered, graph: &Graph, contexts: &
     let mut facts = Provenance { started: started.to_owned(), ..Provenance::default() };
     match &build.context {
         ContextSource::Git(url) | ContextSource::Http(url) => {
-            facts.config_uri = Some(without_credentials(url).into_owned())
+            facts.config_uri = Some(without_credentials(url).into_owned());
         }
         _ => {}
     }

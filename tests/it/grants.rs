@@ -137,7 +137,10 @@ fn a_destination_is_where_the_kernel_leads_to() {
     assert_eq!(bake.read("p/d/1/2/3/4/5/6/x/file"), "of the project\n");
 
     // `p2/m` does not exist; `l2/../..` is the folder above the project.
-    bake.write("p/docker-bake.hcl", "target \"default\" {\n  output = [\"type=local,dest=l2/../../p2/m/../../hit\"]\n}\n");
+    bake.write(
+        "p/docker-bake.hcl",
+        "target \"default\" {\n  output = [\"type=local,dest=l2/../../p2/m/../../hit\"]\n}\n",
+    );
     fs::create_dir_all(bake.path("p/sub")).expect("folders can be made");
     symlink("sub", bake.path("p/l2")).expect("links can be made");
     asks(&bake, &[], "--allow=fs.write=");

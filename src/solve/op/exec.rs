@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::{file, output::StepOutput, read, source::read_limited};
+use super::{file, output::StepOutput, read};
 use crate::{
     grant::GrantedRead,
     graph::{self, Exec, MountOpKind, Vertex},
