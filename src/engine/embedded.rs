@@ -27,12 +27,14 @@ use crate::{
         event::{Event, Sink, StepId},
     },
     solve::{
+        cancel::SolveCancel,
         failure::SolveFailure,
-        local::Locals,
-        op::{exec::Runner, source::SourceFetcher},
-        slots::Slots,
-        solver::{SolveCancel, SolveWorld, Solver},
+        locals::Locals,
+        runner::Runner,
+        schedule::slots::Slots,
+        solver::Solver,
         tree::LayerTree,
+        world::{SolveWorld, SourceFetcher},
     },
     store::Store,
 };

@@ -18,6 +18,6 @@ pub(crate) mod secret;
 
 pub(crate) use crate::{
     export::{BuiltImage, ExportReceipt},
-    solve::{failure::SolveFailure, op::exec::Runner, solver::SolveCancel},
+    solve::{cancel::SolveCancel, failure::SolveFailure, runner::Runner},
 };
 pub(crate) use embedded::Setup;

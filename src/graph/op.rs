@@ -2,7 +2,9 @@
 //!
 //! Paths inside an image are plain text with `/`, absolute and cleaned unless said otherwise; they are never host paths.
 
-use serde::Serialize;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
 
 use crate::oci::{Descriptor, DiffId, Digest};
 
@@ -39,7 +41,7 @@ pub(crate) struct ImageOp {
 }
 
 /// Where the blobs of an image are read.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum LayerOrigin {
     /// A repository of a registry.
     Registry { domain: String, path: String },
@@ -48,7 +50,7 @@ pub(crate) enum LayerOrigin {
 }
 
 /// One layer of a base image.
-#[derive(Clone, Debug, PartialEq, Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ImageLayer {
     pub(crate) diff_id: DiffId,
     pub(crate) descriptor: Descriptor,
@@ -267,4 +269,37 @@ pub(crate) enum ModeChange {
     Octal(u32),
     /// Checked, in BSD chmod grammar.
     Symbolic(String),
+}
+
+impl fmt::Display for ModeChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Octal(mode) => write!(f, "{mode:o}"),
+            Self::Symbolic(text) => f.write_str(text),
+        }
+    }
+}
+
+#[cfg(test)]
+impl Exec {
+    /// A process as a bare `RUN` makes it.
+    pub(crate) fn of_args(args: &[&str]) -> Self {
+        Self {
+            args: args.iter().map(|arg| (*arg).to_owned()).collect(),
+            env: Vec::new(),
+            cwd: "/".to_owned(),
+            user: String::new(),
+            hostname: None,
+            network: StepNetwork::Default,
+            security: StepSecurity::Sandbox,
+            mounts: Vec::new(),
+            extra_hosts: Vec::new(),
+            ulimits: Vec::new(),
+            shm_size: None,
+            proxy: Vec::new(),
+            secret_env: Vec::new(),
+            sources: Vec::new(),
+            resources: StepResources::default(),
+        }
+    }
 }

@@ -16,8 +16,8 @@ use std::{
 use tar::EntryType;
 
 use super::{
-    file::FileError,
-    tree_writer::{MadeEntry, TreeWriter, WriteDest, WriteFolder, write_error},
+    error::{FileError, write_error},
+    tree_writer::{MadeEntry, TreeWriter, WriteDest, WriteFolder},
 };
 use crate::layer::view::{EntryKind, Follow, LocateWalk, Location, ViewEntry, at, locate::locate};
 

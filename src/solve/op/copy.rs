@@ -12,14 +12,19 @@ use rayon::prelude::*;
 
 use super::{
     chmod,
-    file::FileError,
-    select::{Filter, FilterState},
-    tree_writer::{MadeEntry, TreeWriter, WriteDest, write_error},
+    error::{FileError, write_error},
+    tree_writer::{MadeEntry, TreeWriter, WriteDest},
 };
 use crate::{
     graph::ModeChange,
     layer::view::{EntryKind, LocateWalk, ViewEntry, at},
-    solve::content::{ContentFolder, ContentSource, ContentTree, MAX_DEPTH, PARALLEL_DEPTH, descend, unchanged},
+    solve::content::{
+        error::ContentError,
+        local::unchanged,
+        select::{Filter, FilterState},
+        source::{ContentFolder, ContentSource, ContentTree},
+        walk::{MAX_DEPTH, PARALLEL_DEPTH, descend},
+    },
 };
 
 /// Copies one match of one source; hard links are kept within it.
@@ -50,7 +55,7 @@ impl Looks<'_> {
         let is_dir = entry.kind == EntryKind::Dir;
         let mode = match (self.mode, self.default_file_mode) {
             (Some(mode), _) => {
-                chmod::apply(mode, entry.mode, is_dir).ok_or_else(|| FileError::BadMode { mode: mode.clone() })?
+                chmod::apply(mode, entry.mode, is_dir).ok_or_else(|| FileError::BadMode { mode: mode.to_string() })?
             }
             (None, Some(mode)) if entry.kind == EntryKind::File => mode & 0o7777,
             _ => entry.mode,
@@ -111,7 +116,7 @@ impl<'a> Copier<'a> {
         depth: usize,
     ) -> Result<(), FileError> {
         if depth > MAX_DEPTH {
-            return Err(self.source.too_deep(folder));
+            return Err(self.source.too_deep(folder).into());
         }
         let one = |name: &OsStr, entry: &ViewEntry| {
             let path = self.filter.join(path, name);
@@ -197,10 +202,10 @@ impl<'a> Copier<'a> {
         }
         let local = matches!(self.source.tree, ContentTree::Local(_));
         let shown = || format!("/{}", folder.path().join(name).display());
-        let changed = || FileError::Changed { path: shown(), of: self.source.name.clone() };
+        let changed = || ContentError::Changed { path: shown(), of: self.source.name.clone() };
         let unreadable = |cause| self.source.unreadable(&shown(), cause);
         let from = match self.source.open(folder, name, entry) {
-            Err(err) if local && at::is_absent(&err) => return Err(changed()),
+            Err(err) if local && at::is_absent(&err) => return Err(changed().into()),
             from => from.map_err(unreadable)?,
         };
         // What is copied must be what was hashed: the same before and after.
@@ -208,13 +213,13 @@ impl<'a> Copier<'a> {
             Ok(!local || unchanged(&at::entry(&rustix::fs::fstat(&from)?, entry.layer), entry))
         };
         if !same().map_err(unreadable)? {
-            return Err(changed());
+            return Err(changed().into());
         }
         let file = self.writer.create(dest, to)?;
         self.writer.transfer(&from, &file, entry.size).map_err(|cause| write_error(&dest.shown(to), cause))?;
         let xattrs = at::xattrs(&from).map_err(unreadable)?;
         if !same().map_err(unreadable)? {
-            return Err(changed());
+            return Err(changed().into());
         }
         self.writer.dress_file((dest, to), &file, made, &xattrs, Some(entry.mtime))
     }

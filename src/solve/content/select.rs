@@ -7,8 +7,9 @@ use std::{
 };
 
 use super::{
-    file::{FileError, Warning},
+    error::ContentError,
     glob::{SourceGlob, is_wild},
+    source::{ContentFolder, ContentSource, ContentTree},
 };
 use crate::{
     graph::{
@@ -17,7 +18,6 @@ use crate::{
     },
     layer::view::{EntryKind, Follow, LocateWalk, Location, locate::locate},
     report::suggest,
-    solve::content::{ContentFolder, ContentSource, ContentTree},
 };
 
 /// What a COPY or ADD selects.
@@ -38,6 +38,13 @@ pub(crate) struct Match {
     pub(crate) name: OsString,
     /// Its path for messages.
     pub(crate) shown: String,
+}
+
+/// Something about a copy that is probably not what was meant; it does not stop the build.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CopyWarning {
+    pub(crate) message: String,
+    pub(crate) hint: Option<String>,
 }
 
 /// Which names inside a directory are taken. Paths are relative to that directory.
@@ -120,17 +127,17 @@ impl CopySelection {
     }
 
     /// What is odd about it.
-    pub(crate) fn warnings(&self, source: &ContentSource, copy: &graph::CopyAction) -> Vec<Warning> {
+    pub(crate) fn warnings(&self, source: &ContentSource, copy: &graph::CopyAction) -> Vec<CopyWarning> {
         let mut warnings = Vec::new();
         if self.wildcard && self.matches.is_empty() && !copy.parents {
-            warnings.push(Warning {
+            warnings.push(CopyWarning {
                 message: format!("nothing in {} matches `{}`", source.name, copy.source),
                 hint: Some("check the pattern and the ignore file; nothing is copied".to_owned()),
             });
         }
         let n_files = self.matches.iter().filter(|it| !it.is_dir()).count();
         if n_files > 1 && !copy.dest.ends_with('/') && !copy.dest.ends_with("/.") && !copy.unpack {
-            warnings.push(Warning {
+            warnings.push(CopyWarning {
                 message: format!("`{}` matches {n_files} files for one destination: {}", copy.source, copy.dest),
                 hint: Some(format!(
                     "unless it is a directory, the last file wins; write `{}/` to copy into a directory",
@@ -143,7 +150,7 @@ impl CopySelection {
 }
 
 /// Finds what `copy` selects.
-pub(crate) fn select(source: &ContentSource, copy: &graph::CopyAction) -> Result<CopySelection, FileError> {
+pub(crate) fn select(source: &ContentSource, copy: &graph::CopyAction) -> Result<CopySelection, ContentError> {
     let exclude = patterns(&copy.exclude)?;
     if copy.parents {
         return select_parents(source, copy, exclude);
@@ -164,7 +171,7 @@ pub(crate) fn select(source: &ContentSource, copy: &graph::CopyAction) -> Result
         .iter()
         .map(|part| SourceGlob::parse(part))
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|why| FileError::BadPattern { pattern: copy.source.clone(), why, file: None })?;
+        .map_err(|why| ContentError::BadPattern { pattern: copy.source.clone(), why, file: None })?;
     let prefix = format!("/{}", parts[..n_literal].join("/"));
     let base = look(source, &prefix)?;
     let mut matches = Vec::new();
@@ -174,12 +181,12 @@ pub(crate) fn select(source: &ContentSource, copy: &graph::CopyAction) -> Result
     Ok(CopySelection { matches, filter, wildcard: true })
 }
 
-fn look(source: &ContentSource, path: &str) -> Result<Location<ContentFolder>, FileError> {
+fn look(source: &ContentSource, path: &str) -> Result<Location<ContentFolder>, ContentError> {
     locate(&source.tree, OsStr::new(path), Follow::Last).map_err(|cause| source.unreadable(path, cause))
 }
 
-fn patterns(list: &[String]) -> Result<Patterns, FileError> {
-    Patterns::new(list).map_err(|bad| FileError::BadPattern { pattern: bad.pattern, why: bad.why, file: None })
+fn patterns(list: &[String]) -> Result<Patterns, ContentError> {
+    Patterns::new(list).map_err(|bad| ContentError::BadPattern { pattern: bad.pattern, why: bad.why, file: None })
 }
 
 /// Finds the names below `folder` that match, in order. Links below the first wildcard are not followed on the way.
@@ -189,7 +196,7 @@ fn expand(
     globs: &[SourceGlob],
     path: &Path,
     found: &mut Vec<Match>,
-) -> Result<(), FileError> {
+) -> Result<(), ContentError> {
     let Some((glob, rest)) = globs.split_first() else { return Ok(()) };
     for (name, entry) in source.children(folder)? {
         if !glob.matches(&name) {
@@ -222,7 +229,7 @@ fn select_parents(
     source: &ContentSource,
     copy: &graph::CopyAction,
     exclude: Patterns,
-) -> Result<CopySelection, FileError> {
+) -> Result<CopySelection, ContentError> {
     let (prefix, pattern) = copy.source.split_once("/./").unwrap_or(("", &copy.source));
     let prefix = clean(&format!("/{prefix}"));
     let pattern = clean(&format!("/{pattern}")).trim_start_matches('/').to_owned();
@@ -241,7 +248,7 @@ fn select_parents(
 }
 
 /// Whether a path is there without following any link.
-fn exists(source: &ContentSource, mut folder: ContentFolder, path: &str) -> Result<bool, FileError> {
+fn exists(source: &ContentSource, mut folder: ContentFolder, path: &str) -> Result<bool, ContentError> {
     let mut names = path.split('/').filter(|it| !it.is_empty()).peekable();
     while let Some(name) = names.next() {
         let unreadable = |cause| source.unreadable(path, cause);
@@ -258,10 +265,10 @@ fn exists(source: &ContentSource, mut folder: ContentFolder, path: &str) -> Resu
 }
 
 /// The error for a path that is missing in a source, with what helps to find out why.
-pub(crate) fn not_found(source: &ContentSource, written: &str, path: &str) -> FileError {
+pub(crate) fn not_found(source: &ContentSource, written: &str, path: &str) -> ContentError {
     let relative = PathBuf::from(clean(path).trim_start_matches('/'));
     let hint = hidden(source, &relative).or_else(|| near(source, &relative));
-    FileError::NotFound { path: written.to_owned(), of: source.name.clone(), hint }
+    ContentError::NotFound { path: written.to_owned(), of: source.name.clone(), hint }
 }
 
 fn hidden(source: &ContentSource, path: &Path) -> Option<String> {
