@@ -325,7 +325,7 @@ mod tests {
         let host = Platform::normalised("linux", "amd64", None);
         let (root, bind) = (Digest::of(b"root"), [Digest::of(b"bind")]);
         let of_exec = super::exec(&an_exec(), &host, InputKind::Slow, &root, &bind);
-        assert_eq!(of_exec.hex(), "EXEC_HEX");
+        assert_eq!(of_exec.hex(), "8d24e35a1c7a0583528ece0a1ce416cce9be3d62b398d8f712e0ec7b5a67a334");
         let by = OwnerChange { user: "u".to_owned(), group: Some("g".to_owned()), at_workdir: false };
         let actions = [
             FileAction::Mkdir { path: "/w".to_owned(), owner: Some(by) },
@@ -338,7 +338,7 @@ mod tests {
             },
         ];
         let of_file = super::file(&actions, &host, InputKind::Fast, &root, &[]);
-        assert_eq!(of_file.hex(), "FILE_HEX");
+        assert_eq!(of_file.hex(), "a001d52918abc1de06c5df4fa3409dced833db825f7cc9bd358706a947d04a82");
     }
 
     proptest! {
