@@ -11,7 +11,10 @@ use std::{
     fs::File,
     io::{self, Read},
     path::PathBuf,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -77,12 +80,46 @@ impl ImageSteps {
         }
     }
 
-    /// Tells how far a layer is; `verb` is `pulling` or `extracting`. Nothing if the layer is of no image of the graph.
-    fn progress(&self, sink: &Sink, verb: &str, base: &TreeBase) -> Box<dyn Fn(u64) + Send + Sync> {
-        let Some(step) = self.get(base) else { return Box::new(|_| ()) };
-        let what: Arc<str> = format!("{verb} {}", base.layer.descriptor.digest()).into();
-        let (sink, total) = (sink.clone(), base.layer.descriptor.size());
-        Box::new(move |done| sink(Event::Moved { id: step.id, what: what.clone(), done, total }))
+    /// The progress of a layer; `verb` is `pulling` or `extracting`. Nothing is told of a layer of no image of the graph.
+    fn progress(&self, sink: &Sink, verb: &str, base: &TreeBase) -> LayerProgress {
+        LayerProgress {
+            step: self.get(base).map(|step| step.id),
+            sink: sink.clone(),
+            what: format!("{verb} {}", base.layer.descriptor.digest()).into(),
+            total: base.layer.descriptor.size(),
+            told: AtomicU64::new(0),
+        }
+    }
+}
+
+/// Tells how many bytes of the blob of a layer are done.
+struct LayerProgress {
+    step: Option<StepId>,
+    sink: Sink,
+    what: Arc<str>,
+    total: u64,
+    /// `done` when it was last told.
+    told: AtomicU64,
+}
+
+impl LayerProgress {
+    /// So many bytes are done; told in steps of [`PROGRESS_STEP`]. That all is done is told by [`end`](Self::end) alone.
+    fn update(&self, done: u64) {
+        if done < self.total && done >= self.told.load(Ordering::Relaxed) + PROGRESS_STEP {
+            self.told.store(done, Ordering::Relaxed);
+            self.tell(done);
+        }
+    }
+
+    /// The layer is done.
+    fn end(&self) {
+        self.tell(self.total);
+    }
+
+    fn tell(&self, done: u64) {
+        if let Some(id) = self.step {
+            (self.sink)(Event::Moved { id, what: self.what.clone(), done, total: self.total });
+        }
     }
 }
 
@@ -171,7 +208,7 @@ async fn unpack(
     blocking(move || {
         let active = store.prepare().map_err(|error| store_fault(&error))?;
         let file = File::open(&blob).map_err(|error| layer_fault(&base, &error))?;
-        let file = CountedRead { input: file, done: 0, told: 0, progress: &*progress };
+        let file = CountedRead { input: file, done: 0, progress: &progress };
         let diff_id =
             layer::unpack(file, &active.fs(), &lowers, &limits).map_err(|error| layer_fault(&base, &error))?;
         if diff_id != base.layer.diff_id {
@@ -182,7 +219,7 @@ async fn unpack(
             return Err(diagnostic);
         }
         active.commit(&snapshot, SnapshotMeta { created }).map_err(|error| store_fault(&error))?;
-        progress(base.layer.descriptor.size());
+        progress.end();
         Ok(())
     })
     .await
@@ -203,9 +240,9 @@ pub(crate) async fn blob(world: &SolveWorld, base: &TreeBase, images: &ImageStep
     let _lock = world.lock(&digest).await?;
     if world.store.blob_size(&digest).is_none() {
         let progress = images.progress(&world.sink, "pulling", base);
-        let pulled = pull(world, base, digest, &*progress).await;
+        let pulled = pull(world, base, digest, &progress).await;
         pulled.map_err(|failure| images.place(base, failure))?;
-        progress(base.layer.descriptor.size());
+        progress.end();
     }
     Ok(path)
 }
@@ -214,7 +251,7 @@ async fn pull(
     world: &SolveWorld,
     base: &TreeBase,
     digest: Digest,
-    progress: &(dyn Fn(u64) + Send + Sync),
+    progress: &LayerProgress,
 ) -> Result<(), SolveFailure> {
     match &base.origin {
         LayerOrigin::Layout { folder } => {
@@ -233,8 +270,9 @@ async fn pull(
             let reference = Reference { domain: domain.clone(), path: path.clone(), tag: None, digest: Some(digest) };
             let store = world.store.clone();
             let open = move || store.blob_writer().map_err(io::Error::other);
+            let update = |done| progress.update(done);
             let pulled = tokio::select! {
-                pulled = world.sources.client.blob(&reference, &base.layer.descriptor, open, progress) => pulled,
+                pulled = world.sources.client.blob(&reference, &base.layer.descriptor, open, &update) => pulled,
                 () = world.cancel.cancelled() => return Err(SolveFailure::Cancelled),
             };
             let writer = pulled.map_err(|error| layer_fault(base, &error))?;
@@ -260,19 +298,14 @@ fn layer_fault(base: &TreeBase, error: &(dyn std::error::Error + 'static)) -> Di
 struct CountedRead<'a> {
     input: File,
     done: u64,
-    /// `done` when it was last told.
-    told: u64,
-    progress: &'a (dyn Fn(u64) + Send + Sync),
+    progress: &'a LayerProgress,
 }
 
 impl Read for CountedRead<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let n = self.input.read(buffer)?;
         self.done += n as u64;
-        if self.done >= self.told + PROGRESS_STEP {
-            self.told = self.done;
-            (self.progress)(self.done);
-        }
+        self.progress.update(self.done);
         Ok(n)
     }
 }
@@ -287,17 +320,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reading_is_told_in_steps_and_not_for_every_piece() {
-        let told = Mutex::new(Vec::new());
-        let progress = |done: u64| told.lock().unwrap_or_else(PoisonError::into_inner).push(done);
-        let mut input = tempfile::tempfile().unwrap();
-        input.write_all(&vec![0; 3 << 20]).unwrap();
-        io::Seek::rewind(&mut input).unwrap();
-        let mut read = CountedRead { input, done: 0, told: 0, progress: &progress };
-        let n = io::copy(&mut read, &mut io::sink()).unwrap();
-        assert_eq!(n, 3 << 20);
-        let told = told.into_inner().unwrap();
-        assert_eq!(told.len(), 3, "{told:?}");
-        assert_eq!(told.last(), Some(&(3 << 20)));
+    fn progress_is_told_in_steps_and_its_end_once() {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let sink: Sink = {
+            let told = told.clone();
+            Arc::new(move |event| {
+                let Event::Moved { id, done, total, .. } = event else { return };
+                told.lock().unwrap_or_else(PoisonError::into_inner).push((id.0, done, total));
+            })
+        };
+        let total = 3 * PROGRESS_STEP;
+        let what: Arc<str> = "extracting".into();
+        let progress = LayerProgress { step: Some(StepId(7)), sink, what, total, told: AtomicU64::new(0) };
+        let mut input = tempfile::tempfile().expect("a temporary file");
+        input.write_all(&vec![0; usize::try_from(total).expect("it is small")]).expect("it is writable");
+        io::Seek::rewind(&mut input).expect("it is a file");
+        let mut read = CountedRead { input, done: 0, progress: &progress };
+        assert_eq!(io::copy(&mut read, &mut io::sink()).expect("it is readable"), total);
+        progress.end();
+        let told = told.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        assert_eq!(told, [1, 2, 3].map(|n| (7, n * PROGRESS_STEP, total)));
     }
 }

@@ -9,7 +9,6 @@
 
 mod entry_hash;
 pub(crate) mod error;
-mod glob;
 pub(crate) mod hash;
 pub(crate) mod local;
 pub(crate) mod select;

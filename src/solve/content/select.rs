@@ -1,5 +1,7 @@
-//! Which parts of a source a COPY or ADD means: literal paths, wildcards, `--parents`, `--exclude` (spec/dockerfile.md
-//! §7.3, §7.4). Used for hashing and for copying, so that both always see the same.
+//! Which parts of a source a COPY or ADD means: literal paths, wildcards, `--parents`, `--exclude`.
+//!
+//! Used for hashing and for copying, so that both always see the same. The rules are those of the Dockerfile reference,
+//! `COPY` (<https://docs.docker.com/reference/dockerfile/#copy>).
 
 use std::{
     ffi::{OsStr, OsString},
@@ -8,7 +10,6 @@ use std::{
 
 use super::{
     error::ContentError,
-    glob::{SourceGlob, is_wild},
     source::{ContentFolder, ContentSource, ContentTree},
 };
 use crate::{
@@ -18,6 +19,7 @@ use crate::{
     },
     layer::view::{EntryKind, Follow, LocateWalk, Location, locate::locate},
     report::suggest,
+    spec::glob::{NameGlob, is_wild},
 };
 
 /// What a COPY or ADD selects.
@@ -169,7 +171,7 @@ pub(crate) fn select(source: &ContentSource, copy: &graph::CopyAction) -> Result
     }
     let globs = parts[n_literal..]
         .iter()
-        .map(|part| SourceGlob::parse(part))
+        .map(|part| NameGlob::parse(part))
         .collect::<Result<Vec<_>, _>>()
         .map_err(|why| ContentError::BadPattern { pattern: copy.source.clone(), why, file: None })?;
     let prefix = format!("/{}", parts[..n_literal].join("/"));
@@ -193,7 +195,7 @@ fn patterns(list: &[String]) -> Result<Patterns, ContentError> {
 fn expand(
     source: &ContentSource,
     folder: &ContentFolder,
-    globs: &[SourceGlob],
+    globs: &[NameGlob],
     path: &Path,
     found: &mut Vec<Match>,
 ) -> Result<(), ContentError> {

@@ -1,4 +1,4 @@
-//! Tests of content hashes: what changes them and what does not (spec/dockerfile.md §15.3).
+//! Tests of content hashes: what changes them and what does not.
 
 use std::{
     fs,

@@ -21,7 +21,7 @@ use crate::{
     solve::content::{
         error::ContentError,
         local::unchanged,
-        select::{Filter, FilterState},
+        select::{CopyWarning, Filter, FilterState},
         source::{ContentFolder, ContentSource, ContentTree},
         walk::{MAX_DEPTH, PARALLEL_DEPTH, descend},
     },
@@ -37,6 +37,15 @@ pub(crate) struct Copier<'a> {
     written: Mutex<HashMap<(usize, u64, u64), First>>,
     /// For each layer of the source: its files may be linked instead of copied.
     linkable: Vec<bool>,
+    devices: Mutex<CopiedDevices>,
+}
+
+/// Device nodes of a context that were copied.
+#[derive(Default)]
+struct CopiedDevices {
+    count: usize,
+    /// By the order of the paths.
+    first: Option<PathBuf>,
 }
 
 type First = Arc<Mutex<Option<PathBuf>>>;
@@ -98,7 +107,7 @@ impl<'a> Copier<'a> {
             }
             _ => Vec::new(),
         };
-        Ok(Self { writer, source, filter, looks, written: Mutex::default(), linkable })
+        Ok(Self { writer, source, filter, looks, written: Mutex::default(), linkable, devices: Mutex::default() })
     }
 
     /// Copies the content of a directory.
@@ -181,11 +190,42 @@ impl<'a> Copier<'a> {
                 self.writer.symlink(dest, to, &text)?;
                 self.writer.dress((dest, to), entry.kind, self.looks.of(entry)?, entry.mtime)
             }
-            _ => {
+            EntryKind::Fifo | EntryKind::Socket | EntryKind::CharDev | EntryKind::BlockDev => {
                 self.writer.make_node(dest, to, entry.kind, entry.rdev)?;
+                if matches!(entry.kind, EntryKind::CharDev | EntryKind::BlockDev) {
+                    self.note_device(folder, name);
+                }
                 self.writer.dress((dest, to), entry.kind, self.looks.of(entry)?, entry.mtime)
             }
         }
+    }
+
+    /// Remembers a device node that comes from a context; the devices of an image were put there by its author.
+    fn note_device(&self, folder: &ContentFolder, name: &OsStr) {
+        if !matches!(self.source.tree, ContentTree::Local(_)) {
+            return;
+        }
+        let path = folder.path().join(name);
+        let mut devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
+        devices.count += 1;
+        if devices.first.as_ref().is_none_or(|first| path < *first) {
+            devices.first = Some(path);
+        }
+    }
+
+    /// What the user is told about device nodes that came from a context.
+    pub(crate) fn device_warning(&self) -> Option<CopyWarning> {
+        let devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = devices.first.as_ref()?;
+        let (is_one, of) = (devices.count == 1, &self.source.name);
+        let message = match is_one {
+            true => format!("a device node of {of} is copied into the image: /{}", first.display()),
+            false => {
+                format!("{} device nodes of {of} are copied into the image, first: /{}", devices.count, first.display())
+            }
+        };
+        let hint = "whoever runs the image with privileges can use it; name it in .dockerignore if it is not needed";
+        Some(CopyWarning { message, hint: Some(hint.to_owned()) })
     }
 
     fn put_file(

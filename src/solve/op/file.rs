@@ -1,7 +1,7 @@
-//! Runs a [`graph::File`]: COPY, ADD, WORKDIR, heredoc files (spec/dockerfile.md §7).
+//! Runs a [`graph::File`]: COPY, ADD, WORKDIR, heredoc files (<https://docs.docker.com/reference/dockerfile/#copy>).
 //!
-//! Writes into the upper directory of the new layer, nothing is mounted. Which content is selected is hashed in
-//! `solve::content`; what a source path means is found in `op::select`, for both.
+//! Writes into the upper directory of the new layer, nothing is mounted. The selected content is hashed in
+//! `solve::content`; what a source path means is found in `solve::content::select`, for both.
 //!
 //! run ─► select ─► copy (trees) ─┬─► tree_writer ─► transfer
 //!    └──────────► archive ───────┘
@@ -104,10 +104,12 @@ fn run_copy(
         reset_owner: copy.reset_owner || matches!(source.tree, ContentTree::Local(_)),
         default_file_mode: copy.default_file_mode,
     };
+    let mut warnings = Vec::new();
     for found in &selection.matches {
-        copy_match(writer, source, copy, &selection, found, &looks)?;
+        warnings.extend(copy_match(writer, source, copy, &selection, found, &looks)?);
     }
-    Ok(selection.warnings(source, copy))
+    warnings.extend(selection.warnings(source, copy));
+    Ok(warnings)
 }
 
 fn copy_match(
@@ -117,21 +119,22 @@ fn copy_match(
     selection: &CopySelection,
     found: &Match,
     looks: &Looks<'_>,
-) -> Result<(), FileError> {
-    let Some(entry) = &found.place.entry else { return Ok(()) };
+) -> Result<Option<CopyWarning>, FileError> {
+    let Some(entry) = &found.place.entry else { return Ok(None) };
     if copy.unpack && entry.kind == EntryKind::File && unpack(writer, source, copy, found, entry, looks)? {
-        return Ok(());
+        return Ok(None);
     }
     prepare(writer, &copy.dest, looks)?;
     let copier = Copier::new(writer, source, &selection.filter, looks)
         .map_err(|cause| source.unreadable(&found.shown, cause))?;
     let folder = found.place.folder(&source.tree).map_err(|cause| source.unreadable(&found.shown, cause))?;
     if let Some(folder) = folder {
-        return copier.content(&folder, directory(writer, &copy.dest, looks)?);
+        copier.content(&folder, directory(writer, &copy.dest, looks)?)?;
+    } else if let (Some(parent), Some(name)) = (&found.place.parent, found.place.name()) {
+        let (dest, to) = file_target(writer, &copy.dest, &found.name, looks)?;
+        copier.put(parent, name, entry, &dest, &to)?;
     }
-    let (Some(parent), Some(name)) = (&found.place.parent, found.place.name()) else { return Ok(()) };
-    let (dest, to) = file_target(writer, &copy.dest, &found.name, looks)?;
-    copier.put(parent, name, entry, &dest, &to)
+    Ok(copier.device_warning())
 }
 
 /// Makes the directory that the text of a destination says is there: all of it up to the last slash.

@@ -1,4 +1,4 @@
-//! Tests of the file op over real directories: the tables of spec/dockerfile.md §7.
+//! Tests of the file op over real directories: what COPY, ADD and WORKDIR write.
 
 use std::{
     fmt::Write as _,
@@ -498,7 +498,11 @@ fn special_files_are_copied_and_sockets_left() {
     mknodat(CWD, bench.ctx("d/fifo"), FileType::Fifo, 0o640.into(), 0).unwrap();
     drop(std::os::unix::net::UnixListener::bind(bench.ctx("d/sock")).unwrap());
     let device = mknodat(CWD, bench.ctx("d/null"), FileType::CharacterDevice, 0o666.into(), makedev(1, 3)).is_ok();
-    bench.run(&[cp("d", "/t")]);
+    let context = bench.context();
+    let warnings = bench.try_run(&[cp("d", "/t")], &context).unwrap();
+    let told: Vec<&str> = warnings.iter().map(|warning| warning.message.as_str()).collect();
+    let of_device = ["a device node of the build context is copied into the image: /d/null"];
+    assert_eq!(told, if device { &of_device[..] } else { &[] });
     let lines = bench.listing();
     assert!(lines.contains("/t/fifo ") && !lines.contains("sock"), "{lines}");
     assert_eq!(lines.contains("/t/null "), device, "{lines}");

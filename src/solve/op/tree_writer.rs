@@ -519,7 +519,7 @@ fn own(shown: &str, owner: (u32, u32), change: impl Fn(Uid, Gid) -> rustix::io::
 
 fn set_xattrs(file: impl AsFd, xattrs: &[(OsString, Vec<u8>)]) {
     for (name, value) in xattrs {
-        // Not every file system takes every attribute; the image is right without (spec/dockerfile.md §7.3).
+        // Not every file system takes every attribute; the image is right without.
         rustix::fs::fsetxattr(file.as_fd(), name.as_os_str(), value, XattrFlags::empty()).ok();
     }
 }
