@@ -63,6 +63,20 @@ pub(crate) struct Outside<'a> {
     pub(crate) world: &'a SolveWorld,
 }
 
+/// Runs `work` with a [`Lowering`] that may ask registries and fetch remote contexts; `all_stages` as there.
+pub(crate) async fn lowering<T>(
+    world: &SolveWorld,
+    contexts: &Contexts,
+    all_stages: bool,
+    work: impl AsyncFnOnce(&Lowering<'_>) -> T,
+) -> T {
+    let images = Images::new(world.sources.client.clone(), world.store.clone());
+    let env = world.env.clone();
+    let is_env_set = move |name: &str| env.contains_key(name);
+    work(&Lowering { contexts, outside: Some(Outside { images: &images, world }), is_env_set: &is_env_set, all_stages })
+        .await
+}
+
 /// A build whose Dockerfile was read.
 pub(super) struct PendingLower {
     node: NodeIndex,
