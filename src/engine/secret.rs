@@ -6,7 +6,7 @@ use crate::{
     fetch::GitSecrets,
     grant::GrantedRead,
     plan::{Plan, PlanNode},
-    solve::op::exec::SecretSource,
+    solve::world::SecretSource,
 };
 
 /// The source of a secret as the target declares it: `env`, `src`, or by its id alone (the variable of that name if it
