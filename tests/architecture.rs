@@ -60,6 +60,7 @@ const MAP: &[(&str, bool, &[&str])] = &[
             "oci",
             "report",
             "spec",
+            "fetch",
             "definition",
             "eval",
             "plan",

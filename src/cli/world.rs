@@ -8,6 +8,7 @@ use super::{definition::Purpose, settings::Settings};
 use crate::{
     definition::attribute::Id,
     eval::{evaluation::Evaluation, target::typed::Target},
+    fetch::read_input_file,
     report::{Diagnostic, Severity},
     spec::{
         Secret, Ssh, context,
@@ -152,9 +153,7 @@ fn path_fault(path: &str, settings: &Settings) -> Option<String> {
     if metadata.file_type().is_socket() {
         return None;
     }
-    if !metadata.is_file() || metadata.len() > LONGEST_KEY {
-        return Some(format!("neither an agent's socket nor a private key: {path}"));
-    }
-    let is_key = fs::read(&full).is_ok_and(|bytes| bytes.windows(11).any(|it| it == b"PRIVATE KEY"));
+    let is_key =
+        read_input_file(&full, LONGEST_KEY).is_ok_and(|bytes| bytes.windows(11).any(|window| window == b"PRIVATE KEY"));
     (!is_key).then(|| format!("neither an agent's socket nor a private key: {path}"))
 }

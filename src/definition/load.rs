@@ -5,7 +5,6 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     io::{self, Read},
-    os::unix::fs::FileTypeExt,
     path::Path,
     sync::Arc,
 };
@@ -17,7 +16,10 @@ use super::{
     syntax::{Body, Expr},
     yaml,
 };
-use crate::report::{Diagnostic, SourceId, SourceMap, Span, suggest};
+use crate::{
+    fetch::{InputFileError, SpecialFile, read_input_file_or_shell_pipe},
+    report::{Diagnostic, SourceId, SourceMap, Span, suggest},
+};
 
 /// All bodies of a definition. Files are kept apart and in order; merging them is `eval`'s affair.
 #[derive(Debug, Default)]
@@ -373,7 +375,7 @@ pub(crate) fn add_text(
     None
 }
 
-type LoadFuture<T> = Result<T, Box<Diagnostic>>;
+type LoadResult<T> = Result<T, Box<Diagnostic>>;
 
 fn too_large(name: &str) -> Box<Diagnostic> {
     Box::new(Diagnostic::error(
@@ -383,7 +385,7 @@ fn too_large(name: &str) -> Box<Diagnostic> {
 }
 
 /// Reads standard input to its end.
-pub(crate) fn read_stdin() -> LoadFuture<Vec<u8>> {
+pub(crate) fn read_stdin() -> LoadResult<Vec<u8>> {
     let mut bytes = Vec::new();
     let read = io::stdin().lock().take(MAX_BYTES + 1).read_to_end(&mut bytes);
     match read {
@@ -395,40 +397,29 @@ pub(crate) fn read_stdin() -> LoadFuture<Vec<u8>> {
     }
 }
 
-/// Reads a regular file, or what the shell hands over as a file descriptor.
-pub(crate) fn read_file(path: &str, named_by: &str) -> LoadFuture<Vec<u8>> {
+/// Reads a file that the user or a definition names, whole. `named_by` says in messages who named it (`-f`).
+///
+/// # Errors
+/// When it does not exist, is a directory, pipe or device, has more than 1 GiB, or cannot be read. A pipe that the shell
+/// hands over (`-f <(command)`) is read.
+pub(crate) fn read_file(path: &str, named_by: &str) -> LoadResult<Vec<u8>> {
     let refuse = |what: &str, help: String| {
         Err(Box::new(
             Diagnostic::error("bake::definition::unreadable", format!("the file given by {named_by} {what}: {path}"))
                 .help(help),
         ))
     };
-    let metadata = match fs::metadata(path) {
-        Ok(it) => it,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Box::new(missing(path, named_by))),
-        Err(error) => return Err(unreadable(path, named_by, &error)),
-    };
-    let kind = metadata.file_type();
-    if kind.is_dir() {
-        return refuse(
-            "is a directory",
-            format!("name a file in it, as in {}/docker-bake.hcl", path.trim_end_matches('/')),
-        );
-    }
-    let from_shell = path.starts_with("/dev/fd/") || path.starts_with("/proc/self/fd/") || path == "/dev/stdin";
-    if !(kind.is_file() || from_shell) {
-        let what = if kind.is_fifo() { "is a named pipe" } else { "is no regular file" };
-        return refuse(what, "give a file, or - for standard input".to_owned());
-    }
-    if metadata.len() > MAX_BYTES {
-        return Err(too_large(path));
-    }
-    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0) + 1);
-    let read = fs::File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes));
-    match read {
-        Ok(_) if bytes.len() as u64 > MAX_BYTES => Err(too_large(path)),
-        Ok(_) => Ok(bytes),
-        Err(error) => Err(unreadable(path, named_by, &error)),
+    match read_input_file_or_shell_pipe(Path::new(path), MAX_BYTES) {
+        Ok(bytes) => Ok(bytes),
+        Err(InputFileError::Missing) => Err(Box::new(missing(path, named_by))),
+        Err(InputFileError::NotRegular(SpecialFile::Directory)) => {
+            refuse("is a directory", format!("name a file in it, as in {}/docker-bake.hcl", path.trim_end_matches('/')))
+        }
+        Err(InputFileError::NotRegular(special)) => {
+            refuse(&format!("is {special}"), "give a regular file, or - for standard input".to_owned())
+        }
+        Err(InputFileError::TooLarge(_)) => Err(too_large(path)),
+        Err(InputFileError::Io(error)) => Err(unreadable(path, named_by, &error)),
     }
 }
 
@@ -475,7 +466,7 @@ pub(crate) struct DefinitionLoader<'a> {
 }
 
 impl LoadRequest for DefinitionLoader<'_> {
-    fn read(&mut self, path: &str) -> LoadFuture<Option<(SourceId, Arc<str>)>> {
+    fn read(&mut self, path: &str) -> LoadResult<Option<(SourceId, Arc<str>)>> {
         if matches!(fs::metadata(path), Err(error) if error.kind() == io::ErrorKind::NotFound) {
             return Ok(None);
         }

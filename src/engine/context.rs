@@ -5,19 +5,21 @@
 use std::{
     collections::HashMap,
     fs,
-    io::Read as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
 use crate::{
     dockerfile::{self, ParsedDockerfile, ignore::parse_ignore, options::NamedContext},
+    fetch::{InputFileError, read_input_file},
     graph,
     report::{Diagnostic, SourceId, SourceMap},
 };
 
-/// A Dockerfile larger than this is none.
-const MAX_DOCKERFILE: u64 = 512 << 20;
+/// The largest Dockerfile that is read, in bytes. BuildKit has no such limit for local files; generated ones have many MiB.
+pub(super) const MAX_DOCKERFILE: u64 = 512 << 20;
+/// The largest ignore file that is read, in bytes.
+const MAX_IGNORE: u64 = 64 << 20;
 
 /// What has been read, each file once, whoever asks.
 pub(crate) struct Contexts {
@@ -156,21 +158,18 @@ fn with_twin(path: &Path) -> PathBuf {
 }
 
 fn read_text(path: &Path, shown: &str) -> Result<String, Diagnostic> {
-    let failed = |error: &std::io::Error| {
+    let not_a_file =
+        |what: &str| Diagnostic::error("bake::engine::dockerfile_no_file", format!("the Dockerfile {what}: {shown}"));
+    let failed = |error: &InputFileError| {
         Diagnostic::error("bake::engine::dockerfile_unreadable", format!("the Dockerfile cannot be read: {shown}"))
             .cause(error)
             .help("`dockerfile` is relative to `context`; both can be set in the target")
     };
-    let file = fs::File::open(path).map_err(|e| failed(&e))?;
-    let meta = file.metadata().map_err(|e| failed(&e))?;
-    if !meta.is_file() || meta.len() > MAX_DOCKERFILE {
-        return Err(Diagnostic::error(
-            "bake::engine::dockerfile_no_file",
-            format!("the Dockerfile is not a file of at most {} MiB: {shown}", MAX_DOCKERFILE >> 20),
-        ));
-    }
-    let mut bytes = Vec::new();
-    file.take(MAX_DOCKERFILE).read_to_end(&mut bytes).map_err(|e| failed(&e))?;
+    let bytes = read_input_file(path, MAX_DOCKERFILE).map_err(|error| match error {
+        InputFileError::NotRegular(special) => not_a_file(&format!("is {special}")),
+        InputFileError::TooLarge(limit) => not_a_file(&format!("has more than {} MiB", limit >> 20)),
+        InputFileError::Missing | InputFileError::Io(_) => failed(&error),
+    })?;
     String::from_utf8(bytes).map_err(|error| {
         Diagnostic::error(
             "bake::engine::dockerfile_not_utf8",
@@ -180,11 +179,9 @@ fn read_text(path: &Path, shown: &str) -> Result<String, Diagnostic> {
 }
 
 fn read_ignore(path: &Path) -> Result<Option<String>, Diagnostic> {
-    match fs::read(path) {
+    match read_input_file(path, MAX_IGNORE) {
         Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
-        Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
-            Ok(None)
-        }
+        Err(InputFileError::Missing) => Ok(None),
         Err(error) => Err(Diagnostic::error(
             "bake::engine::ignore_unreadable",
             format!("the ignore file cannot be read: {}", path.display()),

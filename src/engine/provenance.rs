@@ -6,10 +6,11 @@ use std::collections::{BTreeMap, HashSet};
 
 use serde_json::{Value, json};
 
-use super::context::{Contexts, WantedContext};
+use super::context::{Contexts, MAX_DOCKERFILE, WantedContext};
 use crate::{
     dockerfile::options::Lowered,
     export::{Attestations, Provenance, ProvenanceWanted},
+    fetch::read_input_file,
     graph::{Graph, LayerOrigin, Op, StepNetwork, VertexIx},
     oci::Reference,
     plan::{self, Build, Export},
@@ -65,7 +66,7 @@ pub(crate) fn facts(build: &Build, lowered: &Lowered, graph: &Graph, contexts: &
     };
     let text = match wanted {
         Some(WantedContext::Inline { text, .. }) => Some(text.into_bytes()),
-        Some(WantedContext::File(path)) => std::fs::read(path).ok(),
+        Some(WantedContext::File(path)) => read_input_file(&path, MAX_DOCKERFILE).ok(),
         None => None,
     };
     facts.source = text.map(|text| (facts.config_path.clone(), text));

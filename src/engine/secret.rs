@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use crate::{
-    fetch::GitSecrets,
+    fetch::{GitSecrets, read_input_file_or_shell_pipe},
     plan::{Plan, PlanNode},
-    solve::op::{exec::SecretSource, source::read_limited},
+    solve::op::exec::SecretSource,
 };
 
 /// The source of a secret as the target declares it: `env`, `src`, or by its id alone (the variable of that name if it
@@ -49,7 +49,8 @@ pub(crate) fn for_git(plan: &Plan, env: &BTreeMap<String, String>, absolute: imp
         let value = match found {
             SecretSource::Env(name) => env.get(&name).cloned(),
             SecretSource::File(path) => {
-                read_limited(&path, LONGEST_TOKEN).ok().and_then(|bytes| String::from_utf8(bytes).ok())
+                let read = read_input_file_or_shell_pipe(&path, LONGEST_TOKEN).ok();
+                read.and_then(|bytes| String::from_utf8(bytes).ok())
             }
         };
         let known = list.iter().any(|(it, _)| it == host);

@@ -8,8 +8,9 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::{file, output::StepOutput, read, source::read_limited};
+use super::{file, output::StepOutput, read};
 use crate::{
+    fetch::read_input_file_or_shell_pipe,
     graph::{self, Exec, MountOpKind, Vertex},
     layer::view::{EntryKind, Follow, LayerView},
     oci::{Digest, digest::FieldHasher},
@@ -315,13 +316,15 @@ impl ExecStep {
         let value = match self.scope.secrets.get(id) {
             None => None,
             Some(SecretSource::Env(name)) => self.env.get(name).map(|text| text.clone().into_bytes()),
-            Some(SecretSource::File(path)) => Some(read_limited(path, MAX_SECRET).map_err(|error| {
-                Diagnostic::error(
-                    "bake::solve::secret_unreadable",
-                    format!("secret {id} cannot be read: {}", path.display()),
-                )
-                .cause(&error)
-            })?),
+            Some(SecretSource::File(path)) => {
+                Some(read_input_file_or_shell_pipe(path, MAX_SECRET).map_err(|error| {
+                    Diagnostic::error(
+                        "bake::solve::secret_unreadable",
+                        format!("secret {id} cannot be read: {}", path.display()),
+                    )
+                    .cause(&error)
+                })?)
+            }
         };
         if value.is_none() && required { Err(missing()) } else { Ok(value) }
     }
