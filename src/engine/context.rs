@@ -182,6 +182,7 @@ fn read_ignore(path: &Path) -> Result<Option<String>, Diagnostic> {
     match read_input_file(path, MAX_IGNORE) {
         Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
         Err(InputFileError::Missing) => Ok(None),
+        Err(InputFileError::Io(error)) if error.kind() == std::io::ErrorKind::NotADirectory => Ok(None),
         Err(error) => Err(Diagnostic::error(
             "bake::engine::ignore_unreadable",
             format!("the ignore file cannot be read: {}", path.display()),

@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    io::Read as _,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
