@@ -17,6 +17,7 @@ mod plan; // targets × platforms ─► petgraph of builds and exports, dedupli
 
 // ── mechanisms: one resource each, no knowledge of builds ──
 mod fetch; // git and http
+mod grant; // files of this machine that a definition names: checked and opened in one act
 mod layer; // tree ◄─► tar, diff, gzip, zstd
 mod registry; // distribution protocol and OCI layouts: resolve, pull, push
 mod sandbox; // one process in namespaces

@@ -12,7 +12,7 @@ use crate::{
         input::FileReader,
         target::pattern::{self, GlobError},
     },
-    fetch::{InputFileError, read_input_file},
+    grant::{ReadFault, read_file},
 };
 
 /// More files than this are not listed.
@@ -48,10 +48,10 @@ impl Workspace {
 impl FileReader for Workspace {
     fn read(&self, path: &str, limit: usize) -> Result<String, String> {
         let real = self.allowed(path)?;
-        let bytes = read_input_file(&real, limit as u64).map_err(|error| match error {
-            InputFileError::NotRegular(special) => format!("this is {special}, not a regular file: {path}"),
-            InputFileError::TooLarge(limit) => format!("the file has more than {limit} bytes: {path}"),
-            InputFileError::Missing | InputFileError::Io(_) => format!("the file cannot be read ({error}): {path}"),
+        let bytes = read_file(&real, limit as u64).map_err(|error| match error {
+            ReadFault::NoFile(special) => format!("this is {special}, not a regular file: {path}"),
+            ReadFault::TooLarge(limit) => format!("the file has more than {limit} bytes: {path}"),
+            ReadFault::Io(_) => format!("the file cannot be read ({error}): {path}"),
         })?;
         String::from_utf8(bytes)
             .map_err(|error| format!("the file is not UTF-8 text (byte {}): {path}", error.utf8_error().valid_up_to()))

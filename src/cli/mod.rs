@@ -24,7 +24,7 @@ use clap::Parser;
 use crate::{
     report::{Diagnostic, SourceMap},
     sandbox,
-    ui::output,
+    ui::{log, output},
 };
 use args::{Bake, COMMANDS, CacheCommand, CliCommand, WithCommand};
 use settings::{ListWhat, Settings};
@@ -50,6 +50,11 @@ pub fn run() -> u8 {
         [program, word] if word == "help" => vec![program.clone(), "--help".into()],
         _ => arguments,
     };
+    if let Some(filter) = log_filter(&arguments, &env)
+        && let Err(fault) = log::start(filter)
+    {
+        return bad_usage(&[*fault], settings::color(&env));
+    }
     let is_command = arguments.get(1).and_then(|it| it.to_str()).is_some_and(|it| COMMANDS.contains(&it));
     if is_command {
         match WithCommand::try_parse_from(arguments) {
@@ -62,6 +67,12 @@ pub fn run() -> u8 {
             Err(error) => usage(&error, &env),
         }
     }
+}
+
+/// The filter of the log; it starts before the arguments are parsed, so that it tells of that as well.
+fn log_filter<'a>(arguments: &[OsString], env: &'a BTreeMap<String, String>) -> Option<&'a str> {
+    let given = env.get("BAKE_LOG").map(String::as_str).filter(|filter| !filter.is_empty());
+    given.or_else(|| arguments.iter().skip(1).any(|word| word == "-D" || word == "--debug").then_some("debug"))
 }
 
 fn run_bake(bake: Bake, env: BTreeMap<String, String>) -> u8 {

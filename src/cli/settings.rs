@@ -13,6 +13,7 @@
 //! | `BUILDKIT_PROGRESS` | `--progress` when it is not given |
 //! | `BAKE_HOME` | state directory; `$XDG_CACHE_HOME/bake` or `~/.cache/bake` without it |
 //! | `BAKE_RUNTIME` | what runs steps: `embedded` (the default), `runc`, `crun`, or the path of a program like them |
+//! | `BAKE_LOG` | log for developers on standard error: a level, or modules with levels as in `bake::solve=trace` |
 //! | `NO_COLOR`, `CLICOLOR` | colour of messages |
 
 use std::{

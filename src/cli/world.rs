@@ -8,7 +8,7 @@ use super::{definition::Purpose, settings::Settings};
 use crate::{
     definition::attribute::Id,
     eval::{evaluation::Evaluation, target::typed::Target},
-    fetch::read_input_file,
+    grant::read_file,
     report::{Diagnostic, Severity},
     spec::{
         Secret, Ssh, context,
@@ -154,6 +154,6 @@ fn path_fault(path: &str, settings: &Settings) -> Option<String> {
         return None;
     }
     let is_key =
-        read_input_file(&full, LONGEST_KEY).is_ok_and(|bytes| bytes.windows(11).any(|window| window == b"PRIVATE KEY"));
+        read_file(&full, LONGEST_KEY).is_ok_and(|bytes| bytes.windows(11).any(|window| window == b"PRIVATE KEY"));
     (!is_key).then(|| format!("neither an agent's socket nor a private key: {path}"))
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    fetch::{InputFileError, SpecialFile, read_input_file_or_shell_pipe},
+    grant::{ReadFault, SpecialFile, read_file_or_shell_pipe},
     report::{Diagnostic, SourceId, SourceMap, Span, suggest},
 };
 
@@ -105,17 +105,17 @@ pub(crate) fn read_file(path: &str, named_by: &str) -> LoadResult<Vec<u8>> {
                 .help(help),
         ))
     };
-    match read_input_file_or_shell_pipe(Path::new(path), MAX_BYTES) {
+    match read_file_or_shell_pipe(Path::new(path), MAX_BYTES) {
         Ok(bytes) => Ok(bytes),
-        Err(InputFileError::Missing) => Err(Box::new(missing(path, named_by))),
-        Err(InputFileError::NotRegular(SpecialFile::Directory)) => {
+        Err(ReadFault::Io(error)) if error.kind() == io::ErrorKind::NotFound => Err(Box::new(missing(path, named_by))),
+        Err(ReadFault::NoFile(SpecialFile::Directory)) => {
             refuse("is a directory", format!("name a file in it, as in {}/docker-bake.hcl", path.trim_end_matches('/')))
         }
-        Err(InputFileError::NotRegular(special)) => {
+        Err(ReadFault::NoFile(special)) => {
             refuse(&format!("is {special}"), "give a regular file, or - for standard input".to_owned())
         }
-        Err(InputFileError::TooLarge(_)) => Err(too_large(path)),
-        Err(InputFileError::Io(error)) => Err(unreadable(path, named_by, &error)),
+        Err(ReadFault::TooLarge(_)) => Err(too_large(path)),
+        Err(ReadFault::Io(error)) => Err(unreadable(path, named_by, &error)),
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 
 use crate::{
     dockerfile::{self, ParsedDockerfile, ignore::parse_ignore, options::NamedContext},
-    fetch::{InputFileError, read_input_file},
+    grant::{self, ReadFault},
     graph,
     report::{Diagnostic, SourceId, SourceMap},
 };
@@ -160,15 +160,15 @@ fn with_twin(path: &Path) -> PathBuf {
 fn read_text(path: &Path, shown: &str) -> Result<String, Diagnostic> {
     let not_a_file =
         |what: &str| Diagnostic::error("bake::engine::dockerfile_no_file", format!("the Dockerfile {what}: {shown}"));
-    let failed = |error: &InputFileError| {
+    let failed = |error: &ReadFault| {
         Diagnostic::error("bake::engine::dockerfile_unreadable", format!("the Dockerfile cannot be read: {shown}"))
             .cause(error)
             .help("`dockerfile` is relative to `context`; both can be set in the target")
     };
-    let bytes = read_input_file(path, MAX_DOCKERFILE).map_err(|error| match error {
-        InputFileError::NotRegular(special) => not_a_file(&format!("is {special}")),
-        InputFileError::TooLarge(limit) => not_a_file(&format!("has more than {} MiB", limit >> 20)),
-        InputFileError::Missing | InputFileError::Io(_) => failed(&error),
+    let bytes = grant::read_file(path, MAX_DOCKERFILE).map_err(|error| match error {
+        ReadFault::NoFile(special) => not_a_file(&format!("is {special}")),
+        ReadFault::TooLarge(limit) => not_a_file(&format!("has more than {} MiB", limit >> 20)),
+        ReadFault::Io(_) => failed(&error),
     })?;
     String::from_utf8(bytes).map_err(|error| {
         Diagnostic::error(
@@ -179,10 +179,9 @@ fn read_text(path: &Path, shown: &str) -> Result<String, Diagnostic> {
 }
 
 fn read_ignore(path: &Path) -> Result<Option<String>, Diagnostic> {
-    match read_input_file(path, MAX_IGNORE) {
+    match grant::read_file(path, MAX_IGNORE) {
         Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
-        Err(InputFileError::Missing) => Ok(None),
-        Err(InputFileError::Io(error)) if error.kind() == std::io::ErrorKind::NotADirectory => Ok(None),
+        Err(fault) if fault.is_missing() => Ok(None),
         Err(error) => Err(Diagnostic::error(
             "bake::engine::ignore_unreadable",
             format!("the ignore file cannot be read: {}", path.display()),

@@ -28,7 +28,7 @@ use crate::{
     layer::view::{Follow, LayerView},
     oci::Platform,
     plan::{self, Build, Plan, PlanLink, PlanNode},
-    report::Diagnostic,
+    report::{Diagnostic, url::without_credentials},
     solve::{
         failure::SolveFailure,
         op::source,
@@ -493,7 +493,7 @@ fn remote_context(url: &str, build: &Build) -> Result<NamedContext, Diagnostic> 
 
 /// A git repository or download as a context; `unpack`: an archive is unpacked.
 fn remote(url: &str, keep_git_dir: bool, unpack: bool) -> Result<NamedContext, Diagnostic> {
-    let bad = |why: String| Diagnostic::error("bake::engine::bad_url", format!("{why}: {url}"));
+    let bad = |why: String| Diagnostic::error("bake::engine::bad_url", format!("{why}: {}", without_credentials(url)));
     match dockerfile::remote::git(url, true) {
         Some(source) => {
             let source = source.map_err(bad)?;

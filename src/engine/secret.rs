@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use crate::{
-    fetch::{GitSecrets, read_input_file_or_shell_pipe},
+    fetch::GitSecrets,
+    grant::read_file_or_shell_pipe,
     plan::{Plan, PlanNode},
     solve::op::exec::SecretSource,
 };
@@ -49,7 +50,7 @@ pub(crate) fn for_git(plan: &Plan, env: &BTreeMap<String, String>, absolute: imp
         let value = match found {
             SecretSource::Env(name) => env.get(&name).cloned(),
             SecretSource::File(path) => {
-                let read = read_input_file_or_shell_pipe(&path, LONGEST_TOKEN).ok();
+                let read = read_file_or_shell_pipe(&path, LONGEST_TOKEN).ok();
                 read.and_then(|bytes| String::from_utf8(bytes).ok())
             }
         };

@@ -1,17 +1,15 @@
 //! What lies elsewhere: files of web servers (`http`), trees of git repositories (`git`), and how git URLs are read
-//! (`git_url`). Also the one way to read an input file of this machine (`file`).
+//! (`git_url`).
 //!
 //! Nothing here knows the store or builds: files are written into what the caller opens, trees into the folder that the
 //! caller gives; what was learnt (`HttpRecord`, `Commit`) is handed back for the caller to keep.
 
 mod error;
-mod file;
 mod git;
 mod git_url;
 mod http;
 
 pub(crate) use error::FetchError;
-pub(crate) use file::{InputFileError, SpecialFile, read_input_file, read_input_file_or_shell_pipe};
 pub(crate) use git::{GitClient, GitSecrets, GitSource};
 pub(crate) use git_url::parse_git_url;
 pub(crate) use http::{Fetched, HttpClient, HttpRecord, HttpRequest};

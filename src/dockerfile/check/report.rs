@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// With how many names a misspelt one is compared, so that huge files take linear time.
-pub(in crate::dockerfile) const MAX_COMPARED: usize = 1000;
+pub(crate) const MAX_COMPARED: usize = 1000;
 
 /// One rule.
 pub(crate) struct CheckRule {
@@ -47,7 +47,7 @@ impl CheckNames {
         Self { all: false, some }
     }
 
-    pub(in crate::dockerfile) fn has(&self, name: &str) -> bool {
+    pub(crate) fn has(&self, name: &str) -> bool {
         self.all || self.some.iter().any(|it| it == name)
     }
 }
@@ -77,7 +77,7 @@ impl CheckConfig {
 }
 
 /// The checks that fired, in the order of discovery, each place once.
-pub(in crate::dockerfile) struct CheckReport {
+pub(crate) struct CheckReport {
     config: CheckConfig,
     fired: Vec<Diagnostic>,
     pub(super) seen: HashSet<(&'static str, Span, String)>,
@@ -86,7 +86,7 @@ pub(in crate::dockerfile) struct CheckReport {
 
 impl CheckReport {
     /// With the options of the build argument or, without one, of the file.
-    pub(in crate::dockerfile) fn new(file: &ParsedDockerfile, argument: Option<&str>) -> Result<Self, Diagnostic> {
+    pub(crate) fn new(file: &ParsedDockerfile, argument: Option<&str>) -> Result<Self, Diagnostic> {
         let at = file.check.as_ref().map(|it| it.at);
         let text = argument.or(file.check.as_ref().map(|Spanned { value, .. }| value.as_str())).unwrap_or_default();
         let config = CheckConfig::read(text).map_err(|why| {
@@ -100,7 +100,7 @@ impl CheckReport {
     }
 
     /// Records a violation, unless the rule is off for this instruction.
-    pub(in crate::dockerfile) fn fire(&mut self, rule: &CheckRule, comments: &[String], at: Span, message: String) {
+    pub(crate) fn fire(&mut self, rule: &CheckRule, comments: &[String], at: Span, message: String) {
         let own = comments.iter().find_map(|line| match lex::key_value(line) {
             Some((key, value)) if key == "check" => CheckConfig::read(value).ok(),
             _ => None,
@@ -118,16 +118,12 @@ impl CheckReport {
     }
 
     /// The nearest known name, while few checks have fired: more than that nobody reads.
-    pub(in crate::dockerfile) fn near<'a>(
-        &self,
-        name: &str,
-        known: impl IntoIterator<Item = &'a str>,
-    ) -> Option<&'a str> {
+    pub(crate) fn near<'a>(&self, name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
         if self.fired.len() < 50 { suggest::nearest(name, known.into_iter().take(MAX_COMPARED)) } else { None }
     }
 
     /// Takes what fired, and the error if the file wants violations to be errors.
-    pub(in crate::dockerfile) fn take(&mut self) -> (Vec<Diagnostic>, Option<Diagnostic>) {
+    pub(crate) fn take(&mut self) -> (Vec<Diagnostic>, Option<Diagnostic>) {
         let names = std::mem::take(&mut self.names);
         let error = (self.config.error && !names.is_empty()).then(|| {
             let names = names.into_iter().collect::<Vec<_>>().join(", ");

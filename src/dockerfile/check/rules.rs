@@ -39,7 +39,7 @@ static RULES: &[&CheckRule] = &[
 ];
 
 /// Runs the rules that need the text alone.
-pub(in crate::dockerfile) fn run_static(file: &ParsedDockerfile, report: &mut CheckReport) {
+pub(crate) fn run_static(file: &ParsedDockerfile, report: &mut CheckReport) {
     for check in RULES.iter().filter_map(|rule| rule.check) {
         check(file, report);
     }

@@ -50,18 +50,18 @@ pub(crate) fn lower(
 }
 
 /// Which stages a target needs, as far as the file alone says.
-pub(in crate::dockerfile) struct Reach {
-    pub(in crate::dockerfile) target: NodeIx,
+pub(crate) struct Reach {
+    pub(crate) target: NodeIx,
     /// For each stage of the file.
-    pub(in crate::dockerfile) stages: Vec<bool>,
+    pub(crate) stages: Vec<bool>,
     /// For each stage: the stage that it begins with.
-    pub(in crate::dockerfile) bases: Vec<Option<NodeIx>>,
+    pub(crate) bases: Vec<Option<NodeIx>>,
     /// The variables that FROM sees.
-    pub(in crate::dockerfile) globals: Vars,
+    pub(crate) globals: Vars,
 }
 
 /// Finds the stages that the target of the options needs.
-pub(in crate::dockerfile) fn reach(file: &ParsedDockerfile, options: &LowerOptions) -> Result<Reach, Vec<Diagnostic>> {
+pub(crate) fn reach(file: &ParsedDockerfile, options: &LowerOptions) -> Result<Reach, Vec<Diagnostic>> {
     let report = CheckReport::new(file, Some("skip=all")).map_err(|fault| vec![fault])?;
     let (known, mut graph) = (KnownImages::default(), Graph::default());
     let mut work = Lowerer::new(file, options, &known, &mut graph, report);

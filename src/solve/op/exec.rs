@@ -10,7 +10,7 @@ use std::{
 
 use super::{file, output::StepOutput, read};
 use crate::{
-    fetch::read_input_file_or_shell_pipe,
+    grant::read_file_or_shell_pipe,
     graph::{self, Exec, MountOpKind, Vertex},
     layer::view::{EntryKind, Follow, LayerView},
     oci::{Digest, digest::FieldHasher},
@@ -316,15 +316,13 @@ impl ExecStep {
         let value = match self.scope.secrets.get(id) {
             None => None,
             Some(SecretSource::Env(name)) => self.env.get(name).map(|text| text.clone().into_bytes()),
-            Some(SecretSource::File(path)) => {
-                Some(read_input_file_or_shell_pipe(path, MAX_SECRET).map_err(|error| {
-                    Diagnostic::error(
-                        "bake::solve::secret_unreadable",
-                        format!("secret {id} cannot be read: {}", path.display()),
-                    )
-                    .cause(&error)
-                })?)
-            }
+            Some(SecretSource::File(path)) => Some(read_file_or_shell_pipe(path, MAX_SECRET).map_err(|error| {
+                Diagnostic::error(
+                    "bake::solve::secret_unreadable",
+                    format!("secret {id} cannot be read: {}", path.display()),
+                )
+                .cause(&error)
+            })?),
         };
         if value.is_none() && required { Err(missing()) } else { Ok(value) }
     }

@@ -1,14 +1,4 @@
-//! Trees as folders of the user (spec/exporters.md §12.1).
-//!
-//! Only what differs is written: a file that an earlier export wrote and nobody touched since is known by its stamp, any
-//! other file of equal length is compared. What is written is made in `DEST/.bake-tmp-…` and renamed. Everything goes
-//! through open directories: no link in the destination is followed. Nothing of the store is hard-linked into it.
-
-mod clear;
-mod place;
-mod stamp;
-#[cfg(test)]
-mod tests;
+//! Walks the trees of a result and makes the destination equal to them, folders in parallel.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -28,70 +18,59 @@ use std::{
 use rayon::prelude::*;
 use rustix::fs::{Mode, Timespec, Timestamps, XattrFlags};
 
-use super::layout::LayoutFault;
-use crate::layer::view::{EntryKind, LayerView, LocateWalk, ViewEntry, ViewFolder, at};
-
-use clear::{DEEPEST, Temporary, remove_others, too_deep};
-pub(super) use stamp::{Mark, fingerprint};
-use stamp::{has_time, mark, mode_of, times};
-
-/// One platform's tree, and files to put beside its entries.
-pub(super) struct FolderPart {
-    pub(super) view: LayerView,
-    /// Folder of the platform, when each has its own.
-    pub(super) folder: Option<String>,
-    pub(super) platform: String,
-    pub(super) epoch: Option<i64>,
-    pub(super) extra: Vec<(String, Vec<u8>)>,
-}
+use super::{
+    attributes::{has_time, mode_of, times},
+    clear::{TemporaryFolder, remove_others, too_deep},
+    entry::FolderJob,
+};
+use crate::{
+    export::{
+        built::DEEPEST_FOLDER,
+        remember::{FileMark, mark},
+        write::{dest::WriteFault, part::TreePart},
+    },
+    layer::view::{EntryKind, LocateWalk, ViewEntry, ViewFolder, at},
+};
 
 /// What an export left behind.
-pub(super) struct Written {
-    pub(super) marks: Vec<Mark>,
+pub(crate) struct WrittenFolder {
+    pub(crate) marks: Vec<FileMark>,
     /// Names that were written or found as they should be.
-    pub(super) files: usize,
-    pub(super) bytes: u64,
+    pub(crate) files: usize,
+    pub(crate) bytes: u64,
 }
 
 /// Makes `folder` hold the parts; with `delete`, nothing else.
-pub(super) fn write(
-    parts: &[FolderPart],
+pub(crate) fn write(
+    parts: &[TreePart],
     folder: &Path,
     delete: bool,
-    known: &HashSet<Mark>,
+    known: &HashSet<FileMark>,
     moved: &(dyn Fn(u64) + Sync),
-) -> Result<Written, LayoutFault> {
+) -> Result<WrittenFolder, WriteFault> {
     let at_folder = |e: io::Error| (folder.to_owned(), e);
     if parts.len() > 1 && parts.iter().any(|it| it.folder.is_none()) {
         clash(parts).map_err(at_folder)?;
     }
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(at_folder)?;
     let root = at::host_dir(folder).map_err(at_folder)?;
-    let temporary = Temporary::make(&root).map_err(at_folder)?;
-    let job = FolderJob {
-        path: folder,
-        root: &root,
-        temporary: &temporary,
-        known,
-        moved,
-        stop: AtomicBool::new(false),
-        bytes: AtomicU64::new(0),
-        made: Mutex::default(),
-    };
+    let temporary = TemporaryFolder::make(&root).map_err(at_folder)?;
+    let job = FolderJob { root: &root, temporary: &temporary, known, moved, bytes: AtomicU64::new(0) };
+    let walk = FolderWalk { path: folder, job, stop: AtomicBool::new(false), made: Mutex::default() };
     for part in parts {
-        job.part(part)?;
+        walk.part(part)?;
     }
-    let made = job.made.into_inner().expect("no holder of this lock panics");
+    let made = walk.made.into_inner().expect("no holder of this lock panics");
     if delete {
         let keep: HashSet<&Path> = made.paths.iter().map(PathBuf::as_path).collect();
         remove_others(root.as_fd(), Path::new(""), &keep, 0).map_err(|(path, e)| (folder.join(path), e))?;
     }
     finish_folders(&root, &made.folders).map_err(|(path, e)| (folder.join(path), e))?;
-    Ok(Written { marks: made.marks, files: made.paths.len(), bytes: job.bytes.into_inner() })
+    Ok(WrittenFolder { marks: made.marks, files: made.paths.len(), bytes: walk.job.bytes.into_inner() })
 }
 
 /// Two platforms must not bring the same file when they share one folder.
-fn clash(parts: &[FolderPart]) -> io::Result<()> {
+fn clash(parts: &[TreePart]) -> io::Result<()> {
     let mut seen: BTreeMap<PathBuf, (&str, bool)> = BTreeMap::new();
     for part in parts.iter().filter(|it| it.folder.is_none()) {
         let mut folders = vec![part.view.root()];
@@ -120,21 +99,17 @@ fn clash(parts: &[FolderPart]) -> io::Result<()> {
     Ok(())
 }
 
-/// Work on one destination.
-struct FolderJob<'a> {
+/// The walk over all parts of one export.
+struct FolderWalk<'a> {
     path: &'a Path,
-    root: &'a OwnedFd,
-    temporary: &'a Temporary<'a>,
-    known: &'a HashSet<Mark>,
-    moved: &'a (dyn Fn(u64) + Sync),
+    job: FolderJob<'a>,
     stop: AtomicBool,
-    bytes: AtomicU64,
     made: Mutex<MadeFolder>,
 }
 
 #[derive(Default)]
 struct MadeFolder {
-    marks: Vec<Mark>,
+    marks: Vec<FileMark>,
     /// All that the destination should hold, relative to it.
     paths: Vec<PathBuf>,
     /// Folders with the attributes they get at the end.
@@ -145,11 +120,11 @@ struct MadeFolder {
 
 type FolderXattrs = Vec<(OsString, Vec<u8>)>;
 
-impl FolderJob<'_> {
-    fn part(&self, part: &FolderPart) -> Result<(), LayoutFault> {
+impl FolderWalk<'_> {
+    fn part(&self, part: &TreePart) -> Result<(), WriteFault> {
         let base = part.folder.as_ref().map(PathBuf::from).unwrap_or_default();
         if part.folder.is_some() {
-            self.folder(Path::new(""), base.as_os_str()).map_err(|e| (self.path.join(&base), e))?;
+            self.job.folder(Path::new(""), base.as_os_str()).map_err(|e| (self.path.join(&base), e))?;
             let now = Timespec { tv_sec: part.epoch.unwrap_or(0), tv_nsec: 0 };
             let now = if part.epoch.is_some() { now } else { Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT } };
             let times = Timestamps { last_access: now, last_modification: now };
@@ -157,7 +132,7 @@ impl FolderJob<'_> {
             made.paths.push(base.clone());
             made.folders.push((base.clone(), Mode::from_raw_mode(0o755), times, Vec::new()));
         }
-        let fault: Mutex<Option<LayoutFault>> = Mutex::new(None);
+        let fault: Mutex<Option<WriteFault>> = Mutex::new(None);
         rayon::scope(|scope| self.walk(scope, part, part.view.root(), base.clone(), &fault, 0));
         if let Some(fault) = fault.into_inner().expect("no holder of this lock panics") {
             return Err(fault);
@@ -174,7 +149,7 @@ impl FolderJob<'_> {
             }
             made.paths.push(path.clone());
             drop(made);
-            self.extra(&base, OsStr::new(name), bytes, part.epoch).map_err(fail)?;
+            self.job.extra(&base, OsStr::new(name), bytes, part.epoch).map_err(fail)?;
         }
         Ok(())
     }
@@ -183,10 +158,10 @@ impl FolderJob<'_> {
     fn walk<'s>(
         &'s self,
         scope: &rayon::Scope<'s>,
-        part: &'s FolderPart,
+        part: &'s TreePart,
         folder: ViewFolder,
         dest: PathBuf,
-        fault: &'s Mutex<Option<LayoutFault>>,
+        fault: &'s Mutex<Option<WriteFault>>,
         depth: usize,
     ) {
         if self.stop.load(Ordering::Relaxed) {
@@ -201,24 +176,24 @@ impl FolderJob<'_> {
     fn one_folder<'s>(
         &'s self,
         scope: &rayon::Scope<'s>,
-        part: &'s FolderPart,
+        part: &'s TreePart,
         folder: &ViewFolder,
         dest: &Path,
-        fault: &'s Mutex<Option<LayoutFault>>,
+        fault: &'s Mutex<Option<WriteFault>>,
         depth: usize,
-    ) -> Result<(), LayoutFault> {
+    ) -> Result<(), WriteFault> {
         let fail = |e| (self.path.join(dest), e);
-        if depth > DEEPEST {
+        if depth > DEEPEST_FOLDER {
             return Err(fail(too_deep()));
         }
         let entries = part.view.list(folder).map_err(fail)?;
-        let dir = at::dir(self.root.as_fd(), dest).map_err(fail)?;
+        let dir = at::dir(self.job.root.as_fd(), dest).map_err(fail)?;
         let mut own = MadeFolder::default();
         for (name, entry) in &entries {
             let path = dest.join(name);
             own.paths.push(path.clone());
             if entry.kind == EntryKind::Dir {
-                self.folder(dest, name).map_err(|e| (self.path.join(&path), e))?;
+                self.job.folder(dest, name).map_err(|e| (self.path.join(&path), e))?;
                 let below = part.view.enter(folder, name).map_err(|e| (self.path.join(&path), e))?;
                 let xattrs = part.view.xattrs_of(folder, name, entry).unwrap_or_default();
                 own.folders.push((path.clone(), mode_of(entry), times(entry, part.epoch), xattrs));
@@ -226,16 +201,16 @@ impl FolderJob<'_> {
             }
         }
         let files: Vec<_> = entries.iter().filter(|(_, entry)| entry.kind != EntryKind::Dir).collect();
-        let marks: Vec<Option<Mark>> = files
+        let marks: Vec<Option<FileMark>> = files
             .par_iter()
             .with_min_len(8)
             .map(|(name, entry)| {
                 if entry.kind == EntryKind::File && entry.nlink > 1 || self.stop.load(Ordering::Relaxed) {
                     return Ok(None);
                 }
-                self.other(part, folder, &dir, dest, name, entry).map_err(|e| (self.path.join(dest).join(name), e))
+                self.job.other(part, folder, &dir, dest, name, entry).map_err(|e| (self.path.join(dest).join(name), e))
             })
-            .collect::<Result<_, LayoutFault>>()?;
+            .collect::<Result<_, WriteFault>>()?;
         own.marks.extend(marks.into_iter().flatten());
         let linked = files.iter().filter(|(_, entry)| entry.kind == EntryKind::File && entry.nlink > 1);
         own.linked.extend(linked.map(|(name, it)| (folder.path().join(name), dest.join(name), it.clone())));
@@ -248,7 +223,7 @@ impl FolderJob<'_> {
     }
 
     /// Files with several names: the first is written, the others become names of it.
-    fn links(&self, part: &FolderPart) -> Result<(), LayoutFault> {
+    fn links(&self, part: &TreePart) -> Result<(), WriteFault> {
         let mut linked = std::mem::take(&mut self.made.lock().expect("no holder of this lock panics").linked);
         linked.sort_by(|a, b| a.1.cmp(&b.1));
         let mut first: BTreeMap<(usize, (u64, u64)), PathBuf> = BTreeMap::new();
@@ -256,21 +231,21 @@ impl FolderJob<'_> {
         for (source, path, entry) in &linked {
             let fail = |e| (self.path.join(path), e);
             let (parent, name) = (path.parent().unwrap_or(Path::new("")), path.file_name().unwrap_or_default());
-            let dir = at::dir(self.root.as_fd(), parent).map_err(fail)?;
+            let dir = at::dir(self.job.root.as_fd(), parent).map_err(fail)?;
             if let Some(first) = first.get(&(entry.layer, entry.dev_ino)) {
-                self.link(first, &dir, name).map_err(fail)?;
+                self.job.link(first, &dir, name).map_err(fail)?;
                 continue;
             }
             let place = part.view.locate(source, crate::layer::view::Follow::No).map_err(fail)?;
             let folder = place.parent.ok_or_else(|| fail(io::ErrorKind::NotFound.into()))?;
             marks.push((path.clone(), entry.clone()));
-            self.file(part, &folder, &dir, path, name, entry, true).map_err(fail)?;
+            self.job.file(part, &folder, &dir, path, name, entry, true).map_err(fail)?;
             first.insert((entry.layer, entry.dev_ino), path.clone());
         }
         // Links change the stamp of what they are links to: marks are taken when all are made.
         let mut made = self.made.lock().expect("no holder of this lock panics");
         for (path, entry) in marks {
-            let stat = at::stat_beneath(self.root.as_fd(), &path).map_err(|e| (self.path.join(&path), e))?;
+            let stat = at::stat_beneath(self.job.root.as_fd(), &path).map_err(|e| (self.path.join(&path), e))?;
             made.marks.extend(stat.map(|stat| mark(&path, &entry, part.epoch, &stat)));
         }
         Ok(())
@@ -278,7 +253,7 @@ impl FolderJob<'_> {
 }
 
 /// Gives folders their attributes, the deepest first, so that writing below changes nothing any more.
-fn finish_folders(root: &OwnedFd, folders: &[(PathBuf, Mode, Timestamps, FolderXattrs)]) -> Result<(), LayoutFault> {
+fn finish_folders(root: &OwnedFd, folders: &[(PathBuf, Mode, Timestamps, FolderXattrs)]) -> Result<(), WriteFault> {
     let mut order: Vec<_> = folders.iter().collect();
     order.sort_by_key(|(path, ..)| std::cmp::Reverse(path.components().count()));
     for (path, mode, times, xattrs) in order {

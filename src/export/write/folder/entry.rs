@@ -2,12 +2,13 @@
 //! made aside and renamed.
 
 use std::{
+    collections::HashSet,
     ffi::OsStr,
     fs::File,
     io::{self, Read, Write},
     os::fd::{AsFd, OwnedFd},
     path::Path,
-    sync::atomic::Ordering,
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use rustix::{
@@ -16,11 +17,27 @@ use rustix::{
 };
 
 use super::{
-    FolderJob, FolderPart,
-    clear::{TEMPORARY, remove},
-    stamp::{Mark, at_second, has_time, is, mark, mode_of, stat_times, times},
+    attributes::{at_second, has_time, is, mode_of, stat_times, times},
+    clear::{TEMPORARY, TemporaryFolder, remove},
 };
-use crate::layer::view::{EntryKind, LocateWalk as _, ViewEntry, ViewFolder, at};
+use crate::{
+    export::{
+        remember::{FileMark, mark},
+        write::part::TreePart,
+    },
+    layer::view::{EntryKind, LocateWalk as _, ViewEntry, ViewFolder, at},
+};
+
+/// ImageBytes one name at a time into one destination.
+pub(super) struct FolderJob<'a> {
+    pub(super) root: &'a OwnedFd,
+    pub(super) temporary: &'a TemporaryFolder<'a>,
+    /// Marks of the files that earlier exports wrote here.
+    pub(super) known: &'a HashSet<FileMark>,
+    /// Told the bytes written so far.
+    pub(super) moved: &'a (dyn Fn(u64) + Sync),
+    pub(super) bytes: AtomicU64,
+}
 
 impl FolderJob<'_> {
     /// Makes a folder, in place of whatever else has its name.
@@ -40,13 +57,13 @@ impl FolderJob<'_> {
     /// Anything but a folder or a file with several names.
     pub(super) fn other(
         &self,
-        part: &FolderPart,
+        part: &TreePart,
         folder: &ViewFolder,
         dir: &OwnedFd,
         dest: &Path,
         name: &OsStr,
         entry: &ViewEntry,
-    ) -> io::Result<Option<Mark>> {
+    ) -> io::Result<Option<FileMark>> {
         match entry.kind {
             EntryKind::File => self.file(part, folder, dir, &dest.join(name), name, entry, false).map(Some),
             EntryKind::Symlink => {
@@ -63,14 +80,14 @@ impl FolderJob<'_> {
     #[expect(clippy::too_many_arguments, reason = "where from, where to, and what: none groups with another")]
     pub(super) fn file(
         &self,
-        part: &FolderPart,
+        part: &TreePart,
         folder: &ViewFolder,
         dir: &OwnedFd,
         path: &Path,
         name: &OsStr,
         entry: &ViewEntry,
         linked: bool,
-    ) -> io::Result<Mark> {
+    ) -> io::Result<FileMark> {
         let there = at::stat(dir.as_fd(), name)?;
         if let Some(stat) = there.as_ref().filter(|it| is(it, FileType::RegularFile)) {
             let mark = mark(path, entry, part.epoch, stat);
@@ -120,7 +137,7 @@ impl FolderJob<'_> {
         name: &OsStr,
         entry: &ViewEntry,
         epoch: Option<i64>,
-    ) -> io::Result<Mark> {
+    ) -> io::Result<FileMark> {
         match at::stat(dir.as_fd(), name)? {
             Some(stat) => Ok(mark(path, entry, epoch, &stat)),
             None => Err(io::Error::other("someone else removed it meanwhile")),

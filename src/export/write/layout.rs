@@ -1,4 +1,4 @@
-//! OCI layout folders, written: blobs first, `index.json` last, under a lock (spec/exporters.md §4.2).
+//! OCI layout folders (OCI image spec, "Image Layout"), written: blobs first, `index.json` last, under a lock.
 //!
 //! What is there stays: an image with the same name is replaced in the index, others are kept, so that exports add up.
 
@@ -14,12 +14,13 @@ use rustix::fs::{FlockOperation, flock};
 use serde_json::{Value, json};
 
 use super::{
-    archive::MemberContent,
-    assemble::Descriptor,
-    options::ArchiveDest,
-    place::{ExportDest, Stamp},
+    dest::{ExportDest, WriteFault},
+    member::MemberContent,
 };
-use crate::oci::{Digest, media};
+use crate::{
+    export::{assemble::DocumentDescriptor, options::ArchiveDest, remember::FileStamp},
+    oci::{Digest, media},
+};
 
 /// The file `oci-layout`.
 pub(super) const VERSION: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
@@ -27,17 +28,14 @@ const NAME: &str = "io.containerd.image.name";
 /// Longest `index.json` that is read.
 const LONGEST: u64 = 8 << 20;
 
-/// A fault, and the path that it is about.
-pub(super) type LayoutFault = (PathBuf, io::Error);
-
 /// Adds an image to a layout folder. Blobs that are there are not written again. Returns the stamp of `index.json`.
 pub(super) fn write<'a>(
     folder: &Path,
     blobs: &BTreeMap<Digest, u64>,
     mut open: impl FnMut(&Digest) -> io::Result<MemberContent<'a>>,
-    names: &[Descriptor],
+    names: &[DocumentDescriptor],
     mut moved: impl FnMut(u64),
-) -> Result<Option<Stamp>, LayoutFault> {
+) -> Result<Option<FileStamp>, WriteFault> {
     let at = |path: &Path| {
         let path = path.to_owned();
         move |e| (path, e)
@@ -75,25 +73,25 @@ pub(super) fn write<'a>(
 }
 
 /// The lock of an index, which other tools know as well. Its file is removed when it is given up.
-struct Lock {
+struct IndexLock {
     path: PathBuf,
     _file: File,
 }
 
-fn lock(path: &Path) -> Result<Lock, LayoutFault> {
+fn lock(path: &Path) -> Result<IndexLock, WriteFault> {
     let take = || loop {
         let file = File::options().create(true).truncate(false).write(true).open(path)?;
         flock(&file, FlockOperation::LockExclusive)?;
         // Its last holder may have removed the file meanwhile: then the lock is of no use.
         let (ours, there) = (file.metadata()?, fs::metadata(path));
         if there.is_ok_and(|it| it.ino() == ours.ino()) {
-            return Ok(Lock { path: path.to_owned(), _file: file });
+            return Ok(IndexLock { path: path.to_owned(), _file: file });
         }
     };
     take().map_err(|e: io::Error| (path.to_owned(), e))
 }
 
-impl Drop for Lock {
+impl Drop for IndexLock {
     fn drop(&mut self) {
         fs::remove_file(&self.path).ok();
     }
@@ -107,7 +105,7 @@ pub(super) fn holds(folder: &Path, blobs: &BTreeMap<Digest, u64>) -> bool {
     })
 }
 
-fn file(path: &Path, bytes: &[u8]) -> Result<Option<Stamp>, LayoutFault> {
+fn file(path: &Path, bytes: &[u8]) -> Result<Option<FileStamp>, WriteFault> {
     let write = || {
         let mut place = ExportDest::open(&ArchiveDest::File(path.to_owned()))?;
         place.write_all(bytes)?;
@@ -117,7 +115,7 @@ fn file(path: &Path, bytes: &[u8]) -> Result<Option<Stamp>, LayoutFault> {
 }
 
 /// The index that is there, with `names` in place of what had the same names; without a name, of the same content.
-fn merged(path: &Path, names: &[Descriptor]) -> io::Result<Value> {
+fn merged(path: &Path, names: &[DocumentDescriptor]) -> io::Result<Value> {
     let mut manifests: Vec<Value> = match fs::metadata(path) {
         Err(_) => Vec::new(),
         Ok(meta) if meta.len() > LONGEST => return Err(io::Error::other("it is too long to be read")),

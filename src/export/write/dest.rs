@@ -7,43 +7,21 @@ use std::{
     ffi::OsString,
     fs::{self, File},
     io::{self, Write},
-    os::unix::fs::{FileTypeExt, MetadataExt},
+    os::unix::fs::FileTypeExt,
     path::{Path, PathBuf},
 };
 
 use rustix::fs::{FlockOperation, flock};
-use serde::{Deserialize, Serialize};
 
-use super::options::ArchiveDest;
+use crate::export::{options::ArchiveDest, remember::FileStamp};
 
-/// What is told apart by a file system: two looks at a file that give equal stamps saw the same content.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub(super) struct Stamp {
-    dev: u64,
-    ino: u64,
-    size: u64,
-    mtime: (i64, i64),
-    ctime: (i64, i64),
-}
-
-impl Stamp {
-    /// The stamp of a file; its last link is followed.
-    pub(super) fn of(path: &Path) -> io::Result<Self> {
-        let meta = fs::metadata(path)?;
-        Ok(Self {
-            dev: meta.dev(),
-            ino: meta.ino(),
-            size: meta.size(),
-            mtime: (meta.mtime(), meta.mtime_nsec()),
-            ctime: (meta.ctime(), meta.ctime_nsec()),
-        })
-    }
-}
+/// A fault of writing, and the path that it is about.
+pub(super) type WriteFault = (PathBuf, io::Error);
 
 /// A file in the making, or standard output.
 pub(super) struct ExportDest {
     file: File,
-    /// Temporary and final path; nothing when written in place.
+    /// TemporaryFolder and final path; nothing when written in place.
     rename: Option<(PathBuf, PathBuf)>,
     written: u64,
 }
@@ -94,14 +72,14 @@ impl ExportDest {
     }
 
     /// Gives the file its name. The stamp is that of the whole file; stdout and devices have none.
-    pub(super) fn finish(mut self) -> io::Result<Option<Stamp>> {
+    pub(super) fn finish(mut self) -> io::Result<Option<FileStamp>> {
         self.file.flush()?;
         let Some((temporary, path)) = self.rename.take() else { return Ok(None) };
         if let Err(error) = fs::rename(&temporary, &path) {
             fs::remove_file(&temporary).ok();
             return Err(error);
         }
-        Stamp::of(&path).map(Some)
+        FileStamp::of(&path).map(Some)
     }
 }
 
@@ -125,7 +103,7 @@ impl Drop for ExportDest {
     }
 }
 
-/// How names of temporary files for `name` begin.
+/// PackSettings names of temporary files for `name` begin.
 fn stem(name: &std::ffi::OsStr) -> OsString {
     let mut stem = OsString::from(".");
     // Room for what follows, within 255 bytes.
@@ -173,7 +151,7 @@ mod tests {
         place.write_all(b"new").expect("writable");
         assert!(!path.exists());
         let stamp = place.finish().expect("renamed").expect("a file");
-        assert_eq!(Stamp::of(&path).expect("there"), stamp);
+        assert_eq!(FileStamp::of(&path).expect("there"), stamp);
         let mut failing = ExportDest::open(&dest).expect("again");
         failing.write_all(b"half").expect("writable");
         drop(failing);

@@ -1,20 +1,20 @@
-//! Results as files: a folder or a tar of the tree (spec/exporters.md §12), with its attestations beside it.
+//! Results as files: a folder or a tar of the tree, with its attestations beside it.
 
 use std::{
     io,
     path::{Path, PathBuf},
 };
 
-use super::{
-    BuiltImage, ExportContext, ExportReceipt, PreparedExport, Provenance,
-    attest::About,
-    image::blocking,
-    local::{self, FolderPart},
-    options::{ArchiveDest, TreePlan, TreeTo},
-    place::{ExportDest, Stamp},
-    receipt, tree,
-};
+use super::{dest::ExportDest, folder, job::blocking, part::TreePart, tree_tar};
 use crate::{
+    export::{
+        assemble::StatementSubject,
+        built::{BuiltImage, LayerRef, Provenance},
+        context::{ExportContext, ExportReceipt},
+        options::{ArchiveDest, TreePlan, TreeTo},
+        prepare::PreparedExport,
+        remember::{self, FileStamp, StoredReceipt, fingerprint},
+    },
     layer::view::{EntryKind, LayerView, LocateWalk},
     oci::Digest,
     report::{Diagnostic, event::Event},
@@ -25,7 +25,7 @@ use crate::{
 const STRANGERS: usize = 10_000;
 
 /// Writes trees where they are to go.
-pub(super) async fn export(
+pub(crate) async fn export_tree(
     prepared: &PreparedExport,
     plan: &TreePlan,
     to: &TreeTo,
@@ -37,18 +37,18 @@ pub(super) async fn export(
         TreeTo::Archive { dest: ArchiveDest::File(path) } => Some(path.clone()),
         TreeTo::Archive { dest: ArchiveDest::Stdout } => None,
     };
-    let key = place.as_ref().map(|it| receipt::key(prepared, builds, it));
+    let key = place.as_ref().map(|it| remember::key(prepared, builds, it));
     let shown = place.as_ref().map_or_else(|| "stdout".to_owned(), |it| it.display().to_string());
     let wrote = |bytes, reused| (context.sink)(Event::Wrote { what: shown.as_str().into(), bytes, reused });
     if let (Some(key), Some(place)) = (key, &place)
-        && let Some(found) = receipt::find(&context.store, &key)
+        && let Some(found) = remember::find(&context.store, &key)
         && still_there(&found, place, matches!(to, TreeTo::Folder { .. })).await
     {
         wrote(found.bytes, true);
         return Ok(ExportReceipt { metadata: found.metadata, warnings: prepared.warnings.clone() });
     }
     for build in builds {
-        let missing = |layer: &super::LayerRef| !context.store.usable(&SnapshotId(layer.snapshot));
+        let missing = |layer: &LayerRef| !context.store.usable(&SnapshotId(layer.snapshot));
         if build.layers.iter().any(missing) {
             context.base.unpack(&build.layers).await?;
         }
@@ -61,13 +61,13 @@ pub(super) async fn export(
         let what: std::sync::Arc<str> = moving.2.as_str().into();
         let moved = |done: u64| (moving.0)(Event::Moved { id: moving.1, what: what.clone(), done, total: 0 });
         let parts =
-            trees.into_iter().map(ExportTree::open).collect::<io::Result<Vec<FolderPart>>>().map_err(at_nothing)?;
+            trees.into_iter().map(ExportTree::open).collect::<io::Result<Vec<TreePart>>>().map_err(at_nothing)?;
         match &to {
             TreeTo::Folder { folder, delete } => {
-                let known = receipt::marks(&store, folder);
-                let made = local::write(&parts, folder, *delete, &known, &moved)?;
-                receipt::keep_marks(&store, folder, &made.marks);
-                let fingerprint = local::fingerprint(folder, made.files + STRANGERS).ok().flatten();
+                let known = remember::marks(&store, folder);
+                let made = folder::write(&parts, folder, *delete, &known, &moved)?;
+                remember::keep_marks(&store, folder, &made.marks);
+                let fingerprint = fingerprint(folder, made.files + STRANGERS).ok().flatten();
                 Ok((None, fingerprint, made.bytes))
             }
             TreeTo::Archive { dest } => {
@@ -76,7 +76,7 @@ pub(super) async fn export(
                     ArchiveDest::Stdout => (PathBuf::from("stdout"), e),
                 };
                 let mut place = ExportDest::open(dest).map_err(at_dest)?;
-                tree::write(&parts, &mut place, &moved).map_err(|(path, e)| {
+                tree_tar::write(&parts, &mut place, &moved).map_err(|(path, e)| {
                     let inner =
                         if path.as_os_str().is_empty() { String::new() } else { format!("{}: ", path.display()) };
                     at_dest(io::Error::new(e.kind(), format!("{inner}{e}")))
@@ -93,9 +93,8 @@ pub(super) async fn export(
     })?;
     let done = ExportReceipt { warnings: prepared.warnings.clone(), ..ExportReceipt::default() };
     if let Some(key) = key.filter(|_| keeps && (stamp.is_some() || fingerprint.is_some())) {
-        let kept =
-            receipt::StoredReceipt { stamp, fingerprint, blobs: Vec::new(), bytes, metadata: done.metadata.clone() };
-        receipt::keep(&context.store, &key, &kept);
+        let kept = StoredReceipt { stamp, fingerprint, blobs: Vec::new(), bytes, metadata: done.metadata.clone() };
+        remember::keep(&context.store, &key, &kept);
     }
     wrote(bytes, false);
     Ok(done)
@@ -105,12 +104,12 @@ fn at_nothing(error: io::Error) -> (PathBuf, io::Error) {
     (PathBuf::new(), error)
 }
 
-async fn still_there(found: &receipt::StoredReceipt, place: &Path, is_folder: bool) -> bool {
+async fn still_there(found: &StoredReceipt, place: &Path, is_folder: bool) -> bool {
     if !is_folder {
-        return found.stamp.is_some() && Stamp::of(place).ok() == found.stamp;
+        return found.stamp.is_some() && FileStamp::of(place).ok() == found.stamp;
     }
     let (Some(wanted), place) = (found.fingerprint, place.to_owned()) else { return false };
-    let print = blocking(move || local::fingerprint(&place, usize::MAX)).await;
+    let print = blocking(move || fingerprint(&place, usize::MAX)).await;
     print.ok().flatten() == Some(wanted)
 }
 
@@ -139,7 +138,7 @@ impl ExportTree {
         }
     }
 
-    fn open(self) -> io::Result<FolderPart> {
+    fn open(self) -> io::Result<TreePart> {
         let view = LayerView::open(&self.dirs)?;
         let mut extra = Vec::new();
         if !self.plan.statements.is_empty() {
@@ -158,12 +157,12 @@ impl ExportTree {
                 extra.push((name, text));
             }
         }
-        Ok(FolderPart { view, folder: self.folder, platform: self.platform, epoch: self.epoch, extra })
+        Ok(TreePart { view, folder: self.folder, platform: self.platform, epoch: self.epoch, extra })
     }
 }
 
 /// Every regular file with its digest, in the order of their paths.
-fn subjects(view: &LayerView) -> io::Result<Vec<About>> {
+fn subjects(view: &LayerView) -> io::Result<Vec<StatementSubject>> {
     let mut found = Vec::new();
     let mut folders = vec![view.root()];
     while let Some(folder) = folders.pop() {
@@ -172,7 +171,7 @@ fn subjects(view: &LayerView) -> io::Result<Vec<About>> {
                 EntryKind::Dir => folders.push(view.enter(&folder, &name)?),
                 EntryKind::File => {
                     let path = folder.path().join(&name).to_string_lossy().into_owned();
-                    found.push(About { name: path, digest: digest(view.file(&folder, &name, &entry)?)? });
+                    found.push(StatementSubject { name: path, digest: digest(view.file(&folder, &name, &entry)?)? });
                 }
                 _ => {}
             }

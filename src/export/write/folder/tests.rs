@@ -1,11 +1,20 @@
 //! Trees written, written again and mirrored, in temporary folders.
 
 use std::{
+    collections::HashSet,
     fs,
     os::unix::fs::{MetadataExt, PermissionsExt, symlink},
+    path::{Path, PathBuf},
 };
 
-use super::*;
+use super::walk::{WrittenFolder, write};
+use crate::{
+    export::{
+        remember::{FileMark, fingerprint},
+        write::{dest::WriteFault, part::TreePart},
+    },
+    layer::view::LayerView,
+};
 
 struct Rig {
     folder: tempfile::TempDir,
@@ -29,9 +38,9 @@ impl Rig {
         self.folder.path().join("out").join(path)
     }
 
-    fn part(&self, tree: &str, folder: Option<&str>, platform: &str) -> FolderPart {
+    fn part(&self, tree: &str, folder: Option<&str>, platform: &str) -> TreePart {
         let view = LayerView::open(&[self.folder.path().join(tree)]).expect("there");
-        FolderPart {
+        TreePart {
             view,
             folder: folder.map(str::to_owned),
             platform: platform.to_owned(),
@@ -40,7 +49,7 @@ impl Rig {
         }
     }
 
-    fn write(&self, delete: bool, known: &[Mark]) -> Result<Written, LayoutFault> {
+    fn write(&self, delete: bool, known: &[FileMark]) -> Result<WrittenFolder, WriteFault> {
         let known = known.iter().copied().collect();
         write(&[self.part("tree", None, "p")], &self.out(""), delete, &known, &|_| {})
     }

@@ -1,7 +1,7 @@
-//! Layers made ready for an image: packed and compressed once, found again ever after (spec/exporters.md §2.1, §3).
+//! Packs and compresses layers. A snapshot, what lies below it, the epoch, the codec and its level give one blob; which
+//! one is recorded in `Table::Blob`. All layers of all platforms are made at the same time, each blob once.
 //!
-//! A snapshot, what lies below it, the epoch, the codec and its level give one blob; which one is a record of
-//! `Table::Blob`. All layers of all platforms are made at the same time, each blob once.
+//! Published layers of base images stay as they are unless another codec is forced or their times must change.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -11,24 +11,24 @@ use std::{
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 
-use super::{
-    BaseLayer, BuiltImage, ExportContext, LayerRef,
-    assemble::{Packed, codec_of},
-    options::{Codec, ImagePlan},
-};
+use super::layer::{PackedLayer, codec_of};
 use crate::{
+    export::{
+        built::{BaseLayer, BuiltImage, LayerRef},
+        context::{ExportContext, with_causes},
+        options::{Codec, ImagePlan},
+    },
     layer::{self, Compression, PackOptions},
     oci::{DiffId, Digest, digest::FieldHasher},
     report::{Diagnostic, event::Event},
     store::{SnapshotId, Store, Table},
 };
 
-/// Layers made at the same time. Each is compressed by all cores: this covers for small ones.
 const PARALLEL: usize = 4;
 
-/// A blob that was made.
+/// A blob that was made, as `Table::Blob` records it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Record {
+struct PackedRecord {
     diff_id: DiffId,
     digest: Digest,
     size: u64,
@@ -45,48 +45,48 @@ enum PackJob {
 }
 
 /// Why a layer cannot be made: a diagnostic of the builder, or the text of a fault of ours.
-pub(super) enum LayerFault {
+pub(crate) enum LayerFault {
     Builder(Diagnostic),
     Text(String),
 }
 
-/// How layers are made.
+/// PackSettings layers are made.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct How {
-    pub(super) codec: Codec,
-    pub(super) level: Option<i32>,
+pub(crate) struct PackSettings {
+    pub(crate) codec: Codec,
+    pub(crate) level: Option<i32>,
     /// Published layers of another codec are converted.
-    pub(super) force: bool,
+    pub(crate) force: bool,
 }
 
 /// A stack of layers, and the time to which those above the base are clamped.
-pub(super) struct Stack<'a> {
-    pub(super) layers: &'a [LayerRef],
-    pub(super) base_layers: usize,
-    pub(super) epoch: Option<i64>,
+pub(crate) struct LayerStack<'a> {
+    pub(crate) layers: &'a [LayerRef],
+    pub(crate) base_layers: usize,
+    pub(crate) epoch: Option<i64>,
 }
 
 /// The layers of each build.
-pub(super) async fn pack(
+pub(crate) async fn pack(
     plan: &ImagePlan,
     builds: &[BuiltImage],
     context: &ExportContext,
-) -> Result<Vec<Vec<Packed>>, LayerFault> {
-    let how = How { codec: plan.codec, level: plan.level, force: plan.force };
+) -> Result<Vec<Vec<PackedLayer>>, LayerFault> {
+    let how = PackSettings { codec: plan.codec, level: plan.level, force: plan.force };
     let mut stacks = Vec::with_capacity(builds.len());
     for BuiltImage { layers, base_layers, epoch, .. } in builds {
         let epoch = plan.epoch.of(*epoch).filter(|_| plan.rewrite);
-        stacks.push(Stack { layers, base_layers: *base_layers, epoch });
+        stacks.push(LayerStack { layers, base_layers: *base_layers, epoch });
     }
     pack_stacks(how, &stacks, context).await
 }
 
 /// The layers of each stack.
-pub(super) async fn pack_stacks(
-    how: How,
-    stacks: &[Stack<'_>],
+pub(crate) async fn pack_stacks(
+    how: PackSettings,
+    stacks: &[LayerStack<'_>],
     context: &ExportContext,
-) -> Result<Vec<Vec<Packed>>, LayerFault> {
+) -> Result<Vec<Vec<PackedLayer>>, LayerFault> {
     let mut jobs: HashMap<Digest, PackJob> = HashMap::new();
     let mut wanted: Vec<Vec<WantedLayer>> = Vec::new();
     for stack in stacks {
@@ -100,7 +100,7 @@ pub(super) async fn pack_stacks(
         }
         wanted.push(layers);
     }
-    let mut done: HashMap<Digest, Record> = HashMap::new();
+    let mut done: HashMap<Digest, PackedRecord> = HashMap::new();
     for key in jobs.keys() {
         if let Some(record) = known(&context.store, key) {
             done.insert(*key, record);
@@ -122,7 +122,7 @@ pub(super) async fn pack_stacks(
         WantedLayer::AsPublished(packed) => *packed,
         WantedLayer::Made { key, nondist, .. } => {
             let record = done[&key].clone();
-            Packed {
+            PackedLayer {
                 diff_id: record.diff_id,
                 digest: record.digest,
                 size: record.size,
@@ -137,11 +137,11 @@ pub(super) async fn pack_stacks(
 }
 
 enum WantedLayer {
-    AsPublished(Box<Packed>),
+    AsPublished(Box<PackedLayer>),
     Made { key: Digest, job: PackJob, nondist: bool },
 }
 
-fn of_layer(how: How, stack: &Stack<'_>, i: usize) -> WantedLayer {
+fn of_layer(how: PackSettings, stack: &LayerStack<'_>, i: usize) -> WantedLayer {
     let layer = &stack.layers[i];
     let epoch = stack.epoch.filter(|_| i >= stack.base_layers);
     let mut hasher = FieldHasher::new("export-layer/1");
@@ -154,7 +154,7 @@ fn of_layer(how: How, stack: &Stack<'_>, i: usize) -> WantedLayer {
             let (codec, nondist) = codec_of(base.descriptor.media_type().as_ref(), &annotations);
             let digest = base.descriptor.digest().to_string().parse::<Digest>();
             match digest {
-                Ok(digest) if !how.force || codec == how.codec => WantedLayer::AsPublished(Box::new(Packed {
+                Ok(digest) if !how.force || codec == how.codec => WantedLayer::AsPublished(Box::new(PackedLayer {
                     diff_id: base.diff_id,
                     digest,
                     size: base.descriptor.size(),
@@ -186,15 +186,15 @@ fn of_layer(how: How, stack: &Stack<'_>, i: usize) -> WantedLayer {
 }
 
 /// A record whose blob is here.
-fn known(store: &Store, key: &Digest) -> Option<Record> {
-    let record: Record = store.get(Table::Blob, key)?;
+fn known(store: &Store, key: &Digest) -> Option<PackedRecord> {
+    let record: PackedRecord = store.get(Table::Blob, key)?;
     (store.blob_size(&record.digest) == Some(record.size)).then_some(record)
 }
 
 /// Unpacks the snapshots that packing compares with, and fetches the blobs that are converted.
 async fn make_ready(
     jobs: &HashMap<Digest, PackJob>,
-    stacks: &[Stack<'_>],
+    stacks: &[LayerStack<'_>],
     context: &ExportContext,
 ) -> Result<(), LayerFault> {
     for stack in stacks {
@@ -208,14 +208,14 @@ async fn make_ready(
         }
     }
     let fetched = jobs.values().filter_map(|job| match job {
-        PackJob::Convert { base } => Some(fetch(context, base)),
+        PackJob::Convert { base } => Some(fetch_base(context, base)),
         PackJob::Pack { .. } => None,
     });
     stream::iter(fetched).buffer_unordered(PARALLEL).try_collect::<()>().await.map_err(LayerFault::Builder)
 }
 
 /// Brings the blob of a base layer here.
-pub(super) async fn fetch(context: &ExportContext, base: &BaseLayer) -> Result<(), Diagnostic> {
+pub(crate) async fn fetch_base(context: &ExportContext, base: &BaseLayer) -> Result<(), Diagnostic> {
     let digest = base.descriptor.digest().to_string().parse::<Digest>();
     if digest.is_ok_and(|digest| context.store.blob_size(&digest) == Some(base.descriptor.size())) {
         return Ok(());
@@ -223,8 +223,13 @@ pub(super) async fn fetch(context: &ExportContext, base: &BaseLayer) -> Result<(
     context.base.blob(base).await
 }
 
-async fn make(context: &ExportContext, how: How, key: Digest, job: PackJob) -> Result<(Digest, Record), LayerFault> {
-    let (store, How { codec, level, .. }) = (context.store.clone(), how);
+async fn make(
+    context: &ExportContext,
+    how: PackSettings,
+    key: Digest,
+    job: PackJob,
+) -> Result<(Digest, PackedRecord), LayerFault> {
+    let (store, PackSettings { codec, level, .. }) = (context.store.clone(), how);
     let made = tokio::task::spawn_blocking(move || make_blocking(&store, codec, level, &key, &job));
     let made = made.await.map_err(|e| LayerFault::Text(e.to_string()))?;
     made.map(|record| (key, record)).map_err(LayerFault::Text)
@@ -236,7 +241,7 @@ fn make_blocking(
     level: Option<i32>,
     key: &Digest,
     job: &PackJob,
-) -> Result<Record, String> {
+) -> Result<PackedRecord, String> {
     let text = |e: &dyn std::error::Error| with_causes(e);
     // Another process may be making the same.
     let _lock = store.lock(key).map_err(|e| text(&e))?;
@@ -272,21 +277,7 @@ fn make_blocking(
         return Err(format!("the layer {} does not unpack to what its image says", base.descriptor.digest()));
     }
     let (digest, size) = writer.commit(Some(&encoded.digest)).map_err(|e| text(&e))?;
-    let record = Record { diff_id: encoded.diff_id, digest, size, annotations: encoded.annotations };
+    let record = PackedRecord { diff_id: encoded.diff_id, digest, size, annotations: encoded.annotations };
     store.put(Table::Blob, key, &record).map_err(|e| text(&e))?;
     Ok(record)
-}
-
-/// An error with all that lie beneath it, none repeated.
-pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let words = cause.to_string();
-        if !text.contains(&words) {
-            text = format!("{text}: {words}");
-        }
-        next = cause.source();
-    }
-    text
 }

@@ -1,5 +1,4 @@
-//! Tar archives: headers in POSIX form with PAX records only where a field does not fit, and the archives of images
-//! (spec/exporters.md §4.1, §5).
+//! Headers of tar archives: POSIX ustar, with PAX records only where a field does not fit (POSIX.1-2017, `pax`).
 //!
 //! Equal entries give equal bytes: no user names, no times but those given.
 
@@ -7,9 +6,6 @@ use std::{
     collections::BTreeMap,
     io::{self, Write},
 };
-
-use super::{assemble::Descriptor, place::ExportDest};
-use crate::oci::Digest;
 
 /// What an entry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +21,7 @@ pub(super) enum ArchiveEntryKind {
 
 /// One entry's header. Names are bytes, without leading slash; folders end with one.
 #[derive(Clone, Debug)]
-pub(super) struct Header<'a> {
+pub(super) struct TarHeader<'a> {
     pub(super) name: &'a [u8],
     pub(super) kind: ArchiveEntryKind,
     pub(super) mode: u32,
@@ -39,7 +35,7 @@ pub(super) struct Header<'a> {
     pub(super) xattrs: &'a [(Vec<u8>, Vec<u8>)],
 }
 
-impl<'a> Header<'a> {
+impl<'a> TarHeader<'a> {
     /// A regular file of root without time.
     pub(super) const fn file(name: &'a [u8], mode: u32, size: u64) -> Self {
         Self {
@@ -61,7 +57,7 @@ const BLOCK: usize = 512;
 const ZEROS: [u8; 1024] = [0; 1024];
 
 /// Writes a header; content of `size` bytes and [`padding`] must follow.
-pub(super) fn header(out: &mut impl Write, header: &Header<'_>) -> io::Result<()> {
+pub(super) fn header(out: &mut impl Write, header: &TarHeader<'_>) -> io::Result<()> {
     let mut records: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
     let plain = |text: &[u8], room: usize| text.len() <= room && text.is_ascii() && !text.contains(&0);
     if !plain(header.name, 100) {
@@ -88,7 +84,7 @@ pub(super) fn header(out: &mut impl Write, header: &Header<'_>) -> io::Result<()
         for (key, value) in &records {
             record(&mut body, key, value);
         }
-        let mut pax = Header::file(b"", 0o644, body.len() as u64);
+        let mut pax = TarHeader::file(b"", 0o644, body.len() as u64);
         let name = [b"PaxHeaders.0/", last_part(header.name)].concat();
         pax.name = &name[..name.len().min(100)];
         out.write_all(&block(&pax, b'x'))?;
@@ -138,7 +134,7 @@ fn record(body: &mut Vec<u8>, key: &[u8], value: &[u8]) {
     body.push(b'\n');
 }
 
-fn block(header: &Header<'_>, flag: u8) -> [u8; BLOCK] {
+fn block(header: &TarHeader<'_>, flag: u8) -> [u8; BLOCK] {
     let mut block = [0; BLOCK];
     let text = |block: &mut [u8; BLOCK], at: usize, room: usize, text: &[u8]| {
         // What does not fit is in a PAX record; readers that know none see the beginning.
@@ -169,72 +165,12 @@ fn block(header: &Header<'_>, flag: u8) -> [u8; BLOCK] {
     block
 }
 
-/// A blob of an archive.
-pub(super) enum MemberContent<'a> {
-    Bytes(&'a [u8]),
-    File(std::fs::File),
-}
-
-/// Writes the archive of an image. `blobs` are opened one after the other, in the order of their names.
-///
-/// # Errors
-/// Those of the destination, and those of `open`.
-pub(super) fn image<'a>(
-    out: &mut ExportDest,
-    blobs: &BTreeMap<Digest, u64>,
-    mut open: impl FnMut(&Digest) -> io::Result<MemberContent<'a>>,
-    index: &[u8],
-    docker: Option<&[u8]>,
-    mut moved: impl FnMut(u64),
-) -> io::Result<()> {
-    let folder = |out: &mut ExportDest, name: &str| {
-        let entry = Header { kind: ArchiveEntryKind::Dir, mode: 0o755, ..Header::file(name.as_bytes(), 0, 0) };
-        header(out, &entry)
-    };
-    folder(out, "blobs/")?;
-    folder(out, "blobs/sha256/")?;
-    for (digest, size) in blobs {
-        let name = format!("blobs/sha256/{}", digest.hex());
-        header(out, &Header::file(name.as_bytes(), 0o444, *size))?;
-        let n = match open(digest)? {
-            MemberContent::Bytes(bytes) => out.write_all(bytes).map(|()| bytes.len() as u64)?,
-            MemberContent::File(mut file) => out.copy(&mut file)?,
-        };
-        if n != *size {
-            return Err(io::Error::other(format!("blob {digest} is {n} instead of {size} bytes long")));
-        }
-        padding(out, *size)?;
-        moved(out.written());
-    }
-    let mut small = |name: &[u8], mode: u32, bytes: &[u8]| {
-        header(out, &Header::file(name, mode, bytes.len() as u64))?;
-        out.write_all(bytes)?;
-        padding(out, bytes.len() as u64)
-    };
-    small(b"index.json", 0o644, index)?;
-    if let Some(manifest) = docker {
-        small(b"manifest.json", 0o644, manifest)?;
-    }
-    small(b"oci-layout", 0o444, super::layout::VERSION)?;
-    end(out)
-}
-
-/// `index.json`: one descriptor per name, all of the same root.
-pub(super) fn index_json(descriptors: &[Descriptor]) -> Vec<u8> {
-    let index = serde_json::json!({
-        "schemaVersion": 2,
-        "mediaType": crate::oci::media::OCI_INDEX,
-        "manifests": descriptors,
-    });
-    index.to_string().into_bytes()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn read(bytes: &[u8]) -> Vec<(String, u64, u64, Option<String>)> {
-        let mut archive = tar::Archive::new(bytes);
+        let mut archive = ::tar::Archive::new(bytes);
         let entries = archive.entries().expect("an archive");
         entries
             .map(|it| {
@@ -254,11 +190,13 @@ mod tests {
         let long = "ä/".repeat(150) + "file";
         let names = ["short", &"x".repeat(100), &"y".repeat(101), &long];
         for name in names {
-            header(&mut out, &Header { uid: 1000, ..Header::file(name.as_bytes(), 0o644, 3) }).expect("to memory");
+            header(&mut out, &TarHeader { uid: 1000, ..TarHeader::file(name.as_bytes(), 0o644, 3) })
+                .expect("to memory");
             out.extend(b"abc");
             padding(&mut out, 3).expect("to memory");
         }
-        let link = Header { kind: ArchiveEntryKind::Symlink, link: long.as_bytes(), ..Header::file(b"l", 0o777, 0) };
+        let link =
+            TarHeader { kind: ArchiveEntryKind::Symlink, link: long.as_bytes(), ..TarHeader::file(b"l", 0o777, 0) };
         header(&mut out, &link).expect("to memory");
         end(&mut out).expect("to memory");
         let found = read(&out);
@@ -272,7 +210,7 @@ mod tests {
     fn what_no_field_holds_is_in_a_record() {
         let mut out = Vec::new();
         let xattrs = [(b"user.a".to_vec(), b"v\0w".to_vec())];
-        let entry = Header { uid: 1 << 30, mtime: -5, xattrs: &xattrs, ..Header::file(b"f", 0o4755, 0) };
+        let entry = TarHeader { uid: 1 << 30, mtime: -5, xattrs: &xattrs, ..TarHeader::file(b"f", 0o4755, 0) };
         header(&mut out, &entry).expect("to memory");
         end(&mut out).expect("to memory");
         let text = String::from_utf8_lossy(&out);

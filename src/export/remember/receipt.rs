@@ -1,6 +1,4 @@
-//! What was written before: an export that would write the same to a place that nobody touched writes nothing.
-//!
-//! A receipt says for one key (what is written, how, where to) by which stamp the place can be recognised.
+//! Receipts: for one key (what is written, how, where to) how the destination can be recognised.
 
 use std::{collections::HashSet, path::Path};
 
@@ -8,27 +6,28 @@ use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{BuiltImage, PreparedExport, local::Mark, place::Stamp};
+use super::{fingerprint::FileMark, stamp::FileStamp};
 use crate::{
+    export::{built::BuiltImage, prepare::PreparedExport},
     oci::{Digest, digest::FieldHasher},
     store::{Store, Table},
 };
 
 /// One export, remembered.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct StoredReceipt {
+pub(crate) struct StoredReceipt {
     /// Of the file, or of `index.json` of a layout.
-    pub(super) stamp: Option<Stamp>,
+    pub(crate) stamp: Option<FileStamp>,
     /// Over a folder.
-    pub(super) fingerprint: Option<Digest>,
+    pub(crate) fingerprint: Option<Digest>,
     /// Blobs of a layout, with their sizes.
-    pub(super) blobs: Vec<(Digest, u64)>,
-    pub(super) bytes: u64,
-    pub(super) metadata: Map<String, Value>,
+    pub(crate) blobs: Vec<(Digest, u64)>,
+    pub(crate) bytes: u64,
+    pub(crate) metadata: Map<String, Value>,
 }
 
 /// The key of an export: its options, its names, the contents, and facts that go into attestations.
-pub(super) fn key(prepared: &PreparedExport, builds: &[BuiltImage], place: &Path) -> Digest {
+pub(crate) fn key(prepared: &PreparedExport, builds: &[BuiltImage], place: &Path) -> Digest {
     let mut hasher = FieldHasher::new("receipt/1");
     hasher.text(&prepared.output.exporter);
     let mut options: Vec<(&str, &str)> =
@@ -66,23 +65,25 @@ pub(super) fn key(prepared: &PreparedExport, builds: &[BuiltImage], place: &Path
     hasher.finish()
 }
 
-pub(super) fn find(store: &Store, key: &Digest) -> Option<StoredReceipt> {
+/// The receipt of an earlier export with this key.
+pub(crate) fn find(store: &Store, key: &Digest) -> Option<StoredReceipt> {
     store.get(Table::Receipt, key)
 }
 
-/// Remembers; failing to is no fault, the next export writes again.
-pub(super) fn keep(store: &Store, key: &Digest, receipt: &StoredReceipt) {
+/// Records a receipt. Failing to is no fault: the next export writes again.
+pub(crate) fn keep(store: &Store, key: &Digest, receipt: &StoredReceipt) {
     store.put(Table::Receipt, key, receipt).ok();
 }
 
 /// Marks of the files that an earlier export wrote into a folder.
-pub(super) fn marks(store: &Store, folder: &Path) -> HashSet<Mark> {
+pub(crate) fn marks(store: &Store, folder: &Path) -> HashSet<FileMark> {
     let text: String = store.get(Table::Receipt, &marks_key(folder)).unwrap_or_default();
     let bytes = STANDARD_NO_PAD.decode(text).unwrap_or_default();
     bytes.chunks_exact(16).filter_map(|it| it.try_into().ok()).collect()
 }
 
-pub(super) fn keep_marks(store: &Store, folder: &Path, marks: &[Mark]) {
+/// Records the marks of the files that an export wrote into a folder.
+pub(crate) fn keep_marks(store: &Store, folder: &Path, marks: &[FileMark]) {
     let text = STANDARD_NO_PAD.encode(marks.concat());
     store.put(Table::Receipt, &marks_key(folder), &text).ok();
 }

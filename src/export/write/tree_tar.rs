@@ -1,4 +1,4 @@
-//! Trees as tar archives (spec/exporters.md §12.2): parents first, names in the order of their bytes, numeric owners.
+//! Trees as tar archives: parents first, names in the order of their bytes, numeric owners.
 //!
 //! Small files are read in batches by all cores; large ones are copied by the kernel.
 
@@ -14,33 +14,32 @@ use std::{
 use rayon::prelude::*;
 
 use super::{
-    archive::{self, Header},
-    local::FolderPart,
-    place::ExportDest,
+    dest::{ExportDest, WriteFault},
+    part::TreePart,
+    tar::{self, TarHeader},
 };
-use crate::layer::view::{EntryKind, LocateWalk, ViewEntry, ViewFolder, at};
+use crate::{
+    export::built::DEEPEST_FOLDER,
+    layer::view::{EntryKind, LocateWalk, ViewEntry, ViewFolder, at},
+};
 
 /// Files up to this size are read into memory.
 const SMALL: u64 = 64 << 10;
 /// Entries per batch: their small files are in memory at the same time.
 const BATCH: usize = 256;
-const DEEPEST: usize = 1000;
-
-/// A fault, and the path in the result that it is about.
-pub(super) type TreeFault = (PathBuf, io::Error);
 
 /// Writes all parts into one archive.
-pub(super) fn write(parts: &[FolderPart], out: &mut ExportDest, moved: &dyn Fn(u64)) -> Result<(), TreeFault> {
-    let mut writer = Writer { out, buffer: Vec::with_capacity(1 << 20), moved };
+pub(super) fn write(parts: &[TreePart], out: &mut ExportDest, moved: &dyn Fn(u64)) -> Result<(), WriteFault> {
+    let mut writer = TreeTarWriter { out, buffer: Vec::with_capacity(1 << 20), moved };
     for part in parts {
         let mut base = PathBuf::new();
         let fail = |e: io::Error| (PathBuf::from(part.folder.as_deref().unwrap_or_default()), e);
         if let Some(folder) = &part.folder {
             base.push(folder);
             let name = format!("{folder}/");
-            let kind = archive::ArchiveEntryKind::Dir;
+            let kind = tar::ArchiveEntryKind::Dir;
             let mtime = part.epoch.unwrap_or(0);
-            let entry = Header { kind, mtime, ..Header::file(name.as_bytes(), 0o755, 0) };
+            let entry = TarHeader { kind, mtime, ..TarHeader::file(name.as_bytes(), 0o755, 0) };
             writer.header(&entry).map_err(fail)?;
         }
         let mut links = BTreeMap::new();
@@ -52,32 +51,32 @@ pub(super) fn write(parts: &[FolderPart], out: &mut ExportDest, moved: &dyn Fn(u
                 return Err((path, io::Error::other(why)));
             }
             let mtime = part.epoch.unwrap_or(0);
-            let header = Header { mtime, ..Header::file(path.as_os_str().as_bytes(), 0o600, bytes.len() as u64) };
+            let header = TarHeader { mtime, ..TarHeader::file(path.as_os_str().as_bytes(), 0o600, bytes.len() as u64) };
             writer.header(&header).and_then(|()| writer.content(bytes)).map_err(|e| (path, e))?;
         }
     }
-    let end = |writer: &mut Writer<'_>| {
+    let end = |writer: &mut TreeTarWriter<'_>| {
         writer.flush()?;
-        archive::end(writer.out)
+        tar::end(writer.out)
     };
     end(&mut writer).map_err(|e| (PathBuf::new(), e))
 }
 
-struct Writer<'a> {
+struct TreeTarWriter<'a> {
     out: &'a mut ExportDest,
     /// Not yet written: many headers and small files make one write.
     buffer: Vec<u8>,
     moved: &'a dyn Fn(u64),
 }
 
-impl Writer<'_> {
-    fn header(&mut self, header: &Header<'_>) -> io::Result<()> {
-        archive::header(&mut self.buffer, header)
+impl TreeTarWriter<'_> {
+    fn header(&mut self, header: &TarHeader<'_>) -> io::Result<()> {
+        tar::header(&mut self.buffer, header)
     }
 
     fn content(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.buffer.extend_from_slice(bytes);
-        archive::padding(&mut self.buffer, bytes.len() as u64)?;
+        tar::padding(&mut self.buffer, bytes.len() as u64)?;
         if self.buffer.len() >= 1 << 20 { self.flush() } else { Ok(()) }
     }
 
@@ -87,7 +86,7 @@ impl Writer<'_> {
         if n != size {
             return Err(io::Error::other(format!("it is {n} instead of {size} bytes long")));
         }
-        archive::padding(&mut self.buffer, size)
+        tar::padding(&mut self.buffer, size)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -99,7 +98,7 @@ impl Writer<'_> {
 }
 
 /// What a batch has read ahead of one entry.
-enum Ahead {
+enum ReadAhead {
     Nothing,
     Bytes(Vec<u8>, TreeXattrs),
     Open(File, TreeXattrs),
@@ -109,29 +108,29 @@ enum Ahead {
 
 type TreeXattrs = Vec<(Vec<u8>, Vec<u8>)>;
 /// Where the first name of a file with several names is, by layer and inode.
-type Links = BTreeMap<(usize, (u64, u64)), Vec<u8>>;
+type LinkTargets = BTreeMap<(usize, (u64, u64)), Vec<u8>>;
 
 /// One folder and all below it. Returns the names in it.
 fn folder(
-    writer: &mut Writer<'_>,
-    part: &FolderPart,
+    writer: &mut TreeTarWriter<'_>,
+    part: &TreePart,
     folder_at: &ViewFolder,
     base: &Path,
-    links: &mut Links,
+    links: &mut LinkTargets,
     depth: usize,
-) -> Result<Vec<OsString>, TreeFault> {
+) -> Result<Vec<OsString>, WriteFault> {
     let fail = |e| (folder_at.path().to_owned(), e);
-    if depth > DEEPEST {
+    if depth > DEEPEST_FOLDER {
         return Err(fail(io::Error::other("folders lie too deep")));
     }
     let entries = part.view.list(folder_at).map_err(fail)?;
     for batch in entries.chunks(BATCH) {
-        let ahead: Vec<io::Result<Ahead>> = batch
+        let ahead: Vec<io::Result<ReadAhead>> = batch
             .par_iter()
             .with_min_len(16)
             .map(|(name, entry)| {
                 let first = entry.nlink < 2 || !links.contains_key(&(entry.layer, entry.dev_ino));
-                if first { read_ahead(part, folder_at, name, entry) } else { Ok(Ahead::Nothing) }
+                if first { read_ahead(part, folder_at, name, entry) } else { Ok(ReadAhead::Nothing) }
             })
             .collect();
         for ((name, entry), ahead) in batch.iter().zip(ahead) {
@@ -149,62 +148,62 @@ fn folder(
     Ok(entries.into_iter().map(|(name, _)| name).collect())
 }
 
-fn read_ahead(part: &FolderPart, folder: &ViewFolder, name: &OsString, entry: &ViewEntry) -> io::Result<Ahead> {
+fn read_ahead(part: &TreePart, folder: &ViewFolder, name: &OsString, entry: &ViewEntry) -> io::Result<ReadAhead> {
     let bytes = |list: Vec<(OsString, Vec<u8>)>| list.into_iter().map(|(k, v)| (k.as_bytes().to_vec(), v)).collect();
     Ok(match entry.kind {
         EntryKind::File => {
             let file = part.view.file(folder, name, entry)?;
             let xattrs = bytes(at::xattrs(&file).unwrap_or_default());
             if entry.size > SMALL {
-                return Ok(Ahead::Open(file, xattrs));
+                return Ok(ReadAhead::Open(file, xattrs));
             }
             let mut content = Vec::with_capacity(usize::try_from(entry.size).unwrap_or(0));
             file.take(SMALL + 1).read_to_end(&mut content)?;
             if content.len() as u64 != entry.size {
                 return Err(io::Error::other("it changed while it was read"));
             }
-            Ahead::Bytes(content, xattrs)
+            ReadAhead::Bytes(content, xattrs)
         }
-        EntryKind::Symlink => Ahead::Link(part.view.link_text(folder, name, entry)?),
-        EntryKind::Dir => Ahead::Attributes(bytes(part.view.xattrs_of(folder, name, entry).unwrap_or_default())),
-        EntryKind::Fifo | EntryKind::Socket | EntryKind::CharDev | EntryKind::BlockDev => Ahead::Nothing,
+        EntryKind::Symlink => ReadAhead::Link(part.view.link_text(folder, name, entry)?),
+        EntryKind::Dir => ReadAhead::Attributes(bytes(part.view.xattrs_of(folder, name, entry).unwrap_or_default())),
+        EntryKind::Fifo | EntryKind::Socket | EntryKind::CharDev | EntryKind::BlockDev => ReadAhead::Nothing,
     })
 }
 
 fn one(
-    writer: &mut Writer<'_>,
+    writer: &mut TreeTarWriter<'_>,
     epoch: Option<i64>,
     path: &Path,
     entry: &ViewEntry,
-    ahead: Ahead,
-    links: &mut Links,
+    ahead: ReadAhead,
+    links: &mut LinkTargets,
 ) -> io::Result<()> {
     let mut name = path.as_os_str().as_bytes().to_vec();
     let kind = match entry.kind {
-        EntryKind::File => archive::ArchiveEntryKind::File,
-        EntryKind::Dir => archive::ArchiveEntryKind::Dir,
-        EntryKind::Symlink => archive::ArchiveEntryKind::Symlink,
-        EntryKind::Fifo => archive::ArchiveEntryKind::Fifo,
-        EntryKind::CharDev => archive::ArchiveEntryKind::CharDev,
-        EntryKind::BlockDev => archive::ArchiveEntryKind::BlockDev,
+        EntryKind::File => tar::ArchiveEntryKind::File,
+        EntryKind::Dir => tar::ArchiveEntryKind::Dir,
+        EntryKind::Symlink => tar::ArchiveEntryKind::Symlink,
+        EntryKind::Fifo => tar::ArchiveEntryKind::Fifo,
+        EntryKind::CharDev => tar::ArchiveEntryKind::CharDev,
+        EntryKind::BlockDev => tar::ArchiveEntryKind::BlockDev,
         EntryKind::Socket => return Ok(()),
     };
     if entry.kind == EntryKind::Dir {
         name.push(b'/');
     }
-    let mut header = Header {
+    let mut header = TarHeader {
         kind,
         mode: entry.mode,
         uid: entry.uid.into(),
         gid: entry.gid.into(),
         mtime: epoch.unwrap_or(entry.mtime.0),
         device: entry.rdev,
-        ..Header::file(&name, 0, 0)
+        ..TarHeader::file(&name, 0, 0)
     };
     if entry.kind == EntryKind::File && entry.nlink > 1 {
         match links.entry((entry.layer, entry.dev_ino)) {
             btree_map::Entry::Occupied(first) => {
-                header.kind = archive::ArchiveEntryKind::HardLink;
+                header.kind = tar::ArchiveEntryKind::HardLink;
                 header.link = first.get();
                 return writer.header(&header);
             }
@@ -214,15 +213,15 @@ fn one(
         }
     }
     match ahead {
-        Ahead::Nothing => writer.header(&header),
-        Ahead::Link(text) => writer.header(&Header { link: text.as_bytes(), ..header }),
-        Ahead::Attributes(xattrs) => writer.header(&Header { xattrs: &xattrs, ..header }),
-        Ahead::Bytes(bytes, xattrs) => {
-            writer.header(&Header { size: entry.size, xattrs: &xattrs, ..header })?;
+        ReadAhead::Nothing => writer.header(&header),
+        ReadAhead::Link(text) => writer.header(&TarHeader { link: text.as_bytes(), ..header }),
+        ReadAhead::Attributes(xattrs) => writer.header(&TarHeader { xattrs: &xattrs, ..header }),
+        ReadAhead::Bytes(bytes, xattrs) => {
+            writer.header(&TarHeader { size: entry.size, xattrs: &xattrs, ..header })?;
             writer.content(&bytes)
         }
-        Ahead::Open(file, xattrs) => {
-            writer.header(&Header { size: entry.size, xattrs: &xattrs, ..header })?;
+        ReadAhead::Open(file, xattrs) => {
+            writer.header(&TarHeader { size: entry.size, xattrs: &xattrs, ..header })?;
             writer.file(file, entry.size)
         }
     }
@@ -244,7 +243,7 @@ mod tests {
         fs::write(tree.join("d/big"), vec![7; 200_000]).expect("writable");
         fs::hard_link(tree.join("a"), tree.join("d/z")).expect("writable");
         symlink("../a", tree.join("d/l")).expect("writable");
-        let part = |folder: Option<&str>| FolderPart {
+        let part = |folder: Option<&str>| TreePart {
             view: LayerView::open(std::slice::from_ref(&tree)).expect("there"),
             folder: folder.map(str::to_owned),
             platform: "p".into(),
@@ -252,7 +251,7 @@ mod tests {
             extra: vec![("provenance.json".into(), b"{}".to_vec())],
         };
         let path = folder.path().join("out.tar");
-        let make = |parts: &[FolderPart]| {
+        let make = |parts: &[TreePart]| {
             let mut place = ExportDest::open(&ArchiveDest::File(path.clone())).expect("writable");
             write(parts, &mut place, &|_| {}).expect("written");
             place.finish().expect("renamed");
@@ -260,7 +259,7 @@ mod tests {
         };
         let bytes = make(&[part(None)]);
         assert_eq!(bytes, make(&[part(None)]), "equal trees give equal bytes");
-        let mut archive = tar::Archive::new(bytes.as_slice());
+        let mut archive = ::tar::Archive::new(bytes.as_slice());
         let mut found = Vec::new();
         for entry in archive.entries().expect("an archive") {
             let mut entry = entry.expect("whole");

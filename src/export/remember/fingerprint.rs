@@ -1,4 +1,4 @@
-//! Stamps: how a file is told to be as an earlier export left it, without reading it.
+//! Fingerprints of folders and marks of the files in them: whether they are as an earlier export left them.
 
 use std::{
     ffi::OsString,
@@ -12,20 +12,20 @@ use std::{
 };
 
 use rayon::prelude::*;
-use rustix::fs::{FileType, Mode, Stat, Timespec, Timestamps};
+use rustix::fs::{FileType, Stat};
 
-use super::clear::{DEEPEST, too_deep};
 use crate::{
+    export::built::DEEPEST_FOLDER,
     layer::view::{ViewEntry, at},
     oci::{Digest, digest::FieldHasher},
 };
 
 /// A file of an earlier export: which source it was made of, and its stamp after that, hashed.
-pub(in crate::export) type Mark = [u8; 16];
+pub(crate) type FileMark = [u8; 16];
 
 /// A digest over the stamps of all that is in a folder; it changes when anything in it does. `None` when there are more
 /// than `most` names.
-pub(in crate::export) fn fingerprint(folder: &Path, most: usize) -> io::Result<Option<Digest>> {
+pub(crate) fn fingerprint(folder: &Path, most: usize) -> io::Result<Option<Digest>> {
     let root = at::host_dir(folder)?;
     let seen = AtomicUsize::new(0);
     print_of(root.as_fd(), Path::new(""), 0, &seen, most)
@@ -38,8 +38,8 @@ fn print_of(
     seen: &AtomicUsize,
     most: usize,
 ) -> io::Result<Option<Digest>> {
-    if depth > DEEPEST {
-        return Err(too_deep());
+    if depth > DEEPEST_FOLDER {
+        return Err(io::Error::other("folders lie too deep"));
     }
     let dir = at::dir(root, path)?;
     let mut names = at::names(dir.as_fd())?;
@@ -55,7 +55,7 @@ fn print_of(
             let mut hasher = FieldHasher::new("stamp/1");
             hasher.bytes(name.as_bytes());
             stamp(&mut hasher, &stat);
-            Ok((hasher.finish(), is(&stat, FileType::Directory)))
+            Ok((hasher.finish(), FileType::from_raw_mode(stat.st_mode) == FileType::Directory))
         })
         .collect::<io::Result<_>>()?;
     drop(dir);
@@ -83,7 +83,7 @@ fn stamp(hasher: &mut FieldHasher, stat: &Stat) {
 }
 
 /// Source and destination as they are now, in 16 bytes.
-pub(super) fn mark(path: &Path, entry: &ViewEntry, epoch: Option<i64>, stat: &Stat) -> Mark {
+pub(crate) fn mark(path: &Path, entry: &ViewEntry, epoch: Option<i64>, stat: &Stat) -> FileMark {
     let mut hasher = FieldHasher::new("mark/1");
     hasher.bytes(path.as_os_str().as_bytes());
     hasher.number(entry.dev_ino.0).number(entry.dev_ino.1).number(entry.size).number(u64::from(entry.mode));
@@ -94,40 +94,4 @@ pub(super) fn mark(path: &Path, entry: &ViewEntry, epoch: Option<i64>, stat: &St
     let mut mark = [0; 16];
     mark.copy_from_slice(&hasher.finish().raw()[..16]);
     mark
-}
-
-pub(super) fn is(stat: &Stat, kind: FileType) -> bool {
-    FileType::from_raw_mode(stat.st_mode) == kind
-}
-
-pub(super) fn mode_of(entry: &ViewEntry) -> Mode {
-    Mode::from_raw_mode(entry.mode)
-}
-
-pub(super) fn times(entry: &ViewEntry, epoch: Option<i64>) -> Timestamps {
-    match epoch {
-        Some(epoch) => at_second(epoch),
-        None => {
-            let time = Timespec { tv_sec: entry.mtime.0, tv_nsec: entry.mtime.1.into() };
-            Timestamps { last_access: time, last_modification: time }
-        }
-    }
-}
-
-pub(super) const fn at_second(second: i64) -> Timestamps {
-    let time = Timespec { tv_sec: second, tv_nsec: 0 };
-    Timestamps { last_access: time, last_modification: time }
-}
-
-#[expect(clippy::useless_conversion, reason = "the fields differ between architectures")]
-pub(super) fn stat_times(stat: &Stat) -> Timestamps {
-    let nsec = i64::try_from(stat.st_mtime_nsec).unwrap_or(0);
-    let time = Timespec { tv_sec: i64::from(stat.st_mtime), tv_nsec: nsec };
-    Timestamps { last_access: time, last_modification: time }
-}
-
-/// Whether a file has the time that it should have, or may have any.
-pub(super) fn has_time(stat: &Stat, wanted: &Timestamps) -> bool {
-    let (now, wanted) = (stat_times(stat).last_modification, wanted.last_modification);
-    wanted.tv_nsec == rustix::fs::UTIME_OMIT || (now.tv_sec, now.tv_nsec) == (wanted.tv_sec, wanted.tv_nsec)
 }

@@ -1,5 +1,7 @@
-//! Images handed to a container engine of the machine: Docker's or podman's API socket, else their command line
-//! (spec/exporters.md §6). An engine that has the image already is sent nothing.
+//! Images handed to a container engine of the machine: the API socket of Docker or podman, else their command line. An
+//! engine that has the image already is sent nothing.
+//!
+//! Addresses follow Docker's rules: `DOCKER_HOST`, then `DOCKER_CONTEXT` or the current context, then the usual sockets.
 
 use std::{
     path::{Path, PathBuf},
@@ -10,25 +12,24 @@ use std::{
 use serde_json::Value;
 
 use super::{
-    ExportReceipt,
-    assemble::Assembled,
-    image::{ImageJob, Writing, blocking},
-    options::ArchiveDest,
-    place::ExportDest,
+    archive::write_archive,
+    dest::ExportDest,
+    job::{ImageBytes, ImageJob, blocking},
 };
 use crate::{
+    export::{assemble::AssembledImage, context::ExportReceipt, options::ArchiveDest},
     oci::{Digest, Reference},
     report::Diagnostic,
 };
 
-/// Asking for what an engine has.
+/// Time for an engine to say what it has.
 const ASK: Duration = Duration::from_secs(20);
-/// Longest answer that is read.
+/// Longest answer of an engine that is read, in bytes.
 const LONGEST: usize = 4 << 20;
 
 /// Where an engine may answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Endpoint {
+enum EngineEndpoint {
     Unix(PathBuf),
     /// `http://host:port`.
     Web(String),
@@ -39,7 +40,7 @@ enum Endpoint {
     },
 }
 
-impl std::fmt::Display for Endpoint {
+impl std::fmt::Display for EngineEndpoint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Unix(path) => write!(f, "unix://{}", path.display()),
@@ -53,7 +54,7 @@ impl std::fmt::Display for Endpoint {
 /// Loads an image into the first engine that answers.
 pub(super) async fn load(
     job: &ImageJob<'_>,
-    image: Assembled,
+    image: AssembledImage,
     context: Option<&str>,
 ) -> Result<ExportReceipt, Diagnostic> {
     let options = job.context.client.options();
@@ -66,13 +67,13 @@ pub(super) async fn load(
     let mut made: Option<tempfile::TempPath> = None;
     let mut image = Some(image);
     for endpoint in &endpoints {
-        if let Some(api) = Api::of(endpoint)
+        if let Some(api) = EngineApi::of(endpoint)
             && let Err(why) = api.ping().await
         {
             tried.push(format!("{endpoint}: {why}"));
             continue;
         }
-        if let Some(api) = Api::of(endpoint) {
+        if let Some(api) = EngineApi::of(endpoint) {
             if several && !api.stores_indexes().await {
                 let why = "this engine holds images of one platform only; \
                            use type=oci, or the containerd image store of Docker";
@@ -93,7 +94,7 @@ pub(super) async fn load(
                 shown
             }
         };
-        let loaded = match Api::of(endpoint) {
+        let loaded = match EngineApi::of(endpoint) {
             Some(api) => api.load(&path).await,
             None => command(options, endpoint, &path).await,
         };
@@ -112,17 +113,17 @@ pub(super) async fn load(
 }
 
 /// Writes the archive into the store's temporary folder.
-async fn archive(job: &ImageJob<'_>, image: Assembled) -> Result<tempfile::TempPath, Diagnostic> {
+async fn archive(job: &ImageJob<'_>, image: AssembledImage) -> Result<tempfile::TempPath, Diagnostic> {
     job.fetch(&image.blobs).await?;
     let docker = image.single.is_some();
-    let writing = Writing::new(job, image, docker);
+    let writing = ImageBytes::new(job, image, docker);
     let store = job.context.store.clone();
     let moved = job.moved("archive for the container engine");
     let written = blocking(move || {
         let folder = store.tmp_dir().map_err(std::io::Error::other)?;
         let path = tempfile::Builder::new().prefix("load-").suffix(".tar").tempfile_in(folder)?.into_temp_path();
         let mut place = ExportDest::open(&ArchiveDest::File(path.to_path_buf()))?;
-        writing.archive(&store, &mut place, &*moved)?;
+        write_archive(&writing, &store, &mut place, &*moved)?;
         place.finish()?;
         Ok(path)
     });
@@ -130,7 +131,7 @@ async fn archive(job: &ImageJob<'_>, image: Assembled) -> Result<tempfile::TempP
 }
 
 /// Where to look, in order: what the user names, else what usually is there.
-fn endpoints(options: &crate::registry::ClientOptions, context: Option<&str>) -> Result<Vec<Endpoint>, String> {
+fn endpoints(options: &crate::registry::ClientOptions, context: Option<&str>) -> Result<Vec<EngineEndpoint>, String> {
     let variable = |name: &str| {
         let found = options.env.iter().find(|(key, _)| key == name).map(|(_, value)| value.to_string_lossy());
         found.filter(|it| !it.is_empty()).map(|it| it.into_owned())
@@ -145,23 +146,23 @@ fn endpoints(options: &crate::registry::ClientOptions, context: Option<&str>) ->
     if let Some(name) = variable("DOCKER_CONTEXT").or_else(|| current_context(folder)).filter(|it| it != "default") {
         return context_host(folder, &name).and_then(|host| parse(&host)).map(|it| vec![it]);
     }
-    let mut all = vec![Endpoint::Unix("/var/run/docker.sock".into())];
+    let mut all = vec![EngineEndpoint::Unix("/var/run/docker.sock".into())];
     if let Some(runtime) = variable("XDG_RUNTIME_DIR") {
-        all.push(Endpoint::Unix(Path::new(&runtime).join("docker.sock")));
-        all.push(Endpoint::Unix(Path::new(&runtime).join("podman/podman.sock")));
+        all.push(EngineEndpoint::Unix(Path::new(&runtime).join("docker.sock")));
+        all.push(EngineEndpoint::Unix(Path::new(&runtime).join("podman/podman.sock")));
     }
-    all.push(Endpoint::Unix("/run/podman/podman.sock".into()));
-    all.push(Endpoint::Command { program: "docker", host: None });
-    all.push(Endpoint::Command { program: "podman", host: None });
+    all.push(EngineEndpoint::Unix("/run/podman/podman.sock".into()));
+    all.push(EngineEndpoint::Command { program: "docker", host: None });
+    all.push(EngineEndpoint::Command { program: "podman", host: None });
     Ok(all)
 }
 
-fn parse(host: &str) -> Result<Endpoint, String> {
+fn parse(host: &str) -> Result<EngineEndpoint, String> {
     match host.split_once("://") {
-        Some(("unix", path)) => Ok(Endpoint::Unix(path.into())),
-        Some(("tcp" | "http", rest)) => Ok(Endpoint::Web(format!("http://{rest}"))),
+        Some(("unix", path)) => Ok(EngineEndpoint::Unix(path.into())),
+        Some(("tcp" | "http", rest)) => Ok(EngineEndpoint::Web(format!("http://{rest}"))),
         Some(("ssh" | "https" | "npipe" | "fd", _)) => {
-            Ok(Endpoint::Command { program: "docker", host: Some(host.to_owned()) })
+            Ok(EngineEndpoint::Command { program: "docker", host: Some(host.to_owned()) })
         }
         _ => Err(format!("not the address of a container engine: {host}")),
     }
@@ -188,18 +189,18 @@ fn context_host(folder: Option<&Path>, name: &str) -> Result<String, String> {
 }
 
 /// The HTTP interface of an engine.
-struct Api {
+struct EngineApi {
     http: reqwest::Client,
     base: String,
 }
 
-impl Api {
-    fn of(endpoint: &Endpoint) -> Option<Self> {
+impl EngineApi {
+    fn of(endpoint: &EngineEndpoint) -> Option<Self> {
         let builder = reqwest::Client::builder().no_proxy().tls_danger_accept_invalid_certs(true).http1_only();
         let (builder, base) = match endpoint {
-            Endpoint::Unix(path) => (builder.unix_socket(path.clone()), "http://engine".to_owned()),
-            Endpoint::Web(url) => (builder, url.trim_end_matches('/').to_owned()),
-            Endpoint::Command { .. } => return None,
+            EngineEndpoint::Unix(path) => (builder.unix_socket(path.clone()), "http://engine".to_owned()),
+            EngineEndpoint::Web(url) => (builder, url.trim_end_matches('/').to_owned()),
+            EngineEndpoint::Command { .. } => return None,
         };
         // Err means that another caller was first.
         rustls::crypto::ring::default_provider().install_default().ok();
@@ -293,8 +294,12 @@ fn clean(text: &str) -> String {
 }
 
 /// `docker load -i FILE`.
-async fn command(options: &crate::registry::ClientOptions, endpoint: &Endpoint, path: &Path) -> Result<(), String> {
-    let Endpoint::Command { program, host } = endpoint else { return Ok(()) };
+async fn command(
+    options: &crate::registry::ClientOptions,
+    endpoint: &EngineEndpoint,
+    path: &Path,
+) -> Result<(), String> {
+    let EngineEndpoint::Command { program, host } = endpoint else { return Ok(()) };
     let mut command = (options.command)(program.as_ref());
     command.args(["load", "-q", "-i"]).arg(path).envs(options.env.iter().map(|(key, value)| (key, value)));
     if let Some(host) = host {

@@ -17,28 +17,28 @@ use rustix::{
     io::Errno,
 };
 
-use super::stamp::is;
-use crate::{export::layout::LayoutFault, layer::view::at};
+use super::attributes::is;
+use crate::{
+    export::{built::DEEPEST_FOLDER, write::dest::WriteFault},
+    layer::view::at,
+};
 
 /// How the names of what is half made begin.
 pub(super) const TEMPORARY: &str = ".bake-tmp-";
-
-/// Deepest folder that is written or looked at.
-pub(super) const DEEPEST: usize = 1000;
 
 pub(super) fn too_deep() -> io::Error {
     io::Error::other("folders lie too deep")
 }
 
 /// The folder in which new files are made; removed at the end.
-pub(super) struct Temporary<'a> {
+pub(super) struct TemporaryFolder<'a> {
     root: &'a OwnedFd,
     name: String,
     pub(super) dir: OwnedFd,
     next: AtomicU64,
 }
 
-impl<'a> Temporary<'a> {
+impl<'a> TemporaryFolder<'a> {
     pub(super) fn make(root: &'a OwnedFd) -> io::Result<Self> {
         for name in at::names(root.as_fd())? {
             if !name.as_bytes().starts_with(TEMPORARY.as_bytes()) {
@@ -63,7 +63,7 @@ impl<'a> Temporary<'a> {
     }
 }
 
-impl Drop for Temporary<'_> {
+impl Drop for TemporaryFolder<'_> {
     fn drop(&mut self) {
         remove(self.root.as_fd(), OsStr::new(&self.name), 0).ok();
     }
@@ -76,7 +76,7 @@ pub(super) fn remove(dir: BorrowedFd<'_>, name: &OsStr, depth: usize) -> io::Res
         Err(Errno::NOENT) => return Ok(()),
         result => return Ok(result?),
     }
-    if depth > DEEPEST {
+    if depth > DEEPEST_FOLDER {
         return Err(too_deep());
     }
     let below = at::dir(dir, Path::new(name))?;
@@ -92,9 +92,9 @@ pub(super) fn remove_others(
     path: &Path,
     keep: &HashSet<&Path>,
     depth: usize,
-) -> Result<(), LayoutFault> {
+) -> Result<(), WriteFault> {
     let fail = |e| (path.to_owned(), e);
-    if depth > DEEPEST {
+    if depth > DEEPEST_FOLDER {
         return Err(fail(too_deep()));
     }
     let dir = at::dir(root, path).map_err(fail)?;
