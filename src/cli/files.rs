@@ -7,9 +7,12 @@ use std::{
 };
 
 use super::{entitlements, settings::Settings};
-use crate::eval::{
-    input::FileReader,
-    target::pattern::{self, GlobError},
+use crate::{
+    eval::{
+        input::FileReader,
+        target::pattern::{self, GlobError},
+    },
+    grant::{ReadFault, read_file},
 };
 
 /// More files than this are not listed.
@@ -45,15 +48,11 @@ impl Workspace {
 impl FileReader for Workspace {
     fn read(&self, path: &str, limit: usize) -> Result<String, String> {
         let real = self.allowed(path)?;
-        let failed = |error: io::Error| format!("the file cannot be read ({error}): {path}");
-        let metadata = fs::metadata(&real).map_err(failed)?;
-        if !metadata.is_file() {
-            return Err(format!("this is no regular file: {path}"));
-        }
-        if metadata.len() > limit as u64 {
-            return Err(format!("the file has more than {limit} bytes: {path}"));
-        }
-        let bytes = fs::read(&real).map_err(failed)?;
+        let bytes = read_file(&real, limit as u64).map_err(|error| match error {
+            ReadFault::NoFile(special) => format!("this is {special}, not a regular file: {path}"),
+            ReadFault::TooLarge(limit) => format!("the file has more than {limit} bytes: {path}"),
+            ReadFault::Io(_) => format!("the file cannot be read ({error}): {path}"),
+        })?;
         String::from_utf8(bytes)
             .map_err(|error| format!("the file is not UTF-8 text (byte {}): {path}", error.utf8_error().valid_up_to()))
     }

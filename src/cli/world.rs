@@ -8,6 +8,7 @@ use super::{definition::Purpose, entitlements, settings::Settings};
 use crate::{
     definition::attribute::Id,
     eval::{evaluation::Evaluation, target::typed::Target},
+    grant::read_file,
     report::{Diagnostic, Severity},
     spec::{
         Secret, Ssh, context,
@@ -159,6 +160,7 @@ fn path_fault(path: &str, settings: &Settings) -> Option<String> {
     if !entitlements::may_read(&full, settings) {
         return None;
     }
-    let is_key = fs::read(&full).is_ok_and(|bytes| bytes.windows(11).any(|it| it == b"PRIVATE KEY"));
+    let is_key =
+        read_file(&full, LONGEST_KEY).is_ok_and(|bytes| bytes.windows(11).any(|window| window == b"PRIVATE KEY"));
     (!is_key).then(|| format!("neither an agent's socket nor a private key: {path}"))
 }

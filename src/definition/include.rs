@@ -13,7 +13,8 @@ use std::{
 };
 
 use super::{
-    load::{Format, Included, Loaded, Request, Text, add_text, format, read_file},
+    load::{Format, Included, Loaded, Request, Text, format},
+    read::{add_text, read_file},
     remote,
     syntax::{Block, Body, ExprKind},
 };

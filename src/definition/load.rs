@@ -4,8 +4,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    io::{self, Read},
-    os::unix::fs::FileTypeExt,
     path::Path,
     sync::Arc,
 };
@@ -13,11 +11,12 @@ use std::{
 use super::{
     compose::{self, ComposeFile},
     hcl, json,
+    read::{DEFAULT_NAMES, DefinitionLoader, add_text, read_file, read_stdin},
     remote::{self, Remote},
     syntax::{Body, Expr},
     yaml,
 };
-use crate::report::{Diagnostic, SourceId, SourceMap, Span, suggest};
+use crate::report::{Diagnostic, SourceId, SourceMap, Span};
 
 /// All bodies of a definition. Files are kept apart and in order; merging them is `eval`'s affair.
 #[derive(Debug, Default)]
@@ -84,34 +83,6 @@ pub(crate) struct Loaded {
     pub(crate) from_remote: BTreeSet<SourceId>,
     pub(super) n_included: usize,
 }
-
-/// Reads further files, for Compose: `extends`, `include`, `env_file`, `.env`.
-pub(crate) trait LoadRequest {
-    /// The text of a file by its path, relative to the working directory; `None` if there is no such file.
-    ///
-    /// # Errors
-    /// When it is there but cannot be read as text.
-    fn read(&mut self, path: &str) -> Result<Option<(SourceId, Arc<str>)>, Box<Diagnostic>>;
-}
-
-/// Tried in this order; all that exist are loaded. The peer does not know `docker-bake.yaml`.
-pub(crate) const DEFAULT_NAMES: [&str; 12] = [
-    "compose.yaml",
-    "compose.yml",
-    "docker-compose.yml",
-    "docker-compose.yaml",
-    "docker-bake.json",
-    "docker-bake.yaml",
-    "docker-bake.yml",
-    "docker-bake.hcl",
-    "docker-bake.override.json",
-    "docker-bake.override.yaml",
-    "docker-bake.override.yml",
-    "docker-bake.override.hcl",
-];
-
-/// Larger texts are refused: places in them would not fit a span.
-const MAX_BYTES: u64 = 1 << 30;
 
 /// One text and what it is called.
 pub(super) struct Text {
@@ -342,150 +313,6 @@ fn sniff(text: &str) -> Format {
 fn tells_format(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     [".hcl", ".json", ".yml", ".yaml"].iter().any(|it| name.ends_with(it))
-}
-
-/// Adds bytes as a text, its byte order mark dropped; `None` and a diagnostic when they are no UTF-8.
-pub(crate) fn add_text(
-    sources: &mut SourceMap,
-    name: &str,
-    bytes: Vec<u8>,
-    diagnostics: &mut Vec<Diagnostic>,
-) -> Option<(SourceId, Arc<str>)> {
-    let (text, bad) = match String::from_utf8(bytes) {
-        Ok(text) => (text, None),
-        Err(error) => {
-            let at = error.utf8_error().valid_up_to();
-            (String::from_utf8_lossy(error.as_bytes()).into_owned(), Some(at))
-        }
-    };
-    let text: Arc<str> = text.strip_prefix('\u{feff}').unwrap_or(&text).into();
-    let id = sources.add(name, text.clone());
-    let Some(at) = bad else { return Some((id, text)) };
-    let start = u32::try_from(at).unwrap_or(u32::MAX);
-    diagnostics.push(
-        Diagnostic::error(
-            "bake::definition::not_utf8",
-            format!("a definition must be UTF-8 text, which ends at byte {at} of: {name}"),
-        )
-        .at(Span { source: id, start, end: start.saturating_add(1) }, "not UTF-8")
-        .help("save the file as UTF-8"),
-    );
-    None
-}
-
-type LoadFuture<T> = Result<T, Box<Diagnostic>>;
-
-fn too_large(name: &str) -> Box<Diagnostic> {
-    Box::new(Diagnostic::error(
-        "bake::definition::too_large",
-        format!("a definition may have 1 GiB, and this has more: {name}"),
-    ))
-}
-
-/// Reads standard input to its end.
-pub(crate) fn read_stdin() -> LoadFuture<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let read = io::stdin().lock().take(MAX_BYTES + 1).read_to_end(&mut bytes);
-    match read {
-        Ok(_) if bytes.len() as u64 > MAX_BYTES => Err(too_large("standard input")),
-        Ok(_) => Ok(bytes),
-        Err(error) => Err(Box::new(
-            Diagnostic::error("bake::definition::unreadable", "standard input cannot be read: -").cause(&error),
-        )),
-    }
-}
-
-/// Reads a regular file, or what the shell hands over as a file descriptor.
-pub(crate) fn read_file(path: &str, named_by: &str) -> LoadFuture<Vec<u8>> {
-    let refuse = |what: &str, help: String| {
-        Err(Box::new(
-            Diagnostic::error("bake::definition::unreadable", format!("the file given by {named_by} {what}: {path}"))
-                .help(help),
-        ))
-    };
-    let metadata = match fs::metadata(path) {
-        Ok(it) => it,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Box::new(missing(path, named_by))),
-        Err(error) => return Err(unreadable(path, named_by, &error)),
-    };
-    let kind = metadata.file_type();
-    if kind.is_dir() {
-        return refuse(
-            "is a directory",
-            format!("name a file in it, as in {}/docker-bake.hcl", path.trim_end_matches('/')),
-        );
-    }
-    let from_shell = path.starts_with("/dev/fd/") || path.starts_with("/proc/self/fd/") || path == "/dev/stdin";
-    if !(kind.is_file() || from_shell) {
-        let what = if kind.is_fifo() { "is a named pipe" } else { "is no regular file" };
-        return refuse(what, "give a file, or - for standard input".to_owned());
-    }
-    if metadata.len() > MAX_BYTES {
-        return Err(too_large(path));
-    }
-    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0) + 1);
-    let read = fs::File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes));
-    match read {
-        Ok(_) if bytes.len() as u64 > MAX_BYTES => Err(too_large(path)),
-        Ok(_) => Ok(bytes),
-        Err(error) => Err(unreadable(path, named_by, &error)),
-    }
-}
-
-fn unreadable(path: &str, named_by: &str, error: &io::Error) -> Box<Diagnostic> {
-    Box::new(
-        Diagnostic::error(
-            "bake::definition::unreadable",
-            format!("the file given by {named_by} cannot be read: {path}"),
-        )
-        .cause(error),
-    )
-}
-
-fn missing(path: &str, named_by: &str) -> Diagnostic {
-    let path_of = Path::new(path);
-    let folder = path_of.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let file = path_of.file_name().map(|it| it.to_string_lossy().into_owned()).unwrap_or_default();
-    let diagnostic =
-        Diagnostic::error("bake::definition::missing", format!("the file given by {named_by} does not exist: {path}"));
-    let Ok(entries) = fs::read_dir(folder) else {
-        return diagnostic.help(format!("there is no folder {}", folder.display()));
-    };
-    const LOOKED_AT: usize = 2000;
-    let names: Vec<String> = entries
-        .take(LOOKED_AT)
-        .filter_map(|it| it.ok().map(|it| it.file_name().to_string_lossy().into_owned()))
-        .collect();
-    let near = suggest::nearest(&file, names.iter().map(String::as_str));
-    let bake = names.iter().find(|it| DEFAULT_NAMES.contains(&it.as_str())).map(String::as_str);
-    if let Some(near) = near {
-        let near = if folder == Path::new(".") { near.to_owned() } else { folder.join(near).display().to_string() };
-        return diagnostic.help(format!("did you mean `{near}`?"));
-    }
-    match bake {
-        Some(found) if folder == Path::new(".") => diagnostic.help(format!("there is {found}")),
-        Some(found) => diagnostic.help(format!("there is {}", folder.join(found).display())),
-        None => diagnostic,
-    }
-}
-
-/// Reads further files and remembers their texts.
-pub(crate) struct DefinitionLoader<'a> {
-    pub(crate) sources: &'a mut SourceMap,
-}
-
-impl LoadRequest for DefinitionLoader<'_> {
-    fn read(&mut self, path: &str) -> LoadFuture<Option<(SourceId, Arc<str>)>> {
-        if matches!(fs::metadata(path), Err(error) if error.kind() == io::ErrorKind::NotFound) {
-            return Ok(None);
-        }
-        let bytes = read_file(path, "a Compose file")?;
-        let mut diagnostics = Vec::new();
-        match add_text(self.sources, path, bytes, &mut diagnostics) {
-            Some(found) => Ok(Some(found)),
-            None => Err(Box::new(diagnostics.swap_remove(0))),
-        }
-    }
 }
 
 #[cfg(test)]

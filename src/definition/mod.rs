@@ -17,6 +17,7 @@ pub(crate) mod json;
 pub(crate) mod load;
 #[cfg(test)]
 mod property_tests;
+pub(crate) mod read;
 pub(crate) mod remote;
 mod shape;
 pub(crate) mod syntax;

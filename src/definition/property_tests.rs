@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::{
     compose::{self, ComposeFile},
-    load::LoadRequest,
+    read::LoadRequest,
     yaml,
 };
 use crate::report::{Diagnostic, SourceId, SourceMap};

@@ -8,7 +8,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use super::load::{DEFAULT_NAMES, read_file};
+use super::read::{DEFAULT_NAMES, read_file};
 use crate::{
     fetch::{
         FetchError, Fetched, GitClient, GitCommandFn, GitSecrets, GitSource, HttpClient, HttpRequest, parse_git_url,

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 use super::{
     compose::dotenv,
     hcl, json,
-    load::{add_text, read_file},
+    read::{add_text, read_file},
     syntax::{AttributeSyntax, Body, Expr},
     yaml,
 };
@@ -71,7 +71,7 @@ fn yaml_body(id: SourceId, text: &str) -> Result<Body, Vec<Diagnostic>> {
     let documents = yaml::parse(id, text).map_err(|fault| vec![*fault])?;
     match documents.as_slice() {
         [] => Ok(Body { attributes: Vec::new(), blocks: Vec::new(), at: Span { source: id, start: 0, end: 0 } }),
-        [document] => data(&yaml::as_json(text, document)),
+        [document] => data(&yaml::bake::as_json(text, document)),
         [_, second, ..] => Err(vec![no_values(second.at, "a second document")]),
     }
 }

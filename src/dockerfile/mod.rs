@@ -8,7 +8,7 @@
 
 pub(crate) mod check;
 pub(crate) mod expand;
-mod flag;
+mod fault;
 pub(crate) mod ignore;
 pub(crate) mod instruction;
 mod lex;

@@ -6,8 +6,8 @@
 use std::{collections::HashMap, sync::Arc};
 
 use super::{
+    fault::fault,
     instruction::{Instruction, InstructionKind, Stage},
-    parse::fault,
     value,
 };
 use crate::{

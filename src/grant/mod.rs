@@ -14,6 +14,6 @@ mod resolve;
 mod table;
 
 pub(crate) use allowed::{Allowed, Denied, GrantedRead, GrantedWrite};
-pub(crate) use open::{ReadFault, open_real_dir, read_file};
+pub(crate) use open::{ReadFault, SpecialFile, open_real_dir, read_file, read_file_or_shell_pipe};
 pub(crate) use resolve::{Resolved, resolve};
 pub(crate) use table::HostPaths;

@@ -3,6 +3,7 @@
 //! Nothing is decided here about who may read what.
 
 use std::{
+    fmt,
     fs::File,
     io::{self, Read as _},
     os::fd::{AsFd as _, OwnedFd},
@@ -20,9 +21,10 @@ use thiserror::Error;
 pub(crate) enum ReadFault {
     #[error(transparent)]
     Io(#[from] io::Error),
-    #[error("it is {0}, not a file")]
-    NoFile(&'static str),
-    #[error("it has more than {0} bytes")]
+    #[error("it is {0}, not a regular file")]
+    NoFile(SpecialFile),
+    /// The limit in bytes.
+    #[error("it is larger than {}", Size(*.0))]
     TooLarge(u64),
 }
 
@@ -33,6 +35,39 @@ impl ReadFault {
     }
 }
 
+/// What can stand under a name instead of a regular file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SpecialFile {
+    Directory,
+    NamedPipe,
+    Socket,
+    Device,
+}
+
+impl fmt::Display for SpecialFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Directory => "a directory",
+            Self::NamedPipe => "a named pipe",
+            Self::Socket => "a socket",
+            Self::Device => "a device",
+        })
+    }
+}
+
+/// A limit as a reader wants it: in the largest unit that divides it.
+struct Size(u64);
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
+        match units.into_iter().find(|(bits, _)| self.0 > 0 && self.0.trailing_zeros() >= *bits) {
+            Some((bits, unit)) => write!(f, "{} {unit}", self.0 >> bits),
+            None => write!(f, "{} bytes", self.0),
+        }
+    }
+}
+
 /// Reads a regular file that the user named. A pipe, a device or a socket does not block, and nothing without an end is
 /// read.
 ///
@@ -40,8 +75,39 @@ impl ReadFault {
 /// When it is missing, no regular file, or larger than `limit` bytes.
 pub(crate) fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>, ReadFault> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = openat(CWD, path, flags, Mode::empty()).map_err(io::Error::from)?;
+    let file = openat(CWD, path, flags, Mode::empty()).map_err(|errno| open_fault(path, errno))?;
     read_to_limit(regular(file, limit)?, limit)
+}
+
+/// Like [`read_file`], but waits for the content of a pipe that the user's shell hands over: `<(command)` appears as
+/// `/dev/fd/N`.
+///
+/// # Errors
+/// As [`read_file`]; a pipe under any other name is refused.
+pub(crate) fn read_file_or_shell_pipe(path: &Path, limit: u64) -> Result<Vec<u8>, ReadFault> {
+    let is_from_shell =
+        path.starts_with("/dev/fd") || path.starts_with("/proc/self/fd") || path == Path::new("/dev/stdin");
+    match read_file(path, limit) {
+        // The user's own process writes it, and waiting for it is meant.
+        Err(ReadFault::NoFile(special)) if is_from_shell && special != SpecialFile::Directory => {
+            let flags = OFlags::RDONLY | OFlags::NOCTTY | OFlags::CLOEXEC;
+            let file = openat(CWD, path, flags, Mode::empty()).map_err(io::Error::from)?;
+            read_to_limit(File::from(file), limit)
+        }
+        read => read,
+    }
+}
+
+/// A socket cannot be opened at all (ENXIO), nor can a device without a driver.
+fn open_fault(path: &Path, errno: Errno) -> ReadFault {
+    let kind = rustix::fs::stat(path).map(|stat| FileType::from_raw_mode(stat.st_mode));
+    match kind {
+        Ok(FileType::Socket) => ReadFault::NoFile(SpecialFile::Socket),
+        Ok(FileType::CharacterDevice | FileType::BlockDevice) if errno == Errno::NXIO || errno == Errno::NODEV => {
+            ReadFault::NoFile(SpecialFile::Device)
+        }
+        _ => ReadFault::Io(errno.into()),
+    }
 }
 
 /// The file of a descriptor that must be a regular one.
@@ -49,10 +115,10 @@ pub(super) fn regular(file: OwnedFd, limit: u64) -> Result<File, ReadFault> {
     let stat = fstat(&file).map_err(io::Error::from)?;
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => (),
-        FileType::Directory => return Err(ReadFault::NoFile("a directory")),
-        FileType::Fifo => return Err(ReadFault::NoFile("a named pipe")),
-        FileType::Socket => return Err(ReadFault::NoFile("a socket")),
-        _ => return Err(ReadFault::NoFile("a device")),
+        FileType::Directory => return Err(ReadFault::NoFile(SpecialFile::Directory)),
+        FileType::Fifo => return Err(ReadFault::NoFile(SpecialFile::NamedPipe)),
+        FileType::Socket => return Err(ReadFault::NoFile(SpecialFile::Socket)),
+        _ => return Err(ReadFault::NoFile(SpecialFile::Device)),
     }
     if u64::try_from(stat.st_size).is_ok_and(|size| size > limit) {
         return Err(ReadFault::TooLarge(limit));
@@ -169,6 +235,34 @@ mod tests {
             open(&root.join("real/file"), OFlags::RDONLY).expect("no link");
             open(&root.join("link/file"), OFlags::RDONLY).expect_err("a link on the way");
             open(&root.join("link"), OFlags::RDONLY).expect_err("a link at the end");
+        }
+    }
+
+    #[test]
+    fn only_regular_files_within_the_limit_are_read() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("file");
+        std::fs::write(&path, b"12345").expect("writable");
+        assert_eq!(read_file(&path, 5).expect("at the limit"), b"12345");
+        let fault = |path: &Path, limit: u64| read_file(path, limit).expect_err("refused").to_string();
+        assert_eq!(fault(&path, 4), "it is larger than 4 bytes");
+        assert_eq!(fault(folder.path(), 1), "it is a directory, not a regular file");
+        assert_eq!(fault(Path::new("/dev/zero"), 1 << 20), "it is a device, not a regular file");
+        // Its length is said to be zero.
+        assert_eq!(fault(Path::new("/proc/self/maps"), 8), "it is larger than 8 bytes");
+        assert_eq!(ReadFault::TooLarge(512 << 20).to_string(), "it is larger than 512 MiB");
+    }
+
+    #[test]
+    fn a_pipe_or_socket_is_refused_at_once() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (pipe, socket) = (folder.path().join("pipe"), folder.path().join("socket"));
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).expect("a pipe");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).expect("a socket");
+        for read in [read_file, read_file_or_shell_pipe] {
+            let fault = |path: &Path| read(path, 1).expect_err("refused").to_string();
+            assert_eq!(fault(&pipe), "it is a named pipe, not a regular file");
+            assert_eq!(fault(&socket), "it is a socket, not a regular file");
         }
     }
 }

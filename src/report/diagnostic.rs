@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::Span;
+use super::source::Span;
 
 /// How bad it is: an error makes the command fail, a warning does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

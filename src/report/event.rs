@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::Diagnostic;
+use super::diagnostic::Diagnostic;
 use crate::oci::Digest;
 
 /// Numbers one vertex (or export) within a run, in order of first mention.

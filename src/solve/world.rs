@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    path::PathBuf,
     sync::{Arc, Mutex},
 };
 
@@ -18,8 +17,8 @@ use super::{
     tree::SolvedTree,
 };
 use crate::{
-    grant::GrantedRead,
     fetch::{GitCommandFn, GitSecrets, HttpClient},
+    grant::GrantedRead,
     layer,
     oci::Digest,
     registry,

@@ -14,7 +14,8 @@ use crate::{
     cli::{FAILED, args::FmtArgs, write},
     definition::{
         format::format,
-        load::{self, DEFAULT_NAMES, add_text},
+        load::format_of,
+        read::{self, DEFAULT_NAMES, add_text},
     },
     report::{Diagnostic, SourceMap},
     ui::output,
@@ -109,12 +110,12 @@ fn default_names() -> impl Iterator<Item = &'static str> {
 
 /// Reads and lays out one file.
 fn one(name: &str, sources: &mut SourceMap) -> Result<Laid, Vec<Diagnostic>> {
-    let bytes = if name == "-" { load::read_stdin() } else { load::read_file(name, "`bake fmt`") };
+    let bytes = if name == "-" { read::read_stdin() } else { read::read_file(name, "`bake fmt`") };
     let bytes = bytes.map_err(|fault| vec![*fault])?;
     let mut faults = Vec::new();
     let mark = if bytes.starts_with("\u{feff}".as_bytes()) { "\u{feff}" } else { "" };
     let Some((source, before)) = add_text(sources, name, bytes, &mut faults) else { return Err(faults) };
-    let after = format(load::format_of(name, &before), source, &before)?;
+    let after = format(format_of(name, &before), source, &before)?;
     Ok(Laid { before, after, mark })
 }
 

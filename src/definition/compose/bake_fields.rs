@@ -5,13 +5,15 @@ use std::{collections::HashSet, sync::Arc};
 use indexmap::IndexMap;
 
 use super::{
-    YamlMapping, YamlNode, YamlNodeKind,
     merge::{self, MergeRule},
     target::TargetBuilder,
     value,
 };
 use crate::{
-    definition::syntax::{Expr, ExprKind},
+    definition::{
+        syntax::{Expr, ExprKind},
+        yaml::node::{YamlMapping, YamlNode, YamlNodeKind},
+    },
     report::{Diagnostic, Span, suggest},
 };
 

@@ -6,11 +6,14 @@ use std::{
 };
 
 use super::{
-    CheckedService, ComposeFile, ComposeLink, ComposeScope, Loader, YamlMapping, YamlNode, YamlNodeKind, enter,
     merge::{self, MergeRule},
+    model::{CheckedService, ComposeFile, ComposeLink, ComposeScope, Loader, enter},
     value,
 };
-use crate::report::{Diagnostic, Span, suggest};
+use crate::{
+    definition::yaml::node::{YamlMapping, YamlNode, YamlNodeKind},
+    report::{Diagnostic, Span, suggest},
+};
 
 impl Loader<'_> {
     /// Replaces every service that extends another by what comes of it.

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use super::{
-    CheckedService, ComposeFile, ComposeLink, ComposeScope, Loader, Model, YamlEntry, YamlMapping, YamlNode,
-    YamlNodeKind, enter,
     merge::{self, MergeRule},
-    missing_file, value,
+    model::{CheckedService, ComposeFile, ComposeLink, ComposeScope, Loader, Model, enter, missing_file},
+    value,
 };
 use crate::{
-    definition::yaml,
+    definition::yaml::{
+        node::{YamlEntry, YamlMapping, YamlNode, YamlNodeKind},
+        parse,
+    },
     report::{Diagnostic, Span},
 };
 
@@ -125,7 +127,7 @@ impl Loader<'_> {
             ));
         }
         let (source, text) = self.reader.read(path)?.ok_or_else(|| missing_file(path, at))?;
-        Ok(ComposeFile { name: path.to_owned(), source, documents: yaml::parse(source, &text)? })
+        Ok(ComposeFile { name: path.to_owned(), source, documents: parse::parse(source, &text)? })
     }
 }
 

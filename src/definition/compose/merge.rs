@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::{
-    definition::yaml::{YamlAction, YamlEntry, YamlMapping, YamlNode, YamlNodeKind},
+    definition::yaml::node::{YamlAction, YamlEntry, YamlMapping, YamlNode, YamlNodeKind},
     report::Diagnostic,
 };
 

@@ -5,12 +5,15 @@ use std::{collections::BTreeMap, sync::Arc};
 use indexmap::IndexMap;
 
 use super::{
-    ComposeScope, Loader, YamlEntry, YamlNode, YamlNodeKind,
     merge::{self, MergeRule},
-    missing_file, value,
+    model::{ComposeScope, Loader, missing_file},
+    value,
 };
 use crate::{
-    definition::syntax::{AttributeSyntax, Block, Body, Expr, ExprKind},
+    definition::{
+        syntax::{AttributeSyntax, Block, Body, Expr, ExprKind},
+        yaml::node::{YamlEntry, YamlNode, YamlNodeKind},
+    },
     report::{Diagnostic, SourceId, Span, Spanned, suggest},
 };
 

@@ -1,12 +1,15 @@
 //! Compose files from end to end: texts in, target blocks or faults out.
 
+use std::{collections::BTreeMap, sync::Arc};
+
 use super::*;
 use crate::{
     definition::{
+        read::LoadRequest,
         syntax::{Expr, ExprKind},
         yaml,
     },
-    report::SourceMap,
+    report::{Diagnostic, SourceId, SourceMap},
 };
 
 /// Files that exist, by path.

@@ -1,7 +1,7 @@
 //! `ConsistentInstructionCasing`: all keywords are in the case of most of them.
 
-use super::{CheckReport, CheckRule};
-use crate::dockerfile::ParsedDockerfile;
+use super::report::{CheckReport, CheckRule};
+use crate::dockerfile::instruction::ParsedDockerfile;
 
 pub(crate) static RULE: CheckRule = CheckRule {
     name: "ConsistentInstructionCasing",

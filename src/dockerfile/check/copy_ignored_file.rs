@@ -1,6 +1,6 @@
 //! `CopyIgnoredFile`: COPY and ADD sources are not ignored.
 
-use super::{CheckReport, CheckRule};
+use super::report::{CheckReport, CheckRule};
 use crate::{
     dockerfile::instruction::Instruction,
     graph::pattern::{self, Patterns},

@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use super::{CheckReport, CheckRule};
-use crate::dockerfile::ParsedDockerfile;
+use super::report::{CheckReport, CheckRule};
+use crate::dockerfile::instruction::ParsedDockerfile;
 
 pub(crate) static RULE: CheckRule = CheckRule {
     name: "DuplicateStageName",

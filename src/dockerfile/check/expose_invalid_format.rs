@@ -1,6 +1,6 @@
 //! `ExposeInvalidFormat`: EXPOSE names ports of the container alone.
 
-use super::{CheckReport, CheckRule};
+use super::report::{CheckReport, CheckRule};
 use crate::dockerfile::instruction::Instruction;
 
 pub(crate) static RULE: CheckRule = CheckRule {

@@ -1,6 +1,6 @@
 //! `ExposeProtoCasing`: protocols of EXPOSE are lower case.
 
-use super::{CheckReport, CheckRule};
+use super::report::{CheckReport, CheckRule};
 use crate::dockerfile::instruction::Instruction;
 
 pub(crate) static RULE: CheckRule =

@@ -1,7 +1,7 @@
 //! `FromAsCasing`: `AS` has the case of `FROM`.
 
-use super::{CheckReport, CheckRule};
-use crate::dockerfile::ParsedDockerfile;
+use super::report::{CheckReport, CheckRule};
+use crate::dockerfile::instruction::ParsedDockerfile;
 
 pub(crate) static RULE: CheckRule =
     CheckRule { name: "FromAsCasing", code: "bake::check::from_as_casing", experimental: false, check: Some(check) };

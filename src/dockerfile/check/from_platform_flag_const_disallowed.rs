@@ -1,6 +1,6 @@
 //! `FromPlatformFlagConstDisallowed`: `--platform` of FROM is a variable, unless the stage is named after the platform.
 
-use super::{CheckReport, CheckRule};
+use super::report::{CheckReport, CheckRule};
 use crate::{dockerfile::instruction::Stage, oci::Platform};
 
 pub(crate) static RULE: CheckRule = CheckRule {

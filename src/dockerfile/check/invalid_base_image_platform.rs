@@ -1,6 +1,6 @@
 //! `InvalidBaseImagePlatform`: a base image is for the platform that is built.
 
-use super::{CheckReport, CheckRule};
+use super::report::{CheckReport, CheckRule};
 use crate::{oci::Platform, report::Span};
 
 pub(crate) static RULE: CheckRule = CheckRule {

@@ -1,6 +1,6 @@
 //! `InvalidDefaultArgInFrom`: FROM names an image when no build argument is given.
 
-use super::{CheckReport, CheckRule};
+use super::report::{CheckReport, CheckRule};
 use crate::dockerfile::instruction::Stage;
 
 pub(crate) static RULE: CheckRule = CheckRule {

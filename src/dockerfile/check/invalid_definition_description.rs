@@ -1,10 +1,7 @@
 //! `InvalidDefinitionDescription`: a comment directly above a named stage or an ARG begins with its name.
 
-use super::{CheckReport, CheckRule};
-use crate::dockerfile::{
-    ParsedDockerfile,
-    instruction::{Instruction, InstructionKind},
-};
+use super::report::{CheckReport, CheckRule};
+use crate::dockerfile::instruction::{Instruction, InstructionKind, ParsedDockerfile};
 
 pub(crate) static RULE: CheckRule = CheckRule {
     name: "InvalidDefinitionDescription",

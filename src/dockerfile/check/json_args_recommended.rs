@@ -1,6 +1,6 @@
 //! `JSONArgsRecommended`: CMD and ENTRYPOINT are in JSON form unless SHELL is set.
 
-use super::{CheckReport, CheckRule};
+use super::report::{CheckReport, CheckRule};
 use crate::dockerfile::instruction::Instruction;
 
 pub(crate) static RULE: CheckRule = CheckRule {

@@ -1,6 +1,6 @@
 //! `LegacyKeyValueFormat`: ENV and LABEL are written with `=`.
 
-use super::{CheckReport, CheckRule};
+use super::report::{CheckReport, CheckRule};
 use crate::dockerfile::instruction::Instruction;
 
 pub(crate) static RULE: CheckRule = CheckRule {

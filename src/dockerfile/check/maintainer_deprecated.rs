@@ -1,7 +1,7 @@
 //! `MaintainerDeprecated`: MAINTAINER is deprecated.
 
-use super::{CheckReport, CheckRule};
-use crate::dockerfile::{ParsedDockerfile, instruction::InstructionKind};
+use super::report::{CheckReport, CheckRule};
+use crate::dockerfile::instruction::{InstructionKind, ParsedDockerfile};
 
 pub(crate) static RULE: CheckRule = CheckRule {
     name: "MaintainerDeprecated",

@@ -1,7 +1,7 @@
 //! `MalformedJSONArray`: what looks like an array in JSON form is one. Not a rule of the peer, which takes it for shell text silently.
 
-use super::{CheckReport, CheckRule};
-use crate::dockerfile::{ParsedDockerfile, instruction::InstructionKind};
+use super::report::{CheckReport, CheckRule};
+use crate::dockerfile::instruction::{InstructionKind, ParsedDockerfile};
 
 pub(crate) static RULE: CheckRule = CheckRule {
     name: "MalformedJSONArray",

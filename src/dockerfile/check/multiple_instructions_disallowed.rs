@@ -1,6 +1,6 @@
 //! `MultipleInstructionsDisallowed`: a stage has one CMD, ENTRYPOINT, HEALTHCHECK.
 
-use super::{CheckReport, CheckRule};
+use super::report::{CheckReport, CheckRule};
 use crate::{dockerfile::instruction::Instruction, report::Span};
 
 pub(crate) static RULE: CheckRule = CheckRule {

@@ -1,7 +1,7 @@
 //! `NoEmptyContinuation`: no blank lines inside of a continued instruction.
 
-use super::{CheckReport, CheckRule};
-use crate::dockerfile::ParsedDockerfile;
+use super::report::{CheckReport, CheckRule};
+use crate::dockerfile::instruction::ParsedDockerfile;
 
 pub(crate) static RULE: CheckRule = CheckRule {
     name: "NoEmptyContinuation",

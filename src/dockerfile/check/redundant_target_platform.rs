@@ -1,6 +1,6 @@
 //! `RedundantTargetPlatform`: `--platform=$TARGETPLATFORM` says nothing.
 
-use super::{CheckReport, CheckRule};
+use super::report::{CheckReport, CheckRule};
 use crate::dockerfile::instruction::Stage;
 
 pub(crate) static RULE: CheckRule = CheckRule {

@@ -1,7 +1,7 @@
 //! `ReservedStageName`: no stage is called `scratch` or `context`.
 
-use super::{CheckReport, CheckRule};
-use crate::dockerfile::ParsedDockerfile;
+use super::report::{CheckReport, CheckRule};
+use crate::dockerfile::instruction::ParsedDockerfile;
 
 pub(crate) static RULE: CheckRule = CheckRule {
     name: "ReservedStageName",

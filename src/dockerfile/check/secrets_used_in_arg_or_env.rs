@@ -1,6 +1,6 @@
 //! `SecretsUsedInArgOrEnv`: secrets do not go into ARG or ENV.
 
-use super::{CheckReport, CheckRule};
+use super::report::{CheckReport, CheckRule};
 use crate::dockerfile::instruction::Instruction;
 
 pub(crate) static RULE: CheckRule = CheckRule {

@@ -1,7 +1,7 @@
 //! `StageNameCasing`: stage names are lower case.
 
-use super::{CheckReport, CheckRule};
-use crate::dockerfile::ParsedDockerfile;
+use super::report::{CheckReport, CheckRule};
+use crate::dockerfile::instruction::ParsedDockerfile;
 
 pub(crate) static RULE: CheckRule = CheckRule {
     name: "StageNameCasing",

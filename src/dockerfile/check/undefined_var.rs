@@ -1,6 +1,6 @@
 //! `UndefinedVar`: variables are defined where they are used.
 
-use super::{CheckReport, CheckRule};
+use super::report::{CheckReport, CheckRule};
 use crate::dockerfile::instruction::Instruction;
 
 pub(crate) static RULE: CheckRule =

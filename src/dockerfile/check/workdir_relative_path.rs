@@ -1,6 +1,6 @@
 //! `WorkdirRelativePath`: the first WORKDIR of a file is absolute.
 
-use super::{CheckReport, CheckRule};
+use super::report::{CheckReport, CheckRule};
 use crate::dockerfile::instruction::Instruction;
 
 pub(crate) static RULE: CheckRule = CheckRule {

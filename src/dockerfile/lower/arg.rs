@@ -2,7 +2,10 @@
 
 use indexmap::IndexMap;
 
-use super::{Lowerer, state::StageState};
+use super::{
+    lowerer::{Lowerer, bad_expansion},
+    state::StageState,
+};
 use crate::{
     dockerfile::{
         check,
@@ -64,7 +67,7 @@ fn add_globals(
                 (Some(value), _) => Some(value.clone()),
                 (None, Some(default)) => {
                     let expanded = expand::expand(default, vars, file.escape, ExpandMode::Word);
-                    Some(expanded.map_err(|why| super::bad_expansion(&why, default, arg.at))?.text)
+                    Some(expanded.map_err(|why| bad_expansion(&why, default, arg.at))?.text)
                 }
                 (None, None) => None,
             };

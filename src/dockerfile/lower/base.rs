@@ -3,63 +3,21 @@
 use std::{collections::HashSet, sync::Arc};
 
 use super::{
-    Lowerer,
-    state::{self, StageState},
+    lowerer::{Lowerer, bad_expansion},
+    state::{self, Based, PATH, SourceTree, SourceTreeRoot, StageState},
 };
 use crate::{
     dockerfile::{
         check,
         expand::{self, ExpandMode},
-        options::{Asked, BuiltContext, HistoryStep, LowerOptions, NamedContext, Query},
-        parse::fault,
+        fault::fault,
+        options::{Asked, BuiltContext, LowerOptions, NamedContext, Query},
         stage::{NodeIx, StageBase},
     },
     graph::{self, File, FileAction, Meta, Op, VertexIx},
     oci::{ImageConfig, Platform, Reference, config::RunConfig},
     report::{Diagnostic, Span, suggest, url::without_credentials},
 };
-
-/// PATH where the base says nothing.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-/// A tree that COPY, ADD or a mount reads.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct SourceTree {
-    pub(super) vertex: VertexIx,
-    /// Files of the user's machine: their owner does not count.
-    pub(super) reset_owner: bool,
-    /// Mode of files that have none of their own (downloads).
-    pub(super) file_mode: Option<u32>,
-}
-
-impl SourceTree {
-    /// A tree as it is.
-    pub(super) const fn tree(vertex: VertexIx) -> Self {
-        Self { vertex, reset_owner: false, file_mode: None }
-    }
-}
-
-/// What is known of an image or context that a node begins with.
-#[derive(Clone, Debug)]
-pub(super) struct Based {
-    pub(super) tree: SourceTreeRoot,
-    pub(super) config: Arc<ImageConfig>,
-    pub(super) base_layers: usize,
-    pub(super) steps: Vec<HistoryStep>,
-    pub(super) platform: Platform,
-    /// Nothing is known: it stands for an image that was not asked for.
-    pub(super) is_assumed: bool,
-}
-
-#[derive(Clone, Debug)]
-pub(super) enum SourceTreeRoot {
-    Scratch,
-    Image(graph::ImageOp),
-    /// The result of another build.
-    Built(VertexIx),
-    /// Files that are not an image: to be a root they are copied.
-    Files(SourceTree),
-}
 
 /// The contexts by their normalised names.
 pub(super) fn context_names(options: &LowerOptions) -> Vec<(String, &str, &NamedContext)> {
@@ -95,11 +53,6 @@ pub(super) fn empty_config(platform: &Platform) -> ImageConfig {
         },
         ..ImageConfig::default()
     }
-}
-
-/// `PATH=…` if the list has none.
-pub(super) fn default_path(env: &expand::Vars, platform: &Platform) -> Option<&'static str> {
-    (platform.os != "windows" && !env.contains_key("PATH")).then_some(PATH)
 }
 
 impl<'a> Lowerer<'a, '_> {
@@ -161,7 +114,7 @@ impl<'a> Lowerer<'a, '_> {
         let expanded = match expand::expand(&word.value, &self.globals, self.file.escape, ExpandMode::Word) {
             Ok(expanded) => expanded,
             Err(why) => {
-                self.faults.push(super::bad_expansion(&why, &word.value, word.at));
+                self.faults.push(bad_expansion(&why, &word.value, word.at));
                 return None;
             }
         };
@@ -242,7 +195,8 @@ impl<'a> Lowerer<'a, '_> {
                     let node = &self.nodes.list[ix];
                     let near = match &node.base {
                         StageBase::Image(name) => {
-                            suggest::nearest(name, self.nodes.names().take(check::MAX_COMPARED)).map(str::to_owned)
+                            suggest::nearest(name, self.nodes.names().take(check::report::MAX_COMPARED))
+                                .map(str::to_owned)
                         }
                         _ => None,
                     };

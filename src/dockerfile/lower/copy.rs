@@ -1,19 +1,19 @@
 //! COPY and ADD to file operations: source classes, flags, heredocs, `--link` (spec/dockerfile.md §7).
 
 use super::{
-    Lowerer,
-    base::SourceTree,
+    lowerer::Lowerer,
     meta::{join, owner},
     mount::input,
+    state::SourceTree,
     state::StageState,
 };
 use crate::{
     dockerfile::{
         check,
         expand::ExpandMode,
+        fault::fault,
         instruction::{self, Instruction},
         options::NamedContext,
-        parse::fault,
         remote::{self, GitReference},
         stage::NodeIx,
         value,

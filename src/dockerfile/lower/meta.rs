@@ -3,13 +3,16 @@
 
 use serde_json::Value;
 
-use super::{Lowerer, state::StageState};
+use super::{
+    lowerer::{Lowerer, bad_expansion},
+    state::StageState,
+};
 use crate::{
     dockerfile::{
         check, expand,
         expand::ExpandMode,
+        fault::fault,
         instruction::{CommandLine, Health, Instruction, Pair},
-        parse::fault,
         value,
     },
     graph::{File, FileAction, Op, OwnerChange, pattern},
@@ -151,7 +154,7 @@ impl Lowerer<'_, '_> {
         let mut all = Vec::new();
         for word in words {
             let (ports, expanded) = expand::expand_words(&word.value, &state.env, self.file.escape)
-                .map_err(|why| super::bad_expansion(&why, &word.value, word.at))?;
+                .map_err(|why| bad_expansion(&why, &word.value, word.at))?;
             self.report_missing(state, it, &expanded.missing);
             for text in ports {
                 let ports = value::ports(&text)

@@ -1,8 +1,8 @@
 //! `RUN --mount`: options read and checked, sources found (spec/dockerfile.md §8.3).
 
-use super::{Lowerer, base::SourceTree, meta::join, state::StageState};
+use super::{lowerer::Lowerer, meta::join, state::SourceTree, state::StageState};
 use crate::{
-    dockerfile::{instruction::Instruction, parse::fault, stage::NodeIx, value},
+    dockerfile::{fault::fault, instruction::Instruction, stage::NodeIx, value},
     graph::{CacheSharing, MountOp, MountOpKind, SecretEnv, VertexIx},
     report::{Diagnostic, Span, Spanned, suggest},
 };

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::{Lowerer, state::StageState};
+use super::{lowerer::Lowerer, state::StageState};
 use crate::{
     dockerfile::{
         expand::ExpandMode,
+        fault::fault,
         instruction::{Heredoc, Instruction, RunInstruction},
-        parse::fault,
         stage::NodeIx,
     },
     graph::{Exec, MountOp, MountOpKind, Op, SecretEnv, StepNetwork, StepSecurity},

@@ -2,18 +2,14 @@
 
 use std::sync::Arc;
 
-use super::{
-    Lowerer,
-    base::{self, Based, SourceTree},
-};
 use crate::{
     dockerfile::{
-        expand::Vars,
-        instruction::{Instruction, InstructionKind},
-        options::{HistoryStep, LowerOptions, Lowered, NoCache},
+        expand::{self, Vars},
+        instruction::Instruction,
+        options::{HistoryStep, LowerOptions, Lowered},
         stage::NodeIx,
     },
-    graph::{Meta, VertexIx, pattern},
+    graph::{self, Meta, VertexIx, pattern},
     oci::{ImageConfig, Platform, config::RunConfig},
     report::Span,
 };
@@ -22,6 +18,53 @@ use crate::{
 const COMMENT: &str = "buildkit.dockerfile.v0";
 /// Comment of entries for layers that no instruction made.
 const COMMENT_UNNAMED: &str = "buildkit.exporter.image.v0";
+
+/// PATH where the base says nothing.
+pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// A tree that COPY, ADD or a mount reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct SourceTree {
+    pub(super) vertex: VertexIx,
+    /// Files of the user's machine: their owner does not count.
+    pub(super) reset_owner: bool,
+    /// Mode of files that have none of their own (downloads).
+    pub(super) file_mode: Option<u32>,
+}
+
+impl SourceTree {
+    /// A tree as it is.
+    pub(super) const fn tree(vertex: VertexIx) -> Self {
+        Self { vertex, reset_owner: false, file_mode: None }
+    }
+}
+
+/// What is known of an image or context that a node begins with.
+#[derive(Clone, Debug)]
+pub(super) struct Based {
+    pub(super) tree: SourceTreeRoot,
+    pub(super) config: Arc<ImageConfig>,
+    pub(super) base_layers: usize,
+    pub(super) steps: Vec<HistoryStep>,
+    pub(super) platform: Platform,
+    /// Nothing is known: it stands for an image that was not asked for.
+    pub(super) is_assumed: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum SourceTreeRoot {
+    Scratch,
+    Image(graph::ImageOp),
+    /// The result of another build.
+    Built(VertexIx),
+    /// Files that are not an image: to be a root they are copied.
+    Files(SourceTree),
+}
+
+/// The search path that a stage gets when its base sets none.
+pub(super) fn default_path(env: &expand::Vars, platform: &Platform) -> Option<&'static str> {
+    (platform.os != "windows" && !env.contains_key("PATH")).then_some(PATH)
+}
 
 /// A stage between two instructions.
 #[derive(Clone, Debug)]
@@ -53,7 +96,7 @@ pub(super) struct StageState {
     base_steps: Arc<[HistoryStep]>,
     /// The tree has a layer without an instruction: the name of the last layer so far.
     pub(super) unnamed_layers: Option<String>,
-    parent: Option<NodeIx>,
+    pub(super) parent: Option<NodeIx>,
     /// History of this stage alone.
     steps: Vec<HistoryStep>,
     /// Where CMD, ENTRYPOINT, HEALTHCHECK of this stage stand.
@@ -76,7 +119,7 @@ impl StageState {
             let (name, value) = entry.split_once('=').unwrap_or((&entry, ""));
             image_env.insert(name.to_owned(), value.to_owned());
         }
-        if let Some(path) = base::default_path(&image_env, &based.platform) {
+        if let Some(path) = default_path(&image_env, &based.platform) {
             image_env.insert("PATH".to_owned(), path.to_owned());
         }
         run.on_build = None;
@@ -298,36 +341,4 @@ pub(super) fn numbered(parts: &[&str; 3], step: usize, n_steps: usize, trigger: 
     let number = format!("{step:>width$}/{n_steps}] ");
     name.extend([&number, trigger, text]);
     name
-}
-
-impl Lowerer<'_, '_> {
-    /// The states of a stage and the stages below it, lowest first.
-    pub(super) fn chain(&self, ix: NodeIx) -> Vec<&StageState> {
-        let mut chain = Vec::new();
-        let mut next = Some(ix);
-        while let Some(state) = next.and_then(|ix| self.states[ix].as_ref()) {
-            chain.push(state);
-            next = state.parent;
-        }
-        chain.reverse();
-        chain
-    }
-
-    /// How many instructions of a stage become steps.
-    pub(super) fn count_steps(&self, ix: NodeIx) -> usize {
-        let node = &self.nodes.list[ix];
-        let is_step = |it: &&Instruction| {
-            matches!(it.kind, InstructionKind::Run(_) | InstructionKind::Copy(_) | InstructionKind::Workdir(_))
-        };
-        node.triggers.iter().chain(node.own()).filter(is_step).count()
-    }
-
-    pub(super) fn ignores_cache(&self, ix: NodeIx) -> bool {
-        let label = &self.nodes.list[ix].label;
-        match &self.options.no_cache {
-            NoCache::No => false,
-            NoCache::All => true,
-            NoCache::Stages(names) => names.iter().any(|it| it.eq_ignore_ascii_case(label)),
-        }
-    }
 }

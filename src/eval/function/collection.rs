@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Builtin, FunctionCall, FunctionError, MAX_ITEMS, Param, ParamType, nullable, param, row};
+use super::builtin::{Builtin, FunctionCall, FunctionError, MAX_ITEMS, Param, ParamType, nullable, param, row};
 use crate::eval::value::{
     convert::{convert, unify},
     number::Number,

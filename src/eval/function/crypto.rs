@@ -4,13 +4,16 @@ use rsa::{Pkcs1v15Encrypt, RsaPrivateKey, pkcs1::DecodeRsaPrivateKey};
 use sha2::Digest;
 use uuid::Uuid;
 
-use super::{Builtin, FunctionCall, FunctionError, ParamType, encoding, param, row};
+use super::{
+    builtin::{Builtin, FunctionCall, FunctionError, Param, ParamType, param, row},
+    encoding,
+};
 use crate::eval::value::types::Value;
 
 /// Beyond this a single hash takes many seconds.
 const MAX_COST: u32 = 16;
 
-const STR: super::Param = param("str", ParamType::String);
+const STR: Param = param("str", ParamType::String);
 
 pub(super) const FUNCTIONS: &[Builtin] = &[
     row(

@@ -11,13 +11,13 @@ use base64::{
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig, general_purpose},
 };
 
-use super::{Builtin, FunctionCall, FunctionError, ParamType, nullable, param, row};
+use super::builtin::{Builtin, FunctionCall, FunctionError, Param, ParamType, nullable, param, row};
 use crate::eval::value::{
     json,
     types::{Type, Value},
 };
 
-const STR: super::Param = param("str", ParamType::String);
+const STR: Param = param("str", ParamType::String);
 
 pub(super) const FUNCTIONS: &[Builtin] = &[
     row("base64decode", &[STR], None, "the text that base64 encodes", base64decode),

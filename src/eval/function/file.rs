@@ -1,8 +1,11 @@
 //! Functions that look at the world: files and the environment. The peer has none of them. What they see comes in through
 //! [`Files`](crate::eval::input::Files) and the input; nothing is read here.
 
-use super::{Builtin, FunctionCall, FunctionError, MAX_TEXT, Param, ParamType, nullable, ours, param, row};
-use crate::eval::{target::rebase::path_in, value::types::Value};
+use super::{
+    builtin::{Builtin, FunctionCall, FunctionError, MAX_TEXT, Param, ParamType, nullable, ours, param, row},
+    path::path_in,
+};
+use crate::eval::value::types::Value;
 
 const PATH: Param = param("path", ParamType::String);
 

@@ -6,7 +6,10 @@ use num_bigint::BigInt;
 use num_traits::Signed;
 use unicode_segmentation::UnicodeSegmentation;
 
-use super::{Builtin, FunctionCall, FunctionError, MAX_TEXT, ParamType, nullable, param, row, string::character_count};
+use super::{
+    builtin::{Builtin, FunctionCall, FunctionError, MAX_TEXT, ParamType, nullable, param, row},
+    string::character_count,
+};
 use crate::eval::value::{
     convert::convert,
     number::Number,

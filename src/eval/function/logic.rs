@@ -1,15 +1,15 @@
 //! Functions of truth values, equality, and choice among values.
 
-use super::{Builtin, FunctionCall, FunctionError, ParamType, nullable, param, row};
+use super::builtin::{Builtin, FunctionCall, FunctionError, Param, ParamType, nullable, param, row};
 use crate::eval::value::{
     convert::{convert, unify},
     types::Value,
 };
 
-const A: super::Param = param("a", ParamType::Bool);
-const B: super::Param = param("b", ParamType::Bool);
-const ANY_A: super::Param = nullable("a", ParamType::Any);
-const ANY_B: super::Param = nullable("b", ParamType::Any);
+const A: Param = param("a", ParamType::Bool);
+const B: Param = param("b", ParamType::Bool);
+const ANY_A: Param = nullable("a", ParamType::Any);
+const ANY_B: Param = nullable("b", ParamType::Any);
 
 pub(super) const FUNCTIONS: &[Builtin] = &[
     row("and", &[A, B], None, "whether both are true", |call| Ok(Value::Bool(call.bool(0) && call.bool(1)))),

@@ -5,7 +5,7 @@ use std::fmt;
 
 use num_traits::ToPrimitive;
 
-use super::{Builtin, FunctionCall, FunctionError, Param, ParamType, param, row};
+use super::builtin::{Builtin, FunctionCall, FunctionError, Param, ParamType, param, row};
 use crate::eval::value::types::{Type, Value};
 
 /// How many bits one call may add to a prefix.

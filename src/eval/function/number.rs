@@ -3,16 +3,16 @@
 use num_bigint::BigInt;
 use num_traits::Zero;
 
-use super::{Builtin, FunctionCall, FunctionError, ParamType, param, row};
+use super::builtin::{Builtin, FunctionCall, FunctionError, Param, ParamType, param, row};
 use crate::eval::value::{
     number::{Number, NumberError},
     types::Value,
 };
 
-const NUM: super::Param = param("num", ParamType::Number);
-const A: super::Param = param("a", ParamType::Number);
-const B: super::Param = param("b", ParamType::Number);
-const MANY: super::Param = param("numbers", ParamType::Number);
+const NUM: Param = param("num", ParamType::Number);
+const A: Param = param("a", ParamType::Number);
+const B: Param = param("b", ParamType::Number);
+const MANY: Param = param("numbers", ParamType::Number);
 
 pub(super) const FUNCTIONS: &[Builtin] = &[
     row("absolute", &[NUM], None, "the number without its sign", |call| Ok(Value::Number(call.number(0).abs()))),

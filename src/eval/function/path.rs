@@ -1,9 +1,9 @@
 //! Functions of slash-separated paths, as text: nothing is looked up.
 
-use super::{Builtin, ParamType, param, row};
-use crate::eval::value::types::Value;
+use super::builtin::{Builtin, Param, ParamType, param, row};
+use crate::{eval::value::types::Value, spec::context};
 
-const PATH: super::Param = param("path", ParamType::String);
+const PATH: Param = param("path", ParamType::String);
 
 pub(super) const FUNCTIONS: &[Builtin] = &[
     row("basename", &[PATH], None, "the last element of a path", |call| Ok(Value::string(basename(call.text(0))))),
@@ -44,4 +44,12 @@ fn clean(path: &str) -> String {
         (false, true) => ".".to_owned(),
         (false, false) => parts.join("/"),
     }
+}
+
+/// A path of a file in `folder`, as a path of the working directory. Absolute paths stay as they are.
+pub(in crate::eval) fn path_in(text: &str, folder: &str) -> String {
+    if text.starts_with('/') {
+        return text.to_owned();
+    }
+    if folder == "." { context::clean(text) } else { context::clean(&format!("{folder}/{text}")) }
 }

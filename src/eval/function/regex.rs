@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use regex::{Captures, Regex};
 
-use super::{Builtin, FunctionCall, FunctionError, FunctionWorld, MAX_TEXT, ParamType, param, row};
+use super::builtin::{Builtin, FunctionCall, FunctionError, FunctionWorld, MAX_TEXT, Param, ParamType, param, row};
 use crate::eval::value::types::{Type, Value};
 
 /// The longest compiled pattern, in bytes.
@@ -13,8 +13,8 @@ const MAX_COMPILED: usize = 4 << 20;
 /// How many compiled patterns are kept.
 const MAX_KEPT: usize = 500;
 
-const PATTERN: super::Param = param("pattern", ParamType::String);
-const STRING: super::Param = param("string", ParamType::String);
+const PATTERN: Param = param("pattern", ParamType::String);
+const STRING: Param = param("string", ParamType::String);
 
 pub(super) const FUNCTIONS: &[Builtin] = &[
     row("regex", &[PATTERN, STRING], None, "the first match of a pattern: its text, or its groups", regex),

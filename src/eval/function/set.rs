@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::{Builtin, FunctionCall, FunctionError, ParamType, param, row};
+use super::builtin::{Builtin, FunctionCall, FunctionError, Param, ParamType, param, row};
 use crate::eval::value::{
     convert::{convert, unify},
     types::{Type, Value},
 };
 
-const FIRST: super::Param = param("first_set", ParamType::Set);
-const OTHERS: Option<super::Param> = Some(param("other_sets", ParamType::Set));
+const FIRST: Param = param("first_set", ParamType::Set);
+const OTHERS: Option<Param> = Some(param("other_sets", ParamType::Set));
 
 pub(super) const FUNCTIONS: &[Builtin] = &[
     row(

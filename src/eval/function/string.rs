@@ -2,10 +2,10 @@
 
 use unicode_segmentation::UnicodeSegmentation;
 
-use super::{Builtin, FunctionCall, FunctionError, MAX_TEXT, ParamType, param, row};
+use super::builtin::{Builtin, FunctionCall, FunctionError, MAX_TEXT, Param, ParamType, param, row};
 use crate::eval::value::types::{Type, Value};
 
-const STR: super::Param = param("str", ParamType::String);
+const STR: Param = param("str", ParamType::String);
 
 pub(super) const FUNCTIONS: &[Builtin] = &[
     row("chomp", &[STR], None, "the text without the line ends at its end", |call| {

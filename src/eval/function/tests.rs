@@ -1,7 +1,7 @@
 //! Calls of every function, with the results that the language defines.
 
-use super::*;
-use crate::eval::value::json;
+use super::{builtin::*, table::*};
+use crate::eval::value::{json, types::Value};
 
 fn world() -> FunctionWorld {
     FunctionWorld::new((1_709_211_909, 0), [7; 32], "/home/me".to_owned())

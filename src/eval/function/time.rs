@@ -8,7 +8,7 @@ use jiff::{
     tz::Offset,
 };
 
-use super::{Builtin, FunctionCall, FunctionError, Param, ParamType, param, row};
+use super::builtin::{Builtin, FunctionCall, FunctionError, Param, ParamType, param, row};
 use crate::eval::value::{number::Number, types::Value};
 
 const FORMAT: Param = param("format", ParamType::String);

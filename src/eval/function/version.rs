@@ -2,7 +2,7 @@
 
 use std::{cmp::Ordering, iter::Peekable, str::Chars};
 
-use super::{Builtin, FunctionCall, FunctionError, ParamType, param, row};
+use super::builtin::{Builtin, FunctionCall, FunctionError, ParamType, param, row};
 use crate::eval::value::types::Value;
 
 pub(super) const FUNCTIONS: &[Builtin] = &[row(

@@ -11,9 +11,9 @@ use crate::{
         attribute::{AttributeRow, Id},
         syntax::{Expr, ExprKind},
     },
-    eval::expression::scope::Scope,
+    eval::{expression::scope::Scope, function::path::path_in},
     report::SourceId,
-    spec::context::{self, ContextSource},
+    spec::context::ContextSource,
 };
 
 impl Scope<'_> {
@@ -79,14 +79,6 @@ fn context_in(text: &Arc<str>, folder: &str, is_included: bool) -> Arc<str> {
         return text.clone();
     }
     path_in(text, folder).into()
-}
-
-/// A path that is relative to a folder.
-pub(in crate::eval) fn path_in(text: &str, folder: &str) -> String {
-    if text.starts_with('/') {
-        return text.to_owned();
-    }
-    if folder == "." { context::clean(text) } else { context::clean(&format!("{folder}/{text}")) }
 }
 
 fn item_in(item: &mut Item, folder: &str) {

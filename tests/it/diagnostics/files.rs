@@ -148,3 +148,45 @@ fn a_switch_of_the_environment_that_is_no_boolean_is_named() {
         .with("a way to show progress", &files, &["--print"], &[("BUILDKIT_PROGRESS", "loud")], b"")
         .check();
 }
+
+/// A pipe without a writer must not be waited for, whatever names it: the run would hang beyond SIGTERM.
+#[test]
+fn a_pipe_or_device_in_place_of_a_file_is_refused_at_once() {
+    let bake = Bake::new();
+    bake.write("docker-bake.hcl", "target \"a\" {\n  context = \"ctx\"\n}\n");
+    bake.write("ctx/Dockerfile", "FROM scratch\nCOPY a /\n");
+    bake.write("ignored/Dockerfile", "FROM scratch\nCOPY a /\n");
+    bake.write("piped/a", "");
+    bake.write("include.hcl", "include { file = \"pipe\" }\n");
+    bake.write("compose.yml", "services: {a: {build: ctx, env_file: [pipe]}}\n");
+    bake.write("extends.yml", "services: {a: {extends: {file: pipe, service: a}}}\n");
+    bake.write("read.hcl", "target \"a\" {\n  args = { x = file(\"pipe\") }\n}\n");
+    for path in ["pipe", "ignored/.dockerignore", "piped/Dockerfile"] {
+        let made = rustix::fs::mknodat(
+            rustix::fs::CWD,
+            bake.path(path),
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+            0,
+        );
+        made.expect("pipes can be made");
+    }
+    let none = "--output=type=cacheonly";
+    for (args, named) in [
+        (&["-f", "pipe", "--print"][..], "is a named pipe: pipe"),
+        (&["-f", "/dev/zero", "--print"], "is a device: /dev/zero"),
+        (&["--var-file", "pipe", "--print"], "is a named pipe: pipe"),
+        (&["-f", "include.hcl", "--print"], "is a named pipe: pipe"),
+        (&["-f", "compose.yml", "--print"], "is a named pipe: pipe"),
+        (&["-f", "extends.yml", "--print"], "is a named pipe: pipe"),
+        (&["-f", "read.hcl", "--print"], "is a named pipe, not a regular file: pipe"),
+        (&["--set", "a.context=piped", none], "the Dockerfile is a named pipe: piped/Dockerfile"),
+        (&["--set", "a.dockerfile=/dev/zero", none, "--allow=fs.read=/dev"], "the Dockerfile is a device: /dev/zero"),
+        (&["--set", "a.context=ignored", none], "the ignore file cannot be read: "),
+    ] {
+        let ran = bake.run(args);
+        assert_eq!(ran.code, Some(1), "{args:?}: {ran:#?}");
+        let said = ran.stderr.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ");
+        assert!(said.contains(named), "{args:?}: {ran:#?}");
+    }
+}

@@ -1,10 +1,12 @@
 //! Flags of instructions: which there are, and their values.
 
-use super::{
-    lex::{FlagWord, SourcePlace},
-    parse::fault,
+use crate::{
+    dockerfile::{
+        fault::fault,
+        lex::{FlagWord, SourcePlace},
+    },
+    report::{Diagnostic, Spanned, suggest},
 };
-use crate::report::{Diagnostic, Spanned, suggest};
 
 /// What a flag takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

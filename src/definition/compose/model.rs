@@ -1,0 +1,519 @@
+//! Compose files ─► one model: each document interpolated, its includes and extended services resolved, merged onto those
+//! before it (Compose specification, merge and include: <https://github.com/compose-spec/compose-spec/blob/main/13-merge.md>).
+//!
+//! Of a service only what a build needs is kept. Further files come from [`LoadRequest`]; nothing is read here.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use indexmap::IndexMap;
+
+use super::{
+    dotenv,
+    interpolate::{self, Variables},
+    merge::{self, MergeRule},
+    value,
+};
+use crate::{
+    definition::{
+        read::LoadRequest,
+        syntax::Body,
+        yaml::node::{YamlEntry, YamlMapping, YamlNode, YamlNodeKind},
+    },
+    report::{Diagnostic, SourceId, Span, suggest},
+};
+
+/// How deep files may include and services extend one another.
+const MAX_CHAIN: usize = 200;
+
+/// What a build needs of a service.
+const SERVICE_KEYS: [&str; 4] = ["image", "build", "environment", "env_file"];
+
+/// All keys of a service that Compose knows.
+const ALL_SERVICE_KEYS: &str = "annotations attach blkio_config build cap_add cap_drop cgroup cgroup_parent command \
+    configs container_name cpu_count cpu_percent cpu_period cpu_quota cpu_rt_period cpu_rt_runtime cpu_shares cpus cpuset \
+    credential_spec depends_on deploy develop device_cgroup_rules devices dns dns_opt dns_search domainname entrypoint \
+    env_file environment expose extends external_links extra_hosts gpus group_add healthcheck hostname image init ipc \
+    isolation label_file labels links logging mac_address mem_limit mem_reservation mem_swappiness memswap_limit models \
+    network_mode networks oom_kill_disable oom_score_adj pid pids_limit platform ports post_start pre_stop privileged \
+    profiles provider pull_policy pull_refresh_after read_only restart runtime scale secrets security_opt shm_size \
+    stdin_open stop_grace_period stop_signal storage_opt sysctls tmpfs tty ulimits use_api_socket user userns_mode uts \
+    volumes volumes_from working_dir";
+
+/// All keys that stand at the top of a Compose file.
+const TOP_KEYS: &str = "version name include services networks volumes secrets configs models";
+
+/// One Compose file that was asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct ComposeFile {
+    pub(crate) name: String,
+    pub(crate) source: SourceId,
+    /// Its documents.
+    pub(crate) documents: Vec<Arc<YamlNode>>,
+}
+
+/// Makes one body of all files, later over earlier. `env` is the environment, `vars` what beats it.
+pub(crate) fn load(
+    files: &[ComposeFile],
+    env: &BTreeMap<String, String>,
+    vars: &BTreeMap<String, String>,
+    reader: &mut dyn LoadRequest,
+) -> (Option<Body>, Vec<Diagnostic>) {
+    let mut loader = Loader {
+        reader,
+        faults: Vec::new(),
+        unset: BTreeSet::new(),
+        read: HashMap::new(),
+        home: env.get("HOME").cloned(),
+        files: 0,
+    };
+    let mut scope = ComposeScope { env: env.clone(), folder: String::new() };
+    loader.add_dotenv(&mut scope, ".env");
+    scope.env.extend(vars.iter().map(|(name, value)| (name.clone(), value.clone())));
+    let project = loader.project_name(files, &scope);
+    scope.env.insert("COMPOSE_PROJECT_NAME".to_owned(), project);
+    let mut chain = Vec::new();
+    let model = loader.model(files, &scope, &mut chain);
+    let body = loader.body(files, &model, &scope);
+    (body, loader.faults)
+}
+
+pub(super) type CheckedService<T> = Result<T, Box<Diagnostic>>;
+
+/// Where files lie and what variables they see.
+#[derive(Clone)]
+pub(super) struct ComposeScope {
+    pub(super) env: BTreeMap<String, String>,
+    /// Relative paths start here; empty is the working directory.
+    pub(super) folder: String,
+}
+
+/// What files define: services and secrets, both pruned to what a build needs.
+#[derive(Clone, Default)]
+pub(super) struct Model {
+    pub(super) services: YamlMapping,
+    pub(super) secrets: YamlMapping,
+}
+
+pub(super) struct Loader<'a> {
+    pub(super) reader: &'a mut dyn LoadRequest,
+    pub(super) faults: Vec<Diagnostic>,
+    /// Variables that a warning was given for.
+    unset: BTreeSet<String>,
+    /// Services of files that were extended from.
+    pub(super) read: HashMap<String, Arc<YamlMapping>>,
+    pub(super) home: Option<String>,
+    /// How many files were read because others name them.
+    pub(super) files: usize,
+}
+
+/// One link of a chain of `include` or `extends`: the name for messages, and the place that asks for it.
+pub(super) type ComposeLink = (String, Span);
+
+impl Loader<'_> {
+    pub(super) fn fail(&mut self, fault: Diagnostic) {
+        self.faults.push(fault);
+    }
+
+    /// The value of a step that may fail.
+    pub(super) fn ok<T>(&mut self, result: CheckedService<T>) -> Option<T> {
+        result.map_err(|fault| self.faults.push(*fault)).ok()
+    }
+
+    /// `name` of the files, else `COMPOSE_PROJECT_NAME`, else `bake`.
+    fn project_name(&mut self, files: &[ComposeFile], scope: &ComposeScope) -> String {
+        let mut documents = files.iter().flat_map(|file| &file.documents).rev();
+        let named = documents.find_map(|document| document.get("name").filter(|name| name.str().is_some()));
+        let named = named.and_then(|name| self.interpolated(name, scope)).and_then(|name| name.str().cloned());
+        named
+            .map(|name| name.to_string())
+            .or_else(|| scope.env.get("COMPOSE_PROJECT_NAME").cloned())
+            .filter(|name| !name.is_empty())
+            .unwrap_or_else(|| "bake".to_owned())
+    }
+
+    /// Adds the values of a file of variables, if it exists; what is set already stays.
+    pub(super) fn add_dotenv(&mut self, scope: &mut ComposeScope, path: &str) {
+        if let Some(Some(values)) = self.dotenv(path, &scope.env) {
+            for (name, value) in values {
+                scope.env.entry(name).or_insert(value);
+            }
+        }
+    }
+
+    /// `None` after a fault, `Some(None)` if there is no such file.
+    pub(super) fn dotenv(
+        &mut self,
+        path: &str,
+        env: &BTreeMap<String, String>,
+    ) -> Option<Option<BTreeMap<String, String>>> {
+        let read = self.reader.read(path);
+        let Some((source, text)) = self.ok(read)? else { return Some(None) };
+        match dotenv::parse(&text, &|name| env.get(name).cloned()) {
+            Ok(values) => Some(Some(values)),
+            Err(error) => {
+                let start = u32::try_from(error.at).unwrap_or(u32::MAX);
+                let length = text.get(error.at..).and_then(|rest| rest.lines().next()).map_or(0, str::len);
+                let end = start.saturating_add(u32::try_from(length).unwrap_or(u32::MAX));
+                self.fail(
+                    Diagnostic::error(
+                        "bake::compose::dotenv",
+                        format!("a file of variables cannot be read: {}", error.what),
+                    )
+                    .at(Span { source, start, end }, "here")
+                    .help("every line is `NAME=value`"),
+                );
+                None
+            }
+        }
+    }
+
+    /// Merges files, each onto those before.
+    pub(super) fn model(&mut self, files: &[ComposeFile], scope: &ComposeScope, chain: &mut Vec<ComposeLink>) -> Model {
+        let mut model = Model::default();
+        for file in files {
+            for document in &file.documents {
+                self.document(file, document, scope, chain, &mut model);
+            }
+        }
+        model
+    }
+
+    pub(super) fn document(
+        &mut self,
+        file: &ComposeFile,
+        document: &Arc<YamlNode>,
+        scope: &ComposeScope,
+        chain: &mut Vec<ComposeLink>,
+        model: &mut Model,
+    ) {
+        let Some(entries) = document.mapping() else {
+            if !document.is_null() {
+                self.fail(
+                    Diagnostic::error(
+                        "bake::compose::no_mapping",
+                        format!("a Compose file is a mapping, got {}", document.word()),
+                    )
+                    .at(document.at, "not a mapping"),
+                );
+            }
+            return;
+        };
+        self.check_keys(entries, TOP_KEYS, "at the top of a Compose file");
+        let mut own = Model { services: self.services(entries, scope), secrets: self.secrets(entries, scope) };
+        if let Some(include) = entries.get("include") {
+            self.include(include, scope, chain, &mut own);
+        }
+        self.extend_all(file, &mut own.services, scope);
+        self.merge_all(&mut model.services, own.services, MergeRule::Service);
+        self.merge_all(&mut model.secrets, own.secrets, MergeRule::Plain);
+    }
+
+    pub(super) fn merge_all(&mut self, below: &mut YamlMapping, above: YamlMapping, rule: MergeRule) {
+        for (name, entry) in above {
+            let merged = match below.get(&name) {
+                Some(base) => merge::merge(&base.node, &entry.node, rule),
+                None => Ok(entry.node),
+            };
+            if let Some(node) = self.ok(merged) {
+                below.insert(name, YamlEntry { at: entry.at, node });
+            }
+        }
+    }
+
+    /// Warns of keys that nothing reads.
+    fn check_keys(&mut self, entries: &YamlMapping, known: &str, place: &str) {
+        let known = || known.split_whitespace();
+        for (key, entry) in entries {
+            if key.starts_with("x-") || known().any(|it| it == &**key) {
+                continue;
+            }
+            let warning =
+                Diagnostic::warning("bake::compose::unknown_key", format!("a key that is not known {place}: {key}"))
+                    .at(entry.at, "ignored");
+            self.fail(match suggest::did_you_mean(key, known()) {
+                Some(help) => warning.help(help),
+                None => warning,
+            });
+        }
+    }
+
+    /// The mapping under a top-level key, or nothing.
+    pub(super) fn section<'n>(&mut self, entries: &'n YamlMapping, key: &str) -> Option<&'n YamlMapping> {
+        let section = entries.get(key).filter(|section| !section.node.is_null())?;
+        if section.node.mapping().is_none() {
+            self.fail(
+                Diagnostic::error(
+                    "bake::compose::wrong_type",
+                    format!("`{key}` must be a mapping, got {}", section.node.word()),
+                )
+                .at(section.node.at, "not a mapping")
+                .help(format!("write names and what they are: `{key}: {{name: …}}`")),
+            );
+        }
+        section.node.mapping()
+    }
+
+    pub(super) fn services(&mut self, entries: &YamlMapping, scope: &ComposeScope) -> YamlMapping {
+        let Some(section) = self.section(entries, "services") else { return YamlMapping::new() };
+        let mut services = YamlMapping::new();
+        for (name, entry) in section {
+            if let Some(node) = self.service(name, entry, scope) {
+                services.insert(name.clone(), YamlEntry { at: entry.at, node });
+            }
+        }
+        services
+    }
+
+    /// A service with only what matters, interpolated, its paths relative to the working directory.
+    pub(super) fn service(&mut self, name: &str, entry: &YamlEntry, scope: &ComposeScope) -> Option<Arc<YamlNode>> {
+        let YamlNodeKind::Mapping(all) = &entry.node.kind else {
+            if entry.node.is_null() || entry.node.action.is_some() {
+                let empty = YamlNodeKind::Mapping(YamlMapping::new());
+                return Some(Arc::new(YamlNode::new(empty, entry.at).with(entry.node.action)));
+            }
+            self.fail(
+                Diagnostic::error(
+                    "bake::compose::wrong_type",
+                    format!("service `{name}` must be a mapping, got {}", entry.node.word()),
+                )
+                .at(entry.node.at, "not a mapping"),
+            );
+            return None;
+        };
+        self.check_keys(all, ALL_SERVICE_KEYS, &format!("in service `{name}`"));
+        let mut kept = YamlMapping::new();
+        for key in SERVICE_KEYS.into_iter().chain(["extends"]) {
+            let Some((key, value)) = all.get_key_value(key) else { continue };
+            let node = self.interpolated(&value.node, scope)?;
+            kept.insert(key.clone(), YamlEntry { at: value.at, node: self.rebased_field(key, &node, scope) });
+        }
+        Some(Arc::new(YamlNode::new(YamlNodeKind::Mapping(kept), entry.node.at).with(entry.node.action)))
+    }
+
+    pub(super) fn secrets(&mut self, entries: &YamlMapping, scope: &ComposeScope) -> YamlMapping {
+        let Some(section) = self.section(entries, "secrets") else { return YamlMapping::new() };
+        let mut secrets = YamlMapping::new();
+        for (name, entry) in section {
+            if let Some(node) = self.interpolated(&entry.node, scope) {
+                let node = self.with_entry(&node, "file", |loader, file| loader.rebased(file, scope));
+                secrets.insert(name.clone(), YamlEntry { at: entry.at, node });
+            }
+        }
+        secrets
+    }
+
+    /// The value with all variables in its strings replaced.
+    pub(super) fn interpolated(&mut self, node: &Arc<YamlNode>, scope: &ComposeScope) -> Option<Arc<YamlNode>> {
+        let kind = match &node.kind {
+            YamlNodeKind::String(text) if text.contains('$') => {
+                let mut lookup = Lookup { env: &scope.env, missing: Vec::new() };
+                let text =
+                    interpolate::substitute(text, &mut lookup).map_err(|fault| interpolation_fault(fault, node.at));
+                for name in std::mem::take(&mut lookup.missing) {
+                    self.warn_unset(name, node.at);
+                }
+                YamlNodeKind::String(self.ok(text)?.into())
+            }
+            YamlNodeKind::Sequence(items) => {
+                YamlNodeKind::Sequence(items.iter().map(|item| self.interpolated(item, scope)).collect::<Option<_>>()?)
+            }
+            YamlNodeKind::Mapping(entries) => {
+                let mut replaced = YamlMapping::with_capacity(entries.len());
+                for (key, entry) in entries {
+                    replaced
+                        .insert(key.clone(), YamlEntry { at: entry.at, node: self.interpolated(&entry.node, scope)? });
+                }
+                YamlNodeKind::Mapping(replaced)
+            }
+            _ => return Some(node.clone()),
+        };
+        Some(Arc::new(YamlNode::new(kind, node.at).with(node.action)))
+    }
+
+    fn warn_unset(&mut self, name: String, at: Span) {
+        if self.unset.insert(name.clone()) {
+            self.fail(
+                Diagnostic::warning(
+                    "bake::compose::unset_variable",
+                    format!("a variable is not set and stands for nothing: {name}"),
+                )
+                .at(at, "used here")
+                .help(format!("give it a default: ${{{name}:-}}")),
+            );
+        }
+    }
+
+    /// The mapping with one of its values changed; anything else as it is.
+    fn with_entry(
+        &mut self,
+        node: &Arc<YamlNode>,
+        key: &str,
+        change: impl FnOnce(&mut Self, &Arc<YamlNode>) -> Arc<YamlNode>,
+    ) -> Arc<YamlNode> {
+        let YamlNodeKind::Mapping(entries) = &node.kind else { return node.clone() };
+        let Some(entry) = entries.get(key) else { return node.clone() };
+        let changed = YamlEntry { at: entry.at, node: change(self, &entry.node) };
+        let mut entries = entries.clone();
+        entries.insert(key.into(), changed);
+        Arc::new(YamlNode::new(YamlNodeKind::Mapping(entries), node.at).with(node.action))
+    }
+
+    /// The field of a service with its paths relative to the working directory.
+    fn rebased_field(&mut self, key: &str, node: &Arc<YamlNode>, scope: &ComposeScope) -> Arc<YamlNode> {
+        match key {
+            "build" => {
+                let build = merge::canonical(node, MergeRule::Build);
+                let build =
+                    self.with_entry(&build, "context", |loader, context| loader.rebased_context(context, scope));
+                let build = self.with_entry(&build, "additional_contexts", |loader, contexts| {
+                    loader.each_value(&merge::canonical(contexts, MergeRule::Pairs), |loader, context| {
+                        loader.rebased_context(context, scope)
+                    })
+                });
+                self.with_entry(&build, "ssh", |loader, keys| {
+                    loader.each_value(&merge::canonical(keys, MergeRule::Pairs), |loader, path| {
+                        loader.rebased(path, scope)
+                    })
+                })
+            }
+            "env_file" => {
+                let YamlNodeKind::Sequence(items) = &merge::canonical(node, MergeRule::List).kind else {
+                    return node.clone();
+                };
+                let each = |item: &Arc<YamlNode>| match &item.kind {
+                    YamlNodeKind::Mapping(_) => {
+                        self.with_entry(item, "path", |loader, path| loader.rebased(path, scope))
+                    }
+                    _ => self.rebased(item, scope),
+                };
+                let items = items.iter().map(each).collect();
+                Arc::new(YamlNode::new(YamlNodeKind::Sequence(items), node.at).with(node.action))
+            }
+            "extends" => self.with_entry(node, "file", |loader, file| loader.rebased(file, scope)),
+            _ => node.clone(),
+        }
+    }
+
+    fn each_value(
+        &mut self,
+        node: &Arc<YamlNode>,
+        mut change: impl FnMut(&mut Self, &Arc<YamlNode>) -> Arc<YamlNode>,
+    ) -> Arc<YamlNode> {
+        let YamlNodeKind::Mapping(entries) = &node.kind else { return node.clone() };
+        let entries = entries
+            .iter()
+            .map(|(key, entry)| (key.clone(), YamlEntry { at: entry.at, node: change(self, &entry.node) }));
+        Arc::new(YamlNode::new(YamlNodeKind::Mapping(entries.collect()), node.at).with(node.action))
+    }
+
+    fn rebased_context(&self, node: &Arc<YamlNode>, scope: &ComposeScope) -> Arc<YamlNode> {
+        const REMOTE: [&str; 4] = ["service:", "target:", "github.com/", "git@"];
+        match node.str() {
+            Some(text) if text.contains("://") || REMOTE.iter().any(|prefix| text.starts_with(prefix)) => node.clone(),
+            _ => self.rebased(node, scope),
+        }
+    }
+
+    fn rebased(&self, node: &Arc<YamlNode>, scope: &ComposeScope) -> Arc<YamlNode> {
+        let Some(path) = node.str().filter(|path| !path.is_empty()) else { return node.clone() };
+        let path = value::join(&scope.folder, path, self.home.as_deref());
+        Arc::new(YamlNode::new(YamlNodeKind::String(path.into()), node.at).with(node.action))
+    }
+}
+
+struct Lookup<'a> {
+    pub(super) env: &'a BTreeMap<String, String>,
+    pub(super) missing: Vec<String>,
+}
+
+impl Variables for Lookup<'_> {
+    fn get(&mut self, name: &str) -> Option<String> {
+        self.env.get(name).cloned()
+    }
+
+    fn missing(&mut self, name: &str) {
+        self.missing.push(name.to_owned());
+    }
+}
+
+fn interpolation_fault(fault: interpolate::InterpolateFault, at: Span) -> Box<Diagnostic> {
+    Box::new(match fault {
+        interpolate::InterpolateFault::Invalid(what) => {
+            Diagnostic::error("bake::compose::interpolation", format!("an interpolation that cannot be read: {what}"))
+                .at(at, "in this value")
+                .help("write `${NAME}` or `${NAME:-default}`; a plain dollar sign is `$$`")
+        }
+        interpolate::InterpolateFault::Required { variable, message } => {
+            let reason = if message.is_empty() { "it has no value".to_owned() } else { message };
+            Diagnostic::error(
+                "bake::compose::required_variable",
+                format!("variable `{variable}` is required: {reason}"),
+            )
+            .at(at, "used here")
+            .help(format!("set `{variable}` in the environment or in `.env`, or give --var {variable}=…"))
+        }
+    })
+}
+
+/// Adds a link to a chain; a link that is there already is a circle.
+pub(super) fn enter(
+    chain: &mut Vec<ComposeLink>,
+    name: &str,
+    at: Span,
+    code: &'static str,
+    what: &str,
+) -> CheckedService<()> {
+    let start = chain.iter().position(|(link, _)| link == name);
+    if start.is_none() && chain.len() < MAX_CHAIN {
+        chain.push((name.to_owned(), at));
+        return Ok(());
+    }
+    let circle = &chain[start.unwrap_or(0)..];
+    let mut names: Vec<&str> = circle.iter().map(|(link, _)| link.as_str()).take(10).collect();
+    names.push(name);
+    let message = match start {
+        Some(_) => format!("{what}: {}", names.join(" -> ")),
+        None => format!("more than {MAX_CHAIN} links in a chain: {}", names.join(" -> ")),
+    };
+    let mut fault = Diagnostic::error(code, message).at(at, "closes the circle");
+    for (link, place) in circle.iter().filter(|(_, place)| *place != at).take(10) {
+        fault = fault.at(*place, format!("{link} is here"));
+    }
+    Err(Box::new(fault))
+}
+
+pub(super) fn missing_file(path: &str, at: Span) -> Box<Diagnostic> {
+    Box::new(
+        Diagnostic::error("bake::compose::missing_file", format!("a file does not exist: {path}"))
+            .at(at, "asked for here"),
+    )
+}
+
+impl Loader<'_> {
+    /// The body of all services that are built, and the group of them.
+    pub(super) fn body(&mut self, files: &[ComposeFile], model: &Model, scope: &ComposeScope) -> Option<Body> {
+        let settle = |section: &YamlMapping| -> IndexMap<Arc<str>, YamlEntry> {
+            section
+                .iter()
+                .filter_map(|(name, entry)| {
+                    Some((name.clone(), YamlEntry { at: entry.at, node: merge::settled(&entry.node)? }))
+                })
+                .collect()
+        };
+        let (services, secrets) = (settle(&model.services), settle(&model.secrets));
+        let first = files.first()?;
+        if services.is_empty() && secrets.is_empty() && !self.faults.iter().any(Diagnostic::is_error) {
+            let at = Span { source: first.source, start: 0, end: 0 };
+            let at = first.documents.first().map_or(at, |document| document.at);
+            self.fail(
+                Diagnostic::error("bake::compose::empty", format!("a Compose file has no services: {}", first.name))
+                    .at(at, "neither `services` nor `secrets` here")
+                    .help("a bake file in YAML has `target`, `group`, `variable` or `function` at the top"),
+            );
+        }
+        Some(self.targets(first.source, &services, &secrets, scope))
+    }
+}

@@ -1,0 +1,15 @@
+//! YAML: text ─► a tree of values with their places.
+//!
+//! ```text
+//! text ─► parse (anchors, merge keys; scalar, place) ─► node::YamlNode ─► compose
+//!                                                                     └─► bake (a bake file in YAML) ─► json
+//! ```
+
+pub(crate) mod bake;
+pub(crate) mod node;
+pub(crate) mod parse;
+mod place;
+mod scalar;
+
+pub(crate) use bake::{body, is_bake};
+pub(crate) use parse::parse;

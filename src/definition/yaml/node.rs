@@ -1,0 +1,111 @@
+//! The tree that YAML text becomes: values with their places and with the tags that Compose gives a meaning.
+
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+
+use crate::report::Span;
+
+/// A value and its place. Aliases share it.
+#[derive(Clone, Debug)]
+pub(crate) struct YamlNode {
+    pub(crate) kind: YamlNodeKind,
+    /// Of a block collection: its first line.
+    pub(crate) at: Span,
+    pub(crate) action: Option<YamlAction>,
+    /// How many values this one holds, itself included; what an alias costs.
+    pub(super) weight: usize,
+}
+
+/// Tags that say how a Compose value meets the one it is merged onto.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum YamlAction {
+    /// `!reset`: the value below is removed.
+    Reset,
+    /// `!override`: the value below is replaced, not merged.
+    Override,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum YamlNodeKind {
+    Null,
+    Bool(bool),
+    /// In decimal.
+    Number(Arc<str>),
+    String(Arc<str>),
+    Sequence(Vec<Arc<YamlNode>>),
+    Mapping(YamlMapping),
+}
+
+/// The entries of a mapping, in the order written; those of merge keys (`<<`) come after.
+pub(crate) type YamlMapping = IndexMap<Arc<str>, YamlEntry>;
+
+/// One entry: the place of its key, and its value.
+#[derive(Clone, Debug)]
+pub(crate) struct YamlEntry {
+    pub(crate) at: Span,
+    pub(crate) node: Arc<YamlNode>,
+}
+
+impl YamlNode {
+    pub(crate) const fn new(kind: YamlNodeKind, at: Span) -> Self {
+        Self { kind, at, action: None, weight: 1 }
+    }
+
+    /// The same with this action.
+    #[must_use]
+    pub(crate) fn with(self, action: Option<YamlAction>) -> Self {
+        Self { action, ..self }
+    }
+
+    pub(crate) const fn is_null(&self) -> bool {
+        matches!(self.kind, YamlNodeKind::Null)
+    }
+
+    pub(crate) const fn mapping(&self) -> Option<&YamlMapping> {
+        match &self.kind {
+            YamlNodeKind::Mapping(entries) => Some(entries),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn sequence(&self) -> Option<&[Arc<Self>]> {
+        match &self.kind {
+            YamlNodeKind::Sequence(items) => Some(items),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn str(&self) -> Option<&Arc<str>> {
+        match &self.kind {
+            YamlNodeKind::String(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The value of a key.
+    pub(crate) fn get(&self, key: &str) -> Option<&Arc<Self>> {
+        self.mapping().and_then(|entries| entries.get(key)).map(|entry| &entry.node)
+    }
+
+    /// The text of a string, number or bool.
+    pub(crate) fn scalar_text(&self) -> Option<Arc<str>> {
+        match &self.kind {
+            YamlNodeKind::String(text) | YamlNodeKind::Number(text) => Some(text.clone()),
+            YamlNodeKind::Bool(value) => Some(if *value { "true" } else { "false" }.into()),
+            _ => None,
+        }
+    }
+
+    /// What to call this kind of value in a message.
+    pub(crate) const fn word(&self) -> &'static str {
+        match &self.kind {
+            YamlNodeKind::Null => "nothing",
+            YamlNodeKind::Bool(_) => "a bool",
+            YamlNodeKind::Number(_) => "a number",
+            YamlNodeKind::String(_) => "a string",
+            YamlNodeKind::Sequence(_) => "a list",
+            YamlNodeKind::Mapping(_) => "a mapping",
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! How faults of a Dockerfile are made: one code, one message, one place.
+
+use crate::report::{Diagnostic, Span};
+
+/// An error at one place of a Dockerfile; `label` says what stands there.
+pub(super) fn fault(code: &'static str, message: String, at: Span, label: impl Into<String>) -> Diagnostic {
+    Diagnostic::error(code, message).at(at, label)
+}

@@ -1,0 +1,34 @@
+//! What the parsers of single instructions share: the text of the instruction, and spans and faults in it.
+
+use std::ops::Range;
+
+use crate::{
+    dockerfile::{fault::fault, instruction::Heredoc, lex::SourcePlace},
+    report::{Diagnostic, Span, Spanned},
+};
+
+/// One instruction that is being parsed.
+pub(super) struct ParseContext<'a> {
+    pub(super) text: &'a str,
+    pub(super) place: &'a SourcePlace,
+    pub(super) escape: char,
+    pub(super) keyword: &'a str,
+    /// The whole instruction.
+    pub(super) at: Span,
+    pub(super) heredocs: Vec<Heredoc>,
+}
+
+impl ParseContext<'_> {
+    pub(super) fn word(&self, range: Range<usize>) -> Spanned<String> {
+        Spanned::new(self.text[range.clone()].to_owned(), self.place.at(range))
+    }
+
+    pub(super) fn fault(&self, code: &'static str, message: impl Into<String>, label: &str) -> Diagnostic {
+        fault(code, message.into(), self.at, label)
+    }
+
+    pub(super) fn arguments(&self, wanted: &str) -> Diagnostic {
+        let keyword = self.keyword.to_ascii_uppercase();
+        self.fault("bake::dockerfile::arguments", format!("{keyword} requires {wanted}"), "this instruction")
+    }
+}
