@@ -92,6 +92,13 @@ impl SolveCancel {
         self.0.wake.notify_waiters();
     }
 
+    /// Lets nothing begin, and asks steps that run to end: they have a grace period to clean up in.
+    pub(crate) fn ask(&self) {
+        self.0.set.store(true, Ordering::SeqCst);
+        self.0.sandbox.ask();
+        self.0.wake.notify_waiters();
+    }
+
     pub(crate) fn is_cancelled(&self) -> bool {
         self.0.set.load(Ordering::SeqCst)
     }

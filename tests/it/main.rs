@@ -12,6 +12,7 @@ mod export;
 mod fmt;
 mod language;
 mod load;
+mod network;
 mod runtime;
 mod schemas;
 mod secrets;

@@ -15,7 +15,7 @@ use crate::{
     oci::{Digest, digest::FieldHasher},
     report::{
         Diagnostic,
-        event::{Sink, StepId},
+        event::{Event, Sink, StepId},
     },
     sandbox::{self, SandboxError},
     solve::{
@@ -44,14 +44,14 @@ impl std::fmt::Display for SecretSource {
 
 /// What runs processes, and what they have in common.
 pub(crate) struct Runner {
-    runtime: sandbox::Runtime,
+    sandbox: sandbox::Sandbox,
     /// The lowest layer of every root, made by the first step.
     skeleton: Mutex<Option<PathBuf>>,
 }
 
 impl Runner {
-    pub(crate) fn new(runtime: sandbox::Runtime) -> Self {
-        Self { runtime, skeleton: Mutex::default() }
+    pub(crate) fn new(options: sandbox::SandboxOptions) -> Self {
+        Self { sandbox: sandbox::Sandbox::new(options), skeleton: Mutex::default() }
     }
 
     fn skeleton(&self, store: &Store) -> Result<PathBuf, Diagnostic> {
@@ -142,8 +142,11 @@ impl ExecStep {
         }
         let spec = self.spec(layers, active.fs(), active.work(), &mut held)?;
         let mut output = StepOutput::new(self.sink.clone(), self.id, &held.secrets)?;
-        let ended =
-            sandbox::run(&self.runner.runtime, &spec, &mut |stream, bytes| output.push(stream, bytes), &self.cancel);
+        let sandbox = &self.runner.sandbox;
+        let ended = sandbox.run(&spec, &mut |stream, bytes| output.push(stream, bytes), &self.cancel);
+        if let Some(notice) = sandbox.take_network_notice() {
+            (self.sink)(Event::Warning(Arc::new(host_network(notice))));
+        }
         output.finish();
         match ended {
             Ok(exit) if exit.code == 0 => (),
@@ -168,11 +171,15 @@ impl ExecStep {
             format!("process `{}` did not complete successfully: exit code: {}", first_line(&process), exit.code),
         );
         if exit.oom {
-            fault.causes.push("the kernel killed a process of it for want of memory".to_owned());
+            fault.causes.push("the kernel killed a process of it because memory ran out".to_owned());
         } else if let Some(signal) = exit.signal {
             fault.causes.push(format!("killed by signal {signal}"));
         }
         fault.output = output.tail();
+        if let Some(limit) = exit.pids_limit {
+            fault.causes.push(format!("the step reached the limit of {limit} processes and threads"));
+            fault.help = Some("set `BAKE_PIDS_LIMIT` to a larger number, or to `max`".to_owned());
+        }
         if exit.code == 127 {
             fault.help = Some("127 means that a command was not found: install it in an earlier step".to_owned());
         }
@@ -441,6 +448,16 @@ fn copy_root(from: &Path, to: &Path) {
     // What is not permitted (a single-id user namespace) leaves the defaults, which are as good.
     drop(std::os::unix::fs::chown(to, Some(meta.uid()), Some(meta.gid())));
     drop(std::fs::set_permissions(to, meta.permissions()));
+}
+
+/// Why steps share the network of the machine.
+fn host_network(notice: sandbox::HostNetworkNotice) -> Diagnostic {
+    let mut shown = Diagnostic::notice(
+        "bake::sandbox::host_network",
+        "steps share the network of this machine, and cannot use raw sockets: it cannot be kept apart here",
+    );
+    shown.causes.push(notice.cause);
+    shown.help("install pasta (the package `passt`), or slirp4netns; `BAKE_NETWORK=host` accepts it as it is")
 }
 
 fn first_line(text: &str) -> String {
