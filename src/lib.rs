@@ -17,13 +17,14 @@ mod plan; // targets × platforms ─► petgraph of builds and exports, dedupli
 
 // ── mechanisms: one resource each, no knowledge of builds ──
 mod fetch; // git and http
+mod grant; // files of this machine that a definition names: checked and opened in one act
 mod layer; // tree ◄─► tar, diff, gzip, zstd
 mod registry; // distribution protocol and OCI layouts: resolve, pull, push
 mod sandbox; // one process in namespaces
 mod store; // blobs, snapshots, records on disk; leases, locks, collection
 
 // ── running ──
-mod dispatch; // walks the plan, runs what is ready, tells one story of it
+mod dispatch; // runs a plan on an engine: dispatcher, executor, interrupts, one outcome
 mod engine; // plan nodes ─► dockerfile ─► solve ─► export
 mod export; // image, registry, local, tar, oci, docker, cacheonly
 mod solve; // decides what is cached, runs the rest

@@ -162,7 +162,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "NAME", help_heading = RUN)]
     pub(crate) builder: Option<String>,
 
-    /// Accepted for compatibility; there is no log that could say more
+    /// Log what is done inside, for developers; as BAKE_LOG=debug
     #[arg(short = 'D', long, action = ArgAction::SetTrue, help_heading = RUN)]
     pub(crate) debug: bool,
 }

@@ -3,11 +3,12 @@
 
 use std::{
     collections::BTreeSet,
-    path::{Component, Path, PathBuf},
+    path::{Path, PathBuf},
 };
 
 use super::settings::Settings;
 use crate::{
+    grant::{self, Allowed},
     plan::need::{Need, NeedKind},
     report::Diagnostic,
     spec::{Entitlement, entitlement::Grant},
@@ -99,45 +100,30 @@ pub(super) fn may_read(path: &Path, settings: &Settings) -> bool {
 /// Grants with their paths looked up.
 struct Granted<'a> {
     grants: &'a [&'a Grant],
-    read: Vec<PathBuf>,
-    write: Vec<PathBuf>,
-    read_all: bool,
-    write_all: bool,
+    read: Allowed,
+    write: Allowed,
 }
 
 impl<'a> Granted<'a> {
     fn new(grants: &'a [&'a Grant], cwd: &Path) -> Self {
-        let here = resolve(".", cwd);
-        let mut granted =
-            Self { grants, read: vec![here.clone()], write: vec![here], read_all: false, write_all: false };
+        let (mut read, mut write) = (Allowed::default(), Allowed::default());
+        read.allow(Path::new("."), cwd);
+        write.allow(Path::new("."), cwd);
         for grant in grants {
-            let (path, read, write) = match grant {
-                Grant::Read(path) => (path, true, false),
-                Grant::Write(path) => (path, false, true),
-                Grant::ReadWrite(path) => (path, true, true),
-                _ => continue,
-            };
-            if path == "*" {
-                granted.read_all |= read;
-                granted.write_all |= write;
-                continue;
-            }
-            let path = resolve(path, cwd);
-            if read {
-                granted.read.push(path.clone());
-            }
-            if write {
-                granted.write.push(path);
+            match grant {
+                Grant::Read(path) => read.allow(Path::new(path), cwd),
+                Grant::Write(path) => write.allow(Path::new(path), cwd),
+                Grant::ReadWrite(path) => {
+                    read.allow(Path::new(path), cwd);
+                    write.allow(Path::new(path), cwd);
+                }
+                Grant::Need(_) | Grant::Ssh | Grant::LocalDelete | Grant::Image => (),
             }
         }
-        granted
+        Self { grants, read, write }
     }
 
     fn covers(&self, what: &NeedKind, settings: &Settings) -> bool {
-        let under = |path: &str, all: &[PathBuf]| {
-            let path = resolve(path, &settings.cwd);
-            all.iter().any(|it| path.starts_with(it))
-        };
         let skip = !settings.check_fs_entitlements;
         match what {
             NeedKind::Entitlement(Entitlement::Device(wanted)) => self.grants.iter().any(|it| match it {
@@ -150,52 +136,18 @@ impl<'a> Granted<'a> {
             }
             NeedKind::Ssh => skip || self.grants.iter().any(|it| matches!(it, Grant::Ssh)),
             NeedKind::LocalDelete => self.grants.iter().any(|it| matches!(it, Grant::LocalDelete)),
-            NeedKind::Read(path) => skip || self.read_all || under(path, &self.read),
-            NeedKind::Write(path) => skip || self.write_all || under(path, &self.write),
+            NeedKind::Read(path) => skip || covers(&self.read, path, &settings.cwd),
+            NeedKind::Write(path) => skip || covers(&self.write, path, &settings.cwd),
         }
     }
 }
 
-/// Absolute, symlinks resolved as far as the path exists, the rest cleaned by its text.
+/// Whether a path is allowed. One that cannot be followed to its end is not: only `*` allows it.
+fn covers(allowed: &Allowed, path: &str, cwd: &Path) -> bool {
+    grant::resolve(Path::new(path), cwd).map_or(allowed.is_everything(), |found| allowed.read(found).is_ok())
+}
+
+/// Where a path really leads, for messages; what cannot be followed is shown as it is written.
 fn resolve(path: &str, cwd: &Path) -> PathBuf {
-    let full = cwd.join(path);
-    let mut missing: Vec<Component<'_>> = Vec::new();
-    let mut rest = full.as_path();
-    loop {
-        if let Ok(found) = rest.canonicalize() {
-            let mut resolved = found;
-            for part in missing.iter().rev() {
-                match part {
-                    Component::Normal(name) => resolved.push(name),
-                    Component::ParentDir => {
-                        resolved.pop();
-                    }
-                    _ => (),
-                }
-            }
-            return resolved;
-        }
-        let mut components = rest.components();
-        match components.next_back() {
-            Some(last) => missing.push(last),
-            None => return full,
-        }
-        rest = components.as_path();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_missing_path_is_resolved_as_far_as_it_exists() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let root = folder.path().canonicalize().expect("it exists");
-        std::fs::create_dir(root.join("real")).expect("writable");
-        std::os::unix::fs::symlink(root.join("real"), root.join("link")).expect("writable");
-        assert_eq!(resolve("link/new/file", &root), root.join("real/new/file"));
-        assert_eq!(resolve("link/../x", &root), root.join("x"));
-        assert_eq!(resolve("../..", &root), root.parent().and_then(Path::parent).expect("deep enough"));
-    }
+    grant::resolve(Path::new(path), cwd).map_or_else(|_| cwd.join(path), |found| found.path())
 }

@@ -15,6 +15,7 @@
 //! | `BAKE_RUNTIME` | what runs steps: `embedded` (the default), `runc`, `crun`, or the path of a program like them |
 //! | `BAKE_NETWORK` | what connects steps to the outside: `auto` (the default: what works), `pasta`, `slirp4netns`, or `host` for the network of the machine |
 //! | `BAKE_PIDS_LIMIT` | how many processes a step may have at once: 32768 if not set, `max` for no limit |
+//! | `BAKE_LOG` | log for developers on standard error: a level, or modules with levels as in `bake::solve=trace` |
 //! | `NO_COLOR`, `CLICOLOR` | colour of messages |
 
 use std::{

@@ -14,7 +14,7 @@ use super::error::SandboxError;
 
 /// Stops the steps of a run: cloned into each of them; once raised it stays raised.
 ///
-/// The first interrupt of the user calls [`Self::ask`], the second one [`Self::cancel`]; a build that failed cancels.
+/// The first interrupt of the user calls [`Self::ask`], the second one [`Self::cancel`], as does a build that failed.
 #[derive(Clone, Debug)]
 pub(crate) struct StepCancel(Arc<CancelSignals>);
 

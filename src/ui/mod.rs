@@ -1,6 +1,7 @@
-//! Everything printed: diagnostics, data, progress.
+//! Everything printed: diagnostics, data, progress, the log for developers.
 
 pub(crate) mod diagnostic;
+pub(crate) mod log;
 pub(crate) mod output;
 pub(crate) mod progress;
 pub(crate) mod terminal;
