@@ -64,8 +64,13 @@ impl Cgroups {
         // Groups with processes can have no limited ones below: ours goes beside that of bake.
         let own = own_group("")?;
         let parent = own.parent().filter(|it| it.starts_with(ROOT)).unwrap_or(Path::new(ROOT)).to_owned();
-        let _already = fs::write(parent.join("cgroup.subtree_control"), "+memory +cpu +cpuset");
-        let _already = fs::write(parent.join("cgroup.subtree_control"), "+pids");
+        // Only what is needed is switched on: the group above is not ours.
+        if *limits != SandboxResources::default() {
+            let _already = fs::write(parent.join("cgroup.subtree_control"), "+memory +cpu +cpuset");
+        }
+        if pids_limit.is_some() {
+            let _already = fs::write(parent.join("cgroup.subtree_control"), "+pids");
+        }
         let dir = parent.join(name);
         fs::create_dir(&dir)?;
         self.dirs.push(dir.clone());
@@ -156,9 +161,10 @@ fn remove_left_over() {
     for line in text.lines() {
         let mut fields = line.splitn(3, ':').skip(1);
         let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else { continue };
-        let mount = match controllers.strip_prefix("name=") {
-            Some(name) => Path::new(ROOT).join(name),
-            None => Path::new(ROOT).join(controllers),
+        let mount = match controllers.strip_prefix("name=").unwrap_or(controllers) {
+            // Version 2 is mounted there beside version 1.
+            "" if Path::new(ROOT).join("unified").exists() => Path::new(ROOT).join("unified"),
+            name => Path::new(ROOT).join(name),
         };
         let own = mount.join(path.trim_start_matches('/'));
         // Ours are made below our own group or, in version 2, beside it.
@@ -175,7 +181,9 @@ fn remove_left_over_in(dir: &Path) {
         let Some(maker) = maker.filter(|maker| !Path::new("/proc").join(maker.to_string()).exists()) else { continue };
         // A runtime may have made one of the same maker below. A group that still has processes cannot be removed.
         let nested = fs::read_dir(entry.path()).into_iter().flatten().flatten();
-        for below in nested.filter(|below| below.file_name().to_string_lossy().starts_with(&format!("{PREFIX}{maker}-"))) {
+        for below in
+            nested.filter(|below| below.file_name().to_string_lossy().starts_with(&format!("{PREFIX}{maker}-")))
+        {
             let _busy = fs::remove_dir(below.path());
         }
         let _busy = fs::remove_dir(entry.path());

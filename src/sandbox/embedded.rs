@@ -52,8 +52,7 @@ pub(super) fn run(
     };
     let start = serde_json::to_vec(&start);
     let start = start.map_err(|error| SandboxError::io_setup("describe the container", &error.into()))?;
-    let (ours, theirs) =
-        UnixStream::pair().map_err(|error| SandboxError::io_setup("make a socket", &error))?;
+    let (ours, theirs) = UnixStream::pair().map_err(|error| SandboxError::io_setup("make a socket", &error))?;
     let status = thread::scope(|scope| {
         // Namespaces are entered by this thread for its child, which dies with it.
         let keeper = thread::Builder::new().name("sandbox".to_owned());

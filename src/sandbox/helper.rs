@@ -90,8 +90,8 @@ enum Never {}
 fn become_command(mut socket: &UnixStream) -> Result<Never, SandboxError> {
     let mut text = Vec::with_capacity(16 << 10);
     socket.read_to_end(&mut text).map_err(|error| SandboxError::io_setup("read its instructions", &error))?;
-    let start: Start<Spec> =
-        serde_json::from_slice(&text).map_err(|error| SandboxError::io_setup("parse its instructions", &error.into()))?;
+    let start: Start<Spec> = serde_json::from_slice(&text)
+        .map_err(|error| SandboxError::io_setup("parse its instructions", &error.into()))?;
     drop(text);
     let Start { mut spec, user_namespace, cgroups, network, resolv_conf } = start;
     die_with_parent()?;
@@ -166,11 +166,7 @@ fn enter_namespaces(spec: &Spec, network: NetworkSetup) -> Result<(), SandboxErr
 }
 
 /// Makes the root and all mounts, and enters it.
-fn enter_root(
-    spec: &Spec,
-    resolv_conf: Option<&str>,
-    user_namespace: bool,
-) -> Result<(Inside, Ids), SandboxError> {
+fn enter_root(spec: &Spec, resolv_conf: Option<&str>, user_namespace: bool) -> Result<(Inside, Ids), SandboxError> {
     let at = |path: &PathBuf| {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         open(path.as_path(), flags, Mode::empty())

@@ -166,11 +166,8 @@ impl Container<'_> {
             fs::create_dir(dir).map_err(|error| SandboxError::io_setup("make the bundle of the runtime", &error))?;
         }
         let user_namespace = namespace::is_user_namespace();
-        let mut prepared = mounts::prepare(
-            spec,
-            self.network.resolv_conf().as_deref(),
-            &workshop(&shop_dir, spec, user_namespace)?,
-        )?;
+        let mut prepared =
+            mounts::prepare(spec, self.network.resolv_conf().as_deref(), &workshop(&shop_dir, spec, user_namespace)?)?;
         root::mount_root(spec, &dir(&spec.upper)?, &workshop(&rootfs, spec, user_namespace)?)?;
         let mut inside = Inside::new(dir(&rootfs)?);
         let ids = look_up_user(&spec.user, &inside)?;
@@ -178,9 +175,16 @@ impl Container<'_> {
             let made = inside.find_or_make(kernels, Make::Dir { uid: 0, gid: 0 });
             made.map_err(|errno| cannot_mount(kernels, &errno.to_string()))?;
         }
-        prepared.extend(system::devices(spec.security, &shop_dir)?.into_iter().map(|(name, tree)| {
-            PreparedMounts { target: format!("/dev/{name}"), tree, is_dir: false }
-        }));
+        // In a user namespace runc opens each device that it finds made, which fails for /dev/tty without a terminal: it
+        // then makes that one itself.
+        let devices = system::devices(spec.security, &shop_dir)?.into_iter();
+        prepared.extend(
+            devices.filter(|(name, _)| !user_namespace || *name != "tty").map(|(name, tree)| PreparedMounts {
+                target: format!("/dev/{name}"),
+                tree,
+                is_dir: false,
+            }),
+        );
         let mut binds = Vec::with_capacity(prepared.len());
         for (ix, it) in prepared.into_iter().enumerate() {
             binds.push(self.bind(it, ix, &mut inside)?);
@@ -189,7 +193,8 @@ impl Container<'_> {
         let cwd_made = inside.find_or_make(cwd, Make::Dir { uid: ids.uid, gid: ids.gid });
         cwd_made.map_err(|errno| SandboxError::Cwd { path: cwd.to_owned(), errno: errno.raw_os_error() })?;
         let config = config(self, spec, &ids, cwd, user_namespace, binds)?;
-        let text = serde_json::to_vec(&config).map_err(|error| SandboxError::io_setup("describe the container", &error.into()))?;
+        let text = serde_json::to_vec(&config)
+            .map_err(|error| SandboxError::io_setup("describe the container", &error.into()))?;
         // It has the secret variables: for us alone, and in memory.
         let memory = fsmount::make("tmpfs", &[("mode", "0700")], fsmount::NOSUID | fsmount::NODEV);
         let memory = step("make a file system in memory", memory.and_then(|it| it.attach(CWD, &shop_dir)))?;
@@ -264,8 +269,7 @@ impl Container<'_> {
         let mut start = serde_json::to_vec(&start)
             .map_err(|error| SandboxError::io_setup("describe the runtime", &error.into()))?;
         start.push(b'\n');
-        let (mut ours, theirs) =
-            UnixStream::pair().map_err(|error| SandboxError::io_setup("make a socket", &error))?;
+        let (mut ours, theirs) = UnixStream::pair().map_err(|error| SandboxError::io_setup("make a socket", &error))?;
         ours.write_all(&start).map_err(|error| SandboxError::io_setup("write to its helper", &error))?;
         if lifetime == RuntimeLifetime::PidNamespace {
             sys::unshare(UnshareFlags::NEWPID).map_err(namespace::diagnose)?;
@@ -503,7 +507,6 @@ fn cannot_mount(target: &str, reason: &str) -> SandboxError {
 fn step<T>(action: &str, done: rustix::io::Result<T>) -> Result<T, SandboxError> {
     done.map_err(|errno| SandboxError::setup(action, errno))
 }
-
 
 #[cfg(test)]
 mod tests {

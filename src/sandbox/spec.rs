@@ -117,7 +117,6 @@ impl Rlimit {
         resource_of(&self.name)
     }
 
-
     /// Reads `name=soft[:hard]`; -1 is unlimited. `None` if it is not of this form or no limit has this name.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (name, values) = text.split_once('=')?;

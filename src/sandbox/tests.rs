@@ -47,9 +47,10 @@ impl Place {
             fs::create_dir_all(layer.join(sub)).unwrap();
         }
         fs::copy("/bin/busybox", layer.join("bin/busybox")).unwrap();
-        for name in "chmod cat df echo env false grep hostname id kill ls mkdir mknod mount mv pwd readlink rm rmdir sed sh \
+        for name in
+            "chmod cat df echo env false grep hostname id kill ls mkdir mknod mount mv pwd readlink rm rmdir sed sh \
                      sleep stat test touch true umount unshare wc yes"
-            .split_whitespace()
+                .split_whitespace()
         {
             symlink("busybox", layer.join("bin").join(name)).unwrap();
         }
@@ -102,8 +103,7 @@ impl Place {
 
     fn run(&self) -> Result<(Exit, String), SandboxError> {
         let mut all = Vec::new();
-        let exit =
-            run(&self.spec, &mut |_, bytes| all.extend_from_slice(bytes), &StepCancel::new()?)?;
+        let exit = run(&self.spec, &mut |_, bytes| all.extend_from_slice(bytes), &StepCancel::new()?)?;
         Ok((exit, String::from_utf8_lossy(&all).into_owned()))
     }
 
@@ -152,9 +152,7 @@ fn output_exit_code_and_changes_come_back() {
     let place = Place::new("echo out; echo err >&2; echo x > /data/new; exit 3");
     let mut streams = Vec::new();
     let cancel = StepCancel::new().unwrap();
-    let exit =
-        run(&place.spec, &mut |stream, bytes| streams.push((stream, bytes.to_vec())), &cancel)
-            .unwrap();
+    let exit = run(&place.spec, &mut |stream, bytes| streams.push((stream, bytes.to_vec())), &cancel).unwrap();
     assert_eq!(exit, Exit { code: 3, signal: None, oom: false, pids_limit: None });
     streams.sort_by_key(|(stream, _)| *stream == StepStream::Stderr);
     assert_eq!(streams, [(StepStream::Stdout, b"out\n".to_vec()), (StepStream::Stderr, b"err\n".to_vec())]);
@@ -494,7 +492,8 @@ fn asking_lets_processes_clean_up_and_a_second_request_kills() {
     let (text, _) = ask("trap 'echo cleaned; exit 0' TERM; echo go; while :; do sleep 1; done", "never");
     assert_eq!(text, "go\ncleaned\n");
     // The shell that started it does not go on.
-    let (text, _) = ask("sh -c 'trap \"echo cleaned; exit 0\" TERM; echo go; while :; do sleep 1; done'; echo on", "never");
+    let (text, _) =
+        ask("sh -c 'trap \"echo cleaned; exit 0\" TERM; echo go; while :; do sleep 1; done'; echo on", "never");
     assert_eq!(text, "go\ncleaned\n");
     let (text, took) = ask("echo go; sleep 100; echo on", "never");
     assert_eq!(text, "go\n");

@@ -57,7 +57,7 @@ fn bake(user: TestUser, steps: &str) -> Bake {
     bake.write("Dockerfile", &format!("FROM base\n{steps}"));
     bake.write(
         "docker-bake.hcl",
-        "target \"default\" {\n  contexts = { base = \"oci-layout://base\" }\n  output = [\"type=cacheonly\"]\n}\n",
+        "target \"default\" {\n  contexts = { base = \"oci-layout://base\" }\n  output = [\"type=cacheonly\"]\n  entitlements = [\"network.host\"]\n}\n",
     );
     if user != TestUser::Root {
         let given = Command::new("chown").args(["-R", "1000:1000"]).arg(bake.dir.path()).status();
@@ -145,9 +145,11 @@ fn reaches_nothing(user: TestUser, tool: &str, runtime: &str) {
     let mut addresses = own_addresses();
     assert!(!addresses.is_empty(), "this machine has no addresses to try");
     addresses.extend(gateway());
-    addresses.extend(["127.0.0.1", "127.0.0.53", "::1", "10.0.2.2"].map(|it| it.parse::<IpAddr>().expect("an address")));
+    addresses
+        .extend(["127.0.0.1", "127.0.0.53", "::1", "10.0.2.2"].map(|it| it.parse::<IpAddr>().expect("an address")));
     let list: String = addresses.iter().map(|it| format!("{it} ")).collect();
-    let tries = format!("for a in {list}; do echo | nc -w 1 $a {port} >/dev/null 2>&1; done; ! grep {name} /proc/net/unix");
+    let tries =
+        format!("for a in {list}; do echo | nc -w 1 $a {port} >/dev/null 2>&1; done; ! grep {name} /proc/net/unix");
     let isolated = bake(user, &format!("RUN {tries}\n"));
     let env = [("BAKE_NETWORK", tool), ("BAKE_RUNTIME", runtime)];
     let (code, text) = run(&isolated, user, "", &env);
@@ -177,7 +179,8 @@ fn without_a_tool_that_works_steps_share_the_network_and_cannot_forge_packets() 
     needs_root_and!("pasta", "slirp4netns", "runc", "setpriv");
     let steps = "RUN grep CapBnd /proc/self/status\nRUN cat /proc/self/status > /dev/null\n";
     let hidden = "for it in /usr/bin/pasta /usr/bin/slirp4netns; do mount --bind /dev/null $it; done;";
-    for (user, runtime) in [(TestUser::Root, "embedded"), (TestUser::Root, "runc"), (TestUser::WithoutTun, "embedded")] {
+    for (user, runtime) in [(TestUser::Root, "embedded"), (TestUser::Root, "runc"), (TestUser::WithoutTun, "embedded")]
+    {
         let prepare = if user == TestUser::Root { hidden } else { "" };
         let bake = bake(user, steps);
         let (code, text) = run(&bake, user, prepare, &[("BAKE_RUNTIME", runtime)]);

@@ -133,11 +133,7 @@ fn enter_namespaces() -> Result<(), String> {
 
 /// Waits for the namespaces of `pid`, and starts the tool for them; returns when they are connected, with the process
 /// that must go on, if it is our child.
-fn start_tool(
-    tool: &NetworkTool,
-    pid: &str,
-    mut wait: io::PipeReader,
-) -> Result<Option<std::process::Child>, String> {
+fn start_tool(tool: &NetworkTool, pid: &str, mut wait: io::PipeReader) -> Result<Option<std::process::Child>, String> {
     let failed = |error: io::Error| format!("{} cannot be started: {error}", tool.kind.name());
     let mut sign = [0];
     wait.read_exact(&mut sign).map_err(failed)?;

@@ -163,6 +163,8 @@ impl NetworkPool {
         }
         if causes.is_empty() {
             causes.push("neither pasta nor slirp4netns is installed".to_owned());
+        } else if let Err(error) = fs::OpenOptions::new().read(true).write(true).open("/dev/net/tun") {
+            causes.push(format!("/dev/net/tun cannot be opened: {error}"));
         }
         state.access = OutsideAccess::Host;
         state.notice = Some(HostNetworkNotice { cause: causes.join("; ") });
@@ -185,7 +187,9 @@ impl StepNetworkLease<'_> {
     /// The `resolv.conf` that works in it; `None` is the host's.
     pub(crate) fn resolv_conf(&self) -> Option<String> {
         match self {
-            Self::Pooled(PooledNamespace { namespace: Some(connected), .. }) => Some((*connected.resolv_conf).to_owned()),
+            Self::Pooled(PooledNamespace { namespace: Some(connected), .. }) => {
+                Some((*connected.resolv_conf).to_owned())
+            }
             _ => None,
         }
     }

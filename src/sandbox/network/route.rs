@@ -41,8 +41,7 @@ impl RoutePrefix {
             std::net::IpAddr::V6(it) => (INET6, it.octets().to_vec()),
         };
         let bit = |bytes: &[u8], ix: usize| bytes.get(ix / 8).is_some_and(|byte| byte & (0x80 >> (ix % 8)) != 0);
-        family == self.family
-            && (0..usize::from(self.bits)).all(|ix| bit(&octets, ix) == bit(&self.address, ix))
+        family == self.family && (0..usize::from(self.bits)).all(|ix| bit(&octets, ix) == bit(&self.address, ix))
     }
 }
 

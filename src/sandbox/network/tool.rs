@@ -86,12 +86,33 @@ impl NetworkToolKind {
         let args: &[&str] = match self {
             // The user is named because some versions otherwise become `nobody` before they enter the namespaces.
             Self::Pasta => &[
-                "--quiet", "--config-net", "--no-map-gw", "-t", "none", "-u", "none", "-T", "none", "-U", "none",
-                "--dns-forward", &dns, "--runas", "0", pid,
+                "--quiet",
+                "--config-net",
+                "--no-map-gw",
+                "-t",
+                "none",
+                "-u",
+                "none",
+                "-T",
+                "none",
+                "-U",
+                "none",
+                "--dns-forward",
+                &dns,
+                "--runas",
+                "0",
+                pid,
             ],
             Self::Slirp4netns => &[
-                "--configure", "--mtu=65520", "--disable-host-loopback", "--enable-sandbox", "--enable-seccomp",
-                "--ready-fd", &ready, pid, "tap0",
+                "--configure",
+                "--mtu=65520",
+                "--disable-host-loopback",
+                "--enable-sandbox",
+                "--enable-seccomp",
+                "--ready-fd",
+                &ready,
+                pid,
+                "tap0",
             ],
         };
         args.iter().map(|it| (*it).to_owned()).collect()
