@@ -168,7 +168,8 @@ pub(crate) fn concluding(aside: &[Diagnostic]) -> impl Fn(u8) -> u8 + use<> {
 /// The exit code, if one of them is an error; with `--strict` a warning is one.
 pub(crate) fn check(settings: &Settings, mut diagnostics: Vec<Diagnostic>, sources: &SourceMap) -> Result<(), u8> {
     if settings.strict {
-        diagnostics.iter_mut().for_each(|it| it.severity = Severity::Error);
+        let warnings = diagnostics.iter_mut().filter(|it| it.severity == Severity::Warning);
+        warnings.for_each(|it| it.severity = Severity::Error);
     }
     output::diagnostics(&diagnostics, sources, settings.color);
     if diagnostics.iter().any(Diagnostic::is_error) { Err(FAILED) } else { Ok(()) }

@@ -42,8 +42,8 @@ pub(crate) const INTERRUPTED: u8 = 130;
 /// Runs the program; the result is the exit code.
 pub fn run() -> u8 {
     let arguments: Vec<OsString> = std::env::args_os().collect();
-    if arguments.get(1).is_some_and(|it| it == "__sandbox") {
-        return sandbox::helper_main();
+    if let Some(code) = arguments.get(1).and_then(|first| sandbox::helper_main(first)) {
+        return code;
     }
     let env = settings::environment();
     // `help` alone is about the whole; `help plan` about one command.

@@ -13,6 +13,8 @@
 //! | `BUILDKIT_PROGRESS` | `--progress` when it is not given |
 //! | `BAKE_HOME` | state directory; `$XDG_CACHE_HOME/bake` or `~/.cache/bake` without it |
 //! | `BAKE_RUNTIME` | what runs steps: `embedded` (the default), `runc`, `crun`, or the path of a program like them |
+//! | `BAKE_NETWORK` | what connects steps to the outside: `auto` (the default: what works), `pasta`, `slirp4netns`, or `host` for the network of the machine |
+//! | `BAKE_PIDS_LIMIT` | how many processes a step may have at once: 32768 if not set, `max` for no limit |
 //! | `BAKE_LOG` | log for developers on standard error: a level, or modules with levels as in `bake::solve=trace` |
 //! | `NO_COLOR`, `CLICOLOR` | colour of messages |
 
@@ -65,8 +67,8 @@ pub(crate) struct Settings {
     pub(crate) now: (i64, u32),
     pub(crate) random: [u8; 32],
     pub(crate) progress: ProgressArg,
-    /// What runs steps.
-    pub(crate) runtime: sandbox::Runtime,
+    /// How steps are run.
+    pub(crate) sandbox: sandbox::SandboxOptions,
     /// `None` is the number of cores.
     pub(crate) jobs: Option<usize>,
     pub(crate) metadata_file: Option<PathBuf>,
@@ -157,7 +159,11 @@ impl Settings {
             PathBuf::from("/")
         });
         let progress = run.as_ref().and_then(|it| it.progress).unwrap_or_else(|| progress(&env, &mut faults));
-        let runtime = runtime(&env, &mut faults);
+        let sandbox = sandbox::SandboxOptions {
+            runtime: runtime(&env, &mut faults),
+            network: network(&env, &mut faults),
+            pids_limit: pids_limit(&env, &mut faults),
+        };
         let mut random = [0; 32];
         if let Err(error) = getrandom::fill(&mut random) {
             faults.push(Diagnostic::error("bake::cli::no_random", "the system gives no random numbers").cause(&error));
@@ -195,7 +201,7 @@ impl Settings {
             now: (i64::try_from(now.as_secs()).unwrap_or(i64::MAX), now.subsec_nanos()),
             random,
             progress,
-            runtime,
+            sandbox,
             jobs: run.as_ref().and_then(|it| it.jobs).map(std::num::NonZero::get),
             metadata_file: run.as_ref().and_then(|it| it.metadata_file.clone()).map(PathBuf::from),
             env,
@@ -234,6 +240,37 @@ fn runtime(env: &BTreeMap<String, String>, faults: &mut Vec<Diagnostic>) -> sand
         );
         sandbox::Runtime::Embedded
     })
+}
+
+/// What `BAKE_NETWORK` asks for.
+fn network(env: &BTreeMap<String, String>, faults: &mut Vec<Diagnostic>) -> sandbox::NetworkChoice {
+    let name = env.get("BAKE_NETWORK").filter(|name| !name.is_empty()).map_or("auto", String::as_str);
+    let path = env.get("PATH").map(String::as_str).unwrap_or_default();
+    sandbox::NetworkChoice::find(name, path).unwrap_or_else(|| {
+        let help = match name {
+            "pasta" => "install it, as in `apt-get install passt`, or unset `BAKE_NETWORK`".to_owned(),
+            "slirp4netns" => "install it, as in `apt-get install slirp4netns`, or unset `BAKE_NETWORK`".to_owned(),
+            _ => suggest::did_you_mean(name, sandbox::NetworkChoice::NAMES)
+                .unwrap_or_else(|| "write `auto`, `pasta`, `slirp4netns` or `host`".to_owned()),
+        };
+        let message = format!("`BAKE_NETWORK` names no way to the network that is there: {name}");
+        faults.push(Diagnostic::error("bake::cli::no_network", message).help(help));
+        sandbox::NetworkChoice::Host
+    })
+}
+
+/// What `BAKE_PIDS_LIMIT` asks for; `None` is no limit.
+fn pids_limit(env: &BTreeMap<String, String>, faults: &mut Vec<Diagnostic>) -> Option<u64> {
+    match env.get("BAKE_PIDS_LIMIT").map(String::as_str).filter(|text| !text.is_empty()) {
+        None => Some(sandbox::DEFAULT_PIDS_LIMIT),
+        Some("max") => None,
+        Some(text) => text.parse().ok().filter(|limit| *limit > 0).or_else(|| {
+            let message = format!("`BAKE_PIDS_LIMIT` is not a number of processes: {text}");
+            let fault = Diagnostic::error("bake::cli::bad_pids_limit", message);
+            faults.push(fault.help("write a number from 1 on, or `max` for no limit"));
+            None
+        }),
+    }
 }
 
 fn is_url(text: &str) -> bool {

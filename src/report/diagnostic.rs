@@ -4,9 +4,11 @@ use std::fmt;
 
 use super::source::Span;
 
-/// How bad it is: an error makes the command fail, a warning does not.
+/// How bad it is: an error makes the command fail; a warning does so with `--strict`; a notice, which is about the machine
+/// rather than about what is built, never.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Severity {
+    Notice,
     Warning,
     Error,
 }
@@ -52,6 +54,11 @@ impl Diagnostic {
             causes: Vec::new(),
             output: None,
         }
+    }
+
+    /// A notice without a place.
+    pub(crate) fn notice(code: &'static str, message: impl Into<String>) -> Self {
+        Self { severity: Severity::Notice, ..Self::error(code, message) }
     }
 
     /// A warning without a place yet.

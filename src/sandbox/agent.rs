@@ -16,7 +16,12 @@ use std::{
     thread,
 };
 
-/// Forwards until dropped.
+use super::{
+    error::SandboxError,
+    spec::{SandboxMountKind, Spec},
+};
+
+/// Forwards connections on a socket to the user's SSH agent until it is dropped.
 pub(super) struct Forwarder {
     socket: PathBuf,
     stop: Arc<AtomicBool>,
@@ -51,6 +56,24 @@ impl Drop for Forwarder {
         // Wakes the listener.
         let _gone = reach(&self.socket);
     }
+}
+
+/// Starts a forwarder for each `--mount=type=ssh` of the step.
+pub(super) fn start_agents(spec: &Spec) -> Result<Vec<Forwarder>, SandboxError> {
+    let mut agents = Vec::new();
+    for (ix, mount) in spec.mounts.iter().enumerate() {
+        if let SandboxMountKind::Ssh { agent, mode, uid, gid } = &mount.kind {
+            let socket = spec.work.join(socket_name(ix));
+            let started = Forwarder::start(&socket, agent, *mode, *uid, *gid);
+            agents.push(started.map_err(|error| SandboxError::io_setup("forward the SSH agent", &error))?);
+        }
+    }
+    Ok(agents)
+}
+
+/// The name of the socket that forwards to an agent, in the work directory of the step.
+pub(super) fn socket_name(ix: usize) -> String {
+    format!("agent{ix}")
 }
 
 /// Copies both ways until both sides are done; the threads end with their connection.

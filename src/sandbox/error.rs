@@ -1,7 +1,8 @@
-//! Why a process could not be run: each case names its subject, most know what the user can do about it.
+//! Why a step could not be run: each variant names its subject, and most know what the user can do about it.
 
 use std::path::PathBuf;
 
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -48,6 +49,8 @@ pub(crate) enum SandboxError {
     HelperDied { status: String },
     #[error("`{}` could not run it: {message}", program.display())]
     Runtime { program: PathBuf, message: String },
+    #[error("the network of the step cannot be connected: {reason}")]
+    Network { reason: String },
     #[error("cancelled")]
     Cancelled,
     #[error(transparent)]
@@ -55,6 +58,16 @@ pub(crate) enum SandboxError {
 }
 
 impl SandboxError {
+    /// A step of the set-up that a system call refused; `action` completes "the sandbox could not".
+    pub(super) fn setup(action: &str, errno: Errno) -> Self {
+        Self::Setup { action: action.to_owned(), errno: errno.raw_os_error() }
+    }
+
+    /// As [`Self::setup`], for an error of the standard library.
+    pub(super) fn io_setup(action: &str, error: &std::io::Error) -> Self {
+        Self::Setup { action: action.to_owned(), errno: error.raw_os_error().unwrap_or(libc::EINVAL) }
+    }
+
     /// What the user can do about it, if we know.
     pub(crate) fn help(&self) -> Option<String> {
         Some(match self {
@@ -89,13 +102,16 @@ impl SandboxError {
                 "look at what the runtime says, or unset `BAKE_RUNTIME` to run steps in the sandbox of `bake`"
                     .to_owned()
             }
+            Self::Network { .. } => {
+                "run fewer steps at once with `--jobs`, or set `BAKE_NETWORK` to another tool".to_owned()
+            }
             Self::Refused(diagnosis) => diagnosis.help.clone(),
             _ => return None,
         })
     }
 }
 
-/// Why this machine lets us make no namespaces, and how to change that.
+/// Why this machine does not let us make namespaces, and how to change that.
 #[derive(Clone, Debug, PartialEq, Eq, Error, Serialize, Deserialize)]
 #[error("{problem}")]
 pub(crate) struct Diagnosis {

@@ -80,7 +80,7 @@ impl Detached {
         self.late.is_empty().then_some(self.fd)
     }
 
-    /// Its root.
+    /// The descriptor of the root directory of the mount.
     pub(super) fn root(&self) -> &OwnedFd {
         &self.fd
     }

@@ -1,7 +1,7 @@
 //! The side of the helper: `bake __sandbox`, one thread, process 1 of a new pid namespace, its stdin a socket.
 //!
 //! 1. read the [`Start`] until the other side is shut
-//! 2. namespaces: mount, ipc, uts, cgroup, and network if it is to have none
+//! 2. namespaces: mount, ipc, uts, cgroup, and network if it is to have only a loopback device
 //! 3. make all mounts detached, while the host's files can be seen; mount the root; pivot into it
 //! 4. look up the user; attach /proc, /dev, /sys, then the spec's mounts in the order of their targets
 //! 5. make and enter the working directory; stdin becomes a pipe at its end
@@ -20,7 +20,7 @@ use rustix::{
     io::Errno,
     mount::{MountPropagationFlags, mount_change},
     process::{Signal, fchdir, set_parent_process_death_signal, setsid, umask},
-    thread::UnshareFlags,
+    thread::{CapabilitySet, UnshareFlags},
 };
 use serde::{Deserialize, Serialize};
 
@@ -28,10 +28,10 @@ use super::{
     error::SandboxError,
     exec, filter,
     inside::{Inside, Make},
-    limits,
-    mounts::{self, Workshop},
-    root,
-    spec::{SandboxNetwork, SandboxSecurity, Spec},
+    limits::{self, KEPT},
+    mounts,
+    root::{self, Workshop},
+    spec::{SandboxSecurity, Spec},
     stubs::MadeStub,
     sys, system,
     user::{self, Ids},
@@ -45,6 +45,20 @@ pub(super) struct Start<S> {
     pub(super) user_namespace: bool,
     /// Control groups to enter: their `cgroup.procs` files.
     pub(super) cgroups: Vec<PathBuf>,
+    pub(super) network: NetworkSetup,
+    /// The content of `/etc/resolv.conf`, where that of the host would not work.
+    pub(super) resolv_conf: Option<String>,
+}
+
+/// What the helper does about the network namespace in which it was started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum NetworkSetup {
+    /// Leaves it for a new one that has only a loopback device.
+    Loopback,
+    /// Stays in it.
+    Inherit,
+    /// Stays in it, which is the host's, and drops NET_RAW: no packets of others are read or forged there.
+    InheritWithoutRaw,
 }
 
 /// What it answers, a line each.
@@ -58,8 +72,8 @@ pub(super) enum HelperReport {
 
 /// Becomes the command that the spec on stdin asks for; returns an exit code only if that fails.
 ///
-/// `cli::run` calls it first of all when the first argument is `__sandbox`.
-pub(crate) fn helper_main() -> u8 {
+/// [`super::helper_main`] calls it when the first argument is `__sandbox`.
+pub(super) fn step_helper_main() -> u8 {
     sys::close_from(3);
     let Ok(socket) = take_stdin() else { return 1 };
     let error = match become_command(&socket) {
@@ -70,16 +84,16 @@ pub(crate) fn helper_main() -> u8 {
     1
 }
 
-/// The type without values.
+/// A type without values: the result of a function that does not return when it succeeds.
 enum Never {}
 
 fn become_command(mut socket: &UnixStream) -> Result<Never, SandboxError> {
     let mut text = Vec::with_capacity(16 << 10);
-    socket.read_to_end(&mut text).map_err(|error| setup("read its orders", &error))?;
-    let start: Start<Spec> =
-        serde_json::from_slice(&text).map_err(|error| setup("understand its orders", &error.into()))?;
+    socket.read_to_end(&mut text).map_err(|error| SandboxError::io_setup("read its instructions", &error))?;
+    let start: Start<Spec> = serde_json::from_slice(&text)
+        .map_err(|error| SandboxError::io_setup("parse its instructions", &error.into()))?;
     drop(text);
-    let Start { mut spec, user_namespace, cgroups } = start;
+    let Start { mut spec, user_namespace, cgroups, network, resolv_conf } = start;
     die_with_parent()?;
     step("start a session", setsid())?;
     umask(Mode::from_raw_mode(0o022));
@@ -87,21 +101,25 @@ fn become_command(mut socket: &UnixStream) -> Result<Never, SandboxError> {
         // Limits are best effort.
         let _without = std::fs::write(procs, "0");
     }
-    enter_namespaces(&spec)?;
-    let (mut inside, ids) = enter_root(&spec, user_namespace)?;
+    enter_namespaces(&spec, network)?;
+    let (mut inside, ids) = enter_root(&spec, resolv_conf.as_deref(), user_namespace)?;
     if !spec.env.iter().any(|(name, _)| name == "HOME") {
         spec.env.push(("HOME".to_owned(), ids.home.clone()));
     }
     keep_last(&mut spec.env);
     enter_cwd(&spec.cwd, &ids, &mut inside)?;
-    let root = inside.root().try_clone().map_err(|error| setup("keep its root", &error))?;
+    let root = inside.root().try_clone().map_err(|error| SandboxError::io_setup("keep its root", &error))?;
     limits::set_rlimits(&spec.rlimits)?;
     own_streams(&ids)?;
     report(socket, &HelperReport::Ready(inside.into_made()));
     if spec.security == SandboxSecurity::Sandbox {
         step("install the system call filter", sys::install_filter(&filter::program()))?;
     }
-    limits::become_user(&ids, spec.security, user_namespace)?;
+    let allowed = match network {
+        NetworkSetup::InheritWithoutRaw => KEPT.difference(CapabilitySet::NET_RAW),
+        NetworkSetup::Loopback | NetworkSetup::Inherit => KEPT,
+    };
+    limits::become_user(&ids, spec.security, allowed, user_namespace)?;
     // A change of user cancels it.
     die_with_parent()?;
     if hung_up(socket) {
@@ -130,16 +148,16 @@ fn hung_up(socket: &UnixStream) -> bool {
     matches!(poll(&mut fds, Some(&now)), Ok(1)) && fds[0].revents().contains(PollFlags::HUP)
 }
 
-fn enter_namespaces(spec: &Spec) -> Result<(), SandboxError> {
+fn enter_namespaces(spec: &Spec, network: NetworkSetup) -> Result<(), SandboxError> {
     let mut flags = UnshareFlags::NEWNS | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS | UnshareFlags::NEWCGROUP;
-    if spec.network == SandboxNetwork::None {
+    if network == NetworkSetup::Loopback {
         flags |= UnshareFlags::NEWNET;
     }
     step("make namespaces", sys::unshare(flags))?;
     let private = MountPropagationFlags::REC | MountPropagationFlags::PRIVATE;
     step("make its mounts private", mount_change("/", private))?;
     step("set the host name", rustix::system::sethostname(spec.hostname.as_bytes()))?;
-    if spec.network == SandboxNetwork::None {
+    if network == NetworkSetup::Loopback {
         use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
         let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None);
         step("switch the loopback device on", socket.and_then(|it| sys::loopback_up(it.as_fd())))?;
@@ -148,7 +166,7 @@ fn enter_namespaces(spec: &Spec) -> Result<(), SandboxError> {
 }
 
 /// Makes the root and all mounts, and enters it.
-fn enter_root(spec: &Spec, user_namespace: bool) -> Result<(Inside, Ids), SandboxError> {
+fn enter_root(spec: &Spec, resolv_conf: Option<&str>, user_namespace: bool) -> Result<(Inside, Ids), SandboxError> {
     let at = |path: &PathBuf| {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         open(path.as_path(), flags, Mode::empty())
@@ -156,8 +174,8 @@ fn enter_root(spec: &Spec, user_namespace: bool) -> Result<(Inside, Ids), Sandbo
     };
     let upper = at(&spec.upper)?;
     let shop = Workshop { path: &spec.work, dir: at(&spec.work)?, user_namespace };
-    let system = system::prepare(spec)?;
-    let prepared = mounts::prepare(spec, &shop)?;
+    let system = system::prepare(spec, &spec.work)?;
+    let prepared = mounts::prepare(spec, resolv_conf, &shop)?;
     root::mount_root(spec, &upper, &shop)?;
     step("enter its root", root::enter(&shop))?;
     drop((upper, shop));
@@ -169,6 +187,7 @@ fn enter_root(spec: &Spec, user_namespace: bool) -> Result<(Inside, Ids), Sandbo
     Ok((inside, ids))
 }
 
+/// Resolves `USER` by the passwd and group files of the image.
 pub(super) fn look_up_user(user: &str, inside: &Inside) -> Result<Ids, SandboxError> {
     let read = |file: &str| match inside.read(file, 10 << 20) {
         Ok(content) => Ok(content.unwrap_or_default()),
@@ -184,7 +203,7 @@ fn enter_cwd(cwd: &str, ids: &Ids, inside: &mut Inside) -> Result<(), SandboxErr
     fchdir(dir).map_err(failed)
 }
 
-/// The streams are pipes of ours; the command may want to open them by name.
+/// Gives the user the pipes of its streams, because a command may open them by name (`/dev/stdout`).
 fn own_streams(ids: &Ids) -> Result<(), SandboxError> {
     if ids.uid == 0 {
         return Ok(());
@@ -220,15 +239,11 @@ pub(super) fn keep_last(env: &mut Vec<(String, String)>) {
 fn report(mut socket: &UnixStream, report: &HelperReport) {
     if let Ok(mut line) = serde_json::to_vec(report) {
         line.push(b'\n');
-        // Without a reader there is no one to tell.
+        // Without a reader there is nobody to report to.
         let _unread = socket.write_all(&line);
     }
 }
 
 fn step<T>(action: &str, done: rustix::io::Result<T>) -> Result<T, SandboxError> {
-    done.map_err(|errno| SandboxError::Setup { action: action.to_owned(), errno: errno.raw_os_error() })
-}
-
-fn setup(action: &str, error: &std::io::Error) -> SandboxError {
-    SandboxError::Setup { action: action.to_owned(), errno: error.raw_os_error().unwrap_or(libc::EINVAL) }
+    done.map_err(|errno| SandboxError::setup(action, errno))
 }

@@ -4,12 +4,12 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::{
-    fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, UTIME_OMIT, Uid},
-    fs::{chownat, fstat, mkdirat, openat, openat2, readlinkat, utimensat},
+    fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Uid},
+    fs::{chownat, fstat, mkdirat, openat, openat2, readlinkat},
     io::{Errno, Result},
 };
 
-use super::stubs::{MadeStub, Parent, Stub};
+use super::stubs::{MadeStub, Parent, Stub, restore_mtime};
 
 /// Links followed in one look-up, as in the kernel.
 const MAX_LINKS: usize = 40;
@@ -39,10 +39,12 @@ pub(super) struct RootPlace {
 }
 
 impl Inside {
+    /// The root that `root` is a descriptor of.
     pub(super) fn new(root: OwnedFd) -> Self {
         Self { root, made: MadeStub::default() }
     }
 
+    /// The descriptor of the root directory.
     pub(super) fn root(&self) -> &OwnedFd {
         &self.root
     }
@@ -77,7 +79,7 @@ impl Inside {
         Ok(Some(content))
     }
 
-    /// What is at `path`, made if missing.
+    /// Opens for reference what is at `path`, made if missing.
     pub(super) fn find_or_make(&mut self, path: &str, make: Make) -> Result<OwnedFd> {
         match self.find(path) {
             Err(Errno::NOENT) => Ok(self.walk(path, make)?.fd),
@@ -85,7 +87,7 @@ impl Inside {
         }
     }
 
-    /// Looks up one name after the other, as nothing but us would know which of them were missing.
+    /// Looks up one name after the other: openat2(2) would not say which of them are missing.
     fn walk(&mut self, path: &str, make: Make) -> Result<RootPlace> {
         let mut todo: Vec<Vec<u8>> = Vec::new();
         push_names(&mut todo, path.as_bytes());
@@ -156,15 +158,6 @@ pub(super) fn find(root: BorrowedFd<'_>, path: &str) -> Result<OwnedFd> {
 
 fn in_root() -> ResolveFlags {
     ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS
-}
-
-/// Gives a directory back the modification time it had.
-pub(super) fn restore_mtime(dir: BorrowedFd<'_>, had: &Stat) -> Result<()> {
-    let times = Timestamps {
-        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
-        last_modification: Timespec { tv_sec: had.st_mtime, tv_nsec: had.st_mtime_nsec.cast_signed() },
-    };
-    utimensat(dir, ".", &times, AtFlags::empty())
 }
 
 fn note_parent(made: &mut MadeStub, path: &[u8], fd: BorrowedFd<'_>) -> Result<()> {

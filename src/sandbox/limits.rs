@@ -1,9 +1,9 @@
-//! What the command may use and do: resource limits, capabilities, ids.
+//! What the command of a step may use and do: resource limits (setrlimit(2)), capabilities(7), user and group ids.
 
 use rustix::{
     fs::{Gid, Uid},
     io::Errno,
-    process::{Resource, setrlimit},
+    process::setrlimit,
     thread::{
         CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set, remove_capability_from_bounding_set,
         set_capabilities, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
@@ -16,34 +16,11 @@ use super::{
     user::Ids,
 };
 
-/// The limit called so in `--ulimit`.
-pub(super) fn by_name(name: &str) -> Option<Resource> {
-    Some(match name {
-        "as" => Resource::As,
-        "core" => Resource::Core,
-        "cpu" => Resource::Cpu,
-        "data" => Resource::Data,
-        "fsize" => Resource::Fsize,
-        "locks" => Resource::Locks,
-        "memlock" => Resource::Memlock,
-        "msgqueue" => Resource::Msgqueue,
-        "nice" => Resource::Nice,
-        "nofile" => Resource::Nofile,
-        "nproc" => Resource::Nproc,
-        "rss" => Resource::Rss,
-        "rtprio" => Resource::Rtprio,
-        "rttime" => Resource::Rttime,
-        "sigpending" => Resource::Sigpending,
-        "stack" => Resource::Stack,
-        _ => return None,
-    })
-}
-
 /// Sets the limits that were asked for; the others are inherited.
 pub(super) fn set_rlimits(limits: &[Rlimit]) -> Result<(), SandboxError> {
     let value = |number: u64| (number != u64::MAX).then_some(number);
     for limit in limits {
-        let Some(resource) = by_name(&limit.name) else { continue };
+        let Some(resource) = limit.resource() else { continue };
         let both = rustix::process::Rlimit { current: value(limit.soft), maximum: value(limit.hard) };
         setrlimit(resource, both).map_err(|errno| SandboxError::Limit {
             limit: format!("the limit `{}`", limit.name),
@@ -71,20 +48,27 @@ pub(super) const KEPT: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::AUDIT_WRITE);
 
 /// Becomes the user, with the capabilities that are left to it. Nothing that needs more may come after.
-pub(super) fn become_user(ids: &Ids, security: SandboxSecurity, user_namespace: bool) -> Result<(), SandboxError> {
+///
+/// `allowed` are the capabilities of a step in the sandbox; others it loses.
+pub(super) fn become_user(
+    ids: &Ids,
+    security: SandboxSecurity,
+    allowed: CapabilitySet,
+    user_namespace: bool,
+) -> Result<(), SandboxError> {
     let failed = |action: &str| {
         let action = action.to_owned();
         move |errno: Errno| SandboxError::Setup { action, errno: errno.raw_os_error() }
     };
     let had = capabilities(None).map_err(failed("read its capabilities"))?;
     let kept = match security {
-        SandboxSecurity::Sandbox => had.permitted & KEPT,
+        SandboxSecurity::Sandbox => had.permitted & allowed,
         SandboxSecurity::Insecure => had.permitted,
     };
     if security == SandboxSecurity::Sandbox {
         for bit in 0..u64::BITS {
             let one = CapabilitySet::from_bits_retain(1 << bit);
-            if !KEPT.contains(one) && remove_capability_from_bounding_set(one) == Err(Errno::INVAL) {
+            if !allowed.contains(one) && remove_capability_from_bounding_set(one) == Err(Errno::INVAL) {
                 break; // the first one the kernel does not know
             }
         }

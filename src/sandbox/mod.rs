@@ -1,18 +1,22 @@
 //! One process, isolated: `RUN`, and every other program that `bake` starts.
 //!
 //! ```text
-//! run(spec) ─► a thread with a fresh pid namespace ─► /proc/self/exe __sandbox  (spec over its stdin, a socket)
-//!                                                       namespaces ─► overlay root ─► pivot ─► mounts ─► user, limits,
-//!                                                       capabilities, seccomp ─► exec: the helper becomes the command
+//! Sandbox::run(spec) ─► a thread in the network namespace of the step, with a fresh pid namespace for its children
+//!                         ─► /proc/self/exe __sandbox  (spec over its stdin, a socket)
+//!                              namespaces ─► overlay root ─► pivot ─► mounts ─► user, limits, capabilities, seccomp
+//!                              ─► exec: the helper becomes the command
 //! ```
 //!
-//! Or, where the user prefers one, runc or crun in place of the helper: `runtime.rs`.
+//! Or, where the user prefers one, runc or crun in place of the helper: `runtime.rs`. Network namespaces come from a
+//! pool: `network/`.
 //!
 //! Knows nothing of builds: a [`Spec`] names host directories and values only. Nothing here reads the environment.
 
 mod agent;
+mod cancel;
 mod cgroup;
 mod command;
+mod embedded;
 mod error;
 mod exec;
 mod filter;
@@ -22,9 +26,13 @@ mod inside;
 mod limits;
 mod mounts;
 mod namespace;
+mod network;
+mod processes;
+mod program;
 mod root;
 mod run;
 mod runtime;
+mod runtime_helper;
 mod spec;
 mod stubs;
 mod sys;
@@ -32,15 +40,30 @@ mod system;
 #[cfg(test)]
 mod tests;
 mod user;
+mod watch;
 
+pub(crate) use cancel::StepCancel;
 pub(crate) use command::command;
 pub(crate) use error::SandboxError;
-pub(crate) use helper::helper_main;
 pub(crate) use mounts::make_skeleton;
 pub(crate) use namespace::enter_user_namespace;
-pub(crate) use run::{Exit, StepCancel, StepStream, run};
+pub(crate) use network::{HostNetworkNotice, NetworkChoice};
+pub(crate) use run::{DEFAULT_PIDS_LIMIT, Sandbox, SandboxOptions};
 pub(crate) use runtime::Runtime;
 pub(crate) use spec::{
     Rlimit, SandboxMount, SandboxMountKind, SandboxNetwork, SandboxResources, SandboxSecurity, Spec,
 };
 pub(crate) use sys::allocate_for_one_thread;
+pub(crate) use watch::{Exit, StepStream};
+
+/// Becomes the helper that the first argument of the program names, and returns its exit code; `None` if it names none.
+///
+/// To be called before anything else, while the process has one thread.
+pub(crate) fn helper_main(argument: &std::ffi::OsStr) -> Option<u8> {
+    match argument.to_str()? {
+        "__sandbox" => Some(helper::step_helper_main()),
+        "__network" => Some(network::network_helper_main()),
+        "__runtime" => Some(runtime_helper::runtime_helper_main()),
+        _ => None,
+    }
+}

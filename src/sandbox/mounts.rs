@@ -2,7 +2,7 @@
 //! `attach` puts them into the root after that root has become everything.
 
 use std::{
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd},
     path::Path,
 };
 
@@ -13,27 +13,19 @@ use rustix::{
 };
 
 use super::{
+    agent::socket_name,
     error::SandboxError,
     fsmount::{self, Detached, NODEV, NOEXEC, NOSUID, RDONLY},
     inside::{self, Inside, Make},
-    root,
+    root::{self, Workshop},
     spec::{SandboxMount, SandboxMountKind, SandboxSecurity, Spec},
 };
 
-/// A mount made, and where it goes.
+/// A detached mount, and the path in the root where it belongs.
 pub(super) struct PreparedMounts {
     pub(super) target: String,
     pub(super) tree: Detached,
     pub(super) is_dir: bool,
-}
-
-/// Where mounts are made: a directory on the upper's file system that can be mounted on, as often as one likes, because
-/// the whole of it goes away with the old root.
-pub(super) struct Workshop<'a> {
-    pub(super) path: &'a Path,
-    /// The directory itself, below all mounts.
-    pub(super) dir: OwnedFd,
-    pub(super) user_namespace: bool,
 }
 
 /// Fills a directory that may lie below all other layers: then the files that every container is given have a place to
@@ -48,8 +40,13 @@ pub(crate) fn make_skeleton(dir: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Makes the mounts of the spec, and the files every container has, in the order of their targets.
-pub(super) fn prepare(spec: &Spec, shop: &Workshop<'_>) -> Result<Vec<PreparedMounts>, SandboxError> {
+/// Makes the mounts of the spec, and the files every container has, in the order of their targets. `resolv_conf` is the
+/// content of that file where the host's own would not work.
+pub(super) fn prepare(
+    spec: &Spec,
+    resolv_conf: Option<&str>,
+    shop: &Workshop<'_>,
+) -> Result<Vec<PreparedMounts>, SandboxError> {
     let mut mounts: Vec<(String, usize)> =
         spec.mounts.iter().enumerate().map(|(ix, mount)| (clean(&mount.target), ix)).collect();
     mounts.sort_by(|a, b| a.0.split('/').cmp(b.0.split('/')));
@@ -66,10 +63,13 @@ pub(super) fn prepare(spec: &Spec, shop: &Workshop<'_>) -> Result<Vec<PreparedMo
             prepared.push(PreparedMounts { target, tree, is_dir });
         }
     }
-    // The container shares our network, so the host's own name servers are right for it.
-    let resolv = fsmount::bind_host("/etc/resolv.conf", RDONLY | NOSUID | NODEV | NOEXEC).ok();
-    prepared.extend(files(spec, resolv.is_none(), shop)?);
-    if let Some(tree) = resolv {
+    let host_file = match resolv_conf {
+        Some(_) => None,
+        None => fsmount::bind_host("/etc/resolv.conf", RDONLY | NOSUID | NODEV | NOEXEC).ok(),
+    };
+    let resolv_conf = resolv_conf.or_else(|| host_file.is_none().then_some(PUBLIC_DNS));
+    prepared.extend(files(spec, resolv_conf, shop)?);
+    if let Some(tree) = host_file {
         prepared.push(PreparedMounts { target: "/etc/resolv.conf".to_owned(), tree, is_dir: false });
     }
     prepared.sort_by(|a, b| a.target.split('/').cmp(b.target.split('/')));
@@ -109,11 +109,6 @@ fn make(
     }
 }
 
-/// The name of the socket that forwards to an agent, in the work directory.
-pub(super) fn socket_name(ix: usize) -> String {
-    format!("agent{ix}")
-}
-
 /// `source` of a tree of layers.
 fn tree(
     layers: &[std::path::PathBuf],
@@ -141,11 +136,11 @@ fn tree(
     fsmount::bind(found, "", attrs)
 }
 
-/// For a host that names no servers.
-const PUBLIC_DNS: &str = "nameserver 8.8.8.8\nnameserver 8.8.4.4\n";
+/// The `resolv.conf` of a step on a host that has none.
+pub(super) const PUBLIC_DNS: &str = "nameserver 8.8.8.8\nnameserver 8.8.4.4\n";
 
-/// Files in memory: secrets, texts, and `/etc/hosts`.
-fn files(spec: &Spec, with_resolv: bool, shop: &Workshop<'_>) -> Result<Vec<PreparedMounts>, SandboxError> {
+/// Files in memory: secrets, texts, `/etc/hosts`, and `/etc/resolv.conf` where its content is given.
+fn files(spec: &Spec, resolv_conf: Option<&str>, shop: &Workshop<'_>) -> Result<Vec<PreparedMounts>, SandboxError> {
     let failed = |errno: Errno| SandboxError::Setup {
         action: "make the files of the container".to_owned(),
         errno: errno.raw_os_error(),
@@ -170,8 +165,8 @@ fn files(spec: &Spec, with_resolv: bool, shop: &Workshop<'_>) -> Result<Vec<Prep
         Ok::<(), SandboxError>(())
     };
     add("/etc/hosts".to_owned(), hosts.as_bytes(), (0o644, 0, 0), closed)?;
-    if with_resolv {
-        add("/etc/resolv.conf".to_owned(), PUBLIC_DNS.as_bytes(), (0o644, 0, 0), closed)?;
+    if let Some(text) = resolv_conf {
+        add("/etc/resolv.conf".to_owned(), text.as_bytes(), (0o644, 0, 0), closed)?;
     }
     for mount in &spec.mounts {
         match &mount.kind {
@@ -206,7 +201,7 @@ fn write_file(dir: BorrowedFd<'_>, name: &str, mut content: &[u8], mode: u32) ->
     rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))
 }
 
-/// Puts them into the root.
+/// Attaches the mounts to the root of the step, in their order.
 pub(super) fn attach(prepared: Vec<PreparedMounts>, inside: &mut Inside) -> Result<(), SandboxError> {
     for PreparedMounts { target, tree, is_dir } in prepared {
         let make = if is_dir { Make::MountDir } else { Make::MountFile };
@@ -225,7 +220,7 @@ pub(super) fn attach(prepared: Vec<PreparedMounts>, inside: &mut Inside) -> Resu
     Ok(())
 }
 
-/// Whether it is in /proc or /sys, where a mount could feign or hide what others rely on.
+/// Whether a place lies in /proc or /sys, where a mount could forge or hide what programs rely on.
 fn is_kernels(place: BorrowedFd<'_>) -> bool {
     const PROC: i64 = 0x9fa0;
     const SYSFS: i64 = 0x6265_6572;

@@ -145,7 +145,8 @@ fn write_maps(mapping: &IdMapping, parent: u32, mut wait: io::PipeReader) -> boo
     }
 }
 
-fn map_single(uid: u32, gid: u32) -> io::Result<()> {
+/// Maps one id of the enclosing user namespace to root of the one that this process has just entered.
+pub(super) fn map_single(uid: u32, gid: u32) -> io::Result<()> {
     fs::write("/proc/self/uid_map", format!("0 {uid} 1"))?;
     // Absent before Linux 3.19.
     let _absent = fs::write("/proc/self/setgroups", "deny");
@@ -213,7 +214,7 @@ fn refused_map(error: &io::Error) -> Diagnosis {
     diagnose(errno)
 }
 
-/// Finds out why the kernel made no namespace for us.
+/// Finds out why the kernel refused a namespace with `errno`, and what the user can change.
 pub(super) fn diagnose(errno: Errno) -> Diagnosis {
     let setting =
         |name: &str| -> Option<i64> { fs::read_to_string(Path::new("/proc/sys").join(name)).ok()?.trim().parse().ok() };

@@ -1,10 +1,10 @@
-//! The root of a container: layers put together by overlayfs, made the root of everything.
+//! The root of a step: layers stacked by overlayfs, made the root directory of the process.
 
 use std::{
     ffi::CString,
     fmt::Write as _,
     os::fd::{AsFd, AsRawFd, OwnedFd},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use rustix::{
@@ -14,11 +14,20 @@ use rustix::{
     process::{chroot, fchdir, pivot_root},
 };
 
-use super::{error::SandboxError, fsmount, inside::restore_mtime, mounts::Workshop, spec::Spec};
+use super::{error::SandboxError, fsmount, spec::Spec, stubs::restore_mtime};
 
 const O_DIR: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
-/// Mounts the root of the container in the workshop.
+/// Where mounts are made: a directory on the file system of the upper one that can be mounted on any number of times,
+/// because all of these mounts go away with the old root.
+pub(super) struct Workshop<'a> {
+    pub(super) path: &'a Path,
+    /// The directory itself, below all mounts.
+    pub(super) dir: OwnedFd,
+    pub(super) user_namespace: bool,
+}
+
+/// Mounts the root of the step on the workshop.
 pub(super) fn mount_root(spec: &Spec, upper: &OwnedFd, shop: &Workshop<'_>) -> std::result::Result<(), SandboxError> {
     let failed = |errno: Errno| SandboxError::Overlay { count: spec.layers.len(), errno: errno.raw_os_error() };
     if spec.layers.is_empty() {
@@ -36,7 +45,7 @@ pub(super) fn open_all(dirs: &[PathBuf]) -> Result<Vec<OwnedFd>> {
     dirs.iter().map(|dir| open(dir.as_path(), O_DIR, Mode::empty())).collect()
 }
 
-/// Mounts an overlay in the workshop; the lowest of `lowers` first.
+/// Mounts an overlay on the workshop; the lowest of `lowers` first.
 ///
 /// The directories are named by their descriptors, relative to /proc/self/fd: any number of layers fits into the one
 /// page of options that the kernel takes, whatever their real paths.
@@ -50,7 +59,7 @@ pub(super) fn overlay(lowers: &[OwnedFd], upper: &OwnedFd, work: &OwnedFd, shop:
         let _infallible = write!(options, "{colon}{}", lower.as_raw_fd());
     }
     let _infallible = write!(options, ",upperdir={},workdir={}", upper.as_raw_fd(), work.as_raw_fd());
-    // The upper must be a plain diff that means the same in any stack: no names or numbers of other layers in it.
+    // The upper must be a plain diff that means the same in any stack: it may hold no names or inode numbers of other layers.
     options.push_str(match shop.user_namespace {
         false => ",index=off,xino=off,redirect_dir=off,metacopy=off",
         // These attributes imply the other two, which may then not be named.
@@ -81,7 +90,7 @@ fn copy_attributes(from: &OwnedFd, to: &OwnedFd) -> Result<()> {
     restore_mtime(to.as_fd(), &stat)
 }
 
-/// Makes what is mounted in the workshop the root of this process, and forgets the old one.
+/// Makes what is mounted on the workshop the root of this process, and detaches the old root.
 pub(super) fn enter(shop: &Workshop<'_>) -> Result<()> {
     let root = open(shop.path, O_DIR, Mode::empty())?;
     fchdir(&root)?;

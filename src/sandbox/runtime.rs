@@ -2,16 +2,17 @@
 //!
 //! ```text
 //! a thread with mounts of its own ─► overlay root, the spec's mounts, each on a path of the bundle ─► config.json
-//!   ─► PROGRAM run ─► exit code; what was only made to be mounted on is removed from the layer
+//!   ─► /proc/self/exe __runtime ─► PROGRAM run ─► exit code; what was only made to be mounted on is removed from the layer
 //! ```
 //!
 //! The bundle lies in `Spec::work`. Its mounts belong to the thread and the program, and go away with them. The same is
 //! mounted, allowed and hidden as by the helper, but for what a runtime cannot express: an unknown system call reaches
-//! the kernel. When `bake` itself is killed, the step runs on to its end.
+//! the kernel. The step ends with `bake`, however that ends: `runtime_helper.rs`.
 
 use std::{
     fs,
-    os::fd::OwnedFd,
+    io::Write as _,
+    os::{fd::OwnedFd, unix::net::UnixStream},
     path::{Path, PathBuf},
     process::{Child, ExitStatus, Stdio},
     sync::atomic::{AtomicU64, Ordering},
@@ -20,28 +21,32 @@ use std::{
 
 use rustix::{
     fs::{CWD, FileType, Mode, OFlags, fstat, open},
-    io::Errno,
     mount::{MountPropagationFlags, mount_change},
-    process::{Pid, PidfdFlags, pidfd_open},
     thread::{CapabilitySet, UnshareFlags, capabilities},
 };
 use serde_json::{Value, json};
 
 use super::{
-    agent::Forwarder,
-    cgroup,
-    command::command,
+    agent,
+    cancel::StepCancel,
+    cgroup::{self, Cgroups},
+    command::{command, find_program, is_program},
     error::SandboxError,
     filter, fsmount,
     helper::{keep_last, look_up_user},
     inside::{Inside, Make},
     limits::KEPT,
-    mounts::{self, PreparedMounts, Workshop},
-    namespace, root,
-    run::{Exit, Started, StepCancel, StepStream, kill, start_agents, watch},
-    spec::{SandboxNetwork, SandboxSecurity, Spec},
+    mounts::{self, PreparedMounts},
+    namespace,
+    network::StepNetworkLease,
+    processes::StepProcesses,
+    program::own_program,
+    root::{self, Workshop},
+    runtime_helper::{RuntimeCommand, RuntimeLifetime, RuntimeStart},
+    spec::{SandboxResources, SandboxSecurity, Spec},
     stubs, sys, system,
     user::Ids,
+    watch::{Exit, Started, StepStream, watch},
 };
 
 /// What runs the steps.
@@ -60,40 +65,36 @@ impl Runtime {
         if name == "embedded" {
             return Some(Self::Embedded);
         }
-        let is_program = |path: &Path| {
-            use std::os::unix::fs::PermissionsExt as _;
-            fs::metadata(path).is_ok_and(|it| it.is_file() && it.permissions().mode() & 0o111 != 0)
+        let found = match name.contains('/') {
+            true => std::path::absolute(name).ok().filter(|file| is_program(file)),
+            false => find_program(name, path),
         };
-        let candidates: Vec<PathBuf> = match name.contains('/') {
-            true => vec![std::path::absolute(name).ok()?],
-            false => path
-                .split(':')
-                .filter(|it| it.starts_with('/'))
-                .chain(["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin"])
-                .map(|dir| Path::new(dir).join(name))
-                .collect(),
-        };
-        candidates.into_iter().find(|it| is_program(it)).map(Self::Program)
+        found.map(Self::Program)
     }
 }
 
-/// Runs the command to its end with `program`; as [`super::run`].
+/// Runs the command to its end with `program`; as [`super::Sandbox::run`].
 pub(super) fn run(
     program: &Path,
     spec: &Spec,
+    network: &StepNetworkLease<'_>,
+    pids_limit: Option<u64>,
     output: &mut (dyn FnMut(StepStream, &[u8]) + Send),
     cancel: &StepCancel,
 ) -> Result<Exit, SandboxError> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
-    let id = format!("bake-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-    let container = Container { program, id, bundle: spec.work.join("bundle") };
-    let _agents: Vec<Forwarder> = start_agents(spec)?;
+    let id = format!("bake-{}-r{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    // Limits that the user asked for are the runtime's; this one holds for all that it starts.
+    let cgroups = Cgroups::make(&SandboxResources::default(), pids_limit);
+    let container =
+        Container { program, id, bundle: spec.work.join("bundle"), network, pids_limit, cgroups: cgroups.procs() };
+    let _agents = agent::start_agents(spec)?;
     let oom_before = cgroup::oom_kills();
     let (status, made) = thread::scope(|scope| {
-        // Mounts and working directory are this thread's own.
+        // Mounts, namespaces and working directory are this thread's own.
         let keeper = thread::Builder::new().name("runtime".to_owned());
         let keeper = keeper.spawn_scoped(scope, || container.keep(spec, output, cancel));
-        let keeper = keeper.map_err(|error| setup("start a thread", &error))?;
+        let keeper = keeper.map_err(|error| SandboxError::io_setup("start a thread", &error))?;
         keeper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })?;
     stubs::clean(&spec.upper, &made);
@@ -101,15 +102,16 @@ pub(super) fn run(
         return Err(SandboxError::Cancelled);
     }
     let code = match status.code() {
-        Some(0) => return Ok(Exit { code: 0, signal: None, oom: false }),
+        Some(0) => return Ok(Exit { code: 0, signal: None, oom: false, pids_limit: None }),
         Some(code) => code,
         None => return Err(container.fault(&status.to_string())),
     };
     if let Some(message) = container.logged() {
         return Err(container.fault(&message));
     }
-    let signal = (128..160).contains(&code).then(|| code - 128).filter(|it| *it == libc::SIGKILL);
-    Ok(Exit { code, signal, oom: signal.is_some() && cgroup::oom_kills() > oom_before })
+    let signal = (128..160).contains(&code).then(|| code - 128).filter(|signal| *signal == libc::SIGKILL);
+    let oom = signal.is_some() && cgroup::oom_kills() > oom_before;
+    Ok(Exit { code, signal, oom, pids_limit: cgroups.reached_pids_limit() })
 }
 
 /// A step as the runtime knows it.
@@ -117,6 +119,10 @@ struct Container<'a> {
     program: &'a Path,
     id: String,
     bundle: PathBuf,
+    network: &'a StepNetworkLease<'a>,
+    pids_limit: Option<u64>,
+    /// The `cgroup.procs` files of the groups that the runtime is started in.
+    cgroups: Vec<PathBuf>,
 }
 
 impl Container<'_> {
@@ -130,14 +136,26 @@ impl Container<'_> {
         step("make namespaces", sys::unshare(UnshareFlags::NEWNS))?;
         let private = MountPropagationFlags::REC | MountPropagationFlags::PRIVATE;
         step("make its mounts private", mount_change("/", private))?;
+        self.network.enter()?;
         let made = self.prepare(spec)?;
-        let (mut child, started) = self.spawn(spec)?;
+        // In a container that hides parts of its /proc, the kernel gives no new one away.
+        let lifetime = match fsmount::make("proc", &[], fsmount::NOSUID) {
+            Ok(_) => RuntimeLifetime::PidNamespace,
+            Err(_) => RuntimeLifetime::Watched,
+        };
+        let (mut child, started, _socket) = self.spawn(spec, lifetime)?;
         let stop = || {
-            self.delete();
-            kill(&started);
+            if lifetime == RuntimeLifetime::Watched {
+                self.delete();
+            }
+            started.kill();
         };
         let watched = watch(&started, output, cancel, &stop).inspect_err(|_| stop());
-        let status = child.wait().map_err(|error| setup("wait for the runtime", &error));
+        let status = child.wait().map_err(|error| SandboxError::io_setup("wait for the runtime", &error));
+        if cancel.is_cancelled() || watched.is_err() {
+            // A runtime that was killed leaves its control groups.
+            self.delete();
+        }
         watched.and(status).map(|status| (status, made))
     }
 
@@ -145,10 +163,11 @@ impl Container<'_> {
     fn prepare(&self, spec: &Spec) -> Result<stubs::MadeStub, SandboxError> {
         let (rootfs, shop_dir) = (self.bundle.join("rootfs"), self.bundle.join("shop"));
         for dir in [&self.bundle, &rootfs, &shop_dir] {
-            fs::create_dir(dir).map_err(|error| setup("make the bundle of the runtime", &error))?;
+            fs::create_dir(dir).map_err(|error| SandboxError::io_setup("make the bundle of the runtime", &error))?;
         }
         let user_namespace = namespace::is_user_namespace();
-        let prepared = mounts::prepare(spec, &workshop(&shop_dir, spec, user_namespace)?)?;
+        let mut prepared =
+            mounts::prepare(spec, self.network.resolv_conf().as_deref(), &workshop(&shop_dir, spec, user_namespace)?)?;
         root::mount_root(spec, &dir(&spec.upper)?, &workshop(&rootfs, spec, user_namespace)?)?;
         let mut inside = Inside::new(dir(&rootfs)?);
         let ids = look_up_user(&spec.user, &inside)?;
@@ -156,6 +175,16 @@ impl Container<'_> {
             let made = inside.find_or_make(kernels, Make::Dir { uid: 0, gid: 0 });
             made.map_err(|errno| cannot_mount(kernels, &errno.to_string()))?;
         }
+        // In a user namespace runc opens each device that it finds made, which fails for /dev/tty without a terminal: it
+        // then makes that one itself.
+        let devices = system::devices(spec.security, &shop_dir)?.into_iter();
+        prepared.extend(
+            devices.filter(|(name, _)| !user_namespace || *name != "tty").map(|(name, tree)| PreparedMounts {
+                target: format!("/dev/{name}"),
+                tree,
+                is_dir: false,
+            }),
+        );
         let mut binds = Vec::with_capacity(prepared.len());
         for (ix, it) in prepared.into_iter().enumerate() {
             binds.push(self.bind(it, ix, &mut inside)?);
@@ -163,15 +192,16 @@ impl Container<'_> {
         let cwd = if spec.cwd.is_empty() { "/" } else { &spec.cwd };
         let cwd_made = inside.find_or_make(cwd, Make::Dir { uid: ids.uid, gid: ids.gid });
         cwd_made.map_err(|errno| SandboxError::Cwd { path: cwd.to_owned(), errno: errno.raw_os_error() })?;
-        let config = config(spec, &ids, cwd, user_namespace, binds)?;
-        let text = serde_json::to_vec(&config).map_err(|error| setup("describe the container", &error.into()))?;
+        let config = config(self, spec, &ids, cwd, user_namespace, binds)?;
+        let text = serde_json::to_vec(&config)
+            .map_err(|error| SandboxError::io_setup("describe the container", &error.into()))?;
         // It has the secret variables: for us alone, and in memory.
         let memory = fsmount::make("tmpfs", &[("mode", "0700")], fsmount::NOSUID | fsmount::NODEV);
         let memory = step("make a file system in memory", memory.and_then(|it| it.attach(CWD, &shop_dir)))?;
         drop(memory);
         fs::write(shop_dir.join("config.json"), text)
             .and_then(|()| std::os::unix::fs::symlink("shop/config.json", self.bundle.join("config.json")))
-            .map_err(|error| setup("describe the container", &error))?;
+            .map_err(|error| SandboxError::io_setup("describe the container", &error))?;
         self.hide_mixed_cgroups(spec);
         Ok(inside.into_made())
     }
@@ -203,7 +233,7 @@ impl Container<'_> {
     /// crun refuses to run where version 2 of the control groups has only some of the controllers. Without limits to set
     /// it does not need them: then it is not to see them.
     fn hide_mixed_cgroups(&self, spec: &Spec) {
-        if self.is_crun() && spec.resources == super::SandboxResources::default() {
+        if self.is_crun() && spec.resources == SandboxResources::default() {
             let cover = fsmount::make("tmpfs", &[], fsmount::RDONLY);
             let _not_mixed = cover.and_then(|it| it.attach(CWD, "/sys/fs/cgroup/unified"));
         }
@@ -221,23 +251,33 @@ impl Container<'_> {
         command
     }
 
-    fn spawn(&self, spec: &Spec) -> Result<(Child, Started), SandboxError> {
-        let mut command = self.command();
-        if self.is_crun() && spec.resources == super::SandboxResources::default() {
-            command.arg("--cgroup-manager=disabled");
+    /// Starts the runtime below its helper, which ends when the socket closes.
+    fn spawn(&self, spec: &Spec, lifetime: RuntimeLifetime) -> Result<(Child, Started, UnixStream), SandboxError> {
+        let mut run = self.command();
+        if self.is_crun() && spec.resources == SandboxResources::default() {
+            run.arg("--cgroup-manager=disabled");
         }
-        command.arg("run").arg("--bundle").arg(&self.bundle).arg(&self.id);
-        let started = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-        let mut child = started.map_err(|error| self.fault(&error.to_string()))?;
-        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-        let pid = pid.ok_or_else(|| self.fault("it has no number"))?;
-        let pidfd = step("watch the runtime", pidfd_open(pid, PidfdFlags::empty()))?;
-        match (child.stdout.take(), child.stderr.take()) {
-            (Some(stdout), Some(stderr)) => {
-                Ok((child, Started { pidfd, stdout: stdout.into(), stderr: stderr.into() }))
-            }
-            _ => Err(self.fault("its output is not connected")),
+        run.arg("run").arg("--bundle").arg(&self.bundle).arg(&self.id);
+        let mut delete = self.command();
+        delete.args(["delete", "--force", &self.id]);
+        let start = RuntimeStart {
+            run: RuntimeCommand::of(&run),
+            delete: RuntimeCommand::of(&delete),
+            cgroups: self.cgroups.clone(),
+            lifetime,
+        };
+        let mut start = serde_json::to_vec(&start)
+            .map_err(|error| SandboxError::io_setup("describe the runtime", &error.into()))?;
+        start.push(b'\n');
+        let (mut ours, theirs) = UnixStream::pair().map_err(|error| SandboxError::io_setup("make a socket", &error))?;
+        ours.write_all(&start).map_err(|error| SandboxError::io_setup("write to its helper", &error))?;
+        if lifetime == RuntimeLifetime::PidNamespace {
+            sys::unshare(UnshareFlags::NEWPID).map_err(namespace::diagnose)?;
         }
+        let mut helper = command(own_program());
+        helper.arg("__runtime").stdin(OwnedFd::from(theirs));
+        let (child, started) = Started::spawn(helper, StepProcesses::BelowRuntime)?;
+        Ok((child, started, ours))
     }
 
     /// Kills the container, if there is one.
@@ -275,7 +315,14 @@ fn dir(path: &Path) -> Result<OwnedFd, SandboxError> {
 const TTY: u32 = 5;
 
 /// The container as the runtime specification has it.
-fn config(spec: &Spec, ids: &Ids, cwd: &str, user_namespace: bool, binds: Vec<Value>) -> Result<Value, SandboxError> {
+fn config(
+    container: &Container<'_>,
+    spec: &Spec,
+    ids: &Ids,
+    cwd: &str,
+    user_namespace: bool,
+    binds: Vec<Value>,
+) -> Result<Value, SandboxError> {
     for (map, id) in [("uid_map", ids.uid), ("gid_map", ids.gid)] {
         if user_namespace && !is_mapped(map, id) {
             return Err(SandboxError::Unmapped { id });
@@ -289,7 +336,11 @@ fn config(spec: &Spec, ids: &Ids, cwd: &str, user_namespace: bool, binds: Vec<Va
     keep_last(&mut env);
     let env: Vec<String> = env.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let had = step("read its capabilities", capabilities(None))?.permitted;
-    let bounding = names(if insecure { had } else { had & KEPT });
+    let allowed = match container.network {
+        StepNetworkLease::SharedHost => KEPT.difference(CapabilitySet::NET_RAW),
+        _ => KEPT,
+    };
+    let bounding = names(if insecure { had } else { had & allowed });
     // Another user than root has none until it executes something that gives them.
     let effective = if ids.uid == 0 { bounding.clone() } else { Vec::new() };
     let rlimits: Vec<Value> = spec
@@ -305,20 +356,20 @@ fn config(spec: &Spec, ids: &Ids, cwd: &str, user_namespace: bool, binds: Vec<Va
         ids.groups.iter().copied().filter(|_| !user_namespace || is_mapped("gid_map", TTY)).collect();
     let mut namespaces = vec!["pid", "ipc", "uts", "mount"];
     namespaces.extend(Path::new("/proc/self/ns/cgroup").exists().then_some("cgroup"));
-    namespaces.extend((spec.network == SandboxNetwork::None).then_some("network"));
+    namespaces.extend(matches!(container.network, StepNetworkLease::Loopback).then_some("network"));
     let namespaces: Vec<Value> = namespaces.into_iter().map(|it| json!({"type": it})).collect();
     let hidden = |root: &str, list: &[&str]| -> Vec<String> {
         let list = if insecure { &[] } else { list };
         list.iter().map(|it| format!("{root}/{it}")).collect()
     };
     let masked = [hidden("/proc", system::MASKED_PROC), hidden("/sys", system::MASKED_SYS)].concat();
-    let mut mounts = system_mounts(spec, user_namespace);
+    let mut mounts = system_mounts(spec, container.network, user_namespace);
     mounts.extend(binds);
     let mut linux = json!({
         "namespaces": namespaces,
         "maskedPaths": masked,
         "readonlyPaths": hidden("/proc", system::READONLY_PROC),
-        "resources": resources(spec),
+        "resources": resources(spec, container.pids_limit.filter(|_| !user_namespace)),
         "devices": [],
     });
     if !insecure {
@@ -343,9 +394,9 @@ fn config(spec: &Spec, ids: &Ids, cwd: &str, user_namespace: bool, binds: Vec<Va
     }))
 }
 
-/// /proc, /dev, /sys. Each device is a mount of its own, as with the helper: a runtime finds them made, and none that
-/// the command makes can be used, whether or not a control group says so too.
-fn system_mounts(spec: &Spec, user_namespace: bool) -> Vec<Value> {
+/// /proc, /dev, /sys. Each device is a mount of its own, as with the helper, and comes with the other mounts: a runtime
+/// finds them made, and none that the command makes can be used, whether or not a control group says so too.
+fn system_mounts(spec: &Spec, network: &StepNetworkLease<'_>, user_namespace: bool) -> Vec<Value> {
     let shm = format!("size={}", spec.shm_size.unwrap_or(64 << 20));
     let mut pts = vec!["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"];
     if !user_namespace || is_mapped("gid_map", TTY) {
@@ -356,13 +407,14 @@ fn system_mounts(spec: &Spec, user_namespace: bool) -> Vec<Value> {
     dev.extend((!insecure).then_some("nodev"));
     let sys_mode = if insecure { "rw" } else { "ro" };
     // Without a network of its own a user namespace is given no new one of these.
-    let sys = match user_namespace && spec.network != SandboxNetwork::None {
+    let is_hosts = matches!(network, StepNetworkLease::SharedHost | StepNetworkLease::Host);
+    let sys = match user_namespace && is_hosts {
         true => json!({"destination": "/sys", "type": "none", "source": "/sys",
             "options": ["rbind", "rprivate", "nosuid", "noexec", "nodev", sys_mode]}),
         false => json!({"destination": "/sys", "type": "sysfs", "source": "sysfs",
             "options": ["nosuid", "noexec", "nodev", sys_mode]}),
     };
-    let mut mounts = vec![
+    vec![
         json!({"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"]}),
         json!({"destination": "/dev", "type": "tmpfs", "source": "tmpfs",
             "options": dev}),
@@ -372,18 +424,11 @@ fn system_mounts(spec: &Spec, user_namespace: bool) -> Vec<Value> {
         json!({"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue",
             "options": ["nosuid", "noexec", "nodev"]}),
         sys,
-    ];
-    let more = if insecure { system::MORE_DEVICES } else { &[] };
-    let devices = system::DEVICES.iter().chain(more).map(|name| format!("/dev/{name}"));
-    mounts.extend(
-        devices.filter(|it| Path::new(it).exists()).map(
-            |it| json!({"destination": it, "type": "bind", "source": it, "options": ["bind", "nosuid", "noexec"]}),
-        ),
-    );
-    mounts
+    ]
 }
 
-fn resources(spec: &Spec) -> Value {
+/// `pids_limit` is left out in a user namespace: a runtime fails where it may make no control groups.
+fn resources(spec: &Spec, pids_limit: Option<u64>) -> Value {
     let it = &spec.resources;
     let mut devices = vec![json!({"allow": spec.security == SandboxSecurity::Insecure, "access": "rwm"})];
     if spec.security == SandboxSecurity::Sandbox {
@@ -392,6 +437,9 @@ fn resources(spec: &Spec) -> Value {
         devices.push(json!({"allow": true, "type": "b", "access": "m"}));
     }
     let mut all = json!({"devices": devices});
+    if let Some(limit) = pids_limit {
+        all["pids"]["limit"] = json!(limit);
+    }
     let memory = [("limit", it.memory.map(u64::cast_signed)), ("swap", it.memory_swap)];
     let cpu = [("shares", it.cpu_shares), ("period", it.cpu_period), ("quota", it.cpu_quota)];
     for (kind, values) in [("memory", &memory[..]), ("cpu", &cpu[..])] {
@@ -457,11 +505,7 @@ fn cannot_mount(target: &str, reason: &str) -> SandboxError {
 }
 
 fn step<T>(action: &str, done: rustix::io::Result<T>) -> Result<T, SandboxError> {
-    done.map_err(|errno: Errno| SandboxError::Setup { action: action.to_owned(), errno: errno.raw_os_error() })
-}
-
-fn setup(action: &str, error: &std::io::Error) -> SandboxError {
-    SandboxError::Setup { action: action.to_owned(), errno: error.raw_os_error().unwrap_or(libc::EINVAL) }
+    done.map_err(|errno| SandboxError::setup(action, errno))
 }
 
 #[cfg(test)]

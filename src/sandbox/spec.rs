@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use rustix::process::Resource;
 use serde::{Deserialize, Serialize};
 
 /// A process to run. Host paths are absolute and trusted; paths in the container are not.
@@ -38,12 +39,12 @@ pub(crate) struct Spec {
 /// Which network the process sees.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum SandboxNetwork {
-    /// That of `bake` itself.
+    /// A namespace of its own with access to the outside; where none can be had, the host's, without NET_RAW.
     #[default]
     Default,
     /// Only a loopback device, up.
     None,
-    /// That of the host, knowingly.
+    /// That of the host, as an entitlement allows.
     Host,
 }
 
@@ -111,6 +112,11 @@ pub(crate) struct SandboxResources {
 }
 
 impl Rlimit {
+    /// The limit of this name, for setrlimit(2).
+    pub(super) fn resource(&self) -> Option<Resource> {
+        resource_of(&self.name)
+    }
+
     /// Reads `name=soft[:hard]`; -1 is unlimited. `None` if it is not of this form or no limit has this name.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (name, values) = text.split_once('=')?;
@@ -120,9 +126,32 @@ impl Rlimit {
         };
         let (soft, hard) = values.split_once(':').unwrap_or((values, values));
         let (soft, hard) = (number(soft)?, number(hard)?);
-        let known = super::limits::by_name(name).is_some();
+        let known = resource_of(name).is_some();
         (known && soft <= hard).then(|| Self { name: name.to_owned(), soft, hard })
     }
+}
+
+/// The limit of this name in `--ulimit`.
+fn resource_of(name: &str) -> Option<Resource> {
+    Some(match name {
+        "as" => Resource::As,
+        "core" => Resource::Core,
+        "cpu" => Resource::Cpu,
+        "data" => Resource::Data,
+        "fsize" => Resource::Fsize,
+        "locks" => Resource::Locks,
+        "memlock" => Resource::Memlock,
+        "msgqueue" => Resource::Msgqueue,
+        "nice" => Resource::Nice,
+        "nofile" => Resource::Nofile,
+        "nproc" => Resource::Nproc,
+        "rss" => Resource::Rss,
+        "rtprio" => Resource::Rtprio,
+        "rttime" => Resource::Rttime,
+        "sigpending" => Resource::Sigpending,
+        "stack" => Resource::Stack,
+        _ => return None,
+    })
 }
 
 /// Bytes as a JSON string where they are text, else as a list of numbers.
@@ -136,14 +165,14 @@ pub(super) mod octets {
         Bytes(Vec<u8>),
     }
 
-    pub(in crate::sandbox) fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
         match std::str::from_utf8(bytes) {
             Ok(text) => Form::Text(text.into()).serialize(to),
             Err(_) => Form::Bytes(bytes.to_vec()).serialize(to),
         }
     }
 
-    pub(in crate::sandbox) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
         Ok(match Form::deserialize(from)? {
             Form::Text(text) => text.into_owned().into_bytes(),
             Form::Bytes(bytes) => bytes,

@@ -1,17 +1,21 @@
 //! Removes from a layer what was only made to be mounted on: `/etc/hosts`, `/run/secrets/…`. It runs after the container
 //! is gone, on the upper directory, and follows no link: the command may have planted some.
 
-use std::{os::fd::OwnedFd, path::Path};
+use std::{
+    os::fd::{BorrowedFd, OwnedFd},
+    path::Path,
+};
 
 use rustix::{
-    fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, fgetxattr, fstat, open, openat2, statat, unlinkat},
+    fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, UTIME_OMIT},
+    fs::{fgetxattr, fstat, open, openat2, statat, unlinkat, utimensat},
     io::{Errno, Result},
 };
 use serde::{Deserialize, Serialize};
 
-use super::{inside::restore_mtime, spec::octets};
+use super::spec::octets;
 
-/// What the helper made in the root.
+/// What was made in the root of a step only to be mounted on.
 #[derive(Default, Serialize, Deserialize)]
 pub(super) struct MadeStub {
     /// In the order of making.
@@ -105,4 +109,13 @@ fn open_parent<'a>(upper: &OwnedFd, path: &'a [u8]) -> Result<(OwnedFd, &'a [u8]
 
 fn beneath() -> ResolveFlags {
     ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS
+}
+
+/// Gives a directory back the modification time it had.
+pub(super) fn restore_mtime(dir: BorrowedFd<'_>, had: &Stat) -> Result<()> {
+    let times = Timestamps {
+        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+        last_modification: Timespec { tv_sec: had.st_mtime, tv_nsec: had.st_mtime_nsec.cast_signed() },
+    };
+    utimensat(dir, ".", &times, AtFlags::empty())
 }

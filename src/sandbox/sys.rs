@@ -179,8 +179,9 @@ mod as_helper {
         }
         // SAFETY: the C library passes `main`'s arguments, of which there are at least two.
         let first = unsafe { std::ffi::CStr::from_ptr(*args.add(1)) };
-        if first == c"__sandbox" {
-            super::exit_now(crate::sandbox::helper_main().into());
+        let first = std::os::unix::ffi::OsStrExt::from_bytes(first.to_bytes());
+        if let Some(code) = crate::sandbox::helper_main(first) {
+            super::exit_now(code.into());
         }
     }
 }

@@ -1,9 +1,13 @@
-//! What the kernel shows in a container: /proc, /dev, /sys, with the dangerous parts covered.
+//! The file systems that the kernel gives a step: /proc, /dev, /sys, with the dangerous parts covered.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::{
+    os::fd::{AsFd, OwnedFd},
+    path::Path,
+};
 
 use rustix::{
-    fs::{Mode, OFlags, ResolveFlags, mkdirat, openat, openat2, statfs, symlinkat},
+    fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid},
+    fs::{chmodat, chownat, mkdirat, mknodat, openat, openat2, stat, statfs, symlinkat},
     io::{Errno, Result},
     mount::MountAttrFlags,
 };
@@ -12,10 +16,12 @@ use super::{
     error::SandboxError,
     fsmount::{self, Detached, NODEV, NOEXEC, NOSUID, RDONLY},
     inside::{Inside, Make},
+    namespace::is_user_namespace,
     spec::{SandboxSecurity, Spec},
 };
 
-/// Made while the host's own can be seen, as some can only be borrowed from there.
+/// The kernel's file systems and devices of a step, not mounted yet. They are made before the root is entered, because
+/// some can only be bound from the host's own.
 pub(super) struct System {
     proc: Detached,
     sys: Detached,
@@ -24,9 +30,10 @@ pub(super) struct System {
     security: SandboxSecurity,
 }
 
-pub(super) const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom", "tty"];
-/// What a command that may do anything gets as well, where the host has it.
-pub(super) const MORE_DEVICES: &[&str] = &[
+/// The devices that every step has.
+const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom", "tty"];
+/// The devices that a step with the entitlement `security.insecure` has as well, where the host has them.
+const MORE_DEVICES: &[&str] = &[
     "kmsg",
     "fuse",
     "kvm",
@@ -49,19 +56,23 @@ const LINKS: &[(&str, &str)] = &[
     ("core", "/proc/kcore"),
     ("ptmx", "pts/ptmx"),
 ];
+/// Below /proc: covered, as the default profile of containers does.
 pub(super) const MASKED_PROC: &[&str] =
     &["acpi", "asound", "kcore", "keys", "latency_stats", "timer_list", "timer_stats", "sched_debug", "scsi"];
+/// Below /sys: covered likewise.
 pub(super) const MASKED_SYS: &[&str] = &["firmware", "devices/virtual/powercap"];
+/// Below /proc: read-only.
 pub(super) const READONLY_PROC: &[&str] = &["bus", "fs", "irq", "sys", "sysrq-trigger"];
 
-/// Makes or borrows them.
-pub(super) fn prepare(spec: &Spec) -> std::result::Result<System, SandboxError> {
+/// Makes the mounts, or binds those of the host where the kernel allows no new ones. Something is mounted on `work`, which nothing else uses by its path afterwards.
+pub(super) fn prepare(spec: &Spec, work: &Path) -> std::result::Result<System, SandboxError> {
     let all = NOSUID | NODEV | NOEXEC;
     let failed = |target: &str| {
         let target = target.to_owned();
         move |errno: Errno| SandboxError::Mount { target, reason: errno.to_string() }
     };
-    // In a container that hides parts of its own, or without a network of ours, the kernel gives no new ones away.
+    // The kernel allows no new ones in a container that hides parts of its own, and no sysfs in another user namespace
+    // than that of the network.
     let proc = match fsmount::make("proc", &[], all) {
         Err(Errno::PERM) => fsmount::bind_host("/proc", all),
         other => other,
@@ -79,20 +90,58 @@ pub(super) fn prepare(spec: &Spec) -> std::result::Result<System, SandboxError> 
         Ok(stat) if stat.f_type == CGROUP2 => fsmount::make("cgroup2", &[], sys_attrs).ok(),
         _ => None,
     };
-    let more = if spec.security == SandboxSecurity::Insecure { MORE_DEVICES } else { &[] };
-    let mut devices = Vec::new();
-    for name in DEVICES.iter().chain(more) {
-        match fsmount::bind_host(format!("/dev/{name}"), NOSUID | NOEXEC) {
-            Ok(device) => devices.push((*name, device)),
-            Err(Errno::NOENT) => (),
-            Err(errno) => return Err(failed(&format!("/dev/{name}"))(errno)),
-        }
-    }
+    let devices = devices(spec.security, work)?;
     let (proc, sys) = (proc.map_err(failed("/proc"))?, sys.map_err(failed("/sys"))?);
     Ok(System { proc, sys, cgroup, devices, security: spec.security })
 }
 
-/// Puts them into the root.
+/// The devices of a step, by their names in /dev, each a mount of its own.
+///
+/// They are nodes of our own in memory, mounted on `work`: what the step does to their modes and owners does not reach
+/// those of the host. Where the system lets us make no nodes, in a user namespace above all, they are the host's by
+/// read-only mounts: one can write to the device, but not change the node.
+pub(super) fn devices(
+    security: SandboxSecurity,
+    work: &Path,
+) -> std::result::Result<Vec<(&'static str, Detached)>, SandboxError> {
+    let more = if security == SandboxSecurity::Insecure { MORE_DEVICES } else { &[] };
+    let memory = fsmount::make("tmpfs", &[("mode", "0700")], NOSUID | NOEXEC).and_then(|it| it.attach(CWD, work));
+    let memory = memory.map_err(|errno| SandboxError::setup("make a file system in memory", errno))?;
+    let mut devices = Vec::new();
+    for name in DEVICES.iter().chain(more) {
+        match device(name, &memory) {
+            Ok(device) => devices.push((*name, device)),
+            Err(Errno::NOENT) => (),
+            Err(errno) => {
+                return Err(SandboxError::Mount { target: format!("/dev/{name}"), reason: errno.to_string() });
+            }
+        }
+    }
+    Ok(devices)
+}
+
+fn device(name: &str, memory: &OwnedFd) -> Result<Detached> {
+    let path = format!("/dev/{name}");
+    let host = stat(&*path)?;
+    let (kind, mode) = (FileType::from_raw_mode(host.st_mode), Mode::from_raw_mode(host.st_mode));
+    let node = name.replace('/', "-");
+    // Nodes can be made in some user namespaces, but not opened.
+    let made = match is_user_namespace() {
+        true => Err(Errno::PERM),
+        false => mknodat(memory, &*node, kind, mode, host.st_rdev),
+    };
+    match made {
+        Ok(()) => {
+            chownat(memory, &*node, Some(Uid::ROOT), Some(Gid::from_raw(host.st_gid)), AtFlags::empty())?;
+            // The mode was made less by the umask.
+            chmodat(memory, &*node, mode, AtFlags::empty())?;
+            fsmount::bind(memory, &*node, NOSUID | NOEXEC)
+        }
+        Err(_) => fsmount::bind_host(path, RDONLY | NOSUID | NOEXEC),
+    }
+}
+
+/// Attaches the mounts to the root of the step.
 pub(super) fn attach(system: System, spec: &Spec, inside: &mut Inside) -> std::result::Result<(), SandboxError> {
     let stays = Make::Dir { uid: 0, gid: 0 };
     let on = |target: &str, done: Result<()>| {
@@ -154,7 +203,7 @@ fn fill_dev(dev: &OwnedFd, devices: Vec<(&'static str, Detached)>, shm_size: Opt
     Ok(())
 }
 
-/// Covers what tells too much, and takes the pen from what is written to the whole machine.
+/// Hides what would reveal too much about the machine, and makes read-only what would change it.
 fn protect(proc: &OwnedFd, sys: &OwnedFd, dev: &OwnedFd) -> Result<()> {
     let mut empty_dir: Option<OwnedFd> = None;
     let masked = MASKED_PROC.iter().map(|it| (proc, *it)).chain(MASKED_SYS.iter().map(|it| (sys, *it)));

@@ -11,8 +11,8 @@ use std::{
 };
 
 use super::{
-    Exit, Rlimit, Runtime, SandboxError, SandboxMount, SandboxMountKind, SandboxNetwork, SandboxResources,
-    SandboxSecurity, Spec, StepCancel, StepStream, namespace, run,
+    Exit, NetworkChoice, Rlimit, Runtime, Sandbox, SandboxError, SandboxMount, SandboxMountKind, SandboxNetwork,
+    SandboxOptions, SandboxResources, SandboxSecurity, Spec, StepCancel, StepStream, namespace,
 };
 
 /// Tells `sys::as_helper` to enter a user namespace before the tests begin.
@@ -47,9 +47,10 @@ impl Place {
             fs::create_dir_all(layer.join(sub)).unwrap();
         }
         fs::copy("/bin/busybox", layer.join("bin/busybox")).unwrap();
-        for name in "cat df echo env false grep hostname id kill ls mkdir mknod mount mv pwd readlink rm rmdir sed sh \
+        for name in
+            "chmod cat df echo env false grep hostname id kill ls mkdir mknod mount mv pwd readlink rm rmdir sed sh \
                      sleep stat test touch true umount unshare wc yes"
-            .split_whitespace()
+                .split_whitespace()
         {
             symlink("busybox", layer.join("bin").join(name)).unwrap();
         }
@@ -102,15 +103,14 @@ impl Place {
 
     fn run(&self) -> Result<(Exit, String), SandboxError> {
         let mut all = Vec::new();
-        let exit =
-            run(&Runtime::Embedded, &self.spec, &mut |_, bytes| all.extend_from_slice(bytes), &StepCancel::new()?)?;
+        let exit = run(&self.spec, &mut |_, bytes| all.extend_from_slice(bytes), &StepCancel::new()?)?;
         Ok((exit, String::from_utf8_lossy(&all).into_owned()))
     }
 
     /// What it printed; it must end well.
     fn out(&self) -> String {
         let (exit, text) = self.run().unwrap();
-        assert_eq!(exit, Exit { code: 0, signal: None, oom: false }, "{text}");
+        assert_eq!(exit, Exit { code: 0, signal: None, oom: false, pids_limit: None }, "{text}");
         text
     }
 
@@ -123,6 +123,16 @@ impl Place {
         names.sort();
         names
     }
+}
+
+/// Runs steps in the network of the machine: these tests are about the rest.
+fn run(
+    spec: &Spec,
+    output: &mut (dyn FnMut(StepStream, &[u8]) + Send),
+    cancel: &StepCancel,
+) -> Result<Exit, SandboxError> {
+    let options = SandboxOptions { runtime: Runtime::Embedded, network: NetworkChoice::Host, pids_limit: None };
+    Sandbox::new(options).run(spec, output, cancel)
 }
 
 /// Whether more ids than the user's own can be used.
@@ -142,10 +152,8 @@ fn output_exit_code_and_changes_come_back() {
     let place = Place::new("echo out; echo err >&2; echo x > /data/new; exit 3");
     let mut streams = Vec::new();
     let cancel = StepCancel::new().unwrap();
-    let exit =
-        run(&Runtime::Embedded, &place.spec, &mut |stream, bytes| streams.push((stream, bytes.to_vec())), &cancel)
-            .unwrap();
-    assert_eq!(exit, Exit { code: 3, signal: None, oom: false });
+    let exit = run(&place.spec, &mut |stream, bytes| streams.push((stream, bytes.to_vec())), &cancel).unwrap();
+    assert_eq!(exit, Exit { code: 3, signal: None, oom: false, pids_limit: None });
     streams.sort_by_key(|(stream, _)| *stream == StepStream::Stderr);
     assert_eq!(streams, [(StepStream::Stdout, b"out\n".to_vec()), (StepStream::Stderr, b"err\n".to_vec())]);
     assert_eq!(fs::read_to_string(place.spec.upper.join("data/new")).unwrap(), "x\n");
@@ -218,13 +226,17 @@ fn capabilities_and_filter_are_those_of_a_container() {
          unshare -U true 2>/dev/null && echo UNSHARED; (echo x > /proc/sys/kernel/hostname) 2>/dev/null && echo WROTE; \
          (: > /proc/sysrq-trigger) 2>/dev/null && echo SYSRQ; cat /proc/kcore 2>/dev/null | wc -c",
     );
-    let text = place.out();
+    // Nobody asked for the network of the machine: no raw sockets there.
+    check_capabilities(&place.out(), "00000000a80405fb");
+    place.fresh();
+    check_capabilities(&place.with(|spec| spec.network = SandboxNetwork::Host).out(), "00000000a80425fb");
+}
+
+fn check_capabilities(text: &str, expected: &str) {
     let field =
         |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim().to_owned();
-    for (name, value) in
-        [("CapEff:", "00000000a80425fb"), ("CapPrm:", "00000000a80425fb"), ("CapBnd:", "00000000a80425fb")]
-    {
-        assert_eq!(field(name), value);
+    for name in ["CapEff:", "CapPrm:", "CapBnd:"] {
+        assert_eq!(field(name), expected);
     }
     for name in ["CapInh:", "CapAmb:"] {
         assert_eq!(field(name), "0000000000000000");
@@ -448,12 +460,60 @@ fn cancelling_kills_at_once_and_background_processes_end_with_the_command() {
     let cancel = StepCancel::new().unwrap();
     let raise = cancel.clone();
     let begin = Instant::now();
-    let ended = run(&Runtime::Embedded, &place.spec, &mut |_, _| raise.cancel(), &cancel);
+    let ended = run(&place.spec, &mut |_, _| raise.cancel(), &cancel);
     assert_eq!(ended, Err(SandboxError::Cancelled));
-    assert_eq!(run(&Runtime::Embedded, &place.spec, &mut |_, _| (), &cancel), Err(SandboxError::Cancelled));
+    assert_eq!(run(&place.spec, &mut |_, _| (), &cancel), Err(SandboxError::Cancelled));
     let place = Place::new("(trap '' TERM HUP INT; exec sleep 100) & echo done");
     assert_eq!(place.out(), "done\n");
     assert!(begin.elapsed() < Duration::from_secs(20));
+}
+
+#[test]
+fn asking_lets_processes_clean_up_and_a_second_request_kills() {
+    needs_containers!();
+    let ask = |script: &str, kill_on: &'static str| {
+        let place = Place::new(script);
+        let cancel = StepCancel::new().unwrap();
+        let raise = cancel.clone();
+        let mut text = String::new();
+        let mut on_output = |_: StepStream, bytes: &[u8]| {
+            text += &String::from_utf8_lossy(bytes);
+            if text.contains("go\n") {
+                raise.ask();
+            }
+            if text.contains(kill_on) {
+                raise.cancel();
+            }
+        };
+        let begin = Instant::now();
+        assert_eq!(run(&place.spec, &mut on_output, &cancel), Err(SandboxError::Cancelled));
+        (text, begin.elapsed())
+    };
+    let (text, _) = ask("trap 'echo cleaned; exit 0' TERM; echo go; while :; do sleep 1; done", "never");
+    assert_eq!(text, "go\ncleaned\n");
+    // The shell that started it does not go on.
+    let (text, _) =
+        ask("sh -c 'trap \"echo cleaned; exit 0\" TERM; echo go; while :; do sleep 1; done'; echo on", "never");
+    assert_eq!(text, "go\ncleaned\n");
+    let (text, took) = ask("echo go; sleep 100; echo on", "never");
+    assert_eq!(text, "go\n");
+    assert!(took < Duration::from_secs(5), "nobody cleans up: {took:?}");
+    let (text, took) = ask("trap 'echo caught' TERM; echo go; while :; do sleep 1; done", "caught");
+    assert_eq!(text, "go\ncaught\n");
+    assert!(took < Duration::from_secs(8), "the second request kills: {took:?}");
+}
+
+#[test]
+fn nodes_of_devices_are_not_those_of_the_host() {
+    needs_containers!();
+    let before = fs::metadata("/dev/full").unwrap();
+    let place = Place::new(
+        "chmod 0640 /dev/full 2>/dev/null; touch -d 2001-01-01 /dev/full 2>/dev/null; echo x > /dev/null && \
+         (echo x > /dev/full) 2>/dev/null || stat -c '%F' /dev/full",
+    );
+    assert_eq!(place.out(), "character special file\n");
+    let after = fs::metadata("/dev/full").unwrap();
+    assert_eq!((after.mode(), after.ctime(), after.mtime()), (before.mode(), before.ctime(), before.mtime()));
 }
 
 #[test]

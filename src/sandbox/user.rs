@@ -2,7 +2,7 @@
 
 use super::error::SandboxError;
 
-/// As whom the command runs.
+/// The ids with which a command runs, and the home directory that belongs to them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Ids {
     pub(super) uid: u32,

@@ -34,7 +34,14 @@ impl SolveCancel {
         self.0.wake.notify_waiters();
     }
 
-    /// Whether [`cancel`](Self::cancel) was called.
+    /// Lets nothing begin and stops transfers, but asks running processes to end: they may clean up.
+    pub(crate) fn ask(&self) {
+        self.0.is_set.store(true, Ordering::SeqCst);
+        self.0.sandbox.ask();
+        self.0.wake.notify_waiters();
+    }
+
+    /// Whether [`ask`](Self::ask) or [`cancel`](Self::cancel) was called.
     pub(crate) fn is_cancelled(&self) -> bool {
         self.0.is_set.load(Ordering::SeqCst)
     }

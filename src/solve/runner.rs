@@ -1,4 +1,4 @@
-//! What runs processes: the sandbox runtime, and the lowest layer that all roots share.
+//! What runs processes: the sandbox, and the lowest layer that all roots share.
 
 use std::{
     os::unix::fs::PermissionsExt as _,
@@ -9,17 +9,17 @@ use std::{
 use super::failure::store_fault;
 use crate::{report::Diagnostic, sandbox, store::Store};
 
-/// The sandbox runtime of a run, with what its steps have in common.
+/// The sandbox of a run, with what its steps have in common.
 pub(crate) struct Runner {
-    pub(super) runtime: sandbox::Runtime,
+    pub(super) sandbox: sandbox::Sandbox,
     /// The lowest layer of every root, made by the first step that needs it.
     skeleton: Mutex<Option<PathBuf>>,
 }
 
 impl Runner {
-    /// Runs steps with `runtime`.
-    pub(crate) fn new(runtime: sandbox::Runtime) -> Self {
-        Self { runtime, skeleton: Mutex::default() }
+    /// Runs steps as `options` say.
+    pub(crate) fn new(options: sandbox::SandboxOptions) -> Self {
+        Self { sandbox: sandbox::Sandbox::new(options), skeleton: Mutex::default() }
     }
 
     /// A folder with the mount points that every root needs (`/proc`, `/dev`, …), made once in a run.

@@ -156,6 +156,7 @@ impl Shown {
             severity: match diagnostic.severity {
                 Severity::Error => miette::Severity::Error,
                 Severity::Warning => miette::Severity::Warning,
+                Severity::Notice => miette::Severity::Advice,
             },
             message: line(&diagnostic.message),
             help: diagnostic.help.as_deref().map(line),

@@ -14,6 +14,7 @@ mod fmt;
 mod grants;
 mod language;
 mod load;
+mod network;
 mod runtime;
 mod schemas;
 mod secrets;

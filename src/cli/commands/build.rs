@@ -135,7 +135,7 @@ pub(super) fn setup(settings: &Settings, sink: Sink) -> Result<EngineSetup, Box<
         client: client(settings),
         sink,
         jobs: settings.jobs.unwrap_or_else(|| cores.max(4)),
-        runner: Arc::new(Runner::new(settings.runtime.clone())),
+        runner: Arc::new(Runner::new(settings.sandbox.clone())),
         env: Arc::new(settings.env.clone()),
         cwd: settings.cwd.clone(),
         cancel,

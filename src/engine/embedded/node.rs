@@ -53,7 +53,8 @@ impl Engine for EmbeddedEngine {
     fn cancel(&self, mode: CancelMode) {
         let cancel = &self.solver.world().cancel;
         match mode {
-            CancelMode::Ask | CancelMode::Kill => cancel.cancel(),
+            CancelMode::Ask => cancel.ask(),
+            CancelMode::Kill => cancel.cancel(),
         }
     }
 

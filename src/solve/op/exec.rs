@@ -18,7 +18,7 @@ use crate::{
     oci::{Digest, digest::FieldHasher},
     report::{
         Diagnostic,
-        event::{Sink, StepId},
+        event::{Event, Sink, StepId},
     },
     sandbox::{self, SandboxError},
     solve::{
@@ -111,8 +111,11 @@ impl ExecStep {
         }
         let spec = self.spec(layers, active.fs(), active.work(), &mut held)?;
         let mut output = StepOutput::new(self.sink.clone(), self.id, &held.secrets)?;
-        let ended =
-            sandbox::run(&self.runner.runtime, &spec, &mut |stream, bytes| output.push(stream, bytes), &self.cancel);
+        let sandbox = &self.runner.sandbox;
+        let ended = sandbox.run(&spec, &mut |stream, bytes| output.push(stream, bytes), &self.cancel);
+        if let Some(notice) = sandbox.take_network_notice() {
+            (self.sink)(Event::Warning(Arc::new(host_network(notice))));
+        }
         output.finish();
         match ended {
             Ok(exit) if exit.code == 0 => (),
@@ -142,6 +145,10 @@ impl ExecStep {
             fault.causes.push(format!("killed by signal {signal}"));
         }
         fault.output = output.tail();
+        if let Some(limit) = exit.pids_limit {
+            fault.causes.push(format!("the step reached the limit of {limit} processes and threads"));
+            fault.help = Some("set `BAKE_PIDS_LIMIT` to a larger number, or to `max`".to_owned());
+        }
         if exit.code == 127 {
             fault.help = Some("127 means that a command was not found: install it in an earlier step".to_owned());
         }
@@ -380,6 +387,16 @@ fn copy_root(from: &Path, to: &Path) {
     // What is not permitted (a single-id user namespace) leaves the defaults, which are as good.
     drop(std::os::unix::fs::chown(to, Some(meta.uid()), Some(meta.gid())));
     drop(std::fs::set_permissions(to, meta.permissions()));
+}
+
+/// Why steps share the network of the machine.
+fn host_network(notice: sandbox::HostNetworkNotice) -> Diagnostic {
+    let mut shown = Diagnostic::notice(
+        "bake::sandbox::host_network",
+        "steps share the network of this machine, and cannot use raw sockets: it cannot be kept apart here",
+    );
+    shown.causes.push(notice.cause);
+    shown.help("install pasta (the package `passt`), or slirp4netns; `BAKE_NETWORK=host` accepts it as it is")
 }
 
 fn first_line(text: &str) -> String {

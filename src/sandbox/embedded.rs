@@ -1,0 +1,122 @@
+//! Steps run by our own helper: starts it, hands over the spec, and tidies up after it.
+
+use std::{
+    io::{Read, Write},
+    os::{
+        fd::OwnedFd,
+        unix::{net::UnixStream, process::ExitStatusExt},
+    },
+    process::{Child, ExitStatus, Stdio},
+    thread,
+};
+
+use rustix::thread::UnshareFlags;
+
+use super::{
+    agent,
+    cancel::StepCancel,
+    cgroup::{self, Cgroups},
+    command::command,
+    error::SandboxError,
+    helper::{HelperReport, NetworkSetup, Start},
+    namespace,
+    network::StepNetworkLease,
+    processes::StepProcesses,
+    program::own_program,
+    spec::Spec,
+    stubs, sys,
+    watch::{Exit, Started, StepStream, watch},
+};
+
+/// Runs the command to its end; as [`super::Sandbox::run`].
+pub(super) fn run(
+    spec: &Spec,
+    network: &StepNetworkLease<'_>,
+    pids_limit: Option<u64>,
+    output: &mut (dyn FnMut(StepStream, &[u8]) + Send),
+    cancel: &StepCancel,
+) -> Result<Exit, SandboxError> {
+    let _agents = agent::start_agents(spec)?;
+    let cgroups = Cgroups::make(&spec.resources, pids_limit);
+    let oom_before = cgroup::oom_baseline();
+    let start = Start {
+        spec,
+        user_namespace: namespace::is_user_namespace(),
+        cgroups: cgroups.procs(),
+        network: match network {
+            StepNetworkLease::Loopback => NetworkSetup::Loopback,
+            StepNetworkLease::SharedHost => NetworkSetup::InheritWithoutRaw,
+            StepNetworkLease::Pooled(_) | StepNetworkLease::Host => NetworkSetup::Inherit,
+        },
+        resolv_conf: network.resolv_conf(),
+    };
+    let start = serde_json::to_vec(&start);
+    let start = start.map_err(|error| SandboxError::io_setup("describe the container", &error.into()))?;
+    let (ours, theirs) = UnixStream::pair().map_err(|error| SandboxError::io_setup("make a socket", &error))?;
+    let status = thread::scope(|scope| {
+        // Namespaces are entered by this thread for its child, which dies with it.
+        let keeper = thread::Builder::new().name("sandbox".to_owned());
+        let keeper = keeper.spawn_scoped(scope, || {
+            network.enter()?;
+            keep(theirs, &ours, &start, output, cancel)
+        });
+        let keeper = keeper.map_err(|error| SandboxError::io_setup("start a thread", &error))?;
+        keeper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })?;
+    if cancel.is_cancelled() {
+        return Err(SandboxError::Cancelled);
+    }
+    let Some(made) = read_reports(&ours)? else {
+        return Err(SandboxError::HelperDied { status: status.to_string() });
+    };
+    stubs::clean(&spec.upper, &made);
+    let signal = status.signal();
+    let code = status.code().or(signal.map(|signal| 128 + signal)).unwrap_or(-1);
+    let killed = code == 128 + libc::SIGKILL;
+    let oom = cgroups.oom_killed() || (killed && cgroup::oom_kills() > oom_before);
+    Ok(Exit { code, signal, oom, pids_limit: cgroups.reached_pids_limit() })
+}
+
+/// Starts the helper as process 1 of a new pid namespace, tells it what to do, and watches it to its end.
+fn keep(
+    theirs: UnixStream,
+    mut ours: &UnixStream,
+    start: &[u8],
+    output: &mut dyn FnMut(StepStream, &[u8]),
+    cancel: &StepCancel,
+) -> Result<ExitStatus, SandboxError> {
+    // What fits into a socket waits there for the helper.
+    const FITS: usize = 64 << 10;
+    let (now, later) = start.split_at(start.len().min(FITS));
+    ours.write_all(now).map_err(|error| SandboxError::io_setup("write to its helper", &error))?;
+    let (mut child, started) = spawn(theirs)?;
+    // A helper that is gone says why in its report.
+    let _gone = ours.write_all(later).and_then(|()| ours.shutdown(std::net::Shutdown::Write));
+    let stop = || started.kill();
+    let watched = watch(&started, output, cancel, &stop).inspect_err(|_| stop());
+    let status = child.wait().map_err(|error| SandboxError::io_setup("wait for the command", &error));
+    watched.and(status)
+}
+
+fn spawn(socket: UnixStream) -> Result<(Child, Started), SandboxError> {
+    sys::unshare(UnshareFlags::NEWPID).map_err(namespace::diagnose)?;
+    let mut helper = command(own_program());
+    helper.arg("__sandbox").stdin(Stdio::from(OwnedFd::from(socket)));
+    Started::spawn(helper, StepProcesses::All)
+}
+
+/// What the helper reported before it became the command, or instead of it.
+fn read_reports(mut socket: &UnixStream) -> Result<Option<stubs::MadeStub>, SandboxError> {
+    let mut text = Vec::new();
+    let read = socket.read_to_end(&mut text);
+    read.map_err(|error| SandboxError::io_setup("read the report of its helper", &error))?;
+    let mut ready = None;
+    for line in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        match serde_json::from_slice(line) {
+            Ok(HelperReport::Ready(made)) => ready = Some(made),
+            Ok(HelperReport::Failed(error)) => return Err(error),
+            Err(error) => return Err(SandboxError::io_setup("parse the report of its helper", &error.into())),
+        }
+    }
+    Ok(ready)
+}

@@ -1,0 +1,123 @@
+//! The side of the helper: `bake __runtime`, between `bake` and a container runtime, its stdin a socket. It starts the
+//! runtime, becomes its exit code, and sees to it that the step ends when `bake` is gone and the socket closes.
+
+use std::{
+    ffi::OsString,
+    io::{self, BufRead as _, Read as _},
+    os::{
+        fd::AsFd as _,
+        unix::{net::UnixStream, process::ExitStatusExt as _},
+    },
+    path::PathBuf,
+    process::{Command, Stdio},
+    thread,
+};
+
+use rustix::{
+    fs::CWD,
+    mount::{MountPropagationFlags, mount_change},
+    thread::UnshareFlags,
+};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    command::command,
+    fsmount::{self, NODEV, NOEXEC, NOSUID},
+    sys,
+};
+
+/// What the helper is told, a line.
+#[derive(Serialize, Deserialize)]
+pub(super) struct RuntimeStart {
+    pub(super) run: RuntimeCommand,
+    /// Kills the container that `run` started.
+    pub(super) delete: RuntimeCommand,
+    /// Control groups to enter: their `cgroup.procs` files.
+    pub(super) cgroups: Vec<PathBuf>,
+    pub(super) lifetime: RuntimeLifetime,
+}
+
+/// A command line and its environment.
+#[derive(Serialize, Deserialize)]
+pub(super) struct RuntimeCommand {
+    program: OsString,
+    args: Vec<OsString>,
+    env: Vec<(OsString, OsString)>,
+}
+
+/// How it is made sure that a step ends with `bake`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum RuntimeLifetime {
+    /// The helper is process 1 of a pid namespace, all of which the kernel kills when it ends.
+    PidNamespace,
+    /// The helper has the runtime kill the container: where no new /proc can be mounted, without which a runtime does not
+    /// find its processes in a pid namespace.
+    Watched,
+}
+
+impl RuntimeCommand {
+    /// What `command` would run.
+    pub(super) fn of(command: &Command) -> Self {
+        let owned = |it: &std::ffi::OsStr| it.to_owned();
+        let env = command.get_envs().filter_map(|(name, value)| Some((owned(name), owned(value?))));
+        Self {
+            program: owned(command.get_program()),
+            args: command.get_args().map(owned).collect(),
+            env: env.collect(),
+        }
+    }
+
+    fn command(&self) -> Command {
+        let mut command = command(&self.program);
+        command.args(&self.args).envs(self.env.iter().map(|(name, value)| (name, value)));
+        command
+    }
+}
+
+/// Runs the container that stdin describes; returns its exit code.
+///
+/// `sandbox::helper_main` calls it when the first argument is `__runtime`.
+pub(super) fn runtime_helper_main() -> u8 {
+    const FAILED: u8 = 255;
+    sys::close_from(3);
+    let Ok(socket) = io::stdin().as_fd().try_clone_to_owned() else { return FAILED };
+    let mut socket = UnixStream::from(socket);
+    let mut line = String::new();
+    if io::BufReader::new(&socket).read_line(&mut line).is_err() {
+        return FAILED;
+    }
+    let Ok(start) = serde_json::from_str::<RuntimeStart>(&line) else { return FAILED };
+    for procs in &start.cgroups {
+        // Limits are best effort.
+        let _without = std::fs::write(procs, "0");
+    }
+    if start.lifetime == RuntimeLifetime::PidNamespace && show_own_processes().is_err() {
+        return FAILED;
+    }
+    let Ok(mut runtime) = start.run.command().spawn() else { return FAILED };
+    let watching = thread::Builder::new().spawn(move || {
+        // Nothing more is sent: this returns when the other side is gone.
+        let _closed = socket.read(&mut [0]);
+        if start.lifetime == RuntimeLifetime::Watched {
+            let _gone = start.delete.command().stdout(Stdio::null()).stderr(Stdio::null()).status();
+        }
+        sys::exit_now(FAILED.into());
+    });
+    if watching.is_err() {
+        let _gone = runtime.kill();
+    }
+    match runtime.wait() {
+        Ok(status) => {
+            let code = status.code().or(status.signal().map(|signal| 128 + signal));
+            code.and_then(|code| u8::try_from(code).ok()).unwrap_or(FAILED)
+        }
+        Err(_) => FAILED,
+    }
+}
+
+/// Mounts the /proc of our pid namespace over that of `bake`, for us and the runtime alone.
+fn show_own_processes() -> rustix::io::Result<()> {
+    sys::unshare(UnshareFlags::NEWNS)?;
+    mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)?;
+    fsmount::make("proc", &[], NOSUID | NODEV | NOEXEC)?.attach(CWD, "/proc").map(drop)
+}

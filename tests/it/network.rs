@@ -1,0 +1,352 @@
+//! What steps reach of the machine: nothing of its network, nothing of its devices; and what is left of a run that was
+//! killed: nothing.
+#![expect(clippy::print_stderr, reason = "a test that is left out says so")]
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::Read as _,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket},
+    os::{
+        linux::net::SocketAddrExt as _,
+        unix::{
+            fs::PermissionsExt as _,
+            net::{SocketAddr, UnixListener},
+        },
+    },
+    path::Path,
+    process::{Command, Output, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::support::{Bake, base_layout};
+
+/// Who runs `bake`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum TestUser {
+    Root,
+    /// An ordinary user, who may open /dev/net/tun.
+    WithTun,
+    /// An ordinary user, as most machines have them.
+    WithoutTun,
+}
+
+/// Leaves a test that cannot be done here, and says so.
+macro_rules! needs_root_and {
+    ($($program:literal),*) => {
+        for program in [$($program),*] {
+            let is_there = ["/usr/bin", "/usr/sbin", "/bin", "/sbin"].iter().any(|dir| Path::new(dir).join(program).exists());
+            if !is_there || !is_root() {
+                eprintln!("SKIPPED: needs root and the program {program}");
+                return;
+            }
+        }
+    };
+}
+
+fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|it| std::os::unix::fs::MetadataExt::uid(&it) == 0)
+}
+
+/// A working folder with one target whose Dockerfile has these steps.
+fn bake(user: TestUser, steps: &str) -> Bake {
+    let bake = Bake::new();
+    let copied = Command::new("cp").arg("-r").arg(base_layout()).arg(bake.path("base")).status();
+    assert!(copied.is_ok_and(|status| status.success()));
+    bake.write("Dockerfile", &format!("FROM base\n{steps}"));
+    bake.write(
+        "docker-bake.hcl",
+        "target \"default\" {\n  contexts = { base = \"oci-layout://base\" }\n  output = [\"type=cacheonly\"]\n  entitlements = [\"network.host\"]\n}\n",
+    );
+    if user != TestUser::Root {
+        let given = Command::new("chown").args(["-R", "1000:1000"]).arg(bake.dir.path()).status();
+        assert!(given.is_ok_and(|status| status.success()));
+    }
+    bake
+}
+
+/// The command that runs `bake` as this user: in mounts of its own, where `prepare` has been run by a shell.
+fn command(bake: &Bake, user: TestUser, prepare: &str, env: &[(&str, &str)]) -> Command {
+    let as_user = match user {
+        TestUser::Root => "",
+        _ => "setpriv --reuid=1000 --regid=1000 --clear-groups ",
+    };
+    let tun = match user {
+        TestUser::WithTun => "mknod \"$TUN\" c 10 200 && chmod 666 \"$TUN\" && mount --bind \"$TUN\" /dev/net/tun && ",
+        _ => "",
+    };
+    let script = format!("{tun}{prepare} exec {as_user}\"$@\"");
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", &script, "sh", env!("CARGO_BIN_EXE_bake")]);
+    command.args(["--progress=plain", "--allow", "fs.read=*", "--allow", "network.host"]);
+    command.stdin(Stdio::null()).current_dir(bake.dir.path()).env_clear();
+    command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    command.env("HOME", bake.path("home")).env("BAKE_HOME", bake.path("state")).env("NO_COLOR", "1");
+    command.env("TUN", bake.path("tun")).envs(env.iter().copied());
+    command
+}
+
+/// Exit code, and all that it said.
+fn run(bake: &Bake, user: TestUser, prepare: &str, env: &[(&str, &str)]) -> (Option<i32>, String) {
+    let Output { status, stdout, stderr } = command(bake, user, prepare, env).output().expect("the binary starts");
+    (status.code(), format!("{}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr)))
+}
+
+/// The addresses of this machine beside the loopback ones, as /proc lists them.
+fn own_addresses() -> BTreeSet<IpAddr> {
+    let mut found = BTreeSet::new();
+    let mut last = None;
+    for line in fs::read_to_string("/proc/net/fib_trie").unwrap_or_default().lines() {
+        match line.trim().strip_prefix("|-- ") {
+            Some(address) => last = address.parse::<Ipv4Addr>().ok(),
+            None if line.contains("/32 host LOCAL") => found.extend(last.map(IpAddr::V4)),
+            None => (),
+        }
+    }
+    for line in fs::read_to_string("/proc/net/if_inet6").unwrap_or_default().lines() {
+        let number = line.split(' ').next().and_then(|hex| u128::from_str_radix(hex, 16).ok());
+        let address = number.map(Ipv6Addr::from).filter(|it| it.segments()[0] != 0xfe80);
+        found.extend(address.map(IpAddr::V6));
+    }
+    found.retain(|address| !address.is_loopback());
+    found
+}
+
+/// The gateway of the default route.
+fn gateway() -> Option<IpAddr> {
+    let routes = fs::read_to_string("/proc/net/route").ok()?;
+    let line = routes.lines().find(|line| line.split('\t').nth(1) == Some("00000000"))?;
+    let number = u32::from_str_radix(line.split('\t').nth(2)?, 16).ok()?;
+    Some(IpAddr::V4(Ipv4Addr::from(number.to_ne_bytes())))
+}
+
+/// A port at which all addresses of this machine answer, until the process ends; and whoever came.
+fn listen() -> (u16, std::sync::mpsc::Receiver<std::net::SocketAddr>) {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    // The address of IPv6 takes IPv4 as well, where the kernel has it.
+    let listener = TcpListener::bind("[::]:0").or_else(|_| TcpListener::bind("0.0.0.0:0")).expect("a port is free");
+    let port = listener.local_addr().expect("it is bound").port();
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let from = stream.peer_addr().expect("it is connected");
+            let _nobody_waits = sender.send(from);
+        }
+    });
+    (port, receiver)
+}
+
+/// Runs a step that tries every address of the machine, and one that sees its abstract sockets.
+fn reaches_nothing(user: TestUser, tool: &str, runtime: &str) {
+    let (port, came) = listen();
+    let name = format!("bake-test-{port}");
+    let address = SocketAddr::from_abstract_name(&name).expect("a short name");
+    let _abstract = UnixListener::bind_addr(&address).expect("the name is free");
+    let mut addresses = own_addresses();
+    assert!(!addresses.is_empty(), "this machine has no addresses to try");
+    addresses.extend(gateway());
+    addresses
+        .extend(["127.0.0.1", "127.0.0.53", "::1", "10.0.2.2"].map(|it| it.parse::<IpAddr>().expect("an address")));
+    let list: String = addresses.iter().map(|it| format!("{it} ")).collect();
+    let tries =
+        format!("for a in {list}; do echo | nc -w 1 $a {port} >/dev/null 2>&1; done; ! grep {name} /proc/net/unix");
+    let isolated = bake(user, &format!("RUN {tries}\n"));
+    let env = [("BAKE_NETWORK", tool), ("BAKE_RUNTIME", runtime)];
+    let (code, text) = run(&isolated, user, "", &env);
+    assert_eq!(code, Some(0), "{user:?} {tool} {runtime}: {text}");
+    assert!(!text.contains("share the network"), "{user:?} {tool} {runtime}: {text}");
+    assert_eq!(came.try_iter().collect::<Vec<_>>(), [], "{user:?} {tool} {runtime}: {text}");
+    // The same step in the network of the host reaches it: so it would have been noticed.
+    let shared = bake(user, &format!("RUN --network=host {tries}\n"));
+    let (_, text) = run(&shared, user, "", &env);
+    assert!(came.try_iter().count() > 1, "{user:?}: {text}");
+}
+
+#[test]
+fn steps_reach_nothing_of_the_machine() {
+    needs_root_and!("pasta", "slirp4netns", "runc", "crun", "setpriv");
+    for tool in ["pasta", "slirp4netns"] {
+        reaches_nothing(TestUser::Root, tool, "embedded");
+        reaches_nothing(TestUser::WithTun, tool, "embedded");
+    }
+    for runtime in ["runc", "crun"] {
+        reaches_nothing(TestUser::Root, "auto", runtime);
+    }
+}
+
+#[test]
+fn without_a_tool_that_works_steps_share_the_network_and_cannot_forge_packets() {
+    needs_root_and!("pasta", "slirp4netns", "runc", "setpriv");
+    let steps = "RUN grep CapBnd /proc/self/status\nRUN cat /proc/self/status > /dev/null\n";
+    let hidden = "for it in /usr/bin/pasta /usr/bin/slirp4netns; do mount --bind /dev/null $it; done;";
+    for (user, runtime) in [(TestUser::Root, "embedded"), (TestUser::Root, "runc"), (TestUser::WithoutTun, "embedded")]
+    {
+        let prepare = if user == TestUser::Root { hidden } else { "" };
+        let bake = bake(user, steps);
+        let (code, text) = run(&bake, user, prepare, &[("BAKE_RUNTIME", runtime)]);
+        assert_eq!(code, Some(0), "{text}");
+        assert_eq!(text.matches("steps share the network of this machine").count(), 1, "{user:?} {runtime}: {text}");
+        let cause = if user == TestUser::Root { "neither pasta nor slirp4netns is installed" } else { "tun" };
+        assert!(text.contains(cause), "{user:?} {runtime}: {text}");
+        assert!(text.contains("00000000a80405fb"), "{user:?} {runtime}: {text}");
+    }
+    // What the user asks for needs no notice.
+    let bake = bake(TestUser::Root, steps);
+    let (code, text) = run(&bake, TestUser::Root, "", &[("BAKE_NETWORK", "host")]);
+    assert_eq!((code, text.contains("share the network")), (Some(0), false), "{text}");
+    assert!(text.contains("00000000a80405fb"), "{text}");
+    let (code, text) = run(&bake, TestUser::Root, "", &[("BAKE_NETWORK", "passta")]);
+    assert!(code == Some(2) && text.contains("did you mean `pasta`?"), "{text}");
+}
+
+/// A name server at an address of the loopback device, as systemd-resolved is one, that knows one answer.
+fn name_server(address: &str) {
+    let socket = UdpSocket::bind((address, 53)).expect("root may bind port 53");
+    thread::spawn(move || {
+        let mut buffer = [0; 2048];
+        while let Ok((n, from)) = socket.recv_from(&mut buffer) {
+            let question = &buffer[12..n];
+            let end = question.iter().position(|byte| *byte == 0).map_or(question.len(), |at| at + 5);
+            let is_a = question.get(end - 3) == Some(&1);
+            let mut answer = buffer[..2].to_vec();
+            answer.extend([0x81, 0x80, 0, 1, 0, u8::from(is_a), 0, 0, 0, 0]);
+            answer.extend(&question[..end]);
+            if is_a {
+                answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4, 192, 0, 2, 77]);
+            }
+            let _nobody_waits = socket.send_to(&answer, from);
+        }
+    });
+}
+
+#[test]
+fn names_are_resolved_by_a_server_on_the_loopback_device() {
+    needs_root_and!("pasta", "slirp4netns", "setpriv");
+    const SERVER: &str = "127.0.0.77";
+    name_server(SERVER);
+    let users = [TestUser::Root, TestUser::WithTun];
+    let tools = ["pasta", "slirp4netns", "host"];
+    for (user, tool) in users.into_iter().flat_map(|user| tools.map(|tool| (user, tool))) {
+        let bake = bake(user, "RUN nslookup name.example\n");
+        bake.write("resolv", &format!("nameserver {SERVER}\n"));
+        let prepare = "mount --bind resolv /etc/resolv.conf;";
+        let (code, text) = run(&bake, user, prepare, &[("BAKE_NETWORK", tool)]);
+        assert!(code == Some(0) && text.contains("192.0.2.77"), "{user:?} {tool}: {text}");
+    }
+}
+
+#[test]
+fn the_device_nodes_of_the_machine_stay_as_they_are() {
+    needs_root_and!("runc", "setpriv");
+    let mode = || fs::metadata("/dev/full").expect("every machine has it").permissions().mode() & 0o7777;
+    let before = mode();
+    let steps = "RUN chmod 0640 /dev/full || true; chown 1:1 /dev/full || true; echo x > /dev/null\n";
+    for (user, runtime) in [
+        (TestUser::Root, "embedded"),
+        (TestUser::Root, "runc"),
+        (TestUser::WithoutTun, "embedded"),
+        (TestUser::WithoutTun, "runc"),
+    ] {
+        let bake = bake(user, steps);
+        let (code, text) = run(&bake, user, "", &[("BAKE_RUNTIME", runtime), ("BAKE_NETWORK", "host")]);
+        assert_eq!(code, Some(0), "{user:?} {runtime}: {text}");
+        assert_eq!(mode(), before, "{user:?} {runtime}");
+    }
+}
+
+/// The processes below `pid`, each with the time at which it started: a number may be given again.
+fn descendants(pid: u32) -> BTreeSet<(u32, String)> {
+    let mut found = BTreeSet::new();
+    let mut todo = vec![pid];
+    while let Some(pid) = todo.pop() {
+        let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { continue };
+        for thread in threads.flatten() {
+            let children = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+            for child in children.split_whitespace().filter_map(|number| number.parse().ok()) {
+                found.extend(started_at(child).map(|time| (child, time)));
+                todo.push(child);
+            }
+        }
+    }
+    found
+}
+
+fn started_at(pid: u32) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    (fields[0] != "Z").then(|| fields[19].to_owned())
+}
+
+/// The control groups of runs.
+fn cgroups_of(pid: u32) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    let mut todo = vec![std::path::PathBuf::from("/sys/fs/cgroup")];
+    while let Some(dir) = todo.pop() {
+        let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+        for entry in entries.filter(|entry| entry.file_type().is_ok_and(|it| it.is_dir())) {
+            if entry.file_name().to_string_lossy().starts_with(&format!("bake-{pid}-")) {
+                found.push(entry.path());
+            }
+            todo.push(entry.path());
+        }
+    }
+    found
+}
+
+#[test]
+fn nothing_outlives_a_run_that_is_killed() {
+    needs_root_and!("pasta", "slirp4netns", "runc", "crun", "setpriv");
+    for (user, runtime, tool) in [
+        (TestUser::Root, "embedded", "pasta"),
+        (TestUser::Root, "embedded", "slirp4netns"),
+        (TestUser::Root, "runc", "pasta"),
+        (TestUser::Root, "crun", "auto"),
+        (TestUser::WithTun, "embedded", "pasta"),
+        (TestUser::WithoutTun, "runc", "host"),
+    ] {
+        let bake = bake(user, "RUN echo is''running; trap '' TERM; sleep 1000 & sleep 1000\n");
+        let env = [("BAKE_RUNTIME", runtime), ("BAKE_NETWORK", tool)];
+        let mut killed = command(&bake, user, "", &env).stderr(Stdio::piped()).spawn().expect("the binary starts");
+        let mut stderr = killed.stderr.take().expect("it is connected");
+        let mut text = Vec::new();
+        let mut buffer = [0; 4096];
+        while !String::from_utf8_lossy(&text).contains(" isrunning\n") {
+            let n = stderr.read(&mut buffer).expect("it can be read");
+            assert_ne!(n, 0, "{user:?} {runtime}: {}", String::from_utf8_lossy(&text));
+            text.extend(&buffer[..n]);
+        }
+        // `sh` and `setpriv` have become `bake`.
+        let mut left = descendants(killed.id());
+        assert!(!left.is_empty());
+        killed.kill().expect("it runs");
+        killed.wait().expect("it is ours");
+        let begin = Instant::now();
+        while !left.is_empty() {
+            assert!(begin.elapsed() < Duration::from_secs(20), "{user:?} {runtime} {tool}: {left:?}");
+            thread::yield_now();
+            left.retain(|(pid, time)| started_at(*pid).as_ref() == Some(time));
+        }
+        // The next run removes what the kernel kept.
+        let next = self::bake(user, "RUN true\n");
+        let (code, text) = run(&next, user, "", &env);
+        assert_eq!(code, Some(0), "{user:?} {runtime}: {text}");
+        assert_eq!(cgroups_of(killed.id()), Vec::<std::path::PathBuf>::new(), "{user:?} {runtime}");
+    }
+}
+
+#[test]
+fn the_limit_of_processes_holds_and_is_named() {
+    needs_root_and!("unshare");
+    let groups = ["/sys/fs/cgroup/pids", "/sys/fs/cgroup/cgroup.subtree_control"];
+    if !groups.iter().any(|path| fs::metadata(path).is_ok_and(|it| !it.permissions().readonly())) {
+        eprintln!("SKIPPED: needs control groups that limit processes");
+        return;
+    }
+    let bake = bake(TestUser::Root, "RUN for i in 1 2 3 4 5 6 7 8 9; do sleep 5 & done; wait; false\n");
+    let env = [("BAKE_PIDS_LIMIT", "5"), ("BAKE_NETWORK", "host")];
+    let (code, text) = run(&bake, TestUser::Root, "", &env);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("the limit of 5 processes") && text.contains("BAKE_PIDS_LIMIT"), "{text}");
+    let (code, text) = run(&bake, TestUser::Root, "", &[("BAKE_PIDS_LIMIT", "many")]);
+    assert!(code == Some(2) && text.contains("is not a number of processes: many"), "{text}");
+}
