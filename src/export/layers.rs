@@ -17,6 +17,7 @@ use super::{
     options::{Codec, ImagePlan},
 };
 use crate::{
+    archive,
     layer::{self, Compression, PackOptions},
     oci::{DiffId, Digest, digest::FieldHasher},
     report::{Diagnostic, event::Event},
@@ -260,7 +261,7 @@ fn make_blocking(
         PackJob::Convert { base } => {
             let digest: Digest = base.descriptor.digest().to_string().parse().map_err(|e| text(&e))?;
             let blob = store.open_blob(&digest).map_err(|e| text(&e))?;
-            let plain = layer::decode(blob).map_err(|e| text(&e))?;
+            let plain = archive::decode(blob).map_err(|e| text(&e))?;
             layer::encode(compression, level, plain, &mut writer)
         }
     };
