@@ -17,13 +17,14 @@ pub(crate) mod settings;
 mod state;
 mod world;
 
-use std::{collections::BTreeMap, ffi::OsString, path::Path};
+use std::{collections::BTreeMap, ffi::OsString};
 
 use clap::Parser;
 
 use crate::{
     report::{Diagnostic, SourceMap},
     sandbox,
+    store::{self, HomeDir},
     ui::{log, output},
 };
 use args::{Bake, COMMANDS, CacheCommand, CliCommand, WithCommand};
@@ -43,6 +44,9 @@ pub fn run() -> u8 {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     if arguments.get(1).is_some_and(|it| it == "__sandbox") {
         return sandbox::helper_main();
+    }
+    if arguments.get(1).is_some_and(|word| word == store::SYNC_COMMAND) {
+        return store::sync_main();
     }
     let env = settings::environment();
     // `help` alone is about the whole; `help plan` about one command.
@@ -128,7 +132,7 @@ fn enter_namespace(color: bool) -> Result<(), u8> {
 }
 
 /// Runs what looks after the state directory.
-fn on_state(env: &BTreeMap<String, String>, work: impl FnOnce(&Path, bool) -> u8) -> u8 {
+fn on_state(env: &BTreeMap<String, String>, work: impl FnOnce(&HomeDir, bool) -> u8) -> u8 {
     let color = settings::color(env);
     match enter_namespace(color) {
         Ok(()) => work(&settings::bake_home(env), color),

@@ -274,7 +274,8 @@ impl Ready {
     /// When the state folder cannot be written.
     pub(crate) fn finish(&self) -> Result<(), crate::store::StoreError> {
         self.solver.world().locals.save()?;
-        self.solver.world().store.finish_run()
+        let world = self.solver.world();
+        world.store.finish_run(world.sources.command)
     }
 
     pub(crate) fn cancel(&self) {

@@ -1,67 +1,14 @@
-//! What is kept on disk between runs: blobs, snapshots, records, the stat cache, cache mounts; and what keeps several
-//! processes on one state directory from each other's way. Knows nothing of builds: what a record means is its owner's.
-//!
-//! ```text
-//! $BAKE_HOME/v1/              0700, made by the first run that keeps something
-//!   blobs/sha256/HEX          a complete blob under the digest of its content                     blob.rs
-//!   snapshots/HEX/fs          the tree of one layer, as the upper directory of an overlayfs       snapshot.rs
-//!   snapshots/HEX/meta        what is known of it, a record
-//!   index/TABLE/ab/HEX        one small file per record                                           record.rs
-//!   stat/HEX                  digests of the files of one context directory                       stat.rs
-//!   cachemounts/HEX/N/fs      directories of `RUN --mount=type=cache`; N.lock beside them         cachemount.rs
-//!   git/                      bare repositories, one for each remote; `fetch` keeps them
-//!   locks/HEX                 held while someone makes the thing of this key                      lock.rs
-//!   synced/BOOT               when the last syncfs of a boot began                                boot.rs
-//!   tmp/RUN/                  everything half made by one process; `alive` in it is locked        run.rs
-//!   tmp/lock, store.lock, touch.lock
-//! ```
-//!
-//! # Dying at any moment
-//! A thing is made in `tmp/RUN` and gets its final name by one `rename`, after its last byte. Nothing is updated in place.
-//!
-//! | killed while | what is on disk | who removes it |
-//! | --- | --- | --- |
-//! | writing a blob, record, stat cache, snapshot, new cache mount | a part below `tmp/RUN` | the next run that writes: it locks `tmp/lock`, takes each directory of `tmp` whose `alive` file is not locked |
-//! | between `rename` and the record that names it | a whole, unnamed blob or snapshot | found again when it is made again; else `prune` |
-//! | holding a lock of a key | an empty file in `locks`, unlocked by the kernel | its next holder, or `prune` |
-//! | sweeping or pruning | what was taken lies below the `tmp/RUN` of the dead sweeper | the next sweep |
-//! | in a cache mount | whatever the command had written there | no one: as with any such mount |
-//! | during `syncfs` | an older mark in `synced` | – |
-//!
-//! After a power loss a record, snapshot or blob counts only if it was surely written back; see `boot.rs`.
-//!
-//! # Prune beside running builds
-//! - A run that looks at a blob or snapshot holds `store.lock` shared until it ends; one that uses or makes something also
-//!   has `tmp/RUN`, from whose `alive` file its start can be read.
-//! - *Use* is the modification time of the blob, of the snapshot's `meta`, of the record. It is renewed when a use finds it
-//!   more than a day old (so that a run where nothing changed writes nothing), under a shared lock of `touch.lock`, and
-//!   then looked for again.
-//! - Prune with `store.lock` exclusive may take anything. If runs hold it, prune takes only what was last used more than
-//!   two days before the oldest of them began: what they have used since is at most one day older than their start, and
-//!   what they may yet use has to be renewed first, for which prune's exclusive lock of `touch.lock` makes them wait. The
-//!   second day is for a run that has looked at something without having made its `tmp/RUN`.
-//! - Taking is one rename into prune's own `tmp/RUN`; removing happens after the locks are gone.
-
-mod blob;
-mod boot;
-mod cachemount;
-mod error;
-mod lock;
-mod prune;
-mod record;
-mod remove;
-mod run;
-mod snapshot;
-mod stat;
-mod verify;
+//! The state directory as one process uses it: its locks, its directory for half made things, and how complete things get
+//! their names. What is stored, and in which form, is for the other files of this folder.
 
 use std::{
     collections::HashSet,
     fs::{self, File, OpenOptions},
     io,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, OnceLock,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Instant,
@@ -69,48 +16,45 @@ use std::{
 
 use rustix::fs::FlockOperation;
 
-use self::{
-    boot::Boot,
-    remove::remove_tree,
+use super::{
+    boot::{self, Boot, Mark},
+    error::{StoreError, StoreResult},
+    remove::{FileIdentity, remove_tree},
     run::{StoreRun, flock_retry, lock_file, make_dir},
 };
-pub(crate) use self::{
-    cachemount::{CacheDir, MountSharing},
-    error::{StoreError, StoreResult},
-    lock::KeyLock,
-    prune::{PruneOptions, Usage},
-    record::Table,
-    snapshot::{SnapshotId, SnapshotMeta},
-    stat::{StatCache, StatKey},
-    verify::Damage,
-};
 
-/// The state directory. Cheap to clone.
+/// Makes the command that runs a program, with the environment that child processes get.
+pub(crate) type HelperCommandFn = fn(&std::ffi::OsStr) -> std::process::Command;
+
+/// The state directory, as used by one run. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Store(Arc<StoreInner>);
+pub(crate) struct Store(pub(super) Arc<StoreInner>);
 
-struct StoreInner {
+pub(super) struct StoreInner {
     /// `$BAKE_HOME/v1`.
-    root: PathBuf,
+    pub(super) root: PathBuf,
     boot: OnceLock<Boot>,
     last_synced: OnceLock<i64>,
     began: Instant,
     /// The shared lock of `store.lock`; absent as long as there is no such file.
-    shared: OnceLock<File>,
+    pub(super) shared: OnceLock<File>,
     run: OnceLock<StoreRun>,
     /// Held while `shared` and `run` are set.
     starting: Mutex<()>,
     /// Something was published by this run.
     wrote: AtomicBool,
-    /// Snapshots made or examined by this run.
-    sound: Mutex<HashSet<SnapshotId>>,
+    /// Snapshots made or examined by this run, by the hexadecimal digits of their names.
+    pub(super) sound: Mutex<HashSet<crate::oci::Digest>>,
+    /// The thread that computes digests of new snapshots; started by the first of them.
+    pub(super) digests: Mutex<Option<super::content::DigestQueue>>,
 }
 
 /// Uses are renewed when they are older than this, in nanoseconds.
-const STALE: i64 = 24 * 3600 * 1_000_000_000;
+pub(super) const STALE: i64 = 24 * 3600 * 1_000_000_000;
 
 impl Store {
-    /// The store below `home`. *Cost:* none; nothing is made before something is kept.
+    /// The store below `home`, whose owner and mode were checked by [`super::HomeDir::open`]. Touches no file: nothing is
+    /// made before something is kept.
     pub(crate) fn open(home: &Path) -> StoreResult<Self> {
         let home = std::path::absolute(home).map_err(StoreError::io("find", home))?;
         Ok(Self(Arc::new(StoreInner {
@@ -123,79 +67,99 @@ impl Store {
             starting: Mutex::new(()),
             wrote: AtomicBool::new(false),
             sound: Mutex::new(HashSet::new()),
+            digests: Mutex::new(None),
         })))
     }
 
-    /// A fresh empty directory for this run, gone with it. On the file system of the snapshots.
+    /// A fresh empty directory for this run, removed when the run ends. On the file system of the snapshots.
     pub(crate) fn tmp_dir(&self) -> StoreResult<PathBuf> {
         let path = self.fresh()?;
         make_dir(&path)?;
         Ok(path)
     }
 
-    /// To be called when all work of the run is done: makes sure, where that is cheap, that what was written survives a
-    /// power loss. See `boot.rs`.
-    pub(crate) fn finish_run(&self) -> StoreResult<()> {
-        if !self.0.wrote.swap(false, Ordering::SeqCst) {
+    /// Ends the work of a run: waits for the digests of its snapshots, and has what was written synced to disk.
+    ///
+    /// A sync that is cheap beside the run is made here. Otherwise a helper process makes it after this one has ended, so
+    /// that nobody waits for it. `command` starts that helper; that it cannot be started is no fault, because what is
+    /// not known to be synced is compared with its digest before it is used in a later boot (see `boot.rs`).
+    pub(crate) fn finish_run(&self, command: HelperCommandFn) -> StoreResult<()> {
+        self.finish_digests();
+        if !self.0.wrote.swap(false, Ordering::SeqCst) || boot::is_volatile(&self.0.root) {
             return Ok(());
         }
         match boot::dirty_bytes() {
             Some(dirty) if boot::sync_cost(dirty) < self.0.began.elapsed() / 10 => self.sync(),
-            _ => Ok(()),
+            _ => {
+                if let Some(mark) = self.mark()? {
+                    drop(boot::sync_later(&mark, command));
+                }
+                Ok(())
+            }
         }
     }
 
-    /// Announces that this process is a run that looks at things, before it looks: prune takes care of it.
+    /// Announces that this process is a run that looks at things, before it looks, so that `prune` spares them.
     pub(crate) fn hold(&self) -> StoreResult<()> {
         self.share()
     }
 
-    /// Where repositories are kept between runs.
+    /// The directory in which `fetch` keeps repositories between runs.
     pub(crate) fn git_dir(&self) -> PathBuf {
         let path = self.path("git");
-        // If it cannot be made, whoever clones into it says so.
+        // If it cannot be made, the clone into it fails and reports that.
         drop(self.begin().and_then(|_| make_dir(&path)));
         path
     }
 
-    /// One `syncfs`, and the mark that says so.
-    fn sync(&self) -> StoreResult<()> {
-        let boot = self.boot();
-        let (since_boot, wall) = (boot::since_boot(), boot::wall_clock());
-        let root = File::open(&self.0.root).map_err(StoreError::io("open", &self.0.root))?;
-        rustix::fs::syncfs(&root).map_err(StoreError::io("sync", &self.0.root))?;
-        if boot.id.is_empty() {
-            return Ok(());
+    /// One `syncfs`, and the mark that records it.
+    pub(super) fn sync(&self) -> StoreResult<()> {
+        match self.mark()? {
+            Some(mark) => mark.sync().map_err(StoreError::io("sync", &self.0.root)),
+            None => {
+                let root = File::open(&self.0.root).map_err(StoreError::io("open", &self.0.root))?;
+                rustix::fs::syncfs(&root).map_err(StoreError::io("sync", &self.0.root))
+            }
         }
-        let path = self.fresh()?;
-        fs::write(&path, format!("{since_boot} {wall}\n")).map_err(StoreError::io("write", &path))?;
-        self.publish_mark(&path, &self.path("synced").join(&boot.id))
     }
 
-    fn path(&self, sub: &str) -> PathBuf {
+    /// The mark of this boot, opened; `None` if the system has no boot id.
+    fn mark(&self) -> StoreResult<Option<Mark>> {
+        let boot = self.boot();
+        if boot.id.is_empty() {
+            return Ok(None);
+        }
+        let dir = self.path("synced");
+        make_dir(&dir)?;
+        let path = dir.join(&boot.id);
+        Mark::open(&path).map(Some).map_err(StoreError::io("open", &path))
+    }
+
+    pub(super) fn path(&self, sub: &str) -> PathBuf {
         self.0.root.join(sub)
     }
 
-    fn boot(&self) -> &Boot {
+    pub(super) fn boot(&self) -> &Boot {
         self.0.boot.get_or_init(Boot::now)
     }
 
-    /// Whether something written at `written` (wall clock nanoseconds) has surely survived, or no power was lost since.
-    fn survived(&self, written: i64) -> bool {
-        // The clock may have been set since the boot; a second of doubt costs one hash.
-        written >= self.boot().started + 1_000_000_000 || written <= self.last_synced()
+    /// Whether something written between `earliest` and `latest` (wall clock nanoseconds) was written in this boot, or
+    /// before the last `syncfs` of an earlier one began.
+    pub(super) fn survived(&self, earliest: i64, latest: i64) -> bool {
+        // The start of the boot is known to a clock tick; a second of doubt costs one hash.
+        earliest >= self.boot().started + 1_000_000_000 || latest <= self.last_synced()
     }
 
-    fn last_synced(&self) -> i64 {
+    pub(super) fn last_synced(&self) -> i64 {
         *self.0.last_synced.get_or_init(|| boot::last_synced_wall(&self.path("synced")))
     }
 
     /// Announces that this process looks at things: prune must not take all.
-    fn share(&self) -> StoreResult<()> {
+    pub(super) fn share(&self) -> StoreResult<()> {
         if self.0.shared.get().is_some() {
             return Ok(());
         }
-        let _starting = self.0.starting.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let _starting = self.0.starting.lock().unwrap_or_else(PoisonError::into_inner);
         self.share_locked()
     }
 
@@ -215,20 +179,21 @@ impl Store {
     }
 
     /// Announces that this process uses or makes things.
-    fn begin(&self) -> StoreResult<&StoreRun> {
+    pub(super) fn begin(&self) -> StoreResult<&StoreRun> {
         if let Some(run) = self.0.run.get()
             && self.0.shared.get().is_some()
         {
             return Ok(run);
         }
-        let _starting = self.0.starting.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let _starting = self.0.starting.lock().unwrap_or_else(PoisonError::into_inner);
         self.make_root()?;
         self.share_locked()?;
         self.start_run()
     }
 
-    /// As [`Self::begin`], for one who only reads: a read-only file system, where nothing can be pruned either, is fine.
-    fn begin_reading(&self) -> StoreResult<()> {
+    /// As [`Self::begin`], for a caller that only reads: a read-only file system, where nothing can be pruned either, is
+    /// no error.
+    pub(super) fn begin_reading(&self) -> StoreResult<()> {
         match self.begin() {
             Err(error) if !error.is_read_only() => Err(error),
             _ => self.share(),
@@ -242,9 +207,10 @@ impl Store {
         let tmp = self.path("tmp");
         let before = fs::metadata(&tmp).ok();
         let run = StoreRun::start(&tmp)?;
-        if before.and_then(|meta| meta.modified().ok()).is_some_and(|time| self.should_sync_now(time)) {
-            let store = Self(Arc::clone(&self.0));
-            drop(std::thread::Builder::new().name("sync".to_owned()).spawn(move || drop(store.sync())));
+        if before.and_then(|meta| meta.modified().ok()).is_some_and(|time| self.should_sync_now(time))
+            && let Some(mark) = self.mark()?
+        {
+            drop(std::thread::Builder::new().name("sync".to_owned()).spawn(move || drop(mark.sync())));
         }
         Ok(self.0.run.get_or_init(|| run))
     }
@@ -256,9 +222,9 @@ impl Store {
         let old = ended.elapsed().is_ok_and(|age| age > WRITTEN_BACK);
         let nanoseconds = ended.duration_since(std::time::UNIX_EPOCH).map_or(0, |time| time.as_nanos());
         let boot = self.boot();
-        let synced = boot::synced(&self.path("synced"), &boot.id).map_or(i64::MIN, |it| it.wall);
+        let synced = boot::synced(&self.path("synced"), &boot.id).map_or(i64::MIN, |synced| synced.wall);
         let ended = i64::try_from(nanoseconds).unwrap_or(i64::MAX);
-        old && ended > boot.started && ended > synced && boot::dirty_bytes().is_some_and(|it| it < 16 << 20)
+        old && ended > boot.started && ended > synced && boot::dirty_bytes().is_some_and(|dirty| dirty < 16 << 20)
     }
 
     fn make_root(&self) -> StoreResult<()> {
@@ -274,17 +240,13 @@ impl Store {
     }
 
     /// A fresh path in the directory of this run.
-    fn fresh(&self) -> StoreResult<PathBuf> {
+    pub(super) fn fresh(&self) -> StoreResult<PathBuf> {
         Ok(self.begin()?.fresh())
     }
 
-    /// Gives a complete file or directory its final name, replacing a file. A directory in the way of a file goes.
-    fn publish(&self, from: &Path, to: &Path) -> StoreResult<()> {
+    /// Gives a complete file its final name, replacing a file or directory that has it.
+    pub(super) fn publish(&self, from: &Path, to: &Path) -> StoreResult<()> {
         self.0.wrote.store(true, Ordering::SeqCst);
-        self.publish_mark(from, to)
-    }
-
-    fn publish_mark(&self, from: &Path, to: &Path) -> StoreResult<()> {
         match fs::rename(from, to) {
             Ok(()) => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => make_dir(to.parent().unwrap_or(to))?,
@@ -296,34 +258,67 @@ impl Store {
         fs::rename(from, to).map_err(StoreError::io("write", to))
     }
 
-    /// Held while a use is renewed; `None` where nothing can be written.
-    fn touch_gate(&self) -> Option<File> {
+    /// As [`Self::publish`], for a blob or snapshot: [`Self::discard`] of the same name in another process waits, or is
+    /// over.
+    pub(super) fn publish_guarded(&self, from: &Path, to: &Path) -> StoreResult<()> {
+        let _gate = self.shared_gate();
+        self.publish(from, to)
+    }
+
+    /// Removes what lies at `path` if it is still what was examined: the check may have taken long, and another process
+    /// may have put a sound thing there.
+    pub(super) fn discard(&self, path: &Path, examined: FileIdentity) -> StoreResult<()> {
+        let to = self.fresh()?;
+        {
+            let _gate = self.exclusive_gate()?;
+            if FileIdentity::at(path) != Some(examined) {
+                return Ok(());
+            }
+            fs::rename(path, &to).map_err(StoreError::io("remove", path))?;
+        }
+        remove_tree(&to).map_err(StoreError::io("remove", path))
+    }
+
+    /// Held while a use is renewed or a blob or snapshot gets its name; `None` where nothing can be written.
+    pub(super) fn shared_gate(&self) -> Option<File> {
         lock_file(&self.path("touch.lock"), FlockOperation::LockShared).ok()
+    }
+
+    /// Held while a thing is taken away.
+    pub(super) fn exclusive_gate(&self) -> StoreResult<File> {
+        lock_file(&self.path("touch.lock"), FlockOperation::LockExclusive)
     }
 }
 
 impl Drop for StoreInner {
     fn drop(&mut self) {
+        // It writes into the directory of the run.
+        drop(self.digests.get_mut().unwrap_or_else(PoisonError::into_inner).take());
         // Before the shared lock, so that prune never sees us unlocked with things half made.
         drop(self.run.take());
     }
 }
 
 /// Whether a use at `used` (wall clock nanoseconds) is to be renewed.
-fn is_stale(used: i64) -> bool {
+pub(super) fn is_stale(used: i64) -> bool {
     let now = boot::wall_clock();
     now.saturating_sub(used) > STALE || used.saturating_sub(now) > STALE
 }
 
 /// The modification time in nanoseconds.
-fn mtime(meta: &fs::Metadata) -> i64 {
-    use std::os::unix::fs::MetadataExt as _;
+pub(super) fn mtime(meta: &fs::Metadata) -> i64 {
     meta.mtime().saturating_mul(1_000_000_000).saturating_add(meta.mtime_nsec())
+}
+
+/// The time of the last change of any kind, which no program can set, in nanoseconds.
+pub(super) fn ctime(meta: &fs::Metadata) -> i64 {
+    meta.ctime().saturating_mul(1_000_000_000).saturating_add(meta.ctime_nsec())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::{SnapshotId, Table};
 
     #[test]
     fn opening_and_looking_write_nothing() {
@@ -333,7 +328,7 @@ mod tests {
         assert!(store.blob_size(&key).is_none());
         assert!(store.get::<String>(Table::Build, &key).is_none());
         assert!(!store.has_snapshot(&SnapshotId(key)));
-        store.finish_run().unwrap();
+        store.finish_digests();
         drop(store);
         assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0);
     }

@@ -15,6 +15,7 @@ use crate::{
         args::ProgressArg,
         definition::{self, Planned},
         settings::Settings,
+        state,
     },
     dispatch::{self, RunOutcome},
     engine::{
@@ -24,9 +25,8 @@ use crate::{
     },
     plan::Plan,
     registry,
-    report::{Diagnostic, SourceMap},
+    report::{Diagnostic, SourceMap, event::Event},
     sandbox,
-    store::Store,
     ui::{
         output,
         progress::{ProgressMode, ProgressView as Drawing, Summary, conclusion},
@@ -158,8 +158,8 @@ pub(super) fn mode(settings: &Settings) -> ProgressMode {
 }
 
 pub(super) fn setup(settings: &Settings, drawing: &Drawing) -> Result<Setup, Box<Diagnostic>> {
-    let store = Store::open(&settings.bake_home).and_then(|store| store.hold().map(|()| store));
-    let store = store.map_err(|error| {
+    let home = settings.bake_home.open().and_then(|home| home.store.hold().map(|()| home));
+    let home = home.map_err(|error| {
         let fault = Diagnostic::error("bake::store::failed", "the state folder cannot be used").cause(&error);
         Box::new(fault.help("$BAKE_HOME names another place for it"))
     })?;
@@ -168,10 +168,14 @@ pub(super) fn setup(settings: &Settings, drawing: &Drawing) -> Result<Setup, Box
     })?;
     let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let sink = drawing.sink();
+    if let Some(warning) = state::foreign_owner(&settings.bake_home, home.foreign_owner) {
+        sink(Event::Warning(Arc::new(warning)));
+    }
     Ok(Setup {
-        store,
+        store: home.store,
         client: client(settings),
-        sink: drawing.sink(),
+        sink,
         jobs: settings.jobs.unwrap_or_else(|| cores.max(4)),
         runner: Arc::new(Runner::new(settings.runtime.clone())),
         env: Arc::new(settings.env.clone()),
