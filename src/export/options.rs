@@ -8,9 +8,9 @@ use std::{
 };
 
 use super::{
-    ExportedOutput, Subject,
     annotation::{self, Annotation, Level},
     attest::{self, Statements},
+    request::{ExportedOutput, Subject},
 };
 use crate::{
     oci::{Reference, reference::BadReference},

@@ -1,0 +1,260 @@
+//! The in-toto statements about a result: SLSA provenance v1 and v0.2 (<https://slsa.dev/spec/v1.0/provenance>), in the
+//! form that BuildKit writes.
+//!
+//! Pure: facts in, JSON out. PackSettings statements are stored beside an image is decided in `image`.
+
+use serde_json::{Map, Value, json};
+
+use crate::{
+    export::{
+        attest::{ProvenancePlan, Statements},
+        built::Provenance,
+    },
+    oci::{Digest, Platform, Reference, digest::FieldHasher},
+};
+
+const STATEMENT: &str = "https://in-toto.io/Statement/v1";
+const SLSA_V1: &str = "https://slsa.dev/provenance/v1";
+const SLSA_V02: &str = "https://slsa.dev/provenance/v0.2";
+const BUILD_TYPE_V1: &str = "https://github.com/moby/buildkit/blob/master/docs/attestations/slsa-definitions.md";
+const BUILD_TYPE_V02: &str = "https://mobyproject.org/buildkit@v1";
+
+/// A statement, ready to be stored.
+#[derive(Clone, Debug)]
+pub(crate) struct Statement {
+    pub(crate) predicate_type: &'static str,
+    pub(crate) filename: String,
+    pub(crate) value: Value,
+}
+
+/// What a statement is about: a name and the digest of its content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StatementSubject {
+    pub(crate) name: String,
+    pub(crate) digest: Digest,
+}
+
+impl Statements {
+    /// The statements about one platform's result.
+    pub(crate) fn about(&self, provenance: &Provenance, subjects: &[StatementSubject]) -> Vec<Statement> {
+        let Some(plan) = &self.provenance else { return Vec::new() };
+        let (predicate_type, predicate) =
+            if plan.v1 { (SLSA_V1, v1(plan, provenance)) } else { (SLSA_V02, v02(plan, provenance)) };
+        let subject: Vec<Value> =
+            subjects.iter().map(|it| json!({"name": it.name, "digest": {"sha256": it.digest.hex()}})).collect();
+        let value =
+            json!({"_type": STATEMENT, "predicateType": predicate_type, "subject": subject, "predicate": predicate});
+        vec![Statement { predicate_type, filename: plan.filename.clone(), value }]
+    }
+}
+
+/// The v0.2 predicate for the metadata file; `max` as `BUILDX_METADATA_PROVENANCE` says.
+pub(crate) fn metadata_predicate(provenance: &Provenance, max: bool) -> Value {
+    let plan =
+        ProvenancePlan { max, v1: false, builder_id: String::new(), filename: String::new(), reproducible: false };
+    v02(&plan, provenance)
+}
+
+/// Names of an image as subjects: `pkg:docker/NAME@TAG?platform=linux%2Famd64`.
+pub(crate) fn image_subjects(names: &[Reference], platform: &Platform, manifest: Digest) -> Vec<StatementSubject> {
+    let platform = platform.to_string().replace('/', "%2F");
+    let of = |name: &Reference| {
+        let tag = name.tag_or_latest().map_or_else(String::new, |tag| format!("@{tag}"));
+        StatementSubject {
+            name: format!("pkg:docker/{}{tag}?platform={platform}", name.familiar_name()),
+            digest: manifest,
+        }
+    };
+    names.iter().map(of).collect()
+}
+
+fn v1(plan: &ProvenancePlan, facts: &Provenance) -> Value {
+    let mut internal = Map::new();
+    if plan.max {
+        internal.insert("buildConfig".to_owned(), build_config(facts));
+    }
+    internal.insert("builderPlatform".to_owned(), Platform::host().to_string().into());
+    let dependencies: Vec<Value> = facts.materials.iter().map(material).collect();
+    json!({
+        "buildDefinition": {
+            "buildType": BUILD_TYPE_V1,
+            "externalParameters": {"configSource": config_source(facts, "path"), "request": request(plan, facts)},
+            "internalParameters": internal,
+            "resolvedDependencies": dependencies,
+        },
+        "runDetails": {
+            "builder": {"id": plan.builder_id},
+            "metadata": {
+                "invocationId": invocation(facts),
+                "startedOn": facts.started,
+                "finishedOn": facts.finished,
+                "buildkit_completeness": {"request": plan.max, "resolvedDependencies": facts.complete},
+                "buildkit_hermetic": facts.hermetic,
+                "buildkit_reproducible": plan.reproducible,
+                "buildkit_metadata": metadata(plan, facts),
+            },
+        },
+    })
+}
+
+fn v02(plan: &ProvenancePlan, facts: &Provenance) -> Value {
+    let materials: Vec<Value> = facts.materials.iter().map(material).collect();
+    let mut predicate = json!({
+        "builder": {"id": plan.builder_id},
+        "buildType": BUILD_TYPE_V02,
+        "materials": materials,
+        "invocation": {
+            "configSource": config_source(facts, "entryPoint"),
+            "parameters": request(plan, facts),
+            "environment": {"platform": Platform::host().to_string()},
+        },
+        "metadata": {
+            "buildInvocationID": invocation(facts),
+            "buildStartedOn": facts.started,
+            "buildFinishedOn": facts.finished,
+            "completeness": {"parameters": plan.max, "environment": true, "materials": facts.complete},
+            "reproducible": plan.reproducible,
+            "https://mobyproject.org/buildkit@v1#hermetic": facts.hermetic,
+            "https://mobyproject.org/buildkit@v1#metadata": metadata(plan, facts),
+        },
+    });
+    if plan.max {
+        predicate["buildConfig"] = build_config(facts);
+    }
+    predicate
+}
+
+fn config_source(facts: &Provenance, path: &str) -> Value {
+    let mut source = Map::new();
+    if let Some(uri) = &facts.config_uri {
+        source.insert("uri".to_owned(), without_credentials(uri).into());
+    }
+    if let Some((algorithm, hex)) = &facts.config_digest {
+        source.insert("digest".to_owned(), json!({ algorithm: hex }));
+    }
+    source.insert(path.to_owned(), facts.config_path.clone().into());
+    Value::Object(source)
+}
+
+/// What was asked of the builder. `min` leaves out values that may tell too much.
+fn request(plan: &ProvenancePlan, facts: &Provenance) -> Value {
+    const LEFT_OUT: &[&str] = &["cgroup-parent", "image-resolve-mode", "platform", "cache-imports"];
+    let kept = |key: &str| {
+        let telling = key.starts_with("build-arg:") || key.starts_with("label:");
+        !LEFT_OUT.contains(&key) && !key.starts_with("attest:") && (plan.max || !telling)
+    };
+    let args: Map<String, Value> = facts
+        .args
+        .iter()
+        .filter(|(key, _)| kept(key))
+        .map(|(key, value)| (key.clone(), without_credentials(value).into()))
+        .collect();
+    let mut request = json!({"frontend": "dockerfile.v0", "args": args});
+    let ids = |list: &[(String, bool)]| -> Vec<Value> {
+        let one = |(id, optional): &(String, bool)| {
+            if *optional { json!({"id": id, "optional": true}) } else { json!({"id": id}) }
+        };
+        list.iter().map(one).collect()
+    };
+    if plan.max {
+        for (key, list) in [("secrets", &facts.secrets), ("ssh", &facts.ssh)] {
+            if !list.is_empty() {
+                request[key] = ids(list).into();
+            }
+        }
+    }
+    if !facts.locals.is_empty() {
+        request["locals"] = facts.locals.iter().map(|name| json!({ "name": name })).collect();
+    }
+    request
+}
+
+fn build_config(facts: &Provenance) -> Value {
+    json!({ "llbDefinition": facts.graph })
+}
+
+fn metadata(plan: &ProvenancePlan, facts: &Provenance) -> Value {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    let mut metadata = Map::new();
+    if !facts.vcs.is_empty() {
+        let vcs: Map<String, Value> =
+            facts.vcs.iter().map(|(key, value)| (key.clone(), without_credentials(value).into())).collect();
+        metadata.insert("vcs".to_owned(), vcs.into());
+    }
+    if let (true, Some((name, text))) = (plan.max, &facts.source) {
+        let info = json!({"filename": name, "language": "Dockerfile", "data": STANDARD.encode(text)});
+        metadata.insert("source".to_owned(), json!({ "infos": [info] }));
+    }
+    Value::Object(metadata)
+}
+
+fn material((uri, (algorithm, hex)): &(String, (String, String))) -> Value {
+    json!({"uri": without_credentials(uri), "digest": {algorithm: hex}})
+}
+
+/// An id of the invocation that tells nothing about it.
+fn invocation(facts: &Provenance) -> String {
+    let mut hasher = FieldHasher::new("invocation/1");
+    hasher.text(&facts.started).text(&facts.finished).text(&facts.config_path);
+    facts.args.iter().for_each(|(key, value)| {
+        hasher.text(key).text(value);
+    });
+    hasher.finish().hex()[..25].to_owned()
+}
+
+/// A URL without user and password; any other text as it is.
+fn without_credentials(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    match rest[..end].rfind('@') {
+        Some(at) => format!("{scheme}://{}", &rest[at + 1..]),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::export::{
+        attest::statements,
+        request::{Attestations, ProvenanceWanted},
+    };
+
+    fn wanted(options: &[(&str, &str)], by_default: bool) -> Attestations {
+        let options = options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        Attestations { provenance: Some(ProvenanceWanted { options, by_default, at: None }), sbom: None }
+    }
+
+    #[test]
+    fn min_tells_less_than_max_and_no_url_has_a_password() {
+        let facts = Provenance {
+            config_uri: Some("https://u:hunter2@h/r.git".into()),
+            args: vec![("build-arg:A".into(), "v".into()), ("target".into(), "t".into())],
+            secrets: vec![("tok".into(), false)],
+            ..Provenance::default()
+        };
+        let of = |mode| {
+            let statements = statements(&wanted(&[("mode", mode)], false), false).expect("good");
+            statements.about(&facts, &[])[0].value.clone()
+        };
+        let request = |value: &Value| value["predicate"]["buildDefinition"]["externalParameters"]["request"].clone();
+        assert_eq!(request(&of("min"))["args"], json!({"target": "t"}));
+        assert_eq!(request(&of("max"))["secrets"], json!([{"id": "tok"}]));
+        assert!(!of("max").to_string().contains("hunter2"));
+    }
+
+    #[test]
+    fn subjects_are_package_urls() {
+        let names = ["short", "example.com/a:1"].map(|it| Reference::parse(it).expect("a reference"));
+        let platform = Platform::parse("linux/arm/v7").expect("a platform");
+        let subjects: Vec<String> =
+            image_subjects(&names, &platform, Digest::of(b"")).into_iter().map(|it| it.name).collect();
+        assert_eq!(
+            subjects,
+            [
+                "pkg:docker/short@latest?platform=linux%2Farm%2Fv7",
+                "pkg:docker/example.com/a@1?platform=linux%2Farm%2Fv7"
+            ]
+        );
+    }
+}

@@ -1,0 +1,12 @@
+//! What earlier exports wrote, so that an export that would write the same writes nothing.
+//!
+//! A receipt (by key) says how the destination is recognised: a stamp of a file, a fingerprint of a folder. Marks say
+//! which files of a folder are as an earlier export left them.
+
+mod fingerprint;
+mod receipt;
+mod stamp;
+
+pub(crate) use fingerprint::{FileMark, fingerprint, mark};
+pub(crate) use receipt::{StoredReceipt, find, keep, keep_marks, key, marks};
+pub(crate) use stamp::FileStamp;

@@ -1,0 +1,189 @@
+//! One image export: its faults, names and progress, and the bytes of its blobs, for every kind of destination.
+
+use std::{collections::BTreeMap, io, sync::Arc};
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use serde_json::json;
+
+use super::member::MemberContent;
+use crate::{
+    export::{
+        assemble::{AssembledImage, BlobContent, DocumentDescriptor, ImageBlob, rfc3339},
+        built::{BlobOrigin, BuiltImage},
+        context::{ExportContext, ExportReceipt},
+        options::ImagePlan,
+        pack::{LayerFault, fetch_base},
+        prepare::PreparedExport,
+    },
+    oci::{Digest, Reference},
+    registry::{BlobSource, Upload},
+    report::{Diagnostic, event::Event},
+    store::Store,
+};
+
+/// One image export.
+pub(super) struct ImageJob<'a> {
+    pub(super) prepared: &'a PreparedExport,
+    pub(super) plan: &'a ImagePlan,
+    pub(super) builds: &'a [BuiltImage],
+    pub(super) context: &'a ExportContext,
+}
+
+impl ImageJob<'_> {
+    pub(super) fn fault(&self, code: &'static str, text: impl std::fmt::Display) -> Diagnostic {
+        self.prepared.fault(code, text)
+    }
+
+    pub(super) fn wrote(&self, what: &str, bytes: u64, reused: bool) {
+        (self.context.sink)(Event::Wrote { what: what.into(), bytes, reused });
+    }
+
+    pub(super) fn warnings(&self) -> Vec<Diagnostic> {
+        let mut warnings = self.prepared.warnings.clone();
+        if self.plan.rewrite && self.builds.iter().any(|it| self.plan.epoch.of(it.epoch).is_none()) {
+            let text = self.prepared.about("rewrite-timestamp has no effect without SOURCE_DATE_EPOCH");
+            warnings.push(Diagnostic::warning("bake::export::no_epoch", text));
+        }
+        warnings
+    }
+
+    pub(super) fn layer_fault(&self, fault: LayerFault) -> Diagnostic {
+        match fault {
+            LayerFault::Builder(diagnostic) => diagnostic,
+            LayerFault::Text(text) => self.fault("bake::export::layer", format_args!("cannot make a layer: {text}")),
+        }
+    }
+
+    /// Full names, joined, as the metadata file has them.
+    fn names(&self) -> String {
+        let names: Vec<String> = self.plan.names.iter().map(|it| spelled(it, self.prepared)).collect();
+        names.join(",")
+    }
+
+    /// The descriptors in `index.json`, one per name.
+    pub(super) fn named(&self, image: &AssembledImage) -> Vec<DocumentDescriptor> {
+        let mut root = image.root.clone();
+        root.annotations.extend(self.created());
+        if self.plan.names.is_empty() {
+            return vec![root];
+        }
+        let one = |name: &Reference| {
+            let mut root = root.clone();
+            root.annotations.insert("io.containerd.image.name".to_owned(), name.to_string());
+            let tag = name.tag_or_latest().map_or_else(|| name.to_string(), str::to_owned);
+            root.annotations.insert("org.opencontainers.image.ref.name".to_owned(), tag);
+            root
+        };
+        self.plan.names.iter().map(one).collect()
+    }
+
+    fn created(&self) -> BTreeMap<String, String> {
+        let epoch = self.builds.iter().find_map(|it| self.plan.epoch.of(it.epoch));
+        let created = rfc3339(epoch.unwrap_or(self.context.now));
+        BTreeMap::from([("org.opencontainers.image.created".to_owned(), created)])
+    }
+
+    pub(super) fn receipt(&self, image: &AssembledImage) -> ExportReceipt {
+        ExportReceipt { metadata: image.metadata(&self.names(), &self.created()), warnings: Vec::new() }
+    }
+
+    /// Brings the blobs of base layers here.
+    pub(super) async fn fetch(&self, blobs: &[ImageBlob]) -> Result<(), Diagnostic> {
+        fetch(self.context, blobs).await
+    }
+
+    pub(super) fn moved(&self, shown: &str) -> Box<dyn Fn(u64) + Send> {
+        let (sink, id, what): (_, _, Arc<str>) = (self.context.sink.clone(), self.context.step, shown.into());
+        Box::new(move |done| sink(Event::Moved { id, what: what.clone(), done, total: 0 }))
+    }
+}
+
+/// Brings the blobs of base layers here.
+pub(super) async fn fetch(context: &ExportContext, blobs: &[ImageBlob]) -> Result<(), Diagnostic> {
+    let missing = blobs.iter().filter_map(|blob| match &blob.from {
+        BlobContent::Base(base) => Some(fetch_base(context, base)),
+        BlobContent::Bytes(_) | BlobContent::Store => None,
+    });
+    stream::iter(missing).buffer_unordered(4).try_collect::<()>().await
+}
+
+/// A blob as the registry module wants it; one of a base image is fetched only if the registry lacks it.
+pub(super) fn upload(context: &ExportContext, blob: &ImageBlob) -> Upload {
+    let mut found_in = Vec::new();
+    let source = match &blob.from {
+        BlobContent::Bytes(bytes) => BlobSource::Bytes(bytes.clone().into()),
+        BlobContent::Store => BlobSource::File(context.store.blob_path(&blob.digest)),
+        BlobContent::Base(base) => {
+            if let BlobOrigin::Registry { domain, path } = &base.origin {
+                found_in.push((domain.clone(), path.clone()));
+            }
+            let (context, base, digest) = (context.clone(), base.clone(), blob.digest);
+            BlobSource::Fetch(Arc::new(move || {
+                let (context, base) = (context.clone(), base.clone());
+                Box::pin(async move {
+                    fetch_base(&context, &base).await.map_err(|e| e.to_string())?;
+                    Ok(context.store.blob_path(&digest))
+                })
+            }))
+        }
+    };
+    Upload { digest: blob.digest, size: blob.size, source, found_in }
+}
+
+/// The name as it was written, with its tag.
+fn spelled(name: &Reference, prepared: &PreparedExport) -> String {
+    let same = |text: &&String| Reference::parse(text).is_ok_and(|it| it == *name);
+    match prepared.subject.tags.iter().find(same) {
+        Some(text) if name.tag.is_some() => text.clone(),
+        _ => name.to_string(),
+    }
+}
+
+/// All blobs and documents with their sizes, in the order in which archives have them.
+pub(super) fn sizes(image: &AssembledImage) -> BTreeMap<Digest, u64> {
+    let documents = image.documents.iter().map(|it| (it.digest, it.bytes.len() as u64));
+    image.blobs.iter().map(|it| (it.digest, it.size)).chain(documents).collect()
+}
+
+/// An image about to be written by a thread.
+pub(super) struct ImageBytes {
+    pub(super) sizes: BTreeMap<Digest, u64>,
+    pub(super) bytes: BTreeMap<Digest, Vec<u8>>,
+    pub(super) names: Vec<DocumentDescriptor>,
+    pub(super) docker: Option<Vec<u8>>,
+}
+
+impl ImageBytes {
+    pub(super) fn new(job: &ImageJob<'_>, image: AssembledImage, docker: bool) -> Self {
+        let (sizes, names) = (sizes(&image), job.named(&image));
+        let docker = image.single.as_ref().filter(|_| docker).map(|(config, layers)| {
+            let blob = |digest: &Digest| format!("blobs/sha256/{}", digest.hex());
+            let tags: Vec<String> = job.plan.names.iter().map(Reference::familiar).collect();
+            let tags = if tags.is_empty() { serde_json::Value::Null } else { json!(tags) };
+            let layers: Vec<String> = layers.iter().map(blob).collect();
+            json!([{"Config": blob(config), "RepoTags": tags, "Layers": layers}]).to_string().into_bytes()
+        });
+        let mut bytes: BTreeMap<Digest, Vec<u8>> =
+            image.documents.into_iter().map(|document| (document.digest, document.bytes)).collect();
+        for blob in image.blobs {
+            if let BlobContent::Bytes(content) = blob.from {
+                bytes.insert(blob.digest, content);
+            }
+        }
+        Self { sizes, bytes, names, docker }
+    }
+
+    pub(super) fn open(&self, store: &Store, digest: &Digest) -> io::Result<MemberContent<'_>> {
+        match self.bytes.get(digest) {
+            Some(bytes) => Ok(MemberContent::Bytes(bytes)),
+            None => store.open_blob(digest).map(MemberContent::File).map_err(io::Error::other),
+        }
+    }
+}
+
+/// Runs file work on a thread of its own.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other).and_then(|it| it)
+}

@@ -1,0 +1,13 @@
+//! The tree of one platform, as it is written into a folder or a tar.
+
+use crate::layer::view::LayerView;
+
+/// One platform's tree, and files to put beside its entries.
+pub(super) struct TreePart {
+    pub(super) view: LayerView,
+    /// Folder of the platform, when each has its own.
+    pub(super) folder: Option<String>,
+    pub(super) platform: String,
+    pub(super) epoch: Option<i64>,
+    pub(super) extra: Vec<(String, Vec<u8>)>,
+}
