@@ -33,7 +33,7 @@ const MAP: &[(&str, bool, &[&str])] = &[
     ("registry", false, &["oci"]),
     ("sandbox", false, &[]),
     ("store", false, &["oci"]),
-    ("solve", false, &["oci", "report", "graph", "fetch", "archive", "layer", "registry", "sandbox", "store"]),
+    ("solve", false, &["oci", "report", "spec", "graph", "fetch", "archive", "layer", "registry", "sandbox", "store"]),
     ("export", false, &["oci", "report", "archive", "layer", "registry", "store"]),
     (
         "engine",

@@ -161,7 +161,7 @@ impl Drop for DigestQueue {
 
 fn compute_all(writer: &ContentWriter, jobs: &Receiver<DigestJob>, stop: &AtomicBool) {
     // On Linux this is about the calling thread alone. It steps back for those that someone waits for.
-    drop(rustix::process::nice(10));
+    rustix::process::nice(10).ok();
     for DigestJob { dir, committed } in jobs {
         if stop.load(Ordering::Relaxed) {
             return;

@@ -20,8 +20,6 @@ use crate::oci::Digest;
 #[derive(Clone, Debug)]
 pub(crate) struct UsedItem {
     pub(crate) kind: UsageKind,
-    /// The name it has in the store.
-    pub(crate) id: String,
     pub(crate) bytes: u64,
     /// Seconds since 1970, to about a day.
     pub(crate) last_used: i64,
@@ -165,15 +163,11 @@ fn named(records: &[PathBuf]) -> HashMap<Digest, i64> {
     named
 }
 
+/// What is known of one thing without the records; `None` if it is gone.
 fn item(kind: UsageKind, path: &Path) -> Option<UsedItem> {
     let used = last_used(kind, path)?;
-    let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let id = match kind {
-        UsageKind::CacheMount => format!("{}-{}", path.parent().map(name).unwrap_or_default(), name(path)),
-        _ => name(path),
-    };
     let (named, last_used) = (false, used / 1_000_000_000);
-    Some(UsedItem { kind, id, bytes: disk_use(path), last_used, named, path: path.to_owned(), used })
+    Some(UsedItem { kind, bytes: disk_use(path), last_used, named, path: path.to_owned(), used })
 }
 
 /// Bytes of disk below `path`.

@@ -1,5 +1,5 @@
-//! ADD of an archive: tar, also compressed with gzip, bzip2, xz or zstd, which is recognised by its content (Dockerfile
-//! reference, "Adding files from the build context").
+//! ADD of an archive: tar, also compressed with gzip, bzip2, xz or zstd, recognised by its content
+//! (<https://docs.docker.com/reference/dockerfile/#add>).
 //!
 //! Members are hostile: their paths and the links they go through are resolved inside the destination directory, as if
 //! that were the root. Unlike layers (`layer::unpack`), names that begin with `.wh.` mean nothing special.
@@ -16,8 +16,8 @@ use std::{
 };
 
 use super::{
-    file::FileError,
-    tree_writer::{MadeEntry, TreeWriter, WriteDest, WriteFolder, write_error},
+    error::{FileError, write_error},
+    tree_writer::{MadeEntry, TreeWriter, WriteDest, WriteFolder},
 };
 use crate::{
     archive::{self, MAX_MEMBERS, TarMember, TarMemberKind, TarReader, is_tar_header},
