@@ -16,6 +16,7 @@ mod graph; // op, vertex, graph: the work of a run
 mod plan; // targets × platforms ─► petgraph of builds and exports, deduplicated
 
 // ── mechanisms: one resource each, no knowledge of builds ──
+mod archive; // tar in any dialect and compression, read as a stream
 mod fetch; // git and http
 mod grant; // files of this machine that a definition names: checked and opened in one act
 mod layer; // tree ◄─► tar, diff, gzip, zstd

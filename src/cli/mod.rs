@@ -17,7 +17,7 @@ pub(crate) mod settings;
 mod state;
 mod world;
 
-use std::{collections::BTreeMap, ffi::OsString, path::Path};
+use std::{collections::BTreeMap, ffi::OsString};
 
 use clap::Parser;
 
@@ -25,6 +25,7 @@ use crate::{
     dispatch::interrupt::{self, Interrupts, WatchEnd},
     report::{Diagnostic, SourceMap},
     sandbox,
+    store::{self, HomeDir},
     ui::{log, output},
 };
 use args::{Bake, COMMANDS, CacheCommand, CliCommand, WithCommand};
@@ -44,6 +45,9 @@ pub fn run() -> u8 {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     if let Some(code) = arguments.get(1).and_then(|first| sandbox::helper_main(first)) {
         return code;
+    }
+    if arguments.get(1).is_some_and(|word| word == store::SYNC_COMMAND) {
+        return store::sync_main();
     }
     let env = settings::environment();
     // `help` alone is about the whole; `help plan` about one command.
@@ -132,7 +136,7 @@ fn enter_namespace(color: bool) -> Result<(), u8> {
 }
 
 /// Runs what looks after the state directory.
-fn on_state(env: &BTreeMap<String, String>, work: impl FnOnce(&Path, bool) -> u8) -> u8 {
+fn on_state(env: &BTreeMap<String, String>, work: impl FnOnce(&HomeDir, bool) -> u8) -> u8 {
     let color = settings::color(env);
     match enter_namespace(color) {
         Ok(()) => work(&settings::bake_home(env), color),

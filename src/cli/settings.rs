@@ -31,6 +31,7 @@ use crate::{
     report::{Diagnostic, Severity, suggest},
     sandbox,
     spec::{self, boolean, context, entitlement::Grant},
+    store::{HomeChoice, HomeDir},
 };
 
 /// All that the command line and the environment decide.
@@ -62,7 +63,7 @@ pub(crate) struct Settings {
     /// Absolute.
     pub(crate) cwd: PathBuf,
     /// The state directory.
-    pub(crate) bake_home: PathBuf,
+    pub(crate) bake_home: HomeDir,
     pub(crate) color: bool,
     pub(crate) now: (i64, u32),
     pub(crate) random: [u8; 32],
@@ -91,14 +92,15 @@ pub(crate) fn environment() -> BTreeMap<String, String> {
 }
 
 /// The state directory that the environment asks for.
-pub(crate) fn bake_home(env: &BTreeMap<String, String>) -> PathBuf {
-    let set = |name: &str| env.get(name).filter(|it| !it.is_empty());
-    match (set("BAKE_HOME"), set("XDG_CACHE_HOME"), set("HOME")) {
-        (Some(path), _, _) => PathBuf::from(path),
+pub(crate) fn bake_home(env: &BTreeMap<String, String>) -> HomeDir {
+    let set = |name: &str| env.get(name).filter(|value| !value.is_empty());
+    let path = match (set("BAKE_HOME"), set("XDG_CACHE_HOME"), set("HOME")) {
+        (Some(path), _, _) => return HomeDir { path: PathBuf::from(path), choice: HomeChoice::Named },
         (None, Some(cache), _) => PathBuf::from(cache).join("bake"),
         (None, None, Some(home)) => PathBuf::from(home).join(".cache/bake"),
         (None, None, None) => PathBuf::from("/var/cache/bake"),
-    }
+    };
+    HomeDir { path, choice: HomeChoice::Default }
 }
 
 /// Whether messages may have colour.
@@ -195,7 +197,10 @@ impl Settings {
             cmd_context,
             source_date_epoch: env.get("SOURCE_DATE_EPOCH").filter(|it| !it.is_empty()).cloned(),
             home: env.get("HOME").cloned().unwrap_or_default(),
-            bake_home: cwd.join(bake_home(&env)),
+            bake_home: {
+                let HomeDir { path, choice } = bake_home(&env);
+                HomeDir { path: cwd.join(path), choice }
+            },
             cwd,
             color: color(&env),
             now: (i64::try_from(now.as_secs()).unwrap_or(i64::MAX), now.subsec_nanos()),

@@ -1,11 +1,9 @@
 //! The state directory for commands that look after it.
 
-use std::path::Path;
-
 use super::FAILED;
 use crate::{
     report::{Diagnostic, SourceMap},
-    store::Store,
+    store::{HomeDir, Store},
     ui::output,
 };
 
@@ -13,14 +11,31 @@ use crate::{
 ///
 /// # Errors
 /// The exit code, when it cannot be opened; that has been told.
-pub(crate) fn open_store(bake_home: &Path, color: bool) -> Result<Option<Store>, u8> {
-    if !bake_home.exists() {
+pub(crate) fn open_store(bake_home: &HomeDir, color: bool) -> Result<Option<Store>, u8> {
+    if !bake_home.path.exists() {
         return Ok(None);
     }
-    Store::open(bake_home).map(Some).map_err(|error| {
-        let message = format!("the state directory cannot be opened: {}", bake_home.display());
-        let fault = Diagnostic::error("bake::cli::state", message).cause(&error).help("`BAKE_HOME` names it");
-        output::diagnostics(&[fault], &SourceMap::default(), color);
-        FAILED
-    })
+    match bake_home.open() {
+        Ok(opened) => {
+            if let Some(warning) = foreign_owner(bake_home, opened.foreign_owner) {
+                output::diagnostics(&[warning], &SourceMap::default(), color);
+            }
+            Ok(Some(opened.store))
+        }
+        Err(error) => {
+            let message = format!("the state directory cannot be opened: {}", bake_home.path.display());
+            let fault = Diagnostic::error("bake::cli::state", message).cause(&error).help("`BAKE_HOME` names it");
+            output::diagnostics(&[fault], &SourceMap::default(), color);
+            Err(FAILED)
+        }
+    }
+}
+
+/// The warning that a state directory belongs to another user, if it does.
+pub(crate) fn foreign_owner(bake_home: &HomeDir, owner: Option<u32>) -> Option<Diagnostic> {
+    let path = bake_home.path.display();
+    let message =
+        format!("the state directory belongs to the user {}, who can change what is built from it: {path}", owner?);
+    let warning = Diagnostic::warning("bake::store::foreign_home", message);
+    Some(warning.help("`BAKE_HOME` names another one; `chown` makes this one ours"))
 }

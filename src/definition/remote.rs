@@ -1,15 +1,18 @@
-//! Definitions that lie elsewhere: in a git repository, or behind an http URL as a file or an archive (spec: bake language
-//! §18.5). Only the definition's own files are read; contexts are fetched by the build.
+//! Definitions that lie elsewhere: in a git repository, or behind an http URL as a file or an archive (buildx reference,
+//! "Remote Bake file definition"). Only the definition's own files are read; contexts are fetched by the build.
 
 use std::{
     collections::BTreeMap,
+    ffi::OsStr,
     fs,
-    io::{self, Read},
+    io::Read,
+    os::unix::ffi::OsStrExt as _,
     path::{Component, Path, PathBuf},
 };
 
 use super::read::{DEFAULT_NAMES, read_file};
 use crate::{
+    archive::{self, ArchiveCompression, ArchiveError, TarMemberKind, TarReader},
     fetch::{
         FetchError, Fetched, GitClient, GitCommandFn, GitSecrets, GitSource, HttpClient, HttpRequest, parse_git_url,
         shown_url,
@@ -37,7 +40,7 @@ pub(crate) struct RemoteFile {
 const MAX_FILE: u64 = 2 << 20;
 const MAX_ARCHIVE: u64 = 256 << 20;
 /// No archive of sources has more entries.
-const MAX_ENTRIES: usize = 1_000_000;
+const MAX_ENTRIES: u64 = 1_000_000;
 
 type FetchFuture<T> = Result<T, Box<Diagnostic>>;
 
@@ -60,8 +63,8 @@ pub(crate) fn read(remote: Remote<'_>, names: &[String]) -> FetchFuture<Vec<Remo
         Some(Err(why)) => return Err(Box::new(fault(format!("not a git URL ({why}): {shown}")))),
         None => {
             let bytes = download(remote.url).map_err(|error| failed(&error))?;
-            if let Some(reader) = archive(&bytes) {
-                from_archive(reader, names)
+            if is_archive(&bytes) {
+                from_archive(&bytes, names)
                     .map_err(|error| Box::new(fault(format!("the archive cannot be read: {shown}")).cause(&error)))?
             } else if bytes.len() as u64 > MAX_FILE {
                 let message = format!("a definition by URL may have {MAX_FILE} bytes, and this has more: {shown}");
@@ -142,42 +145,36 @@ fn wanted(names: &[String]) -> Vec<&str> {
     if names.is_empty() { DEFAULT_NAMES.to_vec() } else { names.iter().map(String::as_str).collect() }
 }
 
-/// A reader of the tar inside, if the bytes are an archive.
-fn archive(bytes: &[u8]) -> Option<Box<dyn Read + '_>> {
+/// Whether the bytes are compressed, or a tar as POSIX or GNU tar write it. No bake file begins like that.
+fn is_archive(bytes: &[u8]) -> bool {
     const USTAR: usize = 257;
-    if bytes.starts_with(&[0x1f, 0x8b]) {
-        return Some(Box::new(flate2::read::MultiGzDecoder::new(bytes)));
-    }
-    if bytes.starts_with(b"BZh") {
-        return Some(Box::new(bzip2::read::MultiBzDecoder::new(bytes)));
-    }
-    if bytes.starts_with(&[0xfd, b'7', b'z', b'X', b'Z', 0]) {
-        return Some(Box::new(lzma_rust2::XzReader::new(bytes, true)));
-    }
-    (bytes.get(USTAR..USTAR + 5) == Some(b"ustar")).then(|| Box::new(bytes) as _)
+    archive::detect(bytes) != ArchiveCompression::Uncompressed || bytes.get(USTAR..USTAR + 5) == Some(b"ustar")
 }
 
-fn from_archive(reader: Box<dyn Read + '_>, names: &[String]) -> io::Result<Vec<RemoteFile>> {
+/// The wanted files of an archive, in the order of `names`.
+fn from_archive(bytes: &[u8], names: &[String]) -> Result<Vec<RemoteFile>, ArchiveError> {
     const MAX_UNPACKED: u64 = 4 << 30;
     let wanted = wanted(names);
     let mut found: Vec<Option<Vec<u8>>> = vec![None; wanted.len()];
-    let mut archive = tar::Archive::new(reader.take(MAX_UNPACKED));
-    for entry in archive.entries()?.take(MAX_ENTRIES) {
-        let mut entry = entry?;
-        let path = plain(&entry.path()?);
-        let Some(ix) =
-            path.and_then(|path| wanted.iter().position(|it| plain(Path::new(it)).as_deref() == Some(path.as_str())))
-        else {
+    let plain_bytes = archive::decode(bytes).map_err(ArchiveError::Read)?;
+    let mut reader = TarReader::new(plain_bytes.take(MAX_UNPACKED), MAX_ENTRIES);
+    let mut buffer = vec![0; 64 << 10];
+    while let Some(member) = reader.next()? {
+        let path = plain(Path::new(OsStr::from_bytes(&member.path)));
+        let is_path = |name: &&str| plain(Path::new(name)) == path;
+        let Some(ix) = path.as_ref().and_then(|_| wanted.iter().position(is_path)) else { continue };
+        if member.kind != TarMemberKind::File {
             continue;
-        };
-        if entry.header().entry_type().is_file() {
-            let mut bytes = Vec::new();
-            entry.by_ref().take(MAX_FILE + 1).read_to_end(&mut bytes)?;
-            if bytes.len() as u64 > MAX_FILE {
-                return Err(io::Error::other(format!("{} has more than {MAX_FILE} bytes", wanted[ix])));
-            }
-            found[ix] = Some(bytes);
         }
+        // Before anything of it is kept: a sparse file can have any size.
+        if member.size > MAX_FILE {
+            return Err(ArchiveError::Limit { what: "bytes of a definition", limit: MAX_FILE });
+        }
+        let mut content = vec![0; member.size as usize];
+        while let Some((at, n)) = reader.chunk(&mut buffer)? {
+            content[at as usize..at as usize + n].copy_from_slice(&buffer[..n]);
+        }
+        found[ix] = Some(content);
     }
     let files = wanted
         .iter()
@@ -219,16 +216,17 @@ mod tests {
         builder.append_data(&mut header, "other.hcl", &b"b=2"[..]).expect("in memory");
         let tar = builder.into_inner().expect("in memory");
         let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        io::Write::write_all(&mut gz, &tar).expect("in memory");
+        std::io::Write::write_all(&mut gz, &tar).expect("in memory");
         let gz = gz.finish().expect("in memory");
         for bytes in [tar, gz] {
-            let files = from_archive(archive(&bytes).expect("an archive"), &[]).expect("readable");
+            assert!(is_archive(&bytes));
+            let files = from_archive(&bytes, &[]).expect("readable");
             assert_eq!(
                 (files.len(), files[0].name.as_str(), files[0].bytes.as_slice()),
                 (1, "docker-bake.hcl", &b"a=1"[..])
             );
         }
-        assert!(archive(b"target \"a\" {}").is_none());
+        assert!(!is_archive(b"target \"a\" {}"));
         assert_eq!(last_segment("https://h/x/bake.json?raw=1"), "bake.json");
     }
 }

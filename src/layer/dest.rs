@@ -22,9 +22,10 @@ use rustix::{
 
 use super::{
     error::LayerError,
-    tar_read::TarMember,
     view::{EntryKind, Follow, LayerView, ViewEntry, at},
 };
+
+use crate::archive::{ArchiveError, TarMember};
 
 type DestResult<T> = std::result::Result<T, LayerError>;
 
@@ -33,6 +34,9 @@ const MAX_LINKS: usize = 40;
 /// Longest path, as for system calls.
 const MAX_PATH: usize = 4095;
 const MAX_NAME: usize = 255;
+/// Bytes of paths of directories that are remembered until the end. Directories deep below each other can have paths far
+/// longer than the headers that made them. The images of a distribution have a hundredth of this.
+const MAX_REMEMBERED: usize = 256 << 20;
 /// Directories kept open for the next entries.
 const KEPT_OPEN: usize = 8;
 
@@ -46,6 +50,8 @@ pub(super) struct UnpackDest {
     opaque: BTreeSet<PathBuf>,
     /// Times of directories, set at the end: making entries changes them.
     times: BTreeMap<PathBuf, (i64, u32)>,
+    /// Bytes of the paths in `opaque` and `times`.
+    remembered: usize,
 }
 
 /// An open directory of the tree.
@@ -104,7 +110,12 @@ impl UnpackDest {
         };
         let root = at::host_dir(root).map_err(LayerError::io("open", shown))?;
         let (open, opaque, times) = (HashMap::new(), BTreeSet::new(), BTreeMap::new());
-        Ok(Self { root, lowers, open, opaque, times })
+        Ok(Self { root, lowers, open, opaque, times, remembered: 0 })
+    }
+
+    /// A descriptor of the directory that is unpacked to.
+    pub(super) fn root(&self) -> DestResult<OwnedFd> {
+        self.root.try_clone().map_err(LayerError::io("open", b"/"))
     }
 
     /// The directory with this path in the archive; made if it does not exist, with the metadata that it has below.
@@ -268,13 +279,24 @@ impl UnpackDest {
 
     /// Metadata of the root itself.
     pub(super) fn put_root(&mut self, metadata: &Metadata<'_>) -> DestResult<()> {
-        let root = self.root.try_clone().map_err(LayerError::io("open", b"/"))?;
+        let root = self.root()?;
         self.set_folder(root.as_fd(), PathBuf::new(), metadata)
     }
 
     fn set_folder(&mut self, dir: BorrowedFd<'_>, path: PathBuf, metadata: &Metadata<'_>) -> DestResult<()> {
         set_open(dir, metadata, path.as_os_str().as_bytes())?;
+        self.remember(&path)?;
         self.times.insert(path, metadata.mtime);
+        Ok(())
+    }
+
+    /// Counts a path that is kept until the end.
+    fn remember(&mut self, path: &Path) -> DestResult<()> {
+        self.remembered = self.remembered.saturating_add(path.as_os_str().len());
+        if self.remembered > MAX_REMEMBERED {
+            let (what, limit) = ("bytes of paths of directories", MAX_REMEMBERED as u64);
+            return Err(ArchiveError::Limit { what, limit }.into());
+        }
         Ok(())
     }
 
@@ -347,6 +369,7 @@ impl UnpackDest {
         let dir = at::dir(self.root.as_fd(), path).map_err(LayerError::io("open", shown))?;
         let set = rustix::fs::fsetxattr(&dir, at::opaque_xattr(), b"y", XattrFlags::empty());
         set.map_err(LayerError::io("make opaque", shown))?;
+        self.remember(path)?;
         self.opaque.insert(path.to_owned());
         self.forget_open();
         Ok(())
@@ -523,4 +546,20 @@ fn set_closed(folder: &UnpackFolder, name: &OsStr, metadata: &Metadata<'_>, show
         .map_err(|error| owner(error, metadata, shown))?;
     rustix::fs::utimensat(&folder.fd, name, &timestamps(metadata.mtime), AtFlags::SYMLINK_NOFOLLOW)
         .map_err(LayerError::io("set the time of", shown))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_paths_that_are_remembered_are_bounded_together() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut dest = UnpackDest::open(dir.path(), &[]).unwrap();
+        let path = PathBuf::from("d".repeat(MAX_PATH));
+        for _ in 0..MAX_REMEMBERED / MAX_PATH {
+            dest.remember(&path).unwrap();
+        }
+        assert!(matches!(dest.remember(&path), Err(LayerError::Archive(ArchiveError::Limit { .. }))));
+    }
 }

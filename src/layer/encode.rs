@@ -10,8 +10,21 @@ use std::{
 use libdeflater::{CompressionLvl, Compressor};
 use sha2::{Digest as _, Sha256};
 
-use super::{decode::Compression, error::LayerError, estargz, parallel::Ordered};
-use crate::oci::{DiffId, Digest};
+use super::{error::LayerError, estargz, parallel::Ordered};
+use crate::{
+    archive::ArchiveError,
+    oci::{DiffId, Digest},
+};
+
+/// How a layer is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Compression {
+    Uncompressed,
+    Gzip,
+    Zstd,
+    /// Gzip with a table of contents, by which single files can be fetched.
+    Estargz,
+}
 
 /// What was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,9 +67,6 @@ pub(crate) fn encode(
         Compression::Zstd => zstd(level, &mut input, &mut plain, &mut output)?,
         Compression::Estargz => {
             annotations = estargz::write(gzip_level(level), &mut input, &mut plain, &mut output)?;
-        }
-        Compression::Bzip2 | Compression::Xz => {
-            return Err(LayerError::Write(io::Error::new(io::ErrorKind::Unsupported, "layers cannot be stored so")));
         }
     }
     output.inner.flush().map_err(LayerError::Write)?;
@@ -155,7 +165,7 @@ pub(super) fn fill(input: &mut impl Read, buffer: &mut [u8]) -> Result<usize, La
             Ok(0) => break,
             Ok(more) => n += more,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => (),
-            Err(error) => return Err(LayerError::Read(error)),
+            Err(error) => return Err(ArchiveError::Read(error).into()),
         }
     }
     Ok(n)

@@ -3,31 +3,27 @@
 
 use std::io;
 
+use crate::archive::{ArchiveError, shown_name};
+
 /// A fault of packing, unpacking or encoding a layer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LayerError {
-    /// The bytes are no valid archive, or hold what may not be.
-    #[error("bad archive: {what}: {}", shown(entry))]
-    Entry { what: &'static str, entry: Vec<u8> },
-    /// The bytes are no valid archive, before any entry is known.
-    #[error("bad archive: {0}")]
-    Archive(&'static str),
-    /// More than is allowed.
-    #[error("the archive is larger than allowed: more than {limit} {what}")]
-    Limit { what: &'static str, limit: u64 },
-    /// The compressed or packed bytes cannot be read.
-    #[error("cannot read the archive: {0}")]
-    Read(#[source] io::Error),
+    /// The archive is malformed, too large, or cannot be read.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// The file system has too little room for what the archive holds.
+    #[error("no space left to unpack `{}`: it needs {needed} {what}, and {free} are free", shown_name(entry))]
+    NoSpace { what: &'static str, entry: Vec<u8>, needed: u64, free: u64 },
     /// The result cannot be written.
     #[error("cannot write the archive: {0}")]
     Write(#[source] io::Error),
     /// The system refused something about an entry.
-    #[error("cannot {action} `{}`: {source}", shown(entry))]
+    #[error("cannot {action} `{}`: {source}", shown_name(entry))]
     Io { action: &'static str, entry: Vec<u8>, source: io::Error },
     /// An owner that does not exist in this user namespace.
     #[error(
         "cannot give `{}` to {uid}:{gid}: {source} (without root, a range of ids in /etc/subuid and /etc/subgid is needed)",
-        shown(entry)
+        shown_name(entry)
     )]
     Owner { entry: Vec<u8>, uid: u32, gid: u32, source: io::Error },
 }
@@ -39,19 +35,8 @@ impl LayerError {
         move |source| Self::Io { action, entry, source: source.into() }
     }
 
+    /// A fault of one entry of an archive.
     pub(super) fn entry(what: &'static str, entry: &[u8]) -> Self {
-        Self::Entry { what, entry: entry.to_owned() }
+        ArchiveError::member(what, entry).into()
     }
-}
-
-/// A name for people: without control characters, and not endless.
-fn shown(name: &[u8]) -> String {
-    let mut text: String = String::from_utf8_lossy(&name[..name.len().min(200)])
-        .chars()
-        .map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c })
-        .collect();
-    if name.len() > 200 {
-        text.push('…');
-    }
-    text
 }

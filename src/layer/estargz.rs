@@ -24,10 +24,12 @@ use super::{
     encode::{HashingWriter, Sum, compress_member},
     error::LayerError,
     parallel::Ordered,
-    tar_read::{TarMember, TarMemberKind, TarReader},
     tar_write::{TarEntry, TarKind, headers, padding},
 };
-use crate::oci::Digest;
+use crate::{
+    archive::{ArchiveError, TarMember, TarMemberKind, TarReader},
+    oci::Digest,
+};
 
 const TABLE: &str = "stargz.index.json";
 /// Larger files have a member for each piece of this size.
@@ -96,9 +98,9 @@ pub(super) fn write(
     let mut reader = TarReader::new(Recorder { input, seen: Vec::new() }, u64::MAX);
     while let Some(member) = reader.next()? {
         if member.path.strip_prefix(b"./").unwrap_or(&member.path) == TABLE.as_bytes() {
-            return Err(LayerError::Archive("it already has a table of contents"));
+            return Err(ArchiveError::Malformed("it already has a table of contents").into());
         }
-        if member.sparse.is_some() {
+        if member.is_sparse {
             return Err(LayerError::entry("a sparse file cannot be in an estargz", &member.path));
         }
         content(&member, &mut reader, &mut entries, &mut members)?;
@@ -181,11 +183,11 @@ fn copy_rest<R: Read>(rest: &mut Recorder<R>, members: &mut Members<'_, impl Wri
             Ok(0) => break,
             Ok(_) => (),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => (),
-            Err(error) => return Err(LayerError::Read(error)),
+            Err(error) => return Err(ArchiveError::Read(error).into()),
         }
         let text = rest.seen.iter().position(|byte| *byte != 0);
         if text.is_some_and(|at| rest.seen[at..].starts_with(TABLE.as_bytes())) {
-            return Err(LayerError::Archive("it already has a table of contents"));
+            return Err(ArchiveError::Malformed("it already has a table of contents").into());
         }
         if rest.seen.len() >= GROUP {
             members.add(std::mem::take(&mut rest.seen), None)?;

@@ -1,4 +1,5 @@
-//! Packs what one layer changes as a tar whose bytes follow from the tree alone: `spec/dockerfile.md` §13.
+//! Packs what one layer changes as a tar whose bytes follow from the tree alone, with whiteouts
+//! as in the OCI image specification, "Image Layer Filesystem Changeset".
 //!
 //! Order: depth first, names by their bytes. A directory is written before what is in it, even if it did not change
 //! itself. What a step touched without changing it is not written.
@@ -12,9 +13,8 @@ use std::{
 };
 
 use super::{
-    decode::Compression,
     dest::is_kept,
-    encode::{Encoded, encode},
+    encode::{Compression, Encoded, encode},
     error::LayerError,
     parallel::pipe,
     tar_write::{TarEntry, TarKind, TarWriter},

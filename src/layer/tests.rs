@@ -14,13 +14,15 @@ use std::{
 use proptest::prelude::*;
 
 use super::{
-    decode::detect,
     error::LayerError,
     pack::pack,
     tar_write::{TarEntry, TarKind},
     *,
 };
-use crate::oci::Digest;
+use crate::{
+    archive::{ArchiveCompression, ArchiveError, decode, detect},
+    oci::Digest,
+};
 
 /// A tar made entry by entry, with our own headers.
 #[derive(Default)]
@@ -487,7 +489,38 @@ fn limits_hold() {
     let mut pax = Archive::default();
     let xattrs = [(b"user.big".to_vec(), vec![b'x'; 2 << 20])];
     pax.push(&TarEntry { xattrs: &xattrs, ..entry(TarKind::File, "f", "", b"", 0o644) }, b"");
-    assert!(matches!(rig.unpack(&pax.end(), "pax", &[]), Err(LayerError::Limit { .. })));
+    assert!(matches!(rig.unpack(&pax.end(), "pax", &[]), Err(LayerError::Archive(ArchiveError::Limit { .. }))));
+}
+
+/// Many extension headers in front of one member, each of which is small enough: together they are refused, so that what
+/// one member takes of memory has a bound.
+#[test]
+fn the_extension_headers_of_one_member_are_bounded_together() {
+    let rig = Rig::new();
+    let xattrs = |n: u32, length: usize| -> Vec<(Vec<u8>, Vec<u8>)> {
+        (0..n).map(|i| (format!("user.{i}").into_bytes(), vec![b'x'; length])).collect()
+    };
+    let one = |xattrs: &[(Vec<u8>, Vec<u8>)]| {
+        let headers = tar_write::headers(&TarEntry { xattrs, ..entry(TarKind::File, "f", "", b"", 0o644) });
+        // Without the header of the member, which follows the extension.
+        headers[..headers.len() - 512].to_vec()
+    };
+    let unpack = |extensions: Vec<u8>, name: &str| {
+        let mut archive = Archive(extensions);
+        archive.push(&entry(TarKind::File, "f", "", b"", 0o644), b"");
+        rig.unpack(&archive.end(), name, &[])
+    };
+    // Within the bounds it is the file system that may refuse a value of this size.
+    let within = unpack(one(&xattrs(1, 300 << 10)).repeat(3), "few");
+    assert!(!matches!(within, Err(LayerError::Archive(_))), "{within:?}");
+    for (what, extensions) in [
+        ("bytes", one(&xattrs(1, 300 << 10)).repeat(4)),
+        ("attributes", one(&xattrs(5000, 1))),
+        ("headers", one(&xattrs(1, 1000)).repeat(2000)),
+    ] {
+        let result = unpack(extensions, what);
+        assert!(matches!(result, Err(LayerError::Archive(ArchiveError::Limit { .. }))), "{what}: {result:?}");
+    }
 }
 
 #[test]
@@ -560,7 +593,10 @@ fn sparse_files_of_all_forms_are_read() {
     let dir = rig.unpack(&gnu, "gnu", &[]).unwrap();
     assert_eq!(fs::read(dir.join("s")).unwrap(), want);
     let lie = [("GNU.sparse.size", "1152921504606846976"), ("GNU.sparse.map", "0,5"), ("path", "s")];
-    assert!(matches!(rig.unpack(&pax(&lie, b"abcde"), "lie", &[]), Err(LayerError::Limit { .. })));
+    assert!(matches!(
+        rig.unpack(&pax(&lie, b"abcde"), "lie", &[]),
+        Err(LayerError::Archive(ArchiveError::Limit { .. }))
+    ));
     let overlap = [("GNU.sparse.size", "10"), ("GNU.sparse.map", "0,3,2,2"), ("path", "s")];
     assert!(rig.unpack(&pax(&overlap, b"abcde"), "overlap", &[]).is_err());
 }
@@ -729,8 +765,8 @@ fn compressed_layers_are_found_out_and_damage_is_an_error() {
     let xz = "fd377a585a000004e6d6b4460200210116000000742fe5a3010009787a20636f6e74656e74000000448dfa92290b574d0001220a151ae1671fb6f37d010000000004595a";
     let xz: Vec<u8> = (0..xz.len()).step_by(2).map(|i| u8::from_str_radix(&xz[i..i + 2], 16).unwrap()).collect();
     let cases = [
-        (xz.repeat(2), Compression::Xz, b"xz contentxz content".to_vec()),
-        (bz.finish().unwrap(), Compression::Bzip2, tar.clone()),
+        (xz.repeat(2), ArchiveCompression::Xz, b"xz contentxz content".to_vec()),
+        (bz.finish().unwrap(), ArchiveCompression::Bzip2, tar.clone()),
     ];
     for (blob, compression, want) in cases {
         assert_eq!(detect(&blob), compression);

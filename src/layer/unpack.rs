@@ -3,22 +3,27 @@
 
 use std::{
     ffi::OsStr,
-    io::{ErrorKind, Read, Write},
-    os::{fd::AsFd, unix::ffi::OsStrExt},
+    io::{ErrorKind, Read},
+    os::{
+        fd::AsFd,
+        unix::{ffi::OsStrExt, fs::FileExt as _},
+    },
     path::{Path, PathBuf},
 };
 
 use rustix::fs::FileType;
 
 use super::{
-    decode::decode,
     dest::{Metadata, UnpackDest, UnpackFolder, names, new_file, node, set_open, set_open_times, symlink},
     encode::Sum,
     error::LayerError,
     parallel::{PipeReader, pipe},
-    tar_read::{TarMember, TarMemberKind, TarReader},
+    space::FreeSpace,
 };
-use crate::oci::DiffId;
+use crate::{
+    archive::{ArchiveError, MAX_MEMBERS, TarMember, TarMemberKind, TarReader, decode},
+    oci::DiffId,
+};
 
 type UnpackResult<T> = std::result::Result<T, LayerError>;
 
@@ -33,13 +38,22 @@ pub(crate) struct UnpackLimits {
 
 impl Default for UnpackLimits {
     fn default() -> Self {
-        Self { entries: 10_000_000, bytes: 1 << 38 }
+        Self { entries: MAX_MEMBERS, bytes: 1 << 38 }
     }
 }
 
-/// Unpacks a layer into `dest`, an empty directory that becomes an overlayfs upper directory above `lowers` (bottom
-/// first), and gives its diff id: that of all uncompressed bytes, those behind the archive included. Parents that the archive does not hold get the metadata they have below; hard links to files below bring
-/// them up.
+/// Unpacks a layer into `dest`, an empty directory that becomes an overlayfs upper directory above `lowers` (bottom first),
+/// and gives its diff id: the digest of all uncompressed bytes, those behind the archive included.
+///
+/// Parents that the archive does not hold get the metadata that they have below; hard links to files below copy those up.
+/// Whiteouts are those of the OCI image specification, "Image Layer Filesystem Changeset".
+///
+/// *Cost:* a bounded amount of memory, whatever the archive says: the limits of `crate::archive`, and the paths of the
+/// directories of the layer.
+///
+/// # Errors
+/// When the archive is malformed, breaks `limits`, or does not fit into the free space of the file system; or when the
+/// system refuses an entry.
 pub(crate) fn unpack(
     tar: impl Read + Send,
     dest: &Path,
@@ -55,13 +69,14 @@ pub(crate) fn unpack(
             Err(error) => writer.finish(Err(error)),
         });
         let bytes = Counted { input: reader, sum: Sum::new(), limit: limits.bytes };
-        let mut unpacking = Unpacking { dest, content: 0, limit: limits.bytes, buffer: vec![0; 256 << 10] };
+        let space = FreeSpace::new(dest.root()?)?;
+        let mut unpacking = Unpacking { dest, space, content: 0, limit: limits.bytes, buffer: vec![0; 256 << 10] };
         let mut reader = TarReader::new(bytes, limits.entries);
         while let Some(member) = reader.next()? {
             unpacking.put(&member, &mut reader)?;
         }
         let mut rest = reader.into_rest();
-        while rest.read(&mut unpacking.buffer).map_err(LayerError::Read)? > 0 {}
+        while rest.read(&mut unpacking.buffer).map_err(ArchiveError::Read)? > 0 {}
         unpacking.dest.finish()?;
         Ok(DiffId(rest.sum.finish()))
     })
@@ -69,6 +84,7 @@ pub(crate) fn unpack(
 
 struct Unpacking {
     dest: UnpackDest,
+    space: FreeSpace,
     /// Bytes of all files so far, and the most there may be.
     content: u64,
     limit: u64,
@@ -84,6 +100,8 @@ impl Unpacking {
                 _ => Err(LayerError::entry("the name is that of the root", &member.path)),
             };
         };
+        // Holes of a sparse file take no room.
+        self.space.take(&member.path, member.stored)?;
         let folder = self.dest.folder(parents, member.mtime)?;
         if let Some(hidden) = name.strip_prefix(b".wh.") {
             return self.whiteout(&folder, hidden, &member.path);
@@ -118,7 +136,7 @@ impl Unpacking {
     fn whiteout(&mut self, folder: &UnpackFolder, hidden: &[u8], shown: &[u8]) -> UnpackResult<()> {
         match hidden {
             b".wh..opq" => self.dest.opaque(folder),
-            // Books of aufs, from old images.
+            // Bookkeeping of aufs in old images.
             _ if hidden.starts_with(b".wh.") => Ok(()),
             b"" | b"." | b".." => Err(LayerError::entry("a whiteout of nothing", shown)),
             _ => self.dest.whiteout(folder, OsStr::from_bytes(hidden)),
@@ -135,9 +153,9 @@ impl Unpacking {
         let shown = &member.path;
         self.content = self.content.saturating_add(member.size);
         if self.content > self.limit {
-            return Err(LayerError::Limit { what: "bytes", limit: self.limit });
+            return Err(ArchiveError::Limit { what: "bytes", limit: self.limit }.into());
         }
-        let mut file = match new_file(folder, name, shown) {
+        let file = match new_file(folder, name, shown) {
             Err(LayerError::Io { source, .. }) if source.kind() == ErrorKind::AlreadyExists => {
                 self.dest.clear(folder, name)?;
                 new_file(folder, name, shown)?
@@ -145,30 +163,11 @@ impl Unpacking {
             other => other?,
         };
         let write = |action: &'static str| LayerError::io::<std::io::Error>(action, shown);
-        match &member.sparse {
-            None => loop {
-                let n = reader.data(&mut self.buffer)?;
-                if n == 0 {
-                    break;
-                }
-                file.write_all(&self.buffer[..n]).map_err(write("write"))?;
-            },
-            Some(pieces) => {
-                use std::os::unix::fs::FileExt as _;
-                for (offset, length) in pieces {
-                    let (mut at, end) = (*offset, offset + length);
-                    while at < end {
-                        let want = (end - at).min(self.buffer.len() as u64) as usize;
-                        let n = reader.data(&mut self.buffer[..want])?;
-                        if n == 0 {
-                            return Err(LayerError::entry("the map of a sparse file is not about its data", shown));
-                        }
-                        file.write_all_at(&self.buffer[..n], at).map_err(write("write"))?;
-                        at += n as u64;
-                    }
-                }
-                file.set_len(member.size).map_err(write("write"))?;
-            }
+        while let Some((at, n)) = reader.chunk(&mut self.buffer)? {
+            file.write_all_at(&self.buffer[..n], at).map_err(write("write"))?;
+        }
+        if member.is_sparse {
+            file.set_len(member.size).map_err(write("write"))?;
         }
         let metadata = Metadata::of(member);
         set_open(file.as_fd(), &metadata, shown)?;

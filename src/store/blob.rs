@@ -2,7 +2,11 @@
 //!
 //! Each carries a seal: the nanoseconds of its modification time follow from its digest. A file that was written to later
 //! has another time, so that one `stat` tells a sound blob from a damaged one; an unsealed blob is hashed, then sealed
-//! again or removed. What a failing disk changes is found by `Store::verify` alone.
+//! again or removed. A change that keeps the time, or one of a failing disk, does not show there: readers of whole blobs
+//! hash what they read ([`BlobReader`]), and `Store::verify` hashes everything.
+//!
+//! Because of the seal, the second of the modification time is that of the writing, and its nanoseconds are not. Whether a
+//! blob was written before a `syncfs` is therefore decided by the end of that second.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -15,10 +19,11 @@ use rustix::fs::{Timespec, Timestamps, UTIME_OMIT};
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Store, boot,
+    boot,
+    content::content_digest,
     error::{StoreError, StoreResult},
-    is_stale,
-    remove::remove_tree,
+    remove::FileIdentity,
+    state::{Store, is_stale},
 };
 use crate::oci::Digest;
 
@@ -35,7 +40,10 @@ pub(crate) struct BlobWriter {
 const BUFFER: usize = 128 << 10;
 
 impl BlobWriter {
-    /// Puts the blob under its name; an equal one that is there already wins.
+    /// Puts the blob under its name and gives its digest and size in bytes; an equal one that is there already wins.
+    ///
+    /// # Errors
+    /// When the bytes have another digest than `expected`, or cannot be written.
     pub(crate) fn commit(mut self, expected: Option<&Digest>) -> StoreResult<(Digest, u64)> {
         self.flush_buffer().map_err(StoreError::io("write", &self.path))?;
         let actual = Digest::from_raw(std::mem::take(&mut self.hasher).finalize().into());
@@ -49,7 +57,7 @@ impl BlobWriter {
         let file = self.file.take().expect("taken by commit alone, which consumes the writer");
         seal(&file, &actual).map_err(StoreError::io("set the times of", &self.path))?;
         drop(file);
-        store.publish(&self.path, &store.blob_path(&actual))?;
+        store.publish_guarded(&self.path, &store.blob_path(&actual))?;
         Ok((actual, self.size))
     }
 
@@ -93,8 +101,10 @@ impl Drop for BlobWriter {
 
 /// Reads a blob and fails at its end if the bytes were not those of its name.
 pub(crate) struct BlobReader {
+    store: Store,
     file: File,
     path: PathBuf,
+    identity: Option<FileIdentity>,
     digest: Digest,
     hasher: Option<Sha256>,
 }
@@ -110,7 +120,9 @@ impl io::Read for BlobReader {
             && Digest::from_raw(hasher.finalize().into()) != self.digest
         {
             // Gone for the next run; this one must not go on with what it has read.
-            drop(fs::remove_file(&self.path));
+            if let Some(identity) = self.identity {
+                drop(self.store.discard(&self.path, identity));
+            }
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 format!("damaged cache file `{}`: the content has another digest", self.path.display()),
@@ -126,27 +138,29 @@ impl Store {
         self.path("blobs/sha256").join(digest.hex())
     }
 
-    /// The size of a blob that is there and sound. *Cost:* one `stat`, unless the file was tampered with.
+    /// The size in bytes of a blob that is there and sound. *Cost:* one `stat`; a read of the whole blob if its time is not
+    /// the one it was given, or if it is not known to have survived a power loss.
     pub(crate) fn blob_size(&self, digest: &Digest) -> Option<u64> {
         let path = self.blob_path(digest);
         self.share().ok()?;
         let meta = fs::symlink_metadata(&path).ok()?;
         if !meta.is_file() {
-            drop(remove_tree(&path));
+            drop(self.discard(&path, FileIdentity::of(&meta)));
             return None;
         }
         let written = meta.mtime().saturating_mul(1_000_000_000).saturating_add(meta.mtime_nsec());
         let sealed = meta.mtime_nsec() == seal_of(digest);
-        if !sealed || !self.survived(written) {
+        let second = meta.mtime().saturating_mul(1_000_000_000);
+        if !sealed || !self.survived(second, second.saturating_add(1_000_000_000)) {
             // Changed by someone, or from before a power loss: only its content can tell.
             if hash_file(&path).ok()? != *digest {
-                drop(fs::remove_file(&path));
+                drop(self.discard(&path, FileIdentity::of(&meta)));
                 return None;
             }
             let file = OpenOptions::new().write(true).open(&path);
             drop(file.and_then(|file| seal(&file, digest)));
         } else if is_stale(written)
-            && let Some(_gate) = self.touch_gate()
+            && let Some(_gate) = self.shared_gate()
         {
             drop(OpenOptions::new().write(true).open(&path).and_then(|file| seal(&file, digest)));
             return fs::symlink_metadata(&path).ok().map(|meta| meta.len());
@@ -166,7 +180,8 @@ impl Store {
     /// Opens a blob for reading it whole, hashing on the way: damage that a `stat` does not show is an error at the end.
     pub(crate) fn read_blob(&self, digest: &Digest) -> StoreResult<BlobReader> {
         let (file, path) = (self.open_blob(digest)?, self.blob_path(digest));
-        Ok(BlobReader { file, path, digest: *digest, hasher: Some(Sha256::new()) })
+        let identity = file.metadata().ok().map(|meta| FileIdentity::of(&meta));
+        Ok(BlobReader { store: self.clone(), file, path, identity, digest: *digest, hasher: Some(Sha256::new()) })
     }
 
     /// A small blob as bytes.
@@ -213,16 +228,7 @@ fn seal(file: &File, digest: &Digest) -> io::Result<()> {
 /// The digest of a file's content.
 pub(super) fn hash_file(path: &Path) -> io::Result<Digest> {
     let mut file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 256 << 10];
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => return Ok(Digest::from_raw(hasher.finalize().into())),
-            Ok(n) => hasher.update(&buffer[..n]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => (),
-            Err(error) => return Err(error),
-        }
-    }
+    content_digest(&mut file, &mut vec![0; 256 << 10])
 }
 
 #[cfg(test)]
@@ -290,6 +296,32 @@ mod tests {
             assert_eq!(store.blob_size(&digest), sound.then_some(1000), "{damage}");
             assert_eq!(path.exists(), sound, "{damage}");
         }
+    }
+
+    #[test]
+    fn a_sound_blob_that_replaced_a_damaged_one_meanwhile_stays() {
+        let (_home, store) = store();
+        let digest = store.put_blob(b"content").unwrap();
+        let path = store.blob_path(&digest);
+        fs::write(&path, b"c0ntent").unwrap();
+        let examined = FileIdentity::at(&path).unwrap();
+        let other = store.fresh().unwrap();
+        fs::write(&other, b"content").unwrap();
+        store.publish_guarded(&other, &path).unwrap();
+        store.discard(&path, examined).unwrap();
+        assert_eq!(store.blob_bytes(&digest).unwrap(), b"content");
+        store.discard(&path, FileIdentity::at(&path).unwrap()).unwrap();
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_blob_of_the_second_in_which_a_sync_began_is_not_known_to_be_on_disk() {
+        let (_home, store) = store();
+        let last_synced = store.last_synced();
+        assert_eq!(last_synced, i64::MIN);
+        let started = store.boot().started;
+        assert!(store.survived(started + 2_000_000_000, i64::MAX));
+        assert!(!store.survived(started - 5_000_000_000, started - 4_000_000_000));
     }
 
     #[test]

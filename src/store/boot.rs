@@ -1,16 +1,38 @@
-//! What survives a power loss.
+//! What counts after the system was started anew: after a power loss, a clean reboot, or on another machine to which the
+//! state directory was copied.
 //!
-//! `kill -9` loses nothing: names appear by rename and the page cache outlives a process. A power loss can keep a name
-//! and lose the bytes. So records carry the boot they were written in and the time since that boot. In the same boot
-//! they count at once. In a later boot they count if a `syncfs` of the whole file system was started after they were
-//! written; `synced/BOOT` says when the last one of a boot was started.
+//! `kill -9` loses nothing: names appear by rename, and the page cache outlives a process. A power loss can keep a name
+//! and lose the bytes. So each record carries the boot it was written in and the time since that boot, and `synced/BOOT`
+//! says when the last `syncfs` of a boot was started. Something is known to be on disk if it was written in the running
+//! boot, or before that `syncfs`. What is not known to be on disk is in doubt, and is treated by its kind:
 //!
-//! A `syncfs` costs what the whole machine has written, so it is made where it is cheap: at the end of a run if it costs
-//! little beside the run, else at the start of a later one, when the kernel has written most of it back by itself.
+//! | in doubt | what is done | why that is enough |
+//! | --- | --- | --- |
+//! | a record of a step, build, layer or request | believed | its checksum covers all of it, and what it names is checked below |
+//! | a snapshot | before its tree is read, the tree is compared with its digest; without a digest it is made again | the digest was computed from the page cache, which had the right bytes |
+//! | a blob | hashed when it is first looked at | its name is its digest |
+//! | a receipt | not believed, the output is written again | output files outside the state directory have no digest that could be compared cheaply |
+//!
+//! So after a clean reboot, or from a restored backup, nothing is built again; snapshots whose sync is known cost nothing,
+//! the others one read of those that are used.
+//!
+//! A `syncfs` costs what the whole machine has written, so nobody waits for it unless it is cheap beside the run: a helper
+//! process makes it after the run has ended. Only the file of the mark is open in it, and the mark is written in place (one
+//! write of a fixed length), so that the helper makes no name in the state directory. If the helper was killed, a later
+//! run syncs, when the kernel has written most of it back by itself.
 
 use std::{
-    fs,
+    fs::{self, File, OpenOptions},
+    io,
+    os::{
+        fd::AsFd,
+        unix::{
+            fs::{FileExt as _, OpenOptionsExt as _},
+            process::CommandExt as _,
+        },
+    },
     path::Path,
+    process::Stdio,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -59,8 +81,58 @@ pub(super) fn wall_clock() -> i64 {
 /// The last completed `syncfs` of boot `id`.
 pub(super) fn synced(dir: &Path, id: &str) -> Option<Synced> {
     let text = fs::read_to_string(dir.join(id)).ok()?;
-    let (since_boot, wall) = text.strip_suffix('\n')?.split_once(' ')?;
-    Some(Synced { since_boot: since_boot.parse().ok()?, wall: wall.parse().ok()? })
+    let (since_boot, wall) = text.strip_suffix('\n')?.trim_start().split_once(' ')?;
+    Some(Synced { since_boot: since_boot.parse().ok()?, wall: wall.trim_start().parse().ok()? })
+}
+
+/// The file `synced/BOOT` of the running boot, open for writing.
+pub(super) struct Mark(File);
+
+impl Mark {
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path).map(Self)
+    }
+
+    /// One `syncfs` of the file system of the mark, then the mark itself.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        sync_and_mark(&self.0)
+    }
+}
+
+/// Everything that was written before this call is on disk when it returns; `mark` says so.
+///
+/// Two processes may do this at once; the mark that remains is that of one of them, and true in either case.
+fn sync_and_mark(mark: &File) -> io::Result<()> {
+    let (since_boot, wall) = (since_boot(), wall_clock());
+    rustix::fs::syncfs(mark.as_fd())?;
+    // Numbers of 64 bits have at most 20 characters: the length never changes, so one write replaces all.
+    mark.write_all_at(format!("{since_boot:>20} {wall:>20}\n").as_bytes(), 0)
+}
+
+/// First argument with which `bake` starts itself as the helper that syncs.
+pub(crate) const SYNC_COMMAND: &str = "__sync";
+
+/// Starts the helper that syncs and writes `mark`. It outlives this process and holds no lock of the store.
+pub(super) fn sync_later(mark: &Mark, command: super::state::HelperCommandFn) -> io::Result<()> {
+    let input = Stdio::from(mark.0.try_clone()?);
+    let mut helper = command("/proc/self/exe".as_ref());
+    helper.arg(SYNC_COMMAND).stdin(input).stdout(Stdio::null()).stderr(Stdio::null());
+    // A group of its own: an interrupt of the terminal is meant for what the user runs next. It need not keep a working
+    // directory that the user may want to remove or unmount.
+    helper.process_group(0).current_dir("/").spawn().map(drop)
+}
+
+/// The whole of the helper process: `syncfs`, then the mark, which is its standard input. Gives the exit code.
+pub(crate) fn sync_main() -> u8 {
+    let mark = io::stdin().as_fd().try_clone_to_owned().map(File::from);
+    u8::from(mark.and_then(|mark| sync_and_mark(&mark)).is_err())
+}
+
+/// Whether `path` is on a file system in memory, of which nothing is left after a reboot.
+pub(super) fn is_volatile(path: &Path) -> bool {
+    const TMPFS: u64 = 0x0102_1994;
+    rustix::fs::statfs(path).is_ok_and(|stat| u64::try_from(stat.f_type).is_ok_and(|kind| kind == TMPFS))
 }
 
 /// The latest wall clock time at which a `syncfs` of any boot was started.
@@ -100,8 +172,22 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("a"), "12 34\n").unwrap();
         fs::write(dir.path().join("b"), "12 9").unwrap();
+        fs::write(dir.path().join("empty"), "").unwrap();
         assert!(synced(dir.path(), "a") == Some(Synced { since_boot: 12, wall: 34 }));
         assert!(synced(dir.path(), "b").is_none());
+        assert!(synced(dir.path(), "empty").is_none());
         assert_eq!(last_synced_wall(dir.path()), 34);
+    }
+
+    #[test]
+    fn a_mark_is_replaced_as_a_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let mark = Mark::open(&dir.path().join("a")).unwrap();
+        let before = wall_clock();
+        mark.sync().unwrap();
+        let first = synced(dir.path(), "a").unwrap();
+        mark.sync().unwrap();
+        let second = synced(dir.path(), "a").unwrap();
+        assert!(before <= first.wall && first.wall < second.wall);
     }
 }

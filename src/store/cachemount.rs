@@ -9,14 +9,12 @@ use std::{
 use rustix::fs::FlockOperation;
 
 use super::{
-    Store,
     error::{StoreError, StoreResult},
-    is_stale,
     lock::would_block,
-    mtime,
     record::renew,
     remove::remove_tree,
     run::{lock_file, make_dir},
+    state::{Store, is_stale, mtime},
 };
 use crate::oci::Digest;
 

@@ -7,10 +7,10 @@ use std::{
 
 use crate::oci::Digest;
 
-/// What the store's functions give.
+/// The result of a function of the store that can fail.
 pub(crate) type StoreResult<T> = std::result::Result<T, StoreError>;
 
-/// A fault of the store.
+/// A failure of the store. Every message names the file or digest.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StoreError {
     /// The system refused; the source says why (disk full, read-only file system, ...).
@@ -25,6 +25,16 @@ pub(crate) enum StoreError {
     /// The file is not what was once written there.
     #[error("damaged cache file `{}`: {what}", path.display())]
     Damaged { path: PathBuf, what: &'static str },
+    /// The state directory is one in which others can plant results.
+    #[error(
+        "users other than its owner can write to the state directory, which has the mode {mode:o}: {} \
+         (`chmod go-w` takes that right away)",
+        path.display()
+    )]
+    OpenHome { path: PathBuf, mode: u32 },
+    /// The state directory in the default place belongs to another user.
+    #[error("the state directory belongs to the user {owner}, and not to us or root: {}", path.display())]
+    ForeignHome { path: PathBuf, owner: u32 },
     /// A value that cannot be written as JSON.
     #[error("cannot encode a record for `{}`: {source}", path.display())]
     Encode { path: PathBuf, source: serde_json::Error },

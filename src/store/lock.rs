@@ -13,9 +13,9 @@ use std::{
 use rustix::fs::FlockOperation;
 
 use super::{
-    Store,
     error::{StoreError, StoreResult},
     run::{flock_retry, lock_file},
+    state::Store,
 };
 use crate::oci::Digest;
 

@@ -1,5 +1,4 @@
-//! What takes room, and removing it: the least recently used first. Why this is safe beside running builds is told in
-//! `store/mod.rs`.
+//! What takes room, and removing it: the least recently used first. How things are taken while builds run is in `take.rs`.
 
 use std::{
     collections::HashMap,
@@ -8,39 +7,19 @@ use std::{
     time::Duration,
 };
 
-use rustix::fs::FlockOperation;
-
 use super::{
-    STALE, Store, boot,
-    error::{StoreError, StoreResult},
-    lock, mtime,
-    remove::remove_tree,
-    run::{StoreRun, flock_retry, lock_file, oldest_live},
-    verify::{list, name_digest},
+    boot,
+    entries::{UsageKind, last_used, list, list_records, name_digest},
+    error::StoreResult,
+    state::Store,
+    take::TakeRequest,
 };
 use crate::oci::Digest;
-
-/// What kind of thing takes room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum UsageKind {
-    /// A layer: of an image, or made by a step.
-    Snapshot,
-    /// A packed layer, manifest or config.
-    Blob,
-    /// A directory of `RUN --mount=type=cache`.
-    CacheMount,
-    /// A bare repository.
-    Git,
-    /// Small records, stat caches.
-    Record,
-}
 
 /// One thing that takes room.
 #[derive(Clone, Debug)]
 pub(crate) struct UsedItem {
     pub(crate) kind: UsageKind,
-    /// The name it has in the store.
-    pub(crate) id: String,
     pub(crate) bytes: u64,
     /// Seconds since 1970, to about a day.
     pub(crate) last_used: i64,
@@ -97,8 +76,7 @@ impl Store {
     pub(crate) fn usage(&self) -> Usage {
         drop(self.share());
         let mut items = Vec::new();
-        let records: Vec<PathBuf> =
-            list(&self.path("index")).iter().flat_map(|it| list(it)).flat_map(|it| list(&it)).collect();
+        let records = list_records(&self.path("index"));
         let named = named(&records);
         items.extend(records.iter().filter_map(|path| item(UsageKind::Record, path)));
         for (kind, folder) in [
@@ -138,22 +116,13 @@ impl Store {
         if !self.0.root.is_dir() {
             return Ok(Pruned::default());
         }
-        let trash = self.tmp_dir()?;
         // Sizes take long to find; builds need not wait for that.
         let wanted = wanted(self.usage(), options);
-        let mut pruned = Pruned::default();
-        {
-            let path = self.path("store.lock");
-            let shared = self.0.shared.get();
-            // Our own shared lock becomes exclusive if no one else holds one.
-            let alone = shared.is_none_or(|file| flock_retry(file, FlockOperation::NonBlockingLockExclusive).is_ok());
-            if !alone && let Some(file) = shared {
-                // A failed conversion may have lost the lock.
-                flock_retry(file, FlockOperation::LockShared).map_err(StoreError::io("lock", &path))?;
-            }
-            let safe_before = if alone { i64::MAX } else { self.unused_by_runs(self.begin()?) };
+        let mut pruned = self.with_taking(|taking| {
+            let mut pruned = Pruned::default();
             for item in wanted {
-                if self.take(&item, safe_before, &trash)? {
+                let request = TakeRequest { kind: item.kind, path: &item.path, used: item.used, examined: None };
+                if taking.take(&request)? {
                     pruned.bytes += item.bytes;
                     pruned.n_records += usize::from(item.kind == UsageKind::Record);
                     pruned.items.push(item);
@@ -161,50 +130,10 @@ impl Store {
                     pruned.in_use += 1;
                 }
             }
-            if alone && let Some(file) = shared {
-                lock::sweep(&self.path("locks"));
-                flock_retry(file, FlockOperation::LockShared).map_err(StoreError::io("lock", &path))?;
-            }
-        }
-        remove_tree(&trash).map_err(StoreError::io("remove", &trash))?;
+            Ok(pruned)
+        })?;
         pruned.busy = pruned.in_use > 0 && pruned.items.is_empty();
         Ok(pruned)
-    }
-
-    /// Everything last used before this cannot be in use by a run that lives, unless the use is renewed.
-    fn unused_by_runs(&self, ours: &StoreRun) -> i64 {
-        let now = boot::wall_clock();
-        oldest_live(&self.path("tmp"), ours).unwrap_or(now).min(now) - 2 * STALE
-    }
-
-    /// Moves one thing into `trash`, unless it may be in use.
-    fn take(&self, item: &UsedItem, safe_before: i64, trash: &Path) -> StoreResult<bool> {
-        // Records may go at any time: then they are misses.
-        if item.kind != UsageKind::Record && item.used >= safe_before {
-            return Ok(false);
-        }
-        let _gate = lock_file(&self.path("touch.lock"), FlockOperation::LockExclusive)?;
-        // Renewed since it was listed?
-        if last_used(item.kind, &item.path).is_some_and(|used| used > item.used) {
-            return Ok(false);
-        }
-        let _mount = if item.kind == UsageKind::CacheMount {
-            match lock_file(&item.path.with_extension("lock"), FlockOperation::NonBlockingLockExclusive) {
-                Ok(lock) => Some(lock),
-                Err(error) if lock::would_block(&error) => return Ok(false),
-                Err(error) => return Err(error),
-            }
-        } else {
-            None
-        };
-        let table = item.path.ancestors().nth(2).and_then(Path::file_name).unwrap_or_default();
-        let to = trash.join(format!("{}-{}-{}", item.kind as u8, table.display(), item.id));
-        match fs::rename(&item.path, &to) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(StoreError::io("remove", &item.path)(error))
-            }
-            _ => Ok(true),
-        }
     }
 }
 
@@ -234,25 +163,11 @@ fn named(records: &[PathBuf]) -> HashMap<Digest, i64> {
     named
 }
 
-/// When a thing was last used, wall clock nanoseconds.
-fn last_used(kind: UsageKind, path: &Path) -> Option<i64> {
-    let of = |path: &Path| fs::symlink_metadata(path).ok().map(|meta| mtime(&meta));
-    match kind {
-        UsageKind::Snapshot => of(&path.join("meta")).or_else(|| of(path)),
-        UsageKind::CacheMount => of(&path.with_extension("lock")).or_else(|| of(path)),
-        UsageKind::Blob | UsageKind::Record | UsageKind::Git => of(path),
-    }
-}
-
+/// What is known of one thing without the records; `None` if it is gone.
 fn item(kind: UsageKind, path: &Path) -> Option<UsedItem> {
     let used = last_used(kind, path)?;
-    let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let id = match kind {
-        UsageKind::CacheMount => format!("{}-{}", path.parent().map(name).unwrap_or_default(), name(path)),
-        _ => name(path),
-    };
     let (named, last_used) = (false, used / 1_000_000_000);
-    Some(UsedItem { kind, id, bytes: disk_use(path), last_used, named, path: path.to_owned(), used })
+    Some(UsedItem { kind, bytes: disk_use(path), last_used, named, path: path.to_owned(), used })
 }
 
 /// Bytes of disk below `path`.
@@ -275,10 +190,7 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
-    use crate::{
-        oci::Digest,
-        store::{MountSharing, SnapshotId, SnapshotMeta, Table},
-    };
+    use crate::store::{MountSharing, SnapshotId, SnapshotMeta, Table};
 
     fn age(path: &Path, days: u64) {
         let time = SystemTime::now() - Duration::from_secs(days * 24 * 3600);

@@ -1,5 +1,5 @@
 //! Records: small values under a key, one file each. Many processes may write at once, a look-up is one open and one read,
-//! and there is nothing to open first.
+//! and there is nothing to open first. What a value means is not known here.
 //!
 //! ```text
 //! bake-record 1 CHECKSUM BOOT NANOSECONDS\n     the checksum is over all that follows it and over table and key
@@ -15,14 +15,14 @@ use std::{
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
-    Store, boot,
+    boot::{self, Boot},
     error::{StoreError, StoreResult},
-    is_stale, mtime,
     remove::remove_tree,
+    state::{Store, is_stale, mtime},
 };
 use crate::oci::Digest;
 
-/// What a record is about. The name of the folder carries the version of its value.
+/// The kinds of records. The name of the folder of a table carries the version of its values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Table {
     /// A whole build ─► its tree.
@@ -38,6 +38,16 @@ pub(crate) enum Table {
 }
 
 impl Table {
+    /// Whether a record is believed although it is not known to have been on disk before the last power loss: what it
+    /// names is compared with a digest before it is used. See `boot.rs`.
+    const fn names_what_is_checked(self) -> bool {
+        match self {
+            Self::Build | Self::Vertex | Self::Blob | Self::Http => true,
+            // It names files outside the state directory.
+            Self::Receipt => false,
+        }
+    }
+
     const fn folder(self) -> &'static str {
         match self {
             Self::Build => "build-1",
@@ -53,7 +63,7 @@ impl Table {
 const LIMIT: u64 = 64 << 20;
 
 impl Store {
-    /// The record of `key`; `None` if there is none, or none that is whole (it is removed then).
+    /// The record of `key`; `None` if there is none, or none that is whole or can be believed (it is removed then).
     pub(crate) fn get<T: DeserializeOwned>(&self, table: Table, key: &Digest) -> Option<T> {
         let path = self.record_path(table, key);
         let text = match read_small(&path) {
@@ -69,14 +79,18 @@ impl Store {
                 return None;
             }
         };
-        let value = self.decode(&text, &subject(table, key)).and_then(|json| serde_json::from_slice(json).ok());
+        let decoded = self.decode(&text, &subject(table, key));
+        let value = decoded
+            .filter(|record| record.survived || table.names_what_is_checked())
+            .and_then(|record| serde_json::from_slice(record.json).ok());
         if value.is_none() {
+            // By its name: if a process has replaced it just now, a sound record is lost, which is a cache miss.
             drop(fs::remove_file(&path));
         }
         value
     }
 
-    /// Sets the record of `key`.
+    /// Sets the record of `key`, replacing the one that is there.
     pub(crate) fn put<T: Serialize>(&self, table: Table, key: &Digest, value: &T) -> StoreResult<()> {
         self.write_record(&self.record_path(table, key), &subject(table, key), value)
     }
@@ -88,30 +102,37 @@ impl Store {
 
     /// Writes a record about `subject` and gives it its final name.
     pub(super) fn write_record<T: Serialize>(&self, path: &Path, subject: &str, value: &T) -> StoreResult<()> {
-        let text = self.encode(path, subject, value)?;
+        let text = encode(self.boot(), path, subject, value)?;
         let fresh = self.fresh()?;
         let written = fs::write(&fresh, text).map_err(StoreError::io("write", path));
         written.and_then(|()| self.publish(&fresh, path)).inspect_err(|_| drop(fs::remove_file(&fresh)))
     }
 
-    /// The bytes of a record.
-    pub(super) fn encode<T: Serialize>(&self, path: &Path, subject: &str, value: &T) -> StoreResult<Vec<u8>> {
-        let boot = if self.boot().id.is_empty() { "-" } else { &self.boot().id };
-        let mut body = format!("{boot} {}\n", boot::since_boot() + boot::TICK).into_bytes();
-        let encoded = serde_json::to_writer(&mut body, value);
-        encoded.map_err(|source| StoreError::Encode { path: path.to_owned(), source })?;
-        let mut text = format!("{MAGIC}{} ", checksum(subject, &body)).into_bytes();
-        text.append(&mut body);
-        Ok(text)
-    }
-
-    /// The JSON of a record, if it is whole, about `subject`, and has surely survived.
-    pub(super) fn decode<'a>(&self, text: &'a [u8], subject: &str) -> Option<&'a [u8]> {
+    /// The record of a text about `subject`; `None` if it is not whole.
+    pub(super) fn decode<'a>(&self, text: &'a [u8], subject: &str) -> Option<DecodedRecord<'a>> {
         let (boot, since_boot, json) = parse(text, subject)?;
         let survived = (boot == self.boot().id && boot != "-")
             || boot::synced(&self.path("synced"), boot).is_some_and(|synced| since_boot <= synced.since_boot);
-        survived.then_some(json)
+        Some(DecodedRecord { json, survived })
     }
+}
+
+/// A record that is whole.
+pub(super) struct DecodedRecord<'a> {
+    pub(super) json: &'a [u8],
+    /// It was written in this boot, or before a `syncfs` of its own.
+    pub(super) survived: bool,
+}
+
+/// The bytes of a record about `subject`, written in `boot`. `path` is for the error.
+pub(super) fn encode<T: Serialize>(boot: &Boot, path: &Path, subject: &str, value: &T) -> StoreResult<Vec<u8>> {
+    let id = if boot.id.is_empty() { "-" } else { &boot.id };
+    let mut body = format!("{id} {}\n", boot::since_boot() + boot::TICK).into_bytes();
+    let encoded = serde_json::to_writer(&mut body, value);
+    encoded.map_err(|source| StoreError::Encode { path: path.to_owned(), source })?;
+    let mut text = format!("{MAGIC}{} ", checksum(subject, &body)).into_bytes();
+    text.append(&mut body);
+    Ok(text)
 }
 
 const MAGIC: &str = "bake-record 1 ";
@@ -227,18 +248,32 @@ mod tests {
     }
 
     #[test]
-    fn a_record_of_another_boot_counts_only_if_synced_after_it() {
+    fn a_record_of_another_boot_is_known_to_be_on_disk_only_if_synced_after_it() {
         let (_home, store) = store();
         let subject = "s";
         let record = |time: i64| {
             let body = format!("0123-ab {time}\n7").into_bytes();
             [format!("{MAGIC}{} ", checksum(subject, &body)).into_bytes(), body].concat()
         };
-        assert!(store.decode(&record(50), subject).is_none());
+        let survived = |time| store.decode(&record(time), subject).unwrap().survived;
+        assert!(!survived(50));
         fs::create_dir_all(store.path("synced")).unwrap();
         fs::write(store.path("synced/0123-ab"), "60 1\n").unwrap();
-        assert_eq!(store.decode(&record(50), subject), Some(b"7".as_slice()));
-        assert!(store.decode(&record(70), subject).is_none());
+        assert_eq!(store.decode(&record(50), subject).unwrap().json, b"7");
+        assert!(survived(50) && !survived(70));
+    }
+
+    #[test]
+    fn of_an_unsynced_boot_only_records_of_what_can_be_checked_count() {
+        let (_home, store) = store();
+        let key = Digest::of(b"key");
+        for (table, counts) in [(Table::Vertex, true), (Table::Blob, true), (Table::Receipt, false)] {
+            let path = store.record_path(table, &key);
+            let earlier = Boot { id: "0123-ab".to_owned(), started: 0 };
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, encode(&earlier, &path, &subject(table, &key), &7).unwrap()).unwrap();
+            assert_eq!(store.get::<u32>(table, &key).is_some(), counts, "{table:?}");
+        }
     }
 
     #[test]

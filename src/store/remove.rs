@@ -3,7 +3,10 @@
 
 use std::{
     io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::fs::MetadataExt as _,
+    },
     path::Path,
 };
 
@@ -11,6 +14,27 @@ use rustix::{
     fs::{self, AtFlags, CWD, Dir, FileType, Mode, OFlags},
     io::Errno,
 };
+
+/// Which file or directory a name led to, and in which state. A file that was written to, or that another one has
+/// replaced, has another identity, even if the kernel gave it the same inode number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FileIdentity {
+    device: u64,
+    inode: u64,
+    /// Seconds and nanoseconds of the last change of any kind, which no program can set.
+    changed: (i64, i64),
+}
+
+impl FileIdentity {
+    pub(super) fn of(meta: &std::fs::Metadata) -> Self {
+        Self { device: meta.dev(), inode: meta.ino(), changed: (meta.ctime(), meta.ctime_nsec()) }
+    }
+
+    /// That of what lies at `path`, not followed if it is a link; `None` if nothing does.
+    pub(super) fn at(path: &Path) -> Option<Self> {
+        std::fs::symlink_metadata(path).ok().map(|meta| Self::of(&meta))
+    }
+}
 
 /// Removes `path` and all below it; that there is nothing is fine.
 ///

@@ -1,24 +1,32 @@
 //! Snapshots: the tree of one layer under a name, never changed once it has it.
 //!
-//! A file that was written to after its snapshot was made has a modification time between then and the time of its last
-//! change of any kind, which no file of a snapshot has by itself; `Store::sound` looks for such files. (Links to the file
-//! made or removed move the second time alone.)
+//! Whether it did change is asked before its tree is read ([`Store::usable`]), in two steps:
+//!
+//! 1. One `stat` for each entry. A modification time between the commit and the time of the last change of any kind (ctime)
+//!    shows a file that was written to: the snapshot is damaged. A ctime alone that is later than the commit casts doubt:
+//!    a hard link to the file was made, or the state directory was copied, or someone wrote to the file and put its
+//!    modification time back (no program can put back the ctime). Doubtful too is a snapshot that is not known to have been
+//!    on disk before the system was last started (`boot.rs`).
+//! 2. A snapshot in doubt is compared with its digest (`content.rs`), and the record of the digest is written anew, so
+//!    that the next run need not read it again. Without a digest it counts as damaged.
 
 use std::{
     fs, io,
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
+    sync::{PoisonError, atomic::AtomicBool},
 };
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Store, boot,
+    boot,
+    content::tree_digest,
     error::{StoreError, StoreResult},
-    is_stale, mtime,
-    record::{read_small, renew},
-    remove::remove_tree,
+    record::{encode, read_small, renew},
+    remove::{FileIdentity, remove_tree},
+    state::{Store, ctime, is_stale, mtime},
 };
 use crate::oci::Digest;
 
@@ -34,7 +42,7 @@ pub(crate) struct SnapshotMeta {
     pub(crate) created: String,
 }
 
-/// What is kept beside the tree.
+/// The record `meta` beside the tree.
 #[derive(Serialize, Deserialize)]
 pub(super) struct KeptSnapshot {
     #[serde(flatten)]
@@ -60,29 +68,29 @@ impl Active {
         self.dir.join("work")
     }
 
-    /// Gives the tree its name. One that has the name already wins, and this one is dropped: both are right.
+    /// Gives the tree its name. A usable snapshot that has the name already wins, and this one is dropped: both are
+    /// right.
     pub(crate) fn commit(self, id: &SnapshotId, meta: SnapshotMeta) -> StoreResult<()> {
-        if self.store.has_snapshot(id) {
+        if self.store.usable(id) {
             return Ok(());
         }
         let to = self.store.snapshot_dir(id);
         self.put_work_aside()?;
         let kept = KeptSnapshot { meta, committed: boot::wall_clock() };
         let path = self.dir.join("meta");
-        let text = self.store.encode(&path, &subject(id), &kept)?;
+        let text = encode(self.store.boot(), &path, &subject(id), &kept)?;
         fs::write(&path, text).map_err(StoreError::io("write", &path))?;
         for _ in 0..3 {
-            match self.store.publish(&self.dir, &to) {
+            match self.store.publish_guarded(&self.dir, &to) {
                 Ok(()) => {
                     self.store.known_sound(id);
-                    return Ok(());
+                    return self.store.digest_later(to, kept.committed);
                 }
                 Err(StoreError::Io { source, .. }) if taken(&source) => {
-                    if self.store.has_snapshot(id) {
+                    // If what lies there is no snapshot, this takes it away.
+                    if self.store.usable(id) {
                         return Ok(());
                     }
-                    // What lies there is no snapshot.
-                    self.store.drop_snapshot(id)?;
                 }
                 Err(error) => return Err(error),
             }
@@ -121,28 +129,32 @@ impl Store {
         self.snapshot_dir(id).join("fs")
     }
 
-    /// Whether the snapshot is there, complete, and has survived the last power loss.
+    /// Whether there is a snapshot of this name. Its tree may have been damaged: before it is read, [`Self::usable`] is to
+    /// be asked. *Cost:* a read of one small file.
     pub(crate) fn has_snapshot(&self, id: &SnapshotId) -> bool {
-        self.snapshot_meta(id).is_some()
+        self.kept(id).is_some()
     }
 
     /// What is known of a snapshot; `None` if there is no such snapshot.
+    #[cfg(test)]
     pub(crate) fn snapshot_meta(&self, id: &SnapshotId) -> Option<SnapshotMeta> {
-        self.kept(id).map(|kept| kept.meta)
+        self.kept(id).map(|(kept, _)| kept.meta)
     }
 
-    fn kept(&self, id: &SnapshotId) -> Option<KeptSnapshot> {
+    /// The record of a snapshot, and whether it is known to have been on disk before the system was last started.
+    fn kept(&self, id: &SnapshotId) -> Option<(KeptSnapshot, bool)> {
         self.share().ok()?;
         let dir = self.snapshot_dir(id);
         let path = dir.join("meta");
         let (text, used) = read_small(&path).ok()??;
-        let kept = serde_json::from_slice(self.decode(&text, &subject(id))?).ok()?;
+        let decoded = self.decode(&text, &subject(id))?;
+        let kept = serde_json::from_slice(decoded.json).ok()?;
         if is_stale(used)
-            && let Some(_gate) = self.touch_gate()
+            && let Some(_gate) = self.shared_gate()
         {
             renew(&path);
         }
-        dir.join("fs").is_dir().then_some(kept)
+        dir.join("fs").is_dir().then_some((kept, decoded.survived))
     }
 
     /// Starts a new snapshot.
@@ -157,45 +169,54 @@ impl Store {
         Ok(active)
     }
 
-    /// Whether nothing in the snapshot was changed since it was made. *Cost:* one `stat` for each of its files, once a run.
-    pub(crate) fn sound(&self, id: &SnapshotId) -> bool {
-        if self.0.sound.lock().unwrap_or_else(std::sync::PoisonError::into_inner).contains(id) {
+    /// Whether the snapshot is there and its tree is as it was committed. A damaged one is removed, so that it is made
+    /// again. To be asked before the tree is read or run on.
+    ///
+    /// *Cost:* one `stat` for each of its files, once a run; a read of the tree if there is doubt (see the head of this
+    /// file).
+    pub(crate) fn usable(&self, id: &SnapshotId) -> bool {
+        let Some(examined) = FileIdentity::at(&self.snapshot_dir(id)) else { return false };
+        let is_known_sound = self.0.sound.lock().unwrap_or_else(PoisonError::into_inner).contains(&id.0);
+        // It may have been taken away since.
+        if is_known_sound && self.has_snapshot(id) {
             return true;
         }
-        let Some(kept) = self.kept(id) else { return false };
-        let sound = matches!(changed_since(&self.snapshot_dir(id).join("fs"), kept.committed), Ok(None));
-        if sound {
+        let is_sound = self.is_sound(id);
+        if is_sound {
             self.known_sound(id);
-        }
-        sound
-    }
-
-    /// Whether the snapshot is there and [sound](Self::sound). A damaged one is removed, so that it is made again.
-    ///
-    /// To be asked before the tree is read or run on; [`Self::has_snapshot`] is for those who only need to know its name.
-    pub(crate) fn usable(&self, id: &SnapshotId) -> bool {
-        if !self.has_snapshot(id) {
-            return false;
-        }
-        let sound = self.sound(id);
-        if !sound {
+        } else {
             // What cannot be removed is found damaged again.
-            drop(self.drop_snapshot(id));
+            drop(self.drop_snapshot(id, examined));
         }
-        sound
+        is_sound
     }
 
-    /// Removes a snapshot, at once for all others that look for it.
-    pub(crate) fn drop_snapshot(&self, id: &SnapshotId) -> StoreResult<()> {
-        self.0.sound.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(id);
-        let (from, to) = (self.snapshot_dir(id), self.fresh()?);
-        match fs::rename(&from, &to) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            other => {
-                other.map_err(StoreError::io("remove", &from))?;
-                remove_tree(&to).map_err(StoreError::io("remove", &from))
+    fn is_sound(&self, id: &SnapshotId) -> bool {
+        let Some((kept, survived)) = self.kept(id) else { return false };
+        let dir = self.snapshot_dir(id);
+        let record = self.content_record(&dir, kept.committed);
+        let checked = record.as_ref().map_or(kept.committed, |(record, _)| record.checked);
+        let survived = survived || record.as_ref().is_some_and(|(_, survived)| *survived);
+        match changes(&dir.join("fs"), kept.committed, checked) {
+            Ok(SnapshotChange::None) if survived => true,
+            Ok(SnapshotChange::None | SnapshotChange::Touched(_)) => {
+                let Some((record, _)) = record else { return false };
+                let found = tree_digest(&dir.join("fs"), &AtomicBool::new(false));
+                let is_equal = matches!(found, Ok(Some(content)) if content == record.content);
+                if is_equal {
+                    // Where it cannot be written, the next run compares again.
+                    drop(self.write_content_record(&dir, kept.committed, record.content));
+                }
+                is_equal
             }
+            Ok(SnapshotChange::Written(_)) | Err(_) => false,
         }
+    }
+
+    /// Removes the snapshot that was examined, at once for all others that look for it.
+    fn drop_snapshot(&self, id: &SnapshotId, examined: FileIdentity) -> StoreResult<()> {
+        self.0.sound.lock().unwrap_or_else(PoisonError::into_inner).remove(&id.0);
+        self.discard(&self.snapshot_dir(id), examined)
     }
 
     pub(super) fn snapshot_dir(&self, id: &SnapshotId) -> PathBuf {
@@ -203,7 +224,7 @@ impl Store {
     }
 
     fn known_sound(&self, id: &SnapshotId) {
-        self.0.sound.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(id.clone());
+        self.0.sound.lock().unwrap_or_else(PoisonError::into_inner).insert(id.0);
     }
 }
 
@@ -218,41 +239,46 @@ fn taken(error: &io::Error) -> bool {
     matches!(error.kind(), K::DirectoryNotEmpty | K::AlreadyExists | K::NotADirectory | K::IsADirectory)
 }
 
-/// The first thing below `dir` whose content was changed after `made` (wall clock nanoseconds).
-pub(super) fn changed_since(dir: &Path, made: i64) -> io::Result<Option<PathBuf>> {
+/// What the times of a tree say about changes since it was committed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum SnapshotChange {
+    None,
+    /// The path of an entry that was changed in some way after the tree was last compared with its digest.
+    Touched(PathBuf),
+    /// The path of an entry whose content was written to after the commit.
+    Written(PathBuf),
+}
+
+/// Compares the times of the tree at `dir` with those of its commit and of its last comparison with its digest (wall clock
+/// nanoseconds).
+pub(super) fn changes(dir: &Path, committed: i64, checked: i64) -> io::Result<SnapshotChange> {
+    let mut touched = None;
     let mut level = vec![dir.to_owned()];
     while !level.is_empty() {
-        let looked: Vec<SnapshotLook> = level.par_iter().map(|dir| look(dir, made)).collect::<io::Result<_>>()?;
+        let looks: Vec<_> = level.par_iter().map(|dir| look(dir, committed, checked)).collect::<io::Result<_>>()?;
         level.clear();
-        for look in looked {
-            match look {
-                SnapshotLook::Changed(path) => return Ok(Some(path)),
-                SnapshotLook::Same(dirs) => level.extend(dirs),
+        for (change, dirs) in looks {
+            match change {
+                SnapshotChange::None => (),
+                SnapshotChange::Touched(path) => touched = touched.or(Some(path)),
+                SnapshotChange::Written(_) => return Ok(change),
             }
+            level.extend(dirs);
         }
     }
-    Ok(None)
+    Ok(touched.map_or(SnapshotChange::None, SnapshotChange::Touched))
 }
 
-/// What one directory shows.
-enum SnapshotLook {
-    Changed(PathBuf),
-    /// Nothing; these are the directories in it.
-    Same(Vec<PathBuf>),
-}
-
-fn look(dir: &Path, made: i64) -> io::Result<SnapshotLook> {
-    use std::os::unix::fs::MetadataExt as _;
-    let changed = |meta: &fs::Metadata| {
-        let ctime = meta.ctime().saturating_mul(1_000_000_000).saturating_add(meta.ctime_nsec());
-        made < mtime(meta) && mtime(meta) <= ctime
-    };
+/// What the times in one directory say, and the directories in it.
+fn look(dir: &Path, committed: i64, checked: i64) -> io::Result<(SnapshotChange, Vec<PathBuf>)> {
+    let is_written = |meta: &fs::Metadata| committed < mtime(meta) && mtime(meta) <= ctime(meta);
     let too_long = |error: &io::Error| error.raw_os_error() == Some(libc::ENAMETOOLONG);
-    let entries = match fs::symlink_metadata(dir) {
-        Ok(meta) if changed(&meta) => return Ok(SnapshotLook::Changed(dir.to_owned())),
-        // Deeper than paths can say: only a step can have made it, and no one gets there by accident.
-        Err(error) if too_long(&error) => return Ok(SnapshotLook::Same(Vec::new())),
-        other => other.and_then(|_| fs::read_dir(dir))?,
+    let (entries, mut touched) = match fs::symlink_metadata(dir) {
+        Ok(meta) if is_written(&meta) => return Ok((SnapshotChange::Written(dir.to_owned()), Vec::new())),
+        Ok(meta) => (fs::read_dir(dir)?, (ctime(&meta) > checked).then(|| dir.to_owned())),
+        // Deeper than a path can lead: only a step can have made it, and no one gets there by accident.
+        Err(error) if too_long(&error) => return Ok((SnapshotChange::None, Vec::new())),
+        Err(error) => return Err(error),
     };
     let mut dirs = Vec::new();
     for entry in entries {
@@ -262,12 +288,13 @@ fn look(dir: &Path, made: i64) -> io::Result<SnapshotLook> {
             continue;
         }
         match entry.metadata() {
-            Ok(meta) if changed(&meta) => return Ok(SnapshotLook::Changed(entry.path())),
+            Ok(meta) if is_written(&meta) => return Ok((SnapshotChange::Written(entry.path()), Vec::new())),
+            Ok(meta) if touched.is_none() && ctime(&meta) > checked => touched = Some(entry.path()),
             Err(error) if !too_long(&error) => return Err(error),
             _ => (),
         }
     }
-    Ok(SnapshotLook::Same(dirs))
+    Ok((touched.map_or(SnapshotChange::None, SnapshotChange::Touched), dirs))
 }
 
 #[cfg(test)]
@@ -289,6 +316,7 @@ mod tests {
         fs::write(active.fs().join("f"), content).unwrap();
         let meta = SnapshotMeta { created: "2026-01-01T00:00:00Z".to_owned() };
         active.commit(&id(name), meta).unwrap();
+        store.finish_digests();
     }
 
     /// Waits until the file system's clock, which is coarser than ours, has passed this moment.
@@ -346,15 +374,80 @@ mod tests {
         let fresh = || Store::open(home.path()).unwrap();
         let file = store.snapshot_fs(&id("a")).join("f");
         fs::hard_link(&file, home.path().join("link")).unwrap();
-        assert!(fresh().sound(&id("a")));
+        assert!(fresh().usable(&id("a")));
         tick(home.path());
         fs::OpenOptions::new().write(true).open(&file).unwrap().write_all(b"X").unwrap();
-        assert!(!fresh().sound(&id("a")) && !fresh().usable(&id("a")));
+        assert!(!fresh().usable(&id("a")));
         assert!(!store.has_snapshot(&id("a")));
-        make(&store, "a", "content");
+        let again = fresh();
+        make(&again, "a", "content");
         tick(home.path());
         fs::remove_file(&file).unwrap();
-        assert!(!fresh().sound(&id("a")));
+        assert!(!fresh().usable(&id("a")));
+    }
+
+    #[test]
+    fn a_change_whose_time_was_put_back_is_noticed_before_the_tree_is_used() {
+        let (home, store) = store();
+        make(&store, "a", "content");
+        tick(home.path());
+        let file = store.snapshot_fs(&id("a")).join("f");
+        let time = fs::metadata(&file).unwrap().modified().unwrap();
+        fs::write(&file, "cOntent").unwrap();
+        fs::File::options().write(true).open(&file).unwrap().set_modified(time).unwrap();
+        let fresh = Store::open(home.path()).unwrap();
+        assert!(fresh.has_snapshot(&id("a")));
+        assert!(!fresh.usable(&id("a")));
+        assert!(!fresh.has_snapshot(&id("a")));
+    }
+
+    #[test]
+    fn doubt_is_removed_once_by_the_digest_and_without_one_the_snapshot_is_made_again() {
+        let (home, store) = store();
+        make(&store, "a", "content");
+        let dir = store.snapshot_dir(&id("a"));
+        tick(home.path());
+        fs::hard_link(dir.join("fs/f"), home.path().join("link")).unwrap();
+        let record = |store: &Store| {
+            let (kept, _) = store.kept(&id("a")).unwrap();
+            store.content_record(&dir, kept.committed).unwrap().0
+        };
+        let before = record(&store);
+        assert!(Store::open(home.path()).unwrap().usable(&id("a")));
+        let after = record(&store);
+        assert!(after.checked > before.checked && after.content == before.content);
+        tick(home.path());
+        fs::remove_file(home.path().join("link")).unwrap();
+        fs::remove_file(crate::store::content::record_path(&dir)).unwrap();
+        assert!(!Store::open(home.path()).unwrap().usable(&id("a")));
+    }
+
+    #[test]
+    fn a_snapshot_of_an_unsynced_boot_is_compared_with_its_digest() {
+        for digest in [true, false] {
+            let (home, store) = store();
+            make(&store, "a", "content");
+            let dir = store.snapshot_dir(&id("a"));
+            let (kept, _) = store.kept(&id("a")).unwrap();
+            let earlier = boot::Boot { id: "0123-ab".to_owned(), started: 0 };
+            let path = dir.join("meta");
+            fs::write(&path, encode(&earlier, &path, &subject(&id("a")), &kept).unwrap()).unwrap();
+            let path = crate::store::content::record_path(&dir);
+            let (record, _) = store.content_record(&dir, kept.committed).unwrap();
+            if digest {
+                let subject = crate::store::content::subject(&dir);
+                fs::write(&path, encode(&earlier, &path, &subject, &record).unwrap()).unwrap();
+            } else {
+                fs::remove_file(&path).unwrap();
+            }
+            let fresh = Store::open(home.path()).unwrap();
+            assert!(fresh.has_snapshot(&id("a")));
+            assert_eq!(fresh.usable(&id("a")), digest);
+            // What was found sound is known to be of this boot now.
+            if digest {
+                assert!(fresh.content_record(&dir, kept.committed).unwrap().1);
+            }
+        }
     }
 
     #[test]

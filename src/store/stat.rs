@@ -22,8 +22,9 @@ use std::{
 };
 
 use super::{
-    Store, boot,
+    boot,
     error::{StoreError, StoreResult},
+    state::Store,
 };
 use crate::oci::Digest;
 

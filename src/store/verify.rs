@@ -1,21 +1,24 @@
-//! Looks at everything that is kept, says what is damaged, and takes that away so that it is made again.
+//! Reads everything that is kept, compares it with its digests, and takes away what is damaged, so that it is made again.
 
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::atomic::AtomicBool,
 };
 
 use rayon::prelude::*;
 
 use super::{
-    Store,
     blob::hash_file,
+    content::tree_digest,
+    entries::{UsageKind, last_used, list, list_records, name_digest},
     record::parse,
-    remove::remove_tree,
-    snapshot::{KeptSnapshot, SnapshotId, changed_since, subject},
+    remove::FileIdentity,
+    snapshot::{KeptSnapshot, SnapshotChange, SnapshotId, changes, subject},
     stat,
+    state::Store,
+    take::TakeRequest,
 };
-use crate::oci::Digest;
 
 /// One damaged thing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,112 +27,211 @@ pub(crate) struct Damage {
     pub(crate) path: PathBuf,
     /// What is wrong with it.
     pub(crate) why: String,
+    pub(crate) fate: DamageFate,
+}
+
+/// What became of a damaged thing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DamageFate {
+    Removed,
+    /// A running build may be using it.
+    InUse,
+    /// The system refused to remove it.
+    Stuck,
+}
+
+/// One damaged thing that is to be taken away.
+struct FoundDamage {
+    kind: UsageKind,
+    path: PathBuf,
+    why: String,
+    /// Of the file or directory, before it was examined.
+    identity: FileIdentity,
+    /// When it was last used, before it was examined.
+    used: i64,
 }
 
 impl Store {
-    /// Everything that is damaged, ordered by path; it is removed. Hashes every blob.
+    /// Everything that is damaged, ordered by path. It is removed, unless a running build may be using it. Reads every
+    /// blob, and every snapshot: one without a digest, whose run was killed before, gets one.
     pub(crate) fn verify(&self) -> Vec<Damage> {
+        drop(self.share());
         let found = self.damages();
-        for damage in &found {
-            // What cannot be removed is found again.
-            drop(remove_tree(&damage.path));
+        if found.is_empty() {
+            return Vec::new();
         }
-        found
+        let taken = self.with_taking(|taking| {
+            let fate = |damage: &FoundDamage| {
+                let FoundDamage { kind, path, used, identity, .. } = damage;
+                let request = TakeRequest { kind: *kind, path, used: *used, examined: Some(*identity) };
+                match taking.take(&request) {
+                    Ok(true) => DamageFate::Removed,
+                    Ok(false) => DamageFate::InUse,
+                    Err(_) => DamageFate::Stuck,
+                }
+            };
+            Ok(found.iter().map(fate).collect())
+        });
+        let fates: Vec<DamageFate> = taken.unwrap_or_else(|_| vec![DamageFate::Stuck; found.len()]);
+        let damages = found.into_iter().zip(fates);
+        damages.map(|(FoundDamage { path, why, .. }, fate)| Damage { path, why, fate }).collect()
     }
 
-    /// Everything that is damaged, ordered by path.
-    fn damages(&self) -> Vec<Damage> {
-        drop(self.share());
-        let mut found: Vec<Damage> = Vec::new();
-        found.par_extend(list(&self.path("blobs/sha256")).into_par_iter().filter_map(|path| blob_damage(&path)));
-        found.par_extend(list(&self.path("snapshots")).into_par_iter().filter_map(|path| snapshot_damage(&path)));
-        let tables = list(&self.path("index"));
-        let records = tables.iter().flat_map(|table| list(table)).flat_map(|part| list(&part)).collect::<Vec<_>>();
-        found.par_extend(records.into_par_iter().filter_map(|path| record_damage(&path)));
-        found.extend(list(&self.path("stat")).into_iter().filter_map(|path| {
-            let whole = fs::read(&path).is_ok_and(|bytes| stat::is_whole(&bytes));
-            damage(&path, (!whole).then_some("the stat cache has another checksum"))
-        }));
+    fn damages(&self) -> Vec<FoundDamage> {
+        let mut things: Vec<(UsageKind, PathBuf)> = Vec::new();
+        let mut add = |kind, paths: Vec<PathBuf>| things.extend(paths.into_iter().map(|path| (kind, path)));
+        add(UsageKind::Blob, list(&self.path("blobs/sha256")));
+        add(UsageKind::Snapshot, list(&self.path("snapshots")));
+        add(UsageKind::Record, list_records(&self.path("index")));
+        let records = things.len();
+        things.extend(list(&self.path("stat")).into_iter().map(|path| (UsageKind::Record, path)));
+        let examine = |(ix, (kind, path)): (usize, (UsageKind, PathBuf))| {
+            let (identity, used) = (FileIdentity::at(&path)?, last_used(kind, &path)?);
+            let why = match kind {
+                UsageKind::Blob => blob_damage(&path),
+                UsageKind::Snapshot => self.snapshot_damage(&path),
+                _ if ix < records => record_damage(&path),
+                _ => stat_cache_damage(&path),
+            };
+            // It may have gone meanwhile.
+            let why = why.filter(|_| fs::symlink_metadata(&path).is_ok())?;
+            Some(FoundDamage { kind, path, why, identity, used })
+        };
+        let mut found: Vec<FoundDamage> = things.into_par_iter().enumerate().filter_map(examine).collect();
         found.sort_by(|a, b| a.path.cmp(&b.path));
         found
     }
+
+    fn snapshot_damage(&self, dir: &Path) -> Option<String> {
+        let Some(id) = name_digest(dir).map(SnapshotId) else {
+            return Some("the name is no digest".to_owned());
+        };
+        let kept = fs::read(dir.join("meta")).ok().and_then(|text| {
+            let (_, _, json) = parse(&text, &subject(&id))?;
+            serde_json::from_slice::<KeptSnapshot>(json).ok()
+        });
+        let Some(kept) = kept else {
+            return Some("the record of the snapshot is damaged or absent".to_owned());
+        };
+        let tree = dir.join("fs");
+        let unreadable = |error: std::io::Error| format!("cannot be read: {error}");
+        let record = self.content_record(dir, kept.committed).map(|(record, _)| record);
+        let checked = record.as_ref().map_or(kept.committed, |record| record.checked);
+        let changed = |path: &Path| format!("changed since it was made: {}", path.display());
+        match changes(&tree, kept.committed, checked).map_err(unreadable) {
+            Ok(SnapshotChange::Written(path)) => return Some(changed(&path)),
+            Ok(SnapshotChange::Touched(path)) if record.is_none() => return Some(changed(&path)),
+            Ok(_) => (),
+            Err(why) => return Some(why),
+        }
+        let content = match tree_digest(&tree, &AtomicBool::new(false)).map_err(unreadable) {
+            Ok(content) => content?,
+            Err(why) => return Some(why),
+        };
+        match record {
+            Some(record) if record.content == content => None,
+            Some(_) => Some("the content has another digest".to_owned()),
+            None => {
+                // A digest that cannot be written is made by the next verification.
+                drop(self.write_content_record(dir, kept.committed, content));
+                None
+            }
+        }
+    }
 }
 
-/// A damage, unless the thing has gone meanwhile.
-fn damage(path: &Path, why: Option<impl Into<String>>) -> Option<Damage> {
-    let why = why?.into();
-    fs::symlink_metadata(path).is_ok().then(|| Damage { path: path.to_owned(), why })
-}
-
-fn blob_damage(path: &Path) -> Option<Damage> {
+fn blob_damage(path: &Path) -> Option<String> {
     let Some(digest) = name_digest(path) else {
-        return damage(path, Some("the name is no digest"));
+        return Some("the name is no digest".to_owned());
     };
     match hash_file(path) {
         Ok(actual) if actual == digest => None,
-        Ok(actual) => damage(path, Some(format!("the content has another digest: {actual}"))),
-        Err(error) => damage(path, Some(format!("cannot be read: {error}"))),
+        Ok(actual) => Some(format!("the content has another digest: {actual}")),
+        Err(error) => Some(format!("cannot be read: {error}")),
     }
 }
 
-fn snapshot_damage(dir: &Path) -> Option<Damage> {
-    let Some(id) = name_digest(dir).map(SnapshotId) else {
-        return damage(dir, Some("the name is no digest"));
-    };
-    let kept = fs::read(dir.join("meta")).ok().and_then(|text| {
-        let (_, _, json) = parse(&text, &subject(&id))?;
-        serde_json::from_slice::<KeptSnapshot>(json).ok()
-    });
-    let Some(kept) = kept else {
-        return damage(dir, Some("the record of the snapshot is damaged or absent"));
-    };
-    match changed_since(&dir.join("fs"), kept.committed) {
-        Ok(None) => None,
-        Ok(Some(path)) => damage(dir, Some(format!("changed since it was made: {}", path.display()))),
-        Err(error) => damage(dir, Some(format!("cannot be read: {error}"))),
-    }
-}
-
-fn record_damage(path: &Path) -> Option<Damage> {
+fn record_damage(path: &Path) -> Option<String> {
     let table = path.ancestors().nth(2).and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
     let subject = format!("{} {}", table.unwrap_or_default(), path.file_name()?.to_string_lossy());
     match fs::read(path) {
-        Ok(text) => damage(path, parse(&text, &subject).is_none().then_some("the record has another checksum")),
-        Err(error) => damage(path, Some(format!("cannot be read: {error}"))),
+        Ok(text) => parse(&text, &subject).is_none().then(|| "the record has another checksum".to_owned()),
+        Err(error) => Some(format!("cannot be read: {error}")),
     }
 }
 
-/// The digest that names a file.
-pub(super) fn name_digest(path: &Path) -> Option<Digest> {
-    Digest::from_hex(path.file_name()?.to_str()?).ok()
-}
-
-/// The paths in a directory; none if there is no such directory.
-pub(super) fn list(dir: &Path) -> Vec<PathBuf> {
-    fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+fn stat_cache_damage(path: &Path) -> Option<String> {
+    let is_whole = fs::read(path).is_ok_and(|bytes| stat::is_whole(&bytes));
+    (!is_whole).then(|| "the stat cache has another checksum".to_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{SnapshotMeta, Table};
+    use crate::{
+        oci::Digest,
+        store::{SnapshotMeta, Table},
+    };
+
+    fn snapshot(store: &Store, name: &str) -> PathBuf {
+        let id = SnapshotId(Digest::of(name.as_bytes()));
+        let active = store.prepare().unwrap();
+        fs::write(active.fs().join("f"), "content").unwrap();
+        active.commit(&id, SnapshotMeta::default()).unwrap();
+        store.finish_digests();
+        store.snapshot_dir(&id)
+    }
+
+    /// Changes a byte and puts the modification time back.
+    fn damage_silently(file: &Path) {
+        let time = fs::metadata(file).unwrap().modified().unwrap();
+        fs::write(file, "cOntent").unwrap();
+        fs::File::options().write(true).open(file).unwrap().set_modified(time).unwrap();
+    }
 
     #[test]
     fn finds_each_kind_of_damage_once_and_nothing_in_a_sound_store() {
         let home = tempfile::tempdir().unwrap();
         let store = Store::open(home.path()).unwrap();
         let key = Digest::of(b"key");
-        let blob = store.put_blob(b"blob").unwrap();
+        let blob = store.put_blob(b"content").unwrap();
         store.put(Table::Vertex, &key, &"value").unwrap();
-        let active = store.prepare().unwrap();
-        fs::write(active.fs().join("f"), "x").unwrap();
-        active.commit(&SnapshotId(key), SnapshotMeta::default()).unwrap();
+        let (silent, unnamed) = (snapshot(&store, "silent"), snapshot(&store, "unnamed"));
         assert_eq!(store.verify(), []);
-        fs::write(store.blob_path(&blob), "blub").unwrap();
+        damage_silently(&store.blob_path(&blob));
+        damage_silently(&silent.join("fs/f"));
         fs::write(store.record_path(Table::Vertex, &key), "x").unwrap();
-        fs::write(home.path().join("v1/snapshots").join(key.hex()).join("meta"), "x").unwrap();
+        fs::write(unnamed.join("meta"), "x").unwrap();
         let found = store.verify();
-        assert_eq!(found.len(), 3, "{found:?}");
+        assert_eq!(found.len(), 4, "{found:?}");
+        assert!(found.iter().all(|damage| damage.fate == DamageFate::Removed && !damage.path.exists()), "{found:?}");
         assert_eq!(store.verify(), []);
+    }
+
+    #[test]
+    fn what_a_running_build_may_use_stays() {
+        let home = tempfile::tempdir().unwrap();
+        let running = Store::open(home.path()).unwrap();
+        let dir = snapshot(&running, "used");
+        damage_silently(&dir.join("fs/f"));
+        let other = Store::open(home.path()).unwrap();
+        let found = other.verify();
+        assert_eq!(found.iter().map(|damage| damage.fate).collect::<Vec<_>>(), [DamageFate::InUse]);
+        assert!(dir.exists());
+        drop(running);
+        assert_eq!(other.verify()[0].fate, DamageFate::Removed);
+        assert!(!dir.exists());
+    }
+
+    #[test]
+    fn a_snapshot_without_a_digest_gets_one() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path()).unwrap();
+        let dir = snapshot(&store, "killed");
+        fs::remove_file(crate::store::content::record_path(&dir)).unwrap();
+        assert_eq!(store.verify(), []);
+        assert!(crate::store::content::record_path(&dir).exists());
+        damage_silently(&dir.join("fs/f"));
+        assert_eq!(store.verify().len(), 1);
     }
 }

@@ -15,6 +15,7 @@ use crate::{
         args::ProgressArg,
         definition::{self, Planned},
         settings::Settings,
+        state,
     },
     dispatch::{self, RunEnd, RunOutcome, interrupt::Interrupts, outcome::RunMetadata},
     engine::{
@@ -23,9 +24,11 @@ use crate::{
         embedded::{self, EngineSetup},
     },
     registry,
-    report::{Diagnostic, SourceMap, event::Sink},
+    report::{
+        Diagnostic, SourceMap,
+        event::{Event, Sink},
+    },
     sandbox,
-    store::Store,
     ui::{
         output,
         progress::{ProgressMode, ProgressView, conclusion},
@@ -120,8 +123,8 @@ pub(super) fn progress_mode(settings: &Settings) -> ProgressMode {
 /// # Errors
 /// When the state folder cannot be used.
 pub(super) fn setup(settings: &Settings, sink: Sink) -> Result<EngineSetup, Box<Diagnostic>> {
-    let store = Store::open(&settings.bake_home).and_then(|store| store.hold().map(|()| store));
-    let store = store.map_err(|error| {
+    let home = settings.bake_home.open().and_then(|home| home.store.hold().map(|()| home));
+    let home = home.map_err(|error| {
         let fault = Diagnostic::error("bake::store::failed", "the state folder cannot be used").cause(&error);
         Box::new(fault.help("$BAKE_HOME names another place for it"))
     })?;
@@ -130,8 +133,11 @@ pub(super) fn setup(settings: &Settings, sink: Sink) -> Result<EngineSetup, Box<
     })?;
     let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    if let Some(warning) = state::foreign_owner(&settings.bake_home, home.foreign_owner) {
+        sink(Event::Warning(Arc::new(warning)));
+    }
     Ok(EngineSetup {
-        store,
+        store: home.store,
         client: client(settings),
         sink,
         jobs: settings.jobs.unwrap_or_else(|| cores.max(4)),

@@ -1,16 +1,14 @@
 //! `bake du`: what the state directory holds.
 
-use std::path::Path;
-
 use serde_json::json;
 
 use crate::{
     cli::{args::TableFormat, state::open_store, write},
-    store::Usage,
+    store::{HomeDir, Usage},
 };
 
 /// Shows what the state directory holds.
-pub(crate) fn run(bake_home: &Path, format: TableFormat, color: bool) -> u8 {
+pub(crate) fn run(bake_home: &HomeDir, format: TableFormat, color: bool) -> u8 {
     let usage = match open_store(bake_home, color) {
         Ok(Some(store)) => store.usage(),
         Ok(None) => Usage::default(),
@@ -24,7 +22,8 @@ pub(crate) fn run(bake_home: &Path, format: TableFormat, color: bool) -> u8 {
     let text = match format {
         TableFormat::Json => {
             let rows = rows.map(|(what, count, bytes)| json!({ "what": what, "count": count, "bytes": bytes }));
-            let all = json!({ "path": bake_home, "kept": rows, "records": usage.n_records, "total": usage.total() });
+            let all =
+                json!({ "path": bake_home.path, "kept": rows, "records": usage.n_records, "total": usage.total() });
             format!("{all:#}\n")
         }
         TableFormat::Table => {

@@ -1,18 +1,18 @@
 //! `bake prune`: removes what is not needed any more.
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
 use crate::{
     cli::{FAILED, OK, USAGE, args::PruneArgs, state::open_store},
     report::{Diagnostic, SourceMap},
-    store::PruneOptions,
+    store::{HomeDir, PruneOptions},
     ui::output,
 };
 
 use super::du::human;
 
 /// Removes what is not needed any more.
-pub(crate) fn run(bake_home: &Path, args: &PruneArgs, color: bool) -> u8 {
+pub(crate) fn run(bake_home: &HomeDir, args: &PruneArgs, color: bool) -> u8 {
     let tell = |diagnostic: Diagnostic| output::diagnostics(&[diagnostic], &SourceMap::default(), color);
     let older_than = match age(args) {
         Ok(age) => age,
@@ -28,12 +28,12 @@ pub(crate) fn run(bake_home: &Path, args: &PruneArgs, color: bool) -> u8 {
     };
     let what = if args.all { "everything, cache mounts too," } else { "what is not needed any more" };
     let is_sure = args.force || !output::can_ask();
-    if !is_sure && !output::confirm(&format!("Remove {what} from {}? [y/N] ", bake_home.display())) {
+    if !is_sure && !output::confirm(&format!("Remove {what} from {}? [y/N] ", bake_home.path.display())) {
         return OK;
     }
     match store.prune(&PruneOptions { all: args.all, older_than }) {
         Ok(pruned) if pruned.busy => {
-            let path = bake_home.display();
+            let path = bake_home.path.display();
             tell(
                 Diagnostic::error("bake::cli::busy", format!("nothing is removed while a build runs: {path}"))
                     .help("wait for it to end"),

@@ -61,7 +61,8 @@ impl Engine for EmbeddedEngine {
     fn finish(&self) -> Result<(), Diagnostic> {
         let save = || -> Result<(), StoreError> {
             self.solver.world().locals.save()?;
-            self.solver.world().store.finish_run()
+            let world = self.solver.world();
+            world.store.finish_run(world.sources.command)
         };
         save().map_err(|error| {
             Diagnostic::warning("bake::store::failed", "the state folder could not be brought up to date").cause(&error)

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::layer::{PackedLayer, codec_of};
 use crate::{
+    archive,
     export::{
         built::{BaseLayer, BuiltImage, LayerRef},
         context::{ExportContext, with_causes},
@@ -268,7 +269,7 @@ fn make_blocking(
         PackJob::Convert { base } => {
             let digest: Digest = base.descriptor.digest().to_string().parse().map_err(|e| text(&e))?;
             let blob = store.open_blob(&digest).map_err(|e| text(&e))?;
-            let plain = layer::decode(blob).map_err(|e| text(&e))?;
+            let plain = archive::decode(blob).map_err(|e| text(&e))?;
             layer::encode(compression, level, plain, &mut writer)
         }
     };

@@ -5,36 +5,31 @@
 //! that were the root. Unlike layers (`layer::unpack`), names that begin with `.wh.` mean nothing special.
 
 use std::{
-    cell::Cell,
     ffi::{OsStr, OsString},
     fs::File,
     io::{self, Read, Seek},
-    os::unix::ffi::OsStrExt,
+    os::unix::{
+        ffi::{OsStrExt, OsStringExt as _},
+        fs::FileExt as _,
+    },
     path::{Path, PathBuf},
-    rc::Rc,
 };
-
-use tar::EntryType;
 
 use super::{
     error::{FileError, write_error},
     tree_writer::{MadeEntry, TreeWriter, WriteDest, WriteFolder},
 };
-use crate::layer::view::{EntryKind, Follow, LocateWalk, Location, ViewEntry, at, locate::locate};
-
-/// Names and attributes of one member may take this much.
-const MAX_HEADER: u64 = 4 << 20;
-/// Memory that one xz or zstd stream may ask for.
-const MAX_WINDOW: u32 = 27;
-const MAX_XZ_KIB: u32 = 256 * 1024;
-const BLOCK: usize = 512;
+use crate::{
+    archive::{self, MAX_MEMBERS, TarMember, TarMemberKind, TarReader, is_tar_header},
+    layer::view::{EntryKind, Follow, LocateWalk, Location, ViewEntry, at, locate::locate},
+};
 
 /// Whether a file, decompressed, starts with the header of a tar member.
 pub(crate) fn is_archive(file: &File) -> bool {
     let looks_like_tar = || -> io::Result<bool> {
-        let mut block = [0; BLOCK];
+        let mut block = [0; 512];
         decode(file)?.read_exact(&mut block)?;
-        Ok(is_header(&block))
+        Ok(is_tar_header(&block))
     };
     looks_like_tar().unwrap_or(false)
 }
@@ -55,61 +50,10 @@ pub(crate) fn extract(
     extraction.run(file)
 }
 
-/// Decompresses, in the format that the first bytes show.
-fn decode(mut file: &File) -> io::Result<Box<dyn Read + '_>> {
+/// The decompressed bytes of a file, from its beginning.
+fn decode(mut file: &File) -> io::Result<Box<dyn Read + Send + '_>> {
     file.rewind()?;
-    let mut magic = [0; 6];
-    let mut n = 0;
-    while n < magic.len() {
-        match file.read(&mut magic[n..])? {
-            0 => break,
-            more => n += more,
-        }
-    }
-    file.rewind()?;
-    let buffered = io::BufReader::with_capacity(128 * 1024, file);
-    Ok(match &magic[..n] {
-        [0x1f, 0x8b, 8, ..] => Box::new(flate2::bufread::MultiGzDecoder::new(buffered)),
-        [b'B', b'Z', b'h', ..] => Box::new(bzip2::bufread::MultiBzDecoder::new(buffered)),
-        [0xfd, b'7', b'z', b'X', b'Z', 0] => Box::new(lzma_rust2::XzReader::new_mem_limit(buffered, true, MAX_XZ_KIB)),
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => {
-            let mut decoder = zstd::stream::read::Decoder::with_buffer(buffered)?;
-            decoder.window_log_max(MAX_WINDOW)?;
-            Box::new(decoder)
-        }
-        _ => Box::new(buffered),
-    })
-}
-
-/// The checksum of a header is right, and it is not the block of zeros that ends an archive.
-fn is_header(block: &[u8; BLOCK]) -> bool {
-    if block.iter().all(|it| *it == 0) {
-        return false;
-    }
-    let field = String::from_utf8_lossy(&block[148..156]);
-    let Ok(stored) = i64::from_str_radix(field.trim_matches(['\0', ' ']), 8) else { return false };
-    let sum = |value: fn(u8) -> i64| -> i64 {
-        block.iter().enumerate().map(|(i, it)| value(if (148..156).contains(&i) { b' ' } else { *it })).sum()
-    };
-    // Some old programs added the bytes up as signed.
-    stored == sum(i64::from) || stored == sum(|it| i64::from(it.cast_signed()))
-}
-
-/// Bounds what may be read while a header is parsed, which the tar reader keeps in memory.
-struct Guarded<'a> {
-    inner: Box<dyn Read + 'a>,
-    budget: Rc<Cell<u64>>,
-}
-
-impl Read for Guarded<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = self.inner.read(buffer)?;
-        match self.budget.get().checked_sub(n as u64) {
-            Some(left) => self.budget.set(left),
-            None => return Err(io::Error::other("the header of a member is larger than 4 MiB")),
-        }
-        Ok(n)
-    }
+    archive::decode(file)
 }
 
 struct Extraction<'a> {
@@ -129,90 +73,62 @@ struct Rooted<'a> {
     root: &'a WriteFolder,
 }
 
-/// A member of the archive, less its data.
+/// A member of the archive with its place in the image.
 struct ArchiveMember {
+    /// Below the destination, clean.
     path: PathBuf,
-    kind: EntryType,
+    kind: TarMemberKind,
     made: MadeEntry,
+    /// Whole seconds: the peer drops the rest.
     mtime: (i64, u32),
     link: OsString,
     device: (u32, u32),
     xattrs: Vec<(OsString, Vec<u8>)>,
+    size: u64,
+    is_sparse: bool,
 }
 
 impl Extraction<'_> {
     fn run(&mut self, file: &File) -> Result<(), FileError> {
-        let budget = Rc::new(Cell::new(MAX_HEADER));
         let input = decode(file).map_err(|err| self.broken(&err))?;
-        let mut archive = tar::Archive::new(Guarded { inner: input, budget: budget.clone() });
-        let mut entries = archive.entries().map_err(|err| self.broken(&err))?;
-        loop {
-            budget.set(MAX_HEADER);
-            let Some(entry) = entries.next() else { return Ok(()) };
-            let mut entry = entry.map_err(|err| self.broken(&err))?;
-            let member = self.member(&mut entry)?;
-            budget.set(u64::MAX);
-            if let Some(member) = member {
-                self.place(&member, &mut entry)?;
+        let mut reader = TarReader::new(input, MAX_MEMBERS);
+        while let Some(member) = reader.next().map_err(|err| self.broken(&err))? {
+            if let Some(member) = self.member(member) {
+                self.place(&member, &mut reader)?;
             }
-            // Skipped data is no header.
-            io::copy(&mut entry, &mut io::sink()).map_err(|err| self.broken(&err))?;
         }
+        Ok(())
     }
 
-    fn member<R: Read>(&self, entry: &mut tar::Entry<'_, R>) -> Result<Option<ArchiveMember>, FileError> {
-        let kind = entry.header().entry_type();
-        if matches!(kind, EntryType::XGlobalHeader | EntryType::XHeader) {
-            return Ok(None);
-        }
-        let path = relative(&entry.path_bytes());
+    /// `None` for the destination itself.
+    fn member(&self, member: TarMember) -> Option<ArchiveMember> {
+        let path = relative(&member.path);
         if path.as_os_str().is_empty() {
-            return Ok(None);
+            return None;
         }
-        let mut read = || -> io::Result<ArchiveMember> {
-            let mut xattrs = Vec::new();
-            let mut mtime = (i64::try_from(entry.header().mtime()?).unwrap_or(i64::MAX), 0);
-            if let Some(extensions) = entry.pax_extensions()? {
-                for extension in extensions {
-                    let extension = extension?;
-                    let (key, value) = (extension.key_bytes(), extension.value_bytes());
-                    if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
-                        if at::is_content_xattr(name) {
-                            xattrs.push((OsStr::from_bytes(name).to_owned(), value.to_vec()));
-                        }
-                    } else if key == b"mtime" {
-                        mtime.0 = whole_seconds(value).ok_or_else(|| io::Error::other("malformed time"))?;
-                    }
-                }
-            }
-            let header = entry.header();
-            let id = |id: u64| u32::try_from(id).map_err(|_| io::Error::other("a user or group id is too large"));
-            let owner = match self.owner {
-                Some(owner) => owner,
-                None => (id(header.uid()?)?, id(header.gid()?)?),
-            };
-            let device = match kind {
-                EntryType::Char | EntryType::Block => {
-                    (header.device_major()?.unwrap_or(0), header.device_minor()?.unwrap_or(0))
-                }
-                _ => (0, 0),
-            };
-            let made = MadeEntry { mode: header.mode()? & 0o7777, owner };
-            let link = entry.link_name_bytes().map_or_else(OsString::new, |it| OsStr::from_bytes(&it).to_owned());
-            Ok(ArchiveMember { path: path.clone(), kind, made, mtime, link, device, xattrs })
-        };
-        read().map(Some).map_err(|err| self.broken_member(&path, &err))
+        let xattrs = member.xattrs.into_iter().filter(|(name, _)| at::is_content_xattr(name));
+        Some(ArchiveMember {
+            path,
+            kind: member.kind,
+            made: MadeEntry { mode: member.mode, owner: self.owner.unwrap_or((member.uid, member.gid)) },
+            mtime: (member.mtime.0, 0),
+            link: OsString::from_vec(member.link),
+            device: member.device,
+            xattrs: xattrs.map(|(name, value)| (OsString::from_vec(name), value)).collect(),
+            size: member.size,
+            is_sparse: member.is_sparse,
+        })
     }
 
-    fn place(&mut self, member: &ArchiveMember, data: &mut impl Read) -> Result<(), FileError> {
+    fn place(&mut self, member: &ArchiveMember, data: &mut TarReader<impl Read>) -> Result<(), FileError> {
         let name = member.path.file_name().unwrap_or_default().to_owned();
         let parent = self.parent(&member.path)?;
         let existing = self.writer.existing(&parent, &name)?;
         let is_dir = |entry: &ViewEntry| entry.kind == EntryKind::Dir;
-        let merged = existing.as_ref().is_some_and(is_dir) && member.kind == EntryType::Directory;
+        let merged = existing.as_ref().is_some_and(is_dir) && member.kind == TarMemberKind::Dir;
         // What a hard link points to may be what would have to make room for it.
         let mut link = None;
-        if member.kind == EntryType::Link {
+        if member.kind == TarMemberKind::HardLink {
             let target = self.link_target(member)?;
             if target == self.writer.path_of(&parent, &name) {
                 self.last = Some((self.parent_text(&member.path), parent));
@@ -225,7 +141,7 @@ impl Extraction<'_> {
         }
         let to = (&parent, name.as_os_str());
         match member.kind {
-            EntryType::Directory => {
+            TarMemberKind::Dir => {
                 let dir = match existing.as_ref().filter(|_| merged) {
                     Some(existing) => self.writer.open_dir(&parent, &name, existing)?,
                     None => self.writer.make_dir(&parent, &name, member.made)?,
@@ -234,33 +150,29 @@ impl Extraction<'_> {
                 self.writer.set_dir_xattrs(&dir, &member.xattrs);
                 self.writer.set_dir_time(&dir, member.mtime);
             }
-            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-                let mut file = self.writer.create(&parent, &name)?;
-                self.copy_data(member, data, &mut file, &parent, &name)?;
+            TarMemberKind::File => {
+                let file = self.writer.create(&parent, &name)?;
+                self.copy_data(member, data, &file, &parent, &name)?;
                 self.writer.dress_file(to, &file, member.made, &member.xattrs, Some(member.mtime))?;
             }
-            EntryType::Symlink => {
+            TarMemberKind::Symlink => {
                 self.writer.symlink(&parent, &name, &member.link)?;
                 self.writer.dress(to, EntryKind::Symlink, member.made, member.mtime)?;
             }
-            EntryType::Link => {
+            TarMemberKind::HardLink => {
                 self.writer.link_upper(&link.unwrap_or_default(), &parent, &name)?;
                 // The last entry of linked ones says what they are like.
                 let kind = self.writer.existing(&parent, &name)?.map_or(EntryKind::File, |it| it.kind);
                 self.writer.dress(to, kind, member.made, member.mtime)?;
             }
-            EntryType::Char | EntryType::Block | EntryType::Fifo => {
+            TarMemberKind::CharDev | TarMemberKind::BlockDev | TarMemberKind::Fifo => {
                 let kind = match member.kind {
-                    EntryType::Char => EntryKind::CharDev,
-                    EntryType::Block => EntryKind::BlockDev,
+                    TarMemberKind::CharDev => EntryKind::CharDev,
+                    TarMemberKind::BlockDev => EntryKind::BlockDev,
                     _ => EntryKind::Fifo,
                 };
                 self.writer.make_node(&parent, &name, kind, member.device)?;
                 self.writer.dress(to, kind, member.made, member.mtime)?;
-            }
-            other => {
-                let why = format!("a member of unknown type {:?}", char::from(other.as_byte()));
-                return Err(self.broken_member(&member.path, &io::Error::other(why)));
             }
         }
         // A directory that something else replaced may have been on the way to the last one.
@@ -272,21 +184,20 @@ impl Extraction<'_> {
     fn copy_data(
         &self,
         member: &ArchiveMember,
-        data: &mut impl Read,
-        file: &mut File,
+        data: &mut TarReader<impl Read>,
+        file: &File,
         parent: &WriteDest,
         name: &OsStr,
     ) -> Result<(), FileError> {
+        let fault = |cause| write_error(&parent.shown(name), cause);
         let mut buffer = vec![0; 128 * 1024];
-        loop {
-            let n = match data.read(&mut buffer) {
-                Ok(0) => return Ok(()),
-                Ok(n) => n,
-                Err(err) if err.kind() == io::ErrorKind::Interrupted => continue,
-                Err(err) => return Err(self.broken_member(&member.path, &err)),
-            };
-            io::Write::write_all(file, &buffer[..n]).map_err(|cause| write_error(&parent.shown(name), cause))?;
+        while let Some((at, n)) = data.chunk(&mut buffer).map_err(|err| self.broken_member(&member.path, &err))? {
+            file.write_all_at(&buffer[..n], at).map_err(fault)?;
         }
+        if member.is_sparse {
+            file.set_len(member.size).map_err(fault)?;
+        }
+        Ok(())
     }
 
     fn parent_text(&self, path: &Path) -> PathBuf {
@@ -332,11 +243,11 @@ impl Extraction<'_> {
         self.base.join(path.strip_prefix("/").unwrap_or(path))
     }
 
-    fn broken(&self, err: &io::Error) -> FileError {
+    fn broken(&self, err: &dyn std::error::Error) -> FileError {
         FileError::Archive { path: self.shown.to_owned(), why: err.to_string() }
     }
 
-    fn broken_member(&self, path: &Path, err: &io::Error) -> FileError {
+    fn broken_member(&self, path: &Path, err: &dyn std::error::Error) -> FileError {
         FileError::Archive { path: self.shown.to_owned(), why: format!("member `{}`: {err}", path.display()) }
     }
 }
@@ -372,13 +283,4 @@ fn relative(bytes: &[u8]) -> PathBuf {
         }
     }
     path
-}
-
-/// The whole seconds of a time such as `1234.5` or `-1`.
-fn whole_seconds(text: &[u8]) -> Option<i64> {
-    let text = std::str::from_utf8(text).ok()?;
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let seconds: i64 = whole.parse().ok()?;
-    let below = whole.starts_with('-') && fraction.bytes().any(|it| it != b'0');
-    Some(if below { seconds.checked_sub(1)? } else { seconds })
 }

@@ -358,7 +358,7 @@ impl ExecStep {
         let mut key = FieldHasher::new("snapshot/local/1");
         key.digest(&content).text(path.rsplit('/').next().unwrap_or_default());
         let id = SnapshotId(key.finish());
-        if !self.store.has_snapshot(&id) {
+        if !self.store.usable(&id) {
             let active = self.store.prepare().map_err(|e| store_fault(&e))?;
             copy_into(&active.fs(), &source, path, "/content/", ArchiveUse::Copy)?;
             active.commit(&id, SnapshotMeta { created: self.created.clone() }).map_err(|e| store_fault(&e))?;

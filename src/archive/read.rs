@@ -1,13 +1,22 @@
-//! Reads tar archives of any dialect (v7, ustar, PAX, GNU) from a stream, with bounded memory. Checks form only: what a
-//! name may mean is for `dest` and `unpack`.
+//! Reads tar archives of any dialect (v7, ustar, PAX, GNU) from a stream, in bounded memory. Checks form only: what a name
+//! may mean is for those who unpack.
+//!
+//! Formats: POSIX.1-2017 `pax` (ustar and PAX records), and the manual of GNU tar for long names and sparse files.
+//!
+//! The `tar` crate was tried and serves the tests as a second opinion. It reads extension headers of any size into memory,
+//! knows neither the sparse files of PAX nor times before 1970, and leaves the PAX records of owner and time to its caller,
+//! so that each of its three users had a reader of records beside it.
+//!
+//! What one member can take of memory is bounded by [`MAX_EXTENSION`], [`MAX_RECORDS`], [`MAX_XATTRS`] and [`MAX_PIECES`]
+//! whatever the archive says; how many members there may be is said by the caller.
 
 use std::io::Read;
 
-use super::error::LayerError;
+use super::error::ArchiveError;
 
 /// What a member is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum TarMemberKind {
+pub(crate) enum TarMemberKind {
     File,
     HardLink,
     Symlink,
@@ -17,46 +26,62 @@ pub(super) enum TarMemberKind {
     Fifo,
 }
 
-/// One member of an archive. Its data is to be read next, by [`TarReader::data`].
+/// One member of an archive. Its data is to be read next, by [`TarReader::chunk`].
 #[derive(Clone, Debug)]
-pub(super) struct TarMember {
-    pub(super) path: Vec<u8>,
+pub(crate) struct TarMember {
+    pub(crate) path: Vec<u8>,
     /// Target of a link.
-    pub(super) link: Vec<u8>,
-    pub(super) kind: TarMemberKind,
+    pub(crate) link: Vec<u8>,
+    pub(crate) kind: TarMemberKind,
     /// Permissions with setuid, setgid and sticky.
-    pub(super) mode: u32,
-    pub(super) uid: u32,
-    pub(super) gid: u32,
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
     /// Seconds and nanoseconds.
-    pub(super) mtime: (i64, u32),
-    /// Of the file; larger than the data in the archive if it is sparse.
-    pub(super) size: u64,
+    pub(crate) mtime: (i64, u32),
+    /// Bytes of the file.
+    pub(crate) size: u64,
+    /// Bytes of data in the archive: fewer than the file has if it is sparse.
+    pub(crate) stored: u64,
+    /// Whether the file has holes: [`TarReader::chunk`] gives what is between them.
+    pub(crate) is_sparse: bool,
     /// Major and minor number of a device.
-    pub(super) device: (u32, u32),
-    pub(super) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
-    /// Where the data belongs: (offset, length), ascending; `None` if it is the whole file.
-    pub(super) sparse: Option<Vec<(u64, u64)>>,
+    pub(crate) device: (u32, u32),
+    pub(crate) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 /// An archive that is being read.
-pub(super) struct TarReader<R> {
+pub(crate) struct TarReader<R> {
     input: R,
     /// Bytes of data of the current member that were not read yet, and the padding after them.
     left: u64,
     padding: u64,
+    /// Where the data of the current member belongs: (offset, length), ascending.
+    pieces: Vec<(u64, u64)>,
+    /// The piece that is being read, and how many bytes of it were read.
+    piece: usize,
+    in_piece: u64,
     /// Headers read, of any kind.
     headers: u64,
     max_headers: u64,
+    /// Bytes of the extension headers of the member that is being read.
+    extension_bytes: u64,
 }
 
 const BLOCK: usize = 512;
-/// Extension headers (PAX records, long names) may have so many bytes.
+/// Bytes that all extension headers of one member (PAX records, long names) may have together. The kernel's longest path
+/// has 4095 bytes, its longest list of names of attributes 64 KiB; the rest is room for values of attributes.
 const MAX_EXTENSION: u64 = 1 << 20;
+/// PAX records of one member.
+const MAX_RECORDS: usize = 1 << 16;
+/// Extended attributes of one member.
+const MAX_XATTRS: usize = 4096;
 /// Pieces of a sparse file.
 const MAX_PIECES: usize = 1 << 20;
+/// Headers of an archive, which no honest archive reaches: as many as ten million files have.
+pub(crate) const MAX_MEMBERS: u64 = 10_000_000;
 
-type TarResult<T> = std::result::Result<T, LayerError>;
+type TarResult<T> = std::result::Result<T, ArchiveError>;
 
 /// What extension headers say of the next member.
 #[derive(Default)]
@@ -69,6 +94,7 @@ struct Extension {
     mtime: Option<(i64, u32)>,
     xattrs: Vec<(Vec<u8>, Vec<u8>)>,
     sparse: Option<PaxSparse>,
+    records: usize,
 }
 
 #[derive(Default)]
@@ -81,29 +107,32 @@ struct PaxSparse {
 }
 
 impl<R: Read> TarReader<R> {
-    pub(super) fn new(input: R, max_headers: u64) -> Self {
-        Self { input, left: 0, padding: 0, headers: 0, max_headers }
+    /// A reader of uncompressed bytes; more than `max_headers` headers of any kind are an error.
+    pub(crate) fn new(input: R, max_headers: u64) -> Self {
+        let (pieces, extension_bytes) = (Vec::new(), 0);
+        Self { input, left: 0, padding: 0, pieces, piece: 0, in_piece: 0, headers: 0, max_headers, extension_bytes }
     }
 
-    /// The bytes behind the archive.
-    pub(super) fn into_rest(self) -> R {
+    /// The input, for the bytes behind the end of the archive.
+    pub(crate) fn into_rest(self) -> R {
         self.input
     }
 
-    /// Where the bytes come from.
-    pub(super) fn source(&mut self) -> &mut R {
+    /// The input, for a caller that counts its bytes.
+    pub(crate) fn source(&mut self) -> &mut R {
         &mut self.input
     }
 
-    /// The next member; `None` at the end of the archive. What was not read of the last one is skipped.
-    pub(super) fn next(&mut self) -> TarResult<Option<TarMember>> {
+    /// The next member; `None` at the end of the archive. Data of the last one that was not read is skipped.
+    pub(crate) fn next(&mut self) -> TarResult<Option<TarMember>> {
         let mut extension = Extension::default();
+        self.extension_bytes = 0;
         loop {
             self.skip(self.left.saturating_add(self.padding))?;
             (self.left, self.padding) = (0, 0);
             let Some(block) = self.header()? else { return Ok(None) };
             let size = number(&block[124..136]).filter(|it| *it >= 0);
-            let size = size.ok_or_else(|| LayerError::entry("not a size", &field(&block[..100])))? as u64;
+            let size = size.ok_or_else(|| ArchiveError::member("not a size", &field(&block[..100])))? as u64;
             match block[156] {
                 b'x' => self.pax(size, &mut extension)?,
                 b'L' => extension.path = Some(self.long_name(size)?),
@@ -115,15 +144,35 @@ impl<R: Read> TarReader<R> {
         }
     }
 
-    /// Reads data of the current member; nothing at its end.
-    pub(super) fn data(&mut self, buffer: &mut [u8]) -> TarResult<usize> {
+    /// Reads the next data of the current member into `buffer`, and gives where in the file it belongs and how many bytes it
+    /// has; `None` at the end. What no chunk covers of a sparse file is zeros.
+    pub(crate) fn chunk(&mut self, buffer: &mut [u8]) -> TarResult<Option<(u64, usize)>> {
+        while let Some((offset, length)) = self.pieces.get(self.piece).copied() {
+            if self.in_piece == length {
+                (self.piece, self.in_piece) = (self.piece + 1, 0);
+                continue;
+            }
+            let want = usize::try_from(length - self.in_piece).unwrap_or(usize::MAX).min(buffer.len());
+            let n = self.data(&mut buffer[..want])?;
+            if n == 0 {
+                return Err(ArchiveError::Malformed("the map of a sparse file is not about its data"));
+            }
+            let at = offset + self.in_piece;
+            self.in_piece += n as u64;
+            return Ok(Some((at, n)));
+        }
+        Ok(None)
+    }
+
+    /// Reads data of the current member as it is in the archive and gives the number of bytes, zero at its end.
+    pub(crate) fn data(&mut self, buffer: &mut [u8]) -> TarResult<usize> {
         let want = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
         if want == 0 {
             return Ok(0);
         }
         let n = self.read(&mut buffer[..want])?;
         if n == 0 {
-            return Err(LayerError::Archive("it ends in the middle of a file"));
+            return Err(ArchiveError::Malformed("it ends in the middle of a file"));
         }
         self.left -= n as u64;
         Ok(n)
@@ -136,7 +185,7 @@ impl<R: Read> TarReader<R> {
         while have < BLOCK {
             match self.read(&mut block[have..])? {
                 0 if have == 0 => return Ok(None),
-                0 => return Err(LayerError::Archive("it ends in the middle of a header")),
+                0 => return Err(ArchiveError::Malformed("it ends in the middle of a header")),
                 n => have += n,
             }
         }
@@ -145,14 +194,10 @@ impl<R: Read> TarReader<R> {
         }
         self.headers += 1;
         if self.headers > self.max_headers {
-            return Err(LayerError::Limit { what: "entries", limit: self.max_headers });
+            return Err(ArchiveError::Limit { what: "entries", limit: self.max_headers });
         }
-        let with_spaces = |(i, byte): (usize, &u8)| if (148..156).contains(&i) { b' ' } else { *byte };
-        let unsigned: i64 = block.iter().enumerate().map(|it| i64::from(with_spaces(it))).sum();
-        let signed: i64 = block.iter().enumerate().map(|it| i64::from(with_spaces(it) as i8)).sum();
-        let sum = number(&block[148..156]);
-        if sum != Some(unsigned) && sum != Some(signed) {
-            return Err(LayerError::entry("the header has another checksum", &field(&block[..100])));
+        if !has_right_checksum(&block) {
+            return Err(ArchiveError::member("the header has another checksum", &field(&block[..100])));
         }
         Ok(Some(block))
     }
@@ -163,7 +208,7 @@ impl<R: Read> TarReader<R> {
         if let Some(name) = pax_sparse.as_ref().and_then(|it| it.name.clone()) {
             path = name;
         }
-        let bad = |what| LayerError::entry(what, &path);
+        let bad = |what| ArchiveError::member(what, &path);
         let kind = match block[156] {
             b'0' | 0 | b'7' if path.ends_with(b"/") => TarMemberKind::Dir,
             b'0' | 0 | b'7' | b'S' => TarMemberKind::File,
@@ -194,11 +239,15 @@ impl<R: Read> TarReader<R> {
                 None => (number(&block[136..148]).ok_or_else(|| bad("not a time"))?, 0),
             },
             size,
+            stored: size,
+            is_sparse: false,
             device,
             xattrs: extension.xattrs,
-            sparse: None,
             path: path.clone(),
         };
+        (self.piece, self.in_piece) = (0, 0);
+        self.pieces.clear();
+        self.pieces.push((0, size));
         if member.path.contains(&0) || member.link.contains(&0) {
             return Err(bad("a zero byte in a name"));
         }
@@ -214,7 +263,7 @@ impl<R: Read> TarReader<R> {
 
     /// The map of the old GNU form: in the header, then in blocks behind it.
     fn gnu_sparse(&mut self, block: &[u8; BLOCK], member: &mut TarMember) -> TarResult<()> {
-        let bad = |path: &[u8]| LayerError::entry("not a map of a sparse file", path);
+        let bad = |path: &[u8]| ArchiveError::member("not a map of a sparse file", path);
         let mut numbers = Vec::new();
         let mut add = |piece: &[u8], path: &[u8]| -> TarResult<()> {
             if piece[0] != 0 && numbers.len() < 2 * MAX_PIECES {
@@ -238,25 +287,25 @@ impl<R: Read> TarReader<R> {
                 return Err(bad(&member.path));
             }
         }
-        member.sparse = Some(pieces(&numbers));
+        self.pieces = pieces(&numbers);
         self.check_sparse(size.ok_or_else(|| bad(&member.path))?, member)
     }
 
     /// The map of the PAX forms: in the records (0.x), or in front of the data (1.0).
     fn pax_sparse(&mut self, sparse: PaxSparse, member: &mut TarMember) -> TarResult<()> {
-        let bad = |path: &[u8]| LayerError::entry("not a map of a sparse file", path);
+        let bad = |path: &[u8]| ArchiveError::member("not a map of a sparse file", path);
         let size = sparse.size.ok_or_else(|| bad(&member.path))?;
         let mut numbers = sparse.numbers;
         if sparse.major == 1 {
             numbers = self.sparse_prefix(&member.path)?;
         }
-        member.sparse = Some(pieces(&numbers));
+        self.pieces = pieces(&numbers);
         self.check_sparse(size, member)
     }
 
     /// Decimal numbers, one a line, the first of which counts the pairs that follow; padded to blocks.
     fn sparse_prefix(&mut self, path: &[u8]) -> TarResult<Vec<u64>> {
-        let bad = || LayerError::entry("not a map of a sparse file", path);
+        let bad = || ArchiveError::member("not a map of a sparse file", path);
         let mut numbers: Vec<u64> = Vec::new();
         let (mut digits, mut number, mut wanted) = (0, 0_u64, None);
         loop {
@@ -294,15 +343,15 @@ impl<R: Read> TarReader<R> {
 
     fn check_sparse(&self, size: u64, member: &mut TarMember) -> TarResult<()> {
         let (mut end, mut stored) = (0_u64, 0_u64);
-        for (offset, length) in member.sparse.iter().flatten() {
+        for (offset, length) in &self.pieces {
             let next = offset.checked_add(*length).filter(|next| *offset >= end && *next <= size);
-            end = next.ok_or_else(|| LayerError::entry("not a map of a sparse file", &member.path))?;
+            end = next.ok_or_else(|| ArchiveError::member("not a map of a sparse file", &member.path))?;
             stored += length;
         }
         if stored != self.left {
-            return Err(LayerError::entry("the map of a sparse file is not about its data", &member.path));
+            return Err(ArchiveError::member("the map of a sparse file is not about its data", &member.path));
         }
-        member.size = size;
+        (member.size, member.stored, member.is_sparse) = (size, stored, true);
         Ok(())
     }
 
@@ -310,8 +359,12 @@ impl<R: Read> TarReader<R> {
         let text = self.extension(size)?;
         let mut rest = text.as_slice();
         while !rest.is_empty() && rest.iter().any(|byte| *byte != 0) {
-            let (key, value, after) = record(rest).ok_or(LayerError::Archive("not a PAX record"))?;
+            let (key, value, after) = record(rest).ok_or(ArchiveError::Malformed("not a PAX record"))?;
             rest = after;
+            extension.records += 1;
+            if extension.records > MAX_RECORDS {
+                return Err(ArchiveError::Limit { what: "PAX records of one member", limit: MAX_RECORDS as u64 });
+            }
             extension.set(key, value)?;
         }
         Ok(())
@@ -325,8 +378,9 @@ impl<R: Read> TarReader<R> {
     }
 
     fn extension(&mut self, size: u64) -> TarResult<Vec<u8>> {
-        if size > MAX_EXTENSION {
-            return Err(LayerError::Limit { what: "bytes of an extension header", limit: MAX_EXTENSION });
+        self.extension_bytes = self.extension_bytes.saturating_add(size);
+        if self.extension_bytes > MAX_EXTENSION {
+            return Err(ArchiveError::Limit { what: "bytes of extension headers of one member", limit: MAX_EXTENSION });
         }
         let mut bytes = vec![0; size as usize];
         self.exact(&mut bytes)?;
@@ -341,7 +395,7 @@ impl<R: Read> TarReader<R> {
     fn exact(&mut self, mut bytes: &mut [u8]) -> TarResult<()> {
         while !bytes.is_empty() {
             match self.read(bytes)? {
-                0 => return Err(LayerError::Archive("it ends in the middle of a header")),
+                0 => return Err(ArchiveError::Malformed("it ends in the middle of a header")),
                 n => bytes = &mut bytes[n..],
             }
         }
@@ -353,7 +407,7 @@ impl<R: Read> TarReader<R> {
         while n > 0 {
             let want = n.min(buffer.len() as u64) as usize;
             match self.read(&mut buffer[..want])? {
-                0 => return Err(LayerError::Archive("it ends in the middle of a file")),
+                0 => return Err(ArchiveError::Malformed("it ends in the middle of a file")),
                 read => n -= read as u64,
             }
         }
@@ -364,7 +418,7 @@ impl<R: Read> TarReader<R> {
         loop {
             match self.input.read(buffer) {
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => (),
-                other => return other.map_err(LayerError::Read),
+                other => return other.map_err(ArchiveError::Read),
             }
         }
     }
@@ -372,7 +426,7 @@ impl<R: Read> TarReader<R> {
 
 impl Extension {
     fn set(&mut self, key: &[u8], value: &[u8]) -> TarResult<()> {
-        let bad = || LayerError::entry("not a value of a PAX record", key);
+        let bad = || ArchiveError::member("not a value of a PAX record", key);
         let id = |value: &[u8]| decimal(value).and_then(|it| u32::try_from(it).ok()).ok_or_else(bad);
         // An empty value takes back what was said before.
         let given = !value.is_empty();
@@ -386,6 +440,9 @@ impl Extension {
             _ => {
                 if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
                     self.xattrs.retain(|(other, _)| other != name);
+                    if self.xattrs.len() == MAX_XATTRS {
+                        return Err(ArchiveError::Limit { what: "attributes of one member", limit: MAX_XATTRS as u64 });
+                    }
                     self.xattrs.push((name.to_owned(), value.to_owned()));
                 } else if let Some(key) = key.strip_prefix(b"GNU.sparse.") {
                     self.sparse.get_or_insert_default().set(key, value).ok_or_else(bad)?;
@@ -421,6 +478,21 @@ fn record(text: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     let body = text.get(space + 1..length)?.strip_suffix(b"\n")?;
     let equals = body.iter().position(|byte| *byte == b'=')?;
     Some((&body[..equals], &body[equals + 1..], &text[length..]))
+}
+
+/// Whether these are the first bytes of a tar archive: a header with a right checksum. The zeros of an empty archive are
+/// not taken for one.
+pub(crate) fn is_tar_header(block: &[u8; BLOCK]) -> bool {
+    block.iter().any(|byte| *byte != 0) && has_right_checksum(block)
+}
+
+/// Whether the checksum of a header is that of its bytes, which some old programs added up as signed numbers.
+fn has_right_checksum(block: &[u8; BLOCK]) -> bool {
+    let with_spaces = |(i, byte): (usize, &u8)| if (148..156).contains(&i) { b' ' } else { *byte };
+    let unsigned: i64 = block.iter().enumerate().map(|byte| i64::from(with_spaces(byte))).sum();
+    let signed: i64 = block.iter().enumerate().map(|byte| i64::from(with_spaces(byte).cast_signed())).sum();
+    let sum = number(&block[148..156]);
+    sum == Some(unsigned) || sum == Some(signed)
 }
 
 /// Bytes up to the next block.

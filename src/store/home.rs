@@ -1,0 +1,146 @@
+//! Which directory is the state directory, and whether it may be trusted. Whoever can write there can plant the result of
+//! any step, so the directory that links lead to is checked before anything of it is read. Directories above it are not
+//! checked: who can replace those can replace `bake` itself in most set-ups.
+
+use std::{
+    fs, io,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    error::{StoreError, StoreResult},
+    state::Store,
+};
+
+/// Who chose the state directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HomeChoice {
+    /// Nobody: it is the default place below the user's home directory.
+    Default,
+    /// The user, by `BAKE_HOME`.
+    Named,
+}
+
+/// The state directory that is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct HomeDir {
+    pub(crate) path: PathBuf,
+    pub(crate) choice: HomeChoice,
+}
+
+/// The store of a state directory that passed the check.
+pub(crate) struct CheckedHome {
+    pub(crate) store: Store,
+    /// The user id that the directory belongs to, if that is neither ours nor root's. Worth one warning: in containers of
+    /// CI systems, root often runs with the home directory of another user.
+    pub(crate) foreign_owner: Option<u32>,
+}
+
+impl HomeDir {
+    /// Follows links to the directory, checks who can write there, and opens its store. A directory that does not exist
+    /// yet is fine: it will be made for its user alone.
+    ///
+    /// # Errors
+    /// When users other than its owner can write to it (a group does not count if it is our own primary group, which is
+    /// usually private), or when it is the default place and belongs to neither us nor root.
+    pub(crate) fn open(&self) -> StoreResult<CheckedHome> {
+        let path = match fs::canonicalize(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.path.clone(),
+            other => other.map_err(StoreError::io("find", &self.path))?,
+        };
+        let owner = owner_if_closed(&path)?;
+        owner_if_closed(&path.join("v1"))?;
+        let us = rustix::process::geteuid().as_raw();
+        let foreign_owner = owner.filter(|owner| *owner != us && *owner != 0);
+        match foreign_owner {
+            Some(owner) if self.choice == HomeChoice::Default => Err(StoreError::ForeignHome { path, owner }),
+            _ => Ok(CheckedHome { store: Store::open(&path)?, foreign_owner }),
+        }
+    }
+}
+
+/// The user id that owns a directory which nobody else can write to; `None` if there is no such directory.
+fn owner_if_closed(path: &Path) -> StoreResult<Option<u32>> {
+    let meta = match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other.map_err(StoreError::io("look at", path))?,
+    };
+    let group_writes = meta.mode() & 0o020 != 0 && meta.gid() != rustix::process::getegid().as_raw();
+    if meta.mode() & 0o002 != 0 || group_writes {
+        return Err(StoreError::OpenHome { path: path.to_owned(), mode: meta.mode() & 0o7777 });
+    }
+    Ok(Some(meta.uid()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::*;
+
+    fn open(path: &Path, choice: HomeChoice) -> StoreResult<CheckedHome> {
+        HomeDir { path: path.to_owned(), choice }.open()
+    }
+
+    fn set_mode(path: &Path, mode: u32) {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn a_directory_that_others_can_write_to_is_refused_also_behind_a_link() {
+        let temp = tempfile::tempdir().unwrap();
+        let (home, link) = (temp.path().join("home"), temp.path().join("link"));
+        fs::create_dir(&home).unwrap();
+        symlink(&home, &link).unwrap();
+        for (mode, is_fine) in [(0o700, true), (0o755, true), (0o777, false), (0o1777, false), (0o702, false)] {
+            set_mode(&home, mode);
+            for path in [&home, &link] {
+                let opened = open(path, HomeChoice::Named);
+                assert_eq!(opened.is_ok(), is_fine, "{mode:o}");
+            }
+        }
+        set_mode(&home, 0o700);
+        fs::create_dir(home.join("v1")).unwrap();
+        set_mode(&home.join("v1"), 0o777);
+        assert!(matches!(open(&link, HomeChoice::Named), Err(StoreError::OpenHome { .. })));
+    }
+
+    #[test]
+    fn a_directory_that_does_not_exist_is_fine_and_not_made() {
+        let temp = tempfile::tempdir().unwrap();
+        let home = temp.path().join("a/b");
+        assert!(open(&home, HomeChoice::Default).unwrap().foreign_owner.is_none());
+        assert!(!home.exists());
+    }
+
+    #[test]
+    fn a_link_is_followed_once_so_that_what_was_checked_is_what_is_used() {
+        let temp = tempfile::tempdir().unwrap();
+        let (home, other, link) = (temp.path().join("home"), temp.path().join("other"), temp.path().join("link"));
+        [&home, &other].iter().for_each(|path| fs::create_dir(path).unwrap());
+        symlink(&home, &link).unwrap();
+        let store = open(&link, HomeChoice::Named).unwrap().store;
+        fs::remove_file(&link).unwrap();
+        symlink(&other, &link).unwrap();
+        store.put_blob(b"x").unwrap();
+        assert!(home.join("v1").exists() && !other.join("v1").exists());
+    }
+
+    #[test]
+    fn another_owner_is_refused_in_the_default_place_and_reported_elsewhere() {
+        let temp = tempfile::tempdir().unwrap();
+        let home = temp.path().join("home");
+        fs::create_dir(&home).unwrap();
+        match std::os::unix::fs::chown(&home, Some(1234), None) {
+            // Without the right to give directories away there is only our own to look at.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                assert_eq!(open(&home, HomeChoice::Default).unwrap().foreign_owner, None);
+                return;
+            }
+            other => other.unwrap(),
+        }
+        assert_eq!(open(&home, HomeChoice::Named).unwrap().foreign_owner, Some(1234));
+        assert!(matches!(open(&home, HomeChoice::Default), Err(StoreError::ForeignHome { owner: 1234, .. })));
+    }
+}
