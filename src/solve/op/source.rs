@@ -202,6 +202,10 @@ async fn checkout(world: &SolveWorld, git: &graph::GitOp) -> Result<SolvedTree, 
         env: world.env.iter().map(|(name, value)| (name.into(), value.into())).collect(),
         cache: world.store.git_dir(),
         secrets: world.sources.git_secrets.clone(),
+        is_cancelled: {
+            let cancel = world.cancel.clone();
+            Arc::new(move || cancel.is_cancelled())
+        },
     };
     let source = GitSource {
         url: git.url.clone(),
@@ -231,7 +235,8 @@ async fn checkout(world: &SolveWorld, git: &graph::GitOp) -> Result<SolvedTree, 
         let tree = LayerTree::scratch().with_layer(id, created);
         Ok::<_, Diagnostic>(if known { SolvedTree::Cached(tree) } else { SolvedTree::Made(tree) })
     });
-    done.await.map_err(SolveFailure::from)
+    // A git that was ended because the run is cancelled is no fault.
+    done.await.map_err(|fault| if world.cancel.is_cancelled() { SolveFailure::Cancelled } else { fault.into() })
 }
 
 /// The longest file that a server may send.
