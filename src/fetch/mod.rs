@@ -17,12 +17,8 @@ mod http;
 mod shown;
 
 pub(crate) use error::FetchError;
-<<<<<<< HEAD
-pub(crate) use git::{GitClient, GitSource};
+pub(crate) use git::{Commit, GitClient, GitSource};
 pub(crate) use git_command::{GitCommandFn, GitSecrets};
-=======
-pub(crate) use git::{Commit, GitClient, GitSecrets, GitSource};
->>>>>>> main
 pub(crate) use git_url::parse_git_url;
 pub(crate) use http::{Fetched, HttpClient, HttpRecord, HttpRequest};
 pub(crate) use shown::shown_url;

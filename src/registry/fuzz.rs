@@ -8,6 +8,7 @@ use url::Url;
 use super::{
     api,
     auth::{self, Challenge},
+    error,
     image::{self, Document, ImageDocument},
     pull,
 };
@@ -59,5 +60,5 @@ pub(crate) fn fuzz_headers(bytes: &[u8]) {
     if let Ok(Some(next)) = api::location(&from, &headers) {
         assert_eq!(next.scheme(), "https", "TLS is never left");
     }
-    api::registry_words(bytes);
+    error::registry_words(bytes);
 }

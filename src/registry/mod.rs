@@ -34,7 +34,7 @@ mod push;
 mod tests;
 
 pub(crate) use client::Client;
-pub(crate) use error::{RegistryError, RequestTarget};
+pub(crate) use error::RegistryError;
 #[cfg(feature = "fuzzing")]
 pub(crate) use fuzz::{fuzz_documents, fuzz_headers};
 pub(crate) use image::{Document, Documents, NoDocuments, RegistryImage};

@@ -27,7 +27,7 @@ pub(super) async fn checkout(world: &SolveWorld, git: &GitOp) -> Result<SolvedTr
         secrets: world.sources.git_secrets.clone(),
         is_cancelled: {
             let cancel = world.cancel.clone();
-            Arc::new(move || cancel.is_cancelled())
+            std::sync::Arc::new(move || cancel.is_cancelled())
         },
     };
     let GitOp { url, reference, subdir, checksum, keep_git_dir, submodules, mtime_commit } = git.clone();
