@@ -46,6 +46,17 @@ pub(crate) fn check(needs: &[Need], by_set: &[Grant], settings: &Settings) -> Op
     Some(diagnostic)
 }
 
+/// What a plan may write once [`check`] found nothing missing: the paths that it named, as they really are now.
+pub(crate) fn writable(needs: &[Need], settings: &Settings) -> Allowed {
+    let mut writable = Allowed::default();
+    for need in needs {
+        if let NeedKind::Write(path) = &need.what {
+            writable.allow(Path::new(path), &settings.cwd);
+        }
+    }
+    writable
+}
+
 fn question(lines: &[String], flags: &[String]) -> String {
     format!(
         "Your build asks for the following privileges:\n\n - {}\n\nTo allow them without a question: {}\n\nAllow them and go on? [y/N] ",
@@ -66,6 +77,7 @@ fn words(what: &NeedKind, cwd: &Path) -> String {
         NeedKind::Entitlement(Entitlement::Device(Some(name))) => format!("the device {name}"),
         NeedKind::Ssh => "your ssh agent".to_owned(),
         NeedKind::LocalDelete => "removing files in the destination".to_owned(),
+        NeedKind::SpecialFiles => "device nodes and set-user-ID files in the destination".to_owned(),
         NeedKind::Read(path) => format!("reading {}", resolve(path, cwd).display()),
         NeedKind::Write(path) => format!("writing {}", resolve(path, cwd).display()),
     }
@@ -79,6 +91,7 @@ fn flag(what: &NeedKind, cwd: &Path) -> String {
         NeedKind::Entitlement(Entitlement::Device(Some(name))) => format!("--allow=device={name}"),
         NeedKind::Ssh => "--allow=ssh".to_owned(),
         NeedKind::LocalDelete => "--allow=buildx.local.delete".to_owned(),
+        NeedKind::SpecialFiles => "--allow=fs.special".to_owned(),
         NeedKind::Read(path) => format!("--allow=fs.read={}", shown(path, cwd)),
         NeedKind::Write(path) => format!("--allow=fs.write={}", shown(path, cwd)),
     }
@@ -117,7 +130,7 @@ impl<'a> Granted<'a> {
                     read.allow(Path::new(path), cwd);
                     write.allow(Path::new(path), cwd);
                 }
-                Grant::Need(_) | Grant::Ssh | Grant::LocalDelete | Grant::Image => (),
+                Grant::Need(_) | Grant::Ssh | Grant::LocalDelete | Grant::SpecialFiles | Grant::Image => (),
             }
         }
         Self { grants, read, write }
@@ -135,6 +148,7 @@ impl<'a> Granted<'a> {
                 self.grants.iter().any(|grant| matches!(grant, Grant::Need(allowed) if allowed == it))
             }
             NeedKind::Ssh => skip || self.grants.iter().any(|it| matches!(it, Grant::Ssh)),
+            NeedKind::SpecialFiles => self.grants.iter().any(|it| matches!(it, Grant::SpecialFiles)),
             NeedKind::LocalDelete => self.grants.iter().any(|it| matches!(it, Grant::LocalDelete)),
             NeedKind::Read(path) => skip || covers(&self.read, path, &settings.cwd),
             NeedKind::Write(path) => skip || covers(&self.write, path, &settings.cwd),

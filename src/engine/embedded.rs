@@ -19,6 +19,7 @@ use super::{
 use crate::{
     dockerfile::options::Lowered,
     export,
+    grant::Allowed,
     oci::{Digest, Platform, digest::FieldHasher},
     plan::{Export, Plan},
     registry,
@@ -54,6 +55,8 @@ pub(crate) struct Setup {
     pub(crate) now: fn() -> String,
     /// Seconds since 1970.
     pub(crate) epoch_now: i64,
+    /// What the plan may write on this machine.
+    pub(crate) writable: Allowed,
 }
 
 impl Setup {
@@ -93,6 +96,7 @@ pub(crate) struct Ready {
     sink: Sink,
     n_vertices: u32,
     epoch_now: i64,
+    writable: Allowed,
     pub(crate) warnings: Vec<Diagnostic>,
 }
 
@@ -120,7 +124,7 @@ pub(crate) async fn prepare(plan: &Plan, setup: Setup, contexts: &Contexts) -> R
     for node in plan.graph.node_indices() {
         if let crate::plan::PlanNode::Export(it) = &plan.graph[node] {
             let (output, subject) = request(it, &setup.cwd, &setup.env);
-            match export::prepare(&output, &subject) {
+            match export::prepare(&output, &subject, &setup.writable) {
                 Ok(prepared) => {
                     exports.insert(node, prepared);
                 }
@@ -146,7 +150,7 @@ pub(crate) async fn prepare(plan: &Plan, setup: Setup, contexts: &Contexts) -> R
     let solver_now = setup.now;
     let mut world = setup.world();
     world.sources.git_secrets = secret::for_git(plan, &setup.env, |path| contexts.absolute(path));
-    let Setup { client, sink, epoch_now, .. } = setup;
+    let Setup { client, sink, epoch_now, writable, .. } = setup;
     let prepared = match lowering(&world, contexts, false, async |it| it.run(plan).await).await {
         Ok(prepared) => prepared,
         Err(diagnostics) => {
@@ -183,6 +187,7 @@ pub(crate) async fn prepare(plan: &Plan, setup: Setup, contexts: &Contexts) -> R
         sink,
         n_vertices,
         epoch_now,
+        writable,
         warnings,
     })
 }
@@ -246,6 +251,7 @@ impl Ready {
             sink: self.sink.clone(),
             step: StepId(self.n_vertices + index),
             now: self.epoch_now,
+            writable: self.writable.clone(),
         }
     }
 

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::built::{BaseLayer, LayerRef};
 use crate::{
+    grant::Allowed,
     registry::Client,
     report::{
         Diagnostic,
@@ -38,6 +39,8 @@ pub(crate) struct ExportContext {
     pub(crate) step: StepId,
     /// Seconds since 1970, for dates that nothing else determines.
     pub(crate) now: i64,
+    /// What may be written on this machine.
+    pub(crate) writable: Allowed,
 }
 
 /// What was written.

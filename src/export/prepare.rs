@@ -2,12 +2,17 @@
 //!
 //! Options are parsed in `options`; nothing is written here.
 
+use std::path::Path;
+
 use super::{
     attest::Statements,
     options::{self, ArchiveDest, ExportPlan, ImageTo},
     request::{ExportedOutput, Subject},
 };
-use crate::report::Diagnostic;
+use crate::{
+    grant::{self, Allowed, GrantedWrite},
+    report::Diagnostic,
+};
 
 /// A checked output, ready to run after the build.
 #[derive(Clone, Debug)]
@@ -15,6 +20,8 @@ pub(crate) struct PreparedExport {
     pub(crate) output: ExportedOutput,
     pub(crate) subject: Subject,
     pub(super) plan: ExportPlan,
+    /// What is written on this machine, checked; `None` for standard output and for what is not written here.
+    pub(super) place: Option<GrantedWrite>,
     /// What the user should know although it is no fault.
     pub(crate) warnings: Vec<Diagnostic>,
 }
@@ -28,6 +35,18 @@ impl PreparedExport {
     /// Whether facts about the builds are part of what is written.
     pub(crate) fn states_provenance(&self) -> bool {
         self.plan_statements().is_some_and(|it| !it.is_empty())
+    }
+
+    /// The handle of a path that this export writes.
+    fn grant(&self, path: &Path, writable: &Allowed) -> Result<GrantedWrite, Diagnostic> {
+        let code = "bake::export::dest";
+        let found = grant::resolve(path, &self.subject.cwd)
+            .map_err(|error| self.fault(code, format_args!("cannot find `{}`: {error}", path.display())))?;
+        writable.write(found).map_err(|grant::Denied(path)| {
+            let path = path.display();
+            self.fault(code, format_args!("the destination leads to `{path}`, where it may not write"))
+                .help(format!("if that is right, allow it: --allow=fs.write={path}"))
+        })
     }
 
     /// The attestations that this export writes; `None` for an output that writes nothing.
@@ -58,9 +77,18 @@ impl PreparedExport {
 ///
 /// # Errors
 /// Every fault, each naming target, option, value, and what to write instead.
-pub(crate) fn prepare(output: &ExportedOutput, subject: &Subject) -> Result<PreparedExport, Vec<Diagnostic>> {
+pub(crate) fn prepare(
+    output: &ExportedOutput,
+    subject: &Subject,
+    writable: &Allowed,
+) -> Result<PreparedExport, Vec<Diagnostic>> {
     let (plan, warnings) = options::plan(output, subject)?;
-    Ok(PreparedExport { output: output.clone(), subject: subject.clone(), plan, warnings })
+    let path = plan.path();
+    let mut prepared = PreparedExport { output: output.clone(), subject: subject.clone(), plan, place: None, warnings };
+    if let Some(path) = path {
+        prepared.place = Some(prepared.grant(&path, writable).map_err(|fault| vec![fault])?);
+    }
+    Ok(prepared)
 }
 
 /// Checks what several outputs have in common: two that write to the same place, or both to stdout.
@@ -122,7 +150,7 @@ mod tests {
                 always_index: false,
             };
             let output = ExportedOutput { exporter: exporter.to_owned(), options, at: None };
-            prepare(&output, &subject).expect("a good output").publishes()
+            prepare(&output, &subject, &Allowed::default()).expect("a good output").publishes()
         };
         assert!(publishes("registry", None));
         assert!(publishes("image", Some("true")) && publishes("image", Some("")) && publishes("image", Some("1")));

@@ -22,7 +22,7 @@ use crate::{
         context::Contexts,
         embedded::{self, Ready},
     },
-    plan::Plan,
+    grant::Allowed,
     registry,
     report::{Diagnostic, SourceMap},
     sandbox,
@@ -57,19 +57,19 @@ pub(super) fn on_runtime(settings: &Settings, work: impl Future<Output = u8>) ->
 }
 
 async fn build(settings: &Settings, planned: Planned) -> u8 {
-    let Planned { plan, sources, .. } = planned;
-    if let Some(code) = attempt(settings, &plan, &sources, true).await {
+    if let Some(code) = attempt(settings, &planned, true).await {
         return code;
     }
     output::words("a damaged layer was found in the cache and taken away: building again\n");
-    attempt(settings, &plan, &sources, false).await.unwrap_or(FAILED)
+    attempt(settings, &planned, false).await.unwrap_or(FAILED)
 }
 
 /// Runs the plan once; `None` when a layer of the cache was damaged and `may_repeat`.
-async fn attempt(settings: &Settings, plan: &Plan, sources: &SourceMap, may_repeat: bool) -> Option<u8> {
+async fn attempt(settings: &Settings, planned: &Planned, may_repeat: bool) -> Option<u8> {
+    let Planned { plan, sources, writable, .. } = planned;
     let drawing = Drawing::start(mode(settings));
     let contexts = Contexts::new(settings.cwd.clone(), sources.clone());
-    let setup = match setup(settings, &drawing) {
+    let setup = match setup(settings, writable, &drawing) {
         Ok(setup) => setup,
         Err(fault) => {
             drop(drawing.finish());
@@ -157,7 +157,7 @@ pub(super) fn mode(settings: &Settings) -> ProgressMode {
     }
 }
 
-pub(super) fn setup(settings: &Settings, drawing: &Drawing) -> Result<Setup, Box<Diagnostic>> {
+pub(super) fn setup(settings: &Settings, writable: &Allowed, drawing: &Drawing) -> Result<Setup, Box<Diagnostic>> {
     let store = Store::open(&settings.bake_home).and_then(|store| store.hold().map(|()| store));
     let store = store.map_err(|error| {
         let fault = Diagnostic::error("bake::store::failed", "the state folder cannot be used").cause(&error);
@@ -180,6 +180,7 @@ pub(super) fn setup(settings: &Settings, drawing: &Drawing) -> Result<Setup, Box
         command: |program| sandbox::command(program),
         now: || jiff::Timestamp::now().to_string(),
         epoch_now: i64::try_from(now.as_secs()).unwrap_or(i64::MAX),
+        writable: writable.clone(),
     })
 }
 

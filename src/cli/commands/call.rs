@@ -58,10 +58,10 @@ pub(crate) fn run(settings: &Settings, planned: Planned) -> u8 {
 }
 
 async fn calls(settings: &Settings, planned: &Planned) -> u8 {
-    let Planned { evaluated, plan, sources } = planned;
+    let Planned { evaluated, plan, sources, writable } = planned;
     let drawing = Drawing::start(build::mode(settings));
     let contexts = Contexts::new(settings.cwd.clone(), sources.clone());
-    let setup = match build::setup(settings, &drawing) {
+    let setup = match build::setup(settings, writable, &drawing) {
         Ok(setup) => setup,
         Err(fault) => {
             drop(drawing.finish());

@@ -17,13 +17,21 @@ pub(crate) struct FileStamp {
 impl FileStamp {
     /// The stamp of a file; its last link is followed.
     pub(crate) fn of(path: &Path) -> io::Result<Self> {
-        let meta = fs::metadata(path)?;
-        Ok(Self {
+        fs::metadata(path).map(|meta| Self::of_metadata(&meta))
+    }
+
+    /// The stamp of an open file.
+    pub(crate) fn of_file(file: &fs::File) -> io::Result<Self> {
+        file.metadata().map(|meta| Self::of_metadata(&meta))
+    }
+
+    fn of_metadata(meta: &fs::Metadata) -> Self {
+        Self {
             dev: meta.dev(),
             ino: meta.ino(),
             size: meta.size(),
             mtime: (meta.mtime(), meta.mtime_nsec()),
             ctime: (meta.ctime(), meta.ctime_nsec()),
-        })
+        }
     }
 }
