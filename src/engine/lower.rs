@@ -28,7 +28,7 @@ use crate::{
     layer::view::{Follow, LayerView},
     oci::Platform,
     plan::{self, Build, Plan, PlanLink, PlanNode},
-    report::Diagnostic,
+    report::{Diagnostic, url::without_credentials},
     solve::{
         failure::SolveFailure,
         op::source,
@@ -60,6 +60,20 @@ pub(crate) struct Lowering<'a> {
 pub(crate) struct Outside<'a> {
     pub(crate) images: &'a Images,
     pub(crate) world: &'a SolveWorld,
+}
+
+/// Runs `work` with a [`Lowering`] that may ask registries and fetch remote contexts; `all_stages` as there.
+pub(crate) async fn lowering<T>(
+    world: &SolveWorld,
+    contexts: &Contexts,
+    all_stages: bool,
+    work: impl AsyncFnOnce(&Lowering<'_>) -> T,
+) -> T {
+    let images = Images::new(world.sources.client.clone(), world.store.clone());
+    let env = world.env.clone();
+    let is_env_set = move |name: &str| env.contains_key(name);
+    work(&Lowering { contexts, outside: Some(Outside { images: &images, world }), is_env_set: &is_env_set, all_stages })
+        .await
 }
 
 /// A build whose Dockerfile was read.
@@ -493,7 +507,7 @@ fn remote_context(url: &str, build: &Build) -> Result<NamedContext, Diagnostic> 
 
 /// A git repository or download as a context; `unpack`: an archive is unpacked.
 fn remote(url: &str, keep_git_dir: bool, unpack: bool) -> Result<NamedContext, Diagnostic> {
-    let bad = |why: String| Diagnostic::error("bake::engine::bad_url", format!("{why}: {url}"));
+    let bad = |why: String| Diagnostic::error("bake::engine::bad_url", format!("{why}: {}", without_credentials(url)));
     match dockerfile::remote::git(url, true) {
         Some(source) => {
             let source = source.map_err(bad)?;

@@ -13,7 +13,7 @@ use crate::{
     graph::{Graph, LayerOrigin, Op, StepNetwork, VertexIx},
     oci::Reference,
     plan::{self, Build, Export},
-    report::{Hidden, hidden::MASK},
+    report::{Hidden, hidden::MASK, url::without_credentials},
     spec::context::ContextSource,
 };
 
@@ -42,7 +42,9 @@ pub(crate) fn attest(it: &Export, env: &BTreeMap<String, String>) -> Attestation
 pub(crate) fn facts(build: &Build, lowered: &Lowered, graph: &Graph, contexts: &Contexts, started: &str) -> Provenance {
     let mut facts = Provenance { started: started.to_owned(), ..Provenance::default() };
     match &build.context {
-        ContextSource::Git(url) | ContextSource::Http(url) => facts.config_uri = Some(url.clone()),
+        ContextSource::Git(url) | ContextSource::Http(url) => {
+            facts.config_uri = Some(without_credentials(url).into_owned())
+        }
         _ => {}
     }
     let wanted = match &build.dockerfile {
@@ -68,7 +70,7 @@ pub(crate) fn facts(build: &Build, lowered: &Lowered, graph: &Graph, contexts: &
         Some(WantedContext::File(path)) => std::fs::read(path).ok(),
         None => None,
     };
-    facts.source = text.map(|text| (facts.config_path.clone(), text));
+    facts.source = text.map(|text| (facts.config_path.clone(), bytes_without_credentials(text)));
     facts.args = request(build);
     facts.secrets = build.secrets.iter().map(|it| (it.id.clone(), false)).collect();
     facts.ssh = build.ssh.iter().map(|it| (it.id.clone(), false)).collect();
@@ -80,6 +82,14 @@ pub(crate) fn facts(build: &Build, lowered: &Lowered, graph: &Graph, contexts: &
     from_graph(&mut facts, graph, lowered.result);
     hide_args(&mut facts.graph, build);
     facts
+}
+
+/// The Dockerfile without the credentials of its URLs; other bytes than UTF-8 are left as they are.
+fn bytes_without_credentials(text: Vec<u8>) -> Vec<u8> {
+    match String::from_utf8(text) {
+        Ok(text) => without_credentials(&text).into_owned().into_bytes(),
+        Err(error) => error.into_bytes(),
+    }
 }
 
 /// Takes the values of hidden arguments out of the steps, wherever they were put.
@@ -117,7 +127,7 @@ fn request(build: &Build) -> Vec<(String, String)> {
                 let digest = digest.as_ref().map(|it| format!("@{it}")).unwrap_or_default();
                 format!("oci-layout://{path}{tag}{digest}")
             }
-            ContextSource::Git(url) | ContextSource::Http(url) => url.clone(),
+            ContextSource::Git(url) | ContextSource::Http(url) => without_credentials(url).into_owned(),
             ContextSource::Local(_) | ContextSource::Stdin => format!("local:{name}"),
         };
         args.push((format!("context:{name}"), value));
@@ -170,12 +180,16 @@ fn from_graph(facts: &mut Provenance, graph: &Graph, result: VertexIx) {
                 let hex =
                     git.reference.clone().filter(|it| it.len() == 40 && it.bytes().all(|b| b.is_ascii_hexdigit()));
                 match hex.or_else(|| git.checksum.clone().filter(|it| it.len() == 40)) {
-                    Some(hex) => facts.materials.push((git.url.clone(), ("sha1".to_owned(), hex))),
+                    Some(hex) => {
+                        facts.materials.push((without_credentials(&git.url).into_owned(), ("sha1".to_owned(), hex)))
+                    }
                     None => facts.complete = false,
                 }
             }
             Op::Http(http) => match http.checksum {
-                Some(checksum) => facts.materials.push((http.url.clone(), ("sha256".to_owned(), checksum.hex()))),
+                Some(checksum) => facts
+                    .materials
+                    .push((without_credentials(&http.url).into_owned(), ("sha256".to_owned(), checksum.hex()))),
                 None => facts.complete = false,
             },
             Op::Local(_) => facts.complete = false,
@@ -184,6 +198,11 @@ fn from_graph(facts: &mut Provenance, graph: &Graph, result: VertexIx) {
         }
         let inputs: Vec<Value> = vertex.inputs.iter().map(|it| json!(format!("{}:0", step(*it)))).collect();
         let mut op = serde_json::to_value(&vertex.op).unwrap_or_default();
+        for source in ["Git", "Http"] {
+            if let Some(url) = op.pointer_mut(&format!("/{source}/url")) {
+                *url = without_credentials(url.as_str().unwrap_or_default()).into();
+            }
+        }
         if let Some(exec) = op.get_mut("Exec").and_then(Value::as_object_mut) {
             // It may hold a password.
             exec.remove("proxy");

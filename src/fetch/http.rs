@@ -13,7 +13,8 @@ use bytes::Bytes;
 use reqwest::{
     Response, StatusCode,
     header::{
-        ACCEPT_ENCODING, ETAG, HeaderMap, HeaderName, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED, RETRY_AFTER,
+        ACCEPT_ENCODING, ETAG, HeaderMap, HeaderName, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED, LOCATION,
+        RETRY_AFTER,
     },
     redirect,
 };
@@ -31,7 +32,7 @@ const REDIRECTS: usize = 10;
 const SILENCE: Duration = Duration::from_secs(30);
 const LONGEST_WAIT: Duration = Duration::from_secs(20);
 /// At least so many bytes within so much time.
-const SLOWEST: (u64, Duration) = (1 << 10, Duration::from_secs(30));
+const SLOWEST: (u64, Duration) = (8 << 10, Duration::from_secs(30));
 
 /// What an earlier answer said; to be kept under the URL.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,7 +58,8 @@ pub(crate) struct HttpRequest<'a> {
     pub(crate) checksum: Option<Digest>,
     /// Longest content that is accepted.
     pub(crate) limit: u64,
-    /// What is known of an earlier answer whose content is still here.
+    /// What is known of an earlier answer whose content is still here. Not shown to the server when it has another
+    /// digest than `checksum`: no answer could make it the content that is wanted.
     pub(crate) known: Option<&'a HttpRecord>,
 }
 
@@ -127,18 +129,9 @@ enum HttpFailure {
 fn make() -> Result<reqwest::Client, String> {
     // Err means that another caller was first.
     rustls::crypto::ring::default_provider().install_default().ok();
-    let policy = redirect::Policy::custom(|attempt| {
-        if attempt.previous().len() > REDIRECTS {
-            attempt.error("too many redirects")
-        } else if !matches!(attempt.url().scheme(), "http" | "https") {
-            attempt.error("redirected to a place that is not followed")
-        } else {
-            attempt.follow()
-        }
-    });
     reqwest::Client::builder()
         .user_agent(concat!("bake/", env!("CARGO_PKG_VERSION")))
-        .redirect(policy)
+        .redirect(redirect::Policy::none())
         .connect_timeout(Duration::from_secs(15))
         .read_timeout(SILENCE)
         .referer(false)
@@ -155,19 +148,16 @@ async fn once<W: io::Write + Send + 'static>(
     progress: &(dyn Fn(u64) + Send + Sync),
 ) -> Result<Fetched<W>, HttpFailure> {
     let transport = |why: String| HttpFailure::Transient(FetchError::Transport { url: shown.to_owned(), why }, None);
+    let known = request.known.filter(|known| request.checksum.is_none_or(|wanted| wanted == known.digest));
     // The bytes are wanted as they are stored, not as they are sent.
-    let mut call = client.get(url.clone()).header(ACCEPT_ENCODING, "identity");
-    if let Some(known) = request.known {
+    let mut headers = vec![(ACCEPT_ENCODING, "identity")];
+    if let Some(known) = known {
         let conditions = [(IF_NONE_MATCH, &known.etag), (IF_MODIFIED_SINCE, &known.last_modified)];
-        for (name, value) in conditions {
-            if let Some(value) = value {
-                call = call.header(name, value);
-            }
-        }
+        headers.extend(conditions.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?))));
     }
-    let response = call.send().await.map_err(|e| transport(cause(&e)))?;
+    let response = follow(client, url, shown, request.checksum.is_some(), &headers).await?;
     let status = response.status();
-    if status == StatusCode::NOT_MODIFIED && request.known.is_some() {
+    if status == StatusCode::NOT_MODIFIED && known.is_some() {
         return Ok(Fetched::Unchanged);
     }
     if !status.is_success() {
@@ -200,6 +190,51 @@ async fn once<W: io::Write + Send + 'static>(
         return Err(HttpFailure::Final(FetchError::Digest { url: shown.to_owned(), wanted, found: digest }));
     }
     Ok(Fetched::New(writer, HttpRecord { digest, size, etag, last_modified }))
+}
+
+/// Asks, and follows redirects (RFC 9110, section 15.4). User and password of the URL stay with its own origin.
+///
+/// From https to http only when `is_verified`: the content is then held against a checksum, so that nobody on the way
+/// can change it unnoticed.
+async fn follow(
+    client: &reqwest::Client,
+    first: &Url,
+    shown: &str,
+    is_verified: bool,
+    headers: &[(HeaderName, &str)],
+) -> Result<Response, HttpFailure> {
+    let transport = |why: String| FetchError::Transport { url: shown.to_owned(), why };
+    let refused = |why: &str| HttpFailure::Final(transport(why.to_owned()));
+    let mut url = first.clone();
+    for _ in 0..=REDIRECTS {
+        let mut call = client.get(url.clone());
+        for (name, value) in headers {
+            call = call.header(name, *value);
+        }
+        let response = call.send().await.map_err(|e| HttpFailure::Transient(transport(cause(&e)), None))?;
+        let is_redirect = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
+        let location = text(response.headers(), &LOCATION);
+        let Some(next) = location.filter(|_| is_redirect).and_then(|location| url.join(&location).ok()) else {
+            return Ok(response);
+        };
+        url = redirected(first, &url, next, is_verified).map_err(refused)?;
+    }
+    Err(refused("too many redirects"))
+}
+
+/// The URL that is asked after a redirect, with the credentials that it may get.
+fn redirected(first: &Url, from: &Url, mut next: Url, is_verified: bool) -> Result<Url, &'static str> {
+    match (from.scheme(), next.scheme()) {
+        (_, "https") | ("http", "http") => (),
+        ("https", "http") if is_verified => (),
+        ("https", "http") => return Err("redirected from https to http, which needs a checksum"),
+        _ => return Err("redirected to a place that is not followed"),
+    }
+    let is_own = next.origin() == first.origin();
+    // Web URLs can always have them, and be without them.
+    next.set_username(if is_own { first.username() } else { "" }).ok();
+    next.set_password(first.password().filter(|_| is_own)).ok();
+    Ok(next)
 }
 
 enum Broken {
@@ -334,6 +369,52 @@ mod tests {
         let again = fetch(&HttpRequest { known: Some(&record), ..plain(&url) });
         assert!(matches!(again, Ok(Fetched::Unchanged)));
         assert!(log.lock().expect("not poisoned")[1].contains("if-modified-since: wed, 21 oct"));
+    }
+
+    #[test]
+    fn a_checksum_is_held_against_the_content_although_the_server_says_unchanged() {
+        let (url, log) = serve(|text, _| {
+            if text.to_lowercase().contains("if-none-match") {
+                "HTTP/1.1 304 Not Modified\r\nConnection: close\r\n\r\n".to_owned()
+            } else {
+                ok("ETag: \"e1\"\r\n", "hello")
+            }
+        });
+        let Ok(Fetched::New(_, record)) = fetch(&plain(&url)) else { panic!("nothing is known yet") };
+        let wrong = HttpRequest { known: Some(&record), checksum: Some(Digest::of(b"other")), ..plain(&url) };
+        let error = fetch(&wrong).expect_err("the content is not the one that is wanted");
+        assert!(matches!(error, FetchError::Digest { .. }), "{error}");
+        assert!(!log.lock().expect("not poisoned")[1].contains("if-none-match"));
+        let right = HttpRequest { known: Some(&record), checksum: Some(record.digest), ..plain(&url) };
+        assert!(matches!(fetch(&right), Ok(Fetched::Unchanged)));
+        // A server that says so unasked is not believed.
+        let (unasked, _) = serve(|_, _| "HTTP/1.1 304 Not Modified\r\nConnection: close\r\n\r\n".to_owned());
+        let request = HttpRequest { checksum: Some(Digest::of(b"other")), known: Some(&record), ..plain(&unasked) };
+        assert!(matches!(fetch(&request), Err(FetchError::Status { status: 304, .. })));
+    }
+
+    #[test]
+    fn credentials_of_a_url_stay_with_its_origin() {
+        let (other, seen) = serve(|_, _| ok("", "hello"));
+        let (url, _) = serve(move |text, _| {
+            let next = if text.starts_with("GET /dir") { "/again".to_owned() } else { other.clone() };
+            format!("HTTP/1.1 302 x\r\nConnection: close\r\nContent-Length: 0\r\nLocation: {next}\r\n\r\n")
+        });
+        let (url, log) = (url.replace("://", "://user:pw@"), seen);
+        assert!(matches!(fetch(&plain(&url)), Ok(Fetched::New(..))));
+        assert!(!log.lock().expect("not poisoned")[0].contains("authorization"));
+    }
+
+    #[test]
+    fn redirects_lead_out_of_tls_only_to_content_with_a_checksum() {
+        let url = |text: &str| Url::parse(text).expect("a URL");
+        let first = url("https://u:p@h/a");
+        let to = |next: &str, is_verified| redirected(&first, &first, url(next), is_verified).map(|it| it.to_string());
+        assert_eq!(to("https://h/b", false).as_deref(), Ok("https://u:p@h/b"));
+        assert_eq!(to("https://x:y@h2/b", false).as_deref(), Ok("https://h2/b"));
+        assert!(to("http://h/b", false).is_err_and(|why| why.contains("checksum")));
+        assert_eq!(to("http://h/b", true).as_deref(), Ok("http://h/b"));
+        assert!(to("file:///etc/passwd", true).is_err());
     }
 
     #[test]

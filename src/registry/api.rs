@@ -134,7 +134,7 @@ impl Client {
         let mut scopes = call.scopes.to_owned();
         loop {
             wait_for(host).await;
-            let shown = match host.auth.header(self, &host.name, host.is_lax(), &scopes).await {
+            let shown = match host.auth.header(self, &host.name, host.security(), &scopes).await {
                 Ok(shown) => shown,
                 Err(Refused::Credentials(error)) => return Err(error),
                 Err(Refused::Final { realm, why }) => return Err(call.no_token(realm, why)),
@@ -156,6 +156,12 @@ impl Client {
             let status = response.status();
             if call.accept.contains(&status.as_u16()) {
                 return Ok(response);
+            }
+            if status == StatusCode::UNAUTHORIZED && !host.holds(response.url()) {
+                // Only the registry itself may ask for the credentials that are kept for it (RFC 9110, section 11.5).
+                let elsewhere = response.url().host_str().unwrap_or_default().to_owned();
+                let why = format!("the registry led there, and credentials for `{}` are not sent elsewhere", host.name);
+                return Err(call.no_token(elsewhere, why));
             }
             if status == StatusCode::UNAUTHORIZED {
                 let challenge = auth::challenge(response.headers());
@@ -229,7 +235,7 @@ impl Client {
             } else if own {
                 host.trust()
             } else {
-                self.trust_of(&url, host.is_lax())
+                self.trust_of(&url, host.security())
             };
             let http = self.shared.clients.get(&trust).map_err(|why| ApiFailure::Final(transport(why)))?;
             let mut request = http.request(call.method.clone(), url.clone());
@@ -271,13 +277,10 @@ impl Client {
             if !status.is_redirection() || call.accept.contains(&status.as_u16()) || !call.is_read() {
                 return Ok(response);
             }
-            let Some(next) = location(&url, response.headers()) else { return Ok(response) };
-            let downgrade = url.scheme() == "https" && next.scheme() == "http" && !host.is_lax();
-            if !matches!(next.scheme(), "http" | "https") || downgrade {
-                let why = format!("redirected to a place that is not followed: {}:", next.scheme());
-                return Err(ApiFailure::Final(transport(why)));
+            match location(&url, response.headers()).map_err(|why| ApiFailure::Final(transport(why)))? {
+                Some(next) => url = next,
+                None => return Ok(response),
             }
-            url = next;
         }
         Err(ApiFailure::Final(transport(format!("more than {REDIRECTS} redirects"))))
     }
@@ -390,13 +393,21 @@ fn stream(file: tokio::fs::File, size: u64, sent: Arc<dyn Fn(u64) + Send + Sync>
     reqwest::Body::wrap_stream(pieces)
 }
 
-/// Where an answer points to.
-pub(super) fn location(from: &Url, headers: &HeaderMap) -> Option<Url> {
-    from.join(headers.get(LOCATION)?.to_str().ok()?).ok()
+/// Where an answer points to: `Location`, relative to the URL that was asked (RFC 9110, section 10.2.2).
+///
+/// # Errors
+/// When it is not http or https, or leads from TLS to plain HTTP.
+pub(super) fn location(from: &Url, headers: &HeaderMap) -> Result<Option<Url>, String> {
+    let Some(text) = headers.get(LOCATION).and_then(|value| value.to_str().ok()) else { return Ok(None) };
+    let Ok(next) = from.join(text) else { return Ok(None) };
+    match (from.scheme(), next.scheme()) {
+        (_, "https") | ("http", "http") => Ok(Some(next)),
+        (_, scheme) => Err(format!("redirected to a place that is not followed: {scheme}:")),
+    }
 }
 
-/// `Retry-After`, in seconds or as a date.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+/// `Retry-After`, in seconds or as a date (RFC 9110, section 10.2.3).
+pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse::<u64>() {
         return Some(Duration::from_secs(seconds.min(1 << 30)));

@@ -16,7 +16,7 @@ use url::Url;
 use super::{
     Client, RegistryError,
     credentials::{self, Credentials},
-    http::{BodyError, Trust, cause, clean, read_body},
+    http::{BodyError, HostSecurity, Trust, cause, clean, read_body},
 };
 
 /// Longest answer of a token server.
@@ -92,7 +92,7 @@ impl RegistryAuth {
         &self,
         client: &Client,
         registry: &str,
-        plain_http: bool,
+        security: HostSecurity,
         scopes: &str,
     ) -> Result<Option<AuthSecret>, Refused> {
         let mut state = self.state.lock().await;
@@ -122,7 +122,7 @@ impl RegistryAuth {
             }
             (Challenge::Bearer { realm, service, .. }, credentials) => {
                 let request = TokenRequest { realm, service: service.as_deref(), scopes, credentials: &credentials };
-                let (token, life) = request.send(client, plain_http).await?;
+                let (token, life) = request.send(client, security).await?;
                 (AuthSecret(format!("Bearer {token}")), life)
             }
         };
@@ -156,17 +156,18 @@ struct TokenAnswer {
 }
 
 impl TokenRequest<'_> {
-    async fn send(&self, client: &Client, plain_http: bool) -> Result<(String, Duration), Refused> {
+    /// Asks the realm for a token. It must not be reached less securely than the registry that named it.
+    async fn send(&self, client: &Client, security: HostSecurity) -> Result<(String, Duration), Refused> {
         let fail = |why: &str| Refused::Final { realm: clean(self.realm), why: why.to_owned() };
         let url = Url::parse(self.realm).map_err(|_| fail("the realm is not a URL"))?;
         let secret = !matches!(self.credentials, Credentials::Anonymous);
         match url.scheme() {
             "https" => {}
-            "http" if plain_http || !secret => {}
-            "http" => return Err(fail("credentials are not sent to a realm without TLS")),
+            "http" if security.is_plain => {}
+            "http" => return Err(fail("a registry that is reached by TLS must not name a realm without TLS")),
             _ => return Err(fail("the realm is neither http nor https")),
         }
-        let trust = client.trust_of(&url, plain_http);
+        let trust = client.trust_of(&url, security);
         if secret {
             let answer = self.post(client, &trust, &url).await?;
             let basic = matches!(self.credentials, Credentials::Basic { .. });
@@ -343,6 +344,25 @@ mod tests {
         assert_eq!(of(&["Negotiate"]), None);
         assert_eq!(of(&["Bearer"]), None);
         assert!(of(&[r#"Bearer realm="unterminated"#]).is_some());
+    }
+
+    #[test]
+    fn a_realm_without_tls_counts_only_for_a_registry_without_tls() {
+        fn command(_: &std::ffi::OsStr) -> std::process::Command {
+            unreachable!("no helper is asked")
+        }
+        let client = Client::new(crate::registry::ClientOptions::new(command));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let password = Credentials::Basic { user: "u".into(), password: "p".into() };
+        for credentials in [&Credentials::Anonymous, &password] {
+            let request = TokenRequest { realm: "http://127.0.0.1:1/t", service: None, scopes: "", credentials };
+            let ask = |is_plain| {
+                let security = HostSecurity { is_plain, accepts_any_certificate: !is_plain };
+                runtime.block_on(request.send(&client, security)).map(drop)
+            };
+            assert!(matches!(ask(false), Err(Refused::Final { why, .. }) if why.contains("without TLS")));
+            assert!(matches!(ask(true), Err(Refused::Transient { .. })), "it is asked, and does not answer");
+        }
     }
 
     #[test]

@@ -13,7 +13,11 @@ use std::{
 use tokio::{sync::Semaphore, time::Instant};
 use url::Url;
 
-use super::{Client, ClientOptions, auth::RegistryAuth, http::Trust};
+use super::{
+    auth::RegistryAuth,
+    client::{Client, ClientOptions},
+    http::{HostSecurity, Trust},
+};
 
 /// One registry (or mirror) as requests see it.
 pub(super) struct Host {
@@ -107,9 +111,9 @@ impl Host {
         }
     }
 
-    /// Whether plain HTTP and unknown certificates are acceptable.
-    pub(super) fn is_lax(&self) -> bool {
-        !matches!(self.secure, Secure::Tls(_))
+    /// What may be reached on this host's word.
+    pub(super) fn security(&self) -> HostSecurity {
+        HostSecurity { is_plain: self.is_plain(), accepts_any_certificate: self.secure == Secure::IfPossible }
     }
 
     /// How this host's own certificate is judged.
@@ -146,12 +150,14 @@ impl Host {
 }
 
 impl Client {
-    /// How a host is trusted that is not a registry of ours: token servers, targets of redirects.
-    pub(super) fn trust_of(&self, url: &Url, lax: bool) -> Trust {
+    /// How a host is trusted that a registry named: a token server, the target of a redirect.
+    ///
+    /// Its certificate is verified unless the user called the registry insecure, or it is this machine itself.
+    pub(super) fn trust_of(&self, url: &Url, named_by: HostSecurity) -> Trust {
         if url.scheme() == "http" {
             return Trust::Plain;
         }
-        if lax {
+        if named_by.accepts_any_certificate || named_by.is_plain && is_loopback(url.authority()) {
             return Trust::Anyone;
         }
         let options = &self.shared.options;

@@ -30,6 +30,15 @@ pub(super) enum Trust {
     System { authorities: Vec<PathBuf>, key_pair: Option<(PathBuf, PathBuf)> },
 }
 
+/// How a registry itself is reached. It bounds what else may be reached on its word: redirects, token servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct HostSecurity {
+    /// Requests go over plain HTTP: it may name plain HTTP servers. One that speaks TLS may not.
+    pub(super) is_plain: bool,
+    /// The user called the registry insecure: no certificate is verified, that of its token server neither.
+    pub(super) accepts_any_certificate: bool,
+}
+
 /// Clients made so far.
 #[derive(Default)]
 pub(super) struct Clients {

@@ -4,8 +4,8 @@ use std::{io, time::Duration};
 
 use bytes::Bytes;
 use reqwest::{
-    Method, Response,
-    header::{ACCEPT, CONTENT_RANGE, CONTENT_TYPE, HeaderName, RANGE},
+    Method, Response, StatusCode,
+    header::{ACCEPT, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderName, RANGE},
 };
 use sha2::{Digest as _, Sha256};
 use tokio::{
@@ -171,7 +171,7 @@ impl Client {
         let response = self.send(host, &call, &mut Retry::new(self)).await?;
         let header = |name: &str| response.headers().get(name).and_then(|it| it.to_str().ok());
         let digest = header("docker-content-digest").and_then(|it| it.parse::<Digest>().ok());
-        let media_type = media_type(&response);
+        let media_type = media_type(response.headers());
         if let (200, Some(digest)) = (response.status().as_u16(), digest)
             && (media::is_index(&media_type) || media::is_manifest(&media_type))
         {
@@ -241,7 +241,7 @@ impl Client {
         let mut wrong = 0;
         loop {
             let response = self.send(host, call, &mut retry).await?;
-            let media_type = media_type(&response);
+            let media_type = media_type(response.headers());
             match read_body(response, LONGEST_DOCUMENT, DOCUMENT_TIME).await {
                 Ok(bytes) => match wanted {
                     Some(wanted) if Digest::of(&bytes) != wanted => {
@@ -329,7 +329,8 @@ async fn receive<W: io::Write + Send + 'static>(
     sink: &mut BlobSink<W>,
     progress: TransferProgress<'_>,
 ) -> Received {
-    let start = range_start(&response).unwrap_or(0);
+    let is_part = response.status() == StatusCode::PARTIAL_CONTENT;
+    let start = range_start(response.headers()).filter(|_| is_part).unwrap_or(0);
     if start > *done {
         return Received::Broken("the server began at the wrong place".to_owned());
     }
@@ -376,12 +377,9 @@ fn is_text(value: &reqwest::header::HeaderValue) -> bool {
     value.to_str().is_ok_and(|it| it.starts_with("text/"))
 }
 
-/// The first byte of a partial answer.
-fn range_start(response: &Response) -> Option<u64> {
-    if response.status().as_u16() != 206 {
-        return None;
-    }
-    let text = response.headers().get(CONTENT_RANGE)?.to_str().ok()?;
+/// The first byte of a partial answer: `Content-Range: bytes 5-9/10` (RFC 9110, section 14.4).
+pub(super) fn range_start(headers: &HeaderMap) -> Option<u64> {
+    let text = headers.get(CONTENT_RANGE)?.to_str().ok()?;
     text.strip_prefix("bytes ")?.split('-').next()?.trim().parse().ok()
 }
 
@@ -457,8 +455,8 @@ fn too_long(target: &RequestTarget) -> RegistryError {
     RegistryError::Size { target: target.clone(), wanted, found: "more".to_owned() }
 }
 
-/// `Content-Type` without parameters.
-fn media_type(response: &Response) -> String {
-    let text = response.headers().get(CONTENT_TYPE).and_then(|it| it.to_str().ok()).unwrap_or_default();
+/// `Content-Type` without parameters, cleaned.
+pub(super) fn media_type(headers: &HeaderMap) -> String {
+    let text = headers.get(CONTENT_TYPE).and_then(|it| it.to_str().ok()).unwrap_or_default();
     clean(text.split(';').next().unwrap_or_default())
 }

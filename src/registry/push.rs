@@ -215,7 +215,8 @@ impl Repository<'_> {
         };
         Ok(match response.status().as_u16() {
             201 => MountOutcome::Yes,
-            202 => MountOutcome::No(location(response.url(), response.headers()).filter(is_web)),
+            // An unusable place is no fault: an upload is begun instead.
+            202 => MountOutcome::No(location(response.url(), response.headers()).ok().flatten()),
             _ => MountOutcome::No(None),
         })
     }
@@ -226,10 +227,12 @@ impl Repository<'_> {
         let mut call = self.call(Method::POST, "blobs/uploads/".to_owned(), &name);
         call.accept = &[202];
         let response = self.client.send(self.host, &call, retry).await?;
-        location(response.url(), response.headers()).filter(is_web).ok_or_else(|| RegistryError::Transport {
+        let place = location(response.url(), response.headers());
+        let missing = || "the registry named no usable place for the upload".to_owned();
+        place.and_then(|place| place.ok_or_else(missing)).map_err(|cause| RegistryError::Transport {
             method: method_name(&call.method),
             target: self.target(&name),
-            cause: "the registry named no usable place for the upload".to_owned(),
+            cause,
         })
     }
 
@@ -292,8 +295,4 @@ enum MountOutcome {
     Yes,
     /// An upload may have been begun instead.
     No(Option<Url>),
-}
-
-fn is_web(url: &Url) -> bool {
-    matches!(url.scheme(), "http" | "https")
 }

@@ -437,6 +437,68 @@ fn credentials_do_not_follow_a_redirect_to_another_place() {
     assert_eq!(other.content.lock().expect("no test thread panics").auth_seen, [""]);
 }
 
+/// A host that answers every request with a challenge of its own, and keeps what its realm is sent.
+fn thief() -> Server {
+    Server::start(|request, _| {
+        if request.path == "/token" {
+            return Some(answer(200, r#"{"token":"stolen"}"#));
+        }
+        let host = request.headers.get("host").cloned().unwrap_or_default();
+        let challenge = format!(r#"Bearer realm="http://{host}/token",service="s""#);
+        Some(Reply::Answer(401, vec![("WWW-Authenticate".into(), challenge)], Vec::new()))
+    })
+}
+
+#[test]
+fn a_challenge_of_a_host_that_a_registry_redirects_to_gets_no_password() {
+    let other = thief();
+    // The same machine by another name and port, as a host of its own.
+    let place = format!("http://{}/blob", other.host.replace("127.0.0.1", "localhost"));
+    let server = Server::start(move |request, _| {
+        request.path.contains("/v2/").then(|| Reply::Answer(307, vec![("Location".into(), place.clone())], Vec::new()))
+    });
+    let config = format!(r#"{{"auths":{{"{}":{{"auth":"dTpw"}}}}}}"#, server.host);
+    let (client, _folder) = client(Some(&config));
+    let at = server.reference("lib/base:v1");
+    let blob = run(client.blob(&at, &layer_of(b"layer"), || Ok(Vec::new()), &quiet));
+    for error in [blob.expect_err("not authorized"), run(client.resolve(&at)).expect_err("not authorized")] {
+        let text = error.to_string();
+        assert!(text.contains("localhost") && text.contains(&server.host), "{text}");
+    }
+    assert_eq!(other.count("POST /token") + other.count("GET /token"), 0);
+    assert!(other.content.lock().expect("no test thread panics").auth_seen.iter().all(String::is_empty));
+}
+
+#[test]
+fn an_upload_that_leads_elsewhere_takes_no_token_along() {
+    let other = thief();
+    let place = format!("http://{}/upload", other.host);
+    let server = Server::start(move |request, _| {
+        if !request.headers.contains_key("authorization") {
+            return Some(Reply::Answer(401, vec![("WWW-Authenticate".into(), "Basic realm=x".into())], Vec::new()));
+        }
+        (request.method == "POST").then(|| Reply::Answer(202, vec![("Location".into(), place.clone())], Vec::new()))
+    });
+    let config = format!(r#"{{"auths":{{"{}":{{"auth":"dTpw"}}}}}}"#, server.host);
+    let (client, _folder) = client(Some(&config));
+    let error = push(&client, &server, "team/app", vec![upload(b"new", &[])]).expect_err("asked for a password");
+    assert!(matches!(error, RegistryError::Auth { .. }), "{error}");
+    assert_eq!(other.count("POST /token") + other.count("GET /token"), 0);
+    assert!(other.content.lock().expect("no test thread panics").auth_seen.iter().all(String::is_empty));
+}
+
+#[test]
+fn tls_is_never_left_on_the_word_of_a_server() {
+    let place = |from: &str, to: &str| {
+        let headers = [(reqwest::header::LOCATION, to.parse().expect("a header value"))].into_iter().collect();
+        api::location(&url::Url::parse(from).expect("a URL"), &headers).map(|next| next.map(|it| it.to_string()))
+    };
+    assert!(place("https://h/v2/", "http://h/x").is_err_and(|why| why.contains("http:")));
+    assert!(place("http://h/v2/", "file:///etc/passwd").is_err());
+    assert_eq!(place("https://h/v2/", "/x"), Ok(Some("https://h/x".to_owned())));
+    assert_eq!(place("http://h/v2/", "http://o/x"), Ok(Some("http://o/x".to_owned())));
+}
+
 #[test]
 fn redirects_without_end_or_to_files_are_refused() {
     for place in ["/v2/a/blobs/loop", "file:///etc/passwd"] {

@@ -52,6 +52,8 @@ pub(crate) enum Event {
     Ended { id: StepId, how: Ended, took: Duration },
     /// Something written for the user: a file, a folder, a pushed image. `reused` when it was there already.
     Wrote { what: Arc<str>, bytes: u64, reused: bool },
+    /// The whole plan runs again for this reason: what earlier events said about steps no longer counts.
+    Restarted { reason: Arc<str> },
 }
 
 /// Where events go: an unbounded sender is fine because producers are paced by their own work.

@@ -8,7 +8,7 @@ use miette::{
     SpanContents,
 };
 
-use crate::report::{Diagnostic, Label, Severity, SourceMap};
+use crate::report::{Diagnostic, Label, Severity, SourceMap, url::mask_credentials};
 
 /// How text looks here.
 #[derive(Clone, Copy, Debug)]
@@ -89,7 +89,8 @@ fn render_one(diagnostic: &Diagnostic, sources: &SourceMap, look: DiagnosticLook
     text
 }
 
-/// Replaces what would steer a terminal or turn the direction of text; the length in bytes stays.
+/// Replaces what would steer a terminal or turn the direction of text, and credentials in URLs; the length in bytes
+/// stays.
 pub(crate) fn harmless(text: &str, keep_lines: bool) -> String {
     let one = |c: char| match c {
         '\n' if keep_lines => '\n',
@@ -100,7 +101,7 @@ pub(crate) fn harmless(text: &str, keep_lines: bool) -> String {
         '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '\u{fffd}',
         other => other,
     };
-    text.chars().map(one).collect()
+    mask_credentials(text).chars().map(one).collect()
 }
 
 /// A text of one line, cut in the middle if it is absurdly long.

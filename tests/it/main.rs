@@ -6,6 +6,7 @@ mod call;
 mod check;
 mod corpus;
 mod diagnostics;
+mod download;
 mod errors;
 mod examples;
 mod export;

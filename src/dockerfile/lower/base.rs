@@ -16,7 +16,7 @@ use crate::{
     },
     graph::{self, File, FileAction, Meta, Op, VertexIx},
     oci::{ImageConfig, Platform, Reference, config::RunConfig},
-    report::{Diagnostic, Span, suggest},
+    report::{Diagnostic, Span, suggest, url::without_credentials},
 };
 
 /// PATH where the base says nothing.
@@ -355,10 +355,12 @@ impl<'a> Lowerer<'a, '_> {
             NamedContext::Local(local) => {
                 (Op::Local(local.clone()), format!("{label} load {}", local.name), true, None)
             }
-            NamedContext::Git(git) => (Op::Git(git.clone()), format!("{label} load {}", git.url), false, None),
+            NamedContext::Git(git) => {
+                (Op::Git(git.clone()), format!("{label} load {}", without_credentials(&git.url)), false, None)
+            }
             NamedContext::Http(http) => {
                 let mode = (!http.unpack).then_some(0o600);
-                (Op::Http(http.clone()), format!("{label} load {}", http.url), false, mode)
+                (Op::Http(http.clone()), format!("{label} load {}", without_credentials(&http.url)), false, mode)
             }
             NamedContext::Built(built) => return SourceTree::tree(built.vertex),
             NamedContext::Image { .. } | NamedContext::Scratch => (Op::Scratch, String::new(), false, None),

@@ -19,7 +19,7 @@ use crate::{
         value,
     },
     graph::{self, File, FileAction, HttpOp, Meta, ModeChange as FileMode, Op, OwnerChange, pattern::Patterns},
-    report::{Diagnostic, Spanned},
+    report::{Diagnostic, Spanned, url::without_credentials},
 };
 
 /// What the flags say of all sources.
@@ -49,7 +49,7 @@ impl Lowerer<'_, '_> {
             check_checksum(checksum, copy, &sources)?;
         }
         let dest = destination(&state.cwd, &written_dest);
-        let shown = self.shown(state, &it.code, ExpandMode::Word);
+        let shown = without_credentials(&self.shown(state, &it.code, ExpandMode::Word)).into_owned();
         let mut meta = state.meta(self.options, it, &shown);
         meta.ignore_cache = state.ignore_cache;
 
@@ -59,7 +59,7 @@ impl Lowerer<'_, '_> {
         let mut actions = Vec::with_capacity(sources.len() + copy.heredocs.len());
         for source in &sources {
             text.push(' ');
-            text.push_str(&source.value);
+            text.push_str(&without_credentials(&source.value));
             let (source, path, unpack) = self.source(it, copy, source, &flags, from, &meta)?;
             actions.push(FileAction::Copy(Box::new(graph::CopyAction {
                 input: input(&mut inputs, source.vertex),
@@ -161,7 +161,7 @@ impl Lowerer<'_, '_> {
     ) -> Result<(SourceTree, String, bool), Diagnostic> {
         let text = &source.value;
         let refuse = |what: &str| {
-            let message = format!("a source of COPY cannot be {what}, use ADD: {text}");
+            let message = format!("a source of COPY cannot be {what}, use ADD: {}", without_credentials(text));
             Err(fault("bake::dockerfile::remote_source", message, source.at, "this source"))
         };
         if let Some(git) = remote::git(text, false) {
@@ -215,7 +215,8 @@ impl Lowerer<'_, '_> {
         let mut git = found.git;
         match (copy.keep_git_dir, found.keep_git_dir) {
             (Some(flag), Some(query)) if flag != query => {
-                let message = format!("`--keep-git-dir` and the query of the URL disagree: {}", source.value);
+                let url = without_credentials(&source.value);
+                let message = format!("`--keep-git-dir` and the query of the URL disagree: {url}");
                 return Err(fault("bake::dockerfile::bad_git_source", message, source.at, "this source"));
             }
             (flag, query) => git.keep_git_dir = flag.or(query).unwrap_or(false),

@@ -77,7 +77,7 @@ impl Steps {
                     step.ended = true;
                 }
             }
-            Event::Output { .. } | Event::Warning(_) | Event::Wrote { .. } => (),
+            Event::Output { .. } | Event::Warning(_) | Event::Wrote { .. } | Event::Restarted { .. } => (),
         }
     }
 
