@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeSet,
+    io,
     path::{Path, PathBuf},
 };
 
@@ -151,7 +152,7 @@ impl<'a> Granted<'a> {
             NeedKind::SpecialFiles => self.grants.iter().any(|it| matches!(it, Grant::SpecialFiles)),
             NeedKind::LocalDelete => self.grants.iter().any(|it| matches!(it, Grant::LocalDelete)),
             NeedKind::Read(path) => skip || covers(&self.read, path, &settings.cwd),
-            NeedKind::Write(path) => skip || covers(&self.write, path, &settings.cwd),
+            NeedKind::Write(path) => skip || may_write(&self.write, path, &settings.cwd),
         }
     }
 }
@@ -159,6 +160,15 @@ impl<'a> Granted<'a> {
 /// Whether a path is allowed. One that cannot be followed to its end is not: only `*` allows it.
 fn covers(allowed: &Allowed, path: &str, cwd: &Path) -> bool {
     grant::resolve(Path::new(path), cwd).map_or(allowed.is_everything(), |found| allowed.read(found).is_ok())
+}
+
+/// Whether a path may be written. One that leads through a file can be written by nobody: the export says so, better than a
+/// question that helps nobody.
+fn may_write(allowed: &Allowed, path: &str, cwd: &Path) -> bool {
+    match grant::resolve(Path::new(path), cwd) {
+        Ok(found) => allowed.write(found).is_ok(),
+        Err(error) => error.kind() == io::ErrorKind::NotADirectory || allowed.is_everything(),
+    }
 }
 
 /// Where a path really leads, for messages; what cannot be followed is shown as it is written.

@@ -2,7 +2,9 @@
 //!
 //! Options are parsed in `options`; nothing is written here.
 
-use std::path::Path;
+use std::{io, path::Path};
+
+use rustix::io::Errno;
 
 use super::{
     attest::Statements,
@@ -14,7 +16,7 @@ use crate::{
     report::Diagnostic,
 };
 
-/// A checked output, ready to run after the build.
+/// An output that was checked before the build and can be run after it.
 #[derive(Clone, Debug)]
 pub(crate) struct PreparedExport {
     pub(crate) output: ExportedOutput,
@@ -22,19 +24,28 @@ pub(crate) struct PreparedExport {
     pub(super) plan: ExportPlan,
     /// What is written on this machine, checked; `None` for standard output and for what is not written here.
     pub(super) place: Option<GrantedWrite>,
-    /// What the user should know although it is no fault.
+    /// Warnings, told with the outcome of the export.
     pub(crate) warnings: Vec<Diagnostic>,
 }
 
 impl PreparedExport {
-    /// Whether an export changes something that others see.
+    /// Whether the export changes something that others see: a push. Such exports wait for all builds of the plan.
     pub(crate) const fn publishes(&self) -> bool {
         matches!(self.plan, ExportPlan::Image(_, ImageTo::Registry { .. }))
     }
 
-    /// Whether facts about the builds are part of what is written.
+    /// Whether the export writes facts about its builds, so that the engine must collect them.
     pub(crate) fn states_provenance(&self) -> bool {
         self.plan_statements().is_some_and(|it| !it.is_empty())
+    }
+
+    /// An error of the system about a path that this export writes.
+    pub(super) fn write_fault(&self, path: &str, error: &io::Error) -> Diagnostic {
+        let fault = self.fault("bake::export::write", format_args!("cannot write `{path}`: {error}"));
+        if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) {
+            return fault.help("a symbolic link came in the way after the output was checked; it is not followed");
+        }
+        fault
     }
 
     /// The handle of a path that this export writes.

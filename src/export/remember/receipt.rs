@@ -18,12 +18,12 @@ use crate::{
     store::{Store, Table},
 };
 
-/// One export, remembered.
+/// The record of one export: how its destination is recognised, and what the metadata file got.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct StoredReceipt {
     /// Of the file, or of `index.json` of a layout.
     pub(crate) stamp: Option<FileStamp>,
-    /// Over a folder.
+    /// Of a folder.
     pub(crate) fingerprint: Option<Digest>,
     /// Blobs of a layout, with their sizes.
     pub(crate) blobs: Vec<(Digest, u64)>,

@@ -4,7 +4,8 @@ use std::{fs, io, os::unix::fs::MetadataExt, path::Path};
 
 use serde::{Deserialize, Serialize};
 
-/// What is told apart by a file system: two looks at a file that give equal stamps saw the same content.
+/// Device, inode, size, modification and change time of a file. Equal stamps at two times mean that the content did not
+/// change in between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct FileStamp {
     dev: u64,

@@ -47,7 +47,7 @@ impl ImageJob<'_> {
             let bytes = place.written();
             Ok((place.finish()?, bytes))
         });
-        let fail = |e| self.fault("bake::export::write", format_args!("cannot write `{shown}`: {e}"));
+        let fail = |e: io::Error| self.prepared.write_fault(&shown, &e);
         let (stamp, bytes) = written.await.map_err(fail)?;
         if let (Some(key), Some(_), Some(place)) = (key, stamp, place) {
             let metadata = done.metadata.clone();

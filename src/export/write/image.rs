@@ -97,9 +97,8 @@ impl ImageJob<'_> {
             Ok((stamp, bytes))
         });
         let written = written.await.map_err(|e| (PathBuf::new(), io::Error::other(e))).and_then(|it| it);
-        let (stamp, bytes) = written.map_err(|(path, e): WriteFault| {
-            self.fault("bake::export::write", format_args!("cannot write `{}`: {e}", path.display()))
-        })?;
+        let (stamp, bytes) =
+            written.map_err(|(path, e): WriteFault| self.prepared.write_fault(&path.display().to_string(), &e))?;
         if let Some(key) = key {
             let (blobs, metadata) = (sizes.into_iter().collect(), done.metadata.clone());
             let kept = StoredReceipt { stamp, fingerprint: None, blobs, bytes, metadata, dropped: None };

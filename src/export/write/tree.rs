@@ -75,7 +75,7 @@ pub(crate) async fn export_tree(
     let written = written.await.map_err(|e| at_nothing(io::Error::other(e))).and_then(|it| it);
     let written = written.map_err(|(path, e): WriteFault| {
         let path = if path.as_os_str().is_empty() { shown.clone() } else { path.display().to_string() };
-        prepared.fault("bake::export::write", format_args!("cannot write `{path}`: {e}"))
+        prepared.write_fault(&path, &e)
     })?;
     let done = ExportReceipt { warnings: warnings(prepared, written.dropped.as_ref()), ..ExportReceipt::default() };
     wrote(written.bytes, false);
