@@ -20,6 +20,6 @@ pub(crate) mod secret;
 
 pub(crate) use crate::{
     export::ExportReceipt,
-    solve::{op::exec::Runner, solver::SolveCancel},
+    solve::{cancel::SolveCancel, runner::Runner},
 };
 pub(crate) use boundary::{CancelMode, Engine, NodeFailure, PreparedEngine};
