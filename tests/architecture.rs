@@ -33,8 +33,12 @@ const MAP: &[(&str, bool, &[&str])] = &[
     ("registry", false, &["oci"]),
     ("sandbox", false, &[]),
     ("store", false, &["oci"]),
-    ("solve", false, &["oci", "report", "spec", "grant", "graph", "fetch", "archive", "layer", "registry", "sandbox", "store"]),
-    ("export", false, &["oci", "report", "archive", "layer", "registry", "store"]),
+    (
+        "solve",
+        false,
+        &["oci", "report", "spec", "grant", "graph", "fetch", "archive", "layer", "registry", "sandbox", "store"],
+    ),
+    ("export", false, &["oci", "report", "grant", "archive", "layer", "registry", "store"]),
     (
         "engine",
         false,

@@ -13,7 +13,7 @@ use crate::{
         var_file::{self, VarFile},
     },
     eval::{self, evaluate::evaluate, evaluation::Evaluation, input::Input},
-    grant::HostPaths,
+    grant::{Allowed, HostPaths},
     oci::Platform,
     plan::{Plan, PlanNode, make::make, need::needs},
     report::{Diagnostic, Severity, SourceId, SourceMap, Span, Spanned},
@@ -185,6 +185,8 @@ pub(crate) struct Planned {
     pub(crate) from_remote: BTreeSet<SourceId>,
     /// The paths that it may open; those that were not checked are not among them.
     pub(crate) paths: HostPaths,
+    /// What it may write on this machine; nothing before that was checked.
+    pub(crate) writable: Allowed,
 }
 
 /// Reads, evaluates and plans.
@@ -195,7 +197,8 @@ pub(crate) fn planned(settings: &Settings, purpose: Purpose) -> Result<Planned, 
     let EvaluatedDefinition { evaluated, sources, from_remote } = evaluated(settings, purpose)?;
     let (plan, diagnostics) = make(&evaluated, &Platform::host());
     check(settings, diagnostics, &sources)?;
-    Ok(Planned { evaluated, plan, sources, from_remote, paths: HostPaths::default() })
+    let (paths, writable) = (HostPaths::default(), Allowed::default());
+    Ok(Planned { evaluated, plan, sources, from_remote, paths, writable })
 }
 
 /// As [`planned`], and the plan asks for nothing that the user does not allow.
@@ -228,5 +231,6 @@ pub(crate) fn allowed(settings: &Settings) -> Result<Planned, u8> {
             check(settings, vec![missing], &planned.sources)?;
         }
     }
+    planned.writable = entitlements::writable(&needs, settings);
     Ok(planned)
 }

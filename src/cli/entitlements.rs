@@ -91,6 +91,17 @@ fn fold(missing: &mut Vec<Missing<'_>>) {
     });
 }
 
+/// What a plan may write once [`check`] found nothing missing: the paths that it named, as they really are now.
+pub(crate) fn writable(needs: &[Need], settings: &Settings) -> Allowed {
+    let mut writable = Allowed::default();
+    for need in needs {
+        if let NeedKind::Write(path) = &need.what {
+            writable.allow(Path::new(path), &settings.cwd);
+        }
+    }
+    writable
+}
+
 fn question(lines: &[String], flags: &[String]) -> String {
     format!(
         "Your build asks for the following privileges:\n\n - {}\n\nTo allow them without a question: {}\n\nAllow them and go on? [y/N] ",
@@ -114,6 +125,7 @@ impl Missing<'_> {
             NeedKind::Entitlement(Entitlement::Device(Some(name))) => format!("the device {name}"),
             NeedKind::Ssh => "your ssh agent".to_owned(),
             NeedKind::LocalDelete => "removing files in the destination".to_owned(),
+            NeedKind::SpecialFiles => "device nodes and set-user-ID files in the destination".to_owned(),
             NeedKind::Read(_) | NeedKind::ReadDefinition(_) => format!("reading {path}"),
             NeedKind::Write(_) => format!("writing {path}"),
         }
@@ -127,6 +139,7 @@ impl Missing<'_> {
             NeedKind::Entitlement(Entitlement::Device(Some(name))) => format!("--allow=device={name}"),
             NeedKind::Ssh => "--allow=ssh".to_owned(),
             NeedKind::LocalDelete => "--allow=buildx.local.delete".to_owned(),
+            NeedKind::SpecialFiles => "--allow=fs.special".to_owned(),
             NeedKind::Read(_) | NeedKind::ReadDefinition(_) => format!("--allow=fs.read={}", self.typed_path()),
             NeedKind::Write(_) => format!("--allow=fs.write={}", self.typed_path()),
         }
@@ -176,7 +189,7 @@ impl<'a> Granted<'a> {
                     remote_read.allow(Path::new(path), cwd);
                     remote_write.allow(Path::new(path), cwd);
                 }
-                Grant::Need(_) | Grant::Ssh | Grant::LocalDelete | Grant::Image => (),
+                Grant::Need(_) | Grant::Ssh | Grant::LocalDelete | Grant::SpecialFiles | Grant::Image => (),
             }
         }
         let (mut read, mut write) = (remote_read.clone(), remote_write.clone());
@@ -229,6 +242,7 @@ impl<'a> Granted<'a> {
                 plain(self.grants.iter().any(|grant| matches!(grant, Grant::Need(allowed) if allowed == wanted)))
             }
             NeedKind::Ssh => plain(self.ssh),
+            NeedKind::SpecialFiles => plain(self.grants.iter().any(|grant| matches!(grant, Grant::SpecialFiles))),
             NeedKind::LocalDelete => plain(self.grants.iter().any(|grant| matches!(grant, Grant::LocalDelete))),
             NeedKind::Read(path) => {
                 let granted = settle(need, resolve(path).map(|found| read.read(found)))?;
@@ -242,8 +256,8 @@ impl<'a> Granted<'a> {
                 Ok(())
             }
             NeedKind::Write(path) => {
-                let granted = settle(need, resolve(path).map(|found| write.write(&found)))?;
-                paths.add_write(path, granted);
+                // One that cannot be followed to its end, such as one that leads through a file, is told by the export.
+                drop(settle(need, resolve(path).map(|found| write.write(found)))?);
                 Ok(())
             }
         }

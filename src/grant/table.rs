@@ -4,13 +4,12 @@
 
 use std::{collections::HashMap, io, path::PathBuf};
 
-use super::{Denied, GrantedRead, GrantedWrite};
+use super::{Denied, GrantedRead};
 
-/// All paths of a plan that may be opened.
+/// All paths of a plan that may be read.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct HostPaths {
     reads: HashMap<String, GrantedRead>,
-    writes: HashMap<String, GrantedWrite>,
 }
 
 impl HostPaths {
@@ -25,21 +24,9 @@ impl HostPaths {
         self.reads.insert(text.to_owned(), GrantedRead::refused(real.clone(), io::ErrorKind::PermissionDenied));
     }
 
-    /// Remembers a path that may be written, or why it cannot be followed to its end.
-    pub(crate) fn add_write(&mut self, text: &str, granted: io::Result<GrantedWrite>) {
-        let handle = granted.unwrap_or_else(|error| GrantedWrite::refused(PathBuf::from(text), error.kind()));
-        self.writes.insert(text.to_owned(), handle);
-    }
-
     /// The handle of a path that is read.
     pub(crate) fn read(&self, text: &str) -> GrantedRead {
         let refused = || GrantedRead::refused(PathBuf::from(text), io::ErrorKind::PermissionDenied);
         self.reads.get(text).cloned().unwrap_or_else(refused)
-    }
-
-    /// The handle of a path that is written.
-    pub(crate) fn write(&self, text: &str) -> GrantedWrite {
-        let refused = || GrantedWrite::refused(PathBuf::from(text), io::ErrorKind::PermissionDenied);
-        self.writes.get(text).cloned().unwrap_or_else(refused)
     }
 }
