@@ -15,7 +15,7 @@ use crate::{
     dockerfile::outline::{self, Outline, Targets},
     plan::{Plan, TargetName},
     report::Diagnostic,
-    solve::solver::SolveWorld,
+    solve::world::SolveWorld,
     spec::call::Method,
 };
 

@@ -31,9 +31,10 @@ use crate::{
     plan::{self, Build, Plan, PlanLink, PlanNode},
     report::{Diagnostic, url::without_credentials},
     solve::{
+        base,
         failure::SolveFailure,
         op::source,
-        solver::{SolveScope, SolveWorld},
+        world::{SolveScope, SolveWorld},
     },
     spec::{self, Entitlement, call::Method, context},
 };
@@ -344,7 +345,8 @@ impl Lowering<'_> {
         let step = crate::report::event::StepId(u32::MAX);
         let fetched = source::fetch(world, graph.get(ix), step).await.map_err(SolveFailure::into_diagnostic)?;
         let tree = fetched.into_tree();
-        let dirs = source::materialise(world, &tree, &|_| None).await.map_err(SolveFailure::into_diagnostic)?;
+        let no_images = base::ImageSteps::default();
+        let dirs = base::materialise(world, &tree, &no_images).await.map_err(SolveFailure::into_diagnostic)?;
         let unreadable = |e: &std::io::Error| {
             Diagnostic::error("bake::engine::dockerfile_unreadable", format!("the Dockerfile cannot be read: {name}"))
                 .cause(e)

@@ -22,6 +22,6 @@ mod tests;
 
 pub(crate) use crate::{
     export::ExportReceipt,
-    solve::{op::exec::Runner, solver::SolveCancel},
+    solve::{cancel::SolveCancel, runner::Runner},
 };
 pub(crate) use boundary::{CancelMode, Engine, NodeFailure, PreparedEngine};

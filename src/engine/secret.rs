@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use crate::{
     fetch::GitSecrets,
     plan::{Plan, PlanNode},
-    solve::op::{exec::SecretSource, source::read_limited},
+    solve::{limited::read_limited, world::SecretSource},
 };
 
 /// The source of a secret as the target declares it: `env`, `src`, or by its id alone (the variable of that name if it

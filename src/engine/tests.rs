@@ -12,6 +12,7 @@ use std::{
 use petgraph::graph::NodeIndex;
 
 use super::{
+    Runner, SolveCancel,
     boundary::{CancelMode, Engine as _, NodeFailure, PreparedEngine},
     context::{Contexts, WantedContext},
     embedded::{EngineSetup, prepare},
@@ -21,7 +22,7 @@ use crate::{
     plan::{Plan, PlanNode, make::tests::plan_of},
     registry::{self, ClientOptions},
     report::{Diagnostic, SourceMap, event::Event},
-    solve::{failure::SolveFailure, op::exec::Runner, solver::SolveCancel},
+    solve::failure::SolveFailure,
     store::Store,
 };
 

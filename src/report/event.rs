@@ -42,7 +42,7 @@ pub(crate) enum Event {
     Step { id: StepId, name: Arc<str>, digest: Option<Digest> },
     /// Its work began.
     Started { id: StepId, why: Option<Why> },
-    /// Bytes or items moved; `total` is 0 when unknown.
+    /// Bytes moved; `total` is 0 when unknown.
     Moved { id: StepId, what: Arc<str>, done: u64, total: u64 },
     /// Output of its process.
     Output { id: StepId, stream: OutputStream, bytes: bytes::Bytes },

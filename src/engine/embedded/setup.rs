@@ -6,10 +6,11 @@ use crate::{
     registry,
     report::event::Sink,
     solve::{
-        local::Locals,
-        op::{exec::Runner, source::SourceFetcher},
-        slots::Slots,
-        solver::{SolveCancel, SolveWorld},
+        cancel::SolveCancel,
+        locals::Locals,
+        runner::Runner,
+        schedule::slots::Slots,
+        world::{SolveWorld, SourceFetcher},
     },
     store::Store,
 };

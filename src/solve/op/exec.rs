@@ -5,10 +5,13 @@
 use std::{
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
-use super::{file, output::StepOutput, read, source::read_limited};
+use super::{
+    copy_into::{ArchiveUse, copy_into},
+    output::StepOutput,
+};
 use crate::{
     graph::{self, Exec, MountOpKind, Vertex},
     layer::view::{EntryKind, Follow, LayerView},
@@ -19,53 +22,20 @@ use crate::{
     },
     sandbox::{self, SandboxError},
     solve::{
-        content::{self, ContentSource},
+        blocking::blocking,
+        content::{
+            error::ContentError,
+            local::LocalTree,
+            source::{ContentSource, ContentTree},
+        },
         failure::{SolveFailure, store_failure, store_fault},
-        solver::{SolveScope, SolveWorld},
+        limited::read_limited,
+        reads::{OwnedRead, ReadPlace, layer_source},
+        runner::Runner,
+        world::{SecretSource, SolveScope, SolveWorld},
     },
     store::{self, SnapshotId, SnapshotMeta, Store},
 };
-
-/// Where the value of a secret is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum SecretSource {
-    File(PathBuf),
-    Env(String),
-}
-
-impl std::fmt::Display for SecretSource {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::File(path) => write!(f, "file {}", path.display()),
-            Self::Env(name) => write!(f, "env {name}"),
-        }
-    }
-}
-
-/// What runs processes, and what they have in common.
-pub(crate) struct Runner {
-    runtime: sandbox::Runtime,
-    /// The lowest layer of every root, made by the first step.
-    skeleton: Mutex<Option<PathBuf>>,
-}
-
-impl Runner {
-    pub(crate) fn new(runtime: sandbox::Runtime) -> Self {
-        Self { runtime, skeleton: Mutex::default() }
-    }
-
-    fn skeleton(&self, store: &Store) -> Result<PathBuf, Diagnostic> {
-        let mut made = self.skeleton.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(dir) = &*made {
-            return Ok(dir.clone());
-        }
-        let dir = store.tmp_dir().map_err(|e| store_fault(&e))?;
-        std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o755))
-            .and_then(|()| sandbox::make_skeleton(&dir))
-            .map_err(|e| Diagnostic::error("bake::solve::skeleton", "the sandbox cannot be prepared").cause(&e))?;
-        Ok(made.insert(dir).clone())
-    }
-}
 
 /// A larger secret is refused: it is given to the step as a file in memory.
 const MAX_SECRET: u64 = 500 << 10;
@@ -78,7 +48,7 @@ pub(crate) async fn run(
     exec: &Exec,
     vertex: &Vertex,
     scope: &Arc<SolveScope>,
-    places: Vec<read::ReadPlace>,
+    places: Vec<ReadPlace>,
     id: StepId,
     result: Digest,
 ) -> Result<(), SolveFailure> {
@@ -95,7 +65,7 @@ pub(crate) async fn run(
         created: (world.now)(),
         anew: vertex.meta.ignore_cache,
     };
-    let done = read::blocking(move || step.run(result)).await;
+    let done = blocking(move || step.run(result)).await;
     done.map_err(|failure: SolveFailure| failure.at_instruction(vertex))
 }
 
@@ -107,7 +77,7 @@ struct ExecStep {
     cancel: sandbox::StepCancel,
     exec: Exec,
     scope: Arc<SolveScope>,
-    places: Vec<read::ReadPlace>,
+    places: Vec<ReadPlace>,
     id: StepId,
     created: String,
     /// Without the cache: cache mounts start empty as well.
@@ -182,8 +152,8 @@ impl ExecStep {
     /// The folders of input `input`, lowest first.
     fn layers(&self, input: usize) -> Result<Vec<PathBuf>, Diagnostic> {
         match &self.places[input] {
-            read::ReadPlace::Layers(dirs) => Ok(dirs.clone()),
-            read::ReadPlace::Local(tree) => Ok(vec![self.snapshot_of_local(tree, "/")?.0]),
+            ReadPlace::Layers(dirs) => Ok(dirs.clone()),
+            ReadPlace::Local(tree) => Ok(vec![self.snapshot_of_local(tree, "/")?.0]),
         }
     }
 
@@ -261,18 +231,18 @@ impl ExecStep {
     fn mount(&self, kind: &MountOpKind, held: &mut Held) -> Result<Option<sandbox::SandboxMountKind>, Diagnostic> {
         Ok(Some(match kind {
             MountOpKind::Bind { input, source, writable } => match &self.places[*input] {
-                read::ReadPlace::Layers(dirs) if dirs.is_empty() => {
+                ReadPlace::Layers(dirs) if dirs.is_empty() => {
                     return Err(Diagnostic::error(
                         "bake::solve::mount_source",
                         format!("mount source not found: {source}"),
                     ));
                 }
-                read::ReadPlace::Layers(dirs) => sandbox::SandboxMountKind::Tree {
+                ReadPlace::Layers(dirs) => sandbox::SandboxMountKind::Tree {
                     layers: dirs.clone(),
                     source: source.clone(),
                     writable: *writable,
                 },
-                read::ReadPlace::Local(tree) => {
+                ReadPlace::Local(tree) => {
                     let (layer, source) = self.snapshot_of_local(tree, source)?;
                     sandbox::SandboxMountKind::Tree { layers: vec![layer], source, writable: *writable }
                 }
@@ -369,22 +339,22 @@ impl ExecStep {
 
     fn seed(&self, dir: &Path, input: usize, source: &str) -> Result<(), Diagnostic> {
         let from = match &self.places[input] {
-            read::ReadPlace::Layers(dirs) => read::layers("the source of the cache mount", dirs)?,
-            read::ReadPlace::Local(tree) => local_source(tree),
+            ReadPlace::Layers(dirs) => layer_source("the source of the cache mount", dirs)?,
+            ReadPlace::Local(tree) => local_source(tree),
         };
-        copy_into(dir, &from, source, "/", false)
+        copy_into(dir, &from, source, "/", ArchiveUse::Copy)
     }
 
     /// A directory or file of the build context as a snapshot, less what is ignored; kept by its content.
-    fn snapshot_of_local(&self, tree: &Arc<content::LocalTree>, path: &str) -> Result<(PathBuf, String), Diagnostic> {
+    fn snapshot_of_local(&self, tree: &Arc<LocalTree>, path: &str) -> Result<(PathBuf, String), Diagnostic> {
         let source = local_source(tree);
-        let content = read::content_of(&read::OwnedRead::Path(path.to_owned()), &source)?;
+        let content = OwnedRead::Path(path.to_owned()).content(&source).map_err(ContentError::into_diagnostic)?;
         let mut key = FieldHasher::new("snapshot/local/1");
         key.digest(&content).text(path.rsplit('/').next().unwrap_or_default());
         let id = SnapshotId(key.finish());
         if !self.store.has_snapshot(&id) {
             let active = self.store.prepare().map_err(|e| store_fault(&e))?;
-            copy_into(&active.fs(), &source, path, "/content/", false)?;
+            copy_into(&active.fs(), &source, path, "/content/", ArchiveUse::Copy)?;
             active.commit(&id, SnapshotMeta { created: self.created.clone() }).map_err(|e| store_fault(&e))?;
         }
         let dir = self.store.snapshot_fs(&id);
@@ -400,38 +370,8 @@ impl ExecStep {
     }
 }
 
-fn local_source(tree: &Arc<content::LocalTree>) -> ContentSource {
-    ContentSource { name: "the build context".to_owned(), tree: content::ContentTree::Local(tree.clone()) }
-}
-
-/// Copies a path of a source into a directory that nothing else uses.
-pub(super) fn copy_into(
-    dir: &Path,
-    source: &ContentSource,
-    path: &str,
-    dest: &str,
-    unpack: bool,
-) -> Result<(), Diagnostic> {
-    let looked =
-        |e: &std::io::Error| Diagnostic::error("bake::solve::view", "a directory cannot be looked at").cause(e);
-    let lower = LayerView::open(&[]).map_err(|e| looked(&e))?;
-    let mut writer = file::TreeWriter::new(dir, lower).map_err(|e| looked(&e))?;
-    let copy = graph::CopyAction {
-        input: 1,
-        source: path.to_owned(),
-        dest: dest.to_owned(),
-        owner: None,
-        mode: None,
-        unpack,
-        parents: false,
-        exclude: Vec::new(),
-        optional: false,
-        reset_owner: matches!(source.tree, content::ContentTree::Local(_)),
-        default_file_mode: None,
-    };
-    let sources = [source.clone(), source.clone()];
-    file::run(&[graph::FileAction::Copy(Box::new(copy))], &mut writer, &sources).map_err(|e| read::fault(&e))?;
-    Ok(())
+fn local_source(tree: &Arc<LocalTree>) -> ContentSource {
+    ContentSource { name: "the build context".to_owned(), tree: ContentTree::Local(tree.clone()) }
 }
 
 /// Mode, owner and times of the root directory of the layer below.

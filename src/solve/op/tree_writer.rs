@@ -22,7 +22,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::file::FileError;
+use super::error::{FileError, write_error};
 use crate::layer::view::{
     self, EntryKind, Follow, LayerView, LocateWalk, Location, ViewEntry, at, locate::locate, read_limited,
 };
@@ -519,7 +519,7 @@ fn own(shown: &str, owner: (u32, u32), change: impl Fn(Uid, Gid) -> rustix::io::
 
 fn set_xattrs(file: impl AsFd, xattrs: &[(OsString, Vec<u8>)]) {
     for (name, value) in xattrs {
-        // Not every file system takes every attribute; the image is right without (spec/dockerfile.md §7.3).
+        // Not every file system takes every attribute; the image is right without.
         rustix::fs::fsetxattr(file.as_fd(), name.as_os_str(), value, XattrFlags::empty()).ok();
     }
 }
@@ -527,8 +527,4 @@ fn set_xattrs(file: impl AsFd, xattrs: &[(OsString, Vec<u8>)]) {
 fn timestamps((seconds, nanoseconds): (i64, u32)) -> Timestamps {
     let time = Timespec { tv_sec: seconds, tv_nsec: nanoseconds.into() };
     Timestamps { last_access: time, last_modification: time }
-}
-
-pub(crate) fn write_error(path: &str, cause: io::Error) -> FileError {
-    FileError::Write { path: path.to_owned(), cause }
 }

@@ -108,10 +108,13 @@ impl Steps {
         running
     }
 
-    /// The transfers of exports, which have no step.
+    /// The transfers of steps that never start: exports, downloads, and layers of images, which are pulled and unpacked
+    /// after the step of their image has ended.
     pub(super) fn moving(&self) -> impl Iterator<Item = (&Arc<str>, &Moved)> {
-        let steps = self.by_id.values().filter(|it| !it.ended && it.started.is_none());
-        steps.flat_map(|it| it.moved.iter()).filter(|(_, moved)| !moved.is_complete())
+        let steps = self.by_id.values().filter(|step| step.started.is_none());
+        steps.flat_map(|step| {
+            step.moved.iter().filter(|(_, moved)| !moved.is_complete() && (!step.ended || moved.total > 0))
+        })
     }
 
     pub(super) fn n_ended(&self) -> usize {
