@@ -22,6 +22,7 @@ use crate::{
 pub(crate) struct VertexIx(u32);
 
 impl VertexIx {
+    /// As an index into a list with one entry for each vertex.
     pub(crate) const fn index(self) -> usize {
         self.0 as usize
     }
@@ -73,6 +74,7 @@ impl Graph {
         ix
     }
 
+    /// The vertex at an index of this graph.
     pub(crate) fn get(&self, ix: VertexIx) -> &Vertex {
         &self.vertices[ix.index()]
     }
@@ -82,8 +84,8 @@ impl Graph {
         (0..).map(VertexIx).zip(&self.vertices)
     }
 
-    /// The secrets and agents that builds of this run take from different sources under one id. By id alone, steps that
-    /// use them cannot be told apart.
+    /// The ids of secrets and agents that builds of this run take from different sources. Steps that use them differ
+    /// although their ids are equal.
     pub(crate) fn ambiguous(&self) -> HashSet<&str> {
         let (mut known, mut found): (HashMap<&str, &str>, _) = (HashMap::new(), HashSet::new());
         for vertex in &self.vertices {
@@ -97,6 +99,7 @@ impl Graph {
         found
     }
 
+    /// The number of vertices.
     pub(crate) fn len(&self) -> usize {
         self.vertices.len()
     }

@@ -82,6 +82,7 @@ impl Patterns {
         Ok(Self { list })
     }
 
+    /// There are no patterns.
     pub(crate) fn is_empty(&self) -> bool {
         self.list.is_empty()
     }

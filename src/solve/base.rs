@@ -4,7 +4,7 @@
 //! wait for each other. Layers of one image are unpacked from the lowest up: a layer may hard-link to files below it, and
 //! a directory whose parents it does not name takes their mode and owner from below.
 //!
-//! Progress is told in bytes, as that of the vertex of the image: the step that waits for the image has not begun.
+//! Progress is reported in bytes under the vertex of the image: the step that waits for the image has not begun.
 
 use std::{
     collections::HashMap,
@@ -40,7 +40,7 @@ use crate::{
 
 /// Layers of one image that are pulled at a time; the registry client has its own limit for each host.
 const PARALLEL_PULLS: usize = 4;
-/// Progress of unpacking is told each time that so many bytes were read.
+/// Progress is reported each time that so many more bytes are done.
 const PROGRESS_STEP: u64 = 1 << 20;
 
 /// Which vertex of a graph stands for the image of a layer.
@@ -80,43 +80,44 @@ impl ImageSteps {
         }
     }
 
-    /// The progress of a layer; `verb` is `pulling` or `extracting`. Nothing is told of a layer of no image of the graph.
+    /// The progress of a layer; `verb` is `pulling` or `extracting`. A layer that no image of the graph has, as those of
+    /// shared caches, reports none.
     fn progress(&self, sink: &Sink, verb: &str, base: &TreeBase) -> LayerProgress {
         LayerProgress {
             step: self.get(base).map(|step| step.id),
             sink: sink.clone(),
             what: format!("{verb} {}", base.layer.descriptor.digest()).into(),
             total: base.layer.descriptor.size(),
-            told: AtomicU64::new(0),
+            reported: AtomicU64::new(0),
         }
     }
 }
 
-/// Tells how many bytes of the blob of a layer are done.
+/// Reports how many bytes of the blob of a layer are done.
 struct LayerProgress {
     step: Option<StepId>,
     sink: Sink,
     what: Arc<str>,
     total: u64,
-    /// `done` when it was last told.
-    told: AtomicU64,
+    /// `done` when it was last reported.
+    reported: AtomicU64,
 }
 
 impl LayerProgress {
-    /// So many bytes are done; told in steps of [`PROGRESS_STEP`]. That all is done is told by [`end`](Self::end) alone.
+    /// Reports `done` bytes, in steps of [`PROGRESS_STEP`]. Completion is reported by [`end`](Self::end) alone.
     fn update(&self, done: u64) {
-        if done < self.total && done >= self.told.load(Ordering::Relaxed) + PROGRESS_STEP {
-            self.told.store(done, Ordering::Relaxed);
-            self.tell(done);
+        if done < self.total && done >= self.reported.load(Ordering::Relaxed) + PROGRESS_STEP {
+            self.reported.store(done, Ordering::Relaxed);
+            self.report(done);
         }
     }
 
-    /// The layer is done.
+    /// Reports that the layer is done.
     fn end(&self) {
-        self.tell(self.total);
+        self.report(self.total);
     }
 
-    fn tell(&self, done: u64) {
+    fn report(&self, done: u64) {
         if let Some(id) = self.step {
             (self.sink)(Event::Moved { id, what: self.what.clone(), done, total: self.total });
         }
@@ -294,7 +295,7 @@ fn layer_fault(base: &TreeBase, error: &(dyn std::error::Error + 'static)) -> Di
     layer_fault_text(base).cause(error)
 }
 
-/// Tells how many bytes were read.
+/// Reports how many bytes were read.
 struct CountedRead<'a> {
     input: File,
     done: u64,
@@ -320,7 +321,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn progress_is_told_in_steps_and_its_end_once() {
+    fn progress_is_reported_in_steps_and_its_end_once() {
         let told = Arc::new(Mutex::new(Vec::new()));
         let sink: Sink = {
             let told = told.clone();
@@ -331,7 +332,7 @@ mod tests {
         };
         let total = 3 * PROGRESS_STEP;
         let what: Arc<str> = "extracting".into();
-        let progress = LayerProgress { step: Some(StepId(7)), sink, what, total, told: AtomicU64::new(0) };
+        let progress = LayerProgress { step: Some(StepId(7)), sink, what, total, reported: AtomicU64::new(0) };
         let mut input = tempfile::tempfile().expect("a temporary file");
         input.write_all(&vec![0; usize::try_from(total).expect("it is small")]).expect("it is writable");
         io::Seek::rewind(&mut input).expect("it is a file");

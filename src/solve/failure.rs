@@ -79,7 +79,7 @@ pub(crate) fn file_fault(error: &dyn std::error::Error, help: Option<String>) ->
 
 /// A fault of opening a stack of layers as a diagnostic.
 pub(crate) fn view_fault(error: &std::io::Error) -> Diagnostic {
-    Diagnostic::error("bake::solve::view", "the layers of a step cannot be looked at").cause(error)
+    Diagnostic::error("bake::solve::view", "the layers of a step cannot be opened").cause(error)
 }
 
 /// A fault of the state folder as a failure.

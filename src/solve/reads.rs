@@ -52,6 +52,7 @@ impl StepReads<'_> {
         }
     }
 
+    /// The same read with its data cloned.
     pub(crate) fn into_owned(self) -> OwnedRead {
         match self {
             Self::Copy(copy) => OwnedRead::Copy(Box::new(copy.clone())),

@@ -85,6 +85,7 @@ impl Solver {
         self.0.records.import(known);
     }
 
+    /// What the solver may touch.
     pub(crate) fn world(&self) -> &SolveWorld {
         &self.0.world
     }
@@ -378,7 +379,7 @@ impl Solver {
     }
 }
 
-/// By vertex: whether the ids of what it is given are not enough to tell it from other steps of the run.
+/// By vertex: whether a secret or agent that it uses comes from another source elsewhere in the run.
 fn apart(graph: &Graph) -> Vec<bool> {
     let ambiguous = graph.ambiguous();
     let is_apart = |vertex: &Vertex| match &vertex.op {

@@ -22,7 +22,8 @@ pub(super) fn dir_hasher() -> FieldHasher {
     FieldHasher::new("dir/1")
 }
 
-/// Adds one name to the hash of a directory. `payload` is the digest of a file's data or a directory's content.
+/// Adds one name to the hash of a directory. `payload` is the digest of the data of a file or the content of a directory,
+/// `link` the text of a link.
 pub(super) fn absorb(
     hasher: &mut FieldHasher,
     name: &OsStr,
@@ -30,10 +31,26 @@ pub(super) fn absorb(
     payload: Option<&Digest>,
     link: Option<&OsStr>,
 ) {
-    let mode = if entry.kind == EntryKind::Symlink { 0 } else { entry.mode };
+    let ViewEntry {
+        kind,
+        mode,
+        uid,
+        gid,
+        rdev: (major, minor),
+        // The data is in the payload.
+        size: _,
+        // When and where it was written does not count.
+        mtime: _,
+        ctime: _,
+        nlink: _,
+        dev_ino: _,
+        layer: _,
+    } = entry;
+    // The mode of a link means nothing.
+    let mode = if *kind == EntryKind::Symlink { 0 } else { *mode };
     // One field for all the numbers: few bytes, and every one has its place.
     let mut header = [0_u8; 21];
-    header[0] = match entry.kind {
+    header[0] = match kind {
         EntryKind::File => 0,
         EntryKind::Dir => 1,
         EntryKind::Symlink => 2,
@@ -42,7 +59,7 @@ pub(super) fn absorb(
         EntryKind::CharDev => 5,
         EntryKind::BlockDev => 6,
     };
-    for (to, number) in header[1..].chunks_exact_mut(4).zip([mode, entry.uid, entry.gid, entry.rdev.0, entry.rdev.1]) {
+    for (to, number) in header[1..].chunks_exact_mut(4).zip([mode, *uid, *gid, *major, *minor]) {
         to.copy_from_slice(&number.to_le_bytes());
     }
     hasher.bytes(name.as_bytes()).bytes(&header);
@@ -69,7 +86,7 @@ pub(super) fn file_digest(file: &File, size: u64) -> io::Result<Digest> {
             };
             hasher.update(&buffer[..n]);
             left = left.saturating_sub(n as u64);
-            // The size is checked again by whoever cares; a file that grows would never end.
+            // The caller compares the size before and after; without a bound a file that grows would be read forever.
             if n == 0 || left == 0 && size > 0 {
                 return Ok(Digest::from_raw(hasher.finalize().into()));
             }

@@ -27,10 +27,11 @@ use crate::{
     oci::Digest,
 };
 
-/// Digests of files that are known from an earlier run, by their stat data; `store`'s stat cache.
+/// Digests of files from earlier runs, found by the stat data of the files; implemented by the stat cache of `store`.
 pub(crate) trait FileDigests: Send + Sync {
     /// The digest of the file at this path of the folder (relative, with `/`), if it is the same file as then.
     fn get(&self, path: &Path, entry: &ViewEntry) -> Option<Digest>;
+    /// Remembers the digest of a file that had this stat data before and after it was read.
     fn put(&self, path: &Path, entry: &ViewEntry, digest: Digest);
 }
 
@@ -46,15 +47,17 @@ impl FileDigests for NoDigests {
     fn put(&self, _: &Path, _: &ViewEntry, _: Digest) {}
 }
 
-/// A directory of the host less what is ignored. Directories are read and files hashed when first asked for, in
-/// parallel, and then remembered: share one tree among all who read the same context.
+/// A directory of the host without what the ignore patterns exclude.
+///
+/// Directories are read and files hashed when first asked for, in parallel, and then remembered: all readers of a context
+/// share one tree.
 pub(crate) struct LocalTree {
     root: OwnedFd,
     local: graph::Local,
     patterns: Patterns,
     digests: Arc<dyn FileDigests>,
     top: Arc<LocalDir>,
-    /// Held while hashing, so that two who ask for the same do not both work.
+    /// Held while hashing, so that two tasks that ask for the same do not both hash it.
     hashing: Mutex<()>,
 }
 
@@ -102,6 +105,7 @@ impl LocalNode {
         self.hashed.get().and_then(|it| it.entry.as_deref()).unwrap_or(&self.entry)
     }
 
+    /// The directory behind the name, if it is one.
     pub(crate) fn dir(&self) -> Option<&Arc<LocalDir>> {
         self.dir.as_ref()
     }
@@ -121,13 +125,14 @@ impl LocalTree {
         Ok(Self { root, local: local.clone(), patterns, digests, top, hashing: Mutex::new(()) })
     }
 
+    /// The root of the context.
     pub(crate) fn top(&self) -> &Arc<LocalDir> {
         &self.top
     }
 
     /// Metadata of the context's own directory.
     pub(crate) fn root_entry(&self) -> io::Result<ViewEntry> {
-        Ok(ours(at::entry(&rustix::fs::fstat(&self.root)?, 0)))
+        Ok(as_context_entry(at::entry(&rustix::fs::fstat(&self.root)?, 0)))
     }
 
     /// The names in a directory, sorted by their bytes.
@@ -185,9 +190,9 @@ impl LocalTree {
                 file => file.map_err(|cause| self.unreadable(&path, cause))?,
             };
             let hash = || -> io::Result<_> {
-                let before = ours(at::entry(&rustix::fs::fstat(&file)?, 0));
+                let before = as_context_entry(at::entry(&rustix::fs::fstat(&file)?, 0));
                 let digest = file_digest(&file, before.size)?;
-                let after = ours(at::entry(&rustix::fs::fstat(&file)?, 0));
+                let after = as_context_entry(at::entry(&rustix::fs::fstat(&file)?, 0));
                 Ok((unchanged(&before, &after).then_some(digest), before))
             };
             let (digest, before) = hash().map_err(|cause| self.unreadable(&path, cause))?;
@@ -227,7 +232,7 @@ impl LocalTree {
         let mut nodes = Vec::with_capacity(names.len());
         for name in names {
             let Some(stat) = at::stat(fd.as_fd(), &name)? else { continue };
-            let entry = ours(at::entry(&stat, 0));
+            let entry = as_context_entry(at::entry(&stat, 0));
             if entry.kind == EntryKind::Socket {
                 continue;
             }
@@ -300,13 +305,13 @@ impl LocalTree {
     }
 }
 
-/// The entry as part of a context: owners of the host mean nothing.
-fn ours(mut entry: ViewEntry) -> ViewEntry {
+/// The entry as part of a context, where everything belongs to root: ids of the host mean nothing in an image.
+fn as_context_entry(mut entry: ViewEntry) -> ViewEntry {
     (entry.uid, entry.gid) = (0, 0);
     entry
 }
 
-/// Whether a file seen twice is the same file with, as far as can be told, the same data.
+/// Whether two entries of one path are the same file with, as far as stat data can show, the same content.
 pub(crate) fn unchanged(a: &ViewEntry, b: &ViewEntry) -> bool {
     (a.kind, a.size, a.mtime, a.ctime, a.dev_ino) == (b.kind, b.size, b.mtime, b.ctime, b.dev_ino)
 }

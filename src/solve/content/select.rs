@@ -111,6 +111,7 @@ impl Filter {
 }
 
 impl Match {
+    /// A match at `place` that is written `shown`.
     pub(crate) fn new(place: Location<ContentFolder>, shown: &str) -> Self {
         let name = Path::new(shown).file_name().unwrap_or_default().to_owned();
         Self { place, name, shown: format!("/{}", shown.trim_start_matches('/')) }

@@ -124,14 +124,17 @@ impl ContentSource {
         }
     }
 
+    /// The fault of reading at a path of the source.
     pub(crate) fn unreadable(&self, path: &str, cause: io::Error) -> ContentError {
         ContentError::Read { path: format!("/{}", path.trim_start_matches('/')), of: self.name.clone(), cause }
     }
 
+    /// The fault of reading in a folder of the source.
     pub(crate) fn unreadable_in(&self, folder: &ContentFolder, cause: io::Error) -> ContentError {
         self.unreadable(&folder.path().to_string_lossy(), cause)
     }
 
+    /// The fault of a folder below [`MAX_DEPTH`](super::walk::MAX_DEPTH) directories.
     pub(crate) fn too_deep(&self, folder: &ContentFolder) -> ContentError {
         let path: std::path::PathBuf = folder.path().components().take(4).collect();
         ContentError::TooDeep { path: format!("/{}", path.display()), of: self.name.clone() }

@@ -4,7 +4,7 @@
 pub(crate) const MAX_DEPTH: usize = 512;
 /// Directories below this depth are walked by one thread.
 pub(crate) const PARALLEL_DEPTH: usize = 24;
-/// A directory with fewer entries is looked at by one thread: waking another costs more than the entries do.
+/// A directory with fewer entries is walked by one thread: waking another costs more than the entries do.
 pub(crate) const PARALLEL_ENTRIES: usize = 48;
 
 /// Calls `step` for the directories at this depth: on a new thread at every 32nd level, so that a deep tree needs many

@@ -19,7 +19,7 @@ pub(crate) struct CacheRecords {
     store: Store,
     /// Of shared caches, by key.
     imported: Mutex<HashMap<Digest, LayerTree>>,
-    /// Held by who works on a key in this process; other processes are kept out by a lock of the store.
+    /// Held while a task of this process works on a key; other processes are kept out by a lock of the store.
     flights: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
 }
 
@@ -36,7 +36,7 @@ impl CacheRecords {
 
     /// The result of a step, if there is a record of it and its snapshot is there.
     ///
-    /// *Cost:* one small file and one stat; the layers beneath are looked at when something reads them.
+    /// *Cost:* one small file and one stat; the layers beneath are checked when a step reads them.
     pub(crate) fn step(&self, key: &Digest) -> Option<LayerTree> {
         let stored = self.store.get::<LayerTree>(Table::Vertex, key).filter(|tree| {
             tree.layers.last().is_some_and(|top| top.base.is_some() || self.store.has_snapshot(&top.snapshot))
@@ -68,7 +68,7 @@ impl CacheRecords {
         self.store.put(Table::Build, key, tree).map_err(|error| store_failure(&error))
     }
 
-    /// The mutex of a key: whoever holds it is the only one in this process that works on the key.
+    /// The mutex of a key: its holder is the only task of this process that works on the key.
     pub(crate) fn flight(&self, key: &Digest) -> Arc<tokio::sync::Mutex<()>> {
         let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
         flights.entry(*key).or_default().clone()

@@ -55,7 +55,7 @@ pub(crate) fn extract(
     extraction.run(file)
 }
 
-/// Undoes the compression, told by the first bytes.
+/// Decompresses, in the format that the first bytes show.
 fn decode(mut file: &File) -> io::Result<Box<dyn Read + '_>> {
     file.rewind()?;
     let mut magic = [0; 6];

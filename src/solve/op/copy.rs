@@ -213,7 +213,7 @@ impl<'a> Copier<'a> {
         }
     }
 
-    /// What the user is told about device nodes that came from a context.
+    /// The warning about device nodes that came from a context, if there were any.
     pub(crate) fn device_warning(&self) -> Option<CopyWarning> {
         let devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
         let first = devices.first.as_ref()?;

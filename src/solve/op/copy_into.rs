@@ -29,7 +29,7 @@ pub(super) fn copy_into(
     archive: ArchiveUse,
 ) -> Result<(), Diagnostic> {
     let open_fault =
-        |error: &std::io::Error| Diagnostic::error("bake::solve::view", "a directory cannot be looked at").cause(error);
+        |error: &std::io::Error| Diagnostic::error("bake::solve::view", "a directory cannot be opened").cause(error);
     let lower = LayerView::open(&[]).map_err(|error| open_fault(&error))?;
     let mut writer = TreeWriter::new(folder, lower).map_err(|error| open_fault(&error))?;
     let copy = CopyAction {

@@ -1,6 +1,6 @@
 //! RUN: a process in a sandbox, whose changes to its root become a snapshot.
 //!
-//! Values of secrets are read here, at the last moment, and blotted out of the output; they reach no key and no record.
+//! Values of secrets are read here, at the last moment, and hidden in the output; they reach no key and no record.
 
 use std::{
     os::unix::fs::PermissionsExt as _,
@@ -138,7 +138,7 @@ impl ExecStep {
             format!("process `{}` did not complete successfully: exit code: {}", first_line(&process), exit.code),
         );
         if exit.oom {
-            fault.causes.push("the kernel killed a process of it for want of memory".to_owned());
+            fault.causes.push("the kernel killed one of its processes because memory ran out".to_owned());
         } else if let Some(signal) = exit.signal {
             fault.causes.push(format!("killed by signal {signal}"));
         }
@@ -361,7 +361,7 @@ impl ExecStep {
         // A file has its own name in `content`, the entries of a directory theirs.
         let name = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
         let view = LayerView::plain(&dir)
-            .map_err(|e| Diagnostic::error("bake::solve::view", "the build context cannot be looked at").cause(&e))?;
+            .map_err(|e| Diagnostic::error("bake::solve::view", "the build context cannot be opened").cause(&e))?;
         let inside = format!("/content/{name}");
         let is_file = !name.is_empty()
             && view.lookup(&inside, Follow::No).ok().flatten().is_some_and(|it| it.kind != EntryKind::Dir)
