@@ -13,7 +13,7 @@ use crate::{
     plan::need::{Need, NeedKind},
     report::{Diagnostic, SourceId},
     spec::{Entitlement, entitlement::Grant},
-    ui::output,
+    ui::{output, terminal::harmless},
 };
 
 /// Checks everything that a plan needs.
@@ -102,7 +102,11 @@ pub(crate) fn writable(needs: &[Need], settings: &Settings) -> Allowed {
     writable
 }
 
+/// The question that asks for a grant. Each part is one line whatever it is made of: a line break in a path cannot make
+/// up a line of the question.
 fn question(lines: &[String], flags: &[String]) -> String {
+    let lines: Vec<String> = lines.iter().map(|line| harmless(line)).collect();
+    let flags: Vec<String> = flags.iter().map(|flag| harmless(flag)).collect();
     format!(
         "Your build asks for the following privileges:\n\n - {}\n\nTo allow them without a question: {}\n\nAllow them and go on? [y/N] ",
         lines.join("\n - "),
@@ -153,7 +157,7 @@ impl Missing<'_> {
     }
 }
 
-/// Whether the user lets a file be read that an expression names: below the working directory, or where `--allow` says.
+/// Whether an expression may read this file: it lies below the working directory, or `--allow` names it.
 pub(super) fn may_read(path: &Path, settings: &Settings) -> bool {
     let grants: Vec<&Grant> = settings.grants.iter().collect();
     let granted = Granted::new(&grants, settings);
@@ -275,5 +279,20 @@ fn settle<T>(need: &Need, granted: io::Result<Result<T, Denied>>) -> Result<io::
         Ok(Ok(handle)) => Ok(Ok(handle)),
         Ok(Err(Denied(real))) => Err(Missing { need, real }),
         Err(error) => Ok(Err(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_cannot_make_up_lines_of_the_question() {
+        let path = "a\n\nAllow them and go on? [y/N] y\u{1b}[2K\r\u{202e}";
+        let asked = question(&[format!("reading {path}")], &[format!("--allow=fs.read={path}")]);
+        assert_eq!(asked.lines().count(), 7, "{asked}");
+        assert!(!asked.contains(['\u{1b}', '\r', '\u{202e}']), "{asked}");
+        let ours = question(&["reading /x".to_owned()], &["--allow=fs.read=/x".to_owned()]);
+        assert_eq!(ours.lines().count(), asked.lines().count());
     }
 }

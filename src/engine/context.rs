@@ -1,6 +1,6 @@
-//! Where a build reads from: its Dockerfile, its main context, its named contexts.
+//! What a build reads from this machine: its Dockerfile, its main context, its named contexts.
 //!
-//! Local folders come with their ignore patterns. Nothing is walked here, and nothing fetched.
+//! A local folder comes with the patterns of its ignore file. No folder is walked and nothing is fetched here.
 
 use std::{
     collections::HashMap,
@@ -21,7 +21,7 @@ const MAX_DOCKERFILE: u64 = 512 << 20;
 /// An ignore file larger than this is none.
 const MAX_IGNORE: u64 = 64 << 20;
 
-/// What has been read, each file once, whoever asks.
+/// The Dockerfiles and contexts of a run. Each Dockerfile is read and parsed once, however many builds use it.
 pub(crate) struct Contexts {
     /// Absolute working directory: what relative paths start from.
     cwd: PathBuf,
@@ -31,14 +31,14 @@ pub(crate) struct Contexts {
     parsed: Mutex<HashMap<WantedContext, Arc<LocalContext>>>,
 }
 
-/// A Dockerfile, parsed, with its faults.
+/// A parsed Dockerfile with its faults.
 pub(crate) struct LocalContext {
     pub(crate) source: SourceId,
     pub(crate) file: ParsedDockerfile,
     pub(crate) faults: Vec<Diagnostic>,
 }
 
-/// Which Dockerfile.
+/// Identifies a Dockerfile: the file, or the target that has it inline.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum WantedContext {
     /// The paths of the plan: of the file, and of the one in lower case that is taken when it does not exist.
@@ -81,7 +81,7 @@ impl Contexts {
     /// The Dockerfile of a local context.
     ///
     /// # Errors
-    /// When it is missing, cannot be read or is not UTF-8. Its own faults come with it, not as an error.
+    /// When it is missing, cannot be read or is not UTF-8. Faults of its text are in the result.
     pub(crate) fn dockerfile(&self, wanted: WantedContext, shown: &str) -> Result<Arc<LocalContext>, Diagnostic> {
         if let Some(parsed) = self.parsed.lock().unwrap_or_else(PoisonError::into_inner).get(&wanted) {
             return Ok(parsed.clone());

@@ -13,6 +13,7 @@ mod examples;
 mod export;
 mod fmt;
 mod grants;
+mod interrupt;
 mod language;
 mod load;
 mod network;
@@ -20,6 +21,7 @@ mod runtime;
 mod schemas;
 mod secrets;
 mod support;
+mod terminal;
 
 /// A file of this folder that is not compiled in tests nothing.
 #[test]
