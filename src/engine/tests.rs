@@ -19,7 +19,12 @@ use super::{
 };
 use crate::{
     export::BuiltImage,
-    plan::{Plan, PlanNode, make::tests::plan_of},
+    grant::{self, Allowed, HostPaths},
+    plan::{
+        Plan, PlanNode,
+        make::tests::plan_of,
+        need::{NeedKind, needs},
+    },
     registry::{self, ClientOptions},
     report::{Diagnostic, SourceMap, event::Event},
     solve::failure::SolveFailure,
@@ -60,14 +65,32 @@ impl Place {
             command: none,
             now: || "2026-01-01T00:00:00.000000000Z".to_owned(),
             epoch_now: 1_767_225_600,
+            writable: {
+                let mut writable = Allowed::default();
+                writable.allow(Path::new("."), self.path());
+                writable
+            },
         }
+    }
+
+    /// The contexts of a plan, which may read its folder.
+    fn contexts(&self, plan: &Plan) -> Contexts {
+        let (mut allowed, mut paths) = (Allowed::default(), HostPaths::default());
+        allowed.allow(Path::new("."), self.path());
+        for need in needs(plan, |_| false) {
+            if let NeedKind::Read(text) | NeedKind::ReadDefinition(text) = &need.what {
+                let found = grant::resolve(Path::new(text), self.path());
+                paths.add_read(text, found.map(|found| allowed.read(found).expect("all is in the folder")));
+            }
+        }
+        Contexts::new(self.path().to_owned(), paths, SourceMap::default())
     }
 
     async fn prepare(
         &self,
         plan: &Plan,
     ) -> Result<PreparedEngine<impl super::Engine<Built = BuiltImage>>, Vec<String>> {
-        let contexts = Contexts::new(self.path().to_owned(), SourceMap::default());
+        let contexts = self.contexts(plan);
         let codes = |faults: Vec<Diagnostic>| faults.iter().map(|fault| fault.code.to_owned()).collect();
         prepare(plan, self.setup(), &contexts).await.map_err(codes)
     }
@@ -122,8 +145,8 @@ fn a_stage_that_is_not_there_is_a_fault_of_the_target() {
           dockerfile-inline = "FROM scratch AS there\nCOPY x /x\n"
         }"#;
     let place = Place::new();
-    let contexts = Contexts::new(place.path().to_owned(), SourceMap::default());
     let plan = plan_of(text, &["a"]);
+    let contexts = place.contexts(&plan);
     let faults = block_on(prepare(&plan, place.setup(), &contexts)).map(|_| ()).expect_err("a fault");
     let (builds, _) = nodes(&plan);
     assert_eq!(faults.len(), 1);
@@ -199,8 +222,8 @@ fn a_gone_snapshot_means_that_the_engine_was_lost() {
 fn a_dockerfile_is_read_once_and_may_be_lower_case() {
     let place = Place::new();
     fs::write(place.path().join("dockerfile"), "FROM scratch\n").unwrap();
-    let contexts = Contexts::new(place.path().to_owned(), SourceMap::default());
-    let wanted = || WantedContext::File(place.path().join("Dockerfile"));
+    let contexts = place.contexts(&plan_of("target \"a\" {}", &["a"]));
+    let wanted = || WantedContext::File { path: "Dockerfile".to_owned(), lower_case: Some("dockerfile".to_owned()) };
     let first = contexts.dockerfile(wanted(), "Dockerfile").expect("there is one");
     let second = contexts.dockerfile(wanted(), "Dockerfile").expect("there is one");
     assert!(Arc::ptr_eq(&first, &second));

@@ -20,6 +20,17 @@ pub(crate) struct SandboxOptions {
     pub(crate) pids_limit: Option<u64>,
 }
 
+/// Our own sandbox, and no tool that connects a network.
+impl Default for SandboxOptions {
+    fn default() -> Self {
+        Self {
+            runtime: Runtime::default(),
+            network: NetworkChoice::Tools(Vec::new()),
+            pids_limit: Some(DEFAULT_PIDS_LIMIT),
+        }
+    }
+}
+
 /// The limit of processes that a step has unless the user sets another.
 pub(crate) const DEFAULT_PIDS_LIMIT: u64 = 32_768;
 
