@@ -11,12 +11,14 @@ mod errors;
 mod examples;
 mod export;
 mod fmt;
+mod interrupt;
 mod language;
 mod load;
 mod runtime;
 mod schemas;
 mod secrets;
 mod support;
+mod terminal;
 
 /// A file of this folder that is not compiled in tests nothing.
 #[test]
