@@ -21,6 +21,7 @@ mod runtime;
 mod schemas;
 mod secrets;
 mod support;
+mod terminal;
 
 /// A file of this folder that is not compiled in tests nothing.
 #[test]

@@ -70,23 +70,28 @@ impl Bake {
         let mut stdin = tempfile::tempfile().expect("a temporary file can be made");
         std::io::Write::write_all(&mut stdin, input.as_bytes()).expect("files can be written");
         std::io::Seek::rewind(&mut stdin).expect("files can be read again");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_bake"));
-        command
-            .args(args)
-            .stdin(stdin)
-            .current_dir(self.path(folder))
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .env("HOME", self.path("home"))
-            .env("BAKE_HOME", self.path("state"))
-            .env("NO_COLOR", "1")
-            .envs(env.iter().copied());
-        let Output { status, stdout, stderr } = command.output().expect("the binary starts");
+        let mut command = self.command(folder, args);
+        let Output { status, stdout, stderr } =
+            command.stdin(stdin).envs(env.iter().copied()).output().expect("the binary starts");
         Ran {
             code: status.code(),
             stdout: String::from_utf8_lossy(&stdout).into_owned(),
             stderr: String::from_utf8_lossy(&stderr).into_owned(),
         }
+    }
+
+    /// The command of a run that a test starts and steers itself.
+    pub(crate) fn command(&self, folder: &str, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bake"));
+        command
+            .args(args)
+            .current_dir(self.path(folder))
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", self.path("home"))
+            .env("BAKE_HOME", self.path("state"))
+            .env("NO_COLOR", "1");
+        command
     }
 
     #[must_use]
