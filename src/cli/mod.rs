@@ -106,7 +106,7 @@ fn run_bake(bake: Bake, env: BTreeMap<String, String>) -> u8 {
         None if bake.print => commands::print::run(&settings),
         None => match definition::allowed(&settings) {
             Ok(planned) => {
-                let conclude = definition::concluding(&planned.evaluated.aside);
+                let conclude = definition::concluding(&planned.evaluated.unneeded_faults);
                 conclude(if commands::call::is_wanted(&planned.plan) {
                     commands::call::run(&settings, planned)
                 } else {

@@ -35,8 +35,8 @@ pub(crate) fn run(settings: &Settings, what: ListWhat) -> u8 {
 
 fn show<T>(settings: &Settings, sources: &SourceMap, mut listed: Listed<T>, form: impl Fn(Vec<T>) -> String) -> u8 {
     output::hide(listed.hidden);
-    match definition::check_all(settings, listed.diagnostics, &mut listed.aside, sources) {
-        Ok(()) => definition::concluding(&listed.aside)(write(&form(listed.all))),
+    match definition::check_all(settings, listed.diagnostics, &mut listed.unneeded_faults, sources) {
+        Ok(()) => definition::concluding(&listed.unneeded_faults)(write(&form(listed.all))),
         Err(code) => code,
     }
 }

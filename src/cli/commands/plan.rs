@@ -23,5 +23,5 @@ pub(crate) fn run(settings: &Settings, format: PlanFormat) -> u8 {
             serde_json::to_string_pretty(&explain::json(&planned.plan)).expect("a value of text and numbers") + "\n"
         }
     };
-    definition::concluding(&planned.evaluated.aside)(write(&text))
+    definition::concluding(&planned.evaluated.unneeded_faults)(write(&text))
 }

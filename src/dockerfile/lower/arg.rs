@@ -1,4 +1,5 @@
-//! Build arguments: the variables that FROM sees, ARG in stages, proxies, `SOURCE_DATE_EPOCH` (spec/dockerfile.md §4).
+//! Build arguments: the variables that FROM sees, ARG in stages, proxies, `SOURCE_DATE_EPOCH`
+//! (<https://docs.docker.com/reference/dockerfile/#arg>).
 
 use indexmap::IndexMap;
 
@@ -79,7 +80,7 @@ fn add_globals(
     Ok(())
 }
 
-/// What `SOURCE_DATE_EPOCH` asks for.
+/// A parsed value of `SOURCE_DATE_EPOCH`.
 fn read_epoch(value: &str, file: &ParsedDockerfile, options: &LowerOptions) -> Result<Option<EpochOption>, Diagnostic> {
     if value.is_empty() {
         return Ok(None);

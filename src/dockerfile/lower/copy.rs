@@ -1,4 +1,5 @@
-//! COPY and ADD to file operations: source classes, flags, heredocs, `--link` (spec/dockerfile.md §7).
+//! COPY and ADD to file operations: kinds of sources, flags, heredocs, `--link`
+//! (<https://docs.docker.com/reference/dockerfile/#copy>).
 
 use super::{
     lowerer::Lowerer,
@@ -22,7 +23,7 @@ use crate::{
     report::{Diagnostic, Spanned, url::without_credentials},
 };
 
-/// What the flags say of all sources.
+/// The flags that apply to all sources of a COPY or ADD.
 struct CopyFlags {
     owner: Option<OwnerChange>,
     mode: Option<FileMode>,

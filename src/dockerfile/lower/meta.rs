@@ -1,5 +1,6 @@
-//! Instructions that change the config: ENV, LABEL, CMD, EXPOSE, … and WORKDIR, which makes a folder as well
-//! (spec/dockerfile.md §6). The texts of their history entries are part of the image.
+//! Instructions that change the image config: ENV, LABEL, CMD, EXPOSE, … and WORKDIR, which also makes a folder (OCI
+//! image spec, config: <https://github.com/opencontainers/image-spec/blob/main/config.md>). The texts of their history
+//! entries are part of the image and follow BuildKit's.
 
 use serde_json::Value;
 

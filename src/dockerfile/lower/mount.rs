@@ -1,4 +1,5 @@
-//! `RUN --mount`: options read and checked, sources found (spec/dockerfile.md §8.3).
+//! `RUN --mount`: parses and checks the options, and resolves the sources
+//! (<https://docs.docker.com/reference/dockerfile/#run---mount>).
 
 use super::{lowerer::Lowerer, meta::join, state::SourceTree, state::StageState};
 use crate::{
@@ -31,7 +32,7 @@ const KEYS: &[&str] = &[
     "env",
 ];
 
-/// What the mounts of one RUN come to.
+/// The resolved mounts of one RUN.
 #[derive(Default)]
 pub(super) struct LoweredMount {
     pub(super) mounts: Vec<MountOp>,

@@ -1,4 +1,5 @@
-//! RUN to a process: argument vector, heredocs, network, history text (spec/dockerfile.md §8.1, §8.2).
+//! RUN to a process: argument vector, heredocs, network, history text
+//! (<https://docs.docker.com/reference/dockerfile/#run>).
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -67,7 +68,7 @@ impl Lowerer<'_, '_> {
         Ok(())
     }
 
-    /// Where what a process is given comes from; nothing for what the build does not have.
+    /// Resolves the secrets and agents of a process; those that the build does not have are left out.
     fn sources(&self, mounts: &[MountOp], env: &[SecretEnv]) -> Vec<(String, String)> {
         let source = |kind: &str, id: &str, from: &HashMap<String, String>| {
             (format!("{kind} {id}"), from.get(id).cloned().unwrap_or_default())

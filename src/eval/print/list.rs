@@ -1,4 +1,5 @@
-//! `--list targets` and `--list variables` as a table or as JSON (spec §16.4).
+//! `--list targets` and `--list variables` as a table or as JSON
+//! (<https://docs.docker.com/reference/cli/docker/buildx/bake/#list>).
 
 use std::{fmt::Write, sync::Arc};
 

@@ -1,10 +1,11 @@
-//! Shell patterns over names: `*`, `?`, `[a-z]`, `[^a]`, `\x`. A `*` does not cross a `/`, which no name has anyway.
+//! Shell patterns over names: `*`, `?`, `[a-z]`, `[^a]`, `\x`, as Go's `path.Match` has them
+//! (<https://pkg.go.dev/path#Match>). A `*` does not match a `/`.
 
 /// The pattern is malformed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct GlobError;
 
-/// Whether a text has anything that makes it a pattern.
+/// Whether a text has a character that makes it a pattern.
 pub(crate) fn is_pattern(text: &str) -> bool {
     text.contains(['*', '?', '[', '\\'])
 }
