@@ -146,7 +146,7 @@ impl Outline {
         &mut self,
         file: &ParsedDockerfile,
         options: &LowerOptions,
-        it: &Instruction,
+        instruction: &Instruction,
         globals: &Vars,
         vars: &mut Vars,
         used: &mut Vec<String>,
@@ -154,7 +154,7 @@ impl Outline {
         let text = |text: &str, vars: &Vars| {
             expand::expand(text, vars, file.escape, ExpandMode::Word).map_or_else(|_| text.to_owned(), |it| it.text)
         };
-        match &it.kind {
+        match &instruction.kind {
             InstructionKind::Arg(args) => {
                 for arg in args {
                     let given = options.build_args.get(&arg.name).cloned();
@@ -175,7 +175,7 @@ impl Outline {
                     self.args.retain(|known| known.name != arg.name);
                     self.args.push(Arg {
                         name: arg.name.clone(),
-                        description: describe(&it.comments, &arg.name),
+                        description: describe(&instruction.comments, &arg.name),
                         value: value.unwrap_or_default(),
                         at: arg.at,
                     });

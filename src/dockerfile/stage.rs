@@ -147,8 +147,8 @@ impl<'a> Nodes<'a> {
     }
 
     /// The nodes that an instruction of stage `user` reads from.
-    pub(super) fn sources_of(&mut self, it: &Instruction, user: NodeIx) -> Result<StageSources, Diagnostic> {
-        match &it.kind {
+    pub(super) fn sources_of(&mut self, instruction: &Instruction, user: NodeIx) -> Result<StageSources, Diagnostic> {
+        match &instruction.kind {
             InstructionKind::Copy(copy) => match &copy.from {
                 None => Ok(Vec::new()),
                 Some(from) => Ok(vec![Some(match self.numbered(&from.value, from.at) {

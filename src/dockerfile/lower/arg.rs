@@ -156,13 +156,18 @@ impl<'a> Lowerer<'a, '_> {
     }
 
     /// ARG in a stage.
-    pub(super) fn arg(&mut self, state: &mut StageState, it: &Instruction, args: &[ArgDef]) -> Result<(), Diagnostic> {
+    pub(super) fn arg(
+        &mut self,
+        state: &mut StageState,
+        instruction: &Instruction,
+        args: &[ArgDef],
+    ) -> Result<(), Diagnostic> {
         let mut text = String::from("ARG");
         for arg in args {
-            check::secrets_used_in_arg_or_env::check_name(&mut self.report, it, &arg.name);
+            check::secrets_used_in_arg_or_env::check_name(&mut self.report, instruction, &arg.name);
             let value = match (self.build_arg(&arg.name), &arg.default) {
                 (Some(given), _) => Some(given),
-                (None, Some(default)) => Some(self.text(state, it, default, arg.at, ExpandMode::Word)?),
+                (None, Some(default)) => Some(self.text(state, instruction, default, arg.at, ExpandMode::Word)?),
                 (None, None) => self.globals.get(&arg.name).cloned(),
             };
             text.push(' ');

@@ -354,16 +354,16 @@ impl<'a, 'g> Lowerer<'a, 'g> {
     pub(super) fn word(
         &mut self,
         state: &StageState,
-        it: &Instruction,
+        instruction: &Instruction,
         word: &Spanned<String>,
     ) -> Result<String, Diagnostic> {
-        self.text(state, it, &word.value, word.at, ExpandMode::Word)
+        self.text(state, instruction, &word.value, word.at, ExpandMode::Word)
     }
 
     pub(super) fn text(
         &mut self,
         state: &StageState,
-        it: &Instruction,
+        instruction: &Instruction,
         text: &str,
         at: Span,
         mode: ExpandMode,
@@ -374,17 +374,17 @@ impl<'a, 'g> Lowerer<'a, 'g> {
             self.is_guess |= state.is_assumed && text.contains('?');
             bad_expansion(&why, text, at)
         })?;
-        self.report_missing(state, it, &expanded.missing);
+        self.report_missing(state, instruction, &expanded.missing);
         Ok(expanded.text)
     }
 
-    pub(super) fn report_missing(&mut self, state: &StageState, it: &Instruction, missing: &[String]) {
+    pub(super) fn report_missing(&mut self, state: &StageState, instruction: &Instruction, missing: &[String]) {
         for name in missing {
             if state.is_assumed {
                 self.is_guess = true;
             } else if !state.args.contains_key(name) && !arg::is_never_set(name) {
                 let known = state.env.keys().map(String::as_str);
-                undefined_var::fire(&mut self.report, it, name, known);
+                undefined_var::fire(&mut self.report, instruction, name, known);
             }
         }
     }

@@ -260,8 +260,8 @@ impl StageState {
     }
 
     /// The meta of a step.
-    pub(super) fn meta(&mut self, options: &LowerOptions, it: &Instruction, text: &str) -> Meta {
-        Meta { name: self.step_name(options, text), at: Some(it.at), ignore_cache: false }
+    pub(super) fn meta(&mut self, options: &LowerOptions, instruction: &Instruction, text: &str) -> Meta {
+        Meta { name: self.step_name(options, text), at: Some(instruction.at), ignore_cache: false }
     }
 
     /// The shell that runs shell forms.
