@@ -81,8 +81,8 @@ impl Lowerer<'_, '_> {
                 _ => join(&state.cwd, &fields.target),
             };
             if target == "/" {
-                let instruction = bad("invalid mount target, give one with `target=`: /", written);
-                return Err(instruction.help("write `--mount=target=/path,…`"));
+                let refused = bad("invalid mount target, give one with `target=`: /", written);
+                return Err(refused.help("write `--mount=target=/path,…`"));
             }
             let kind = match fields.kind.as_str() {
                 "ssh" => {
