@@ -24,7 +24,7 @@ mod sandbox; // one process in namespaces
 mod store; // blobs, snapshots, records on disk; leases, locks, collection
 
 // ── running ──
-mod dispatch; // walks the plan, runs what is ready, tells one story of it
+mod dispatch; // runs a plan on an engine: dispatcher, executor, interrupts, one outcome
 mod engine; // plan nodes ─► dockerfile ─► solve ─► export
 mod export; // image, registry, local, tar, oci, docker, cacheonly
 mod solve; // decides what is cached, runs the rest

@@ -32,7 +32,7 @@ const MAP: &[(&str, bool, &[&str])] = &[
     ("registry", false, &["oci"]),
     ("sandbox", false, &[]),
     ("store", false, &["oci"]),
-    ("solve", false, &["oci", "report", "grant", "graph", "fetch", "layer", "registry", "sandbox", "store"]),
+    ("solve", false, &["oci", "report", "spec", "grant", "graph", "fetch", "layer", "registry", "sandbox", "store"]),
     ("export", false, &["oci", "report", "layer", "registry", "store"]),
     (
         "engine",

@@ -22,6 +22,7 @@ use std::{collections::BTreeMap, ffi::OsString, path::Path};
 use clap::Parser;
 
 use crate::{
+    dispatch::interrupt::{self, Interrupts, WatchEnd},
     report::{Diagnostic, SourceMap},
     sandbox,
     ui::{log, output},
@@ -101,20 +102,23 @@ fn run_bake(bake: Bake, env: BTreeMap<String, String>) -> u8 {
     if list.is_some() || bake.print {
         sandbox::allocate_for_one_thread();
     }
-    on_large_stack(move || match list {
-        Some(what) => commands::list::run(&settings, what),
-        None if bake.print => commands::print::run(&settings),
-        None => match definition::allowed(&settings) {
-            Ok(planned) => {
-                let conclude = definition::concluding(&planned.evaluated.unneeded_faults);
-                conclude(if commands::call::is_wanted(&planned.plan) {
-                    commands::call::run(&settings, planned)
-                } else {
-                    commands::build::run(&settings, planned)
-                })
-            }
-            Err(code) => code,
-        },
+    match list {
+        Some(what) => on_large_stack(move || commands::list::run(&settings, what)),
+        None if bake.print => on_large_stack(move || commands::print::run(&settings)),
+        None => interruptible(move |interrupts| build_or_call(&settings, interrupts)),
+    }
+}
+
+fn build_or_call(settings: &Settings, interrupts: &mut Interrupts) -> u8 {
+    let planned = match definition::allowed(settings) {
+        Ok(planned) => planned,
+        Err(code) => return code,
+    };
+    let conclude = definition::concluding(&planned.evaluated.unneeded_faults);
+    conclude(if commands::call::is_wanted(&planned.plan) {
+        commands::call::run(settings, planned, interrupts)
+    } else {
+        commands::build::run(settings, planned, interrupts)
     })
 }
 
@@ -160,18 +164,50 @@ fn run_command(command: CliCommand, env: BTreeMap<String, String>) -> u8 {
     }
 }
 
-/// Evaluation follows the nesting of what it reads: a stack that is only touched as far as it is needed.
+/// Runs work on a thread with a large stack, because evaluation follows the nesting of what it reads. Only the part of the
+/// stack that is touched takes memory.
 fn on_large_stack(work: impl FnOnce() -> u8 + Send + 'static) -> u8 {
-    const STACK: usize = 256 << 20;
-    let thread = std::thread::Builder::new().name("bake".to_owned()).stack_size(STACK).spawn(work);
-    match thread.map(std::thread::JoinHandle::join) {
-        Ok(Ok(code)) => code,
-        Ok(Err(_)) => FAILED,
+    match large_stack(work) {
+        Ok(thread) => thread.join().unwrap_or(FAILED),
+        Err(code) => code,
+    }
+}
+
+/// As [`on_large_stack`], and this thread meanwhile watches for SIGINT and SIGTERM.
+fn interruptible(work: impl FnOnce(&mut Interrupts) -> u8 + Send + 'static) -> u8 {
+    let (sender, mut interrupts) = interrupt::interrupts();
+    let (done, ended) = tokio::sync::oneshot::channel();
+    // Nobody takes the result of work that was left behind.
+    let thread = large_stack(move || {
+        let _left_behind = done.send(work(&mut interrupts));
+    });
+    if let Err(code) = thread {
+        return code;
+    }
+    match interrupt::watch(ended, &sender) {
+        Ok(WatchEnd::Done(code)) => code,
+        Ok(WatchEnd::Panicked) => FAILED,
+        Ok(WatchEnd::Interrupted) => {
+            output::words("interrupted\n");
+            INTERRUPTED
+        }
         Err(error) => {
-            output::words(&format!("bake: a thread cannot be started: {error}\n"));
+            output::words(&format!("bake: signals cannot be watched: {error}\n"));
             FAILED
         }
     }
+}
+
+/// Starts a thread with a large stack.
+///
+/// # Errors
+/// The exit code, when it cannot be started; that has been reported.
+fn large_stack<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<std::thread::JoinHandle<T>, u8> {
+    const STACK: usize = 256 << 20;
+    std::thread::Builder::new().name("bake".to_owned()).stack_size(STACK).spawn(work).map_err(|error| {
+        output::words(&format!("bake: a thread cannot be started: {error}\n"));
+        FAILED
+    })
 }
 
 /// Writes data; an error of the reader is reported.

@@ -6,12 +6,15 @@ use std::collections::HashSet;
 
 use futures_util::future::join_all;
 
-use super::{context::Contexts, embedded::lowering, lower::Lowering};
+use super::{
+    context::Contexts,
+    lower::{Lowering, lowering},
+};
 use crate::{
     dockerfile::outline::{self, Outline, Targets},
     plan::{Plan, TargetName},
     report::Diagnostic,
-    solve::solver::SolveWorld,
+    solve::world::SolveWorld,
     spec::call::Method,
 };
 

@@ -30,9 +30,10 @@ use crate::{
     plan::{self, Build, Plan, PlanLink, PlanNode},
     report::{Diagnostic, url::without_credentials},
     solve::{
+        base,
         failure::SolveFailure,
         op::source,
-        solver::{SolveScope, SolveWorld},
+        world::{SolveScope, SolveWorld},
     },
     spec::{self, Entitlement, call::Method, context},
 };
@@ -60,6 +61,20 @@ pub(crate) struct Lowering<'a> {
 pub(crate) struct Outside<'a> {
     pub(crate) images: &'a Images,
     pub(crate) world: &'a SolveWorld,
+}
+
+/// Runs `work` with a [`Lowering`] that may ask registries and fetch remote contexts; `all_stages` as there.
+pub(crate) async fn lowering<T>(
+    world: &SolveWorld,
+    contexts: &Contexts,
+    all_stages: bool,
+    work: impl AsyncFnOnce(&Lowering<'_>) -> T,
+) -> T {
+    let images = Images::new(world.sources.client.clone(), world.store.clone());
+    let env = world.env.clone();
+    let is_env_set = move |name: &str| env.contains_key(name);
+    work(&Lowering { contexts, outside: Some(Outside { images: &images, world }), is_env_set: &is_env_set, all_stages })
+        .await
 }
 
 /// A build whose Dockerfile was read.
@@ -330,7 +345,8 @@ impl Lowering<'_> {
         let step = crate::report::event::StepId(u32::MAX);
         let fetched = source::fetch(world, graph.get(ix), step).await.map_err(SolveFailure::into_diagnostic)?;
         let tree = fetched.into_tree();
-        let dirs = source::materialise(world, &tree, &|_| None).await.map_err(SolveFailure::into_diagnostic)?;
+        let no_images = base::ImageSteps::default();
+        let dirs = base::materialise(world, &tree, &no_images).await.map_err(SolveFailure::into_diagnostic)?;
         let unreadable = |e: &std::io::Error| {
             Diagnostic::error("bake::engine::dockerfile_unreadable", format!("the Dockerfile cannot be read: {name}"))
                 .cause(e)

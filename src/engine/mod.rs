@@ -1,11 +1,13 @@
 //! Runs plan nodes. The boundary is the node (a build, an export): that is what a BuildKit could take over whole.
 //!
 //! ```text
-//! plan ─► context: where each build reads from ─► lower: one graph for all ─► solve ─► export
-//!            image: answers what the frontend asks of images
+//! boundary: what dispatch asks of any engine
+//! embedded: plan ─► context: where each build reads from ─► lower: one graph for all ─► solve ─► export
+//!                     image: answers what the frontend asks of images
 //! ```
 
 pub(crate) mod base;
+pub(crate) mod boundary;
 pub(crate) mod cache;
 pub(crate) mod call;
 pub(crate) mod check;
@@ -17,7 +19,7 @@ pub(crate) mod provenance;
 pub(crate) mod secret;
 
 pub(crate) use crate::{
-    export::{BuiltImage, ExportReceipt},
-    solve::{failure::SolveFailure, op::exec::Runner, solver::SolveCancel},
+    export::ExportReceipt,
+    solve::{cancel::SolveCancel, runner::Runner},
 };
-pub(crate) use embedded::Setup;
+pub(crate) use boundary::{CancelMode, Engine, NodeFailure, PreparedEngine};

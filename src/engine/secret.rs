@@ -6,7 +6,7 @@ use crate::{
     fetch::GitSecrets,
     grant::read_file_or_shell_pipe,
     plan::{Plan, PlanNode},
-    solve::op::exec::SecretSource,
+    solve::world::SecretSource,
 };
 
 /// The source of a secret as the target declares it: `env`, `src`, or by its id alone (the variable of that name if it
@@ -50,8 +50,7 @@ pub(crate) fn for_git(plan: &Plan, env: &BTreeMap<String, String>, absolute: imp
         let value = match found {
             SecretSource::Env(name) => env.get(&name).cloned(),
             SecretSource::File(path) => {
-                let read = read_file_or_shell_pipe(&path, LONGEST_TOKEN).ok();
-                read.and_then(|bytes| String::from_utf8(bytes).ok())
+                read_file_or_shell_pipe(&path, LONGEST_TOKEN).ok().and_then(|bytes| String::from_utf8(bytes).ok())
             }
         };
         let known = list.iter().any(|(it, _)| it == host);

@@ -10,7 +10,7 @@ mod git_url;
 mod http;
 
 pub(crate) use error::FetchError;
-pub(crate) use git::{GitClient, GitSecrets, GitSource};
+pub(crate) use git::{Commit, GitClient, GitSecrets, GitSource};
 pub(crate) use git_url::parse_git_url;
 pub(crate) use http::{Fetched, HttpClient, HttpRecord, HttpRequest};
 

@@ -2,8 +2,9 @@
 //!
 //! One [`Graph`] holds the vertices of every build of the plan. A vertex is its op, the vertices whose results it reads,
 //! and its platform; vertices that are equal in all of these are one vertex, whatever target asked for them.
-//! Pure data: how a vertex is keyed and run is `solve`'s affair.
+//! Pure data: cache keys and running are decided in `solve`.
 
+mod digest;
 mod op;
 pub(crate) mod pattern;
 
@@ -12,7 +13,7 @@ use std::collections::{HashMap, HashSet};
 pub(crate) use op::*;
 
 use crate::{
-    oci::{Digest, Platform, digest::FieldHasher},
+    oci::{Digest, Platform},
     report::Span,
 };
 
@@ -21,6 +22,7 @@ use crate::{
 pub(crate) struct VertexIx(u32);
 
 impl VertexIx {
+    /// As an index into a list with one entry for each vertex.
     pub(crate) const fn index(self) -> usize {
         self.0 as usize
     }
@@ -61,22 +63,7 @@ impl Graph {
     /// # Panics
     /// When an input is not of this graph.
     pub(crate) fn add(&mut self, op: Op, inputs: Vec<VertexIx>, platform: Platform, meta: Meta) -> VertexIx {
-        let mut hasher = FieldHasher::new("vertex/1");
-        match &op {
-            // Its manifest says which layers it has; their annotations come in no order.
-            Op::Image(image) => {
-                hasher.text("image").text(&image.reference).digest(&image.manifest);
-                hasher.bytes(&serde_json::to_vec(&image.origin).expect("origins are plain data"));
-            }
-            op => {
-                hasher.bytes(&serde_json::to_vec(op).expect("ops are plain data"));
-            }
-        }
-        hasher.text(&platform.to_string()).number(inputs.len() as u64);
-        for input in &inputs {
-            hasher.digest(&self.vertices[input.index()].digest);
-        }
-        let digest = hasher.finish();
+        let digest = digest::of_vertex(&op, &platform, inputs.iter().map(|input| &self.vertices[input.index()].digest));
         if let Some(found) = self.by_digest.get(&digest) {
             self.vertices[found.index()].meta.ignore_cache |= meta.ignore_cache;
             return *found;
@@ -87,6 +74,7 @@ impl Graph {
         ix
     }
 
+    /// The vertex at an index of this graph.
     pub(crate) fn get(&self, ix: VertexIx) -> &Vertex {
         &self.vertices[ix.index()]
     }
@@ -96,8 +84,8 @@ impl Graph {
         (0..).map(VertexIx).zip(&self.vertices)
     }
 
-    /// The secrets and agents that builds of this run take from different sources under one id. By id alone, steps that
-    /// use them cannot be told apart.
+    /// The ids of secrets and agents that builds of this run take from different sources. Steps that use them differ
+    /// although their ids are equal.
     pub(crate) fn ambiguous(&self) -> HashSet<&str> {
         let (mut known, mut found): (HashMap<&str, &str>, _) = (HashMap::new(), HashSet::new());
         for vertex in &self.vertices {
@@ -111,6 +99,7 @@ impl Graph {
         found
     }
 
+    /// The number of vertices.
     pub(crate) fn len(&self) -> usize {
         self.vertices.len()
     }

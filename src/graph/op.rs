@@ -2,7 +2,9 @@
 //!
 //! Paths inside an image are plain text with `/`, absolute and cleaned unless said otherwise; they are never host paths.
 
-use serde::Serialize;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
 
 use crate::oci::{Descriptor, DiffId, Digest};
 
@@ -39,7 +41,7 @@ pub(crate) struct ImageOp {
 }
 
 /// Where the blobs of an image are read.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum LayerOrigin {
     /// A repository of a registry.
     Registry { domain: String, path: String },
@@ -48,7 +50,7 @@ pub(crate) enum LayerOrigin {
 }
 
 /// One layer of a base image.
-#[derive(Clone, Debug, PartialEq, Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ImageLayer {
     pub(crate) diff_id: DiffId,
     pub(crate) descriptor: Descriptor,
@@ -133,21 +135,28 @@ pub(crate) struct StepResources {
     pub(crate) cpuset_mems: Option<String>,
 }
 
+/// The network of a process (`RUN --network`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) enum StepNetwork {
+    /// That of the sandbox.
     #[default]
     Default,
+    /// Loopback only.
     None,
+    /// That of the host; asks for the entitlement `network.host`.
     Host,
 }
 
+/// How much a process may do (`RUN --security`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) enum StepSecurity {
     #[default]
     Sandbox,
+    /// With all capabilities; asks for the entitlement `security.insecure`.
     Insecure,
 }
 
+/// An environment variable of a process whose value is a secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct SecretEnv {
     pub(crate) name: String,
@@ -163,6 +172,7 @@ pub(crate) struct MountOp {
     pub(crate) kind: MountOpKind,
 }
 
+/// What is mounted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) enum MountOpKind {
     /// `source` of input `input`. Writes, if allowed at all, are thrown away after the command.
@@ -206,6 +216,7 @@ pub(crate) enum MountOpKind {
     },
 }
 
+/// Who may use a cache mount at the same time (`RUN --mount=type=cache,sharing=`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) enum CacheSharing {
     #[default]
@@ -220,9 +231,10 @@ pub(crate) struct File {
     pub(crate) actions: Vec<FileAction>,
 }
 
+/// One change of a tree.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) enum FileAction {
-    /// spec/dockerfile.md §7.3.
+    /// COPY, or ADD of what is not remote (<https://docs.docker.com/reference/dockerfile/#copy>).
     Copy(Box<CopyAction>),
     /// Makes a directory and its missing parents, mode 0755; one that exists is left as it is.
     Mkdir { path: String, owner: Option<OwnerChange> },
@@ -230,6 +242,7 @@ pub(crate) enum FileAction {
     Mkfile { dest: String, name: String, text: String, mode: Option<ModeChange>, owner: Option<OwnerChange> },
 }
 
+/// A copy from an input into the tree.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct CopyAction {
     /// Index into the vertex's inputs.
@@ -264,7 +277,41 @@ pub(crate) struct OwnerChange {
 /// `--chmod`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) enum ModeChange {
+    /// Replaces the permission bits, set-id and sticky bits included.
     Octal(u32),
     /// Checked, in BSD chmod grammar.
     Symbolic(String),
+}
+
+impl fmt::Display for ModeChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Octal(mode) => write!(f, "{mode:o}"),
+            Self::Symbolic(text) => f.write_str(text),
+        }
+    }
+}
+
+#[cfg(test)]
+impl Exec {
+    /// A process as a bare `RUN` makes it.
+    pub(crate) fn of_args(args: &[&str]) -> Self {
+        Self {
+            args: args.iter().map(|arg| (*arg).to_owned()).collect(),
+            env: Vec::new(),
+            cwd: "/".to_owned(),
+            user: String::new(),
+            hostname: None,
+            network: StepNetwork::Default,
+            security: StepSecurity::Sandbox,
+            mounts: Vec::new(),
+            extra_hosts: Vec::new(),
+            ulimits: Vec::new(),
+            shm_size: None,
+            proxy: Vec::new(),
+            secret_env: Vec::new(),
+            sources: Vec::new(),
+            resources: StepResources::default(),
+        }
+    }
 }

@@ -379,9 +379,16 @@ fn extra_hosts(target: &Target) -> Vec<(String, String)> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::{eval::evaluate::tests::evaluated, plan::explain};
+
+    /// The plan of a bake file in HCL that has no fault.
+    pub(crate) fn plan_of(text: &str, names: &[&str]) -> Plan {
+        let (plan, faults) = make(&evaluated(text, names), &Platform::normalised("linux", "amd64", None));
+        assert!(faults.is_empty(), "{faults:?}");
+        plan
+    }
 
     fn check(text: &str, names: &[&str]) -> (String, Vec<String>) {
         let (plan, diagnostics) = make(&evaluated(text, names), &Platform::normalised("linux", "amd64", None));

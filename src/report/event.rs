@@ -42,7 +42,7 @@ pub(crate) enum Event {
     Step { id: StepId, name: Arc<str>, digest: Option<Digest> },
     /// Its work began.
     Started { id: StepId, why: Option<Why> },
-    /// Bytes or items moved; `total` is 0 when unknown.
+    /// Bytes moved; `total` is 0 when unknown.
     Moved { id: StepId, what: Arc<str>, done: u64, total: u64 },
     /// Output of its process.
     Output { id: StepId, stream: OutputStream, bytes: bytes::Bytes },
@@ -52,6 +52,8 @@ pub(crate) enum Event {
     Ended { id: StepId, how: Ended, took: Duration },
     /// Something written for the user: a file, a folder, a pushed image. `reused` when it was there already.
     Wrote { what: Arc<str>, bytes: u64, reused: bool },
+    /// The whole plan runs again for this reason: what earlier events said about steps no longer counts.
+    Restarted { reason: Arc<str> },
 }
 
 /// Where events are sent. Unbounded, because producers are paced by their own work.

@@ -6,6 +6,7 @@ pub(crate) mod event;
 pub(crate) mod hidden;
 pub(crate) mod source;
 pub(crate) mod suggest;
+pub(crate) mod summary;
 pub(crate) mod url;
 
 pub(crate) use diagnostic::{Diagnostic, Label, Severity};

@@ -4,7 +4,11 @@
 
 use std::sync::Arc;
 
-use crate::{graph::Vertex, report::Diagnostic, store::StoreError};
+use crate::{
+    graph::Vertex,
+    report::{Diagnostic, Span},
+    store::StoreError,
+};
 
 /// Why there is no result.
 #[derive(Clone, Debug)]
@@ -34,22 +38,25 @@ impl SolveFailure {
         }
     }
 
-    /// The same failure with the place of the instruction of `vertex`, unless the diagnostic has a place already.
-    pub(crate) fn at_instruction(self, vertex: &Vertex) -> Self {
-        let place = |diagnostic| Arc::new(at_instruction(vertex, Arc::unwrap_or_clone(diagnostic)));
+    /// The same failure with the place of an instruction, unless the diagnostic has a place already.
+    pub(crate) fn at(self, at: Span) -> Self {
+        let place = |diagnostic: Arc<Diagnostic>| match diagnostic.labels.is_empty() {
+            true => Arc::new(Arc::unwrap_or_clone(diagnostic).at(at, "asked for here")),
+            false => diagnostic,
+        };
         match self {
             Self::Failed(diagnostic) => Self::Failed(place(diagnostic)),
             Self::SnapshotGone(diagnostic) => Self::SnapshotGone(place(diagnostic)),
             Self::Cancelled => Self::Cancelled,
         }
     }
-}
 
-/// Adds the place of the instruction of `vertex` to a diagnostic that has none.
-pub(crate) fn at_instruction(vertex: &Vertex, diagnostic: Diagnostic) -> Diagnostic {
-    match vertex.meta.at {
-        Some(at) if diagnostic.labels.is_empty() => diagnostic.at(at, "asked for here"),
-        _ => diagnostic,
+    /// The same failure with the place of the instruction of `vertex`, unless the diagnostic has a place already.
+    pub(crate) fn at_instruction(self, vertex: &Vertex) -> Self {
+        match vertex.meta.at {
+            Some(at) => self.at(at),
+            None => self,
+        }
     }
 }
 
@@ -58,6 +65,21 @@ pub(crate) fn store_fault(error: &StoreError) -> Diagnostic {
     Diagnostic::error("bake::store::failed", error.to_string())
         .cause(error)
         .help("the state folder is $BAKE_HOME, by default `bake` in the XDG cache folder")
+}
+
+/// A fault of reading or writing files of contexts and images as a diagnostic, with the errors beneath it.
+pub(crate) fn file_fault(error: &dyn std::error::Error, help: Option<String>) -> Diagnostic {
+    let mut diagnostic = Diagnostic::error("bake::solve::file", error.to_string());
+    if let Some(cause) = error.source() {
+        diagnostic = diagnostic.cause(cause);
+    }
+    diagnostic.help = help;
+    diagnostic
+}
+
+/// A fault of opening a stack of layers as a diagnostic.
+pub(crate) fn view_fault(error: &std::io::Error) -> Diagnostic {
+    Diagnostic::error("bake::solve::view", "the layers of a step cannot be opened").cause(error)
 }
 
 /// A fault of the state folder as a failure.

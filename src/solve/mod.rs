@@ -1,19 +1,37 @@
 //! Finds or makes the results of vertices: what is known comes from the store, the rest runs.
 //!
 //! ```text
-//! graph ─► solver: for each vertex, inputs first
-//!            key (fast: definition; slow: content of what is read) ─► record in the store? ─► tree
-//!            else op: source │ exec │ file │ merge ─► snapshot ─► record ─► tree
+//! graph ─► solver ─► schedule: one task for each vertex that is needed, inputs first
+//!            ├─► lookup: key (fast: identity of inputs; slow: content of what is read) ─► record in the store? ─► tree
+//!            ├─► base: layers of images, pulled and unpacked when a step looks inside
+//!            └─► run: a slot, the op (exec │ file), a snapshot ─► record ─► tree
 //! ```
 //!
-//! A result is a [`Tree`](tree::Tree). Its identity enters the keys of the vertices that read it, so a step whose inputs
-//! turn out equal is found again however it came about.
+//! | module | holds | uses of this folder |
+//! |---|---|---|
+//! | `failure`, `blocking`, `cancel`, `tree` | the words of all below | – |
+//! | `content` | selecting and hashing what is read | `failure` |
+//! | `reads`, `locals` | what an op reads; the directories of the user | `content` |
+//! | `world` | what a solver may touch | the above, `schedule::slots` |
+//! | `base`, `op` | base layers; how each op makes its snapshot | `world`, `content` |
+//! | `lookup`, `schedule`, `run` | keys and records; order and tasks; one step | the above |
+//! | `solver` | puts them together | all |
+//!
+//! A result is a [`LayerTree`](tree::LayerTree). Its identity enters the keys of the vertices that read it, so that a step
+//! whose inputs turn out equal is found again however they came about.
 
-pub(crate) mod content;
+pub(crate) mod base;
+mod blocking;
+pub(crate) mod cancel;
+mod content;
 pub(crate) mod failure;
-pub(crate) mod key;
-pub(crate) mod local;
+pub(crate) mod locals;
+mod lookup;
 pub(crate) mod op;
-pub(crate) mod slots;
+mod reads;
+mod run;
+pub(crate) mod runner;
+pub(crate) mod schedule;
 pub(crate) mod solver;
 pub(crate) mod tree;
+pub(crate) mod world;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    graph::{ImageLayer, LayerOrigin},
+    graph::{ImageLayer, ImageOp, LayerOrigin},
     oci::{Digest, digest::FieldHasher},
     store::SnapshotId,
 };
@@ -40,15 +40,15 @@ impl SolvedTree {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct TreeLayer {
     pub(crate) snapshot: SnapshotId,
-    /// When the step that made it ran, RFC 3339; empty for base layers, whose history says it.
+    /// When the step that made it ran, RFC 3339; empty for base layers, whose time is in the history of their image.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) created: String,
-    /// Where it comes from, if we did not make it.
+    /// Where it is pulled from, if `bake` did not make it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) base: Option<TreeBase>,
 }
 
-/// A layer that was made elsewhere.
+/// A layer of a base image, or of a shared cache.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct TreeBase {
     pub(crate) layer: ImageLayer,
@@ -62,22 +62,25 @@ impl LayerTree {
     }
 
     /// The tree of an image: known by its diff ids alone, whatever it is called and wherever it lies.
-    pub(crate) fn of_image(image: &crate::graph::ImageOp) -> Self {
+    pub(crate) fn of_image(image: &ImageOp) -> Self {
+        let ImageOp { reference: _, manifest: _, origin, layers: image_layers } = image;
         let mut chain = FieldHasher::new("tree/image/1");
-        let mut layers = Vec::with_capacity(image.layers.len());
-        for layer in &image.layers {
-            chain.digest(&layer.diff_id.0);
+        let mut layers = Vec::with_capacity(image_layers.len());
+        for layer in image_layers {
+            let ImageLayer { diff_id, descriptor: _ } = layer;
+            chain.digest(&diff_id.0);
             layers.push(TreeLayer {
                 // A layer may hard-link to files of the layers beneath it, so its snapshot is known by the chain.
                 snapshot: SnapshotId(chain.clone().finish()),
                 created: String::new(),
-                base: Some(TreeBase { layer: layer.clone(), origin: image.origin.clone() }),
+                base: Some(TreeBase { layer: layer.clone(), origin: origin.clone() }),
             });
         }
         if layers.is_empty() { Self::scratch() } else { Self { id: chain.finish(), layers } }
     }
 
-    /// This tree with one more layer, made by us.
+    /// This tree with one more layer, made by `bake` at `created` (RFC 3339). `id` is the identity of the whole result and
+    /// the name of the snapshot of the new layer.
     pub(crate) fn with_layer(&self, id: Digest, created: String) -> Self {
         let mut layers = self.layers.clone();
         layers.push(TreeLayer { snapshot: SnapshotId(id), created, base: None });
@@ -94,5 +97,47 @@ impl LayerTree {
             layers.extend(upper.layers.iter().cloned());
         }
         Self { id: hasher.finish(), layers }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        graph::ImageOp,
+        oci::{Descriptor, DiffId},
+    };
+
+    fn image(reference: &str, diff_ids: &[&[u8]]) -> ImageOp {
+        let layer = |content: &&[u8]| {
+            let text = format!(r#"{{"mediaType":"a/b","size":1,"digest":"{}"}}"#, Digest::of(reference.as_bytes()));
+            let descriptor: Descriptor = serde_json::from_str(&text).expect("it is a descriptor");
+            ImageLayer { diff_id: DiffId(Digest::of(content)), descriptor }
+        };
+        ImageOp {
+            reference: reference.to_owned(),
+            manifest: Digest::of(reference.as_bytes()),
+            origin: LayerOrigin::Layout { folder: reference.to_owned() },
+            layers: diff_ids.iter().map(layer).collect(),
+        }
+    }
+
+    #[test]
+    fn an_image_is_known_by_its_diff_ids_and_a_layer_by_all_below_it() {
+        let one = LayerTree::of_image(&image("one", &[b"a", b"b"]));
+        assert_eq!(LayerTree::of_image(&image("other", &[b"a", b"b"])).id, one.id);
+        let turned = LayerTree::of_image(&image("one", &[b"b", b"a"]));
+        assert_ne!(turned.id, one.id);
+        assert!(turned.layers.iter().all(|layer| one.layers.iter().all(|other| layer.snapshot != other.snapshot)));
+        assert_eq!(LayerTree::of_image(&image("empty", &[])), LayerTree::scratch());
+    }
+
+    #[test]
+    fn merging_keeps_the_layers_and_depends_on_their_order() {
+        let step = |name: &[u8]| LayerTree::scratch().with_layer(Digest::of(name), String::new());
+        let (a, b) = (step(b"a"), step(b"b"));
+        let merged = a.merged(&[&b]);
+        assert_eq!(merged.layers, [a.layers.clone(), b.layers.clone()].concat());
+        assert_ne!(merged.id, b.merged(&[&a]).id);
     }
 }

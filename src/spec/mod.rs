@@ -14,6 +14,7 @@ pub(crate) mod call;
 pub(crate) mod context;
 pub(crate) mod csv;
 pub(crate) mod entitlement;
+pub(crate) mod glob;
 pub(crate) mod output;
 pub(crate) mod policy;
 pub(crate) mod resources;

@@ -1,4 +1,4 @@
-//! `bake`: builds a plan.
+//! `bake`: builds a plan. Settings become a run of `dispatch`, its outcome becomes an exit code.
 
 use std::{
     io::IsTerminal as _,
@@ -16,26 +16,25 @@ use crate::{
         definition::{self, Planned},
         settings::Settings,
     },
-    dispatch::{self, RunOutcome},
+    dispatch::{self, RunEnd, RunOutcome, interrupt::Interrupts, outcome::RunMetadata},
     engine::{
-        Runner, Setup, SolveCancel,
+        Runner, SolveCancel,
         context::Contexts,
-        embedded::{self, Ready},
+        embedded::{self, EngineSetup},
     },
-    plan::Plan,
     registry,
-    report::{Diagnostic, SourceMap},
+    report::{Diagnostic, SourceMap, event::Sink},
     sandbox,
     store::Store,
     ui::{
         output,
-        progress::{ProgressMode, ProgressView as Drawing, Summary, conclusion},
+        progress::{ProgressMode, ProgressView, conclusion},
     },
 };
 
 /// Builds the plan.
-pub(crate) fn run(settings: &Settings, planned: Planned) -> u8 {
-    on_runtime(settings, build(settings, planned))
+pub(crate) fn run(settings: &Settings, planned: Planned, interrupts: &mut Interrupts) -> u8 {
+    on_runtime(settings, build(settings, planned, interrupts))
 }
 
 /// Runs asynchronous work to its end.
@@ -56,97 +55,56 @@ pub(super) fn on_runtime(settings: &Settings, work: impl Future<Output = u8>) ->
     }
 }
 
-async fn build(settings: &Settings, planned: Planned) -> u8 {
+async fn build(settings: &Settings, planned: Planned, interrupts: &mut Interrupts) -> u8 {
     let Planned { plan, sources, .. } = planned;
-    if let Some(code) = attempt(settings, &plan, &sources, true).await {
-        return code;
-    }
-    output::words("a damaged layer was found in the cache and taken away: building again\n");
-    attempt(settings, &plan, &sources, false).await.unwrap_or(FAILED)
-}
-
-/// Runs the plan once; `None` when a layer of the cache was damaged and `may_repeat`.
-async fn attempt(settings: &Settings, plan: &Plan, sources: &SourceMap, may_repeat: bool) -> Option<u8> {
-    let drawing = Drawing::start(mode(settings));
-    let contexts = Contexts::new(settings.cwd.clone(), sources.clone());
-    let setup = match setup(settings, &drawing) {
-        Ok(setup) => setup,
-        Err(fault) => {
-            drop(drawing.finish());
-            return definition::check(settings, vec![*fault], &contexts.sources()).err().or(Some(FAILED));
-        }
-    };
     // A limit on the size of files is then an error of the write that names the file, not a death without a word.
     let _file_size = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::from_raw(libc::SIGXFSZ));
-    let cancel = setup.cancel.clone();
-    let interrupted = tokio::spawn(async move {
-        interrupt().await;
-        cancel.cancel();
-    });
-    let ready = match embedded::prepare(plan, setup, &contexts).await {
-        Ok(ready) => ready,
-        Err(faults) => {
-            drop(drawing.finish());
-            return definition::check(settings, faults, &contexts.sources()).err().or(Some(FAILED));
-        }
+    let view = ProgressView::start(progress_mode(settings));
+    let contexts = Contexts::new(settings.cwd.clone(), sources);
+    let prepare = async |sink: Sink| {
+        let setup = setup(settings, sink).map_err(|fault| vec![*fault])?;
+        embedded::prepare(&plan, setup, &contexts).await
     };
-    let warnings = ready.warnings.clone();
-    let mut outcome = dispatch::run(plan, &ready).await;
-    finish(&ready, &mut outcome);
-    let was_interrupted = interrupted.is_finished();
-    interrupted.abort();
-    drop(ready);
-    outcome.warnings.splice(0..0, warnings);
-    let mut summary = drawing.finish();
-    if may_repeat && !was_interrupted && outcome.snapshot_gone {
-        return None;
+    let outcome = dispatch::run(&plan, prepare, interrupts, view.sink()).await;
+    if outcome.end == RunEnd::Abandoned {
+        view.abandon()
+    } else {
+        view.finish()
     }
-    summary.wrote.sort();
-    Some(conclude(settings, &outcome, &summary, &contexts.sources(), was_interrupted))
+    report(settings, &outcome, &contexts.sources())
 }
 
-/// Writes back what was learnt; a state folder that cannot be written costs the next run time, not this one its result.
-fn finish(ready: &Ready, outcome: &mut RunOutcome) {
-    if let Err(error) = ready.finish() {
-        let warning = Diagnostic::warning("bake::store::failed", "the state folder could not be brought up to date");
-        outcome.warnings.push(warning.cause(&error));
-    }
-}
-
-fn conclude(
-    settings: &Settings,
-    outcome: &RunOutcome,
-    summary: &Summary,
-    sources: &SourceMap,
-    was_interrupted: bool,
-) -> u8 {
-    let mut told: Vec<Diagnostic> = outcome.warnings.clone();
-    told.extend(summary.warnings.iter().map(|it| (**it).clone()));
-    told.extend(outcome.faults.iter().map(|it| (**it).clone()));
-    if was_interrupted {
-        output::diagnostics(&told, sources, settings.color);
+/// Shows the outcome of a run; the exit code.
+fn report(settings: &Settings, outcome: &RunOutcome, sources: &SourceMap) -> u8 {
+    if matches!(outcome.end, RunEnd::Interrupted | RunEnd::Abandoned) {
+        output::diagnostics(&outcome.diagnostics, sources, settings.color);
         output::words("interrupted\n");
         return INTERRUPTED;
     }
-    if let Err(code) = definition::check(settings, told, sources) {
+    if let Err(code) = definition::check(settings, outcome.diagnostics.clone(), sources) {
         return code;
     }
-    if outcome.cancelled {
-        output::words("cancelled\n");
-        return FAILED;
+    match outcome.end {
+        RunEnd::Failed => return FAILED,
+        RunEnd::Cancelled => {
+            output::words("cancelled\n");
+            return FAILED;
+        }
+        RunEnd::Succeeded | RunEnd::Interrupted | RunEnd::Abandoned => (),
     }
     if let Some(path) = &settings.metadata_file
-        && let Err(fault) = write_metadata(path, outcome)
+        && let Err(fault) = write_metadata(path, &outcome.metadata)
     {
         return definition::check(settings, vec![*fault], sources).err().unwrap_or(FAILED);
     }
     if settings.progress != ProgressArg::Quiet && settings.progress != ProgressArg::Rawjson {
-        output::words(&conclusion(summary));
+        output::words(&conclusion(&outcome.summary));
     }
     OK
 }
 
-pub(super) fn mode(settings: &Settings) -> ProgressMode {
+/// How progress is shown.
+pub(super) fn progress_mode(settings: &Settings) -> ProgressMode {
     match settings.progress {
         ProgressArg::Plain => ProgressMode::Plain,
         ProgressArg::Tty => ProgressMode::Tty,
@@ -157,7 +115,11 @@ pub(super) fn mode(settings: &Settings) -> ProgressMode {
     }
 }
 
-pub(super) fn setup(settings: &Settings, drawing: &Drawing) -> Result<Setup, Box<Diagnostic>> {
+/// What the embedded engine needs; it reports its events to `sink`.
+///
+/// # Errors
+/// When the state folder cannot be used.
+pub(super) fn setup(settings: &Settings, sink: Sink) -> Result<EngineSetup, Box<Diagnostic>> {
     let store = Store::open(&settings.bake_home).and_then(|store| store.hold().map(|()| store));
     let store = store.map_err(|error| {
         let fault = Diagnostic::error("bake::store::failed", "the state folder cannot be used").cause(&error);
@@ -168,10 +130,10 @@ pub(super) fn setup(settings: &Settings, drawing: &Drawing) -> Result<Setup, Box
     })?;
     let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Ok(Setup {
+    Ok(EngineSetup {
         store,
         client: client(settings),
-        sink: drawing.sink(),
+        sink,
         jobs: settings.jobs.unwrap_or_else(|| cores.max(4)),
         runner: Arc::new(Runner::new(settings.runtime.clone())),
         env: Arc::new(settings.env.clone()),
@@ -194,22 +156,10 @@ fn client(settings: &Settings) -> registry::Client {
     registry::Client::new(options)
 }
 
-/// Returns when the user wants to stop.
-pub(super) async fn interrupt() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = int.recv() => (),
-        _ = term.recv() => (),
-    }
-}
-
 /// Writes the metadata file, whole or not at all.
-pub(super) fn write_metadata(path: &Path, outcome: &RunOutcome) -> Result<(), Box<Diagnostic>> {
+pub(super) fn write_metadata(path: &Path, metadata: &RunMetadata) -> Result<(), Box<Diagnostic>> {
     let all: Map<String, Value> =
-        outcome.metadata.iter().map(|(target, it)| (target.clone(), Value::Object(it.clone()))).collect();
+        metadata.iter().map(|(target, answers)| (target.clone(), Value::Object(answers.clone()))).collect();
     let text = serde_json::to_string_pretty(&Value::Object(all)).expect("metadata is plain data");
     let failed = |error: &dyn std::error::Error| {
         let mut fault = Diagnostic::error(

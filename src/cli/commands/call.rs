@@ -14,7 +14,7 @@ use crate::{
         settings::Settings,
         write,
     },
-    dispatch::RunOutcome,
+    dispatch::{interrupt::Interrupts, outcome::RunMetadata},
     engine::{
         call::{self, CallAnswer, CheckedDockerfile, method},
         context::Contexts,
@@ -30,7 +30,7 @@ use crate::{
     ui::{
         diagnostic::{DiagnosticLook, harmless, render},
         output,
-        progress::ProgressView as Drawing,
+        progress::ProgressView,
     },
 };
 
@@ -40,8 +40,8 @@ pub(crate) fn is_wanted(plan: &Plan) -> bool {
 }
 
 /// Answers the calls of a plan, then builds what is to be built.
-pub(crate) fn run(settings: &Settings, planned: Planned) -> u8 {
-    let answered = build::on_runtime(settings, calls(settings, &planned));
+pub(crate) fn run(settings: &Settings, planned: Planned, interrupts: &mut Interrupts) -> u8 {
+    let answered = build::on_runtime(settings, calls(settings, &planned, interrupts));
     let to_build: Vec<&TargetName> = planned
         .plan
         .targets
@@ -53,32 +53,34 @@ pub(crate) fn run(settings: &Settings, planned: Planned) -> u8 {
         return answered;
     }
     let plan = planned.plan.only(&to_build);
-    let built = build::run(settings, Planned { plan, ..planned });
+    let built = build::run(settings, Planned { plan, ..planned }, interrupts);
     if built == OK { answered } else { built }
 }
 
-async fn calls(settings: &Settings, planned: &Planned) -> u8 {
+async fn calls(settings: &Settings, planned: &Planned, interrupts: &mut Interrupts) -> u8 {
     let Planned { evaluated, plan, sources } = planned;
-    let drawing = Drawing::start(build::mode(settings));
+    let view = ProgressView::start(build::progress_mode(settings));
     let contexts = Contexts::new(settings.cwd.clone(), sources.clone());
-    let setup = match build::setup(settings, &drawing) {
+    let setup = match build::setup(settings, view.sink()) {
         Ok(setup) => setup,
         Err(fault) => {
-            drop(drawing.finish());
+            view.finish();
             return definition::check(settings, vec![*fault], sources).err().unwrap_or(FAILED);
         }
     };
     let world = setup.world();
+    interrupts.listen();
     let answers = tokio::select! {
         answers = call::answer(plan, &world, &contexts) => Some(answers),
-        () = build::interrupt() => None,
+        () = interrupts.next() => None,
     };
     drop((world, setup));
-    drop(drawing.finish());
     let Some(answers) = answers else {
+        view.abandon();
         output::words("interrupted\n");
         return INTERRUPTED;
     };
+    view.finish();
     let sources = contexts.sources();
     let results =
         answers.into_iter().map(|(name, answer)| Answered::new(settings, evaluated, plan, name, answer)).collect();
@@ -201,7 +203,7 @@ fn all_json(evaluated: &Evaluation, results: &[Answered<'_>], sources: &SourceMa
     serde_json::to_string_pretty(&all).expect("answers are plain data") + "\n"
 }
 
-fn metadata(results: &[Answered<'_>], sources: &SourceMap) -> RunOutcome {
+fn metadata(results: &[Answered<'_>], sources: &SourceMap) -> RunMetadata {
     let plain = DiagnosticLook { color: false, width: None };
     let entry = |it: &Answered<'_>| {
         let mut entry = Map::new();
@@ -212,7 +214,7 @@ fn metadata(results: &[Answered<'_>], sources: &SourceMap) -> RunOutcome {
         }
         (it.name.to_string(), entry)
     };
-    RunOutcome { metadata: results.iter().map(entry).collect(), ..RunOutcome::default() }
+    results.iter().map(entry).collect()
 }
 
 fn checked_text(it: &CheckedDockerfile, sources: &SourceMap, look: DiagnosticLook) -> String {

@@ -108,14 +108,17 @@ pub(crate) async fn pack_stacks(
     }
     jobs.retain(|key, _| !done.contains_key(key));
     make_ready(&jobs, stacks, context).await?;
-    let total = jobs.len() as u64;
+    let mut n_left = jobs.len();
     let what: Arc<str> = format!("layers ({})", how.codec.name()).into();
     let made = stream::iter(jobs).map(|(key, job)| make(context, how, key, job)).buffer_unordered(PARALLEL);
     let mut made = std::pin::pin!(made);
-    let mut n = 0;
+    let mut packed_bytes = 0;
     while let Some((key, record)) = made.try_next().await? {
-        n += 1;
-        (context.sink)(Event::Moved { id: context.step, what: what.clone(), done: n, total });
+        n_left -= 1;
+        packed_bytes += record.size;
+        // How large the others become is known only when they are packed.
+        let total = if n_left == 0 { packed_bytes } else { 0 };
+        (context.sink)(Event::Moved { id: context.step, what: what.clone(), done: packed_bytes, total });
         done.insert(key, record);
     }
     let packed = |it: WantedLayer| match it {

@@ -14,7 +14,9 @@ use std::{
 use rayon::prelude::*;
 
 use super::{
-    FileDigests, MAX_DEPTH, PARALLEL_DEPTH, PARALLEL_ENTRIES, absorb, descend, dir_hasher, file_digest, with_xattrs,
+    entry_hash::{absorb, dir_hasher, file_digest, with_xattrs},
+    error::ContentError,
+    walk::{MAX_DEPTH, PARALLEL_DEPTH, PARALLEL_ENTRIES, descend},
 };
 use crate::{
     graph::{
@@ -23,23 +25,44 @@ use crate::{
     },
     layer::view::{EntryKind, ViewEntry, at},
     oci::Digest,
-    solve::op::file::FileError,
 };
 
-/// A directory of the host less what is ignored. Directories are read and files hashed when first asked for, in
-/// parallel, and then remembered: share one tree among all who read the same context.
+/// Digests of files from earlier runs, found by the stat data of the files; implemented by the stat cache of `store`.
+pub(crate) trait FileDigests: Send + Sync {
+    /// The digest of the file at this path of the folder (relative, with `/`), if it is the same file as then.
+    fn get(&self, path: &Path, entry: &ViewEntry) -> Option<Digest>;
+    /// Remembers the digest of a file that had this stat data before and after it was read.
+    fn put(&self, path: &Path, entry: &ViewEntry, digest: Digest);
+}
+
+/// Remembers nothing.
+#[cfg(test)]
+pub(crate) struct NoDigests;
+
+#[cfg(test)]
+impl FileDigests for NoDigests {
+    fn get(&self, _: &Path, _: &ViewEntry) -> Option<Digest> {
+        None
+    }
+    fn put(&self, _: &Path, _: &ViewEntry, _: Digest) {}
+}
+
+/// A directory of the host without what the ignore patterns exclude.
+///
+/// Directories are read and files hashed when first asked for, in parallel, and then remembered: all readers of a context
+/// share one tree.
 pub(crate) struct LocalTree {
     root: OwnedFd,
     local: graph::Local,
     patterns: Patterns,
     digests: Arc<dyn FileDigests>,
-    top: Arc<Dir>,
-    /// Held while hashing, so that two who ask for the same do not both work.
+    top: Arc<LocalDir>,
+    /// Held while hashing, so that two tasks that ask for the same do not both hash it.
     hashing: Mutex<()>,
 }
 
 /// A directory of a [`LocalTree`].
-pub(crate) struct Dir {
+pub(crate) struct LocalDir {
     /// Relative to the context; empty for the root.
     path: PathBuf,
     depth: usize,
@@ -50,11 +73,11 @@ pub(crate) struct Dir {
     digest: OnceLock<Digest>,
 }
 
-/// A name in a [`Dir`].
+/// A name in a [`LocalDir`].
 pub(crate) struct LocalNode {
     pub(crate) name: OsString,
     entry: ViewEntry,
-    dir: Option<Arc<Dir>>,
+    dir: Option<Arc<LocalDir>>,
     hashed: OnceLock<HashedFile>,
 }
 
@@ -64,7 +87,7 @@ struct HashedFile {
     entry: Option<Box<ViewEntry>>,
 }
 
-impl Dir {
+impl LocalDir {
     fn new(path: PathBuf, depth: usize, verdict: Verdict) -> Arc<Self> {
         let (nodes, xattrs, digest) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
         Arc::new(Self { path, depth, verdict, nodes, xattrs, digest })
@@ -82,36 +105,38 @@ impl LocalNode {
         self.hashed.get().and_then(|it| it.entry.as_deref()).unwrap_or(&self.entry)
     }
 
-    pub(crate) fn dir(&self) -> Option<&Arc<Dir>> {
+    /// The directory behind the name, if it is one.
+    pub(crate) fn dir(&self) -> Option<&Arc<LocalDir>> {
         self.dir.as_ref()
     }
 }
 
 impl LocalTree {
     /// Opens the directory and reads nothing yet.
-    pub(crate) fn open(local: &graph::Local, digests: Arc<dyn FileDigests>) -> Result<Self, FileError> {
+    pub(crate) fn open(local: &graph::Local, digests: Arc<dyn FileDigests>) -> Result<Self, ContentError> {
         let root = at::host_dir(Path::new(&local.folder))
-            .map_err(|cause| FileError::Context { folder: local.folder.clone(), cause })?;
-        let patterns = Patterns::new(&local.ignore).map_err(|bad| FileError::BadPattern {
+            .map_err(|cause| ContentError::Context { folder: local.folder.clone(), cause })?;
+        let patterns = Patterns::new(&local.ignore).map_err(|bad| ContentError::BadPattern {
             pattern: bad.pattern,
             why: bad.why,
             file: local.ignore_file.clone(),
         })?;
-        let top = Dir::new(PathBuf::new(), 0, Verdict::default());
+        let top = LocalDir::new(PathBuf::new(), 0, Verdict::default());
         Ok(Self { root, local: local.clone(), patterns, digests, top, hashing: Mutex::new(()) })
     }
 
-    pub(crate) fn top(&self) -> &Arc<Dir> {
+    /// The root of the context.
+    pub(crate) fn top(&self) -> &Arc<LocalDir> {
         &self.top
     }
 
     /// Metadata of the context's own directory.
     pub(crate) fn root_entry(&self) -> io::Result<ViewEntry> {
-        Ok(ours(at::entry(&rustix::fs::fstat(&self.root)?, 0)))
+        Ok(as_context_entry(at::entry(&rustix::fs::fstat(&self.root)?, 0)))
     }
 
     /// The names in a directory, sorted by their bytes.
-    pub(crate) fn nodes<'a>(&self, dir: &'a Dir) -> io::Result<&'a [LocalNode]> {
+    pub(crate) fn nodes<'a>(&self, dir: &'a LocalDir) -> io::Result<&'a [LocalNode]> {
         if let Some(nodes) = dir.nodes.get() {
             return Ok(nodes);
         }
@@ -120,29 +145,29 @@ impl LocalTree {
     }
 
     /// One name in a directory.
-    pub(crate) fn node<'a>(&self, dir: &'a Dir, name: &OsStr) -> io::Result<Option<&'a LocalNode>> {
+    pub(crate) fn node<'a>(&self, dir: &'a LocalDir, name: &OsStr) -> io::Result<Option<&'a LocalNode>> {
         let nodes = self.nodes(dir)?;
         Ok(nodes.binary_search_by(|it| it.name.as_os_str().cmp(name)).ok().map(|i| &nodes[i]))
     }
 
     /// The extended attributes of a directory.
-    pub(crate) fn xattrs<'a>(&self, dir: &'a Dir) -> io::Result<&'a [(OsString, Vec<u8>)]> {
+    pub(crate) fn xattrs<'a>(&self, dir: &'a LocalDir) -> io::Result<&'a [(OsString, Vec<u8>)]> {
         self.nodes(dir)?;
         Ok(dir.xattrs.get().map_or(&[], Vec::as_slice))
     }
 
     /// Opens a directory for reading links.
-    pub(crate) fn open_dir(&self, dir: &Dir) -> io::Result<OwnedFd> {
+    pub(crate) fn open_dir(&self, dir: &LocalDir) -> io::Result<OwnedFd> {
         at::dir(self.root.as_fd(), &dir.path)
     }
 
     /// Opens a regular file.
-    pub(crate) fn open_file(&self, dir: &Dir, name: &OsStr) -> io::Result<File> {
+    pub(crate) fn open_file(&self, dir: &LocalDir, name: &OsStr) -> io::Result<File> {
         at::file(self.root.as_fd(), &dir.path.join(name))
     }
 
     /// The digest of the content of a directory, its own header excluded.
-    pub(crate) fn dir_digest(&self, dir: &Arc<Dir>) -> Result<Digest, FileError> {
+    pub(crate) fn dir_digest(&self, dir: &Arc<LocalDir>) -> Result<Digest, ContentError> {
         if let Some(digest) = dir.digest.get() {
             return Ok(*digest);
         }
@@ -151,7 +176,7 @@ impl LocalTree {
     }
 
     /// The digest of a file's data and attributes.
-    pub(crate) fn file_digest(&self, dir: &Dir, node: &LocalNode) -> Result<Digest, FileError> {
+    pub(crate) fn file_digest(&self, dir: &LocalDir, node: &LocalNode) -> Result<Digest, ContentError> {
         if let Some(hashed) = node.hashed.get() {
             return Ok(hashed.digest);
         }
@@ -165,9 +190,9 @@ impl LocalTree {
                 file => file.map_err(|cause| self.unreadable(&path, cause))?,
             };
             let hash = || -> io::Result<_> {
-                let before = ours(at::entry(&rustix::fs::fstat(&file)?, 0));
+                let before = as_context_entry(at::entry(&rustix::fs::fstat(&file)?, 0));
                 let digest = file_digest(&file, before.size)?;
-                let after = ours(at::entry(&rustix::fs::fstat(&file)?, 0));
+                let after = as_context_entry(at::entry(&rustix::fs::fstat(&file)?, 0));
                 Ok((unchanged(&before, &after).then_some(digest), before))
             };
             let (digest, before) = hash().map_err(|cause| self.unreadable(&path, cause))?;
@@ -177,7 +202,7 @@ impl LocalTree {
                 return Ok(node.hashed.get_or_init(|| HashedFile { digest, entry }).digest);
             }
         }
-        Err(FileError::Changed { path: shown(&path), of: self.local.name.clone() })
+        Err(ContentError::Changed { path: shown(&path), of: self.local.name.clone() })
     }
 
     /// The ignore pattern, counted from 1, that hides a path which is there.
@@ -191,11 +216,11 @@ impl LocalTree {
         Some((at + 1, self.local.ignore[at].clone(), self.local.ignore_file.clone()))
     }
 
-    fn unreadable(&self, path: &Path, cause: io::Error) -> FileError {
-        FileError::Read { path: shown(path), of: self.local.name.clone(), cause }
+    fn unreadable(&self, path: &Path, cause: io::Error) -> ContentError {
+        ContentError::Read { path: shown(path), of: self.local.name.clone(), cause }
     }
 
-    fn read(&self, dir: &Dir) -> io::Result<Vec<LocalNode>> {
+    fn read(&self, dir: &LocalDir) -> io::Result<Vec<LocalNode>> {
         if dir.depth > MAX_DEPTH {
             return Err(io::Error::other(format!("the directories are nested deeper than {MAX_DEPTH}")));
         }
@@ -207,7 +232,7 @@ impl LocalTree {
         let mut nodes = Vec::with_capacity(names.len());
         for name in names {
             let Some(stat) = at::stat(fd.as_fd(), &name)? else { continue };
-            let entry = ours(at::entry(&stat, 0));
+            let entry = as_context_entry(at::entry(&stat, 0));
             if entry.kind == EntryKind::Socket {
                 continue;
             }
@@ -218,7 +243,7 @@ impl LocalTree {
     }
 
     /// Whether the ignore patterns leave a name, and if it is a directory, that directory.
-    fn admit(&self, dir: &Dir, name: &OsStr, kind: EntryKind) -> io::Result<Option<Option<Arc<Dir>>>> {
+    fn admit(&self, dir: &LocalDir, name: &OsStr, kind: EntryKind) -> io::Result<Option<Option<Arc<LocalDir>>>> {
         if self.patterns.is_empty() && kind != EntryKind::Dir {
             return Ok(Some(None));
         }
@@ -232,7 +257,7 @@ impl LocalTree {
         if ignored && !self.patterns.may_except_below(&text) {
             return Ok(None);
         }
-        let sub = Dir::new(path, dir.depth + 1, verdict);
+        let sub = LocalDir::new(path, dir.depth + 1, verdict);
         // An ignored directory is there only for what an exception keeps in it.
         if ignored && descend(dir.depth, || self.nodes(&sub).map(<[LocalNode]>::is_empty))? {
             return Ok(None);
@@ -240,7 +265,7 @@ impl LocalTree {
         Ok(Some(Some(sub)))
     }
 
-    fn hash_dir(&self, dir: &Arc<Dir>) -> Result<Digest, FileError> {
+    fn hash_dir(&self, dir: &Arc<LocalDir>) -> Result<Digest, ContentError> {
         if let Some(digest) = dir.digest.get() {
             return Ok(*digest);
         }
@@ -269,7 +294,7 @@ impl LocalTree {
         Ok(*dir.digest.get_or_init(|| digest))
     }
 
-    fn link_text(&self, dir: &Dir, node: &LocalNode, fd: &mut Option<OwnedFd>) -> io::Result<Option<OsString>> {
+    fn link_text(&self, dir: &LocalDir, node: &LocalNode, fd: &mut Option<OwnedFd>) -> io::Result<Option<OsString>> {
         if node.entry.kind != EntryKind::Symlink {
             return Ok(None);
         }
@@ -280,13 +305,13 @@ impl LocalTree {
     }
 }
 
-/// The entry as part of a context: owners of the host mean nothing.
-fn ours(mut entry: ViewEntry) -> ViewEntry {
+/// The entry as part of a context, where everything belongs to root: ids of the host mean nothing in an image.
+fn as_context_entry(mut entry: ViewEntry) -> ViewEntry {
     (entry.uid, entry.gid) = (0, 0);
     entry
 }
 
-/// Whether a file seen twice is the same file with, as far as can be told, the same data.
+/// Whether two entries of one path are the same file with, as far as stat data can show, the same content.
 pub(crate) fn unchanged(a: &ViewEntry, b: &ViewEntry) -> bool {
     (a.kind, a.size, a.mtime, a.ctime, a.dev_ino) == (b.kind, b.size, b.mtime, b.ctime, b.dev_ino)
 }

@@ -1,16 +1,26 @@
-//! Tests of content hashes: what changes them and what does not (spec/dockerfile.md §15.3).
+//! Tests of content hashes: what changes them and what does not.
 
 use std::{
     fs,
     os::unix::fs::{PermissionsExt, symlink},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
-        Mutex,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
 };
 
-use super::*;
+use super::{
+    hash::{of_copy, of_path},
+    local::{FileDigests, LocalTree, NoDigests},
+    source::{ContentSource, ContentTree},
+    walk::MAX_DEPTH,
+};
+use crate::{
+    graph,
+    layer::view::{LayerView, ViewEntry},
+    oci::Digest,
+};
 
 fn context(dir: &Path, ignore: &[&str]) -> ContentSource {
     with_digests(dir, ignore, Arc::new(NoDigests))

@@ -1,4 +1,5 @@
-//! ADD of an archive: tar, also compressed with gzip, bzip2, xz or zstd, told by content (spec/dockerfile.md §7.6).
+//! ADD of an archive: tar, also compressed with gzip, bzip2, xz or zstd, recognised by its content
+//! (<https://docs.docker.com/reference/dockerfile/#add>).
 //!
 //! Members are hostile: their paths and the links they go through are resolved inside the destination directory, as if
 //! that were the root. Unlike layers (`layer::unpack`), names that begin with `.wh.` mean nothing special.
@@ -16,8 +17,8 @@ use std::{
 use tar::EntryType;
 
 use super::{
-    file::FileError,
-    tree_writer::{MadeEntry, TreeWriter, WriteDest, WriteFolder, write_error},
+    error::{FileError, write_error},
+    tree_writer::{MadeEntry, TreeWriter, WriteDest, WriteFolder},
 };
 use crate::layer::view::{EntryKind, Follow, LocateWalk, Location, ViewEntry, at, locate::locate};
 
@@ -54,7 +55,7 @@ pub(crate) fn extract(
     extraction.run(file)
 }
 
-/// Undoes the compression, told by the first bytes.
+/// Decompresses, in the format that the first bytes show.
 fn decode(mut file: &File) -> io::Result<Box<dyn Read + '_>> {
     file.rewind()?;
     let mut magic = [0; 6];

@@ -12,14 +12,19 @@ use rayon::prelude::*;
 
 use super::{
     chmod,
-    file::FileError,
-    select::{Filter, FilterState},
-    tree_writer::{MadeEntry, TreeWriter, WriteDest, write_error},
+    error::{FileError, write_error},
+    tree_writer::{MadeEntry, TreeWriter, WriteDest},
 };
 use crate::{
     graph::ModeChange,
     layer::view::{EntryKind, LocateWalk, ViewEntry, at},
-    solve::content::{ContentFolder, ContentSource, ContentTree, MAX_DEPTH, PARALLEL_DEPTH, descend, unchanged},
+    solve::content::{
+        error::ContentError,
+        local::unchanged,
+        select::{CopyWarning, Filter, FilterState},
+        source::{ContentFolder, ContentSource, ContentTree},
+        walk::{MAX_DEPTH, PARALLEL_DEPTH, descend},
+    },
 };
 
 /// Copies one match of one source; hard links are kept within it.
@@ -32,6 +37,15 @@ pub(crate) struct Copier<'a> {
     written: Mutex<HashMap<(usize, u64, u64), First>>,
     /// For each layer of the source: its files may be linked instead of copied.
     linkable: Vec<bool>,
+    devices: Mutex<CopiedDevices>,
+}
+
+/// Device nodes of a context that were copied.
+#[derive(Default)]
+struct CopiedDevices {
+    count: usize,
+    /// By the order of the paths.
+    first: Option<PathBuf>,
 }
 
 type First = Arc<Mutex<Option<PathBuf>>>;
@@ -50,7 +64,7 @@ impl Looks<'_> {
         let is_dir = entry.kind == EntryKind::Dir;
         let mode = match (self.mode, self.default_file_mode) {
             (Some(mode), _) => {
-                chmod::apply(mode, entry.mode, is_dir).ok_or_else(|| FileError::BadMode { mode: mode.clone() })?
+                chmod::apply(mode, entry.mode, is_dir).ok_or_else(|| FileError::BadMode { mode: mode.to_string() })?
             }
             (None, Some(mode)) if entry.kind == EntryKind::File => mode & 0o7777,
             _ => entry.mode,
@@ -93,7 +107,7 @@ impl<'a> Copier<'a> {
             }
             _ => Vec::new(),
         };
-        Ok(Self { writer, source, filter, looks, written: Mutex::default(), linkable })
+        Ok(Self { writer, source, filter, looks, written: Mutex::default(), linkable, devices: Mutex::default() })
     }
 
     /// Copies the content of a directory.
@@ -111,7 +125,7 @@ impl<'a> Copier<'a> {
         depth: usize,
     ) -> Result<(), FileError> {
         if depth > MAX_DEPTH {
-            return Err(self.source.too_deep(folder));
+            return Err(self.source.too_deep(folder).into());
         }
         let one = |name: &OsStr, entry: &ViewEntry| {
             let path = self.filter.join(path, name);
@@ -176,11 +190,42 @@ impl<'a> Copier<'a> {
                 self.writer.symlink(dest, to, &text)?;
                 self.writer.dress((dest, to), entry.kind, self.looks.of(entry)?, entry.mtime)
             }
-            _ => {
+            EntryKind::Fifo | EntryKind::Socket | EntryKind::CharDev | EntryKind::BlockDev => {
                 self.writer.make_node(dest, to, entry.kind, entry.rdev)?;
+                if matches!(entry.kind, EntryKind::CharDev | EntryKind::BlockDev) {
+                    self.note_device(folder, name);
+                }
                 self.writer.dress((dest, to), entry.kind, self.looks.of(entry)?, entry.mtime)
             }
         }
+    }
+
+    /// Remembers a device node that comes from a context; the devices of an image were put there by its author.
+    fn note_device(&self, folder: &ContentFolder, name: &OsStr) {
+        if !matches!(self.source.tree, ContentTree::Local(_)) {
+            return;
+        }
+        let path = folder.path().join(name);
+        let mut devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
+        devices.count += 1;
+        if devices.first.as_ref().is_none_or(|first| path < *first) {
+            devices.first = Some(path);
+        }
+    }
+
+    /// The warning about device nodes that came from a context, if there were any.
+    pub(crate) fn device_warning(&self) -> Option<CopyWarning> {
+        let devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = devices.first.as_ref()?;
+        let (is_one, of) = (devices.count == 1, &self.source.name);
+        let message = match is_one {
+            true => format!("a device node of {of} is copied into the image: /{}", first.display()),
+            false => {
+                format!("{} device nodes of {of} are copied into the image, first: /{}", devices.count, first.display())
+            }
+        };
+        let hint = "whoever runs the image with privileges can use it; name it in .dockerignore if it is not needed";
+        Some(CopyWarning { message, hint: Some(hint.to_owned()) })
     }
 
     fn put_file(
@@ -197,10 +242,10 @@ impl<'a> Copier<'a> {
         }
         let local = matches!(self.source.tree, ContentTree::Local(_));
         let shown = || format!("/{}", folder.path().join(name).display());
-        let changed = || FileError::Changed { path: shown(), of: self.source.name.clone() };
+        let changed = || ContentError::Changed { path: shown(), of: self.source.name.clone() };
         let unreadable = |cause| self.source.unreadable(&shown(), cause);
         let from = match self.source.open(folder, name, entry) {
-            Err(err) if local && at::is_absent(&err) => return Err(changed()),
+            Err(err) if local && at::is_absent(&err) => return Err(changed().into()),
             from => from.map_err(unreadable)?,
         };
         // What is copied must be what was hashed: the same before and after.
@@ -208,13 +253,13 @@ impl<'a> Copier<'a> {
             Ok(!local || unchanged(&at::entry(&rustix::fs::fstat(&from)?, entry.layer), entry))
         };
         if !same().map_err(unreadable)? {
-            return Err(changed());
+            return Err(changed().into());
         }
         let file = self.writer.create(dest, to)?;
         self.writer.transfer(&from, &file, entry.size).map_err(|cause| write_error(&dest.shown(to), cause))?;
         let xattrs = at::xattrs(&from).map_err(unreadable)?;
         if !same().map_err(unreadable)? {
-            return Err(changed());
+            return Err(changed().into());
         }
         self.writer.dress_file((dest, to), &file, made, &xattrs, Some(entry.mtime))
     }

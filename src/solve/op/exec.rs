@@ -1,14 +1,17 @@
 //! RUN: a process in a sandbox, whose changes to its root become a snapshot.
 //!
-//! Values of secrets are read here, at the last moment, and blotted out of the output; they reach no key and no record.
+//! Values of secrets are read here, at the last moment, and hidden in the output; they reach no key and no record.
 
 use std::{
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
-use super::{file, output::StepOutput, read};
+use super::{
+    copy_into::{ArchiveUse, copy_into},
+    output::StepOutput,
+};
 use crate::{
     grant::read_file_or_shell_pipe,
     graph::{self, Exec, MountOpKind, Vertex},
@@ -20,53 +23,19 @@ use crate::{
     },
     sandbox::{self, SandboxError},
     solve::{
-        content::{self, ContentSource},
+        blocking::blocking,
+        content::{
+            error::ContentError,
+            local::LocalTree,
+            source::{ContentSource, ContentTree},
+        },
         failure::{SolveFailure, store_failure, store_fault},
-        solver::{SolveScope, SolveWorld},
+        reads::{OwnedRead, ReadPlace, layer_source},
+        runner::Runner,
+        world::{SecretSource, SolveScope, SolveWorld},
     },
     store::{self, SnapshotId, SnapshotMeta, Store},
 };
-
-/// Where the value of a secret is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum SecretSource {
-    File(PathBuf),
-    Env(String),
-}
-
-impl std::fmt::Display for SecretSource {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::File(path) => write!(f, "file {}", path.display()),
-            Self::Env(name) => write!(f, "env {name}"),
-        }
-    }
-}
-
-/// What runs processes, and what they have in common.
-pub(crate) struct Runner {
-    runtime: sandbox::Runtime,
-    /// The lowest layer of every root, made by the first step.
-    skeleton: Mutex<Option<PathBuf>>,
-}
-
-impl Runner {
-    pub(crate) fn new(runtime: sandbox::Runtime) -> Self {
-        Self { runtime, skeleton: Mutex::default() }
-    }
-
-    fn skeleton(&self, store: &Store) -> Result<PathBuf, Diagnostic> {
-        let mut made = self.skeleton.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(dir) = &*made {
-            return Ok(dir.clone());
-        }
-        let dir = store.tmp_dir().map_err(|e| store_fault(&e))?;
-        std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o755))
-            .and_then(|()| sandbox::make_skeleton(&dir))
-            .map_err(|e| Diagnostic::error("bake::solve::skeleton", "the sandbox cannot be prepared").cause(&e))?;
-        Ok(made.insert(dir).clone())
-    }
-}
 
 /// A larger secret is refused: it is given to the step as a file in memory.
 const MAX_SECRET: u64 = 500 << 10;
@@ -79,7 +48,7 @@ pub(crate) async fn run(
     exec: &Exec,
     vertex: &Vertex,
     scope: &Arc<SolveScope>,
-    places: Vec<read::ReadPlace>,
+    places: Vec<ReadPlace>,
     id: StepId,
     result: Digest,
 ) -> Result<(), SolveFailure> {
@@ -96,7 +65,7 @@ pub(crate) async fn run(
         created: (world.now)(),
         anew: vertex.meta.ignore_cache,
     };
-    let done = read::blocking(move || step.run(result)).await;
+    let done = blocking(move || step.run(result)).await;
     done.map_err(|failure: SolveFailure| failure.at_instruction(vertex))
 }
 
@@ -108,7 +77,7 @@ struct ExecStep {
     cancel: sandbox::StepCancel,
     exec: Exec,
     scope: Arc<SolveScope>,
-    places: Vec<read::ReadPlace>,
+    places: Vec<ReadPlace>,
     id: StepId,
     created: String,
     /// Without the cache: cache mounts start empty as well.
@@ -169,7 +138,7 @@ impl ExecStep {
             format!("process `{}` did not complete successfully: exit code: {}", first_line(&process), exit.code),
         );
         if exit.oom {
-            fault.causes.push("the kernel killed a process of it for want of memory".to_owned());
+            fault.causes.push("the kernel killed one of its processes because memory ran out".to_owned());
         } else if let Some(signal) = exit.signal {
             fault.causes.push(format!("killed by signal {signal}"));
         }
@@ -183,8 +152,8 @@ impl ExecStep {
     /// The folders of input `input`, lowest first.
     fn layers(&self, input: usize) -> Result<Vec<PathBuf>, Diagnostic> {
         match &self.places[input] {
-            read::ReadPlace::Layers(dirs) => Ok(dirs.clone()),
-            read::ReadPlace::Local(tree) => Ok(vec![self.snapshot_of_local(tree, "/")?.0]),
+            ReadPlace::Layers(dirs) => Ok(dirs.clone()),
+            ReadPlace::Local(tree) => Ok(vec![self.snapshot_of_local(tree, "/")?.0]),
         }
     }
 
@@ -262,18 +231,18 @@ impl ExecStep {
     fn mount(&self, kind: &MountOpKind, held: &mut Held) -> Result<Option<sandbox::SandboxMountKind>, Diagnostic> {
         Ok(Some(match kind {
             MountOpKind::Bind { input, source, writable } => match &self.places[*input] {
-                read::ReadPlace::Layers(dirs) if dirs.is_empty() => {
+                ReadPlace::Layers(dirs) if dirs.is_empty() => {
                     return Err(Diagnostic::error(
                         "bake::solve::mount_source",
                         format!("mount source not found: {source}"),
                     ));
                 }
-                read::ReadPlace::Layers(dirs) => sandbox::SandboxMountKind::Tree {
+                ReadPlace::Layers(dirs) => sandbox::SandboxMountKind::Tree {
                     layers: dirs.clone(),
                     source: source.clone(),
                     writable: *writable,
                 },
-                read::ReadPlace::Local(tree) => {
+                ReadPlace::Local(tree) => {
                     let (layer, source) = self.snapshot_of_local(tree, source)?;
                     sandbox::SandboxMountKind::Tree { layers: vec![layer], source, writable: *writable }
                 }
@@ -370,29 +339,29 @@ impl ExecStep {
 
     fn seed(&self, dir: &Path, input: usize, source: &str) -> Result<(), Diagnostic> {
         let from = match &self.places[input] {
-            read::ReadPlace::Layers(dirs) => read::layers("the source of the cache mount", dirs)?,
-            read::ReadPlace::Local(tree) => local_source(tree),
+            ReadPlace::Layers(dirs) => layer_source("the source of the cache mount", dirs)?,
+            ReadPlace::Local(tree) => local_source(tree),
         };
-        copy_into(dir, &from, source, "/", false)
+        copy_into(dir, &from, source, "/", ArchiveUse::Copy)
     }
 
     /// A directory or file of the build context as a snapshot, less what is ignored; kept by its content.
-    fn snapshot_of_local(&self, tree: &Arc<content::LocalTree>, path: &str) -> Result<(PathBuf, String), Diagnostic> {
+    fn snapshot_of_local(&self, tree: &Arc<LocalTree>, path: &str) -> Result<(PathBuf, String), Diagnostic> {
         let source = local_source(tree);
-        let content = read::content_of(&read::OwnedRead::Path(path.to_owned()), &source)?;
+        let content = OwnedRead::Path(path.to_owned()).content(&source).map_err(ContentError::into_diagnostic)?;
         let mut key = FieldHasher::new("snapshot/local/1");
         key.digest(&content).text(path.rsplit('/').next().unwrap_or_default());
         let id = SnapshotId(key.finish());
         if !self.store.has_snapshot(&id) {
             let active = self.store.prepare().map_err(|e| store_fault(&e))?;
-            copy_into(&active.fs(), &source, path, "/content/", false)?;
+            copy_into(&active.fs(), &source, path, "/content/", ArchiveUse::Copy)?;
             active.commit(&id, SnapshotMeta { created: self.created.clone() }).map_err(|e| store_fault(&e))?;
         }
         let dir = self.store.snapshot_fs(&id);
         // A file has its own name in `content`, the entries of a directory theirs.
         let name = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
         let view = LayerView::plain(&dir)
-            .map_err(|e| Diagnostic::error("bake::solve::view", "the build context cannot be looked at").cause(&e))?;
+            .map_err(|e| Diagnostic::error("bake::solve::view", "the build context cannot be opened").cause(&e))?;
         let inside = format!("/content/{name}");
         let is_file = !name.is_empty()
             && view.lookup(&inside, Follow::No).ok().flatten().is_some_and(|it| it.kind != EntryKind::Dir)
@@ -401,38 +370,8 @@ impl ExecStep {
     }
 }
 
-fn local_source(tree: &Arc<content::LocalTree>) -> ContentSource {
-    ContentSource { name: "the build context".to_owned(), tree: content::ContentTree::Local(tree.clone()) }
-}
-
-/// Copies a path of a source into a directory that nothing else uses.
-pub(super) fn copy_into(
-    dir: &Path,
-    source: &ContentSource,
-    path: &str,
-    dest: &str,
-    unpack: bool,
-) -> Result<(), Diagnostic> {
-    let looked =
-        |e: &std::io::Error| Diagnostic::error("bake::solve::view", "a directory cannot be looked at").cause(e);
-    let lower = LayerView::open(&[]).map_err(|e| looked(&e))?;
-    let mut writer = file::TreeWriter::new(dir, lower).map_err(|e| looked(&e))?;
-    let copy = graph::CopyAction {
-        input: 1,
-        source: path.to_owned(),
-        dest: dest.to_owned(),
-        owner: None,
-        mode: None,
-        unpack,
-        parents: false,
-        exclude: Vec::new(),
-        optional: false,
-        reset_owner: matches!(source.tree, content::ContentTree::Local(_)),
-        default_file_mode: None,
-    };
-    let sources = [source.clone(), source.clone()];
-    file::run(&[graph::FileAction::Copy(Box::new(copy))], &mut writer, &sources).map_err(|e| read::fault(&e))?;
-    Ok(())
+fn local_source(tree: &Arc<LocalTree>) -> ContentSource {
+    ContentSource { name: "the build context".to_owned(), tree: ContentTree::Local(tree.clone()) }
 }
 
 /// Mode, owner and times of the root directory of the layer below.

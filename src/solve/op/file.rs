@@ -1,115 +1,34 @@
-//! Runs a [`graph::File`]: COPY, ADD, WORKDIR, heredoc files (spec/dockerfile.md §7).
+//! Runs a [`graph::File`]: COPY, ADD, WORKDIR, heredoc files (<https://docs.docker.com/reference/dockerfile/#copy>).
 //!
-//! Writes into the upper directory of the new layer, nothing is mounted. Which content is selected is hashed in
-//! `solve::content`; what a source path means is found in `op::select`, for both.
+//! Writes into the upper directory of the new layer, nothing is mounted. The selected content is hashed in
+//! `solve::content`; what a source path means is found in `solve::content::select`, for both.
 //!
 //! run ─► select ─► copy (trees) ─┬─► tree_writer ─► transfer
 //!    └──────────► archive ───────┘
 
 use std::{
     ffi::{OsStr, OsString},
-    io::{self, Write},
+    io::Write,
     path::Path,
 };
 
-pub(crate) use super::tree_writer::TreeWriter;
 use super::{
     archive,
     copy::{Copier, Looks},
+    error::{FileError, write_error},
     owner,
-    select::{CopySelection, Match, select},
-    tree_writer::{WriteDest, write_error},
+    tree_writer::{TreeWriter, WriteDest},
 };
 use crate::{
     graph,
     layer::view::{EntryKind, Follow, ViewEntry},
-    solve::content::{ContentSource, ContentTree, unchanged},
-};
-
-/// A file operation could not be done. Names paths of images and contexts only, never of the store.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum FileError {
-    #[error("source not found in {of}: {path}")]
-    NotFound { path: String, of: String, hint: Option<String> },
-    #[error("cannot open the context directory: {folder}")]
-    Context {
-        folder: String,
-        #[source]
-        cause: io::Error,
+    solve::content::{
+        error::ContentError,
+        local::unchanged,
+        select::{CopySelection, CopyWarning, Match, select},
+        source::{ContentSource, ContentTree},
     },
-    #[error("malformed pattern{}, {why}: {pattern}", .file.as_ref().map(|it| format!(" in {it}")).unwrap_or_default())]
-    BadPattern { pattern: String, why: &'static str, file: Option<String> },
-    #[error("a file of {of} changed while it was read: {path}")]
-    Changed { path: String, of: String },
-    #[error("cannot read from {of}: {path}: {cause}")]
-    Read { path: String, of: String, cause: io::Error },
-    #[error("the directories of {of} are nested too deep below: {path}")]
-    TooDeep { path: String, of: String },
-    #[error("not a directory in the image: {path}")]
-    NotDirectory { path: String },
-    #[error("cannot replace a directory of the image by a file: {path}")]
-    IsDirectory { path: String },
-    #[error("cannot write into the image: {path}: {cause}")]
-    Write { path: String, cause: io::Error },
-    #[error("no user of this name in the image: {name}")]
-    UnknownUser { name: String, why: Option<io::Error>, workdir: bool },
-    #[error("no group of this name in the image: {name}")]
-    UnknownGroup { name: String, why: Option<io::Error>, workdir: bool },
-    #[error("not a user or group id, which go from 0 to 2147483647: {id}")]
-    BadId { id: String, workdir: bool },
-    #[error("malformed mode: {mode:?}")]
-    BadMode { mode: graph::ModeChange },
-    #[error("cannot give a file of the image to {uid}:{gid}: {path}")]
-    OwnerForbidden { path: String, uid: u32, gid: u32 },
-    #[error("a device node needs real root: {path}")]
-    DeviceForbidden { path: String },
-    #[error("the character device 0:0 cannot be in an image, where it means a deleted file: {path}")]
-    WhiteoutDevice { path: String },
-    #[error("cannot unpack the archive: {path}: {why}")]
-    Archive { path: String, why: String },
-}
-
-impl FileError {
-    /// What to do about it.
-    pub(crate) fn hint(&self) -> Option<String> {
-        let names = |file: &str, why: &Option<io::Error>, workdir: bool| {
-            let asked = if workdir { "USER names the owner of new directories" } else { "--chown looks names up" };
-            match why {
-                Some(err) if err.kind() == io::ErrorKind::NotFound => {
-                    format!("{asked}, but the image has no {file}: use numbers, such as 1000:1000")
-                }
-                Some(err) => format!("{asked}, but {file} of the image cannot be read: {err}"),
-                None => format!("{asked} in {file} of the image being built: add it there, or use a number"),
-            }
-        };
-        Some(match self {
-            Self::NotFound { hint, .. } => return hint.clone(),
-            Self::Changed { .. } => {
-                "keep it still during the build, or name it in .dockerignore if it is not needed".to_owned()
-            }
-            Self::NotDirectory { .. } => "a directory cannot be put where a file or link is; copy to another path, \
-                                          or remove it in a RUN before"
-                .to_owned(),
-            Self::IsDirectory { .. } => {
-                "end the destination with `/` to copy into the directory, or remove it in a RUN before".to_owned()
-            }
-            Self::UnknownUser { why, workdir, .. } => names("/etc/passwd", why, *workdir),
-            Self::UnknownGroup { why, workdir, .. } => names("/etc/group", why, *workdir),
-            Self::OwnerForbidden { .. } => "as an unprivileged user only ids of your range in /etc/subuid and \
-                                            /etc/subgid can own files: add a range, or run as root"
-                .to_owned(),
-            Self::DeviceForbidden { .. } => "run the build as root, or leave the device out with --exclude".to_owned(),
-            _ => return None,
-        })
-    }
-}
-
-/// Something that worked but is probably not what was meant.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Warning {
-    pub(crate) message: String,
-    pub(crate) hint: Option<String>,
-}
+};
 
 /// Applies the actions in order. `sources[i]` is the vertex's input `i`; that of input 0, which is `dest`, is not used.
 ///
@@ -118,7 +37,7 @@ pub(crate) fn run(
     actions: &[graph::FileAction],
     dest: &mut TreeWriter,
     sources: &[ContentSource],
-) -> Result<Vec<Warning>, FileError> {
+) -> Result<Vec<CopyWarning>, FileError> {
     let mut warnings = Vec::new();
     for action in actions {
         match action {
@@ -172,7 +91,11 @@ fn make_file(writer: &TreeWriter, to: &str, name: &str, text: &str, looks: &Look
     writer.dress_file((&dest, &name), &file, made, &[], None)
 }
 
-fn run_copy(writer: &TreeWriter, source: &ContentSource, copy: &graph::CopyAction) -> Result<Vec<Warning>, FileError> {
+fn run_copy(
+    writer: &TreeWriter,
+    source: &ContentSource,
+    copy: &graph::CopyAction,
+) -> Result<Vec<CopyWarning>, FileError> {
     let selection = select(source, copy)?;
     let owner = copy.owner.as_ref().map(|it| owner::resolve(writer, it)).transpose()?;
     let looks = Looks {
@@ -181,10 +104,12 @@ fn run_copy(writer: &TreeWriter, source: &ContentSource, copy: &graph::CopyActio
         reset_owner: copy.reset_owner || matches!(source.tree, ContentTree::Local(_)),
         default_file_mode: copy.default_file_mode,
     };
+    let mut warnings = Vec::new();
     for found in &selection.matches {
-        copy_match(writer, source, copy, &selection, found, &looks)?;
+        warnings.extend(copy_match(writer, source, copy, &selection, found, &looks)?);
     }
-    Ok(selection.warnings(source, copy))
+    warnings.extend(selection.warnings(source, copy));
+    Ok(warnings)
 }
 
 fn copy_match(
@@ -194,21 +119,22 @@ fn copy_match(
     selection: &CopySelection,
     found: &Match,
     looks: &Looks<'_>,
-) -> Result<(), FileError> {
-    let Some(entry) = &found.place.entry else { return Ok(()) };
+) -> Result<Option<CopyWarning>, FileError> {
+    let Some(entry) = &found.place.entry else { return Ok(None) };
     if copy.unpack && entry.kind == EntryKind::File && unpack(writer, source, copy, found, entry, looks)? {
-        return Ok(());
+        return Ok(None);
     }
     prepare(writer, &copy.dest, looks)?;
     let copier = Copier::new(writer, source, &selection.filter, looks)
         .map_err(|cause| source.unreadable(&found.shown, cause))?;
     let folder = found.place.folder(&source.tree).map_err(|cause| source.unreadable(&found.shown, cause))?;
     if let Some(folder) = folder {
-        return copier.content(&folder, directory(writer, &copy.dest, looks)?);
+        copier.content(&folder, directory(writer, &copy.dest, looks)?)?;
+    } else if let (Some(parent), Some(name)) = (&found.place.parent, found.place.name()) {
+        let (dest, to) = file_target(writer, &copy.dest, &found.name, looks)?;
+        copier.put(parent, name, entry, &dest, &to)?;
     }
-    let (Some(parent), Some(name)) = (&found.place.parent, found.place.name()) else { return Ok(()) };
-    let (dest, to) = file_target(writer, &copy.dest, &found.name, looks)?;
-    copier.put(parent, name, entry, &dest, &to)
+    Ok(copier.device_warning())
 }
 
 /// Makes the directory that the text of a destination says is there: all of it up to the last slash.
@@ -260,7 +186,7 @@ fn unpack(
     archive::extract(&file, &found.shown, writer, root, looks.owner)?;
     let after = crate::layer::view::at::entry(&rustix::fs::fstat(&file).map_err(|err| unreadable(err.into()))?, 0);
     if matches!(source.tree, ContentTree::Local(_)) && !unchanged(&after, entry) {
-        return Err(FileError::Changed { path: found.shown.clone(), of: source.name.clone() });
+        return Err(ContentError::Changed { path: found.shown.clone(), of: source.name.clone() }.into());
     }
     Ok(true)
 }

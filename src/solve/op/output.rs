@@ -1,5 +1,5 @@
-//! What a process writes, on its way to the user: in whole lines, without the secrets of the step, the last of it kept
-//! for a fault.
+//! Output of a process on its way to the user: in whole lines, with the secrets of the step hidden, its last lines kept for
+//! the diagnostic of a failed step.
 //!
 //! Every line of a secret is looked for by itself, as programs print files line by line, and without the blanks around
 //! it. Overlapping finds are covered together. What may turn out to be the beginning of a secret is held back until it
@@ -164,8 +164,8 @@ fn words(secret: &[u8]) -> impl Iterator<Item = &[u8]> {
 #[derive(Default)]
 struct PendingOutput {
     bytes: Vec<u8>,
-    /// So many of them were passed on; they are here because a secret may begin in them.
-    told: usize,
+    /// So many of them were passed on; they are kept because a secret may begin in them.
+    n_passed: usize,
 }
 
 impl PendingOutput {
@@ -179,14 +179,14 @@ impl PendingOutput {
         }
         // A secret that covers a byte before this has been read to its end.
         let sure = self.bytes.len().saturating_sub(secrets.longest.saturating_sub(1));
-        if sure.saturating_sub(self.told) < MAX_LINE {
+        if sure.saturating_sub(self.n_passed) < MAX_LINE {
             return Vec::new();
         }
         let ready = self.cover(sure, secrets);
         // One that covers a byte after it may begin so far before it.
         let forget = (sure + 1).saturating_sub(secrets.longest.max(1));
         self.bytes.drain(..forget);
-        self.told = sure - forget;
+        self.n_passed = sure - forget;
         ready
     }
 
@@ -194,15 +194,15 @@ impl PendingOutput {
     fn take(&mut self, end: usize, secrets: &Secrets) -> Vec<u8> {
         let ready = self.cover(end, secrets);
         self.bytes.drain(..end);
-        self.told = 0;
+        self.n_passed = 0;
         ready
     }
 
     /// What was not passed on yet of the first `end` bytes, secrets covered; of a secret whose beginning was passed on,
     /// nothing.
     fn cover(&self, end: usize, secrets: &Secrets) -> Vec<u8> {
-        let mut text = Vec::with_capacity(end - self.told);
-        let mut at = self.told;
+        let mut text = Vec::with_capacity(end - self.n_passed);
+        let mut at = self.n_passed;
         for secret in secrets.find(&self.bytes) {
             if secret.end <= at || secret.start >= end {
                 continue;

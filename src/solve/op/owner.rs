@@ -1,6 +1,6 @@
 //! Owners of `--chown` and WORKDIR: numbers, or names of the destination's own passwd and group files.
 
-use super::{file::FileError, tree_writer::TreeWriter};
+use super::{error::FileError, tree_writer::TreeWriter};
 use crate::graph::OwnerChange;
 
 /// Larger passwd and group files are not read.

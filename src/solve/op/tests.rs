@@ -1,4 +1,4 @@
-//! Tests of the file op over real directories: the tables of spec/dockerfile.md §7.
+//! Tests of the file op over real directories: what COPY, ADD and WORKDIR write.
 
 use std::{
     fmt::Write as _,
@@ -12,11 +12,16 @@ use std::{
 use rustix::fs::{CWD, FileType, XattrFlags, makedev, mknodat, setxattr};
 use tempfile::TempDir;
 
-use super::file::{FileError, TreeWriter, Warning, run};
+use super::{error::FileError, file::run, tree_writer::TreeWriter};
 use crate::{
     graph::{self, CopyAction, FileAction, ModeChange, OwnerChange},
     layer::view::{EntryKind, Follow, LayerView, ViewEntry, at},
-    solve::content::{self, ContentSource, ContentTree, LocalTree, NoDigests},
+    solve::content::{
+        hash,
+        local::{LocalTree, NoDigests},
+        select::CopyWarning,
+        source::{ContentSource, ContentTree},
+    },
 };
 
 /// A context, lower layers and the layer that is written.
@@ -67,7 +72,7 @@ impl Bench {
     }
 
     /// Runs actions as one op and makes the result the topmost layer.
-    fn try_run(&mut self, actions: &[FileAction], source: &ContentSource) -> Result<Vec<Warning>, FileError> {
+    fn try_run(&mut self, actions: &[FileAction], source: &ContentSource) -> Result<Vec<CopyWarning>, FileError> {
         let upper = self.tmp.path().join(format!("upper{}", self.n_uppers));
         self.n_uppers += 1;
         fs::create_dir(&upper).unwrap();
@@ -75,7 +80,7 @@ impl Bench {
         let sources = [source.clone(), source.clone()];
         for action in actions {
             if let FileAction::Copy(copy) = action {
-                content::of_copy(source, copy)?;
+                hash::of_copy(source, copy)?;
             }
         }
         let warnings = run(actions, &mut writer, &sources)?;
@@ -493,7 +498,11 @@ fn special_files_are_copied_and_sockets_left() {
     mknodat(CWD, bench.ctx("d/fifo"), FileType::Fifo, 0o640.into(), 0).unwrap();
     drop(std::os::unix::net::UnixListener::bind(bench.ctx("d/sock")).unwrap());
     let device = mknodat(CWD, bench.ctx("d/null"), FileType::CharacterDevice, 0o666.into(), makedev(1, 3)).is_ok();
-    bench.run(&[cp("d", "/t")]);
+    let context = bench.context();
+    let warnings = bench.try_run(&[cp("d", "/t")], &context).unwrap();
+    let told: Vec<&str> = warnings.iter().map(|warning| warning.message.as_str()).collect();
+    let of_device = ["a device node of the build context is copied into the image: /d/null"];
+    assert_eq!(told, if device { &of_device[..] } else { &[] });
     let lines = bench.listing();
     assert!(lines.contains("/t/fifo ") && !lines.contains("sock"), "{lines}");
     assert_eq!(lines.contains("/t/null "), device, "{lines}");
@@ -641,7 +650,7 @@ fn stages_keep_owners_and_their_files_are_linked_once_at_most() {
 fn a_file_that_changes_after_it_was_hashed_is_noticed() {
     let mut bench = sample();
     let context = bench.context();
-    content::of_copy(&context, &copy("dir", "/d")).unwrap();
+    hash::of_copy(&context, &copy("dir", "/d")).unwrap();
     write(&bench.ctx("dir/x"), "something longer");
     let err = bench.try_run(&[cp("dir", "/d")], &context).expect_err("it changed");
     assert_eq!(err.to_string(), "a file of the build context changed while it was read: /dir/x");

@@ -1,4 +1,4 @@
-//! Writes the upper directory of a new layer, in overlayfs form, above a tree that is only looked at.
+//! Writes the upper directory of a new layer, in overlayfs form, above a tree that is only read.
 //!
 //! What is written and what is below are seen merged, as a mount would show them. A directory of the lower tree that
 //! gets a child is first made in the upper one with the same metadata. Every path is resolved here, inside the tree.
@@ -22,7 +22,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::file::FileError;
+use super::error::{FileError, write_error};
 use crate::layer::view::{
     self, EntryKind, Follow, LayerView, LocateWalk, Location, ViewEntry, at, locate::locate, read_limited,
 };
@@ -482,7 +482,7 @@ fn new_dir(dest: &WriteDest, name: &OsStr) -> io::Result<OwnedFd> {
     at::dir(dest.fd.as_fd(), Path::new(name))
 }
 
-/// Removes a name with all that is in it. Not recursive: the depth of what is removed is not ours to bound.
+/// Removes a name with all that is in it. Not recursive: the tree may be of any depth.
 fn remove_all(dir: &OwnedFd, name: &OsStr) -> io::Result<()> {
     match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
         Err(Errno::ISDIR) => (),
@@ -507,7 +507,7 @@ fn remove_all(dir: &OwnedFd, name: &OsStr) -> io::Result<()> {
     Ok(())
 }
 
-/// Changes an owner; the one failure that a user can do something about is told apart.
+/// Changes an owner; what is not permitted is an error of its own, because the user can do something about it.
 fn own(shown: &str, owner: (u32, u32), change: impl Fn(Uid, Gid) -> rustix::io::Result<()>) -> Result<(), FileError> {
     match change(Uid::from_raw(owner.0), Gid::from_raw(owner.1)) {
         Err(Errno::INVAL | Errno::PERM) => {
@@ -519,7 +519,7 @@ fn own(shown: &str, owner: (u32, u32), change: impl Fn(Uid, Gid) -> rustix::io::
 
 fn set_xattrs(file: impl AsFd, xattrs: &[(OsString, Vec<u8>)]) {
     for (name, value) in xattrs {
-        // Not every file system takes every attribute; the image is right without (spec/dockerfile.md §7.3).
+        // Not every file system takes every attribute; the image is right without.
         rustix::fs::fsetxattr(file.as_fd(), name.as_os_str(), value, XattrFlags::empty()).ok();
     }
 }
@@ -527,8 +527,4 @@ fn set_xattrs(file: impl AsFd, xattrs: &[(OsString, Vec<u8>)]) {
 fn timestamps((seconds, nanoseconds): (i64, u32)) -> Timestamps {
     let time = Timespec { tv_sec: seconds, tv_nsec: nanoseconds.into() };
     Timestamps { last_access: time, last_modification: time }
-}
-
-pub(crate) fn write_error(path: &str, cause: io::Error) -> FileError {
-    FileError::Write { path: path.to_owned(), cause }
 }

@@ -1,16 +1,18 @@
 //! The last words about a run: what was made, what came from the cache, how long it took.
 
-use super::Summary;
-use crate::ui::diagnostic::harmless;
+use crate::{
+    report::summary::{RunSummary, WrittenOutput},
+    ui::diagnostic::harmless,
+};
 
 /// More results are counted, not listed.
 const MOST_LISTED: usize = 20;
 
-/// What a run came to, in a line or a few.
-pub(crate) fn conclusion(summary: &Summary) -> String {
-    let (old, new): (Vec<_>, Vec<_>) = summary.wrote.iter().partition(|(_, _, reused)| *reused);
+/// A few lines about a run that succeeded: what was written, how many steps ran, how long it took.
+pub(crate) fn conclusion(summary: &RunSummary) -> String {
+    let (old, new): (Vec<_>, Vec<_>) = summary.wrote.iter().partition(|output| output.reused);
     let mut text = String::new();
-    for (what, bytes, _) in new.iter().take(MOST_LISTED) {
+    for WrittenOutput { what, bytes, .. } in new.iter().take(MOST_LISTED) {
         let note = if *bytes == 0 { "written".to_owned() } else { size(*bytes) };
         text.extend(["  ", &harmless(what, false), "  (", &note, ")\n"]);
     }
@@ -19,7 +21,7 @@ pub(crate) fn conclusion(summary: &Summary) -> String {
     }
     match old.as_slice() {
         [] => (),
-        [(what, ..)] => text.extend(["  ", &harmless(what, false), "  (unchanged)\n"]),
+        [WrittenOutput { what, .. }] => text.extend(["  ", &harmless(what, false), "  (unchanged)\n"]),
         many => text.extend(["  ", &many.len().to_string(), " results unchanged\n"]),
     }
     let steps = |n: usize| if n == 1 { "1 step".to_owned() } else { format!("{n} steps") };
@@ -53,9 +55,9 @@ mod tests {
 
     #[test]
     fn conclusions_say_what_was_made() {
-        let mut summary = Summary::default();
+        let mut summary = RunSummary::default();
         assert!(conclusion(&summary).starts_with("nothing to do"));
-        summary.wrote.push(("out/a.tar".into(), 3 << 20, false));
+        summary.wrote.push(WrittenOutput { what: "out/a.tar".into(), bytes: 3 << 20, reused: false });
         summary.n_cached = 2;
         assert!(conclusion(&summary).contains("nothing had to run: 2 steps from the cache"));
         summary.n_run = 1;
@@ -65,8 +67,9 @@ mod tests {
 
     #[test]
     fn many_results_are_counted() {
-        let wrote = (0..100).map(|ix| (format!("out/{ix}").into(), 1, ix % 2 == 0)).collect();
-        let text = conclusion(&Summary { wrote, ..Summary::default() });
+        let output = |ix| WrittenOutput { what: format!("out/{ix}").into(), bytes: 1, reused: ix % 2 == 0 };
+        let wrote = (0..100).map(output).collect();
+        let text = conclusion(&RunSummary { wrote, ..RunSummary::default() });
         assert_eq!(text.lines().count(), MOST_LISTED + 3, "{text}");
         assert!(text.contains("and 30 more\n  50 results unchanged"), "{text}");
     }

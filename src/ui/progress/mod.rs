@@ -20,10 +20,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::output;
+use super::{diagnostic::harmless, output};
 use crate::report::{
-    Diagnostic,
-    event::{Ended, Event, Sink},
+    event::{Event, Sink},
+    summary::RunSummary,
 };
 use steps::Steps;
 
@@ -38,23 +38,18 @@ pub(crate) enum ProgressMode {
     Quiet,
 }
 
-/// What a run came to.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Summary {
-    pub(crate) n_run: usize,
-    pub(crate) n_cached: usize,
-    pub(crate) n_failed: usize,
-    /// What was written, and whether it was there already.
-    pub(crate) wrote: Vec<(Arc<str>, u64, bool)>,
-    pub(crate) warnings: Vec<Arc<Diagnostic>>,
-    pub(crate) took: Duration,
-}
-
 /// Draws on a thread of its own until it is finished.
 pub(crate) struct ProgressView {
-    sender: mpsc::Sender<Event>,
+    sender: mpsc::Sender<DrawMessage>,
     backlog: Arc<Backlog>,
-    thread: JoinHandle<Summary>,
+    thread: JoinHandle<RunSummary>,
+}
+
+/// What the drawing thread receives.
+enum DrawMessage {
+    Event(Event),
+    /// Draw nothing more, even though somebody may still send.
+    End,
 }
 
 impl ProgressView {
@@ -74,15 +69,22 @@ impl ProgressView {
             if let Event::Output { bytes, .. } = &event {
                 backlog.wait_for_room(bytes.len());
             }
-            // The drawer ends only after the last sender.
-            drop(sender.send(event));
+            // A view that is gone draws nothing; that is no fault of the run.
+            drop(sender.send(DrawMessage::Event(event)));
         })
     }
 
-    /// Draws what is left. Every sink must be gone by now.
-    pub(crate) fn finish(self) -> Summary {
+    /// Draws what is left and returns once every sink is gone.
+    pub(crate) fn finish(self) {
         drop(self.sender);
-        self.thread.join().unwrap_or_default()
+        // A panic of the drawing thread has cost the view only: the outcome is not made from it.
+        drop(self.thread.join());
+    }
+
+    /// Draws what has been sent until now and returns, although work that was left behind may still hold a sink.
+    pub(crate) fn abandon(self) {
+        drop(self.sender.send(DrawMessage::End));
+        self.finish();
     }
 }
 
@@ -125,33 +127,37 @@ impl Drop for Drained {
 /// The live view is brought up to date this often.
 const TICK: Duration = Duration::from_millis(100);
 
-fn draw(events: &mpsc::Receiver<Event>, drained: &Drained, mut view: SharedView) -> Summary {
+fn draw(messages: &mpsc::Receiver<DrawMessage>, drained: &Drained, mut view: SharedView) -> RunSummary {
     let begun = Instant::now();
     let mut steps = Steps::default();
-    let mut summary = Summary::default();
+    let mut summary = RunSummary::default();
     let mut rested = begun;
     loop {
         // What is written is kept together until there is nothing more to do, or for a moment.
-        let event = match events.try_recv() {
-            Ok(event) if rested.elapsed() < TICK => event,
-            Ok(event) => {
+        let message = match messages.try_recv() {
+            Ok(message) if rested.elapsed() < TICK => message,
+            Ok(message) => {
                 view.rest(&steps, &summary, begun);
                 rested = Instant::now();
-                event
+                message
             }
             Err(mpsc::TryRecvError::Disconnected) => break,
             Err(mpsc::TryRecvError::Empty) => {
                 view.rest(&steps, &summary, begun);
                 rested = Instant::now();
-                match if view.is_live() { events.recv_timeout(TICK) } else { disconnected(events.recv()) } {
-                    Ok(event) => event,
+                match if view.is_live() { messages.recv_timeout(TICK) } else { disconnected(messages.recv()) } {
+                    Ok(message) => message,
                     Err(mpsc::RecvTimeoutError::Timeout) => continue,
                     Err(mpsc::RecvTimeoutError::Disconnected) => break,
                 }
             }
         };
+        let DrawMessage::Event(event) = message else { break };
         let len = if let Event::Output { bytes, .. } = &event { bytes.len() } else { 0 };
         summary.count(&event);
+        if matches!(event, Event::Restarted { .. }) {
+            steps = Steps::default();
+        }
         steps.learn(&event);
         view.show(&event, &mut steps);
         if len > 0 {
@@ -163,21 +169,13 @@ fn draw(events: &mpsc::Receiver<Event>, drained: &Drained, mut view: SharedView)
     summary
 }
 
-fn disconnected<T>(received: Result<T, mpsc::RecvError>) -> Result<T, mpsc::RecvTimeoutError> {
-    received.map_err(|_| mpsc::RecvTimeoutError::Disconnected)
+/// The notice that a plan runs once more.
+fn restarted(reason: &str) -> String {
+    format!("{}: building again", harmless(reason, false))
 }
 
-impl Summary {
-    fn count(&mut self, event: &Event) {
-        match event {
-            Event::Ended { how: Ended::Cached, .. } => self.n_cached += 1,
-            Event::Ended { how: Ended::Done, .. } => self.n_run += 1,
-            Event::Ended { how: Ended::Failed(_), .. } => self.n_failed += 1,
-            Event::Warning(warning) => self.warnings.push(Arc::clone(warning)),
-            Event::Wrote { what, bytes, reused } => self.wrote.push((Arc::clone(what), *bytes, *reused)),
-            _ => (),
-        }
-    }
+fn disconnected<T>(received: Result<T, mpsc::RecvError>) -> Result<T, mpsc::RecvTimeoutError> {
+    received.map_err(|_| mpsc::RecvTimeoutError::Disconnected)
 }
 
 /// One way of showing, and where to.
@@ -213,7 +211,7 @@ impl SharedView {
     }
 
     /// There is nothing more to show for the moment.
-    fn rest(&mut self, steps: &Steps, summary: &Summary, begun: Instant) {
+    fn rest(&mut self, steps: &Steps, summary: &RunSummary, begun: Instant) {
         match self {
             Self::Plain(out) | Self::RawJson(out) => out.flush(),
             Self::Tty(tty) => tty.redraw(steps, summary, begun.elapsed()),

@@ -77,6 +77,7 @@ pub(super) fn show(event: &Event, steps: &mut Steps, out: &mut Out) {
             let size = if *bytes > 0 { format!(" ({})", size(*bytes)) } else { String::new() };
             out.line(&format!("wrote {}{size}", harmless(what, false)));
         }
+        Event::Restarted { reason } => out.line(&super::restarted(reason)),
         Event::Step { .. } | Event::Warning(_) | Event::Wrote { .. } => (),
     }
 }

@@ -51,6 +51,10 @@ pub(super) fn show(event: &Event, steps: &mut Steps, out: &mut Out) {
             let short = STANDARD.encode(&warning.message);
             record(out, "warnings", json!({"level": 1, "short": short, "detail": detail}));
         }
+        Event::Restarted { reason } => {
+            let short = STANDARD.encode(super::restarted(reason));
+            record(out, "warnings", json!({"level": 1, "short": short, "detail": []}));
+        }
         Event::Ended { id, how, took } => {
             let Some(step) = steps.get_mut(*id) else { return };
             let began = now - jiff::SignedDuration::try_from(*took).unwrap_or_default();

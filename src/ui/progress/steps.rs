@@ -77,7 +77,7 @@ impl Steps {
                     step.ended = true;
                 }
             }
-            Event::Output { .. } | Event::Warning(_) | Event::Wrote { .. } => (),
+            Event::Output { .. } | Event::Warning(_) | Event::Wrote { .. } | Event::Restarted { .. } => (),
         }
     }
 
@@ -108,10 +108,13 @@ impl Steps {
         running
     }
 
-    /// Those that only move something: exports.
+    /// What moves in steps that never begin: exports, downloads, and layers of images, which are pulled and unpacked
+    /// after the step of their image has ended.
     pub(super) fn moving(&self) -> impl Iterator<Item = (&Arc<str>, &Moved)> {
-        let steps = self.by_id.values().filter(|it| !it.ended && it.started.is_none());
-        steps.flat_map(|it| it.moved.iter()).filter(|(_, moved)| !moved.is_complete())
+        let steps = self.by_id.values().filter(|step| step.started.is_none());
+        steps.flat_map(|step| {
+            step.moved.iter().filter(|(_, moved)| !moved.is_complete() && (!step.ended || moved.total > 0))
+        })
     }
 
     pub(super) fn n_ended(&self) -> usize {

@@ -9,7 +9,7 @@ use std::{
 use super::*;
 use crate::report::{
     Diagnostic,
-    event::{OutputStream, StepId, Why},
+    event::{Ended, OutputStream, StepId, Why},
 };
 
 #[derive(Clone, Default)]
@@ -27,10 +27,10 @@ impl Write for Seen {
 }
 
 /// What a view writes about the events, and what they came to.
-fn shown(view: fn(Out) -> SharedView, events: Vec<Event>) -> (String, Summary) {
+fn shown(view: fn(Out) -> SharedView, events: Vec<Event>) -> (String, RunSummary) {
     let seen = Seen::default();
     let (sender, receiver) = mpsc::channel();
-    events.into_iter().for_each(|event| sender.send(event).unwrap());
+    events.into_iter().for_each(|event| sender.send(DrawMessage::Event(event)).unwrap());
     drop(sender);
     let summary = draw(&receiver, &Drained(Arc::new(Backlog::new())), view(Out::new(Box::new(seen.clone()))));
     let text = String::from_utf8(seen.0.lock().unwrap().clone()).unwrap();

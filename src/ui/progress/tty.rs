@@ -6,12 +6,14 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{
-    Summary,
     plain::amount,
     steps::{ProgressStep, Steps},
 };
 use crate::{
-    report::event::{Ended, Event},
+    report::{
+        event::{Ended, Event},
+        summary::RunSummary,
+    },
     ui::{
         diagnostic::harmless,
         output,
@@ -71,12 +73,13 @@ impl Tty {
                 }
                 drop(step.log.take());
             }
+            Event::Restarted { reason } => self.print(&super::restarted(reason)),
             _ => (),
         }
     }
 
     /// Brings the live lines up to date.
-    pub(super) fn redraw(&mut self, steps: &Steps, summary: &Summary, time: Duration) {
+    pub(super) fn redraw(&mut self, steps: &Steps, summary: &RunSummary, time: Duration) {
         let lines = lines(steps);
         self.head.set_message(head(steps, summary));
         self.head.set_prefix(format!("{:.1}s", time.as_secs_f64()));
@@ -115,7 +118,7 @@ fn bar() -> ProgressBar {
 }
 
 /// The line about the whole.
-fn head(steps: &Steps, summary: &Summary) -> String {
+fn head(steps: &Steps, summary: &RunSummary) -> String {
     let cached = if summary.n_cached > 0 { format!(", {} from the cache", summary.n_cached) } else { String::new() };
     format!("[+] {} of {} steps{cached}", steps.n_ended(), steps.len())
 }
@@ -167,7 +170,7 @@ mod tests {
         }
         let texts: Vec<String> = lines(&steps).into_iter().map(|(text, _)| text).collect();
         assert_eq!(texts, [" => [web 2/5] RUN make", "    two", " => pushing app 1.0 MiB / 4.0 MiB"]);
-        let summary = Summary { n_cached: 3, ..Summary::default() };
+        let summary = RunSummary { n_cached: 3, ..RunSummary::default() };
         assert_eq!(head(&steps, &summary), "[+] 0 of 2 steps, 3 from the cache");
         tty.redraw(&steps, &summary, Duration::from_secs(1));
         tty.finish();

@@ -1,5 +1,7 @@
-//! Which parts of a source a COPY or ADD means: literal paths, wildcards, `--parents`, `--exclude` (spec/dockerfile.md
-//! §7.3, §7.4). Used for hashing and for copying, so that both always see the same.
+//! Which parts of a source a COPY or ADD means: literal paths, wildcards, `--parents`, `--exclude`.
+//!
+//! Used for hashing and for copying, so that both always see the same. The rules are those of the Dockerfile reference,
+//! `COPY` (<https://docs.docker.com/reference/dockerfile/#copy>).
 
 use std::{
     ffi::{OsStr, OsString},
@@ -7,8 +9,8 @@ use std::{
 };
 
 use super::{
-    file::{FileError, Warning},
-    glob::{SourceGlob, is_wild},
+    error::ContentError,
+    source::{ContentFolder, ContentSource, ContentTree},
 };
 use crate::{
     graph::{
@@ -17,7 +19,7 @@ use crate::{
     },
     layer::view::{EntryKind, Follow, LocateWalk, Location, locate::locate},
     report::suggest,
-    solve::content::{ContentFolder, ContentSource, ContentTree},
+    spec::glob::{NameGlob, is_wild},
 };
 
 /// What a COPY or ADD selects.
@@ -38,6 +40,13 @@ pub(crate) struct Match {
     pub(crate) name: OsString,
     /// Its path for messages.
     pub(crate) shown: String,
+}
+
+/// Something about a copy that is probably not what was meant; it does not stop the build.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CopyWarning {
+    pub(crate) message: String,
+    pub(crate) hint: Option<String>,
 }
 
 /// Which names inside a directory are taken. Paths are relative to that directory.
@@ -102,6 +111,7 @@ impl Filter {
 }
 
 impl Match {
+    /// A match at `place` that is written `shown`.
     pub(crate) fn new(place: Location<ContentFolder>, shown: &str) -> Self {
         let name = Path::new(shown).file_name().unwrap_or_default().to_owned();
         Self { place, name, shown: format!("/{}", shown.trim_start_matches('/')) }
@@ -120,17 +130,17 @@ impl CopySelection {
     }
 
     /// What is odd about it.
-    pub(crate) fn warnings(&self, source: &ContentSource, copy: &graph::CopyAction) -> Vec<Warning> {
+    pub(crate) fn warnings(&self, source: &ContentSource, copy: &graph::CopyAction) -> Vec<CopyWarning> {
         let mut warnings = Vec::new();
         if self.wildcard && self.matches.is_empty() && !copy.parents {
-            warnings.push(Warning {
+            warnings.push(CopyWarning {
                 message: format!("nothing in {} matches `{}`", source.name, copy.source),
                 hint: Some("check the pattern and the ignore file; nothing is copied".to_owned()),
             });
         }
         let n_files = self.matches.iter().filter(|it| !it.is_dir()).count();
         if n_files > 1 && !copy.dest.ends_with('/') && !copy.dest.ends_with("/.") && !copy.unpack {
-            warnings.push(Warning {
+            warnings.push(CopyWarning {
                 message: format!("`{}` matches {n_files} files for one destination: {}", copy.source, copy.dest),
                 hint: Some(format!(
                     "unless it is a directory, the last file wins; write `{}/` to copy into a directory",
@@ -143,7 +153,7 @@ impl CopySelection {
 }
 
 /// Finds what `copy` selects.
-pub(crate) fn select(source: &ContentSource, copy: &graph::CopyAction) -> Result<CopySelection, FileError> {
+pub(crate) fn select(source: &ContentSource, copy: &graph::CopyAction) -> Result<CopySelection, ContentError> {
     let exclude = patterns(&copy.exclude)?;
     if copy.parents {
         return select_parents(source, copy, exclude);
@@ -162,9 +172,9 @@ pub(crate) fn select(source: &ContentSource, copy: &graph::CopyAction) -> Result
     }
     let globs = parts[n_literal..]
         .iter()
-        .map(|part| SourceGlob::parse(part))
+        .map(|part| NameGlob::parse(part))
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|why| FileError::BadPattern { pattern: copy.source.clone(), why, file: None })?;
+        .map_err(|why| ContentError::BadPattern { pattern: copy.source.clone(), why, file: None })?;
     let prefix = format!("/{}", parts[..n_literal].join("/"));
     let base = look(source, &prefix)?;
     let mut matches = Vec::new();
@@ -174,22 +184,22 @@ pub(crate) fn select(source: &ContentSource, copy: &graph::CopyAction) -> Result
     Ok(CopySelection { matches, filter, wildcard: true })
 }
 
-fn look(source: &ContentSource, path: &str) -> Result<Location<ContentFolder>, FileError> {
+fn look(source: &ContentSource, path: &str) -> Result<Location<ContentFolder>, ContentError> {
     locate(&source.tree, OsStr::new(path), Follow::Last).map_err(|cause| source.unreadable(path, cause))
 }
 
-fn patterns(list: &[String]) -> Result<Patterns, FileError> {
-    Patterns::new(list).map_err(|bad| FileError::BadPattern { pattern: bad.pattern, why: bad.why, file: None })
+fn patterns(list: &[String]) -> Result<Patterns, ContentError> {
+    Patterns::new(list).map_err(|bad| ContentError::BadPattern { pattern: bad.pattern, why: bad.why, file: None })
 }
 
 /// Finds the names below `folder` that match, in order. Links below the first wildcard are not followed on the way.
 fn expand(
     source: &ContentSource,
     folder: &ContentFolder,
-    globs: &[SourceGlob],
+    globs: &[NameGlob],
     path: &Path,
     found: &mut Vec<Match>,
-) -> Result<(), FileError> {
+) -> Result<(), ContentError> {
     let Some((glob, rest)) = globs.split_first() else { return Ok(()) };
     for (name, entry) in source.children(folder)? {
         if !glob.matches(&name) {
@@ -222,7 +232,7 @@ fn select_parents(
     source: &ContentSource,
     copy: &graph::CopyAction,
     exclude: Patterns,
-) -> Result<CopySelection, FileError> {
+) -> Result<CopySelection, ContentError> {
     let (prefix, pattern) = copy.source.split_once("/./").unwrap_or(("", &copy.source));
     let prefix = clean(&format!("/{prefix}"));
     let pattern = clean(&format!("/{pattern}")).trim_start_matches('/').to_owned();
@@ -241,7 +251,7 @@ fn select_parents(
 }
 
 /// Whether a path is there without following any link.
-fn exists(source: &ContentSource, mut folder: ContentFolder, path: &str) -> Result<bool, FileError> {
+fn exists(source: &ContentSource, mut folder: ContentFolder, path: &str) -> Result<bool, ContentError> {
     let mut names = path.split('/').filter(|it| !it.is_empty()).peekable();
     while let Some(name) = names.next() {
         let unreadable = |cause| source.unreadable(path, cause);
@@ -258,10 +268,10 @@ fn exists(source: &ContentSource, mut folder: ContentFolder, path: &str) -> Resu
 }
 
 /// The error for a path that is missing in a source, with what helps to find out why.
-pub(crate) fn not_found(source: &ContentSource, written: &str, path: &str) -> FileError {
+pub(crate) fn not_found(source: &ContentSource, written: &str, path: &str) -> ContentError {
     let relative = PathBuf::from(clean(path).trim_start_matches('/'));
     let hint = hidden(source, &relative).or_else(|| near(source, &relative));
-    FileError::NotFound { path: written.to_owned(), of: source.name.clone(), hint }
+    ContentError::NotFound { path: written.to_owned(), of: source.name.clone(), hint }
 }
 
 fn hidden(source: &ContentSource, path: &Path) -> Option<String> {

@@ -1,12 +1,15 @@
-//! Wildcards of COPY and ADD sources: `*`, `?`, `[a-z]` and `\`, one path component at a time.
+//! Shell patterns over one name: `*`, `?`, `[a-z]`, `[^a]` and `\x`, for names of targets and for each component of a COPY
+//! source. The grammar is that of Go's `path.Match` (<https://pkg.go.dev/path#Match>), which the peer uses for both.
 //!
-//! Not the grammar of ignore files (`graph::pattern`): nothing here crosses a slash.
+//! It is not the grammar of ignore files (`graph::pattern`), where `**` crosses slashes.
 
 use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
 
-/// The pattern of one component.
+/// The pattern of one name.
 #[derive(Clone, Debug)]
-pub(crate) struct SourceGlob(Vec<GlobToken>);
+pub(crate) struct NameGlob(Vec<GlobToken>);
+
+const SLASH: u32 = '/' as u32;
 
 #[derive(Clone, Debug)]
 enum GlobToken {
@@ -16,7 +19,7 @@ enum GlobToken {
     Class { negated: bool, ranges: Vec<(u32, u32)> },
 }
 
-/// Whether a component has a wildcard at all; otherwise it is a name as it stands.
+/// Whether a component of a path has a wildcard; without one it is a name, with its backslashes.
 pub(crate) fn is_wild(component: &str) -> bool {
     let mut chars = component.chars();
     while let Some(c) = chars.next() {
@@ -29,11 +32,12 @@ pub(crate) fn is_wild(component: &str) -> bool {
     false
 }
 
-impl SourceGlob {
-    /// Parses the pattern of one component.
+impl NameGlob {
+    /// Parses the pattern of one name.
     ///
     /// # Errors
-    /// Says what is wrong with the pattern.
+    /// What is wrong with it: a bracket is not closed, a class is empty, a range has no start or end, or it ends in a
+    /// backslash.
     pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
         let mut chars = text.chars().peekable();
         let mut tokens = Vec::new();
@@ -84,7 +88,7 @@ impl SourceGlob {
                 _ => (),
             }
             match retry {
-                Some((from, after)) if from < name.len() => {
+                Some((from, after)) if name.get(from).is_some_and(|c| *c != SLASH) => {
                     retry = Some((from + 1, after));
                     (at, token) = (from + 1, after);
                 }
@@ -98,7 +102,7 @@ impl GlobToken {
     fn takes(&self, c: u32) -> bool {
         match self {
             Self::Literal(it) => *it == c,
-            Self::One => true,
+            Self::One => c != SLASH,
             Self::Any => false,
             Self::Class { negated, ranges } => ranges.iter().any(|(low, high)| (*low..=*high).contains(&c)) != *negated,
         }
@@ -135,7 +139,8 @@ mod tests {
             // pattern, names that match, names that do not
             ("*", "a .a ab", ""),
             ("*.txt", "a.txt .txt", "a.txtx a"),
-            ("?.txt", "a.txt ü.txt", "ab.txt .txt"),
+            ("?.txt", "a.txt ü.txt", "ab.txt .txt /.txt"),
+            ("a*", "a ab", "a/b"),
             ("[ac].*", "a.x c.md", "b.x"),
             ("[^a].*", "b.x", "a.x"),
             ("[a-c]x", "ax bx cx", "dx"),
@@ -145,24 +150,24 @@ mod tests {
             ("[\\]]", "]", "\\"),
         ];
         for (pattern, yes, no) in table {
-            let glob = SourceGlob::parse(pattern).unwrap();
+            let glob = NameGlob::parse(pattern).unwrap();
             yes.split_whitespace().for_each(|it| assert!(glob.matches(OsStr::new(it)), "{pattern} matches {it}"));
             no.split_whitespace().for_each(|it| assert!(!glob.matches(OsStr::new(it)), "{pattern} leaves {it}"));
         }
-        assert!(SourceGlob::parse("?").unwrap().matches(OsStr::from_bytes(b"\xff")));
+        assert!(NameGlob::parse("?").unwrap().matches(OsStr::from_bytes(b"\xff")));
     }
 
     #[test]
     fn malformed_patterns_are_errors_and_escaped_ones_no_wildcards() {
         for bad in ["[", "[a", "[]", "[a-", "[a-]", "[-a]", "a*\\"] {
-            assert!(SourceGlob::parse(bad).is_err(), "{bad}");
+            assert!(NameGlob::parse(bad).is_err(), "{bad}");
         }
         assert!(is_wild("a[b") && is_wild("\\\\*") && !is_wild("a\\*b") && !is_wild("plain"));
     }
 
     #[test]
     fn many_stars_take_bounded_time() {
-        let glob = SourceGlob::parse(&"*a".repeat(100)).unwrap();
+        let glob = NameGlob::parse(&"*a".repeat(100)).unwrap();
         assert!(!glob.matches(OsStr::new(&format!("{}b", "a".repeat(4000)))));
     }
 }

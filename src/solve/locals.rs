@@ -1,4 +1,6 @@
-//! The directories of the user's machine that builds read: one shared walk for each, whoever asks.
+//! The directories of the user's machine that builds read: each is walked once in a run, for all builds that read it.
+//!
+//! What is in them and how it is hashed is `content`.
 
 use std::{
     collections::HashMap,
@@ -10,8 +12,13 @@ use std::{
 use tokio::sync::{OnceCell, Semaphore};
 
 use super::{
-    content::{self, ContentSource, FileDigests, LocalTree},
-    op::read::{OwnedRead, StepReads, blocking, content_of},
+    blocking::blocking,
+    content::{
+        error::ContentError,
+        local::{FileDigests, LocalTree},
+        source::{ContentSource, ContentTree},
+    },
+    reads::{OwnedRead, StepReads},
 };
 use crate::{
     graph::Local,
@@ -21,10 +28,10 @@ use crate::{
     store::{StatCache, StatKey, Store},
 };
 
-/// The stat cache of a directory, as `content` asks it.
-struct Cached(StatCache);
+/// The stat cache of a directory, in the form in which `content` asks for digests.
+struct CachedDigests(StatCache);
 
-impl FileDigests for Cached {
+impl FileDigests for CachedDigests {
     fn get(&self, path: &Path, entry: &ViewEntry) -> Option<Digest> {
         self.0.get(path.as_os_str().as_bytes(), &stat_key(entry))
     }
@@ -39,40 +46,42 @@ fn stat_key(entry: &ViewEntry) -> StatKey {
     StatKey { size: entry.size, mtime: entry.mtime, ctime: entry.ctime, inode, device }
 }
 
-struct KnownFolders {
+/// A directory that was opened in this run.
+struct KnownFolder {
     tree: Arc<LocalTree>,
-    cache: Arc<Cached>,
+    cache: Arc<CachedDigests>,
 }
 
-/// All local directories of a run.
+/// All local directories of a run, each opened once.
 pub(crate) struct Locals {
     store: Store,
-    known: Mutex<HashMap<Local, Arc<OnceCell<KnownFolders>>>>,
-    /// Looks at a time: a thread for each target would cost more than the look.
+    known: Mutex<HashMap<Local, Arc<OnceCell<KnownFolder>>>>,
+    /// How many directories are walked at a time: a thread for each target would cost more than its walk.
     turns: Semaphore,
     n_turns: usize,
 }
 
-/// Walks a directory.
-fn open(store: &Store, local: &Local) -> Result<KnownFolders, Diagnostic> {
-    let cache = Arc::new(Cached(store.stat_cache(Path::new(&local.folder))));
+/// Opens a directory with its stat cache; it is walked when its content is asked for.
+fn open(store: &Store, local: &Local) -> Result<KnownFolder, Diagnostic> {
+    let cache = Arc::new(CachedDigests(store.stat_cache(Path::new(&local.folder))));
     let tree = LocalTree::open(local, cache.clone()).map_err(|error| {
         Diagnostic::error("bake::solve::context", format!("{} cannot be read: {}", local.name, local.folder))
             .cause(&error)
     })?;
-    Ok(KnownFolders { tree: Arc::new(tree), cache })
+    Ok(KnownFolder { tree: Arc::new(tree), cache })
 }
 
 impl Locals {
+    /// Knows no directory yet; stat caches are those of `store`.
     pub(crate) fn new(store: Store) -> Self {
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
         Self { store, known: Mutex::default(), turns: Semaphore::new(cores), n_turns: cores }
     }
 
-    /// The walked directory. Walked at the first call; its files are hashed when content is asked for.
+    /// The directory as a tree, opened at the first call; its files are hashed when content is asked for.
     ///
     /// # Errors
-    /// When the directory is missing, is none, or cannot be read.
+    /// When the directory is missing, is not a directory, or cannot be read.
     pub(crate) async fn tree(&self, local: &Local) -> Result<Arc<LocalTree>, Diagnostic> {
         let cell = {
             let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -88,13 +97,13 @@ impl Locals {
         Ok(known.tree.clone())
     }
 
-    /// Begins to walk directories and to hash what is read of them, on as many threads as there are cores: a hand-over
-    /// for each directory would cost more than the look. `told` gets every answer; what cannot be read is `None`, and
-    /// who asks for it by itself is told why.
+    /// Begins to walk directories and to hash what is read of them, on as many threads as there are cores: a task for
+    /// each directory would cost more than its walk. Calls `answer` once for each read, with `None` for what cannot be
+    /// read; [`content`](Self::content) then says why.
     pub(crate) fn look_ahead<K: Copy + Send + 'static>(
         &self,
         wanted: Vec<(Local, Vec<(K, OwnedRead)>)>,
-        told: impl Fn(K, Option<Digest>) + Send + Sync + 'static,
+        answer: impl Fn(K, Option<Digest>) + Send + Sync + 'static,
     ) {
         let mut todo = Vec::with_capacity(wanted.len());
         for (local, reads) in wanted {
@@ -102,24 +111,24 @@ impl Locals {
             todo.push((known.entry(local.clone()).or_default().clone(), local, reads));
         }
         let n_threads = self.n_turns.min(todo.len());
-        let (todo, told) = (Arc::new(Mutex::new(todo.into_iter())), Arc::new(told));
+        let (todo, answer) = (Arc::new(Mutex::new(todo.into_iter())), Arc::new(answer));
         for _ in 0..n_threads {
-            let (store, todo, told) = (self.store.clone(), todo.clone(), told.clone());
+            let (store, todo, answer) = (self.store.clone(), todo.clone(), answer.clone());
             drop(tokio::task::spawn_blocking(move || {
                 loop {
                     let next = todo.lock().unwrap_or_else(PoisonError::into_inner).next();
                     let Some((cell, local, reads)) = next else { return };
-                    // Whoever waits for an answer must get one.
-                    let walk = std::panic::AssertUnwindSafe(|| open(&store, &local).ok());
-                    let source = std::panic::catch_unwind(walk).unwrap_or(None).map(|known| {
+                    // Every read must get its answer, whatever panics.
+                    let open_folder = std::panic::AssertUnwindSafe(|| open(&store, &local).ok());
+                    let source = std::panic::catch_unwind(open_folder).unwrap_or(None).map(|known| {
                         let source = Self::source(&local, known.tree.clone());
-                        // Someone else may have walked it meanwhile; both have seen the same.
+                        // Another thread may have opened it meanwhile: either tree serves.
                         drop(cell.set(known));
                         source
                     });
                     for (key, read) in reads {
-                        let look = std::panic::AssertUnwindSafe(|| content_of(&read, source.as_ref()?).ok());
-                        told(key, std::panic::catch_unwind(look).unwrap_or(None));
+                        let hash = std::panic::AssertUnwindSafe(|| read.content(source.as_ref()?).ok());
+                        answer(key, std::panic::catch_unwind(hash).unwrap_or(None));
                     }
                 }
             }));
@@ -128,10 +137,10 @@ impl Locals {
 
     /// A directory as a source of copies.
     pub(crate) fn source(local: &Local, tree: Arc<LocalTree>) -> ContentSource {
-        ContentSource { name: local.name.clone(), tree: content::ContentTree::Local(tree) }
+        ContentSource { name: local.name.clone(), tree: ContentTree::Local(tree) }
     }
 
-    /// The content of what is read of a directory.
+    /// The content hash of what is read of a directory.
     ///
     /// # Errors
     /// When a source that was named is not there, or a file cannot be read.
@@ -139,10 +148,10 @@ impl Locals {
         let source = Self::source(local, self.tree(local).await?);
         let read = read.into_owned();
         let _turn = self.turns.acquire().await;
-        blocking(move || content_of(&read, &source)).await
+        blocking(move || read.content(&source).map_err(ContentError::into_diagnostic)).await
     }
 
-    /// Writes back what was learnt of the files' digests.
+    /// Writes the digests of files that were hashed in this run to the stat caches.
     ///
     /// # Errors
     /// When the state folder cannot be written.

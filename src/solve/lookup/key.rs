@@ -1,5 +1,7 @@
 //! Cache keys: which field of an op enters the key, and why.
 //!
+//! Every struct is taken apart without `..`: a new field does not compile before it is decided about here.
+//!
 //! A key is a sha256 over one versioned, canonical list of fields per op. What identifies the inputs comes in as digests:
 //! `fast` keys take the identity of the tree that is read, `slow` keys the content of the selected paths, so that a step
 //! is found again when its input was made another way but came out the same. A key of one kind never equals one of the other.
@@ -27,14 +29,19 @@
 //! | local | path | no | content counts, wherever it lies |
 
 use crate::{
-    graph::{CopyAction, Exec, FileAction, ModeChange, MountOpKind, OwnerChange},
+    graph::{
+        CopyAction, Exec, FileAction, ModeChange, MountOp, MountOpKind, OwnerChange, SecretEnv, StepNetwork,
+        StepSecurity,
+    },
     oci::{Digest, Platform, digest::FieldHasher},
 };
 
-/// Whether the inputs of a key are told by the identity of their tree or by what is read of them.
+/// How the inputs of a step enter its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum InputKind {
+    /// By the identity of their trees.
     Fast,
+    /// By the content of what is read of them.
     Slow,
 }
 
@@ -44,57 +51,96 @@ fn start(op: &str, kind: InputKind, platform: &Platform) -> FieldHasher {
     hasher
 }
 
-/// The key of a process. `root` is the identity of its root; `binds` tells, for each bind mount in order, what is read.
+/// The key of a process. `root` is the identity of its root; `binds` has the digest of what is read, for each bind
+/// mount in order.
 pub(crate) fn exec(exec: &Exec, platform: &Platform, kind: InputKind, root: &Digest, binds: &[Digest]) -> Digest {
+    let Exec {
+        args,
+        env,
+        cwd,
+        user,
+        hostname,
+        network,
+        security,
+        mounts,
+        extra_hosts,
+        ulimits,
+        shm_size,
+        proxy: _,
+        secret_env,
+        sources: _,
+        resources: _,
+    } = exec;
     let mut hasher = start("key/exec/1", kind, platform);
     hasher.digest(root);
-    list(&mut hasher, &exec.args);
-    hasher.number(exec.env.len() as u64);
-    for (name, value) in &exec.env {
+    list(&mut hasher, args);
+    hasher.number(env.len() as u64);
+    for (name, value) in env {
         hasher.text(name).text(value);
     }
-    hasher.text(&exec.cwd).text(&exec.user).optional(exec.hostname.as_deref());
-    hasher.number(exec.network as u64).number(exec.security as u64);
-    hasher.number(exec.shm_size.map_or(0, |size| size + 1));
-    list(&mut hasher, &exec.ulimits);
-    hasher.number(exec.extra_hosts.len() as u64);
-    for (name, _) in &exec.extra_hosts {
+    hasher.text(cwd).text(user).optional(hostname.as_deref());
+    hasher.number(network_number(*network)).number(security_number(*security));
+    hasher.number(shm_size.map_or(0, |size| size + 1));
+    list(&mut hasher, ulimits);
+    hasher.number(extra_hosts.len() as u64);
+    for (name, _address) in extra_hosts {
         hasher.text(name);
     }
-    hasher.number(exec.secret_env.len() as u64);
-    for secret in &exec.secret_env {
-        hasher.text(&secret.name).text(&secret.id).number(u64::from(secret.required));
+    hasher.number(secret_env.len() as u64);
+    for SecretEnv { name, id, required } in secret_env {
+        hasher.text(name).text(id).number(u64::from(*required));
     }
-    hasher.number(exec.mounts.len() as u64);
+    hasher.number(mounts.len() as u64);
     let mut binds = binds.iter();
-    for mount in &exec.mounts {
-        hasher.text(&mount.target);
-        match &mount.kind {
-            MountOpKind::Bind { writable, .. } => {
-                let content = binds.next().expect("the caller gives one digest for each bind mount");
-                hasher.text("bind").number(u64::from(*writable)).digest(content);
-            }
-            MountOpKind::Cache { readonly, .. } => {
-                hasher.text("cache").number(u64::from(*readonly));
-            }
-            MountOpKind::Tmpfs { size } => {
-                hasher.text("tmpfs").number(size.map_or(0, |size| size + 1));
-            }
-            MountOpKind::Secret { id, mode, uid, gid, required } => {
-                secret(hasher.text("secret"), id, [*mode, *uid, *gid], *required);
-            }
-            MountOpKind::Ssh { id, mode, uid, gid, required } => {
-                secret(hasher.text("ssh"), id, [*mode, *uid, *gid], *required);
-            }
-            MountOpKind::Text { text, mode } => {
-                hasher.text("text").text(text).number(u64::from(*mode));
-            }
-        }
+    for MountOp { target, kind } in mounts {
+        hasher.text(target);
+        mount(&mut hasher, kind, &mut binds);
     }
     hasher.finish()
 }
 
-/// The key of a process in a run where builds take what it is given from different sources, though under one id.
+fn mount(hasher: &mut FieldHasher, kind: &MountOpKind, binds: &mut std::slice::Iter<'_, Digest>) {
+    match kind {
+        MountOpKind::Bind { input: _, source: _, writable } => {
+            let content = binds.next().expect("the caller gives one digest for each bind mount");
+            hasher.text("bind").number(u64::from(*writable)).digest(content);
+        }
+        MountOpKind::Cache { id: _, sharing: _, seed: _, mode: _, uid: _, gid: _, readonly } => {
+            hasher.text("cache").number(u64::from(*readonly));
+        }
+        MountOpKind::Tmpfs { size } => {
+            hasher.text("tmpfs").number(size.map_or(0, |size| size + 1));
+        }
+        MountOpKind::Secret { id, mode, uid, gid, required } => {
+            secret(hasher.text("secret"), id, [*mode, *uid, *gid], *required);
+        }
+        MountOpKind::Ssh { id, mode, uid, gid, required } => {
+            secret(hasher.text("ssh"), id, [*mode, *uid, *gid], *required);
+        }
+        MountOpKind::Text { text, mode } => {
+            hasher.text("text").text(text).number(u64::from(*mode));
+        }
+    }
+}
+
+/// Numbers that are stored in keys; they never change.
+const fn network_number(network: StepNetwork) -> u64 {
+    match network {
+        StepNetwork::Default => 0,
+        StepNetwork::None => 1,
+        StepNetwork::Host => 2,
+    }
+}
+
+/// Numbers that are stored in keys; they never change.
+const fn security_number(security: StepSecurity) -> u64 {
+    match security {
+        StepSecurity::Sandbox => 0,
+        StepSecurity::Insecure => 1,
+    }
+}
+
+/// The key of a process that uses a secret or an agent which builds of this run take from different sources under one id.
 pub(crate) fn apart(key: &Digest, exec: &Exec) -> Digest {
     let mut hasher = FieldHasher::new("key/apart/1");
     hasher.digest(key).number(exec.sources.len() as u64);
@@ -111,7 +157,8 @@ fn secret(hasher: &mut FieldHasher, id: &str, ids: [u32; 3], required: bool) {
     }
 }
 
-/// The key of file actions. `reads` tells, for each copy action in order, what is read.
+/// The key of file actions. `dest` is the identity of the tree that is changed; `reads` has the digest of what is read,
+/// for each copy action in order.
 pub(crate) fn file(
     actions: &[FileAction],
     platform: &Platform,
@@ -140,22 +187,36 @@ pub(crate) fn file(
 }
 
 fn copy_action(hasher: &mut FieldHasher, copy: &CopyAction) {
+    let CopyAction {
+        // What is read of the input is a digest of its own.
+        input: _,
+        source,
+        dest,
+        owner: by,
+        mode: bits,
+        unpack,
+        parents,
+        exclude,
+        optional,
+        reset_owner,
+        default_file_mode,
+    } = copy;
     // With --parents the whole path is kept in the destination; without, only the last name may be.
-    let source = if copy.parents { copy.source.as_str() } else { copy.source.rsplit('/').next().unwrap_or_default() };
-    hasher.text(source).text(&copy.dest);
-    owner(hasher, copy.owner.as_ref());
-    mode(hasher, copy.mode.as_ref());
-    for flag in [copy.unpack, copy.parents, copy.optional, copy.reset_owner] {
+    let source = if *parents { source.as_str() } else { source.rsplit('/').next().unwrap_or_default() };
+    hasher.text(source).text(dest);
+    owner(hasher, by.as_ref());
+    mode(hasher, bits.as_ref());
+    for flag in [*unpack, *parents, *optional, *reset_owner] {
         hasher.number(u64::from(flag));
     }
-    hasher.number(copy.default_file_mode.map_or(0, |mode| u64::from(mode) + 1));
-    list(hasher, &copy.exclude);
+    hasher.number(default_file_mode.map_or(0, |mode| u64::from(mode) + 1));
+    list(hasher, exclude);
 }
 
 fn owner(hasher: &mut FieldHasher, owner: Option<&OwnerChange>) {
     hasher.number(u64::from(owner.is_some()));
-    if let Some(owner) = owner {
-        hasher.text(&owner.user).optional(owner.group.as_deref()).number(u64::from(owner.at_workdir));
+    if let Some(OwnerChange { user, group, at_workdir }) = owner {
+        hasher.text(user).optional(group.as_deref()).number(u64::from(*at_workdir));
     }
 }
 
@@ -177,7 +238,7 @@ fn list(hasher: &mut FieldHasher, items: &[String]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::{CacheSharing, MountOp, SecretEnv, StepNetwork, StepSecurity};
+    use crate::graph::CacheSharing;
     use proptest::prelude::*;
 
     fn an_exec() -> Exec {
@@ -257,6 +318,27 @@ mod tests {
             with("a tmpfs", &|it| it.mounts[1].kind = MountOpKind::Tmpfs { size: Some(number) }),
             with("a text", &|it| it.mounts[1].kind = MountOpKind::Text { text: text.to_owned(), mode: 0 }),
         ]
+    }
+
+    #[test]
+    fn keys_of_earlier_versions_are_found_again() {
+        let host = Platform::normalised("linux", "amd64", None);
+        let (root, bind) = (Digest::of(b"root"), [Digest::of(b"bind")]);
+        let of_exec = super::exec(&an_exec(), &host, InputKind::Slow, &root, &bind);
+        assert_eq!(of_exec.hex(), "8d24e35a1c7a0583528ece0a1ce416cce9be3d62b398d8f712e0ec7b5a67a334");
+        let by = OwnerChange { user: "u".to_owned(), group: Some("g".to_owned()), at_workdir: false };
+        let actions = [
+            FileAction::Mkdir { path: "/w".to_owned(), owner: Some(by) },
+            FileAction::Mkfile {
+                dest: "/f".to_owned(),
+                name: "n".to_owned(),
+                text: "t".to_owned(),
+                mode: Some(ModeChange::Octal(0o644)),
+                owner: None,
+            },
+        ];
+        let of_file = super::file(&actions, &host, InputKind::Fast, &root, &[]);
+        assert_eq!(of_file.hex(), "a001d52918abc1de06c5df4fa3409dced833db825f7cc9bd358706a947d04a82");
     }
 
     proptest! {

@@ -1,0 +1,424 @@
+//! Scripted runs: events go into the dispatcher, or come from an engine that a test ends node by node. Nothing sleeps.
+
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    sync::{Arc, Mutex, mpsc},
+};
+
+use petgraph::graph::NodeIndex;
+
+use super::{
+    dispatcher::{DispatchAnswer, DispatchEvent, DispatchUnit, Dispatcher},
+    interrupt::{Interrupts, interrupts},
+    outcome::{RunEnd, RunOutcome},
+    run::run,
+};
+use crate::{
+    engine::{CancelMode, Engine, ExportReceipt, NodeFailure, PreparedEngine},
+    plan::{Plan, PlanNode, TargetName, make::tests::plan_of},
+    report::{
+        Diagnostic,
+        event::{Event, Sink},
+    },
+};
+
+/// Two targets: `a` is written to a file, `b` is pushed.
+const FILE_AND_PUSH: &str = r#"
+    target "a" {
+      output = ["type=oci,dest=a.tar"]
+    }
+    target "b" {
+      args = { X = "1" }
+      tags = ["registry.test/b"]
+      output = ["type=registry"]
+    }"#;
+
+fn two() -> Plan {
+    plan_of(FILE_AND_PUSH, &["a", "b"])
+}
+
+/// The build or the export of a target.
+fn node(plan: &Plan, target: &str, is_build: bool) -> NodeIndex {
+    let wanted = |node: &NodeIndex| {
+        let node = &plan.graph[*node];
+        node.wanted_by().iter().any(|name| &*name.0 == target) && matches!(node, PlanNode::Build(_)) == is_build
+    };
+    plan.graph.node_indices().find(wanted).expect("the target has such a node")
+}
+
+fn failure(text: &str) -> NodeFailure {
+    NodeFailure::Failed(Arc::new(Diagnostic::error("bake::test", text)))
+}
+
+fn lost(text: &str) -> NodeFailure {
+    NodeFailure::EngineLost(Arc::new(Diagnostic::error("bake::test", text)))
+}
+
+/// A dispatcher whose answers are texts; `b`'s export is the one that publishes.
+struct Script<'a> {
+    plan: &'a Plan,
+    dispatcher: Dispatcher<'a, String>,
+}
+
+impl<'a> Script<'a> {
+    fn new(plan: &'a Plan, publishes: &'a dyn Fn(NodeIndex) -> bool) -> (Self, Vec<String>) {
+        let mut dispatcher = Dispatcher::new(plan, publishes);
+        let first = dispatcher.start();
+        let script = Self { plan, dispatcher };
+        let first = script.texts(first);
+        (script, first)
+    }
+
+    fn texts(&self, answers: Vec<DispatchAnswer<String>>) -> Vec<String> {
+        let name = |node: NodeIndex| &*self.plan.graph[node].wanted_by()[0].0;
+        let text = |answer| match answer {
+            DispatchAnswer::Start(DispatchUnit::Build(node)) => format!("build {}", name(node)),
+            DispatchAnswer::Start(DispatchUnit::Export { node, builds }) => {
+                format!("export {} of {}", name(node), builds.join(" "))
+            }
+            DispatchAnswer::Cancel(CancelMode::Ask) => "ask steps to end".to_owned(),
+            DispatchAnswer::Cancel(CancelMode::Kill) => "kill".to_owned(),
+            DispatchAnswer::StartGrace => "grace".to_owned(),
+            DispatchAnswer::Abandon => "abandon".to_owned(),
+        };
+        answers.into_iter().map(text).collect()
+    }
+
+    fn built(&mut self, target: &str) -> Vec<String> {
+        self.build_ends(target, Ok(format!("result of {target}")))
+    }
+
+    fn build_ends(&mut self, target: &str, result: Result<String, NodeFailure>) -> Vec<String> {
+        let node = node(self.plan, target, true);
+        self.handle(DispatchEvent::Built { node, result })
+    }
+
+    fn export_ends(&mut self, target: &str, result: Result<ExportReceipt, NodeFailure>) -> Vec<String> {
+        let node = node(self.plan, target, false);
+        self.handle(DispatchEvent::Exported { node, result })
+    }
+
+    fn handle(&mut self, event: DispatchEvent<String>) -> Vec<String> {
+        let answers = self.dispatcher.handle(event);
+        self.texts(answers)
+    }
+}
+
+#[test]
+fn an_export_starts_when_its_builds_are_done() {
+    let plan = two();
+    let (mut script, first) = Script::new(&plan, &|_| false);
+    assert_eq!(first, ["build a", "build b"]);
+    assert_eq!(script.built("b"), ["export b of result of b"]);
+    assert!(script.export_ends("b", Ok(ExportReceipt::default())).is_empty());
+    assert!(!script.dispatcher.is_finished());
+    assert_eq!(script.built("a"), ["export a of result of a"]);
+    assert!(!script.dispatcher.is_finished());
+    assert!(script.export_ends("a", Ok(ExportReceipt::default())).is_empty());
+    assert!(script.dispatcher.is_finished());
+    assert_eq!(script.dispatcher.into_result().receipts.len(), 2);
+}
+
+#[test]
+fn what_others_see_is_published_after_the_last_build() {
+    let plan = two();
+    let push = node(&plan, "b", false);
+    let publishes = move |export| export == push;
+    let (mut script, _) = Script::new(&plan, &publishes);
+    assert!(script.built("b").is_empty());
+    assert_eq!(script.built("a"), ["export a of result of a", "export b of result of b"]);
+}
+
+#[test]
+fn nothing_is_published_when_another_build_fails() {
+    let plan = two();
+    let push = node(&plan, "b", false);
+    let publishes = move |export| export == push;
+    let (mut script, _) = Script::new(&plan, &publishes);
+    assert!(script.built("b").is_empty());
+    assert_eq!(script.build_ends("a", Err(failure("exit code 1"))), ["kill"]);
+    assert!(script.dispatcher.is_finished());
+    assert!(script.dispatcher.into_result().receipts.is_empty());
+}
+
+#[test]
+fn the_first_failure_stops_what_runs_and_is_waited_for() {
+    let plan = two();
+    let (mut script, _) = Script::new(&plan, &|_| false);
+    assert_eq!(script.build_ends("a", Err(failure("exit code 1"))), ["kill"]);
+    assert!(!script.dispatcher.is_finished(), "b still runs");
+    // Too late to be exported, and no second order to kill.
+    assert!(script.built("b").is_empty());
+    assert!(script.dispatcher.is_finished());
+    let result = script.dispatcher.into_result();
+    assert_eq!((result.failures.len(), result.was_interrupted), (1, false));
+}
+
+#[test]
+fn the_first_interrupt_asks_and_the_grace_period_ends_in_a_kill() {
+    let plan = two();
+    let (mut script, _) = Script::new(&plan, &|_| false);
+    assert_eq!(script.handle(DispatchEvent::Interrupted), ["ask steps to end", "grace"]);
+    // One step ends in order, the other one does not react.
+    assert!(script.build_ends("a", Err(NodeFailure::Cancelled)).is_empty());
+    assert!(!script.dispatcher.is_finished());
+    assert_eq!(script.handle(DispatchEvent::GraceOver), ["kill", "grace"]);
+    assert!(!script.dispatcher.is_finished());
+    assert_eq!(script.handle(DispatchEvent::GraceOver), ["abandon"]);
+    assert!(script.dispatcher.is_finished());
+    let result = script.dispatcher.into_result();
+    assert!(result.was_interrupted && result.was_abandoned);
+}
+
+#[test]
+fn an_interrupted_run_whose_steps_end_is_not_abandoned() {
+    let plan = two();
+    let (mut script, _) = Script::new(&plan, &|_| false);
+    script.handle(DispatchEvent::Interrupted);
+    script.build_ends("a", Err(NodeFailure::Cancelled));
+    assert!(script.built("b").is_empty(), "no export starts any more");
+    assert!(script.dispatcher.is_finished());
+    let result = script.dispatcher.into_result();
+    assert!(result.was_interrupted && !result.was_abandoned);
+}
+
+#[test]
+fn the_second_interrupt_ends_at_once() {
+    let plan = two();
+    let (mut script, _) = Script::new(&plan, &|_| false);
+    script.handle(DispatchEvent::Interrupted);
+    assert_eq!(script.handle(DispatchEvent::Interrupted), ["kill", "abandon"]);
+    assert!(script.dispatcher.is_finished());
+}
+
+#[test]
+fn an_interrupt_after_a_failure_still_ends_the_run() {
+    let plan = two();
+    let (mut script, _) = Script::new(&plan, &|_| false);
+    assert_eq!(script.build_ends("a", Err(failure("exit code 1"))), ["kill"]);
+    assert_eq!(script.handle(DispatchEvent::Interrupted), ["grace"]);
+    assert_eq!(script.handle(DispatchEvent::GraceOver), ["abandon"]);
+}
+
+#[test]
+fn results_come_in_the_order_of_the_platforms() {
+    let text = r#"target "a" {
+        platforms = ["linux/arm64", "linux/amd64"]
+        output = ["type=oci,dest=a.tar"]
+    }"#;
+    let plan = plan_of(text, &["a"]);
+    let builds = plan.targets[&TargetName("a".into())].builds.clone();
+    let (mut script, _) = Script::new(&plan, &|_| false);
+    let platform = |node: NodeIndex| plan.build(node).platform.to_string();
+    for build in builds.iter().rev() {
+        let answers = script.handle(DispatchEvent::Built { node: *build, result: Ok(platform(*build)) });
+        if *build == builds[0] {
+            let expected = format!("export a of {} {}", platform(builds[0]), platform(builds[1]));
+            assert_eq!(answers, [expected]);
+        } else {
+            assert!(answers.is_empty());
+        }
+    }
+}
+
+/// What one node of a scripted engine does.
+#[derive(Clone)]
+enum Play {
+    Succeed,
+    Fail(NodeFailure),
+    Panic,
+    /// Never ends.
+    Hang,
+}
+
+/// An engine whose nodes do what the test says; those that it says nothing about succeed.
+struct ScriptedEngine {
+    plays: BTreeMap<NodeIndex, Play>,
+    cancelled: Arc<Mutex<Vec<CancelMode>>>,
+    sink: Sink,
+}
+
+impl ScriptedEngine {
+    async fn play(&self, node: NodeIndex) -> Result<(), NodeFailure> {
+        match self.plays.get(&node) {
+            None | Some(Play::Succeed) => Ok(()),
+            Some(Play::Fail(failure)) => Err(failure.clone()),
+            Some(Play::Panic) => panic!("a fault of the engine"),
+            Some(Play::Hang) => std::future::pending().await,
+        }
+    }
+}
+
+impl Engine for ScriptedEngine {
+    type Built = NodeIndex;
+
+    fn publishes(&self, _export: NodeIndex) -> bool {
+        false
+    }
+
+    async fn build(&self, build: NodeIndex) -> Result<NodeIndex, NodeFailure> {
+        self.play(build).await.map(|()| build)
+    }
+
+    async fn export(&self, export: NodeIndex, builds: &[NodeIndex]) -> Result<ExportReceipt, NodeFailure> {
+        self.play(export).await?;
+        assert_eq!(builds.len(), 1);
+        (self.sink)(Event::Wrote { what: "a.tar".into(), bytes: 7, reused: false });
+        (self.sink)(Event::Warning(Arc::new(Diagnostic::warning("bake::test", "careful"))));
+        Ok(ExportReceipt::default())
+    }
+
+    fn cancel(&self, mode: CancelMode) {
+        self.cancelled.lock().unwrap().push(mode);
+    }
+
+    fn finish(&self) -> Result<(), Diagnostic> {
+        Ok(())
+    }
+}
+
+/// Runs `plan`; each entry of `attempts` scripts the engine of one preparation.
+fn run_scripted(
+    plan: &Plan,
+    attempts: Vec<BTreeMap<NodeIndex, Play>>,
+    interrupts: &mut Interrupts,
+    view: Sink,
+) -> (RunOutcome, Vec<CancelMode>) {
+    let attempts = RefCell::new(attempts.into_iter());
+    let cancelled = Arc::new(Mutex::new(Vec::new()));
+    let prepare = async |sink: Sink| {
+        let plays = attempts.borrow_mut().next().expect("the plan is not prepared more often than scripted");
+        let engine = ScriptedEngine { plays, cancelled: Arc::clone(&cancelled), sink };
+        Ok(PreparedEngine { engine, warnings: vec![Diagnostic::warning("bake::test", "found while preparing")] })
+    };
+    let outcome = block_on(run(plan, prepare, interrupts, view));
+    assert_eq!(attempts.borrow().len(), 0, "every scripted attempt was made");
+    let cancelled = cancelled.lock().unwrap().clone();
+    (outcome, cancelled)
+}
+
+fn block_on<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(work)
+}
+
+fn nobody() -> Sink {
+    Arc::new(|_| ())
+}
+
+fn messages(outcome: &RunOutcome) -> Vec<&str> {
+    outcome.diagnostics.iter().map(|diagnostic| diagnostic.message.as_str()).collect()
+}
+
+#[test]
+fn a_lost_engine_is_prepared_anew_once() {
+    let plan = two();
+    let build = node(&plan, "a", true);
+    let again = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&again);
+    let view: Sink = Arc::new(move |event| {
+        if let Event::Restarted { reason } = event {
+            seen.lock().unwrap().push(reason.to_string());
+        }
+    });
+    let attempts = vec![BTreeMap::from([(build, Play::Fail(lost("a layer was damaged")))]), BTreeMap::new()];
+    let (_sender, mut interrupts) = interrupts();
+    let (outcome, cancelled) = run_scripted(&plan, attempts, &mut interrupts, view);
+    assert_eq!(outcome.end, RunEnd::Succeeded);
+    assert_eq!(*again.lock().unwrap(), ["a layer was damaged"]);
+    assert_eq!(cancelled, [CancelMode::Kill]);
+    // What the first attempt wrote is not counted twice.
+    assert_eq!(outcome.summary.wrote.len(), 2);
+    assert_eq!(messages(&outcome), ["found while preparing", "careful", "careful"]);
+}
+
+#[test]
+fn an_engine_that_is_lost_again_is_a_fault() {
+    let plan = two();
+    let play = BTreeMap::from([(node(&plan, "a", true), Play::Fail(lost("a layer was damaged")))]);
+    let (_sender, mut interrupts) = interrupts();
+    let (outcome, _) = run_scripted(&plan, vec![play.clone(), play], &mut interrupts, nobody());
+    assert_eq!(outcome.end, RunEnd::Failed);
+    assert!(messages(&outcome).contains(&"a layer was damaged"));
+}
+
+#[test]
+fn one_fault_of_several_builds_is_reported_once() {
+    let plan = two();
+    let fail = || Play::Fail(failure("no such image"));
+    let play = BTreeMap::from([(node(&plan, "a", true), fail()), (node(&plan, "b", true), fail())]);
+    let (_sender, mut interrupts) = interrupts();
+    let (outcome, _) = run_scripted(&plan, vec![play], &mut interrupts, nobody());
+    assert_eq!((outcome.end, messages(&outcome)), (RunEnd::Failed, vec!["found while preparing", "no such image"]));
+}
+
+#[test]
+fn a_view_that_is_gone_changes_nothing_about_the_outcome() {
+    let plan = two();
+    let (sender, receiver) = mpsc::channel();
+    drop(receiver);
+    let sender = Mutex::new(sender);
+    let n_lost = Arc::new(Mutex::new(0));
+    let counted = Arc::clone(&n_lost);
+    let view: Sink = Arc::new(move |event| {
+        if sender.lock().unwrap().send(event).is_err() {
+            *counted.lock().unwrap() += 1;
+        }
+    });
+    let (_sender, mut interrupts) = interrupts();
+    let (outcome, _) = run_scripted(&plan, vec![BTreeMap::new()], &mut interrupts, view);
+    assert_eq!(*n_lost.lock().unwrap(), 4, "nobody received the events");
+    assert_eq!((outcome.end, outcome.summary.wrote.len()), (RunEnd::Succeeded, 2));
+    assert_eq!(messages(&outcome), ["found while preparing", "careful", "careful"]);
+}
+
+#[test]
+fn a_unit_that_panics_fails_alone() {
+    let plan = two();
+    let play = BTreeMap::from([(node(&plan, "a", false), Play::Panic)]);
+    let (_sender, mut interrupts) = interrupts();
+    let (outcome, _) = run_scripted(&plan, vec![play], &mut interrupts, nobody());
+    assert_eq!(outcome.end, RunEnd::Failed);
+    assert_eq!(outcome.diagnostics.last().map(|fault| fault.code), Some("bake::dispatch::bug"));
+}
+
+#[test]
+fn two_interrupts_end_a_run_whose_builds_hang() {
+    let plan = two();
+    let (sender, mut interrupts) = interrupts();
+    let cancelled = Arc::new(Mutex::new(Vec::new()));
+    let prepare = async |sink: Sink| {
+        // From here on the run selects over its units: both interrupts are for them.
+        assert!(sender.send() && sender.send());
+        let plays = BTreeMap::from([(node(&plan, "a", true), Play::Hang)]);
+        let engine = ScriptedEngine { plays, cancelled: Arc::clone(&cancelled), sink };
+        Ok::<_, Vec<Diagnostic>>(PreparedEngine { engine, warnings: Vec::new() })
+    };
+    let outcome = block_on(run(&plan, prepare, &mut interrupts, nobody()));
+    assert_eq!(outcome.end, RunEnd::Abandoned);
+    assert_eq!(*cancelled.lock().unwrap(), [CancelMode::Ask, CancelMode::Kill]);
+}
+
+#[test]
+fn an_interrupt_ends_the_preparation() {
+    let plan = two();
+    let (sender, mut interrupts) = interrupts();
+    interrupts.listen();
+    assert!(sender.send());
+    let prepare =
+        async |_: Sink| std::future::pending::<Result<PreparedEngine<ScriptedEngine>, Vec<Diagnostic>>>().await;
+    let outcome = block_on(run(&plan, prepare, &mut interrupts, nobody()));
+    assert_eq!(outcome.end, RunEnd::Interrupted);
+}
+
+#[test]
+fn faults_of_the_preparation_are_the_outcome() {
+    let plan = two();
+    let (_sender, mut interrupts) = interrupts();
+    let prepare = async |_: Sink| {
+        let fault = Diagnostic::error("bake::test", "no such output");
+        Err::<PreparedEngine<ScriptedEngine>, _>(vec![fault])
+    };
+    let outcome = block_on(run(&plan, prepare, &mut interrupts, nobody()));
+    assert_eq!((outcome.end, messages(&outcome)), (RunEnd::Failed, vec!["no such output"]));
+}

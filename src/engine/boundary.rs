@@ -1,0 +1,84 @@
+//! What `dispatch` asks of an engine: to build a node of the plan, to export results, to stop.
+//!
+//! The boundary is the plan node and not the instruction, because a node is what another engine (a BuildKit, a fleet of
+//! them) can take over whole. How an engine prepares itself is its own affair; that everything is checked before
+//! anything runs is part of the contract.
+
+use std::sync::Arc;
+
+use petgraph::graph::NodeIndex;
+
+use crate::{export::ExportReceipt, report::Diagnostic, solve::failure::SolveFailure};
+
+/// Runs the nodes of one plan. The engine was prepared for this plan: each index is one of its graph.
+///
+/// The set of engines is closed and each call is dispatched statically. Dropping a future that an engine returned is
+/// allowed at any time and leaves nothing half written under a final name.
+pub(crate) trait Engine {
+    /// Result of a build as the exports of this engine want it. Clones share their content.
+    type Built: Clone;
+
+    /// Whether an export changes something that others can see (a registry), so that it has to wait until every build of
+    /// the plan has succeeded.
+    fn publishes(&self, export: NodeIndex) -> bool;
+
+    /// Builds one node. Builds that it reads as contexts are waited for inside the engine, so all builds may be asked
+    /// for at once.
+    ///
+    /// # Errors
+    /// The fault of the first step that failed; [`NodeFailure::Cancelled`] after [`Engine::cancel`].
+    async fn build(&self, build: NodeIndex) -> Result<Self::Built, NodeFailure>;
+
+    /// Hands results to one output. `builds` has one result for each platform of the export, in their order.
+    ///
+    /// # Errors
+    /// Names the target, the exporter and the destination.
+    async fn export(&self, export: NodeIndex, builds: &[Self::Built]) -> Result<ExportReceipt, NodeFailure>;
+
+    /// Stops what runs and lets nothing new begin. May be called again with the stronger mode.
+    fn cancel(&self, mode: CancelMode);
+
+    /// Saves what the next run can use; called once, after the last node has ended.
+    ///
+    /// # Errors
+    /// A warning: the results of this run are not affected.
+    fn finish(&self) -> Result<(), Diagnostic>;
+}
+
+/// An engine that has checked everything that can be checked before anything runs.
+pub(crate) struct PreparedEngine<E> {
+    pub(crate) engine: E,
+    /// What was found while checking and does not stop the run.
+    pub(crate) warnings: Vec<Diagnostic>,
+}
+
+/// How an engine is to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum CancelMode {
+    /// Running steps get SIGTERM and may end in order.
+    Ask,
+    /// Running steps are killed.
+    Kill,
+}
+
+/// Why a node has no result.
+#[derive(Clone, Debug)]
+pub(crate) enum NodeFailure {
+    /// The node, or one that it needs, is at fault. Several nodes may fail with the same diagnostic.
+    Failed(Arc<Diagnostic>),
+    /// The engine has lost something that it relied on (a damaged layer of the cache, the connection to a node of a
+    /// fleet) and has put that right: the same plan can succeed on an engine that is prepared anew.
+    EngineLost(Arc<Diagnostic>),
+    /// The engine was told to stop before the node was done.
+    Cancelled,
+}
+
+impl From<SolveFailure> for NodeFailure {
+    fn from(failure: SolveFailure) -> Self {
+        match failure {
+            SolveFailure::Failed(fault) => Self::Failed(fault),
+            SolveFailure::SnapshotGone(fault) => Self::EngineLost(fault),
+            SolveFailure::Cancelled => Self::Cancelled,
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Building: one node of the plan is solved, its caches are written, its result is described for exporters.
+
+use std::sync::Arc;
+
+use petgraph::graph::NodeIndex;
+
+use super::node::EmbeddedEngine;
+use crate::{
+    dockerfile::options::Lowered,
+    engine::{
+        base::{Pulled, layer_ref},
+        cache,
+    },
+    export::{self, BuiltImage},
+    oci::{Digest, Platform, digest::FieldHasher},
+    report::{Diagnostic, event::Event},
+    solve::{failure::SolveFailure, tree::LayerTree},
+};
+
+impl EmbeddedEngine {
+    /// Builds a node.
+    ///
+    /// # Errors
+    /// The fault of the first step that failed, or of a cache that had to be written and could not be.
+    pub(super) async fn build_node(&self, node: NodeIndex) -> Result<BuiltImage, SolveFailure> {
+        let lowered = &self.builds[&node];
+        let tree = self.solver.solve(lowered.result).await?.into_tree();
+        let provenance = self.facts.get(&node).map(|facts| {
+            let finished = (self.solver.world().now)();
+            Arc::new(export::Provenance { finished, ..facts.clone() })
+        });
+        let inline_cache = self.write_caches(node, lowered, &tree).await?;
+        let built = built(lowered, self.platforms[&node].clone(), tree);
+        Ok(BuiltImage { provenance, inline_cache, ..built })
+    }
+
+    /// Writes the caches of a build; the records of an inline one go into its image.
+    async fn write_caches(
+        &self,
+        node: NodeIndex,
+        lowered: &Lowered,
+        tree: &LayerTree,
+    ) -> Result<Option<Vec<(Digest, Digest, usize)>>, SolveFailure> {
+        let wanted = self.caches.to(node);
+        if wanted.is_empty() {
+            return Ok(None);
+        }
+        let steps = self.solver.records(lowered.result).await?;
+        let mut inline = None;
+        for (to, at) in wanted {
+            if to.is_inline() {
+                inline = Some(cache::inline(&steps, tree));
+                continue;
+            }
+            let records = cache::records(&steps, tree, to.max);
+            let base = Arc::new(Pulled::new(self.solver.clone()));
+            if let Err(why) = export::export_cache(to, &records, &self.export_context(node, base.clone())).await {
+                let text = format!("a cache cannot be written: {why}");
+                if !to.ignore_error {
+                    let fault = Diagnostic::error("bake::engine::cache_export", text).at(*at, "this cache");
+                    return Err(base.failure(fault));
+                }
+                let warning = Diagnostic::warning("bake::engine::cache_export", text).at(*at, "this cache");
+                (self.sink)(Event::Warning(Arc::new(warning)));
+            }
+        }
+        Ok(inline)
+    }
+}
+
+/// A build's result as exporters want it.
+///
+/// `platform` is the one that was asked for; what the config says may differ (`FROM --platform=…`).
+fn built(lowered: &Lowered, platform: Platform, tree: LayerTree) -> BuiltImage {
+    let mut content = FieldHasher::new("built/1");
+    content.digest(&tree.id).number(lowered.base_layers as u64);
+    content.bytes(&serde_json::to_vec(&lowered.config).expect("configs are plain data"));
+    for layer in &tree.layers {
+        content.digest(&layer.snapshot.0).text(&layer.created);
+    }
+    for step in &lowered.steps {
+        content.text(&step.created_by).text(step.comment).number(u64::from(step.empty_layer));
+    }
+    content.optional(lowered.epoch.map(|it| it.to_string()).as_deref()).text(&platform.to_string());
+    BuiltImage {
+        platform,
+        config: lowered.config.clone(),
+        steps: lowered
+            .steps
+            .iter()
+            .map(|step| export::ExportStep {
+                created_by: step.created_by.clone(),
+                comment: Some(step.comment.to_owned()),
+                author: None,
+                empty: step.empty_layer,
+            })
+            .collect(),
+        layers: tree.layers.into_iter().map(layer_ref).collect(),
+        base_layers: lowered.base_layers,
+        content: content.finish(),
+        epoch: lowered.epoch,
+        inline_cache: None,
+        provenance: None,
+    }
+}

@@ -1,0 +1,55 @@
+//! Counts of one run, made from its events: how many steps ran, what was written, what was warned about.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    Diagnostic,
+    event::{Ended, Event},
+};
+
+/// What has happened in a run so far.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RunSummary {
+    /// Steps that ran and succeeded.
+    pub(crate) n_run: usize,
+    /// Steps whose result was found in the cache.
+    pub(crate) n_cached: usize,
+    /// Steps that ran and failed.
+    pub(crate) n_failed: usize,
+    pub(crate) wrote: Vec<WrittenOutput>,
+    pub(crate) warnings: Vec<Arc<Diagnostic>>,
+    /// Time from the start of the run to its end; zero while it runs.
+    pub(crate) took: Duration,
+}
+
+/// Something that was written for the user.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct WrittenOutput {
+    /// A path or an image reference.
+    pub(crate) what: Arc<str>,
+    /// Size in bytes; 0 when it is not known.
+    pub(crate) bytes: u64,
+    /// It was there already and is as it should be.
+    pub(crate) reused: bool,
+}
+
+impl RunSummary {
+    /// Adds what one event says.
+    pub(crate) fn count(&mut self, event: &Event) {
+        match event {
+            Event::Ended { how: Ended::Cached, .. } => self.n_cached += 1,
+            Event::Ended { how: Ended::Done, .. } => self.n_run += 1,
+            Event::Ended { how: Ended::Failed(_), .. } => self.n_failed += 1,
+            Event::Warning(warning) => self.warnings.push(Arc::clone(warning)),
+            Event::Wrote { what, bytes, reused } => {
+                self.wrote.push(WrittenOutput { what: Arc::clone(what), bytes: *bytes, reused: *reused });
+            }
+            Event::Restarted { .. } => *self = Self::default(),
+            Event::Ended { how: Ended::Cancelled, .. }
+            | Event::Step { .. }
+            | Event::Started { .. }
+            | Event::Moved { .. }
+            | Event::Output { .. } => (),
+        }
+    }
+}
