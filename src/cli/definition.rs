@@ -115,10 +115,10 @@ pub(crate) fn evaluated(settings: &Settings, purpose: Purpose) -> Result<Evaluat
         let mut found = Vec::new();
         world::check(&evaluated, settings, purpose, &mut found);
         // A plan that is only shown is shown although something is missing on this machine.
-        let to = if purpose == Purpose::Show { &mut evaluated.aside } else { &mut diagnostics };
+        let to = if purpose == Purpose::Show { &mut evaluated.unneeded_faults } else { &mut diagnostics };
         to.append(&mut found);
     }
-    check_all(settings, diagnostics, &mut evaluated.aside, &read.sources)?;
+    check_all(settings, diagnostics, &mut evaluated.unneeded_faults, &read.sources)?;
     if purpose == Purpose::Show {
         // The process is about to end: to free a large definition piece by piece would only take time.
         std::mem::forget(read.definition);

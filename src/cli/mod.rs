@@ -118,7 +118,7 @@ fn build_or_call(settings: &Settings, interrupts: &mut Interrupts) -> u8 {
         Ok(planned) => planned,
         Err(code) => return code,
     };
-    let conclude = definition::concluding(&planned.evaluated.aside);
+    let conclude = definition::concluding(&planned.evaluated.unneeded_faults);
     conclude(if commands::call::is_wanted(&planned.plan) {
         commands::call::run(settings, planned, interrupts)
     } else {

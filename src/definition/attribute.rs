@@ -1,5 +1,6 @@
-//! THE TABLE: every attribute of `target`, `group`, `variable`, `function` once. Decoding, merging, `--set`, `--print`,
-//! the check for unknown names and the documentation all go by it.
+//! The table of all attributes of `target`, `group`, `variable` and `function`. Decoding, merging, `--set`, `--print`,
+//! the check for unknown names and the documentation are driven by it (bake file reference:
+//! <https://docs.docker.com/build/bake/reference/>).
 //!
 //! It says nothing about how a value is evaluated.
 
@@ -42,7 +43,7 @@ pub(crate) enum Id {
     Matrix,
 }
 
-/// What is written for it.
+/// The type of an attribute's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AttributeKind {
     Text,

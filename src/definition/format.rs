@@ -1,7 +1,6 @@
 //! A bake file's text ─► the same text laid out. HCL is laid out in `hcl`, JSON here; YAML is refused.
 //!
-//! What leaves here means the same as what came in: that is checked each time, not believed. Files are neither read nor
-//! written.
+//! The result has the same meaning as the input; that is checked on every run. Files are neither read nor written.
 
 use super::{
     hcl,
@@ -14,8 +13,7 @@ use crate::report::{Diagnostic, SourceId};
 
 /// Lays out a text of this format; it is what `source` holds.
 ///
-/// # Errors
-/// Every fault of the text. What has errors is not laid out.
+/// # Errors All errors of the text; a text with errors is not formatted.
 pub(crate) fn format(format: Format, source: SourceId, text: &str) -> Result<String, Vec<Diagnostic>> {
     match format {
         Format::Hcl => hcl(source, text),

@@ -5,7 +5,7 @@
 //! include "web" { file = "services/web/docker-bake.hcl" }
 //! ```
 //!
-//! What the names mean is `eval`'s affair.
+//! What the names mean is decided in `eval`.
 
 use std::{
     path::{Path, PathBuf},
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::report::{Diagnostic, SourceId, Span};
 
-/// How many files may be included, all together: files that include one another twice would never end.
+/// The most files that may be included in total: files that include each other twice would grow without end.
 const MAX_FILES: usize = 1000;
 
 /// A file that is being read: what it is called, and where it was asked for.
@@ -84,7 +84,7 @@ impl Loaded {
         let step =
             IncludeStep { path: Path::new(&text.name).canonicalize().unwrap_or_else(|_| (&text.name).into()), at };
         if let Some(start) = chain.iter().position(|it| it.path == step.path) {
-            return Err(Box::new(circle(&chain[start..], &step)));
+            return Err(Box::new(include_cycle(&chain[start..], &step)));
         }
         let Some(inner) = self.parse_included(&text, at)? else { return Ok(()) };
         chain.push(step);
@@ -125,17 +125,17 @@ impl Loaded {
     ) -> Result<Text, Box<Diagnostic>> {
         let folder = self.folders.get(&from).map_or(".", String::as_str);
         let name = if file.starts_with('/') || folder == "." { file.to_owned() } else { format!("{folder}/{file}") };
-        let placed = |fault: Box<Diagnostic>| Box::new(fault.at(at, "included here"));
+        let with_place = |fault: Box<Diagnostic>| Box::new(fault.at(at, "included here"));
         let bytes = match request.remote.filter(|_| self.from_remote.contains(&from)) {
             Some(remote) => {
-                let mut files = remote::read(remote, std::slice::from_ref(&name)).map_err(placed)?;
+                let mut files = remote::read(remote, std::slice::from_ref(&name)).map_err(with_place)?;
                 files.pop().map(|it| it.bytes).unwrap_or_default()
             }
-            None => read_file(&name, "`include`").map_err(placed)?,
+            None => read_file(&name, "`include`").map_err(with_place)?,
         };
         let mut diagnostics = Vec::new();
         let Some((id, text)) = add_text(&mut self.sources, &name, bytes, &mut diagnostics) else {
-            return Err(placed(Box::new(diagnostics.swap_remove(0))));
+            return Err(with_place(Box::new(diagnostics.swap_remove(0))));
         };
         if self.from_remote.contains(&from) {
             self.from_remote.insert(id);
@@ -145,7 +145,7 @@ impl Loaded {
         Ok(Text { id, name, text })
     }
 
-    /// The body of an included file; its faults are told.
+    /// Parses an included file; syntax errors are added to the diagnostics.
     fn parse_included(&mut self, text: &Text, at: Span) -> Result<Option<Body>, Box<Diagnostic>> {
         let before = self.definition.files.len();
         let is_compose = match format(text) {
@@ -220,7 +220,7 @@ fn label_of(block: &Block) -> Result<Option<Arc<str>>, Box<Diagnostic>> {
     }
 }
 
-fn circle(steps: &[IncludeStep], again: &IncludeStep) -> Diagnostic {
+fn include_cycle(steps: &[IncludeStep], again: &IncludeStep) -> Diagnostic {
     let names: Vec<String> = steps
         .iter()
         .chain([again])

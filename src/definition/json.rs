@@ -1,4 +1,5 @@
-//! JSON text ─► syntax: bake files in HCL's JSON form (spec/bake-language.md §4). Strings are templates.
+//! JSON text ─► syntax: bake files in HCL's JSON form (<https://github.com/hashicorp/hcl/blob/main/json/spec.md>).
+//! Strings are templates.
 //!
 //! The tree of values keeps the place of everything, and repeated keys: two `target` objects are two blocks.
 
@@ -34,7 +35,8 @@ pub(crate) enum JsonNodeKind {
     Object(Vec<JsonMember>),
 }
 
-/// Parses a file. The body holds what could be read; every fault that could be found is told.
+/// Parses a bake file in JSON. The body holds what could be parsed; all errors that were found are among the
+/// diagnostics.
 pub(crate) fn parse(source: SourceId, text: &str) -> (Body, Vec<Diagnostic>) {
     match tree(source, text) {
         Ok(root) => body(source, text, &root),

@@ -1,5 +1,5 @@
-//! Finding and reading definition files: `-f`, `BUILDX_BAKE_FILE`, the default names, standard input. The only file that
-//! does I/O in this band, but for `remote`; what it reads goes to the parser of its format.
+//! Loading of a definition: which files (`-f`, `BUILDX_BAKE_FILE`, the default names, standard input), in which format,
+//! each passed to its parser. Files themselves are read in `read` and `remote`; merging them is done in `eval`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,32 +18,32 @@ use super::{
 };
 use crate::report::{Diagnostic, SourceId, SourceMap, Span};
 
-/// All bodies of a definition. Files are kept apart and in order; merging them is `eval`'s affair.
+/// A parsed, unevaluated definition. Files are kept separate and in order; `eval` merges them.
 #[derive(Debug, Default)]
 pub(crate) struct Definition {
-    /// What all Compose files together define; lies under everything else.
+    /// The merged targets of all Compose files; every other file overrides them.
     pub(crate) compose: Option<Body>,
-    /// HCL, JSON and YAML, in the order in which they were given.
+    /// Bake files in HCL, JSON and YAML, in the order in which they were given.
     pub(crate) files: Vec<Body>,
-    /// What these include under a name, innermost first.
+    /// Files that these include under a name, innermost first.
     pub(crate) included: Vec<Included>,
 }
 
-/// A file that is included under a name: a definition of its own, whose targets are called `NAME_TARGET` outside of it.
+/// A file that is included under a name: a definition of its own, whose targets are called `NAME_TARGET` from outside.
 #[derive(Debug)]
 pub(crate) struct Included {
-    /// `web`; of an include inside an include `web.db`.
+    /// `web`, or `web.db` for an include inside an include.
     pub(crate) name: Arc<str>,
-    /// What the file includes without a name, then the file itself.
+    /// The files that it includes without a name, then the file itself.
     pub(crate) bodies: Vec<Body>,
-    /// `vars`: values for its variables, to be evaluated where the include stands.
+    /// `vars`: values for its variables, evaluated in the scope of the including file.
     pub(crate) vars: Option<Expr>,
     /// The name in the `include` block.
     pub(crate) at: Span,
 }
 
 impl Definition {
-    /// Those of included files, then all others.
+    /// The bodies of included files, then all others.
     pub(crate) fn all_bodies(&self) -> impl Iterator<Item = &Body> {
         self.included.iter().flat_map(|it| &it.bodies).chain(self.bodies())
     }
@@ -54,44 +54,45 @@ impl Definition {
     }
 }
 
-/// What to load.
+/// A request to load a definition: which files, and what Compose files may see of the environment.
 #[derive(Clone)]
 pub(crate) struct Request<'a> {
-    /// Files by name; empty means the default names.
+    /// File names as typed; the default names are tried when there are none.
     pub(crate) files: &'a [String],
-    /// Who names them: `-f`, or the environment variable.
+    /// For messages: the option or environment variable that names the files.
     pub(crate) named_by: &'static str,
-    /// When the definition lies elsewhere.
+    /// Set for a remote definition.
     pub(crate) remote: Option<Remote<'a>>,
-    /// The environment, for Compose.
+    /// The environment, for interpolation in Compose files.
     pub(crate) env: &'a BTreeMap<String, String>,
-    /// `--var`, for Compose.
+    /// Values of `--var`, for interpolation in Compose files.
     pub(crate) vars: &'a BTreeMap<String, String>,
 }
 
-/// What came of it. With errors among the diagnostics the definition is as complete as could be.
+/// A loaded definition with its sources. With errors among the diagnostics it holds what could be parsed.
 #[derive(Debug, Default)]
 pub(crate) struct Loaded {
     pub(crate) definition: Definition,
     pub(crate) sources: SourceMap,
-    /// The folder of each file that lies in the file system.
+    /// The folder of each file of the file system.
     pub(crate) folders: BTreeMap<SourceId, String>,
-    /// Of each file that is included under a name: the folder that all its paths are relative to.
+    /// For each file that is included under a name, the folder that all its paths are relative to.
     pub(crate) base_folders: BTreeMap<SourceId, String>,
     pub(crate) diagnostics: Vec<Diagnostic>,
-    /// Files that came with a remote definition.
+    /// Files of a remote definition.
     pub(crate) from_remote: BTreeSet<SourceId>,
     pub(super) n_included: usize,
 }
 
-/// One text and what it is called.
+/// A text that has been read, and its name.
 pub(super) struct Text {
     pub(super) id: SourceId,
     pub(super) name: String,
     pub(super) text: Arc<str>,
 }
 
-/// Finds, reads and parses the files of a definition; their texts join `sources`.
+/// Loads a definition: finds, reads and parses its files. Their texts are added to `sources`; all errors are among the
+/// diagnostics.
 pub(crate) fn load(request: &Request<'_>, sources: SourceMap) -> Loaded {
     let mut loaded = Loaded { sources, ..Loaded::default() };
     let texts = match request.remote {
@@ -125,7 +126,7 @@ impl Loaded {
         for name in DEFAULT_NAMES {
             if fs::metadata(name).is_ok_and(|it| !it.is_dir()) {
                 match read_file(name, "the default names") {
-                    Ok(bytes) => self.keep(name, bytes, &mut texts),
+                    Ok(bytes) => self.add_source(name, bytes, &mut texts),
                     Err(diagnostic) => self.diagnostics.push(*diagnostic),
                 }
             }
@@ -139,14 +140,14 @@ impl Loaded {
             let path = name.strip_prefix("cwd://").unwrap_or(name);
             let bytes = if path == "-" { read_stdin() } else { read_file(path, named_by) };
             match bytes {
-                Ok(bytes) => self.keep(path, bytes, &mut texts),
+                Ok(bytes) => self.add_source(path, bytes, &mut texts),
                 Err(diagnostic) => self.diagnostics.push(*diagnostic),
             }
         }
         texts
     }
 
-    /// The files of a remote definition, then those of this machine that are named with `cwd://`.
+    /// Reads the files of a remote definition, then the local files that are named with `cwd://`.
     fn read_remote(&mut self, remote: Remote<'_>, request: &Request<'_>) -> Vec<Text> {
         let (here, there): (Vec<String>, Vec<String>) =
             request.files.iter().cloned().partition(|it| it.starts_with("cwd://") || it == "-");
@@ -169,8 +170,8 @@ impl Loaded {
         texts
     }
 
-    /// Checks the encoding and remembers the text; empty files count as absent.
-    fn keep(&mut self, name: &str, bytes: Vec<u8>, texts: &mut Vec<Text>) {
+    /// Checks the encoding and keeps the text and its folder; an empty file counts as absent.
+    fn add_source(&mut self, name: &str, bytes: Vec<u8>, texts: &mut Vec<Text>) {
         if bytes.is_empty() {
             return;
         }
@@ -192,7 +193,7 @@ impl Loaded {
                 Format::Yaml => compose.extend(self.parse_yaml(text)),
                 other => self.parse_bake(other, &text),
             }
-            if !tells_format(&name) {
+            if !has_format_extension(&name) {
                 self.explain_format(known, &name, format);
             }
         }
@@ -202,16 +203,16 @@ impl Loaded {
         }
     }
 
-    /// Parses a file that is no YAML.
+    /// Parses a bake file in HCL or JSON.
     pub(super) fn parse_bake(&mut self, format: Format, text: &Text) {
         let parsed = match format {
             Format::Json => json::parse(text.id, &text.text),
             Format::Hcl | Format::Yaml => hcl::parse(text.id, &text.text),
         };
-        self.take(parsed);
+        self.add_body(parsed);
     }
 
-    /// Says in the first new fault how a file was read whose name does not tell.
+    /// Adds to the first new error which format was assumed, for a file whose name does not decide it.
     fn explain_format(&mut self, known: usize, name: &str, format: Format) {
         let Some(fault) = self.diagnostics.get_mut(known) else { return };
         let format = match format {
@@ -225,17 +226,17 @@ impl Loaded {
         fault.help = Some(fault.help.as_ref().map_or_else(|| how.clone(), |help| format!("{help}; {how}")));
     }
 
-    fn take(&mut self, (body, diagnostics): (Body, Vec<Diagnostic>)) {
+    fn add_body(&mut self, (body, diagnostics): (Body, Vec<Diagnostic>)) {
         self.definition.files.push(body);
         self.diagnostics.extend(diagnostics);
     }
 
-    /// A Compose file for later; a bake file in YAML is taken at once.
+    /// Parses a YAML file. A bake file is added at once; a Compose file is returned, to be merged with the others.
     pub(super) fn parse_yaml(&mut self, text: Text) -> Option<ComposeFile> {
         match yaml::parse(text.id, &text.text) {
             Ok(documents) if documents.iter().any(|it| yaml::is_bake(it)) => {
                 for document in &documents {
-                    self.take(yaml::body(text.id, &text.text, document));
+                    self.add_body(yaml::body(text.id, &text.text, document));
                 }
                 None
             }
@@ -262,12 +263,12 @@ impl Loaded {
     }
 }
 
-/// The formats of a definition.
+/// The format of a definition file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
     Hcl,
     Json,
-    /// Compose, or a bake file in YAML; its keys tell.
+    /// A Compose file or a bake file in YAML; its keys decide.
     Yaml,
 }
 
@@ -275,7 +276,7 @@ pub(super) fn format(text: &Text) -> Format {
     format_of(&text.name, &text.text)
 }
 
-/// By the end of the name, or else by the first thing in the text.
+/// Detects the format by the extension, or else by the first line of the text.
 pub(crate) fn format_of(name: &str, text: &str) -> Format {
     let name = name.to_ascii_lowercase();
     match name.rsplit_once('.').map(|(_, extension)| extension) {
@@ -286,7 +287,8 @@ pub(crate) fn format_of(name: &str, text: &str) -> Format {
     }
 }
 
-/// JSON begins with a bracket; YAML has `word:` where HCL has `word =`, `word {` or `word "label"`.
+/// Detects the format of a text: JSON begins with a bracket; YAML has `word:` where HCL has `word =`, `word {` or `word
+/// "label"`.
 fn sniff(text: &str) -> Format {
     let meaningful = text
         .lines()
@@ -309,8 +311,8 @@ fn sniff(text: &str) -> Format {
     }
 }
 
-/// Whether the end of a name says what the file is.
-fn tells_format(name: &str) -> bool {
+/// Whether the extension of a name decides the format.
+fn has_format_extension(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     [".hcl", ".json", ".yml", ".yaml"].iter().any(|it| name.ends_with(it))
 }

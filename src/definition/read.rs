@@ -23,7 +23,8 @@ pub(crate) trait LoadRequest {
     fn read(&mut self, path: &str) -> Result<Option<(SourceId, Arc<str>)>, Box<Diagnostic>>;
 }
 
-/// Tried in this order; all that exist are loaded. The peer does not know `docker-bake.yaml`.
+/// The names that are tried without `-f`, in this order; all files that exist are loaded. `docker buildx bake` does not
+/// look for `docker-bake.yaml` and `docker-bake.yml`.
 pub(crate) const DEFAULT_NAMES: [&str; 12] = [
     "compose.yaml",
     "compose.yml",
@@ -42,7 +43,8 @@ pub(crate) const DEFAULT_NAMES: [&str; 12] = [
 /// The largest text that is read, in bytes: offsets into it must fit the 32 bits of a [`Span`].
 const MAX_BYTES: u64 = 1 << 30;
 
-/// Adds bytes as a text, its byte order mark dropped; `None` and a diagnostic when they are no UTF-8.
+/// Adds the bytes of a file to the source map as text, without a byte order mark. Returns `None` and adds an error when
+/// the bytes are not UTF-8.
 pub(crate) fn add_text(
     sources: &mut SourceMap,
     name: &str,
@@ -156,7 +158,7 @@ fn missing(path: &str, named_by: &str) -> Diagnostic {
     }
 }
 
-/// Reads further files and remembers their texts.
+/// Reads the files that Compose files name and adds their texts to the source map.
 pub(crate) struct DefinitionLoader<'a> {
     pub(crate) sources: &'a mut SourceMap,
 }

@@ -1,5 +1,6 @@
-//! Definitions that lie elsewhere: in a git repository, or behind an http URL as a file or an archive (buildx reference,
-//! "Remote Bake file definition"). Only the definition's own files are read; contexts are fetched by the build.
+//! Remote definitions: in a git repository, or behind an http URL as a file or an archive
+//! (<https://docs.docker.com/build/bake/remote-definition/>). Only the definition's own files are read; contexts are
+//! fetched by the build.
 
 use std::{
     collections::BTreeMap,
@@ -36,19 +37,19 @@ pub(crate) struct RemoteFile {
     pub(crate) bytes: Vec<u8>,
 }
 
-/// A definition alone may have so much; an archive more.
+/// The largest definition by URL, in bytes; an archive may be larger.
 const MAX_FILE: u64 = 2 << 20;
 const MAX_ARCHIVE: u64 = 256 << 20;
-/// No archive of sources has more entries.
+/// The most entries of an archive that are looked at; more is an attack or a mistake.
 const MAX_ENTRIES: u64 = 1_000_000;
 
-type FetchFuture<T> = Result<T, Box<Diagnostic>>;
+type RemoteResult<T> = Result<T, Box<Diagnostic>>;
 
 /// Reads the files of a definition: those of `names`, or those of the default names that exist.
 ///
 /// # Errors
 /// Names the URL and what went wrong, or the file that it does not have.
-pub(crate) fn read(remote: Remote<'_>, names: &[String]) -> FetchFuture<Vec<RemoteFile>> {
+pub(crate) fn read(remote: Remote<'_>, names: &[String]) -> RemoteResult<Vec<RemoteFile>> {
     let shown = shown_url(remote.url);
     let fault = |message: String| Diagnostic::error("bake::definition::remote", message);
     let failed =
@@ -128,7 +129,7 @@ fn download(url: &str) -> Result<Vec<u8>, FetchError> {
 }
 
 /// Reads files of a checked out tree; links that lead out of it are refused.
-fn from_tree(tree: &Path, names: &[String]) -> FetchFuture<Vec<RemoteFile>> {
+fn from_tree(tree: &Path, names: &[String]) -> RemoteResult<Vec<RemoteFile>> {
     let mut files = Vec::new();
     let root = tree.canonicalize().unwrap_or_else(|_| tree.to_owned());
     for name in wanted(names) {
@@ -198,7 +199,7 @@ fn plain(path: &Path) -> Option<String> {
     Some(parts.join("/"))
 }
 
-/// What stands behind the last slash: its extension tells the format.
+/// The last segment of a URL's path; its extension decides the format.
 fn last_segment(url: &str) -> String {
     let path = url.split(['?', '#']).next().unwrap_or(url);
     path.rsplit('/').next().filter(|it| !it.is_empty()).unwrap_or("definition").to_owned()

@@ -1,13 +1,14 @@
-//! A body as flat words, its places apart: two texts that mean the same have one shape. Also where their strings lie.
+//! A body as a flat list of words without places: two texts with the same meaning have the same shape. Also records
+//! where strings lie in the text.
 //!
-//! Formatting is held against it; evaluation does not use it.
+//! The formatter compares the shapes before and after; evaluation does not use them.
 
 use std::{collections::HashMap, fmt::Write as _};
 
 use super::syntax::{Body, Expr, ExprKind, TemplatePart, TraversalStep};
 use crate::report::Span;
 
-/// What a body means, and the strings that it is written with.
+/// The shape of a body, and the spans of its strings.
 #[derive(Debug, Default)]
 pub(super) struct DefinitionShape {
     /// Every node in order: what it is, and the length and text of its names and values.

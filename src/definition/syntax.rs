@@ -37,7 +37,7 @@ pub(crate) struct Expr {
     pub(crate) at: Span,
 }
 
-/// Small, because a definition holds many: what is larger than a `Vec` is boxed.
+/// The kind of an expression. Kept small, because a definition holds many: whatever is larger than a `Vec` is boxed.
 ///
 /// *Invariant:* nested less deep than [`MAX_DEPTH`]; chains of operators of one level are flat.
 #[derive(Clone, Debug)]
@@ -48,7 +48,7 @@ pub(crate) enum ExprKind {
     Number(Arc<str>),
     /// A string without interpolation, escapes resolved.
     String(Arc<str>),
-    /// Several parts, or one that is no text. One lone interpolation gives the value itself.
+    /// A template with interpolations. A template that is one lone interpolation has the type of its value.
     Template(Vec<TemplatePart>),
     Variable(Arc<str>),
     /// `source.name`.
@@ -75,7 +75,7 @@ pub(crate) enum ExprKind {
     Parens(Box<Expr>),
 }
 
-/// Deeper nesting is refused.
+/// The deepest nesting that is accepted; deeper input is refused.
 pub(crate) const MAX_DEPTH: usize = 1000;
 
 /// `source[*].a[0]`: the steps are taken from each element.
@@ -108,7 +108,7 @@ pub(crate) struct Conditional {
     pub(crate) otherwise: Expr,
 }
 
-/// More expressions in one file are refused: they would take gigabytes.
+/// The most expressions in one file; more would take gigabytes of memory.
 pub(crate) const MAX_NODES: usize = 8_000_000;
 
 /// One step after a splat, applied to each element.

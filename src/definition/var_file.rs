@@ -12,17 +12,17 @@ use super::{
 };
 use crate::report::{Diagnostic, SourceId, SourceMap, Span, Spanned};
 
-/// One file.
+/// The content of one variables file.
 #[derive(Debug)]
 pub(crate) struct VarFile {
-    /// A value for each name.
+    /// One attribute for each variable.
     pub(crate) body: Body,
-    /// The values are texts, to be read as `--var` is.
+    /// The values are untyped text and are converted as those of `--var` are.
     pub(crate) is_text: bool,
 }
 
-/// Reads a file. By the end of its name it is HCL (`.hcl`, `.tfvars`), JSON, YAML, or else lines of `NAME=value`, whose
-/// values see `env`.
+/// Loads a variables file. The extension decides the format: HCL (`.hcl`, `.tfvars`), JSON, YAML, or else lines of
+/// `NAME=value`, whose values may refer to `env`. Returns `None` after adding errors to `diagnostics`.
 pub(crate) fn read(
     path: &str,
     env: &BTreeMap<String, String>,
@@ -57,7 +57,7 @@ fn no_values(at: Span, seen: &str) -> Diagnostic {
         .help("write NAME = value, one on a line")
 }
 
-/// The members of an object, as they are: no text in them is a template.
+/// The members of an object as attributes; strings are literal, not templates.
 fn data(root: &json::JsonNode) -> Result<Body, Vec<Diagnostic>> {
     let json::JsonNodeKind::Object(members) = &root.kind else { return Err(vec![no_values(root.at, "no object")]) };
     let attribute =
@@ -93,7 +93,7 @@ fn lines(id: SourceId, text: &str, env: &BTreeMap<String, String>) -> Result<Bod
     Ok(Body { attributes: attributes.collect(), blocks: Vec::new(), at: span(0, text.len()) })
 }
 
-/// Where a line gives a name its value; of several the last counts.
+/// The byte offset of the line that assigns `name`; the last one if there are several.
 fn name_in(text: &str, name: &str) -> Option<usize> {
     let is_whole = |at: usize| {
         let before = text[..at].rsplit('\n').next().unwrap_or_default().trim();

@@ -1,7 +1,8 @@
-//! Variable expansion of one word: quotes, escapes, `$name` and the `${…}` modifiers (spec/dockerfile.md §3).
+//! Variable expansion of one word: quotes, escapes, `$name` and the `${…}` modifiers
+//! (<https://docs.docker.com/reference/dockerfile/#environment-replacement>).
 //!
-//! [`expand`] gives one text, [`expand_words`] splits the result at blanks (EXPOSE alone). Which parts of an instruction
-//! are expanded, and against what, is decided by the callers. Nothing here knows a span: faults are texts.
+//! [`expand`] returns one text, [`expand_words`] splits the result at blanks (for EXPOSE). Callers decide which parts
+//! of an instruction are expanded, and with which variables. Errors are texts without a span.
 
 use std::fmt;
 
@@ -11,7 +12,7 @@ use regex::Regex;
 /// Variables in order of first definition.
 pub(crate) type Vars = IndexMap<String, String>;
 
-/// What to do with quotes, escapes and unset variables.
+/// How quotes, escapes and unset variables are treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ExpandMode {
     /// Quotes and escapes are processed and removed.
@@ -44,7 +45,7 @@ impl fmt::Display for BadWord {
 
 /// How deep `${a:-${b:-…}}` may go.
 const MAX_DEPTH: usize = 100;
-/// More bytes than this come of no honest word: variables that double each other would fill the memory.
+/// The most bytes that an expansion may produce: variables that double each other would exhaust memory.
 const MAX_TEXT: usize = 16 << 20;
 
 /// Expands a word into one text.
@@ -133,7 +134,7 @@ impl<'a> Expander<'a> {
                     out.push_str(&value);
                     if let Some(words) = &mut words {
                         if modifier {
-                            // The peer forgets what stands before `${x:-y}` in the same word; so do we (§3, EXPOSE).
+                            // BuildKit drops the text before `${x:-y}` in the same word of EXPOSE, and so do we.
                             words.current.clear();
                         }
                         words.split(&value);
@@ -270,7 +271,7 @@ impl<'a> Expander<'a> {
         name
     }
 
-    /// What a `$` stands for, as long as all of it together stays small.
+    /// Expands a `$`, as long as the total stays below the limit.
     fn value(&mut self) -> Result<String, BadWord> {
         let value = self.dollar()?;
         self.made += value.len();
@@ -310,7 +311,7 @@ impl<'a> Expander<'a> {
         value
     }
 
-    /// What follows the name in `${name…}`.
+    /// Expands the modifier after the name in `${name…}`.
     fn braced(&mut self, name: &str) -> Result<String, BadWord> {
         let keep = self.mode == ExpandMode::Display;
         let Some(first) = self.rest.next() else { return Err(missing_brace()) };

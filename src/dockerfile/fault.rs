@@ -1,4 +1,4 @@
-//! How faults of a Dockerfile are made: one code, one message, one place.
+//! The constructor of Dockerfile errors: one code, one message, one place.
 
 use crate::report::{Diagnostic, Span};
 

@@ -1,4 +1,5 @@
-//! Ignore files: the text of a `.dockerignore` to cleaned patterns (spec/dockerfile.md §9.2). They are matched by
+//! Ignore files: parses the text of a `.dockerignore` to cleaned patterns
+//! (<https://docs.docker.com/build/concepts/context/#dockerignore-files>). They are matched by
 //! [`graph::pattern`](crate::graph::pattern); the file itself is found and read by the engine.
 
 use crate::{

@@ -1,7 +1,7 @@
 //! Lines: physical lines to logical ones (comments, continuations, parser directives), and lines to words.
 //!
-//! A logical line remembers where each of its parts stands in the file, so that every word has an exact span
-//! (spec/dockerfile.md §2.1-§2.4). What the words mean is `parse`'s affair.
+//! A logical line knows where each of its parts stands in the file, so that every word has an exact span
+//! (<https://docs.docker.com/reference/dockerfile/#format>). What the words mean is decided in `parse`.
 
 use std::{borrow::Cow, ops::Range};
 
@@ -13,7 +13,7 @@ const MAX_LINE: usize = 65535;
 /// Where the bytes of a logical line stand in the source.
 #[derive(Clone, Debug)]
 pub(super) enum SourcePlace {
-    /// All in one place: the text is not of a file (a trigger of a base image).
+    /// The span of everything, when the text is not from a file (a trigger of a base image).
     Fixed(Span),
     /// From each offset in the line, the offset in the source.
     Pieces { source: SourceId, first: u32, more: Vec<(u32, u32)> },
@@ -197,7 +197,8 @@ impl<'a> LineReader<'a> {
         DockerfileLine { text: Cow::Owned(joined), place, comments }
     }
 
-    /// The lines up to one that is `name`; `None` if there is none such, with all lines read.
+    /// Reads the body of a heredoc: the lines up to one that is `name`. `None` if there is no such line; all lines have
+    /// then been read.
     pub(super) fn heredoc(&mut self, name: &str, strip_tabs: bool) -> Option<&'a str> {
         let start = self.next;
         loop {

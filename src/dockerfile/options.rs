@@ -1,4 +1,4 @@
-//! What goes into [`lower`](super::lower) beside the file, and what comes out of it.
+//! The input of [`lower`](super::lower) beside the file, and its output.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -13,7 +13,7 @@ use crate::{
     report::{Diagnostic, Span},
 };
 
-/// What a build asks for.
+/// The options of one build.
 #[derive(Clone, Debug)]
 pub(crate) struct LowerOptions {
     /// Stage to build, in any case of letters; the last one when `None`.
@@ -55,7 +55,7 @@ pub(crate) struct LowerOptions {
     pub(crate) all_stages: bool,
 }
 
-/// What RUN may ask for beyond the sandbox.
+/// Privileges that RUN may request beyond the sandbox.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Allow {
     pub(crate) network_host: bool,
@@ -88,14 +88,14 @@ pub(crate) enum NamedContext {
     Scratch,
 }
 
-/// What another build made, as [`Lowered`] said.
+/// The result of another build of the same graph; the fields are those of [`Lowered`].
 #[derive(Clone, Debug)]
 pub(crate) struct BuiltContext {
     pub(crate) vertex: VertexIx,
     pub(crate) config: ImageConfig,
     pub(crate) base_layers: usize,
     pub(crate) steps: Vec<HistoryStep>,
-    /// It begins with an image that was taken for an empty one.
+    /// It is based on an image that was not resolved and is treated as empty.
     pub(crate) is_assumed: bool,
 }
 
@@ -129,11 +129,12 @@ pub(crate) struct ImageInfo {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct KnownImages {
     pub(crate) images: HashMap<Query, ImageInfo>,
-    /// No registry can be asked: its images are taken for empty ones, and what only their configs could tell is not judged.
+    /// No registry may be asked: its images are treated as empty, and nothing that depends on their configs is
+    /// reported.
     pub(crate) assume: bool,
 }
 
-/// How far lowering came.
+/// The outcome of lowering.
 #[derive(Clone, Debug)]
 pub(crate) enum LowerOutcome {
     Done(Box<Lowered>),
@@ -160,7 +161,7 @@ pub(crate) struct Lowered {
     pub(crate) unused_args: Vec<Diagnostic>,
     /// Value of `SOURCE_DATE_EPOCH` in seconds, if it has one.
     pub(crate) epoch: Option<i64>,
-    /// It begins with an image that was taken for an empty one.
+    /// It is based on an image that was not resolved and is treated as empty.
     pub(crate) is_assumed: bool,
 }
 
@@ -172,7 +173,7 @@ pub(crate) struct HistoryStep {
     pub(crate) comment: &'static str,
 }
 
-/// What `SOURCE_DATE_EPOCH` asks for.
+/// A parsed value of `SOURCE_DATE_EPOCH`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum EpochOption {
     Seconds(i64),

@@ -1,6 +1,7 @@
-//! What a Dockerfile offers: its targets, and the arguments and secrets of one target (`--call targets`, `--call outline`).
+//! Outlines: the targets of a Dockerfile, and the arguments and secrets of one target (`--call targets`, `--call
+//! outline`; <https://docs.docker.com/reference/cli/docker/buildx/build/#call>).
 //!
-//! Read from the file alone: no image is asked for, so that triggers of base images are not seen.
+//! Uses the file alone: no image is resolved, so ONBUILD triggers of base images are not included.
 
 use serde::Serialize;
 
@@ -34,7 +35,7 @@ pub(crate) struct OutlineTarget {
     pub(crate) at: Span,
 }
 
-/// What a target takes.
+/// The inputs of a target: arguments, secrets, ssh agents, cache mounts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Outline {
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -98,7 +99,7 @@ pub(crate) fn targets(file: &ParsedDockerfile) -> Targets {
     Targets { targets: stages.collect() }
 }
 
-/// What the target of the options takes, with those values that it would have.
+/// The inputs of the target that the options name, with the values that they would have.
 pub(crate) fn outline(file: &ParsedDockerfile, options: &LowerOptions) -> Result<Outline, Vec<Diagnostic>> {
     let reach = lower::reach(file, options)?;
     let stage = &file.stages[reach.target];
@@ -145,7 +146,7 @@ impl Outline {
         &mut self,
         file: &ParsedDockerfile,
         options: &LowerOptions,
-        it: &Instruction,
+        instruction: &Instruction,
         globals: &Vars,
         vars: &mut Vars,
         used: &mut Vec<String>,
@@ -153,7 +154,7 @@ impl Outline {
         let text = |text: &str, vars: &Vars| {
             expand::expand(text, vars, file.escape, ExpandMode::Word).map_or_else(|_| text.to_owned(), |it| it.text)
         };
-        match &it.kind {
+        match &instruction.kind {
             InstructionKind::Arg(args) => {
                 for arg in args {
                     let given = options.build_args.get(&arg.name).cloned();
@@ -174,7 +175,7 @@ impl Outline {
                     self.args.retain(|known| known.name != arg.name);
                     self.args.push(Arg {
                         name: arg.name.clone(),
-                        description: describe(&it.comments, &arg.name),
+                        description: describe(&instruction.comments, &arg.name),
                         value: value.unwrap_or_default(),
                         at: arg.at,
                     });

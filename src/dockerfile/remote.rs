@@ -1,5 +1,6 @@
-//! Sources that are URLs: which text is a git repository, which a download, and what their parts mean
-//! (spec/dockerfile.md §7.2, §7.8).
+//! Sources that are URLs: git repositories and downloads of ADD and of contexts
+//! (<https://docs.docker.com/build/concepts/context/#url-fragments>,
+//! <https://docs.docker.com/reference/dockerfile/#add>).
 
 use crate::graph::GitOp;
 
@@ -10,13 +11,13 @@ pub(crate) struct GitReference {
     pub(crate) keep_git_dir: Option<bool>,
 }
 
-/// `http://` or `https://`, whatever lies there.
+/// Whether a text is an `http://` or `https://` URL.
 pub(crate) fn is_http(text: &str) -> bool {
     text.starts_with("http://") || text.starts_with("https://")
 }
 
 /// Reads a git source: `git://`, `ssh://`, `user@host:path`, `http(s)://….git`, each with `#ref:subdir` and `?query`.
-/// `None` when the text is none. `github.com/…` without a scheme counts for `context` alone.
+/// `None` when the text is not a git source. `github.com/…` without a scheme is one only for `context`.
 ///
 /// # Errors
 /// It is a repository, but its query is malformed.

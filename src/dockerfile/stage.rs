@@ -1,5 +1,5 @@
-//! Stages as nodes: what each is based on, what its instructions read from, and which of them a target needs
-//! (spec/dockerfile.md §5).
+//! Stages as nodes of a graph: the base of each, the stages that its instructions read from, and which stages a target
+//! needs (<https://docs.docker.com/build/building/multi-stage/>).
 //!
 //! Images and contexts named in `--from` are nodes too, without instructions. Nothing is fetched or lowered here.
 
@@ -18,7 +18,7 @@ use crate::{
 /// Index of a node; stages of the file come first, in order.
 pub(super) type NodeIx = usize;
 
-/// Where a node begins.
+/// The base of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum StageBase {
     Node(NodeIx),
@@ -50,7 +50,7 @@ pub(super) struct StageNode<'a> {
     pub(super) sources: Arc<[StageSources]>,
 }
 
-/// What an instruction names in `from`, in order; `None` where it names nothing.
+/// The nodes that `from` of an instruction or of its mounts names, in order; `None` where there is no `from`.
 pub(super) type StageSources = Vec<Option<NodeIx>>;
 
 impl StageNode<'_> {
@@ -109,7 +109,8 @@ impl<'a> Nodes<'a> {
         self.n_stages
     }
 
-    /// What a name in `from` means in stage `user`: the last stage of that name before it, else a later one, else an image.
+    /// Resolves a name in `from` of stage `user`: the last stage of that name before it, else a later one, else an
+    /// image.
     fn source(&mut self, name: &str, user: NodeIx, at: Span) -> NodeIx {
         if let Some(list) = self.by_name.get(&name.to_lowercase()) {
             let before = list.iter().rfind(|it| **it < user);
@@ -145,9 +146,9 @@ impl<'a> Nodes<'a> {
         }))
     }
 
-    /// What an instruction of stage `user` reads from.
-    pub(super) fn sources_of(&mut self, it: &Instruction, user: NodeIx) -> Result<StageSources, Diagnostic> {
-        match &it.kind {
+    /// The nodes that an instruction of stage `user` reads from.
+    pub(super) fn sources_of(&mut self, instruction: &Instruction, user: NodeIx) -> Result<StageSources, Diagnostic> {
+        match &instruction.kind {
             InstructionKind::Copy(copy) => match &copy.from {
                 None => Ok(Vec::new()),
                 Some(from) => Ok(vec![Some(match self.numbered(&from.value, from.at) {
@@ -170,7 +171,7 @@ impl<'a> Nodes<'a> {
         }
     }
 
-    /// What node `ix` needs directly.
+    /// The nodes that node `ix` depends on directly.
     fn needs(&self, ix: NodeIx) -> impl Iterator<Item = NodeIx> + '_ {
         let node = &self.list[ix];
         let base = if let StageBase::Node(base) = node.base { Some(base) } else { None };
@@ -193,7 +194,7 @@ impl<'a> Nodes<'a> {
 
     /// A node that needs itself, if there is one.
     ///
-    /// Bases point back, so that without a source that points forward there is none.
+    /// A base is always an earlier node, so a cycle needs a `--from` that names a later stage.
     pub(super) fn cycle(&self) -> Option<NodeIx> {
         let forward = |ix: NodeIx| self.needs(ix).any(|it| it >= ix && it < self.n_stages);
         if !(0..self.n_stages).any(forward) {

@@ -1,8 +1,9 @@
-//! Small values in instructions: durations, sizes, ports, signals, modes, Go's way of printing some of them in history.
+//! Small values in instructions: durations, sizes, ports, signals, modes; and Go's formats of some of them, which
+//! BuildKit writes to the history.
 //!
-//! Each reader gives a message without a place; the caller adds the span.
+//! Parsers return a message without a place; the caller adds the span.
 
-/// A duration as Go writes it (`1m30s`, `500ms`), in nanoseconds.
+/// Parses a duration in Go's format (`1m30s`, `500ms`), in nanoseconds (<https://pkg.go.dev/time#ParseDuration>).
 pub(super) fn duration(text: &str) -> Result<i64, String> {
     let bad = || format!("not a duration: {text}");
     let (negative, mut rest) = match text.strip_prefix('-') {
@@ -84,7 +85,7 @@ pub(super) fn print_duration(ns: i64) -> String {
     }
 }
 
-/// `4m`, `512k`, `1.5gb`, `100`: bytes, units of 1024.
+/// Parses a size such as `4m`, `512k`, `1.5gb`, `100`, in bytes; units are powers of 1024.
 pub(super) fn size(text: &str) -> Option<u64> {
     let lower = text.trim().to_ascii_lowercase();
     let at = lower.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(lower.len());
@@ -107,7 +108,7 @@ pub(super) fn size(text: &str) -> Option<u64> {
     (0.0..9.0e18).contains(&bytes).then_some(bytes as u64)
 }
 
-/// A port specification of EXPOSE.
+/// A parsed port specification of EXPOSE (<https://docs.docker.com/reference/dockerfile/#expose>).
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Ports {
     /// `port/protocol`, a range unrolled.
@@ -159,7 +160,7 @@ fn port_range(text: &str) -> Option<(u16, u16)> {
     (start <= end).then_some((start, end))
 }
 
-/// Whether STOPSIGNAL takes it: a number, or a name with or without `SIG`.
+/// Whether STOPSIGNAL accepts the text: a number, or a name with or without `SIG`.
 pub(super) fn is_signal(text: &str) -> bool {
     if let Ok(number) = text.parse::<u32>() {
         return (1..=64).contains(&number);
@@ -181,7 +182,7 @@ pub(super) const SIGNALS: &[&str] = &[
     "USR1", "USR2", "VTALRM", "WINCH", "XCPU", "XFSZ",
 ];
 
-/// Go's `%q`: in double quotes, what cannot be printed escaped.
+/// Formats a text as Go's `%q` does: in double quotes, unprintable characters escaped.
 pub(super) fn quoted(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');
@@ -210,7 +211,7 @@ pub(super) fn quoted_list(list: &[String]) -> String {
     format!("[{}]", list.iter().map(|it| quoted(it)).collect::<Vec<_>>().join(" "))
 }
 
-/// Go's idea of a boolean.
+/// Parses a boolean as Go's `strconv.ParseBool` does.
 pub(super) fn boolean(text: &str) -> Option<bool> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),

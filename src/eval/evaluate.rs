@@ -1,8 +1,8 @@
-//! From a definition to the targets that were asked for: evaluates every block, then resolves what is needed.
+//! Evaluates a definition: every block first, then the targets that were asked for and those that they need.
 //!
-//! Every block is evaluated, whether it is needed or not, and every fault is told; but a fault in a target that the plan
-//! does not need is set aside and stops nothing. Options that only a used target must have right are checked for the
-//! targets of the plan.
+//! Every block is evaluated, needed or not, and every error is reported; but an error in a target that the plan does
+//! not need stops nothing. Options whose errors matter only when a target is used are checked for the targets of the
+//! plan.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -37,33 +37,33 @@ use crate::{
     report::{Diagnostic, Hidden, Span, hidden::MASK, suggest},
 };
 
-/// Evaluates a definition and resolves what `input.names` ask for. With errors among the diagnostics the result is not
-/// to be used.
+/// Evaluates a definition and resolves the targets that `input.names` ask for. `local_platform` is the value of
+/// `BAKE_LOCAL_PLATFORM`. The result is valid only if the diagnostics contain no error.
 pub(crate) fn evaluate(definition: &Definition, input: &Input, local_platform: &str) -> (Evaluation, Vec<Diagnostic>) {
     let scope = Scope::new(definition, input, local_platform);
     let blocks = Blocks::new(&scope, definition);
     let mut found = Vec::new();
     let (mut evaluated, needed) = blocks.resolve(input, &mut found);
-    // Where names are missing, to look for one only gives follow-up faults.
+    // While names are missing, looking names up only produces follow-up errors.
     let is_hopeless = blocks.is_incomplete && found.iter().any(Diagnostic::is_error);
-    let (faults, aside) = scope.faults.split(|name| is_hopeless || needed.contains(name));
+    let (faults, unneeded_faults) = scope.faults.split(|name| is_hopeless || needed.contains(name));
     let mut diagnostics = blocks.diagnostics;
     diagnostics.extend(faults);
     if !is_hopeless {
         diagnostics.append(&mut found);
     }
-    evaluated.aside = aside;
+    evaluated.unneeded_faults = unneeded_faults;
     (evaluated, diagnostics)
 }
 
-/// What `--list` shows.
+/// The result of `--list`.
 pub(crate) struct Listed<T> {
     pub(crate) all: Vec<T>,
-    /// What concerns all.
+    /// Errors and warnings that concern the whole definition.
     pub(crate) diagnostics: Vec<Diagnostic>,
-    /// What is wrong with single targets and groups.
-    pub(crate) aside: Vec<Diagnostic>,
-    /// What must not be shown.
+    /// Errors and warnings of single targets and groups.
+    pub(crate) unneeded_faults: Vec<Diagnostic>,
+    /// Texts that must not be shown.
     pub(crate) hidden: Hidden,
 }
 
@@ -111,9 +111,9 @@ struct Blocks<'s, 'a> {
     scope: &'s Scope<'a>,
     own: Vec<Own>,
     groups: IndexMap<Arc<str>, TargetGroup>,
-    /// Names are missing because a matrix is broken, or something that concerns all is.
+    /// Names are missing because of an error in a matrix or in something that concerns the whole definition.
     is_incomplete: bool,
-    /// What belongs to no block; the faults of blocks are kept by the scope.
+    /// Diagnostics that belong to no block; those of blocks are kept by the scope.
     diagnostics: Vec<Diagnostic>,
 }
 
@@ -139,15 +139,15 @@ impl<'s, 'a> Blocks<'s, 'a> {
         blocks
     }
 
-    /// A list, with all that was found on the way.
+    /// The list with all diagnostics.
     fn into_listed<T>(self, all: Vec<T>) -> Listed<T> {
-        let (faults, aside) = self.scope.faults.split(|_| false);
+        let (faults, unneeded_faults) = self.scope.faults.split(|_| false);
         let mut diagnostics = self.diagnostics;
         diagnostics.extend(faults);
-        Listed { all, diagnostics, aside, hidden: self.scope.hidden.borrow().clone() }
+        Listed { all, diagnostics, unneeded_faults, hidden: self.scope.hidden.borrow().clone() }
     }
 
-    /// Variables that are given and that no file declares. With Compose files they may be for these.
+    /// Warns about variables that are given and not declared in any file, unless Compose files may use them.
     fn unknown_vars(&mut self, has_compose: bool) {
         let (vars, values) = (&self.scope.input.vars, &self.scope.input.var_values);
         if vars.is_empty() && values.is_empty() {
@@ -177,7 +177,7 @@ impl<'s, 'a> Blocks<'s, 'a> {
         if is_valid_name(name) {
             return false;
         }
-        self.scope.tell(
+        self.scope.record_fault(
             Some(name.clone()),
             Diagnostic::error("bake::eval::bad_name", format!("not a name for a {kind}: {name}"))
                 .at(at, "this name")
@@ -236,9 +236,10 @@ impl<'s, 'a> Blocks<'s, 'a> {
         let mut warnings = Vec::new();
         let decoded = field::decode(row, value, &mut warnings);
         for it in warnings {
-            self.scope.tell(Some(name.clone()), misfit(row, &whose, it, expr, Diagnostic::warning));
+            self.scope.record_fault(Some(name.clone()), misfit(row, &whose, it, expr, Diagnostic::warning));
         }
-        decoded.map_err(|it| self.scope.tell(Some(name.clone()), misfit(row, &whose, it, expr, Diagnostic::error)))
+        decoded
+            .map_err(|it| self.scope.record_fault(Some(name.clone()), misfit(row, &whose, it, expr, Diagnostic::error)))
     }
 
     fn group(&mut self, expanded: &ExpandedBlock<'a>) {
@@ -248,7 +249,7 @@ impl<'s, 'a> Blocks<'s, 'a> {
         self.bad_name("group", name, label);
         for refused in ["name", "matrix"] {
             if let Some(it) = body.attribute(refused) {
-                self.scope.tell(
+                self.scope.record_fault(
                     Some(name.clone()),
                     Diagnostic::error(
                         "bake::eval::group_with_matrix",
@@ -260,7 +261,7 @@ impl<'s, 'a> Blocks<'s, 'a> {
                 );
             }
         }
-        // A group that is broken is there all the same: who names it is not at fault.
+        // A group with an error still exists: references to it are not reported as unknown.
         let without_members =
             TargetGroup { name: name.clone(), description: None, members: Vec::new(), at: label, is_matrix: false };
         self.groups.insert(name.clone(), without_members);
@@ -280,7 +281,7 @@ impl<'s, 'a> Blocks<'s, 'a> {
             None => None,
         };
         let Some((members, at)) = members else {
-            self.scope.tell(
+            self.scope.record_fault(
                 Some(name.clone()),
                 Diagnostic::error("bake::eval::group_without_targets", format!("group `{name}` has no `targets`"))
                     .at(expanded.block.at, "this group")
@@ -346,7 +347,8 @@ impl<'s, 'a> Blocks<'s, 'a> {
         }
     }
 
-    /// The targets that were asked for and what they need, and the names of all targets and groups that had a part in it.
+    /// Resolves the requested targets and those that they need. Also returns the names of all targets and groups that
+    /// took part.
     fn resolve(&self, input: &Input, diagnostics: &mut Vec<Diagnostic>) -> (Evaluation, HashSet<Arc<str>>) {
         let names: Vec<Arc<str>> = self.own.iter().map(|it| it.name.clone()).collect();
         let all = GroupNames::new(&self.groups, &names);
@@ -390,7 +392,7 @@ impl<'s, 'a> Blocks<'s, 'a> {
             arguments: selection.arguments,
             grants: overrides.grants(),
             hidden: self.scope.hidden.borrow().clone(),
-            aside: Vec::new(),
+            unneeded_faults: Vec::new(),
         };
         (evaluated, needed)
     }
@@ -406,14 +408,14 @@ fn misfit(
     let text = format!("`{}{}` of {whose}{}", row.name, misfit.path, misfit.message);
     let mut diagnostic = make("bake::eval::bad_value", text).at(place::within(expr, &misfit.path), "given here");
     diagnostic.help = match (&expr.kind, misfit.help) {
-        // What is written is a name, not the text that it stands for.
+        // The expression is a reference: suggest a change of its value, not of the expression.
         (ExprKind::Variable(name), Some(help)) if help.starts_with("write [") => Some(format!("write [{name}]")),
         (_, help) => help,
     };
     diagnostic
 }
 
-/// The name with what it may not have replaced, as `sanitize()` does it.
+/// The name with invalid characters replaced, as `sanitize()` does it.
 fn sanitized(name: &str) -> String {
     let kept = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '_' | '-') { c } else { '_' };
     if name.is_empty() { "app".to_owned() } else { name.chars().map(kept).collect() }

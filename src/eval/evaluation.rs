@@ -13,19 +13,19 @@ use crate::{
     spec::entitlement::Grant,
 };
 
-/// What a definition says once nothing in it is left to compute.
+/// An evaluated definition: the targets and groups of the plan, with no expression left.
 #[derive(Debug, Default)]
 pub(crate) struct Evaluation {
-    /// All targets of the plan, linked ones included, in the order in which they were reached.
+    /// All targets of the plan, including those that contexts link to, in the order in which they were reached.
     pub(crate) targets: IndexMap<TargetName, Target>,
-    /// The groups that were met on the way.
+    /// The groups that were resolved, by name.
     pub(crate) groups: IndexMap<Arc<str>, TargetGroup>,
-    /// What was asked for: names as typed, patterns expanded.
+    /// The requested names as typed, with patterns expanded.
     pub(crate) arguments: Vec<Arc<str>>,
-    /// What `--set` names itself and is therefore allowed.
+    /// Paths and devices that `--set` names; the user typed them, so they need no further grant.
     pub(crate) grants: Vec<Grant>,
-    /// What must not be shown.
+    /// Texts that must not be shown.
     pub(crate) hidden: Hidden,
-    /// What is wrong and stops nothing: faults of targets and groups that the plan does not need.
-    pub(crate) aside: Vec<Diagnostic>,
+    /// Errors and warnings of targets and groups that the plan does not need; they stop nothing.
+    pub(crate) unneeded_faults: Vec<Diagnostic>,
 }

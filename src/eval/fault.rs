@@ -1,26 +1,26 @@
-//! Faults of evaluation: how they travel from an expression to who asked, and where they are kept until they are shown.
+//! Errors of evaluation: how they are returned from an expression, and the list where they are recorded by target.
 
 use std::{cell::RefCell, collections::HashSet, sync::Arc};
 
 use crate::report::{Diagnostic, Severity, Span};
 
-/// Whose fault it is: the target or group of this name; none for what concerns all.
+/// The target or group that an error belongs to; `None` for the whole definition.
 pub(crate) type FaultOwner = Option<Arc<str>>;
 
-/// Why there is no value.
+/// Why an expression has no value.
 #[derive(Clone, Debug)]
 pub(crate) enum Fail {
-    /// Not told yet; at least one.
+    /// Errors that are not recorded yet; at least one.
     Faults(Vec<Diagnostic>),
-    /// Not told yet, and not for `try` to save: a cycle, a limit.
+    /// An error that is not recorded yet and that `try` and `can` do not catch: a cycle, or a limit that was reached.
     Fatal(Box<Diagnostic>),
-    /// The fault is of something that this refers to, and has been told there.
-    Told(FaultOwner),
+    /// Something that the expression refers to has failed; the error is already recorded, under this owner.
+    Recorded(FaultOwner),
 }
 
-/// More faults than this in one expression are not worth reading.
+/// The most errors of one expression that are reported.
 const MAX_IN_ONE: usize = 20;
-/// More faults than this are not shown.
+/// The most errors that are reported in total.
 const MAX_SHOWN: usize = 50;
 
 impl Fail {
@@ -28,7 +28,7 @@ impl Fail {
         Self::Faults(vec![diagnostic])
     }
 
-    /// Both, for parts of one expression that fail each for themselves.
+    /// Combines the errors of two parts of one expression that failed independently.
     pub(super) fn and(self, other: Self) -> Self {
         match (self, other) {
             (fatal @ Self::Fatal(_), _) | (_, fatal @ Self::Fatal(_)) => fatal,
@@ -37,12 +37,12 @@ impl Fail {
                 faults.truncate(MAX_IN_ONE);
                 Self::Faults(faults)
             }
-            (faults @ Self::Faults(_), Self::Told(_)) | (Self::Told(_), faults) => faults,
+            (faults @ Self::Faults(_), Self::Recorded(_)) | (Self::Recorded(_), faults) => faults,
         }
     }
 
-    /// Adds the call through which the fault was reached; the outermost one is the main place.
-    pub(super) fn seen_from(self, name: &str, at: Span) -> Self {
+    /// Adds the call in which the error occurred as a label; the outermost call becomes the main place.
+    pub(super) fn with_call(self, name: &str, at: Span) -> Self {
         const MAX_LABELS: usize = 6;
         let add = |fault: &mut Diagnostic| {
             let call = crate::report::Label { at, text: format!("in this call of `{name}`"), part: None };
@@ -60,17 +60,17 @@ impl Fail {
         }
     }
 
-    /// What was said, for a fault that lies around this one.
+    /// The message, for the error of an enclosing construct.
     pub(super) fn text(&self) -> Option<String> {
         match self {
             Self::Faults(faults) => faults.first().map(ToString::to_string),
             Self::Fatal(fault) => Some(fault.to_string()),
-            Self::Told(_) => None,
+            Self::Recorded(_) => None,
         }
     }
 }
 
-/// Collects the results of parts that fail each for themselves.
+/// Collects the values of all parts, or the combined errors of those that failed.
 pub(super) fn gather<T>(parts: impl Iterator<Item = Result<T, Fail>>, capacity: usize) -> Result<Vec<T>, Fail> {
     let mut values = Vec::with_capacity(capacity);
     let mut failed: Option<Fail> = None;
@@ -84,11 +84,11 @@ pub(super) fn gather<T>(parts: impl Iterator<Item = Result<T, Fail>>, capacity: 
     failed.map_or(Ok(values), Err)
 }
 
-/// All faults told so far.
+/// All errors recorded so far, by owner.
 #[derive(Debug, Default)]
 pub(super) struct Faults {
     all: RefCell<Vec<(FaultOwner, Diagnostic)>>,
-    /// Who failed because of whom.
+    /// Pairs of owners: the first failed because of the second.
     causes: RefCell<Vec<(FaultOwner, FaultOwner)>>,
 }
 
@@ -97,21 +97,22 @@ impl Faults {
         self.all.borrow_mut().push((owner, diagnostic));
     }
 
-    /// Notes why something of `owner` has no value.
-    pub(super) fn settle(&self, owner: &FaultOwner, fail: Fail) {
+    /// Records why something of `owner` has no value.
+    pub(super) fn record(&self, owner: &FaultOwner, fail: Fail) {
         match fail {
             Fail::Faults(faults) => self.all.borrow_mut().extend(faults.into_iter().map(|it| (owner.clone(), it))),
             Fail::Fatal(fault) => self.add(owner.clone(), *fault),
-            Fail::Told(cause) if cause == *owner => (),
-            Fail::Told(cause) => self.causes.borrow_mut().push((owner.clone(), cause)),
+            Fail::Recorded(cause) if cause == *owner => (),
+            Fail::Recorded(cause) => self.causes.borrow_mut().push((owner.clone(), cause)),
         }
     }
 
-    /// Faults that concern all or the needed, or what these failed because of; then those of all others. Each place once.
+    /// Returns the errors of the whole definition, of needed targets and of the targets that made these fail; then
+    /// those of all other targets. Each place is reported once.
     pub(super) fn split(&self, is_needed: impl Fn(&str) -> bool) -> (Vec<Diagnostic>, Vec<Diagnostic>) {
         let all = self.all.borrow();
-        let because = self.because(&is_needed);
-        let wanted = |owner: &FaultOwner| owner.as_deref().is_none_or(|it| is_needed(it) || because.contains(it));
+        let responsible = self.responsible(&is_needed);
+        let wanted = |owner: &FaultOwner| owner.as_deref().is_none_or(|it| is_needed(it) || responsible.contains(it));
         let mut seen = HashSet::new();
         let mut pick = |of_wanted: bool| {
             let mine = all.iter().filter(|(owner, _)| wanted(owner) == of_wanted).map(|(_, diagnostic)| diagnostic);
@@ -121,28 +122,28 @@ impl Faults {
         (needed, pick(false))
     }
 
-    /// Who the needed failed because of.
-    fn because(&self, is_needed: impl Fn(&str) -> bool) -> HashSet<Arc<str>> {
+    /// The owners that made needed targets fail, directly or indirectly.
+    fn responsible(&self, is_needed: impl Fn(&str) -> bool) -> HashSet<Arc<str>> {
         let causes = self.causes.borrow();
-        let mut because: HashSet<Arc<str>> = HashSet::new();
+        let mut responsible: HashSet<Arc<str>> = HashSet::new();
         loop {
-            let before = because.len();
-            // The one that failed last has failed because of earlier ones.
+            let before = responsible.len();
+            // Later failures depend on earlier ones, so one backward pass finds most of them.
             for (owner, cause) in causes.iter().rev() {
                 if let Some(cause) = cause
-                    && owner.as_deref().is_none_or(|owner| is_needed(owner) || because.contains(owner))
+                    && owner.as_deref().is_none_or(|owner| is_needed(owner) || responsible.contains(owner))
                 {
-                    because.insert(cause.clone());
+                    responsible.insert(cause.clone());
                 }
             }
-            if because.len() == before {
-                return because;
+            if responsible.len() == before {
+                return responsible;
             }
         }
     }
 }
 
-/// Not more faults than a reader can use, and how many more there are.
+/// The first [`MAX_SHOWN`] errors, and a last one that says how many more there are.
 fn shown<'d>(all: impl Iterator<Item = &'d Diagnostic>) -> Vec<Diagnostic> {
     let mut shown: Vec<Diagnostic> = Vec::new();
     let mut hidden: Vec<Severity> = Vec::new();
@@ -160,7 +161,7 @@ fn shown<'d>(all: impl Iterator<Item = &'d Diagnostic>) -> Vec<Diagnostic> {
     shown
 }
 
-/// What a fault says and where: its code, its main place, its innermost place.
+/// Identifies an error for deduplication: its code, its main place, its innermost place.
 type FaultKey = (&'static str, Span, Span);
 
 fn is_new(fault: &Diagnostic, seen: &mut HashSet<FaultKey>) -> bool {
@@ -187,7 +188,7 @@ mod tests {
         faults.add(Some("a".into()), fault(at(0), "of a"));
         faults.add(Some("b".into()), fault(at(1), "of b"));
         faults.add(None, fault(at(2), "of all"));
-        faults.settle(&Some("c".into()), Fail::Told(Some("b".into())));
+        faults.record(&Some("c".into()), Fail::Recorded(Some("b".into())));
         let texts = |name: &'static str| -> Vec<String> {
             faults.split(|it| it == name).0.iter().map(ToString::to_string).collect()
         };

@@ -1,25 +1,25 @@
-//! All of the world that evaluation may see.
+//! The input of evaluation: everything that it may see of the world beside the definition.
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use super::value::types::Value;
 use crate::report::{SourceId, Span, Spanned};
 
-/// The value that a variables file gives, and where.
+/// A value of a variables file, and its place.
 #[derive(Clone, Debug)]
 pub(crate) struct FileValue {
     pub(crate) value: Value,
     pub(crate) at: Span,
-    /// It is a text, to be read as `--var` is.
+    /// The value is untyped text and is converted as that of `--var` is.
     pub(crate) is_text: bool,
 }
 
-/// How expressions see files. Paths are relative to the working directory; an error says what is wrong, with the path.
+/// File access of expressions (`file()`, `fileexists()`, `fileset()`). Paths are relative to the working directory; an
+/// error is a message that names the path.
 pub(crate) trait FileReader: fmt::Debug + Send + Sync {
     /// The text of a file of at most `limit` bytes.
     ///
-    /// # Errors
-    /// When it cannot be read, may not be read, is too large or no text.
+    /// # Errors When it cannot be read, must not be read, is too large, or is not UTF-8 text.
     fn read(&self, path: &str, limit: usize) -> Result<String, String>;
 
     /// Whether there is a file.
@@ -35,7 +35,7 @@ pub(crate) trait FileReader: fmt::Debug + Send + Sync {
     fn list(&self, folder: &str, pattern: &str) -> Result<Vec<String>, String>;
 }
 
-/// What comes in from outside; evaluation reads nothing else.
+/// Everything from outside that evaluation may see: environment, overrides, requested names, clock, random seed, files.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Input {
     /// The process environment, empty when `BUILDX_BAKE_DISABLE_VARS_ENV_LOOKUP` is set.

@@ -1,5 +1,5 @@
-//! Names that mean nothing: unknown blocks and attributes, which the peer passes over without a word. Warnings, unless
-//! the command makes them errors; in a function or a validation they are errors always, as in the peer.
+//! Unknown blocks and attributes, which `docker buildx bake` silently ignores. Warnings, unless the command makes them
+//! errors; in a function or a validation they are always errors, as in buildx.
 
 use crate::{
     definition::{
@@ -9,7 +9,7 @@ use crate::{
     report::{Diagnostic, Spanned, suggest},
 };
 
-/// All names in a file that mean nothing.
+/// Reports all unknown blocks and attributes of a file.
 pub(crate) fn check(body: &Body, diagnostics: &mut Vec<Diagnostic>) {
     for block in &body.blocks {
         match &*block.kind.value {
@@ -54,8 +54,8 @@ fn plain(block: &Block, kind: &str, known: &[(&str, &str)], blocks: &[&str], dia
     let is_known = |name: &str| known.iter().any(|(it, _)| *it == name);
     for it in &block.body.attributes {
         // A group says more about these two.
-        let is_told = kind == "group" && matches!(&*it.name.value, "name" | "matrix");
-        if !(is_told || is_known(&it.name.value)) {
+        let has_own_error = kind == "group" && matches!(&*it.name.value, "name" | "matrix");
+        if !(has_own_error || is_known(&it.name.value)) {
             let known: Vec<&str> = known.iter().map(|(it, _)| *it).collect();
             let near = suggest::nearest(&it.name.value, known.iter().copied());
             diagnostics.push(unknown(kind, &it.name, near, &known));
@@ -87,8 +87,8 @@ fn unknown<T: AsRef<str>>(kind: &str, name: &Spanned<T>, near: Option<&str>, kno
         )
         .at(name.at, "this is hardly a name");
     }
-    let diagnostic =
-        nothing(kind, "bake::eval::unknown_attribute", "attribute", text).at(name.at, "this attribute means nothing");
+    let diagnostic = unknown_name(kind, "bake::eval::unknown_attribute", "attribute", text)
+        .at(name.at, "this attribute means nothing");
     match near {
         Some(near) => diagnostic.help(format!("did you mean `{near}`?")),
         None => diagnostic.help(format!("a {kind} has {}", known.join(", "))),
@@ -96,7 +96,7 @@ fn unknown<T: AsRef<str>>(kind: &str, name: &Spanned<T>, near: Option<&str>, kno
 }
 
 /// A `what` that a block of this kind does not have.
-fn nothing(kind: &str, code: &'static str, what: &str, name: &str) -> Diagnostic {
+fn unknown_name(kind: &str, code: &'static str, what: &str, name: &str) -> Diagnostic {
     let message = format!("a {kind} has no {what} of this name: {name}");
     let make = if matches!(kind, "function" | "validation") { Diagnostic::error } else { Diagnostic::warning };
     make(code, message)
@@ -104,8 +104,8 @@ fn nothing(kind: &str, code: &'static str, what: &str, name: &str) -> Diagnostic
 
 fn inner_block(kind: &str, block: &Block, is_attribute: bool) -> Diagnostic {
     let name = &block.kind.value;
-    let diagnostic =
-        nothing(kind, "bake::eval::unknown_inner_block", "block", name).at(block.kind.at, "this block means nothing");
+    let diagnostic = unknown_name(kind, "bake::eval::unknown_inner_block", "block", name)
+        .at(block.kind.at, "this block means nothing");
     if is_attribute {
         diagnostic.help(format!("`{name}` is an attribute: write `{name} = {{ … }}`"))
     } else {

@@ -212,16 +212,19 @@ mod tests {
         let path = folder.path().join("file");
         fs::write(&path, "12345").expect("writable");
         assert_eq!(read_file(&path, 5).expect("small enough"), b"12345");
-        assert_eq!(read_file(&path, 4).expect_err("too large").to_string(), "it has more than 4 bytes");
-        assert_eq!(read_file(folder.path(), 4).expect_err("a folder").to_string(), "it is a directory, not a file");
+        assert_eq!(read_file(&path, 4).expect_err("too large").to_string(), "it is larger than 4 bytes");
+        assert_eq!(
+            read_file(folder.path(), 4).expect_err("a folder").to_string(),
+            "it is a directory, not a regular file"
+        );
         assert_eq!(
             read_file(Path::new("/dev/zero"), 4).expect_err("endless").to_string(),
-            "it is a device, not a file"
+            "it is a device, not a regular file"
         );
         assert!(read_file(&folder.path().join("none"), 4).expect_err("missing").is_missing());
         let pipe = folder.path().join("pipe");
         rustix::fs::mknodat(CWD, &pipe, FileType::Fifo, Mode::from_raw_mode(0o600), 0).expect("writable");
-        assert_eq!(read_file(&pipe, 4).expect_err("a pipe").to_string(), "it is a named pipe, not a file");
+        assert_eq!(read_file(&pipe, 4).expect_err("a pipe").to_string(), "it is a named pipe, not a regular file");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The one type in which a fault reaches the user: what is wrong, where, and what to type instead.
+//! The one type in which an error or warning reaches the user: what is wrong, where, and what to type instead.
 
 use std::fmt;
 
@@ -18,12 +18,12 @@ pub(crate) enum Severity {
 pub(crate) struct Label {
     pub(crate) at: Span,
     pub(crate) text: String,
-    /// What of the text there is meant: one element of a list, say, where only the place of the list is known. It is
-    /// shown alone if it stands there once.
+    /// The part of the text under the span that is meant, such as one element of a list when only the place of the list
+    /// is known. It is underlined alone if it occurs there once.
     pub(crate) part: Option<String>,
 }
 
-/// One fault.
+/// An error or warning for the user.
 ///
 /// Wording: lower case, no full stop, names in backticks, the value at the end after a colon. `message` says what is
 /// wrong, labels where and what was seen, `help` what to type instead.
@@ -36,7 +36,7 @@ pub(crate) struct Diagnostic {
     /// The first label is the main place.
     pub(crate) labels: Vec<Label>,
     pub(crate) help: Option<String>,
-    /// What lies beneath, outermost first: the system's or the server's own words.
+    /// The causes, outermost first, in the words of the system or the server.
     pub(crate) causes: Vec<String>,
     /// Text to show as it is after the message: the last lines of a failed step's output.
     pub(crate) output: Option<String>,
@@ -87,7 +87,7 @@ impl Diagnostic {
         self
     }
 
-    /// Adds the error beneath, and all that lie beneath it.
+    /// Adds an error as the cause, with its own chain of sources.
     #[must_use]
     pub(crate) fn cause(mut self, cause: &(dyn std::error::Error + 'static)) -> Self {
         let mut next = Some(cause);

@@ -1,4 +1,4 @@
-//! What happens while a plan runs, as a stream of facts: the dispatcher numbers them, `ui` draws them.
+//! Progress of a run as a stream of events: the dispatcher numbers them, `ui` renders them.
 //!
 //! An event carries no text formatted for a screen and no secret.
 
@@ -11,7 +11,7 @@ use crate::oci::Digest;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct StepId(pub(crate) u32);
 
-/// Why a step ran although an earlier run did the like: `ENV C changed`, `src/a changed`.
+/// Why a step ran although an earlier run had a similar one: `ENV C changed`, `src/a changed`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Why(pub(crate) String);
 
@@ -35,7 +35,7 @@ pub(crate) enum Ended {
     Cancelled,
 }
 
-/// One fact.
+/// Something that happened to a step of a run.
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
     /// A step is known. `name` is what the user reads: `[web build 2/5] RUN make`.
@@ -56,5 +56,5 @@ pub(crate) enum Event {
     Restarted { reason: Arc<str> },
 }
 
-/// Where events go: an unbounded sender is fine because producers are paced by their own work.
+/// Where events are sent. Unbounded, because producers are paced by their own work.
 pub(crate) type Sink = Arc<dyn Fn(Event) + Send + Sync>;

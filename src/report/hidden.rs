@@ -1,4 +1,4 @@
-//! Texts that are not to be shown: values of sensitive variables, and what expressions make of them.
+//! Texts that must not be shown: values of sensitive variables, and texts that expressions derive from them.
 
 use std::{borrow::Cow, collections::HashSet, fmt, sync::Arc};
 
@@ -7,11 +7,11 @@ pub(crate) const MASK: &str = "***";
 /// A shorter text is hidden only where it stands alone: replaced everywhere it would hide half of what is said.
 const MIN_PART: usize = 4;
 
-/// A set of texts to hide. Shows nothing of itself.
+/// The set of texts to mask in everything that is printed. Its own `Debug` output shows none of them.
 #[derive(Clone, Default)]
 pub(crate) struct Hidden {
     texts: HashSet<Arc<str>>,
-    /// Those that are also looked for inside of others, longest first.
+    /// The texts that are also masked inside other texts, longest first.
     parts: Vec<Arc<str>>,
 }
 
@@ -26,7 +26,7 @@ impl Hidden {
         self.texts.is_empty()
     }
 
-    /// Hides a text; to hide nothing means nothing.
+    /// Adds a text to the set; an empty text is ignored.
     pub(crate) fn insert(&mut self, text: &Arc<str>) {
         if text.is_empty() || !self.texts.insert(text.clone()) {
             return;
@@ -37,12 +37,12 @@ impl Hidden {
         }
     }
 
-    /// Whether this very text is hidden.
+    /// Whether exactly this text is in the set.
     pub(crate) fn contains(&self, text: &str) -> bool {
         self.texts.contains(text)
     }
 
-    /// The text as it may be shown.
+    /// The text with every hidden text masked.
     pub(crate) fn mask<'t>(&self, text: &'t str) -> Cow<'t, str> {
         if self.texts.is_empty() {
             return Cow::Borrowed(text);

@@ -1,5 +1,5 @@
-//! What we tell the user, as data: where text came from (`source`), what is wrong with it (`diagnostic`), what happens
-//! while work runs (`event`), what must not be shown (`hidden`, `url`). How it is drawn is `ui`'s affair; nothing here knows a terminal.
+//! What the user is shown, as data: source texts (`source`), errors and warnings (`diagnostic`), progress (`event`),
+//! texts that must not be shown (`hidden`, `url`). Rendering is done in `ui`; nothing here knows a terminal.
 
 pub(crate) mod diagnostic;
 pub(crate) mod event;

@@ -1,9 +1,9 @@
-//! The nearest known name to one that is not known.
+//! Suggestions for misspelt names: the nearest known name.
 
 /// The candidate nearest to `name`, if one is near enough to be what the user meant.
 ///
-/// Near: at most one edit for every three characters, one for shorter names; case does not count. Of a single letter
-/// nothing is left after an edit.
+/// Near means at most one edit (Damerau-Levenshtein) for every three characters, one for shorter names, ignoring case.
+/// A name of one letter is never near, because one edit replaces all of it.
 pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let lower = name.to_lowercase();
     let length = name.chars().count();

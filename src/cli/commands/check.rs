@@ -47,10 +47,11 @@ async fn check(settings: &Settings, format: CheckFormat) -> u8 {
     findings.of_definition(faults, &read.definition);
     let host = Platform::host();
     if settings.names.is_empty() {
-        let Listed { all, diagnostics, aside, hidden } = list_targets(&read.definition, &read.input, &host.to_string());
+        let Listed { all, diagnostics, unneeded_faults, hidden } =
+            list_targets(&read.definition, &read.input, &host.to_string());
         if all.is_empty() {
             output::hide(hidden);
-            let faults = diagnostics.into_iter().chain(aside);
+            let faults = diagnostics.into_iter().chain(unneeded_faults);
             findings.of_definition(faults.filter(|_| is_whole).collect(), &read.definition);
             return show(settings, format, findings, &read.sources, &Counts::default());
         }

@@ -24,5 +24,5 @@ pub(crate) fn run(settings: &Settings, format: PlanFormat) -> u8 {
             write_json(&(text.expect("a value of text and numbers") + "\n"))
         }
     };
-    definition::concluding(&planned.evaluated.aside)(code)
+    definition::concluding(&planned.evaluated.unneeded_faults)(code)
 }

@@ -13,7 +13,8 @@ use crate::{
 pub(crate) fn run(settings: &Settings) -> u8 {
     match definition::evaluated(settings, Purpose::Show) {
         Ok(EvaluatedDefinition { evaluated, .. }) => {
-            let code = definition::concluding(&evaluated.aside)(write_json(&PrintPlan::new(&evaluated).to_json()));
+            let code =
+                definition::concluding(&evaluated.unneeded_faults)(write_json(&PrintPlan::new(&evaluated).to_json()));
             // The process ends here: to free a large plan piece by piece would only take time.
             std::mem::forget(evaluated);
             code

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use super::interpolate::{self, Variables};
 
-/// Why a file cannot be read, and the byte where that shows.
+/// Why a file of variables cannot be parsed, and the byte offset of the error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::definition) struct DotenvError {
     pub(in crate::definition) what: String,
     pub(in crate::definition) at: usize,
 }
 
-/// Reads all lines. Values see the outer variables first, then those of lines above.
+/// Parses all lines. References in values are looked up in `outer` first, then among the lines above.
 pub(in crate::definition) fn parse(
     text: &str,
     outer: &dyn Fn(&str) -> Option<String>,
@@ -35,7 +35,7 @@ fn is_blank(c: char) -> bool {
     c.is_whitespace() && c != '\n'
 }
 
-/// Takes one `NAME=value`, or a lone name, which stands for the outer variable; gives what follows.
+/// Parses one `NAME=value`, or a lone name, which takes the value of the outer variable; returns the rest of the text.
 fn statement<'t>(
     text: &'t str,
     rest: &'t str,

@@ -1,4 +1,5 @@
-//! `extends`: a service merged onto another one, of this file or of another.
+//! `extends`: a service merged onto another one of the same or another file
+//! (<https://github.com/compose-spec/compose-spec/blob/main/05-services.md#extends>).
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -7,7 +8,7 @@ use std::{
 
 use super::{
     merge::{self, MergeRule},
-    model::{CheckedService, ComposeFile, ComposeLink, ComposeScope, Loader, enter},
+    model::{ComposeFile, ComposeLink, ComposeResult, ComposeScope, Loader, enter},
     value,
 };
 use crate::{
@@ -16,11 +17,11 @@ use crate::{
 };
 
 impl Loader<'_> {
-    /// Replaces every service that extends another by what comes of it.
+    /// Replaces every service that has `extends` by its merged form.
     pub(super) fn extend_all(&mut self, file: &ComposeFile, services: &mut YamlMapping, scope: &ComposeScope) {
         let local = Arc::new(services.clone());
         let mut done = HashMap::new();
-        // Services of a broken chain: its fault is told once.
+        // Services of a broken chain: its error is reported once.
         let mut broken: BTreeSet<String> = BTreeSet::new();
         for (name, entry) in services.iter_mut() {
             if entry.node.get("extends").is_none() || broken.contains(&link_name(&file.name, name)) {
@@ -48,7 +49,7 @@ impl Loader<'_> {
         scope: &ComposeScope,
         chain: &mut Vec<ComposeLink>,
         done: &mut HashMap<(String, Arc<str>), Arc<YamlNode>>,
-    ) -> CheckedService<Arc<YamlNode>> {
+    ) -> ComposeResult<Arc<YamlNode>> {
         let Some(entry) = services.get(name) else {
             return Err(Box::new(Diagnostic::error(
                 "bake::compose::unknown_service",
@@ -118,7 +119,7 @@ impl Loader<'_> {
     }
 
     /// The services of another file, as they stand there.
-    fn services_of(&mut self, path: &str, at: Span, scope: &ComposeScope) -> CheckedService<Arc<YamlMapping>> {
+    fn services_of(&mut self, path: &str, at: Span, scope: &ComposeScope) -> ComposeResult<Arc<YamlMapping>> {
         if let Some(known) = self.read.get(path) {
             return Ok(known.clone());
         }
@@ -142,7 +143,7 @@ fn without_extends(node: &Arc<YamlNode>) -> Arc<YamlNode> {
     Arc::new(YamlNode::new(YamlNodeKind::Mapping(rest.collect()), node.at).with(node.action))
 }
 
-/// What a service is called in a chain.
+/// The name of a service in the messages about a chain: its file and its own name.
 fn link_name(file: &str, service: &str) -> String {
     format!("{file}:{service}")
 }

@@ -1,10 +1,11 @@
-//! `include`: other Compose files, each with a folder and variables of its own, under the file that names them.
+//! `include`: other Compose files, each with a folder and variables of its own, merged below the file that names them
+//! (<https://github.com/compose-spec/compose-spec/blob/main/14-include.md>).
 
 use std::sync::Arc;
 
 use super::{
     merge::{self, MergeRule},
-    model::{CheckedService, ComposeFile, ComposeLink, ComposeScope, Loader, Model, enter, missing_file},
+    model::{ComposeFile, ComposeLink, ComposeResult, ComposeScope, Loader, Model, enter, missing_file},
     value,
 };
 use crate::{
@@ -15,7 +16,7 @@ use crate::{
     report::{Diagnostic, Span},
 };
 
-/// How many files may be included, all together: files that include one another twice would never end.
+/// The most files that may be included in total: files that include each other twice would grow without end.
 const MAX_FILES: usize = 1000;
 
 impl Loader<'_> {
@@ -60,13 +61,13 @@ impl Loader<'_> {
         }
     }
 
-    /// What one item of `include` brings.
+    /// Loads the model of one item of `include`.
     fn included(
         &mut self,
         item: &Arc<YamlNode>,
         scope: &ComposeScope,
         chain: &mut Vec<ComposeLink>,
-    ) -> CheckedService<Model> {
+    ) -> ComposeResult<Model> {
         let option = |key: &str| item.get(key).filter(|value| !value.is_null());
         let paths = match &item.kind {
             YamlNodeKind::Mapping(_) => option("path").map(texts).transpose()?.unwrap_or_default(),
@@ -115,7 +116,7 @@ impl Loader<'_> {
     }
 
     /// Reads and parses another Compose file.
-    pub(super) fn file(&mut self, path: &str, at: Span) -> CheckedService<ComposeFile> {
+    pub(super) fn file(&mut self, path: &str, at: Span) -> ComposeResult<ComposeFile> {
         self.files += 1;
         if self.files > MAX_FILES {
             return Err(Box::new(
@@ -145,7 +146,7 @@ impl Model {
 }
 
 /// The strings of a value that is a string or a list of strings.
-fn texts(node: &Arc<YamlNode>) -> CheckedService<Vec<(String, Span)>> {
+fn texts(node: &Arc<YamlNode>) -> ComposeResult<Vec<(String, Span)>> {
     let one = |node: &Arc<YamlNode>| {
         node.str().map(|text| (text.to_string(), node.at)).ok_or_else(|| {
             Box::new(

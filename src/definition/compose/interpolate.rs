@@ -14,14 +14,15 @@ pub(super) enum InterpolateFault {
     },
 }
 
-/// Looks variables up, and hears of those that are not set.
+/// The variables that an interpolation sees. Also records which of them are not set.
 pub(super) trait Variables {
     fn get(&mut self, name: &str) -> Option<String>;
-    /// `name` is used without a default, and is not set.
+    /// Called for a variable that is used without a default and is not set.
     fn missing(&mut self, name: &str);
 }
 
-/// The text with every variable replaced by its value.
+/// Replaces every variable of a text by its value
+/// (<https://github.com/compose-spec/compose-spec/blob/main/12-interpolation.md>).
 pub(super) fn substitute(text: &str, variables: &mut dyn Variables) -> Result<String, InterpolateFault> {
     substitute_at(text, variables, 0)
 }
@@ -88,7 +89,7 @@ fn closing_brace(text: &str) -> Option<usize> {
     None
 }
 
-/// What stands between the braces. The error is `None` for a form that is not known.
+/// Evaluates the text between the braces of `${…}`. The error is `None` for an unknown form.
 fn braced(inside: &str, variables: &mut dyn Variables, depth: usize) -> Result<String, Option<InterpolateFault>> {
     let (name, operation) = inside.split_at(name_length(inside));
     if name.is_empty() {

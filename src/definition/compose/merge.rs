@@ -1,7 +1,8 @@
-//! How one Compose value is merged onto another: the later file onto the earlier, a service onto the one that it extends.
+//! Merging of Compose values: a later file onto an earlier one, a service onto the one that it extends
+//! (<https://github.com/compose-spec/compose-spec/blob/main/13-merge.md>).
 //!
-//! `!reset` and `!override` work here, and stay in the result, so that they work again when that is merged further;
-//! `settled` takes them out.
+//! `!reset` and `!override` are applied here, and stay in the result, so that they apply again when it is merged
+//! further; `settled` removes them.
 
 use std::sync::Arc;
 
@@ -12,25 +13,26 @@ use crate::{
 
 type Merged<T> = Result<T, Box<Diagnostic>>;
 
-/// Which rule holds for a value.
+/// How a value is merged, depending on its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MergeRule {
     /// Mappings by key, lists appended, anything else replaced.
     Plain,
     Service,
     Build,
-    /// `KEY=value` lists and mappings, which are the same: by key, and an entry without value replaces too.
+    /// Lists of `KEY=value`, equivalent to mappings: merged by key; an entry without a value replaces an earlier value
+    /// too.
     Pairs,
-    /// `host=ip` lists and mappings: addresses are added.
+    /// Lists of `host=ip` and equivalent mappings: the addresses of a host are appended.
     Hosts,
     /// The addresses of one host.
     Addresses,
-    /// A string is a list of one.
+    /// Lists, where a string stands for a list of one item.
     List,
 }
 
 impl MergeRule {
-    /// The rule for what stands under a key.
+    /// The rule for the value of a key.
     fn under(self, key: &str) -> Self {
         match (self, key) {
             (Self::Service, "build") => Self::Build,
@@ -83,7 +85,7 @@ pub(super) fn merge(base: &Arc<YamlNode>, over: &Arc<YamlNode>, rule: MergeRule)
     Ok(Arc::new(YamlNode::new(kind, over.at)))
 }
 
-/// One entry of a mapping onto those that are there.
+/// Merges one entry into a mapping.
 pub(super) fn merge_entry(entries: &mut YamlMapping, key: &Arc<str>, over: &YamlEntry, rule: MergeRule) -> Merged<()> {
     let replaces = rule == MergeRule::Pairs;
     let inner = if rule == MergeRule::Hosts { MergeRule::Addresses } else { rule.under(key) };
@@ -95,7 +97,7 @@ pub(super) fn merge_entry(entries: &mut YamlMapping, key: &Arc<str>, over: &Yaml
     Ok(())
 }
 
-/// The one form of values that may be written in several.
+/// Converts a value that has a short and a long form to the long form.
 pub(super) fn canonical(node: &Arc<YamlNode>, rule: MergeRule) -> Arc<YamlNode> {
     let kind = match (rule, &node.kind) {
         (MergeRule::Build, YamlNodeKind::String(_)) => YamlNodeKind::Mapping(YamlMapping::from_iter([(
@@ -149,7 +151,7 @@ fn is_host(item: &YamlNode) -> bool {
     item.str().is_some_and(|text| text.contains(['=', ':']))
 }
 
-/// The value without what is reset, and without any actions; `None` if it is reset itself.
+/// Removes reset values and all merge actions; `None` if the value itself is reset.
 pub(super) fn settled(node: &Arc<YamlNode>) -> Option<Arc<YamlNode>> {
     if node.action == Some(YamlAction::Reset) {
         return None;

@@ -5,7 +5,7 @@
 //! └──────────────────────── driven by model ───────────────────────┘       └─► bake_fields (`x-bake`)
 //! ```
 //!
-//! Of a service only what a build needs is looked at. Nothing is read here: further files come from
+//! Only the keys of a service that a build needs are looked at. Nothing is read here: further files come from
 //! [`LoadRequest`](super::read::LoadRequest).
 
 mod bake_fields;

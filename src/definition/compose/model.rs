@@ -1,7 +1,8 @@
 //! Compose files ─► one model: each document interpolated, its includes and extended services resolved, merged onto those
 //! before it (Compose specification, merge and include: <https://github.com/compose-spec/compose-spec/blob/main/13-merge.md>).
 //!
-//! Of a service only what a build needs is kept. Further files come from [`LoadRequest`]; nothing is read here.
+//! Only the keys of a service that a build needs are kept. Further files come from [`LoadRequest`]; nothing is read
+//! here.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -25,10 +26,10 @@ use crate::{
     report::{Diagnostic, SourceId, Span, suggest},
 };
 
-/// How deep files may include and services extend one another.
+/// The longest chain of files that include, or services that extend, one another.
 const MAX_CHAIN: usize = 200;
 
-/// What a build needs of a service.
+/// The keys of a service that a build needs.
 const SERVICE_KEYS: [&str; 4] = ["image", "build", "environment", "env_file"];
 
 /// All keys of a service that Compose knows.
@@ -45,7 +46,7 @@ const ALL_SERVICE_KEYS: &str = "annotations attach blkio_config build cap_add ca
 /// All keys that stand at the top of a Compose file.
 const TOP_KEYS: &str = "version name include services networks volumes secrets configs models";
 
-/// One Compose file that was asked for.
+/// A Compose file named with `-f` or found by a default name, parsed.
 #[derive(Clone, Debug)]
 pub(crate) struct ComposeFile {
     pub(crate) name: String,
@@ -54,7 +55,9 @@ pub(crate) struct ComposeFile {
     pub(crate) documents: Vec<Arc<YamlNode>>,
 }
 
-/// Makes one body of all files, later over earlier. `env` is the environment, `vars` what beats it.
+/// Loads all Compose files into one body of targets; later files override earlier ones. Interpolation sees `vars`
+/// (`--var`), then `env` (the environment), then `.env`. Returns `None` when there are no files; errors are among the
+/// diagnostics.
 pub(crate) fn load(
     files: &[ComposeFile],
     env: &BTreeMap<String, String>,
@@ -80,9 +83,9 @@ pub(crate) fn load(
     (body, loader.faults)
 }
 
-pub(super) type CheckedService<T> = Result<T, Box<Diagnostic>>;
+pub(super) type ComposeResult<T> = Result<T, Box<Diagnostic>>;
 
-/// Where files lie and what variables they see.
+/// The base folder and the variables of a group of files.
 #[derive(Clone)]
 pub(super) struct ComposeScope {
     pub(super) env: BTreeMap<String, String>,
@@ -90,7 +93,7 @@ pub(super) struct ComposeScope {
     pub(super) folder: String,
 }
 
-/// What files define: services and secrets, both pruned to what a build needs.
+/// The merged definitions of Compose files: services and secrets, reduced to what a build needs.
 #[derive(Clone, Default)]
 pub(super) struct Model {
     pub(super) services: YamlMapping,
@@ -100,12 +103,12 @@ pub(super) struct Model {
 pub(super) struct Loader<'a> {
     pub(super) reader: &'a mut dyn LoadRequest,
     pub(super) faults: Vec<Diagnostic>,
-    /// Variables that a warning was given for.
+    /// Unset variables that a warning has been recorded for.
     unset: BTreeSet<String>,
-    /// Services of files that were extended from.
+    /// Services of other files that `extends` has read, by path.
     pub(super) read: HashMap<String, Arc<YamlMapping>>,
     pub(super) home: Option<String>,
-    /// How many files were read because others name them.
+    /// How many files have been read because other files name them.
     pub(super) files: usize,
 }
 
@@ -117,12 +120,12 @@ impl Loader<'_> {
         self.faults.push(fault);
     }
 
-    /// The value of a step that may fail.
-    pub(super) fn ok<T>(&mut self, result: CheckedService<T>) -> Option<T> {
+    /// Unwraps a result; records its error and returns `None` if it failed.
+    pub(super) fn ok<T>(&mut self, result: ComposeResult<T>) -> Option<T> {
         result.map_err(|fault| self.faults.push(*fault)).ok()
     }
 
-    /// `name` of the files, else `COMPOSE_PROJECT_NAME`, else `bake`.
+    /// The project name: `name` of the last file that has one, else `COMPOSE_PROJECT_NAME`, else `bake`.
     fn project_name(&mut self, files: &[ComposeFile], scope: &ComposeScope) -> String {
         let mut documents = files.iter().flat_map(|file| &file.documents).rev();
         let named = documents.find_map(|document| document.get("name").filter(|name| name.str().is_some()));
@@ -134,7 +137,7 @@ impl Loader<'_> {
             .unwrap_or_else(|| "bake".to_owned())
     }
 
-    /// Adds the values of a file of variables, if it exists; what is set already stays.
+    /// Adds the variables of a `.env` file, if it exists; variables that are already set keep their values.
     pub(super) fn add_dotenv(&mut self, scope: &mut ComposeScope, path: &str) {
         if let Some(Some(values)) = self.dotenv(path, &scope.env) {
             for (name, value) in values {
@@ -143,7 +146,7 @@ impl Loader<'_> {
         }
     }
 
-    /// `None` after a fault, `Some(None)` if there is no such file.
+    /// Loads a file of variables. Returns `None` after an error and `Some(None)` if there is no such file.
     pub(super) fn dotenv(
         &mut self,
         path: &str,
@@ -170,7 +173,7 @@ impl Loader<'_> {
         }
     }
 
-    /// Merges files, each onto those before.
+    /// Merges the documents of all files, each onto those before it.
     pub(super) fn model(&mut self, files: &[ComposeFile], scope: &ComposeScope, chain: &mut Vec<ComposeLink>) -> Model {
         let mut model = Model::default();
         for file in files {
@@ -223,7 +226,7 @@ impl Loader<'_> {
         }
     }
 
-    /// Warns of keys that nothing reads.
+    /// Warns about keys that Compose does not know.
     fn check_keys(&mut self, entries: &YamlMapping, known: &str, place: &str) {
         let known = || known.split_whitespace();
         for (key, entry) in entries {
@@ -267,7 +270,7 @@ impl Loader<'_> {
         services
     }
 
-    /// A service with only what matters, interpolated, its paths relative to the working directory.
+    /// Reduces a service to the keys that a build needs, interpolated, with paths relative to the working directory.
     pub(super) fn service(&mut self, name: &str, entry: &YamlEntry, scope: &ComposeScope) -> Option<Arc<YamlNode>> {
         let YamlNodeKind::Mapping(all) = &entry.node.kind else {
             if entry.node.is_null() || entry.node.action.is_some() {
@@ -346,7 +349,8 @@ impl Loader<'_> {
         }
     }
 
-    /// The mapping with one of its values changed; anything else as it is.
+    /// Returns the mapping with the value of `key` changed; a node that is not a mapping or lacks the key is returned
+    /// unchanged.
     fn with_entry(
         &mut self,
         node: &Arc<YamlNode>,
@@ -458,14 +462,14 @@ fn interpolation_fault(fault: interpolate::InterpolateFault, at: Span) -> Box<Di
     })
 }
 
-/// Adds a link to a chain; a link that is there already is a circle.
+/// Appends a link to a chain of `include` or `extends`; fails if that closes a circle or makes the chain too long.
 pub(super) fn enter(
     chain: &mut Vec<ComposeLink>,
     name: &str,
     at: Span,
     code: &'static str,
     what: &str,
-) -> CheckedService<()> {
+) -> ComposeResult<()> {
     let start = chain.iter().position(|(link, _)| link == name);
     if start.is_none() && chain.len() < MAX_CHAIN {
         chain.push((name.to_owned(), at));
@@ -493,7 +497,7 @@ pub(super) fn missing_file(path: &str, at: Span) -> Box<Diagnostic> {
 }
 
 impl Loader<'_> {
-    /// The body of all services that are built, and the group of them.
+    /// Builds the body: a target for each service with a `build`, and the group of them.
     pub(super) fn body(&mut self, files: &[ComposeFile], model: &Model, scope: &ComposeScope) -> Option<Body> {
         let settle = |section: &YamlMapping| -> IndexMap<Arc<str>, YamlEntry> {
             section

@@ -139,7 +139,7 @@ fn block(kind: &str, label: &str, at: Span, body: Body) -> Block {
     Block { kind: Spanned::new(kind.into(), at), labels: vec![Spanned::new(label.into(), at)], body, at }
 }
 
-/// A service that is built, and what it may refer to.
+/// A service with a `build`, and the secrets and services that it may refer to.
 pub(super) struct Service<'s> {
     pub(super) name: &'s str,
     pub(super) entry: &'s YamlEntry,
@@ -231,7 +231,7 @@ impl TargetBuilder<'_, '_, '_> {
         }
     }
 
-    /// A string, or a fault and nothing.
+    /// The text of a string; records an error and returns `None` for anything else.
     pub(super) fn string(&mut self, what: &str, node: &YamlNode) -> Option<Arc<str>> {
         let text = node.str().cloned();
         if text.is_none() {
@@ -257,7 +257,7 @@ impl TargetBuilder<'_, '_, '_> {
         items.collect()
     }
 
-    /// The entries of a mapping or of a `KEY=value` list, each value a text or nothing.
+    /// The entries of a mapping or of a `KEY=value` list; each value is a text, or `None` if the key stands alone.
     pub(super) fn pair_entries(&mut self, what: &str, node: &Arc<YamlNode>) -> Vec<(Arc<str>, Option<Arc<str>>, Span)> {
         let node = merge::canonical(node, MergeRule::Pairs);
         let Some(entries) = node.mapping() else {
@@ -344,7 +344,7 @@ impl TargetBuilder<'_, '_, '_> {
         files
     }
 
-    /// A mapping of texts; what has no value is empty.
+    /// The entries as a map of texts; a key without a value gets the empty text.
     fn pairs(&mut self, key: &str, attribute: &str) {
         let Some(node) = self.field(key) else { return };
         let pairs = self.pair_entries(key, &node);

@@ -1,6 +1,6 @@
 //! Small values of Compose files: paths, sizes, switches.
 
-/// `path` as seen from the working directory, when it is written relative to `folder`.
+/// Converts a path relative to `folder` to one relative to the working directory.
 pub(super) fn join(folder: &str, path: &str, home: Option<&str>) -> String {
     match (path.strip_prefix('~'), home) {
         (Some(rest), Some(home)) => clean(&format!("{home}/{rest}")),
@@ -19,7 +19,7 @@ pub(super) fn folder(path: &str) -> String {
     }
 }
 
-/// The shortest path with the same meaning, by text alone.
+/// Removes `.`, `..` and doubled slashes from a path as text, without looking at the disk.
 fn clean(path: &str) -> String {
     let rooted = path.starts_with('/');
     let mut parts: Vec<&str> = Vec::new();
@@ -40,7 +40,8 @@ fn clean(path: &str) -> String {
     }
 }
 
-/// `64m`, `1.5 GiB`, `1024` in bytes.
+/// Parses a size such as `64m`, `1.5 GiB`, `1024`, in bytes (Compose specification, specifying byte values:
+/// <https://github.com/compose-spec/compose-spec/blob/main/11-extension.md#specifying-byte-values>).
 pub(super) fn bytes(text: &str) -> Option<u64> {
     let lower = text.to_ascii_lowercase();
     let number_end = lower.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(lower.len());
@@ -68,7 +69,7 @@ pub(super) fn bytes(text: &str) -> Option<u64> {
     (value < 1e18).then_some(value as u64)
 }
 
-/// A size in the largest unit in which four digits say it exactly; else in bytes.
+/// Formats a size in the largest unit that represents it exactly with four digits; else in bytes.
 pub(super) fn bytes_text(size: u64) -> String {
     const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
     let power = (0..6).rev().find(|power| size >= 1 << (10 * power)).unwrap_or(0);

@@ -1,6 +1,6 @@
-//! Our parser and `hcl-edit` on the same files: what the one reads, the other reads, with the same blocks and attributes.
+//! Compares our parser with `hcl-edit` on the same files: both accept them, with the same blocks and attributes.
 //!
-//! A second opinion from a parser that others keep; ours alone goes on after a fault and knows where things were opened.
+//! An independent second opinion. Only our parser continues after an error and knows where brackets were opened.
 
 use std::{
     fs,
@@ -32,7 +32,7 @@ fn what_hcl_edit_reads_is_read_the_same() {
         let Ok(theirs) = text.parse::<hcl_edit::structure::Body>() else { continue };
         let source = SourceMap::default().add("file", text.as_str());
         let (ours, faults) = super::parse(source, &text);
-        // A repeated attribute is a fault of ours alone.
+        // Only our parser reports a repeated attribute.
         let repeated = |it: &crate::report::Diagnostic| it.code == "bake::definition::repeated_attribute";
         assert!(faults.iter().all(repeated), "{}: {faults:?}", path.display());
         let blocks: Vec<String> = theirs.blocks().map(|it| it.ident.to_string().trim().to_owned()).collect();

@@ -1,4 +1,4 @@
-//! The place in the text where the parser stands, and what it has found wrong so far.
+//! The parser's position in the text, and the errors found so far.
 
 use std::sync::Arc;
 
@@ -10,11 +10,11 @@ use crate::{
 /// More faults than this in one file are not worth reading.
 const MAX_FAULTS: usize = 50;
 
-/// A fault has been noted; the caller gives up what it is parsing.
+/// An error has been recorded; the caller abandons the construct that it is parsing.
 #[derive(Debug)]
-pub(super) struct Gave;
+pub(super) struct HclAbort;
 
-pub(super) type HclResult<T> = Result<T, Gave>;
+pub(super) type HclResult<T> = Result<T, HclAbort>;
 
 /// A bracket that is open.
 #[derive(Clone, Copy)]
@@ -30,12 +30,12 @@ pub(super) struct Cursor<'t> {
     pub(super) pos: usize,
     pub(super) end: usize,
     source: SourceId,
-    /// All spans are this one: the text is not what stands in the source (a JSON string with escapes).
+    /// The span of everything, when the text differs from the source (a JSON string with escapes).
     fixed: Option<Span>,
     pub(super) faults: Vec<Diagnostic>,
     depth: usize,
     nodes: usize,
-    /// Elements of the lists, objects and bodies that are open: each takes its own when it closes, in one piece.
+    /// Elements of the open lists, objects and bodies: each takes its own in one allocation when it closes.
     pub(super) items: Vec<Expr>,
     pub(super) pairs: Vec<(Expr, Expr)>,
     pub(super) attributes: Vec<AttributeSyntax>,
@@ -96,7 +96,7 @@ impl<'t> Cursor<'t> {
         &self.text[self.pos.min(self.end)..self.end]
     }
 
-    /// Takes `word` if it is next.
+    /// Consumes `word` if it is next.
     pub(super) fn eat(&mut self, word: &str) -> bool {
         let found = self.rest().starts_with(word);
         if found {
@@ -105,31 +105,31 @@ impl<'t> Cursor<'t> {
         found
     }
 
-    /// Whether this word, and no longer one, is next.
+    /// Whether this word is next and is not the start of a longer one.
     pub(super) fn is_at_word(&self, word: &str) -> bool {
         self.rest().strip_prefix(word).is_some_and(|after| !after.starts_with(is_word))
     }
 
-    /// Takes `word` if it is next, and no longer one.
+    /// Consumes `word` if it is next and is not the start of a longer word.
     pub(super) fn eat_word(&mut self, word: &str) -> bool {
         self.is_at_word(word) && self.eat(word)
     }
 
-    /// Notes a fault.
-    pub(super) fn fault(&mut self, fault: Diagnostic) -> Gave {
+    /// Records an error.
+    pub(super) fn fault(&mut self, fault: Diagnostic) -> HclAbort {
         if self.faults.len() < MAX_FAULTS {
             self.faults.push(fault);
         }
-        Gave
+        HclAbort
     }
 
-    /// Notes that something else was expected here.
-    pub(super) fn expected(&mut self, what: &str) -> Gave {
+    /// Records that something else was expected here.
+    pub(super) fn expected(&mut self, what: &str) -> HclAbort {
         self.expected_but(what, None)
     }
 
-    /// The same, with what to type instead.
-    pub(super) fn expected_but(&mut self, what: &str, help: Option<&str>) -> Gave {
+    /// Records that something else was expected here, with what to type instead.
+    pub(super) fn expected_but(&mut self, what: &str, help: Option<&str>) -> HclAbort {
         if let Some(opened) = self.open.last().copied().filter(|_| self.at_end()) {
             return self.unclosed(opened);
         }
@@ -171,8 +171,8 @@ impl<'t> Cursor<'t> {
         ))
     }
 
-    fn unclosed(&mut self, opened: Opened) -> Gave {
-        // What lies around it is then not closed either, which goes without saying.
+    fn unclosed(&mut self, opened: Opened) -> HclAbort {
+        // The enclosing brackets are then not closed either; reporting them would only repeat this error.
         self.has_ended |= self.pos >= self.text.len();
         self.fault(unclosed(opened.what, opened.closer, opened.at))
     }
@@ -198,7 +198,7 @@ impl<'t> Cursor<'t> {
     pub(super) fn deeper<T>(&mut self, inner: impl FnOnce(&mut Self) -> HclResult<T>) -> HclResult<T> {
         if self.depth >= MAX_DEPTH {
             let at = self.span(self.pos, self.pos + 1);
-            // The rest of the text would only repeat this.
+            // Parsing on would only repeat this error.
             self.pos = self.end;
             self.has_ended = true;
             return Err(self.fault(
@@ -306,13 +306,13 @@ pub(super) fn is_word(c: char) -> bool {
     c == '-' || c == '_' || c.is_alphanumeric()
 }
 
-/// The fault of a file whose syntax would fill the memory.
+/// The error for a file whose syntax tree would exhaust memory.
 pub(crate) fn too_large(at: Span) -> Diagnostic {
     Diagnostic::error("bake::definition::too_large", format!("a file has more than {MAX_NODES} expressions"))
         .at(at, "the limit is reached here")
 }
 
-/// The fault of what is opened and not closed.
+/// The error for a bracket that is not closed.
 pub(super) fn unclosed(what: &str, closer: &str, opener: Span) -> Diagnostic {
     let article = if what.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
     Diagnostic::error("bake::definition::unclosed", format!("{article} {what} is not closed"))

@@ -13,12 +13,12 @@ use crate::{
 impl Cursor<'_> {
     /// A whole expression.
     pub(super) fn expression(&mut self) -> HclResult<Expr> {
-        self.deeper(|it| {
-            let start = it.pos;
-            let first = it.unary()?;
-            let condition = it.operators(start, first, 0)?;
-            it.skip_blanks();
-            if it.peek() == b'?' { it.conditional(start, condition) } else { Ok(condition) }
+        self.deeper(|cursor| {
+            let start = cursor.pos;
+            let first = cursor.unary()?;
+            let condition = cursor.operators(start, first, 0)?;
+            cursor.skip_blanks();
+            if cursor.peek() == b'?' { cursor.conditional(start, condition) } else { Ok(condition) }
         })
     }
 

@@ -34,7 +34,7 @@ struct FormatToken<'t> {
     role: Role,
 }
 
-/// What a mark means where it stands.
+/// The role of a punctuation mark at its position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
     Plain,
@@ -118,7 +118,7 @@ fn tokens<'t>(text: &'t str, start: usize, strings: &HashMap<usize, usize>) -> V
     tokens
 }
 
-/// What the text begins with, and its length; `string` is the length of the string that begins here.
+/// The token at the start of the text, and its length; `string` is the length of the string that begins here.
 fn token(rest: &str, string: Option<usize>) -> (TokenKind, usize) {
     const LONG_MARKS: [&str; 9] = ["...", "==", "!=", "<=", ">=", "&&", "||", "=>", "::"];
     let bytes = rest.as_bytes();
@@ -263,7 +263,7 @@ fn lines<'t>(tokens: &[FormatToken<'t>], ending: &'t str) -> Vec<FormatLine<'t>>
 
 /// Splits a line at its `=` and before its comment, where others may be aligned with it.
 fn cells<'t>(line: &[FormatToken<'t>], indent: usize, ending: &'t str) -> FormatLine<'t> {
-    // What has several lines has no column to align with.
+    // A value of several lines is not aligned with its neighbours.
     let is_flat = !line.iter().any(|it| it.text.contains('\n'));
     let (line, comment) = match line {
         [first @ .., last] if is_flat && last.is_comment() && !first.is_empty() => (first, Some(last.text)),

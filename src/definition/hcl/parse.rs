@@ -1,14 +1,15 @@
-//! The body of a file: attributes and blocks. After a fault it goes on at the next line that can start one.
+//! The body of a file: attributes and blocks. After an error parsing resumes at the next line that can start one (HCL
+//! native syntax: <https://github.com/hashicorp/hcl/blob/main/hclsyntax/spec.md>).
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::cursor::{Cursor, Gave, HclResult, Opened, is_word, is_word_start, unclosed};
+use super::cursor::{Cursor, HclAbort, HclResult, Opened, is_word, is_word_start, unclosed};
 use crate::{
     definition::syntax::{AttributeSyntax, Block, Body, Expr},
     report::{Diagnostic, SourceId, Span, Spanned},
 };
 
-/// Parses a file. The body holds what could be read; every fault of the file is told.
+/// Parses a bake file in HCL. The body holds what could be parsed; all errors of the file are among the diagnostics.
 pub(crate) fn parse(source: SourceId, text: &str) -> (Body, Vec<Diagnostic>) {
     let start = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
     let mut cursor = Cursor::new(source, text, start..text.len(), None);
@@ -16,7 +17,8 @@ pub(crate) fn parse(source: SourceId, text: &str) -> (Body, Vec<Diagnostic>) {
     (body, cursor.faults)
 }
 
-/// Parses one expression that fills `range` of the source (or `text`, if it is not in the source as it is).
+/// Parses one expression that fills `range` of the source, or `text` if the source has it in another form (with
+/// escapes).
 pub(crate) fn parse_expression(
     source: SourceId,
     text: &str,
@@ -38,7 +40,7 @@ pub(crate) fn parse_expression(
     }
 }
 
-/// Parses a template that fills `range`, without quotes and escapes: the strings of JSON and YAML.
+/// Parses a template that fills `range`, without quotes and escapes: a string of a JSON or YAML file.
 pub(crate) fn parse_template(
     source: SourceId,
     text: &str,
@@ -198,7 +200,7 @@ impl Cursor<'_> {
         }
     }
 
-    fn single_line(&mut self, opener: Span, seen: &str) -> Gave {
+    fn single_line(&mut self, opener: Span, seen: &str) -> HclAbort {
         let (at, _) = self.seen();
         self.fault(
             Diagnostic::error("bake::definition::single_line_block", "a block on one line holds one attribute only")
@@ -235,7 +237,7 @@ impl Cursor<'_> {
         Ok(())
     }
 
-    /// After a fault: to the next line at which nothing that the item opened is open any more.
+    /// Recovers from an error: skips to the next line at which all brackets that the item opened are closed.
     fn recover(&mut self, item: usize) {
         self.multiline = 0;
         self.items.clear();
@@ -258,7 +260,7 @@ impl Cursor<'_> {
         }
     }
 
-    /// From `at`, inside the brackets that are open: the end of the line at which nothing is open any more.
+    /// The end of the first line after `at` at which all open brackets are closed.
     fn end_of_faulty(&self, mut at: usize, mut open: Vec<Opened>) -> usize {
         let bytes = &self.text.as_bytes()[..self.end];
         let mut depth = open.len();
@@ -290,7 +292,7 @@ impl Cursor<'_> {
     }
 }
 
-/// A fault for each attribute that stands in one body for a second time.
+/// An error for each attribute that a body repeats.
 pub(crate) fn repeats(attributes: &[AttributeSyntax]) -> Vec<Diagnostic> {
     let mut faults = Vec::new();
     let mut look = |before: Option<Span>, attribute: &AttributeSyntax| {
@@ -303,7 +305,7 @@ pub(crate) fn repeats(attributes: &[AttributeSyntax]) -> Vec<Diagnostic> {
                 .help(format!("keep one of the lines that set \"{name}\"")),
         );
     };
-    // A few are compared with each other; many are looked up.
+    // A few are compared pairwise; for many a hash set is faster.
     if attributes.len() <= 32 {
         for (i, attribute) in attributes.iter().enumerate() {
             let before = attributes[..i].iter().find(|it| it.name.value == attribute.name.value);
@@ -318,7 +320,8 @@ pub(crate) fn repeats(attributes: &[AttributeSyntax]) -> Vec<Diagnostic> {
     faults
 }
 
-/// Nothing in a list or in parentheses looks like an attribute: at one, they have ended. Whether there were any.
+/// Closes open lists and parentheses at a line that looks like an attribute, which cannot stand inside them. Returns
+/// whether there were any.
 fn leave_lists(open: &mut Vec<Opened>) -> bool {
     let n = open.len();
     while open.last().is_some_and(|opened| opened.closer != "}") {
@@ -327,7 +330,7 @@ fn leave_lists(open: &mut Vec<Opened>) -> bool {
     open.len() < n
 }
 
-/// After the string that starts at `at`, or the end of the line if it is not closed.
+/// The offset after the string that starts at `at`, or the end of its line if it is not closed.
 pub(super) fn end_of_string(bytes: &[u8], at: usize) -> usize {
     let mut at = at + 1;
     while let Some(byte) = bytes.get(at) {

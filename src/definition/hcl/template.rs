@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    cursor::{Cursor, Gave, HclResult, unclosed},
+    cursor::{Cursor, HclAbort, HclResult, unclosed},
     parse::end_of_string,
 };
 use crate::{
@@ -149,10 +149,10 @@ impl Cursor<'_> {
         self.multiline = multiline;
         let mut tokens = match tokens {
             Ok(tokens) => tokens,
-            Err(Gave) => {
+            Err(HclAbort) => {
                 self.open.truncate(n_open);
                 self.pos = after;
-                return Err(Gave);
+                return Err(HclAbort);
             }
         };
         self.pos = if self.text[..after].ends_with('\r') { after - 1 } else { after };
@@ -301,7 +301,7 @@ impl Cursor<'_> {
         })
     }
 
-    /// Puts the parts of `if` and `for` into them.
+    /// Nests the template parts between `if`/`for` and their `end` directives.
     fn nest(&mut self, tokens: Vec<Marked>) -> HclResult<Vec<TemplatePart>> {
         let is_alone = tokens.len() == 1;
         let mut tokens = tokens.into_iter();
@@ -358,7 +358,7 @@ impl Cursor<'_> {
         }
         match open.pop() {
             None => {
-                // What had a text beside it stays a text, even if nothing is left of that.
+                // An interpolation that had text beside it stays a string, even if stripping removed all of the text.
                 if !is_alone && matches!(parts.as_slice(), [TemplatePart::Interpolation(_)]) {
                     parts.push(TemplatePart::Text("".into()));
                 }
@@ -374,7 +374,7 @@ impl Cursor<'_> {
         }
     }
 
-    fn stray(&mut self, at: Span, word: &str, opener: &str) -> Gave {
+    fn stray(&mut self, at: Span, word: &str, opener: &str) -> HclAbort {
         self.fault(
             Diagnostic::error(
                 "bake::definition::stray_directive",

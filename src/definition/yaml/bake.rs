@@ -1,4 +1,4 @@
-//! Bake files in YAML: told from Compose files by their keys, and handed on as the tree of the JSON form.
+//! Bake files in YAML: distinguished from Compose files by their keys, and passed on as the tree of the JSON form.
 
 use crate::{
     definition::{json, syntax::Body},
@@ -13,12 +13,12 @@ pub(crate) fn is_bake(document: &YamlNode) -> bool {
     ["target", "group", "variable", "function"].into_iter().any(has) && !has("services")
 }
 
-/// A bake file in YAML: the same as its JSON form.
+/// Lowers a bake file in YAML to a body, by way of its JSON form. Errors are among the diagnostics.
 pub(crate) fn body(source: SourceId, text: &str, document: &YamlNode) -> (Body, Vec<Diagnostic>) {
     json::body(source, text, &as_json(text, document))
 }
 
-/// The same as a tree of JSON values.
+/// Converts a YAML node to a JSON node with the same places.
 pub(in crate::definition) fn as_json(text: &str, node: &YamlNode) -> json::JsonNode {
     let kind = match &node.kind {
         YamlNodeKind::Null => json::JsonNodeKind::Null,

@@ -17,12 +17,12 @@ pub(crate) struct YamlNode {
     pub(super) weight: usize,
 }
 
-/// Tags that say how a Compose value meets the one it is merged onto.
+/// A Compose tag that changes how a value is merged onto the value of an earlier file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum YamlAction {
-    /// `!reset`: the value below is removed.
+    /// `!reset`: the value of the earlier file is removed.
     Reset,
-    /// `!override`: the value below is replaced, not merged.
+    /// `!override`: the value of the earlier file is replaced, not merged.
     Override,
 }
 
@@ -52,7 +52,7 @@ impl YamlNode {
         Self { kind, at, action: None, weight: 1 }
     }
 
-    /// The same with this action.
+    /// The node with another merge action.
     #[must_use]
     pub(crate) fn with(self, action: Option<YamlAction>) -> Self {
         Self { action, ..self }
@@ -97,7 +97,7 @@ impl YamlNode {
         }
     }
 
-    /// What to call this kind of value in a message.
+    /// The word for this kind of value in messages: `a list`, `a number`.
     pub(crate) const fn word(&self) -> &'static str {
         match &self.kind {
             YamlNodeKind::Null => "nothing",

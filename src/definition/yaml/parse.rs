@@ -12,15 +12,15 @@ use super::{
 };
 use crate::report::{Diagnostic, SourceId, Span, Spanned};
 
-/// Deeper nesting is refused.
+/// The deepest nesting that is accepted; deeper input is refused.
 const MAX_DEPTH: usize = 500;
 /// How many values aliases may stand for, all together.
 const MAX_ALIASED: usize = 1_000_000;
 
-type YamlRead<T> = Result<T, Box<Diagnostic>>;
+type YamlResult<T> = Result<T, Box<Diagnostic>>;
 
-/// Parses all documents of a text.
-pub(crate) fn parse(source: SourceId, text: &str) -> YamlRead<Vec<Arc<YamlNode>>> {
+/// Parses all documents of a YAML text (<https://yaml.org/spec/1.2.2/>). Stops at the first error.
+pub(crate) fn parse(source: SourceId, text: &str) -> YamlResult<Vec<Arc<YamlNode>>> {
     let mut builder =
         YamlBuilder { places: Places::new(source, text), frames: Vec::new(), anchors: HashMap::new(), aliased: 0 };
     let mut parser = Parser::new_from_str(text);
@@ -61,8 +61,8 @@ struct YamlBuilder<'t> {
 }
 
 impl YamlBuilder<'_> {
-    /// Takes one event; gives the document that it finishes.
-    fn event(&mut self, event: Event<'_>, at: Span) -> YamlRead<Option<Arc<YamlNode>>> {
+    /// Processes one parser event; returns the document if the event completes one.
+    fn event(&mut self, event: Event<'_>, at: Span) -> YamlResult<Option<Arc<YamlNode>>> {
         match event {
             Event::Scalar(text, style, anchor, tag) => {
                 if let Some(YamlFrame { kind: FrameKind::Mapping { key: key @ None, .. }, .. }) = self.frames.last_mut()
@@ -87,7 +87,13 @@ impl YamlBuilder<'_> {
         }
     }
 
-    fn open(&mut self, kind: FrameKind, anchor: usize, tag: Option<&Tag>, at: Span) -> YamlRead<Option<Arc<YamlNode>>> {
+    fn open(
+        &mut self,
+        kind: FrameKind,
+        anchor: usize,
+        tag: Option<&Tag>,
+        at: Span,
+    ) -> YamlResult<Option<Arc<YamlNode>>> {
         if let Some(YamlFrame { kind: FrameKind::Mapping { key: None, .. }, .. }) = self.frames.last() {
             return Err(Box::new(
                 Diagnostic::error("bake::definition::yaml_key", "a key must be a plain word or a string")
@@ -104,7 +110,7 @@ impl YamlBuilder<'_> {
         Ok(None)
     }
 
-    fn close(&mut self, end: Span) -> YamlRead<Option<Arc<YamlNode>>> {
+    fn close(&mut self, end: Span) -> YamlResult<Option<Arc<YamlNode>>> {
         let Some(frame) = self.frames.pop() else { return Ok(None) };
         let kind = match frame.kind {
             FrameKind::Sequence(items) => YamlNodeKind::Sequence(items),
@@ -124,7 +130,7 @@ impl YamlBuilder<'_> {
         self.finished(Arc::new(node), frame.anchor)
     }
 
-    fn alias(&mut self, anchor: usize, at: Span) -> YamlRead<Option<Arc<YamlNode>>> {
+    fn alias(&mut self, anchor: usize, at: Span) -> YamlResult<Option<Arc<YamlNode>>> {
         let Some(node) = self.anchors.get(&anchor).cloned() else {
             return Err(Box::new(
                 Diagnostic::error("bake::definition::yaml_alias", "an alias stands inside the value that it names")
@@ -154,8 +160,8 @@ impl YamlBuilder<'_> {
         self.finished(node, 0)
     }
 
-    /// Puts a finished value where it belongs; gives it back if it is a whole document.
-    fn finished(&mut self, node: Arc<YamlNode>, anchor: usize) -> YamlRead<Option<Arc<YamlNode>>> {
+    /// Adds a finished value to the open collection; returns it if it is a whole document.
+    fn finished(&mut self, node: Arc<YamlNode>, anchor: usize) -> YamlResult<Option<Arc<YamlNode>>> {
         if anchor > 0 {
             self.anchors.insert(anchor, node.clone());
         }
@@ -186,7 +192,7 @@ impl YamlBuilder<'_> {
 }
 
 /// `<<: *a` or `<<: [*a, *b]`.
-fn merge_key(merged: &mut Vec<Arc<YamlNode>>, node: &Arc<YamlNode>, at: Span) -> YamlRead<()> {
+fn merge_key(merged: &mut Vec<Arc<YamlNode>>, node: &Arc<YamlNode>, at: Span) -> YamlResult<()> {
     let fault = || {
         Box::new(
             Diagnostic::error("bake::definition::yaml_merge", "a merge key `<<` takes a mapping or a list of mappings")
@@ -237,7 +243,7 @@ mod tests {
         }
     }
 
-    fn read(text: &str) -> (SourceMap, YamlRead<Vec<Arc<YamlNode>>>) {
+    fn read(text: &str) -> (SourceMap, YamlResult<Vec<Arc<YamlNode>>>) {
         let mut sources = SourceMap::default();
         let id = sources.add("f", text);
         let parsed = parse(id, text);

@@ -53,7 +53,7 @@ impl<'t> Places<'t> {
         let mut start = self.byte(error.marker().index());
         let mut info = error.info().trim_end_matches('.').to_owned();
         if info.contains("unknown anchor") {
-            // The parser tells where the alias ends up; the name is in the text.
+            // The parser reports the position alone; the name of the alias is taken from the text.
             let rest = self.text[start..].trim_start_matches('*');
             let name: String = rest.chars().take_while(|c| !c.is_whitespace() && !",[]{}".contains(*c)).collect();
             info = format!("no anchor `&{name}` comes before its alias: *{name}");
@@ -62,7 +62,7 @@ impl<'t> Places<'t> {
                     .at(self.bytes(start, start + 1 + name.len()), "unknown alias"),
             );
         }
-        // A fault at the end of the text shows at the last line that says something.
+        // An error at the end of the text is shown at the last line that is not blank.
         if self.text[start..].trim().is_empty() {
             start = self.text.trim_end().len().saturating_sub(1);
             while !self.text.is_char_boundary(start) {

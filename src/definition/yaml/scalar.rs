@@ -49,7 +49,7 @@ pub(super) fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>, at: Span
     Ok(YamlNode { action: action(tag), ..YamlNode::new(kind, at) })
 }
 
-/// What a scalar without quotes means.
+/// Resolves a plain (unquoted) scalar by the core schema.
 pub(super) fn plain(text: &str) -> YamlNodeKind {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return YamlNodeKind::Null,
@@ -109,7 +109,7 @@ fn unsigned(digits: &str, radix: u32) -> Option<u64> {
     if digits.is_empty() || digits.starts_with('+') { None } else { u64::from_str_radix(digits, radix).ok() }
 }
 
-/// The shortest decimal; with an exponent where it would be longer than 21 digits.
+/// The shortest decimal text of a float; with an exponent where it would be longer than 21 digits.
 fn float_text(value: f64) -> String {
     let size = value.abs();
     if size == 0.0 || (1e-4..1e21).contains(&size) {

@@ -10,7 +10,7 @@ pub(crate) static RULE: CheckRule =
     CheckRule { name: "CopyIgnoredFile", code: "bake::check::copy_ignored_file", experimental: false, check: None };
 
 /// `path` as written; `patterns` are those of the context.
-pub(crate) fn check_source(report: &mut CheckReport, it: &Instruction, path: &str, patterns: &Patterns) {
+pub(crate) fn check_source(report: &mut CheckReport, instruction: &Instruction, path: &str, patterns: &Patterns) {
     if patterns.is_empty() || patterns.has_exceptions() {
         return;
     }
@@ -18,8 +18,8 @@ pub(crate) fn check_source(report: &mut CheckReport, it: &Instruction, path: &st
     let path = clean.strip_prefix('/').unwrap_or(&clean);
     let ignored = if matches!(path, "" | ".") { patterns.takes_all() } else { patterns.matches(path) };
     if ignored {
-        let keyword = it.keyword.to_uppercase();
+        let keyword = instruction.keyword.to_uppercase();
         let message = format!("{keyword} of a file that the ignore file excludes: {clean}");
-        report.fire(&RULE, &it.comments, it.at, message);
+        report.fire(&RULE, &instruction.comments, instruction.at, message);
     }
 }

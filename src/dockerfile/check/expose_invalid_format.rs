@@ -10,6 +10,11 @@ pub(crate) static RULE: CheckRule = CheckRule {
     check: None,
 };
 
-pub(crate) fn fire(report: &mut CheckReport, it: &Instruction, port: &str) {
-    report.fire(&RULE, &it.comments, it.at, format!("EXPOSE should name neither address nor port of the host: {port}"));
+pub(crate) fn fire(report: &mut CheckReport, instruction: &Instruction, port: &str) {
+    report.fire(
+        &RULE,
+        &instruction.comments,
+        instruction.at,
+        format!("EXPOSE should name neither address nor port of the host: {port}"),
+    );
 }

@@ -6,6 +6,6 @@ use crate::dockerfile::instruction::Instruction;
 pub(crate) static RULE: CheckRule =
     CheckRule { name: "ExposeProtoCasing", code: "bake::check::expose_proto_casing", experimental: false, check: None };
 
-pub(crate) fn fire(report: &mut CheckReport, it: &Instruction, port: &str) {
-    report.fire(&RULE, &it.comments, it.at, format!("the protocol should be in lower case: {port}"));
+pub(crate) fn fire(report: &mut CheckReport, instruction: &Instruction, port: &str) {
+    report.fire(&RULE, &instruction.comments, instruction.at, format!("the protocol should be in lower case: {port}"));
 }

@@ -10,8 +10,8 @@ pub(crate) static RULE: CheckRule = CheckRule {
     check: None,
 };
 
-pub(crate) fn fire(report: &mut CheckReport, it: &Instruction) {
-    let keyword = it.keyword.to_uppercase();
+pub(crate) fn fire(report: &mut CheckReport, instruction: &Instruction) {
+    let keyword = instruction.keyword.to_uppercase();
     let message = format!("write `{keyword} key=value` instead of `{keyword} key value`");
-    report.fire(&RULE, &it.comments, it.at, message);
+    report.fire(&RULE, &instruction.comments, instruction.at, message);
 }

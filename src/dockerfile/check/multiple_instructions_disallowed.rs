@@ -10,8 +10,8 @@ pub(crate) static RULE: CheckRule = CheckRule {
     check: None,
 };
 
-pub(crate) fn fire(report: &mut CheckReport, it: &Instruction, earlier: Span) {
-    let keyword = it.keyword.to_uppercase();
+pub(crate) fn fire(report: &mut CheckReport, instruction: &Instruction, earlier: Span) {
+    let keyword = instruction.keyword.to_uppercase();
     let message = format!("only the last {keyword} of a stage is used, this one is not");
-    report.fire(&RULE, &it.comments, earlier, message);
+    report.fire(&RULE, &instruction.comments, earlier, message);
 }

@@ -1,4 +1,4 @@
-//! What a check is, which checks are on, and those that fired.
+//! The definition of a check, which checks are enabled, and the violations that were found.
 //!
 //! Which rules are on comes from `# check=`, the build argument `BUILDKIT_DOCKERFILE_CHECK`, and comments directly above an
 //! instruction (<https://docs.docker.com/reference/dockerfile/#check>).
@@ -10,7 +10,7 @@ use crate::{
     report::{Diagnostic, Span, Spanned, suggest},
 };
 
-/// With how many names a misspelt one is compared, so that huge files take linear time.
+/// The most names that a misspelt one is compared with, so that huge files take linear time.
 pub(crate) const MAX_COMPARED: usize = 1000;
 
 /// One rule.
@@ -23,7 +23,7 @@ pub(crate) struct CheckRule {
     pub(super) check: Option<fn(&ParsedDockerfile, &mut CheckReport)>,
 }
 
-/// Which rules are on.
+/// Which rules are enabled.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct CheckConfig {
     skip: CheckNames,
@@ -76,7 +76,7 @@ impl CheckConfig {
     }
 }
 
-/// The checks that fired, in the order of discovery, each place once.
+/// The violations that were found, in order, each place once.
 pub(crate) struct CheckReport {
     config: CheckConfig,
     fired: Vec<Diagnostic>,
@@ -117,12 +117,12 @@ impl CheckReport {
         }
     }
 
-    /// The nearest known name, while few checks have fired: more than that nobody reads.
+    /// The nearest known name. Not computed any more after many violations, because it is slow for huge files.
     pub(crate) fn near<'a>(&self, name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
         if self.fired.len() < 50 { suggest::nearest(name, known.into_iter().take(MAX_COMPARED)) } else { None }
     }
 
-    /// Takes what fired, and the error if the file wants violations to be errors.
+    /// Takes the violations, and an error if the file declares that violations are errors.
     pub(crate) fn take(&mut self) -> (Vec<Diagnostic>, Option<Diagnostic>) {
         let names = std::mem::take(&mut self.names);
         let error = (self.config.error && !names.is_empty()).then(|| {

@@ -14,12 +14,12 @@ const SECRET: &[&str] =
     &["apikey", "auth", "credential", "credentials", "key", "password", "pword", "passwd", "secret", "token"];
 const HARMLESS: &[&str] = &["public", "file", "version"];
 
-pub(crate) fn check_name(report: &mut CheckReport, it: &Instruction, name: &str) {
+pub(crate) fn check_name(report: &mut CheckReport, instruction: &Instruction, name: &str) {
     let has = |words: &[&str]| name.split('_').any(|part| words.iter().any(|word| part.eq_ignore_ascii_case(word)));
     if has(SECRET) && !has(HARMLESS) {
-        let keyword = it.keyword.to_uppercase();
+        let keyword = instruction.keyword.to_uppercase();
         let message =
             format!("{keyword} is not for secrets, it is stored in the image; use `RUN --mount=type=secret`: {name}");
-        report.fire(&RULE, &it.comments, it.at, message);
+        report.fire(&RULE, &instruction.comments, instruction.at, message);
     }
 }

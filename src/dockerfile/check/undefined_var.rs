@@ -8,7 +8,7 @@ pub(crate) static RULE: CheckRule =
 
 pub(crate) fn fire<'a>(
     report: &mut CheckReport,
-    it: &Instruction,
+    instruction: &Instruction,
     name: &str,
     known: impl IntoIterator<Item = &'a str>,
 ) {
@@ -16,5 +16,5 @@ pub(crate) fn fire<'a>(
     if let Some(near) = report.near(name, known) {
         message.extend([" (did you mean $", near, "?)"]);
     }
-    report.fire(&RULE, &it.comments, it.at, message);
+    report.fire(&RULE, &instruction.comments, instruction.at, message);
 }

@@ -10,7 +10,7 @@ pub(crate) static RULE: CheckRule = CheckRule {
     check: None,
 };
 
-pub(crate) fn fire(report: &mut CheckReport, it: &Instruction, path: &str) {
+pub(crate) fn fire(report: &mut CheckReport, instruction: &Instruction, path: &str) {
     let message = format!("a relative WORKDIR before any absolute one depends on the base image: {path}");
-    report.fire(&RULE, &it.comments, it.at, message);
+    report.fire(&RULE, &instruction.comments, instruction.at, message);
 }

@@ -1,4 +1,5 @@
-//! Build arguments: the variables that FROM sees, ARG in stages, proxies, `SOURCE_DATE_EPOCH` (spec/dockerfile.md §4).
+//! Build arguments: the variables that FROM sees, ARG in stages, proxies, `SOURCE_DATE_EPOCH`
+//! (<https://docs.docker.com/reference/dockerfile/#arg>).
 
 use indexmap::IndexMap;
 
@@ -79,7 +80,7 @@ fn add_globals(
     Ok(())
 }
 
-/// What `SOURCE_DATE_EPOCH` asks for.
+/// A parsed value of `SOURCE_DATE_EPOCH`.
 fn read_epoch(value: &str, file: &ParsedDockerfile, options: &LowerOptions) -> Result<Option<EpochOption>, Diagnostic> {
     if value.is_empty() {
         return Ok(None);
@@ -155,13 +156,18 @@ impl<'a> Lowerer<'a, '_> {
     }
 
     /// ARG in a stage.
-    pub(super) fn arg(&mut self, state: &mut StageState, it: &Instruction, args: &[ArgDef]) -> Result<(), Diagnostic> {
+    pub(super) fn arg(
+        &mut self,
+        state: &mut StageState,
+        instruction: &Instruction,
+        args: &[ArgDef],
+    ) -> Result<(), Diagnostic> {
         let mut text = String::from("ARG");
         for arg in args {
-            check::secrets_used_in_arg_or_env::check_name(&mut self.report, it, &arg.name);
+            check::secrets_used_in_arg_or_env::check_name(&mut self.report, instruction, &arg.name);
             let value = match (self.build_arg(&arg.name), &arg.default) {
                 (Some(given), _) => Some(given),
-                (None, Some(default)) => Some(self.text(state, it, default, arg.at, ExpandMode::Word)?),
+                (None, Some(default)) => Some(self.text(state, instruction, default, arg.at, ExpandMode::Word)?),
                 (None, None) => self.globals.get(&arg.name).cloned(),
             };
             text.push(' ');

@@ -1,4 +1,5 @@
-//! What stages begin with: images (asked for), named contexts, results of other builds, nothing.
+//! Bases of stages: images, named contexts, results of other builds, scratch. Images are not resolved here; questions
+//! about them are returned.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -173,7 +174,7 @@ impl<'a> Lowerer<'a, '_> {
         }
     }
 
-    /// Finds the bases of all nodes that are needed; what must be asked for is returned.
+    /// Resolves the bases of all needed nodes; returns the questions that must be answered first.
     pub(super) fn resolve_bases(&mut self, reachable: &[bool]) -> Vec<Asked> {
         let mut asked: Vec<Asked> = Vec::new();
         let mut seen = HashSet::new();

@@ -1,4 +1,5 @@
-//! COPY and ADD to file operations: source classes, flags, heredocs, `--link` (spec/dockerfile.md §7).
+//! COPY and ADD to file operations: kinds of sources, flags, heredocs, `--link`
+//! (<https://docs.docker.com/reference/dockerfile/#copy>).
 
 use super::{
     lowerer::Lowerer,
@@ -22,7 +23,7 @@ use crate::{
     report::{Diagnostic, Spanned, url::without_credentials},
 };
 
-/// What the flags say of all sources.
+/// The flags that apply to all sources of a COPY or ADD.
 struct CopyFlags {
     owner: Option<OwnerChange>,
     mode: Option<FileMode>,
@@ -34,23 +35,23 @@ impl Lowerer<'_, '_> {
     pub(super) fn copy(
         &mut self,
         state: &mut StageState,
-        it: &Instruction,
+        instruction: &Instruction,
         copy: &instruction::CopyInstruction,
         from: &[Option<NodeIx>],
     ) -> Result<(), Diagnostic> {
         let mut text = String::from(if copy.is_add { "ADD" } else { "COPY" });
-        let flags = self.flags(state, it, copy, &mut text)?;
+        let flags = self.flags(state, instruction, copy, &mut text)?;
         let mut sources = Vec::with_capacity(copy.sources.len());
         for source in &copy.sources {
-            sources.push(Spanned::new(self.word(state, it, source)?, source.at));
+            sources.push(Spanned::new(self.word(state, instruction, source)?, source.at));
         }
-        let written_dest = self.word(state, it, &copy.dest)?;
+        let written_dest = self.word(state, instruction, &copy.dest)?;
         if let Some(checksum) = &flags.checksum {
             check_checksum(checksum, copy, &sources)?;
         }
         let dest = destination(&state.cwd, &written_dest);
-        let shown = without_credentials(&self.shown(state, &it.code, ExpandMode::Word)).into_owned();
-        let mut meta = state.meta(self.options, it, &shown);
+        let shown = without_credentials(&self.shown(state, &instruction.code, ExpandMode::Word)).into_owned();
+        let mut meta = state.meta(self.options, instruction, &shown);
         meta.ignore_cache = state.ignore_cache;
 
         let link = copy.link && flags.mode.is_none();
@@ -60,7 +61,7 @@ impl Lowerer<'_, '_> {
         for source in &sources {
             text.push(' ');
             text.push_str(&without_credentials(&source.value));
-            let (source, path, unpack) = self.source(it, copy, source, &flags, from, &meta)?;
+            let (source, path, unpack) = self.source(instruction, copy, source, &flags, from, &meta)?;
             actions.push(FileAction::Copy(Box::new(graph::CopyAction {
                 input: input(&mut inputs, source.vertex),
                 source: path,
@@ -83,7 +84,11 @@ impl Lowerer<'_, '_> {
             } else {
                 heredoc.body.clone()
             };
-            let body = if heredoc.expand { self.text(state, it, &body, it.at, ExpandMode::Body)? } else { body };
+            let body = if heredoc.expand {
+                self.text(state, instruction, &body, instruction.at, ExpandMode::Body)?
+            } else {
+                body
+            };
             actions.push(FileAction::Mkfile {
                 dest: dest.clone(),
                 name: heredoc.name.clone(),
@@ -109,13 +114,13 @@ impl Lowerer<'_, '_> {
     fn flags(
         &mut self,
         state: &StageState,
-        it: &Instruction,
+        instruction: &Instruction,
         copy: &instruction::CopyInstruction,
         text: &mut String,
     ) -> Result<CopyFlags, Diagnostic> {
         let given = |it: String| (!it.is_empty()).then_some(it);
         let mut expand = |flag: &Option<Spanned<String>>| match flag {
-            Some(word) => Ok(given(self.word(state, it, word)?).map(|it| Spanned::new(it, word.at))),
+            Some(word) => Ok(given(self.word(state, instruction, word)?).map(|it| Spanned::new(it, word.at))),
             None => Ok(None),
         };
         let chown = expand(&copy.chown)?;
@@ -152,7 +157,7 @@ impl Lowerer<'_, '_> {
     /// Where a source comes from, the path in it, and whether archives are unpacked.
     fn source(
         &mut self,
-        it: &Instruction,
+        instruction: &Instruction,
         copy: &instruction::CopyInstruction,
         source: &Spanned<String>,
         flags: &CopyFlags,
@@ -186,13 +191,13 @@ impl Lowerer<'_, '_> {
         }
         let unpack = copy.unpack.unwrap_or(copy.is_add);
         let Some(node) = from.first().copied().flatten() else {
-            self.check_ignored(it, text);
+            self.check_ignored(instruction, text);
             return Ok((self.main_source(), text.clone(), unpack));
         };
         let found = self.source_of(node).ok_or_else(|| {
             let name = &self.nodes.list[node].label;
             let message = format!("cannot copy from a stage that comes later in the file: {name}");
-            let at = copy.from.as_ref().map_or(it.at, |it| it.at);
+            let at = copy.from.as_ref().map_or(instruction.at, |it| it.at);
             fault("bake::dockerfile::later_stage", message, at, "used here")
                 .help("move the stage before the one that uses it")
         })?;
@@ -232,7 +237,7 @@ impl Lowerer<'_, '_> {
         Ok(SourceTree::tree(vertex))
     }
 
-    fn check_ignored(&mut self, it: &Instruction, path: &str) {
+    fn check_ignored(&mut self, instruction: &Instruction, path: &str) {
         let NamedContext::Local(local) = &self.options.main else { return };
         if local.ignore.is_empty() {
             return;
@@ -241,7 +246,7 @@ impl Lowerer<'_, '_> {
             self.ignored = Some(Patterns::new(&local.ignore).unwrap_or_default());
         }
         if let Some(patterns) = &self.ignored {
-            check::copy_ignored_file::check_source(&mut self.report, it, path, patterns);
+            check::copy_ignored_file::check_source(&mut self.report, instruction, path, patterns);
         }
     }
 }

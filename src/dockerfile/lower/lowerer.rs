@@ -1,7 +1,7 @@
 //! The walk over the stages of one build: their bases, their instructions in the order of the file, the result.
 //!
-//! It asks for what it must know of images ([`LowerOutcome::Needs`]) and is called again; vertices that were made already are
-//! found again in the graph, so that no work is lost.
+//! When it needs to know an image it returns [`LowerOutcome::Needs`] and is called again with the answer; vertices that
+//! exist already are found again in the graph.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -24,7 +24,8 @@ use crate::{
     report::{Diagnostic, Span, Spanned, suggest},
 };
 
-/// Lowers one build of a Dockerfile into the graph.
+/// Lowers one build of a Dockerfile into the graph. Returns questions about images that the caller must answer first,
+/// or all errors of the file.
 pub(crate) fn lower(
     file: &ParsedDockerfile,
     options: &LowerOptions,
@@ -109,9 +110,9 @@ pub(super) struct Lowerer<'a, 'g> {
     pub(super) main: Option<SourceTree>,
     /// Names of all ARGs seen in triggers.
     pub(super) declared: HashSet<String>,
-    /// What the main context ignores, compiled when first needed.
+    /// The ignore patterns of the main context, compiled when first needed.
     pub(super) ignored: Option<Patterns>,
-    /// The instruction uses a variable that a base may have of which nothing is known.
+    /// The instruction uses a variable that a base of unknown config may set.
     pub(super) is_guess: bool,
 }
 
@@ -310,7 +311,7 @@ impl<'a, 'g> Lowerer<'a, 'g> {
         for ((it, from), is_trigger) in all.chain(own.iter().zip(sources.iter()).map(|it| (it, false))) {
             state.in_trigger = is_trigger;
             self.is_guess = false;
-            // What a variable would be that the base may set, and whether that were right, nobody can say.
+            // The base may set the variable; without its config an error would be a guess.
             if let Err(fault) = self.instruction(&mut state, it, from)
                 && !self.is_guess
             {
@@ -353,16 +354,16 @@ impl<'a, 'g> Lowerer<'a, 'g> {
     pub(super) fn word(
         &mut self,
         state: &StageState,
-        it: &Instruction,
+        instruction: &Instruction,
         word: &Spanned<String>,
     ) -> Result<String, Diagnostic> {
-        self.text(state, it, &word.value, word.at, ExpandMode::Word)
+        self.text(state, instruction, &word.value, word.at, ExpandMode::Word)
     }
 
     pub(super) fn text(
         &mut self,
         state: &StageState,
-        it: &Instruction,
+        instruction: &Instruction,
         text: &str,
         at: Span,
         mode: ExpandMode,
@@ -373,17 +374,17 @@ impl<'a, 'g> Lowerer<'a, 'g> {
             self.is_guess |= state.is_assumed && text.contains('?');
             bad_expansion(&why, text, at)
         })?;
-        self.report_missing(state, it, &expanded.missing);
+        self.report_missing(state, instruction, &expanded.missing);
         Ok(expanded.text)
     }
 
-    pub(super) fn report_missing(&mut self, state: &StageState, it: &Instruction, missing: &[String]) {
+    pub(super) fn report_missing(&mut self, state: &StageState, instruction: &Instruction, missing: &[String]) {
         for name in missing {
             if state.is_assumed {
                 self.is_guess = true;
             } else if !state.args.contains_key(name) && !arg::is_never_set(name) {
                 let known = state.env.keys().map(String::as_str);
-                undefined_var::fire(&mut self.report, it, name, known);
+                undefined_var::fire(&mut self.report, instruction, name, known);
             }
         }
     }

@@ -1,5 +1,6 @@
-//! Instructions that change the config: ENV, LABEL, CMD, EXPOSE, … and WORKDIR, which makes a folder as well
-//! (spec/dockerfile.md §6). The texts of their history entries are part of the image.
+//! Instructions that change the image config: ENV, LABEL, CMD, EXPOSE, … and WORKDIR, which also makes a folder (OCI
+//! image spec, config: <https://github.com/opencontainers/image-spec/blob/main/config.md>). The texts of their history
+//! entries are part of the image and follow BuildKit's.
 
 use serde_json::Value;
 
@@ -25,26 +26,31 @@ impl Lowerer<'_, '_> {
     fn pairs(
         &mut self,
         state: &StageState,
-        it: &Instruction,
+        instruction: &Instruction,
         pairs: &[Pair],
     ) -> Result<Vec<(String, String)>, Diagnostic> {
         if pairs.iter().any(|pair| pair.legacy) {
-            check::legacy_key_value_format::fire(&mut self.report, it);
+            check::legacy_key_value_format::fire(&mut self.report, instruction);
         }
         pairs
             .iter()
             .map(|pair| {
-                let key = self.text(state, it, &pair.key, pair.at, ExpandMode::Word)?;
-                let value = self.text(state, it, &pair.value, pair.at, ExpandMode::Word)?;
+                let key = self.text(state, instruction, &pair.key, pair.at, ExpandMode::Word)?;
+                let value = self.text(state, instruction, &pair.value, pair.at, ExpandMode::Word)?;
                 Ok((key, value))
             })
             .collect()
     }
 
-    pub(super) fn env(&mut self, state: &mut StageState, it: &Instruction, pairs: &[Pair]) -> Result<(), Diagnostic> {
+    pub(super) fn env(
+        &mut self,
+        state: &mut StageState,
+        instruction: &Instruction,
+        pairs: &[Pair],
+    ) -> Result<(), Diagnostic> {
         let mut text = String::from("ENV");
-        for (name, value) in self.pairs(state, it, pairs)? {
-            check::secrets_used_in_arg_or_env::check_name(&mut self.report, it, &name);
+        for (name, value) in self.pairs(state, instruction, pairs)? {
+            check::secrets_used_in_arg_or_env::check_name(&mut self.report, instruction, &name);
             text.extend([" ", &name, "=", &value]);
             state.env.insert(name.clone(), value.clone());
             state.image_env.insert(name, value);
@@ -53,9 +59,14 @@ impl Lowerer<'_, '_> {
         Ok(())
     }
 
-    pub(super) fn label(&mut self, state: &mut StageState, it: &Instruction, pairs: &[Pair]) -> Result<(), Diagnostic> {
+    pub(super) fn label(
+        &mut self,
+        state: &mut StageState,
+        instruction: &Instruction,
+        pairs: &[Pair],
+    ) -> Result<(), Diagnostic> {
         let mut text = String::from("LABEL");
-        for (name, value) in self.pairs(state, it, pairs)? {
+        for (name, value) in self.pairs(state, instruction, pairs)? {
             text.extend([" ", &name, "=", &value]);
             state.run.labels.get_or_insert_default().insert(name, value);
         }
@@ -64,30 +75,30 @@ impl Lowerer<'_, '_> {
     }
 
     /// The arguments of CMD and ENTRYPOINT: an array as it is, a text for the shell.
-    fn command_line(&mut self, state: &StageState, it: &Instruction, command: &CommandLine) -> Vec<String> {
+    fn command_line(&mut self, state: &StageState, instruction: &Instruction, command: &CommandLine) -> Vec<String> {
         if command.json {
             return command.args.clone();
         }
         if state.run.shell.as_ref().is_none_or(Vec::is_empty) {
-            check::json_args_recommended::fire(&mut self.report, it);
+            check::json_args_recommended::fire(&mut self.report, instruction);
         }
         state.with_shell(command.args.join(" "))
     }
 
-    fn used_once(&mut self, slot: &mut Option<Span>, it: &Instruction) {
-        if let Some(earlier) = slot.replace(it.at) {
-            check::multiple_instructions_disallowed::fire(&mut self.report, it, earlier);
+    fn used_once(&mut self, slot: &mut Option<Span>, instruction: &Instruction) {
+        if let Some(earlier) = slot.replace(instruction.at) {
+            check::multiple_instructions_disallowed::fire(&mut self.report, instruction, earlier);
         }
     }
 
     pub(super) fn cmd(
         &mut self,
         state: &mut StageState,
-        it: &Instruction,
+        instruction: &Instruction,
         command: &CommandLine,
     ) -> Result<(), Diagnostic> {
-        self.used_once(&mut state.cmd_at, it);
-        let args = self.command_line(state, it, command);
+        self.used_once(&mut state.cmd_at, instruction);
+        let args = self.command_line(state, instruction, command);
         state.note(format!("CMD {}", value::quoted_list(&args)));
         state.run.cmd = Some(args);
         state.run.args_escaped = true;
@@ -97,11 +108,11 @@ impl Lowerer<'_, '_> {
     pub(super) fn entrypoint(
         &mut self,
         state: &mut StageState,
-        it: &Instruction,
+        instruction: &Instruction,
         command: &CommandLine,
     ) -> Result<(), Diagnostic> {
-        self.used_once(&mut state.entrypoint_at, it);
-        let args = self.command_line(state, it, command);
+        self.used_once(&mut state.entrypoint_at, instruction);
+        let args = self.command_line(state, instruction, command);
         state.note(format!("ENTRYPOINT {}", value::quoted_list(&args)));
         state.run.entrypoint = (!args.is_empty()).then_some(args);
         if state.cmd_at.is_none() {
@@ -119,10 +130,10 @@ impl Lowerer<'_, '_> {
     pub(super) fn healthcheck(
         &mut self,
         state: &mut StageState,
-        it: &Instruction,
+        instruction: &Instruction,
         health: &Health,
     ) -> Result<(), Diagnostic> {
-        self.used_once(&mut state.healthcheck_at, it);
+        self.used_once(&mut state.healthcheck_at, instruction);
         let time = value::print_duration;
         let text = format!(
             "HEALTHCHECK {{Test:[{}] Interval:{} Timeout:{} StartPeriod:{} StartInterval:{} Retries:{}}}",
@@ -148,22 +159,22 @@ impl Lowerer<'_, '_> {
     pub(super) fn expose(
         &mut self,
         state: &mut StageState,
-        it: &Instruction,
+        instruction: &Instruction,
         words: &[Spanned<String>],
     ) -> Result<(), Diagnostic> {
         let mut all = Vec::new();
         for word in words {
             let (ports, expanded) = expand::expand_words(&word.value, &state.env, self.file.escape)
                 .map_err(|why| bad_expansion(&why, &word.value, word.at))?;
-            self.report_missing(state, it, &expanded.missing);
+            self.report_missing(state, instruction, &expanded.missing);
             for text in ports {
                 let ports = value::ports(&text)
                     .map_err(|why| fault("bake::dockerfile::bad_port", why, word.at, "this port"))?;
                 if ports.odd_protocol {
-                    check::expose_proto_casing::fire(&mut self.report, it, &text);
+                    check::expose_proto_casing::fire(&mut self.report, instruction, &text);
                 }
                 if ports.maps_host {
-                    check::expose_invalid_format::fire(&mut self.report, it, &text);
+                    check::expose_invalid_format::fire(&mut self.report, instruction, &text);
                 }
                 all.extend(ports.ports);
             }
@@ -177,12 +188,12 @@ impl Lowerer<'_, '_> {
     pub(super) fn volume(
         &mut self,
         state: &mut StageState,
-        it: &Instruction,
+        instruction: &Instruction,
         words: &[Spanned<String>],
     ) -> Result<(), Diagnostic> {
         let mut all = Vec::with_capacity(words.len());
         for word in words {
-            let volume = self.word(state, it, word)?;
+            let volume = self.word(state, instruction, word)?;
             if volume.is_empty() {
                 let message = format!("a VOLUME can not be an empty string: {}", word.value);
                 return Err(fault("bake::dockerfile::arguments", message, word.at, "expands to nothing"));
@@ -198,10 +209,10 @@ impl Lowerer<'_, '_> {
     pub(super) fn user(
         &mut self,
         state: &mut StageState,
-        it: &Instruction,
+        instruction: &Instruction,
         user: &Spanned<String>,
     ) -> Result<(), Diagnostic> {
-        let user = self.word(state, it, user)?;
+        let user = self.word(state, instruction, user)?;
         state.note(format!("USER {user}"));
         state.run.user = user;
         Ok(())
@@ -210,10 +221,10 @@ impl Lowerer<'_, '_> {
     pub(super) fn stop_signal(
         &mut self,
         state: &mut StageState,
-        it: &Instruction,
+        instruction: &Instruction,
         signal: &Spanned<String>,
     ) -> Result<(), Diagnostic> {
-        let text = self.word(state, it, signal)?;
+        let text = self.word(state, instruction, signal)?;
         if !value::is_signal(&text) {
             let fault =
                 fault("bake::dockerfile::bad_signal", format!("invalid signal: {text}"), signal.at, "this signal");
@@ -239,12 +250,12 @@ impl Lowerer<'_, '_> {
     pub(super) fn workdir(
         &mut self,
         state: &mut StageState,
-        it: &Instruction,
+        instruction: &Instruction,
         path: &Spanned<String>,
     ) -> Result<(), Diagnostic> {
-        let path = self.word(state, it, path)?;
+        let path = self.word(state, instruction, path)?;
         if !state.workdir_is_set && !path.starts_with('/') && !self.is_guess {
-            check::workdir_relative_path::fire(&mut self.report, it, &path);
+            check::workdir_relative_path::fire(&mut self.report, instruction, &path);
         }
         state.workdir_is_set = true;
         let joined = if path.starts_with('/') { path } else { join(&state.cwd, &path) };
@@ -256,8 +267,8 @@ impl Lowerer<'_, '_> {
             return Ok(());
         }
         let owner = (!state.run.user.is_empty()).then(|| owner(&state.run.user, true));
-        let shown = self.shown(state, &it.code, ExpandMode::Word);
-        let meta = state.meta(self.options, it, &shown);
+        let shown = self.shown(state, &instruction.code, ExpandMode::Word);
+        let meta = state.meta(self.options, instruction, &shown);
         let action = FileAction::Mkdir { path: state.cwd.clone(), owner };
         let op = Op::File(File { actions: vec![action] });
         let tree = self.graph.add(op, vec![state.tree], state.platform.clone(), meta);

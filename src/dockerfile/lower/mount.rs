@@ -1,4 +1,5 @@
-//! `RUN --mount`: options read and checked, sources found (spec/dockerfile.md §8.3).
+//! `RUN --mount`: parses and checks the options, and resolves the sources
+//! (<https://docs.docker.com/reference/dockerfile/#run---mount>).
 
 use super::{lowerer::Lowerer, meta::join, state::SourceTree, state::StageState};
 use crate::{
@@ -31,7 +32,7 @@ const KEYS: &[&str] = &[
     "env",
 ];
 
-/// What the mounts of one RUN come to.
+/// The resolved mounts of one RUN.
 #[derive(Default)]
 pub(super) struct LoweredMount {
     pub(super) mounts: Vec<MountOp>,
@@ -60,7 +61,7 @@ impl Lowerer<'_, '_> {
     pub(super) fn mounts(
         &mut self,
         state: &StageState,
-        it: &Instruction,
+        instruction: &Instruction,
         mounts: &[Spanned<String>],
         from: &[Option<NodeIx>],
         inputs: &mut Vec<VertexIx>,
@@ -68,7 +69,7 @@ impl Lowerer<'_, '_> {
         let mut out = LoweredMount::default();
         let mut n_ssh = 0;
         for (i, written) in mounts.iter().enumerate() {
-            let fields = self.fields(state, it, written)?;
+            let fields = self.fields(state, instruction, written)?;
             let node = from.get(i).copied().flatten();
             let target = match fields.kind.as_str() {
                 "secret" => {
@@ -80,8 +81,8 @@ impl Lowerer<'_, '_> {
                 _ => join(&state.cwd, &fields.target),
             };
             if target == "/" {
-                let it = bad("invalid mount target, give one with `target=`: /", written);
-                return Err(it.help("write `--mount=target=/path,…`"));
+                let refused = bad("invalid mount target, give one with `target=`: /", written);
+                return Err(refused.help("write `--mount=target=/path,…`"));
             }
             let kind = match fields.kind.as_str() {
                 "ssh" => {
@@ -155,7 +156,7 @@ impl Lowerer<'_, '_> {
     fn fields(
         &mut self,
         state: &StageState,
-        it: &Instruction,
+        instruction: &Instruction,
         written: &Spanned<String>,
     ) -> Result<MountFields, Diagnostic> {
         let mut out = MountFields {
@@ -177,7 +178,7 @@ impl Lowerer<'_, '_> {
             let (key, text) = match field.split_once('=') {
                 Some((key, value)) => {
                     let word = Spanned::new(value.to_owned(), written.at);
-                    (key.to_ascii_lowercase(), Some(self.word(state, it, &word)?))
+                    (key.to_ascii_lowercase(), Some(self.word(state, instruction, &word)?))
                 }
                 None => (field.to_ascii_lowercase(), None),
             };

@@ -1,4 +1,5 @@
-//! RUN to a process: argument vector, heredocs, network, history text (spec/dockerfile.md §8.1, §8.2).
+//! RUN to a process: argument vector, heredocs, network, history text
+//! (<https://docs.docker.com/reference/dockerfile/#run>).
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -21,25 +22,25 @@ impl Lowerer<'_, '_> {
     pub(super) fn run_step(
         &mut self,
         state: &mut StageState,
-        it: &Instruction,
+        instruction: &Instruction,
         run: &RunInstruction,
         from: &[Option<NodeIx>],
     ) -> Result<(), Diagnostic> {
         let mut inputs = vec![state.tree];
-        let mounted = self.mounts(state, it, &run.mounts, from, &mut inputs)?;
+        let mounted = self.mounts(state, instruction, &run.mounts, from, &mut inputs)?;
         let mut mounts = mounted.mounts;
         let (args, script) = arguments(state, run);
         mounts.extend(script);
         if args.is_empty() {
             let message = "RUN requires arguments, the array is empty".to_owned();
-            return Err(fault("bake::dockerfile::arguments", message, it.at, "nothing to run"));
+            return Err(fault("bake::dockerfile::arguments", message, instruction.at, "nothing to run"));
         }
-        let network = self.network(run.network.as_ref(), it.at)?;
+        let network = self.network(run.network.as_ref(), instruction.at)?;
         let security = self.security(run.security.as_ref())?;
         let created_by = history_text(state, &args, &self.options.hidden_args);
         let mut meta = {
-            let shown = self.shown_run(state, it, run, &mounted.secret_env);
-            state.meta(self.options, it, &shown)
+            let shown = self.shown_run(state, instruction, run, &mounted.secret_env);
+            state.meta(self.options, instruction, &shown)
         };
         meta.ignore_cache = state.ignore_cache;
         let hostname = self.options.hostname.clone();
@@ -67,7 +68,7 @@ impl Lowerer<'_, '_> {
         Ok(())
     }
 
-    /// Where what a process is given comes from; nothing for what the build does not have.
+    /// Resolves the secrets and agents of a process; those that the build does not have are left out.
     fn sources(&self, mounts: &[MountOp], env: &[SecretEnv]) -> Vec<(String, String)> {
         let source = |kind: &str, id: &str, from: &HashMap<String, String>| {
             (format!("{kind} {id}"), from.get(id).cloned().unwrap_or_default())
@@ -104,15 +105,21 @@ impl Lowerer<'_, '_> {
     }
 
     /// The instruction for its step's name: variables shown, secret ones masked, a heredoc summarised.
-    fn shown_run(&self, state: &StageState, it: &Instruction, run: &RunInstruction, secrets: &[SecretEnv]) -> String {
+    fn shown_run(
+        &self,
+        state: &StageState,
+        instruction: &Instruction,
+        run: &RunInstruction,
+        secrets: &[SecretEnv],
+    ) -> String {
         let mut shown = if secrets.is_empty() {
-            self.shown(state, &it.code, ExpandMode::Display)
+            self.shown(state, &instruction.code, ExpandMode::Display)
         } else {
             let mut masked = state.clone();
             for secret in secrets {
                 masked.env.insert(secret.name.clone(), "****".to_owned());
             }
-            self.shown(&masked, &it.code, ExpandMode::Display)
+            self.shown(&masked, &instruction.code, ExpandMode::Display)
         };
         if let (true, Some(heredoc)) = (run.is_heredoc, run.heredocs.first()) {
             let mut lines = heredoc.body.trim().lines();

@@ -1,4 +1,4 @@
-//! What is known of a stage while its instructions are walked: tree, config, variables, history, step names.
+//! The state of a stage while its instructions are lowered: tree, config, variables, history, step names.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ const COMMENT: &str = "buildkit.dockerfile.v0";
 /// Comment of entries for layers that no instruction made.
 const COMMENT_UNNAMED: &str = "buildkit.exporter.image.v0";
 
-/// PATH where the base says nothing.
+/// The search path of a stage whose base sets none.
 pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// A tree that COPY, ADD or a mount reads.
@@ -39,7 +39,7 @@ impl SourceTree {
     }
 }
 
-/// What is known of an image or context that a node begins with.
+/// The resolved image or context that a node begins with.
 #[derive(Clone, Debug)]
 pub(super) struct Based {
     pub(super) tree: SourceTreeRoot,
@@ -47,7 +47,7 @@ pub(super) struct Based {
     pub(super) base_layers: usize,
     pub(super) steps: Vec<HistoryStep>,
     pub(super) platform: Platform,
-    /// Nothing is known: it stands for an image that was not asked for.
+    /// A placeholder with an empty config, for an image that was not resolved.
     pub(super) is_assumed: bool,
 }
 
@@ -61,17 +61,17 @@ pub(super) enum SourceTreeRoot {
     Files(SourceTree),
 }
 
-/// The search path that a stage gets when its base sets none.
+/// The default search path, if the variables have no `PATH`; `None` on Windows.
 pub(super) fn default_path(env: &expand::Vars, platform: &Platform) -> Option<&'static str> {
     (platform.os != "windows" && !env.contains_key("PATH")).then_some(PATH)
 }
 
-/// A stage between two instructions.
+/// The state of a stage between two instructions.
 #[derive(Clone, Debug)]
 pub(super) struct StageState {
-    /// What COPY --from and mounts read.
+    /// The tree that COPY --from and mounts of other stages read.
     pub(super) source: SourceTree,
-    /// The tree so far.
+    /// The tree after the instructions so far.
     pub(super) tree: VertexIx,
     /// The tree is files of a context, not yet copied into a root.
     pub(super) is_files: bool,
@@ -260,8 +260,8 @@ impl StageState {
     }
 
     /// The meta of a step.
-    pub(super) fn meta(&mut self, options: &LowerOptions, it: &Instruction, text: &str) -> Meta {
-        Meta { name: self.step_name(options, text), at: Some(it.at), ignore_cache: false }
+    pub(super) fn meta(&mut self, options: &LowerOptions, instruction: &Instruction, text: &str) -> Meta {
+        Meta { name: self.step_name(options, text), at: Some(instruction.at), ignore_cache: false }
     }
 
     /// The shell that runs shell forms.
@@ -275,7 +275,8 @@ impl StageState {
         args
     }
 
-    /// The build as it ends here. `chain` are the histories of the stages below, lowest first.
+    /// The result of the build if this is its last stage. `chain` holds the states of the stages that it is based on,
+    /// lowest first.
     pub(super) fn lowered(&self, result: VertexIx, options: &LowerOptions, chain: &[&Self]) -> Lowered {
         let mut config = ImageConfig::clone(&self.image);
         config.created = None;

@@ -51,7 +51,8 @@ fn array(context: &ParseContext<'_>, rest: &Range<usize>) -> Result<MaybeArray, 
     }
 }
 
-/// A bracket, a quoted text, then what an array has: `,`, `]`, another quote or nothing. `[ "$A" = b ]` is a test.
+/// Whether a text that is not valid JSON was meant as an array: a bracket, a quoted text, then `,`, `]`, another quote
+/// or nothing. `[ "$A" = b ]` is a shell test, not an array.
 fn looks_like_array(text: &str) -> bool {
     let inner = text[1..].trim_start();
     let Some(quote) = inner.chars().next().filter(|c| matches!(c, '"' | '\'')) else { return false };
@@ -66,9 +67,9 @@ pub(super) fn command(context: &ParseContext<'_>, rest: Range<usize>) -> Result<
 }
 
 /// Words split at blanks, or the elements of an array.
-type WordReader = (Vec<Spanned<String>>, Option<Spanned<String>>);
+type WordList = (Vec<Spanned<String>>, Option<Spanned<String>>);
 
-pub(super) fn list(context: &ParseContext<'_>, rest: Range<usize>) -> Result<WordReader, Diagnostic> {
+pub(super) fn list(context: &ParseContext<'_>, rest: Range<usize>) -> Result<WordList, Diagnostic> {
     let (list, almost_json) = array(context, &rest)?;
     let at = context.place.at(rest.clone());
     let words = match list {

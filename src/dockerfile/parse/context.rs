@@ -1,4 +1,4 @@
-//! What the parsers of single instructions share: the text of the instruction, and spans and faults in it.
+//! Shared by the parsers of single instructions: the text of the instruction, and spans and errors in it.
 
 use std::ops::Range;
 

@@ -1,5 +1,5 @@
-//! A whole Dockerfile: lines to stages, parser directives, and what is wrong with the file as such. All faults of a file
-//! come in one run (Dockerfile reference, format: <https://docs.docker.com/reference/dockerfile/#format>).
+//! A whole Dockerfile: lines to stages, parser directives, and errors of the file as a whole. All errors of a file are
+//! reported in one run (Dockerfile reference, format: <https://docs.docker.com/reference/dockerfile/#format>).
 
 use super::instruction::{ParseResult, instruction};
 use crate::{
@@ -24,18 +24,18 @@ pub(crate) fn parse(source: SourceId, text: &str) -> (ParsedDockerfile, Vec<Diag
         empty_continuations: Vec::new(),
     };
     let mut faults = Vec::new();
-    let mut nothing = true;
-    let mut homeless = false;
+    let mut has_no_instruction = true;
+    let mut has_reported_no_stage = false;
     while let Some(line) = reader.line() {
-        nothing = false;
+        has_no_instruction = false;
         match instruction(&line, &mut reader, &mut faults) {
             Some(ParseResult::Stage(stage)) => file.stages.push(*stage),
             Some(ParseResult::Instruction(it)) => match file.stages.last_mut() {
                 Some(stage) => stage.instructions.push(it),
                 None if matches!(it.kind, InstructionKind::Arg(_)) => file.globals.push(it),
-                None if homeless => (),
+                None if has_reported_no_stage => (),
                 None => {
-                    homeless = true;
+                    has_reported_no_stage = true;
                     let message =
                         format!("no build stage yet, only ARG may come before the first FROM: `{}`", it.keyword);
                     faults.push(fault("bake::dockerfile::no_stage", message, it.at, "before any FROM"));
@@ -54,7 +54,7 @@ pub(crate) fn parse(source: SourceId, text: &str) -> (ParsedDockerfile, Vec<Diag
     let whole = Span { source, start: 0, end: 0 };
     if text.is_empty() {
         all.push(fault("bake::dockerfile::empty", "the Dockerfile is empty".to_owned(), whole, "nothing here"));
-    } else if nothing && all.is_empty() {
+    } else if has_no_instruction && all.is_empty() {
         let message = "the Dockerfile has no instructions".to_owned();
         all.push(fault("bake::dockerfile::empty", message, whole, "only comments and blank lines"));
     } else if file.stages.is_empty() && all.is_empty() {
@@ -74,7 +74,7 @@ pub(crate) fn parse(source: SourceId, text: &str) -> (ParsedDockerfile, Vec<Diag
     (file, all)
 }
 
-/// Reads one ONBUILD trigger; all spans are `at`.
+/// Parses one ONBUILD trigger of a base image; all spans are `at`.
 pub(crate) fn parse_trigger(text: &str, at: Span) -> Result<Instruction, Vec<Diagnostic>> {
     let mut reader = LineReader::new(at.source, text, Some(at));
     let mut faults = Vec::new();

@@ -8,7 +8,7 @@ use crate::{
     report::{Diagnostic, Spanned, suggest},
 };
 
-/// What a flag takes.
+/// The type of a flag's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Takes {
     Bool,

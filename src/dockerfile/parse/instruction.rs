@@ -81,7 +81,7 @@ pub(super) fn instruction(
     }
 }
 
-/// Reads the bodies that the line announces. `None` if one has no end.
+/// Reads the heredoc bodies that the line announces. `None` after recording an error if one has no end.
 fn read_heredocs(
     context: &ParseContext<'_>,
     arguments: Range<usize>,
@@ -228,7 +228,7 @@ fn onbuild(
         return Err(fault("bake::dockerfile::bad_onbuild", message, context.place.at(word), "not allowed here"));
     }
     let heredocs = context.heredocs.clone();
-    // Read for its faults; the text is what is kept.
+    // Parsed only to report its errors; the text is kept.
     kind(context, &trigger, word, inner_rest)?;
     let mut text = context.text[keyword.end..].trim_start().to_owned();
     for heredoc in heredocs {

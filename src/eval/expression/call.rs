@@ -56,7 +56,7 @@ impl<'a> Scope<'a> {
                 self.limits.text_made(value.as_str().map_or(0, str::len), at)?;
                 // The length of a secret is a number that says little, and hides much where it is hidden.
                 if !matches!(value, Value::Number(_)) {
-                    self.hide_made(&value, &values);
+                    self.hide_derived(&value, &values);
                 }
                 Ok(value)
             }
@@ -149,11 +149,11 @@ impl<'a> Scope<'a> {
     fn user_call(&self, name: &Spanned<Arc<str>>, values: &[Value], args: &[Expr], at: Span) -> EvalResult<Value> {
         let namespace = self.namespace_ix(name.at);
         let Some((ix, _, function)) = self.namespaces[namespace].functions.get_full(&name.value) else {
-            return Err(Fail::Told(None));
+            return Err(Fail::Recorded(None));
         };
         let body = match &function.body {
             Some(body) if !function.is_broken.get() => body,
-            _ => return Err(Fail::Told(None)),
+            _ => return Err(Fail::Recorded(None)),
         };
         let names = bind(name, function, body, values, args, at)?;
         if function.is_busy.get() {
@@ -164,10 +164,10 @@ impl<'a> Scope<'a> {
         let env = Env { frame: Some(&frame), references: false };
         let value = self.within(ScopeNode::Function(namespace, ix), name.at, || self.eval(body.result, env));
         function.is_busy.set(false);
-        value.map_err(|fail| fail.seen_from(&name.value, at))
+        value.map_err(|fail| fail.with_call(&name.value, at))
     }
 
-    /// Reads a `function` block; what is wrong in it is told.
+    /// Reads a `function` block; errors in it are recorded.
     pub(in crate::eval) fn user_function(&self, block: &'a Block) -> UserFunction<'a> {
         UserFunction {
             body: self.function_body(block),
@@ -180,7 +180,7 @@ impl<'a> Scope<'a> {
     fn function_body(&self, block: &'a Block) -> Option<FunctionBody<'a>> {
         let label = &block.labels[0];
         let missing = |name: &str| {
-            self.tell(
+            self.record_fault(
                 None,
                 Diagnostic::error(
                     "bake::eval::missing_attribute",
@@ -191,7 +191,7 @@ impl<'a> Scope<'a> {
             );
         };
         if function::lookup(&label.value).is_some_and(|it| !it.is_ours) {
-            self.tell(
+            self.record_fault(
                 None,
                 Diagnostic::warning(
                     "bake::eval::shadowed",
@@ -206,7 +206,7 @@ impl<'a> Scope<'a> {
                 items.iter().map(|item| self.parameter(item)).collect::<Option<Vec<_>>>()
             }
             Some(other) => {
-                self.tell(
+                self.record_fault(
                     None,
                     Diagnostic::error("bake::eval::bad_parameter", "`params` is a list of names")
                         .at(other.at, "not a list")
@@ -236,7 +236,7 @@ impl<'a> Scope<'a> {
         }
         let fault =
             Diagnostic::error("bake::eval::bad_parameter", "a parameter is a plain name").at(expr.at, "not a name");
-        self.tell(
+        self.record_fault(
             None,
             match &expr.kind {
                 ExprKind::String(text) => fault.help(format!("write it without quotes: {text}")),
@@ -306,10 +306,10 @@ fn bind(
 
 /// A function of the bake file.
 pub(in crate::eval) struct UserFunction<'a> {
-    /// None if it is faulty, which has been told.
+    /// `None` if it has an error, which is recorded.
     pub(in crate::eval) body: Option<FunctionBody<'a>>,
     pub(in crate::eval) at: Span,
-    /// It calls itself, which has been told.
+    /// It calls itself or has an error; that is recorded.
     pub(in crate::eval) is_broken: Cell<bool>,
     is_busy: Cell<bool>,
 }

@@ -1,6 +1,8 @@
-//! Expressions ─► values, by the rules of HCL (spec/bake-language.md §3).
+//! Expressions ─► values, by the rules of HCL
+//! (<https://github.com/hashicorp/hcl/blob/main/hclsyntax/spec.md#expressions>).
 //!
-//! An evaluation gives a value or one fault; whether the fault is told is decided by who asked (`try` and `can` do not).
+//! An evaluation returns a value or an error; the caller decides whether the error is recorded (`try` and `can` drop
+//! it).
 
 use std::{
     borrow::Cow,
@@ -235,7 +237,7 @@ impl<'a> Scope<'a> {
             (Err(fail), Ok(_)) | (Ok(_), Err(fail)) => Err(fail),
             (Err(fail), Err(other)) => Err(fail.and(other)),
         });
-        // Of a key that is written twice the last one counts.
+        // The last of several equal keys counts.
         Ok(Value::object(gather(entries, items.len())?.into_iter().collect()))
     }
 
@@ -331,7 +333,7 @@ impl<'a> Scope<'a> {
                 let a = to_number(&left, left_at, word)?;
                 let b = to_number(&right_value, right.at, word)?;
                 let made = arithmetic(op, &a, &b, right.at)?;
-                self.hide_made(&made, [&left, &right_value]);
+                self.hide_derived(&made, [&left, &right_value]);
                 Ok(made)
             }
         }

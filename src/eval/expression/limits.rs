@@ -1,5 +1,5 @@
-//! What evaluation may use up: depth, steps, elements, text. (How large one value may be is said by its weight.) Definitions
-//! that want more are hostile or mistaken, and end in a fault instead of a hang, an overflow or a full memory.
+//! Limits of evaluation: depth, steps, elements, text. (The size of one value is limited by its weight.) A definition
+//! that exceeds one is hostile or mistaken, and gets an error instead of a hang, a stack overflow or exhausted memory.
 
 use std::cell::Cell;
 

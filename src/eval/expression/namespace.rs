@@ -1,5 +1,5 @@
-//! Namespaces: the names of the root of a definition, and those of each file that is included under a name. Which one an
-//! expression sees is told by the file in which it stands.
+//! Namespaces: the names of the root of a definition, and those of each file that is included under a name. An
+//! expression sees the namespace of the file that it is written in.
 //!
 //! Nothing is evaluated here.
 
@@ -31,7 +31,7 @@ pub(in crate::eval) struct Global<'a> {
 /// The names of the root, or of a file that is included under a name.
 #[derive(Default)]
 pub(in crate::eval) struct Namespace<'a> {
-    /// What stands before the names of its targets and groups: nothing, `web_`, `web_db_`.
+    /// Prefix of the names of its targets and groups: empty, `web_`, `web_db_`.
     pub(in crate::eval) prefix: Arc<str>,
     pub(in crate::eval) globals: IndexMap<Arc<str>, Global<'a>>,
     pub(in crate::eval) functions: IndexMap<Arc<str>, UserFunction<'a>>,
@@ -43,23 +43,23 @@ pub(in crate::eval) struct Namespace<'a> {
 /// Names that no variable, function or attribute may take.
 pub(in crate::eval) const RESERVED: &[&str] = &["target", "group", "BAKE_CMD_CONTEXT", "BAKE_LOCAL_PLATFORM"];
 
-/// How a local value is called among the globals: no other name has a dot.
+/// The key of a local value among the globals; it cannot clash, because no other name has a dot.
 pub(in crate::eval) fn local_key(name: &str) -> Arc<str> {
     format!("local.{name}").into()
 }
 
 impl<'a> Namespace<'a> {
-    /// What a name of a target or group of this namespace is called outside.
+    /// The full name of a target or group of this namespace.
     pub(in crate::eval) fn full_name(&self, name: &Arc<str>) -> Arc<str> {
         if self.prefix.is_empty() { name.clone() } else { format!("{}{name}", self.prefix).into() }
     }
 
-    /// A variable as it is called outside: `TAG`, `web.TAG`.
+    /// The full name of a variable: `TAG`, `web.TAG`.
     pub(in crate::eval) fn shown_name(&self, name: &Arc<str>) -> Arc<str> {
         self.included.map_or_else(|| name.clone(), |it| format!("{}.{name}", it.name).into())
     }
 
-    /// What the including file gives for a variable: an item of its `vars`.
+    /// The value that the including file gives a variable: an item of its `vars`.
     pub(in crate::eval) fn given_var(&self, name: &str) -> Option<&'a Expr> {
         self.vars()
             .find(|(key, _)| matches!(&key.kind, ExprKind::String(key) if **key == *name))
@@ -85,7 +85,8 @@ impl<'a> Namespace<'a> {
 }
 
 impl<'a> Scope<'a> {
-    /// Takes in all names of a definition; of blocks of one name the last counts, except for targets.
+    /// Collects all names of a definition. The last of several blocks of one name counts, except for targets, which are
+    /// merged.
     pub(in crate::eval) fn collect_all(&mut self, definition: &'a Definition) {
         let included = definition.included.iter().map(|it| (Some(it), it.bodies.iter().collect::<Vec<_>>()));
         for (included, bodies) in included.chain([(None, definition.bodies().collect())]) {
@@ -96,12 +97,12 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// Takes in the names of a file of the last namespace.
+    /// Collects the names of one file into the last namespace.
     fn collect(&mut self, body: &'a Body) {
         let ix = self.namespaces.len() - 1;
         let source = body.at.source.index();
         if self.namespace_of.len() <= source {
-            // What lies in no file of its own, as an argument, belongs to the root.
+            // Text that is not from a file, such as an argument, belongs to the root.
             self.namespace_of.resize(source + 1, usize::MAX);
         }
         self.namespace_of[source] = ix;
@@ -109,9 +110,9 @@ impl<'a> Scope<'a> {
             let name = &attribute.name;
             if matches!(&*name.value, "target" | "group" | "variable" | "function") {
                 self.has_lost_blocks |= matches!(&*name.value, "target" | "group");
-                self.tell(None, block_as_attribute(&name.value, name.at));
+                self.record_fault(None, block_as_attribute(&name.value, name.at));
             } else if RESERVED.contains(&&*name.value) {
-                self.tell(None, reserved("an attribute", &name.value, name.at));
+                self.record_fault(None, reserved("an attribute", &name.value, name.at));
             } else {
                 self.namespaces[ix].global(&name.value).attribute = Some(attribute);
             }
@@ -133,7 +134,7 @@ impl<'a> Scope<'a> {
             namespace.global(&local_key(&attribute.name.value)).attribute = Some(attribute);
         }
         if let Some(label) = block.labels.first() {
-            self.tell(
+            self.record_fault(
                 None,
                 Diagnostic::error("bake::eval::bad_labels", "a `locals` block has no name")
                     .at(label.at, "one name too many")
@@ -145,13 +146,13 @@ impl<'a> Scope<'a> {
     fn labelled(&mut self, block: &'a Block) {
         let [label] = block.labels.as_slice() else {
             self.has_lost_blocks |= matches!(&*block.kind.value, "target" | "group");
-            self.tell(None, bad_labels(block));
+            self.record_fault(None, bad_labels(block));
             return;
         };
         match &*block.kind.value {
             "target" | "group" => self.blocks.push(block),
             kind if RESERVED.contains(&&*label.value) => {
-                self.tell(None, reserved(&format!("a {kind}"), &label.value, label.at));
+                self.record_fault(None, reserved(&format!("a {kind}"), &label.value, label.at));
             }
             "variable" => {
                 self.has_sensitive |= block.body.attribute("sensitive").is_some();
@@ -177,13 +178,13 @@ impl<'a> Scope<'a> {
         &self.namespaces[self.namespace_ix(at)]
     }
 
-    /// Faults of what the includes give to variables that are none.
+    /// Reports values in `vars` of an include for variables that the file does not declare.
     pub(in crate::eval) fn check_includes(&self) {
         for namespace in &self.namespaces {
             let known = || namespace.globals.iter().filter(|(_, it)| it.variable.is_some()).map(|(name, _)| &**name);
             for (key, value) in namespace.vars() {
                 let ExprKind::String(name) = &key.kind else {
-                    self.tell(
+                    self.record_fault(
                         None,
                         Diagnostic::error("bake::eval::bad_include", "a key of `vars` is the name of a variable")
                             .at(key.at, "not a plain name"),
@@ -197,7 +198,7 @@ impl<'a> Scope<'a> {
                         format!("`vars` of include `{include}` sets a variable that it does not declare: {name}"),
                     )
                     .at(key.at.to(value.at), "no variable of this name there");
-                    self.tell(
+                    self.record_fault(
                         None,
                         match crate::report::suggest::did_you_mean(name, known()) {
                             Some(help) => fault.help(help),

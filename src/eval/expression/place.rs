@@ -1,18 +1,19 @@
-//! Where a part of a value was written: follows a path like `[1].id` into an expression, as far as it is written out.
+//! Finds where a part of a value was written: follows a path like `[1].id` into an expression, as far as that is a
+//! literal.
 
 use crate::{
     definition::syntax::{Expr, ExprKind},
     report::Span,
 };
 
-/// The place of the part that `path` leads to; of what lies around it where the expression computes its value.
+/// The place of the part at `path`, or of the innermost literal around it if the part is computed.
 pub(in crate::eval) fn within(expr: &Expr, path: &str) -> Span {
     match &expr.kind {
         ExprKind::Parens(inner) => within(inner, path),
         ExprKind::Tuple(items) => element(path)
             .and_then(|(ix, rest)| Some((items.get(ix)?, rest)))
             .map_or(expr.at, |(item, rest)| within(item, rest)),
-        // Of a key that is written twice the last one counts.
+        // The last of several equal keys counts.
         ExprKind::Object(items) => items
             .iter()
             .rev()
@@ -28,7 +29,7 @@ fn element(path: &str) -> Option<(usize, &str)> {
     Some((ix.parse().ok()?, rest))
 }
 
-/// What follows the key, if the path begins with it. A key may itself have dots and brackets.
+/// The rest of the path after `key`, if the path begins with it. A key may itself have dots and brackets.
 fn member<'p>(key: &Expr, path: &'p str) -> Option<&'p str> {
     let ExprKind::String(key) = &key.kind else { return None };
     let rest = path.strip_prefix('.')?.strip_prefix(&**key)?;

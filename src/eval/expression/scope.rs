@@ -1,7 +1,7 @@
-//! Names and what they mean: variables, global attributes, functions, blocks. Each is evaluated when first asked for,
-//! once, and remembered; what asks for itself on the way is a cycle, told with every step.
+//! Resolves names: variables, global attributes, functions, blocks. Each is evaluated once, when first used, and the
+//! value is kept; one that depends on itself is a cycle, reported with every step.
 //!
-//! Faults are kept by the target they belong to: that one target is broken does not concern the others.
+//! Errors are recorded by the target that they belong to: an error in one target does not stop the others.
 
 use std::{
     cell::{Cell, OnceCell, RefCell},
@@ -37,20 +37,20 @@ pub(in crate::eval) struct ScopeFrame<'f> {
     pub(in crate::eval) parent: Option<&'f Self>,
 }
 
-/// Where an expression stands.
+/// The context of an expression: the local names that it sees.
 #[derive(Clone, Copy)]
 pub(in crate::eval) struct Env<'f> {
     pub(in crate::eval) frame: Option<&'f ScopeFrame<'f>>,
-    /// Whether `target.x.y` means something here.
+    /// Whether references to targets (`target.x.y`) are allowed here.
     pub(in crate::eval) references: bool,
 }
 
 impl Env<'_> {
-    /// Outside of blocks and functions, where targets are not known yet.
+    /// The context outside of blocks and functions, where targets are not known yet.
     pub(in crate::eval) const PLAIN: Self = Self { frame: None, references: false };
 }
 
-/// Something that is being evaluated, by its position among its kind.
+/// Identifies something that is being evaluated, for finding cycles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::eval) enum ScopeNode {
     /// Of a namespace.
@@ -62,14 +62,14 @@ pub(in crate::eval) enum ScopeNode {
     Blocks,
 }
 
-/// How far the evaluation of a node is.
+/// The state of the evaluation of a node.
 #[derive(Clone, Debug, Default)]
 pub(in crate::eval) enum ScopeState {
     #[default]
     New,
     Busy,
     Done(Value),
-    /// Its fault has been told, under this owner.
+    /// It failed; the error is recorded under this owner.
     Failed(FaultOwner),
 }
 
@@ -93,15 +93,15 @@ pub(crate) struct Scope<'a> {
     pub(in crate::eval) namespace_of: Vec<usize>,
     /// Blocks of targets and groups, in the order of the files.
     pub(in crate::eval) blocks: Vec<&'a Block>,
-    /// Targets or groups are written in a way that leaves them without a name.
+    /// Some target or group block has no usable name.
     pub(in crate::eval) has_lost_blocks: bool,
     pub(in crate::eval) expansion: OnceCell<Expansion<'a>>,
     pub(in crate::eval) is_expanding: Cell<bool>,
     pub(in crate::eval) faults: Faults,
     pub(in crate::eval) limits: EvalLimits,
-    /// Values of sensitive variables, and what was made of them.
+    /// Values of sensitive variables, and texts derived from them.
     pub(in crate::eval) hidden: RefCell<Hidden>,
-    /// Some variable says that it is sensitive.
+    /// Whether any variable is declared sensitive.
     pub(in crate::eval) has_sensitive: bool,
     stack: RefCell<Vec<(ScopeNode, Span)>>,
 }
@@ -126,32 +126,32 @@ impl<'a> Scope<'a> {
             stack: RefCell::default(),
         };
         scope.collect_all(definition);
-        // First of all: a call of a function that is broken anyway has nothing to add.
+        // Functions are checked first, so that calls of a broken function are not reported in addition.
         scope.check_functions();
         scope
     }
 
     // ── faults ──
 
-    /// Notes a fault of a target, or of what concerns all.
-    pub(in crate::eval) fn tell(&self, owner: FaultOwner, diagnostic: Diagnostic) {
+    /// Records an error or warning of a target, or of the whole definition.
+    pub(in crate::eval) fn record_fault(&self, owner: FaultOwner, diagnostic: Diagnostic) {
         self.faults.add(owner, diagnostic);
     }
 
-    /// All faults; each place once, not more than a reader can use.
+    /// All recorded errors and warnings, each place once, limited in number.
     pub(crate) fn all_faults(&self) -> Vec<Diagnostic> {
         self.faults.split(|_| true).0
     }
 
-    /// Whether targets or groups are missing because what makes their names is broken: that a name is not there is then
-    /// no fault of who uses it.
+    /// Whether targets or groups are missing because of an error in their names or matrices. A reference to an unknown
+    /// name is then not reported.
     pub(crate) fn lacks_names(&self) -> bool {
         self.has_lost_blocks || self.expansion().has_broken()
     }
 
     // ── cycles ──
 
-    /// Evaluates a node, which is noted as being evaluated meanwhile.
+    /// Runs `inner` with `node` on the stack of nodes that are being evaluated.
     pub(in crate::eval) fn within<T>(&self, node: ScopeNode, at: Span, inner: impl FnOnce() -> T) -> T {
         self.stack.borrow_mut().push((node, at));
         let result = inner();
@@ -159,7 +159,7 @@ impl<'a> Scope<'a> {
         result
     }
 
-    /// The fault of a node that is needed while it is being evaluated.
+    /// The error for a node that depends on itself.
     pub(in crate::eval) fn cycle(&self, node: ScopeNode, at: Span) -> Fail {
         const SHOWN: usize = 12;
         let stack = self.stack.borrow();
@@ -233,7 +233,7 @@ impl<'a> Scope<'a> {
             ScopeState::New => (),
             ScopeState::Busy => return Err(self.cycle(ScopeNode::Global(namespace, ix), at)),
             ScopeState::Done(value) => return Ok(value.clone()),
-            ScopeState::Failed(owner) => return Err(Fail::Told(owner.clone())),
+            ScopeState::Failed(owner) => return Err(Fail::Recorded(owner.clone())),
         }
         global.state.replace(ScopeState::Busy);
         let value = self.within(ScopeNode::Global(namespace, ix), at, || match (&global.variable, global.attribute) {
@@ -244,16 +244,16 @@ impl<'a> Scope<'a> {
         if let Some(variable) = global.variable.as_ref().filter(|_| self.has_sensitive)
             && self.is_sensitive(variable)
         {
-            self.hide_given(name, variable);
+            self.hide_outside_value(name, variable);
             value.iter().for_each(|it| self.hide(it));
         }
-        let (state, value) = self.settle(None, value);
+        let (state, value) = self.record_outcome(None, value);
         global.state.replace(state);
         value
     }
 
-    /// Tells the fault of a node that has been evaluated, and makes what is remembered of it.
-    pub(in crate::eval) fn settle(
+    /// Records the error of an evaluated node, if it failed, and returns the state to keep for it.
+    pub(in crate::eval) fn record_outcome(
         &self,
         owner: FaultOwner,
         value: EvalResult<Value>,
@@ -261,8 +261,8 @@ impl<'a> Scope<'a> {
         match value {
             Ok(value) => (ScopeState::Done(value.clone()), Ok(value)),
             Err(fail) => {
-                self.faults.settle(&owner, fail);
-                (ScopeState::Failed(owner.clone()), Err(Fail::Told(owner)))
+                self.faults.record(&owner, fail);
+                (ScopeState::Failed(owner.clone()), Err(Fail::Recorded(owner)))
             }
         }
     }
@@ -271,7 +271,7 @@ impl<'a> Scope<'a> {
         self.eval(&attribute.expr, Env { frame: None, references: true })
     }
 
-    /// The value of a global attribute; `None` if it has failed, which is told.
+    /// The value of a global attribute; `None` if it failed, which is recorded.
     pub(in crate::eval) fn attribute_now(&self, attribute: &AttributeSyntax) -> Option<Value> {
         self.global(&attribute.name.value, attribute.name.at, Env::PLAIN).ok()
     }
@@ -282,7 +282,8 @@ impl<'a> Scope<'a> {
         all.filter_map(|(name, global)| Some((name, global.variable.as_ref()?)))
     }
 
-    /// `local.NAME`, if this is one: a file may have a variable called `local` instead.
+    /// The value of `local.NAME`; `None` if the expression is not one (a file may have a variable called `local`
+    /// instead).
     pub(in crate::eval) fn local_value(
         &self,
         source: &Expr,
@@ -336,14 +337,14 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// Evaluates everything whose fault concerns all: variables, validations, global attributes.
+    /// Evaluates everything whose errors concern the whole definition: variables, validations, global attributes.
     pub(crate) fn check(&self) {
         self.evaluate_variables();
         self.expansion();
         self.check_includes();
         for (name, global) in self.namespaces.iter().flat_map(|it| &it.globals) {
             if let (None, Some(attribute)) = (&global.variable, global.attribute) {
-                // A fault is told by the look-up itself.
+                // The look-up records the error.
                 drop(self.global(name, attribute.name.at, Env::PLAIN));
             }
         }
@@ -356,7 +357,7 @@ impl<'a> Scope<'a> {
     /// Evaluates all variables in the order of the files, in which most of them refer to earlier ones only.
     pub(in crate::eval) fn evaluate_variables(&self) {
         for (name, variable) in self.declared() {
-            // A fault is told by the look-up itself.
+            // The look-up records the error.
             drop(self.global(name, variable.at(), Env::PLAIN));
         }
     }
@@ -368,7 +369,7 @@ impl<'a> Scope<'a> {
 
     // ── functions ──
 
-    /// What is wrong in functions whether they are called or not: names that mean nothing, recursion.
+    /// Reports errors in functions whether they are called or not: unknown names, recursion.
     fn check_functions(&self) {
         (0..self.namespaces.len()).for_each(|ix| self.check_functions_of(ix));
     }
@@ -390,20 +391,20 @@ impl<'a> Scope<'a> {
             let mut known: Vec<Arc<str>> = body.params.iter().chain(&body.variadic).cloned().collect();
             let params: Vec<(Arc<str>, Value)> = known.iter().map(|it| (it.clone(), Value::NULL)).collect();
             let frame = ScopeFrame { names: &params, parent: None };
-            let tell = |fault: Diagnostic| {
-                self.tell(None, fault);
+            let record = |fault: Diagnostic| {
+                self.record_fault(None, fault);
                 function.is_broken.set(true);
             };
             names::visit(body.result, &mut known, &mut |mention| match mention {
                 Mention::Name(name, at) => {
                     if !is_known(name) {
-                        tell(self.unknown_variable(name, at, Some(&frame)));
+                        record(self.unknown_variable(name, at, Some(&frame)));
                     }
                 }
                 Mention::Call(name, at) => match (self.builtin(name, at), namespace.functions.get_index_of(name)) {
                     (Some(_), _) => (),
                     (None, Some(ix)) => called.push((ix, at)),
-                    (None, None) => tell(self.unknown_function(name, at)),
+                    (None, None) => record(self.unknown_function(name, at)),
                 },
             });
             calls.push(called);
@@ -411,7 +412,7 @@ impl<'a> Scope<'a> {
         self.refuse_recursion(namespace_ix, &calls);
     }
 
-    /// Walks who calls whom, without recursion of its own.
+    /// Reports functions that call themselves, by a depth-first walk with an explicit stack.
     fn refuse_recursion(&self, namespace: usize, calls: &[Vec<(usize, Span)>]) {
         let functions = &self.namespaces[namespace].functions;
         let mut done = vec![false; calls.len()];
@@ -431,7 +432,7 @@ impl<'a> Scope<'a> {
                 };
                 if let Some(from) = on_path.get(&callee) {
                     let steps: Vec<(usize, Span)> = path[*from..].iter().map(|(ix, at, _)| (*ix, *at)).collect();
-                    self.tell(None, self.recursion(namespace, &steps, at));
+                    self.record_fault(None, self.recursion(namespace, &steps, at));
                     for (ix, ..) in path.drain(..) {
                         functions[ix].is_broken.set(true);
                         done[ix] = true;

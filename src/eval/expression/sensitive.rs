@@ -1,14 +1,14 @@
-//! What is made of sensitive values is sensitive too: the texts that templates, functions and operators make of them are
-//! hidden like the values themselves. Only what is shown changes; values stay what they are.
+//! Sensitivity spreads: texts that templates, functions and operators derive from sensitive values are hidden like the
+//! values themselves. Only what is printed changes; the values stay the same.
 //!
-//! A text is known by what it says, so a text that happens to be the same is hidden as well. Truth values and lengths tell
-//! too little to hide them.
+//! Texts are compared by content, so an unrelated equal text is hidden as well. Booleans and lengths reveal too little
+//! to be hidden.
 
 use super::scope::Scope;
 use crate::eval::value::types::Value;
 
 impl Scope<'_> {
-    /// Hides a value: every text and number in it.
+    /// Hides every text and number in a value.
     pub(in crate::eval) fn hide(&self, value: &Value) {
         each_text(value, &mut |text| {
             self.hidden.borrow_mut().insert(text);
@@ -16,20 +16,20 @@ impl Scope<'_> {
         });
     }
 
-    /// Whether there is something hidden in a value.
+    /// Whether a value contains a hidden text or number.
     pub(in crate::eval) fn is_hidden(&self, value: &Value) -> bool {
         self.has_sensitive && each_text(value, &mut |text| self.hidden.borrow().contains(text))
     }
 
-    /// Hides the texts that were made of these values, if one of them is hidden.
-    pub(in crate::eval) fn hide_made<'v>(&self, made: &Value, of: impl IntoIterator<Item = &'v Value>) {
+    /// Hides `made` if one of the values that it was derived from is hidden.
+    pub(in crate::eval) fn hide_derived<'v>(&self, made: &Value, of: impl IntoIterator<Item = &'v Value>) {
         if self.has_sensitive && of.into_iter().any(|it| self.is_hidden(it)) {
             self.hide(made);
         }
     }
 }
 
-/// Whether `found` says so of one of the texts and numbers in a value.
+/// Calls `found` for the texts and numbers in a value until it returns true; returns whether it did.
 fn each_text(value: &Value, found: &mut dyn FnMut(&std::sync::Arc<str>) -> bool) -> bool {
     match value {
         Value::Null(_) | Value::Bool(_) => false,

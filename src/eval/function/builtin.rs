@@ -32,7 +32,7 @@ pub(crate) struct Builtin {
     /// One line for the docs.
     #[cfg_attr(not(test), expect(dead_code, reason = "docs are written by tests"))]
     pub(crate) doc: &'static str,
-    /// The peer does not have it: files that define a function of this name mean their own.
+    /// An extension that `docker buildx bake` does not have; a function of this name in a bake file takes precedence.
     pub(crate) is_ours: bool,
     pub(crate) run: fn(&FunctionCall<'_>) -> Result<Value, FunctionError>,
 }
@@ -45,7 +45,7 @@ pub(crate) struct Param {
     pub(crate) null_ok: bool,
 }
 
-/// What arguments are converted to before the function sees them.
+/// The type that arguments are converted to before the function is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ParamType {
     Any,
@@ -85,7 +85,7 @@ impl ParamType {
         }
     }
 
-    /// Whether the value needs no conversion.
+    /// Whether the value already has this type.
     fn accepts(self, value: &Value) -> bool {
         match (self, value) {
             (Self::Any, _)
@@ -100,7 +100,7 @@ impl ParamType {
     }
 }
 
-/// All of the world that functions may see.
+/// What functions may see of the world: clock, random seed, environment, files.
 #[derive(Debug)]
 pub(crate) struct FunctionWorld {
     /// Seconds and nanoseconds since 1970.
@@ -109,9 +109,9 @@ pub(crate) struct FunctionWorld {
     pub(super) home: String,
     pub(super) env: BTreeMap<String, String>,
     pub(super) files: Option<Arc<dyn FileReader>>,
-    /// The definition lies elsewhere.
+    /// The definition is remote.
     pub(super) is_remote: bool,
-    /// Where paths of the file start in which the running call stands, if not in the working directory.
+    /// The folder that paths of the current call are relative to, if not the working directory.
     pub(super) folder: RefCell<Option<String>>,
     /// How many random values were drawn.
     drawn: Cell<u64>,
@@ -134,7 +134,7 @@ impl FunctionWorld {
         }
     }
 
-    /// What an input lets functions see.
+    /// The part of the evaluation input that functions may see.
     pub(crate) fn of(input: &Input) -> Self {
         Self {
             env: input.env.clone(),
@@ -144,7 +144,7 @@ impl FunctionWorld {
         }
     }
 
-    /// Says where relative paths start.
+    /// Sets the folder that relative paths of the following calls are resolved against.
     pub(crate) fn enter(&self, folder: Option<&str>) {
         self.folder.replace(folder.map(str::to_owned));
     }
@@ -171,7 +171,7 @@ pub(crate) struct FunctionCall<'a> {
     pub(crate) world: &'a FunctionWorld,
 }
 
-/// Why a call has no result.
+/// Why a call failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FunctionError {
     /// Which argument is at fault, from 0.

@@ -83,7 +83,8 @@ fn urlencode(text: &str) -> String {
     out
 }
 
-/// What is wrong with the quotes of a CSV text; the reader would take such text for what it may not mean.
+/// Checks the quotes of a CSV text, because the reader accepts misplaced quotes and would return fields that were not
+/// meant.
 fn bad_quote(text: &str) -> Option<String> {
     enum At {
         Start,

@@ -1,5 +1,5 @@
-//! Functions that look at the world: files and the environment. The peer has none of them. What they see comes in through
-//! [`Files`](crate::eval::input::Files) and the input; nothing is read here.
+//! Functions that read files and the environment; extensions that `docker buildx bake` does not have. What they see
+//! comes in through [`Files`](crate::eval::input::Files) and the input; nothing is read here.
 
 use super::{
     builtin::{Builtin, FunctionCall, FunctionError, MAX_TEXT, Param, ParamType, nullable, ours, param, row},

@@ -25,7 +25,7 @@ fn dirname(path: &str) -> String {
     clean(&path[..path.rfind('/').map_or(0, |at| at + 1)])
 }
 
-/// The shortest path with the same meaning, by text alone.
+/// Removes `.`, `..` and doubled slashes from a path as text, without looking at the disk.
 fn clean(path: &str) -> String {
     let rooted = path.starts_with('/');
     let mut parts: Vec<&str> = Vec::new();

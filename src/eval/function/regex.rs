@@ -28,7 +28,7 @@ pub(super) const FUNCTIONS: &[Builtin] = &[
     row("regexall", &[PATTERN, STRING], None, "all matches of a pattern", regexall),
 ];
 
-/// What a match gives.
+/// Converts a match to a value.
 enum CaptureShape {
     Text,
     Groups,
@@ -155,7 +155,7 @@ fn is_count(text: &str) -> bool {
     }
 }
 
-/// What follows a backslash.
+/// Translates the escape after a backslash.
 fn escape<'a>(text: &'a str, in_class: bool, out: &mut String) -> &'a str {
     let Some(c) = text.chars().next() else {
         out.push('\\');

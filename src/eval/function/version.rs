@@ -1,4 +1,5 @@
-//! Semantic versions and constraints on them.
+//! Semantic versions and constraints on them, as Masterminds/semver for Go has them
+//! (<https://github.com/Masterminds/semver>).
 
 use std::{cmp::Ordering, iter::Peekable, str::Chars};
 

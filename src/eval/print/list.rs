@@ -1,4 +1,5 @@
-//! `--list targets` and `--list variables` as a table or as JSON (spec §16.4).
+//! `--list targets` and `--list variables` as a table or as JSON
+//! (<https://docs.docker.com/reference/cli/docker/buildx/bake/#list>).
 
 use std::{fmt::Write, sync::Arc};
 
@@ -69,9 +70,9 @@ pub(crate) fn targets_json(all: &[ListedTarget]) -> String {
 
 pub(crate) fn variables_table(all: &[ListedVariable]) -> String {
     let head = ["VARIABLE", "TYPE", "VALUE", "DESCRIPTION"].map(str::to_owned).to_vec();
-    let rows = all.iter().map(|it| {
-        let value = it.value.clone().unwrap_or_else(|| "<null>".to_owned());
-        vec![it.name.to_string(), it.type_name.clone(), value, it.description.clone()]
+    let rows = all.iter().map(|variable| {
+        let value = variable.value.clone().unwrap_or_else(|| "<null>".to_owned());
+        vec![variable.name.to_string(), variable.type_name.clone(), value, variable.description.clone()]
     });
     table([head].into_iter().chain(rows).collect())
 }

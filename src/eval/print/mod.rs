@@ -1,4 +1,4 @@
-//! What evaluation shows instead of handing it to the plan.
+//! Output of evaluation that is printed instead of built: `--print` and `--list`.
 //!
 //! ```text
 //! Evaluation ─► plan (`--print`, JSON that is a bake file again)

@@ -1,4 +1,4 @@
-//! Blocks of targets and groups: their matrices expanded to final names, their attributes evaluated on demand.
+//! Blocks of targets and groups: matrices are expanded to final names, attributes evaluated on demand.
 
 use std::{cell::RefCell, collections::HashMap, sync::Arc};
 
@@ -40,7 +40,7 @@ pub(crate) struct Expansion<'a> {
     pub(crate) groups: IndexMap<Arc<str>, (&'a Block, Vec<Arc<str>>)>,
     targets: HashMap<Arc<str>, Vec<usize>>,
     group_blocks: HashMap<Arc<str>, Vec<usize>>,
-    /// Labels of blocks whose matrix is broken: what refers to them is not at fault.
+    /// Labels of blocks whose matrix has an error: references to them are not reported as unknown.
     broken: Vec<Arc<str>>,
 }
 
@@ -58,7 +58,7 @@ impl ExpandedBlock<'_> {
     }
 }
 
-/// More targets than this from one matrix are a mistake.
+/// The most targets of one matrix.
 const MAX_COMBINATIONS: usize = 100_000;
 
 type Combination = Vec<(Arc<str>, Value)>;
@@ -113,7 +113,7 @@ impl<'a> Scope<'a> {
         }
         let Some(matrix) = block.body.attribute("matrix") else {
             if let Some(name) = block.body.attribute("name") {
-                self.tell(
+                self.record_fault(
                     Some(label.clone()),
                     Diagnostic::error("bake::eval::name_without_matrix", "`name` has a meaning only with `matrix`")
                         .at(block.at, "this target has no matrix")
@@ -139,7 +139,7 @@ impl<'a> Scope<'a> {
                 }
             }
             Err(fail) => {
-                self.faults.settle(&Some(label.clone()), fail);
+                self.faults.record(&Some(label.clone()), fail);
                 expansion.broken.push(label);
             }
         }
@@ -264,7 +264,8 @@ impl<'a> Scope<'a> {
         Ok(axes)
     }
 
-    /// The value of an attribute of a block; `None` when it is not set. Faults are told under the name of the target.
+    /// The value of an attribute of a block; `None` when it is not set. Errors are recorded under the name of the
+    /// target.
     pub(crate) fn attribute(
         &self,
         expanded: &ExpandedBlock<'a>,
@@ -285,14 +286,14 @@ impl<'a> Scope<'a> {
             ScopeState::New => (),
             ScopeState::Busy => return Err(self.cycle(node, from)),
             ScopeState::Done(value) => return Ok(value.clone()),
-            ScopeState::Failed(owner) => return Err(Fail::Told(owner.clone())),
+            ScopeState::Failed(owner) => return Err(Fail::Recorded(owner.clone())),
         }
         expanded.states.borrow_mut()[position] = ScopeState::Busy;
         let frame = ScopeFrame { names: &expanded.bindings, parent: None };
         let frame = if expanded.bindings.is_empty() { None } else { Some(&frame) };
         let expr = &expanded.block.body.attributes[position].expr;
         let value = self.within(node, from, || self.eval(expr, Env { frame, references: true }));
-        let (state, value) = self.settle(Some(expanded.name.clone()), value);
+        let (state, value) = self.record_outcome(Some(expanded.name.clone()), value);
         expanded.states.borrow_mut()[position] = state;
         value
     }
@@ -341,7 +342,7 @@ impl<'a> Scope<'a> {
         name: &Spanned<Arc<str>>,
         attribute: &Spanned<Arc<str>>,
     ) -> EvalResult<Value> {
-        // A matrix or a name that asks for blocks asks for itself.
+        // A matrix or `name` that refers to blocks would depend on its own expansion.
         if self.is_expanding.get() {
             return Err(self.cycle(ScopeNode::Blocks, name.at));
         }
@@ -349,9 +350,9 @@ impl<'a> Scope<'a> {
         let index = if kind == "target" { &expansion.targets } else { &expansion.group_blocks };
         let full_name = self.namespace(name.at).full_name(&name.value);
         let Some(blocks) = index.get(&full_name) else {
-            // The name may be one that a broken matrix would have made.
+            // The name may be one that a matrix with an error would have made.
             if let Some(broken) = expansion.broken.first() {
-                return Err(Fail::Told(Some(broken.clone())));
+                return Err(Fail::Recorded(Some(broken.clone())));
             }
             return Err(Fail::of(self.unknown_block(kind, name)));
         };

@@ -27,7 +27,7 @@ pub(crate) struct TargetGroup {
     pub(crate) is_matrix: bool,
 }
 
-/// What was asked for.
+/// The names of the command line, resolved to targets and groups.
 #[derive(Debug, Default)]
 pub(crate) struct TargetSelection {
     /// The names as typed, patterns expanded, `.` replaced.
@@ -40,7 +40,7 @@ pub(crate) struct TargetSelection {
     pub(crate) excluded: HashSet<Arc<str>>,
 }
 
-/// All names that can be asked for.
+/// All targets and groups that can be requested.
 pub(crate) struct GroupNames<'a> {
     pub(crate) groups: &'a IndexMap<Arc<str>, TargetGroup>,
     /// In file order.
@@ -53,7 +53,7 @@ impl<'a> GroupNames<'a> {
         Self { groups, targets, known_targets: targets.iter().map(|it| &**it).collect() }
     }
 
-    /// Expands what was typed, less what is excluded with a `!`; without a name it is `default`.
+    /// Resolves the names that were typed, without those excluded by `!`; `default` when there are none.
     pub(crate) fn select(&self, typed: &[String], diagnostics: &mut Vec<Diagnostic>) -> TargetSelection {
         let mut selection = TargetSelection::default();
         let (excluded, named): (Vec<&str>, Vec<&str>) =
@@ -72,7 +72,7 @@ impl<'a> GroupNames<'a> {
         selection
     }
 
-    /// The targets and groups that an argument means; what is wrong with it is told.
+    /// Resolves one argument to targets and groups; errors are added to the diagnostics.
     fn meant(&self, argument: &str, is_default: bool, diagnostics: &mut Vec<Diagnostic>) -> Vec<Arc<str>> {
         let name = argument.replace('.', "_");
         if self.groups.contains_key(name.as_str()) || self.known_targets.contains(name.as_str()) {

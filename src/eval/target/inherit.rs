@@ -1,4 +1,4 @@
-//! Inheritance: what a target is once its parents' attributes lie under its own and its `--set` lies above them.
+//! Inheritance: merges a target from its parents' attributes, its own, and `--set`, in increasing priority.
 //!
 //! Each target is resolved once, in an order found without recursion, so chains and diamonds of any size cost what their
 //! edges cost. A target that only one child needs hands its fields over instead of copying them.
@@ -45,10 +45,10 @@ pub(crate) struct Resolver<'a> {
 #[derive(Clone, Debug)]
 enum InheritState {
     New,
-    /// On the path that is walked.
+    /// On the current path of the walk.
     Open,
     Done(TargetFields),
-    /// Was done and handed over; resolved anew when asked for.
+    /// Resolved, and its fields moved into the only child; resolved again if requested.
     HandedOver,
     Failed,
 }
@@ -76,7 +76,7 @@ impl<'a> Resolver<'a> {
         Self { own, index, overrides, groups, states: vec![InheritState::New; own.len()], children, kept }
     }
 
-    /// Says that a name will be asked for.
+    /// Marks a name that will be requested later, so that its fields are kept.
     pub(crate) fn keep(&mut self, name: &str) {
         if let Some(ix) = self.index.get(name) {
             self.kept.insert(&self.own[*ix].name);

@@ -1,4 +1,5 @@
-//! Links: `contexts = { x = "target:b" }` makes a target need another one, which joins the plan if nobody asked for it.
+//! Links: `contexts = { x = "target:b" }` makes a target depend on another one, which is added to the plan if it was
+//! not requested.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -20,7 +21,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Resolved {
     pub(crate) fields: TargetFields,
-    /// Nobody asked for it but another target's context.
+    /// Not requested, only needed by another target's context.
     pub(crate) is_linked: bool,
 }
 

@@ -22,7 +22,7 @@ impl Scope<'_> {
         self.input.folders.get(&source).map(String::as_str)
     }
 
-    /// A field as its file means it.
+    /// Resolves the paths of a field against the folder of the file that sets it.
     pub(in crate::eval) fn rebased(&self, row: &AttributeRow, field: Field, expr: &Expr) -> Field {
         if self.input.folders.is_empty() {
             return field;

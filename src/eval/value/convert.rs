@@ -1,4 +1,5 @@
-//! Conversion of values between types, and the one type that several types can all become.
+//! Conversion of values between types, and unification: the one type that several types can all be converted to
+//! (<https://github.com/zclconf/go-cty/blob/main/docs/convert.md>).
 //!
 //! *Safe* conversions lose nothing (`number` to `string`, `tuple` to `list`); the others depend on the value (`string` to
 //! `number`). `convert` allows both.
@@ -17,13 +18,13 @@ pub(crate) enum PathStep {
     Key(Arc<str>),
 }
 
-/// A value, or the part of it at `path`, is not what was expected.
+/// A conversion failed: the value, or the part of it at `path`, has the wrong type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ConvertError {
     pub(crate) path: Vec<PathStep>,
-    /// What would have been right: `number`, `list of string`.
+    /// The expected type: `number`, `list of string`.
     pub(crate) expected: String,
-    /// What was there: `tuple`, `the string "x"`.
+    /// The value that was found: `tuple`, `the string "x"`.
     pub(crate) got: String,
 }
 
@@ -63,7 +64,7 @@ fn is_identifier(text: &str) -> bool {
         && !text.is_empty()
 }
 
-/// The value as one of type `ty`.
+/// Converts a value to type `ty`.
 pub(crate) fn convert(value: &Value, ty: &Type) -> Result<Value, ConvertError> {
     match (value, ty) {
         (_, Type::Dynamic)
@@ -137,7 +138,7 @@ fn convert_items(value: &Value, whole: &Type, wanted: &Type) -> Result<(Type, Ve
     if converted.is_empty() || !has_dynamic(wanted) || *wanted == Type::Dynamic {
         return Ok((without_optional(wanted), converted));
     }
-    // `list(list(any))`: each inner `any` was settled alone; now all must agree.
+    // `list(list(any))`: each inner `any` was resolved alone; now all of them must agree.
     let common = common_type(converted.iter(), whole)?;
     let agreed = converted.iter().map(|item| convert(item, &common)).collect::<Result<_, _>>()?;
     Ok((common, agreed))
@@ -187,7 +188,7 @@ fn convert_to_object(
     Ok(Value::object(converted))
 }
 
-/// The type that all of `values` can become.
+/// The type that all of `values` can be converted to.
 fn common_type<'a>(values: impl Iterator<Item = &'a Value> + Clone, whole: &Type) -> Result<Type, ConvertError> {
     let mut rest = values.clone();
     let Some(first) = rest.next() else { return Ok(Type::Dynamic) };
@@ -335,7 +336,7 @@ fn unify_tuples(types: &[Type]) -> Option<Type> {
     items.collect::<Option<_>>().map(Type::tuple)
 }
 
-/// Of several types, the one to try first is the most general.
+/// Orders types by generality: the most general one is tried first.
 fn preference(ty: &Type) -> (u8, u8) {
     let inner = |ty: &Type| preference(ty).0;
     match ty {

@@ -7,7 +7,7 @@ use super::{number::Number, types::Value};
 /// How deep arrays and objects may nest.
 const MAX_DEPTH: usize = 500;
 
-/// Why a text is no JSON, and the byte where that shows.
+/// Why a text is not valid JSON, and the byte offset of the error.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what} at byte {at}")]
 pub(crate) struct JsonError {
@@ -15,7 +15,7 @@ pub(crate) struct JsonError {
     pub(crate) at: usize,
 }
 
-/// Reads one JSON value: arrays become tuples, objects objects (the last of two equal keys wins).
+/// Parses one JSON value (RFC 8259). Arrays become tuples; the last of two equal keys of an object wins.
 pub(crate) fn parse(text: &str) -> Result<Value, JsonError> {
     let mut reader = JsonValueReader { text, at: 0 };
     let value = reader.value(0)?;

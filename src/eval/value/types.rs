@@ -1,5 +1,5 @@
-//! Values and types of the bake language: those of cty, as far as bake files can make them. Conversion between types is
-//! in `convert`.
+//! Values and types of the bake language: those of cty that bake files can produce. Conversion between types is in
+//! `convert`.
 
 use std::{
     cmp::Ordering,
@@ -38,8 +38,8 @@ pub(crate) enum Value {
     Object(Arc<Weighed<BTreeMap<Arc<str>, Self>>>),
 }
 
-/// A collection that knows its weight. Sharing makes it easy to write a small file whose values would fill any memory once
-/// they are written out; the weight counts them as if they were.
+/// A collection that knows its weight: the size of the value if all shared parts were copied. Without a limit on it, a
+/// short file could define a value that exhausts memory as soon as it is written out.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Weighed<T> {
     inner: T,
@@ -54,9 +54,9 @@ impl<T> Deref for Weighed<T> {
     }
 }
 
-/// Values that weigh more are refused.
+/// The largest weight of a value; heavier values are refused.
 pub(crate) const MAX_WEIGHT: u32 = 1 << 22;
-/// How many bytes of text weigh as much as one value.
+/// The number of bytes of text that count as one value.
 const TEXT_WEIGHT: usize = 32;
 
 fn text_weight(text: &str) -> u32 {
@@ -136,7 +136,8 @@ impl Value {
         Self::Object(weighed_entries(entries))
     }
 
-    /// How much the value is once written out: every value in it, and its texts by their length.
+    /// The weight of the value: the number of values in it, shared ones counted each time, and its texts by their
+    /// length.
     pub(crate) fn weight(&self) -> u32 {
         match self {
             Self::Null(_) | Self::Bool(_) | Self::Number(_) => 1,
@@ -208,7 +209,7 @@ impl Value {
         }
     }
 
-    /// What to call this value in a message: `string`, `list of number`, `tuple`, `null`.
+    /// The word for the kind of this value in messages: `string`, `list of number`, `tuple`, `null`.
     pub(crate) fn kind(&self) -> String {
         if self.is_null() { "null".to_owned() } else { self.type_of().to_string() }
     }
@@ -281,7 +282,7 @@ impl Type {
         matches!(self, Self::Bool | Self::Number | Self::String)
     }
 
-    /// The words for this type as that of all elements of a collection: `any` is one type there.
+    /// The name of this type as the element type of a collection, where `any` stands for one common type.
     fn as_element(&self) -> String {
         match self {
             Self::Dynamic => "any single type".to_owned(),

@@ -1,5 +1,5 @@
 //! Values of variables: built-in, from `--var` or the environment, from a global attribute, or the default
-//! (spec/bake-language.md §6).
+//! (<https://docs.docker.com/build/bake/variables/>).
 
 use std::sync::Arc;
 
@@ -144,8 +144,8 @@ impl<'a> Scope<'a> {
         })
     }
 
-    /// What the world gives for a variable: `--var`, then a variables file, then the environment; as text, or, for a
-    /// variable with a type or for want of text, as JSON under `NAME_JSON`.
+    /// The value given to a variable from outside: `--var`, then a variables file, then the environment. As text, or as
+    /// JSON under `NAME_JSON` for a variable with a type or when there is no text.
     fn given(&self, name: &str, variable: &VariableBlock<'a>, is_typed: bool) -> Option<Given<'_>> {
         let namespace = self.namespace(variable.at());
         let json_name = format!("{name}_JSON");
@@ -168,8 +168,8 @@ impl<'a> Scope<'a> {
         json.or(plain)
     }
 
-    /// Hides what the world gives for a sensitive variable, whether it fits or not.
-    pub(in crate::eval) fn hide_given(&self, name: &str, variable: &VariableBlock<'a>) {
+    /// Hides the value given to a sensitive variable from outside, even if it cannot be converted.
+    pub(in crate::eval) fn hide_outside_value(&self, name: &str, variable: &VariableBlock<'a>) {
         if let Some(Given { what: VariableUse::Text(text) | VariableUse::Json(text), .. }) =
             self.given(name, variable, true)
         {
@@ -215,7 +215,7 @@ impl<'a> Scope<'a> {
         convert(&value, ty).map_err(|error| error.to_string())
     }
 
-    /// The fault of a value from outside: where it came from, and how to write it.
+    /// The error for a value from outside: where it came from, and how to write it.
     fn refuse(&self, name: &str, variable: &VariableBlock<'a>, given: &Given<'_>, ty: &Type, why: &str) -> Fail {
         let is_json = matches!(given.what, VariableUse::Json(_));
         let how = match ty {
@@ -264,7 +264,7 @@ impl<'a> Scope<'a> {
     pub(in crate::eval) fn validate(&self, name: &Arc<str>, variable: &VariableBlock<'a>) {
         for block in variable.block.body.blocks.iter().filter(|it| &*it.kind.value == "validation") {
             if let Err(fail) = self.validation(name, variable, block) {
-                self.faults.settle(&None, fail);
+                self.faults.record(&None, fail);
             }
         }
     }
@@ -328,7 +328,7 @@ impl<'a> Scope<'a> {
         }))
     }
 
-    /// Evaluates what only tells about a variable.
+    /// Evaluates the descriptive attributes of a variable.
     pub(in crate::eval) fn check_words(&self, name: &str, variable: &VariableBlock<'a>) {
         for (attribute, is_bool) in [("description", false), ("sensitive", true)] {
             let Some(expr) = variable.expr(attribute) else { continue };
@@ -344,7 +344,7 @@ impl<'a> Scope<'a> {
                 ),
             });
             if let Err(fail) = checked {
-                self.faults.settle(&None, fail);
+                self.faults.record(&None, fail);
             }
         }
     }

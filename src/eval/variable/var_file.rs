@@ -1,4 +1,4 @@
-//! Values of variables files: their expressions evaluated, each file for itself.
+//! Values of variables files: the expressions of each file are evaluated separately.
 
 use std::collections::BTreeMap;
 

@@ -171,7 +171,7 @@ fn a_pipe_or_device_in_place_of_a_file_is_refused_at_once() {
         );
         made.expect("pipes can be made");
     }
-    let none = "--output=type=cacheonly";
+    let none = "--set=*.output=type=cacheonly";
     for (args, named) in [
         (&["-f", "pipe", "--print"][..], "is a named pipe: pipe"),
         (&["-f", "/dev/zero", "--print"], "is a device: /dev/zero"),
