@@ -34,13 +34,14 @@ const MAP: &[(&str, bool, &[&str])] = &[
     ("sandbox", false, &[]),
     ("store", false, &["oci"]),
     ("solve", false, &["oci", "report", "spec", "graph", "fetch", "archive", "layer", "registry", "sandbox", "store"]),
-    ("export", false, &["oci", "report", "archive", "layer", "registry", "store"]),
+    ("export", false, &["oci", "report", "grant", "archive", "layer", "registry", "store"]),
     (
         "engine",
         false,
         &[
             "oci",
             "report",
+            "grant",
             "spec",
             "graph",
             "dockerfile",
