@@ -91,7 +91,7 @@ pub(crate) fn environment() -> BTreeMap<String, String> {
         .collect()
 }
 
-/// The state directory that the environment asks for.
+/// The state directory: `BAKE_HOME`, else `bake` in the XDG cache folder.
 pub(crate) fn bake_home(env: &BTreeMap<String, String>) -> HomeDir {
     let set = |name: &str| env.get(name).filter(|value| !value.is_empty());
     let path = match (set("BAKE_HOME"), set("XDG_CACHE_HOME"), set("HOME")) {
