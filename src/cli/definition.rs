@@ -1,4 +1,4 @@
-//! Reading and evaluating the definition for a command, and telling the user what is wrong with it.
+//! Reads, evaluates and plans the definition for a command, and shows its diagnostics.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -18,7 +18,7 @@ use crate::{
     ui::output,
 };
 
-/// A definition that could be read, and what evaluation may see of the world.
+/// A definition that was read, and the input of its evaluation.
 pub(crate) struct ReadDefinition {
     pub(crate) definition: Definition,
     pub(crate) sources: SourceMap,
@@ -28,14 +28,14 @@ pub(crate) struct ReadDefinition {
 /// Reads the definition.
 ///
 /// # Errors
-/// The exit code, when it is at fault; that has been told.
+/// The exit code, when the definition is at fault; the diagnostics were shown.
 pub(crate) fn read(settings: &Settings) -> Result<ReadDefinition, u8> {
     let (read, diagnostics) = load(settings);
     check(settings, diagnostics, &read.sources)?;
     Ok(read)
 }
 
-/// Reads the definition and tells nobody what is wrong with it.
+/// Reads the definition and returns its diagnostics instead of showing them.
 pub(crate) fn load(settings: &Settings) -> (ReadDefinition, Vec<Diagnostic>) {
     let mut sources = SourceMap::default();
     let mut diagnostics = settings.warnings.clone();
@@ -45,7 +45,7 @@ pub(crate) fn load(settings: &Settings) -> (ReadDefinition, Vec<Diagnostic>) {
         files.filter_map(|path| var_file::read(path, &input.env, &mut sources, &mut diagnostics)).collect();
     let (values, mut faults) = eval::variable::var_file::values(files, &input, &Platform::host().to_string());
     diagnostics.append(&mut faults);
-    // Compose knows texts only.
+    // Compose files interpolate strings only.
     let texts = values.iter().filter_map(|(name, it)| Some((name.clone(), it.value.to_text()?.to_string())));
     let mut vars: BTreeMap<String, String> = texts.collect();
     vars.extend(settings.vars.clone());
@@ -63,7 +63,7 @@ pub(crate) fn load(settings: &Settings) -> (ReadDefinition, Vec<Diagnostic>) {
     (ReadDefinition { definition: loaded.definition, sources: loaded.sources, input }, diagnostics)
 }
 
-/// What evaluation may see of the world, but for what comes out of files.
+/// The input of evaluation, without the values of variables files.
 fn input(settings: &Settings, sources: &mut SourceMap) -> Input {
     let overrides = settings.overrides.iter().map(|(name, text)| {
         let source = sources.add(name.as_str(), text.as_str());
@@ -90,16 +90,16 @@ fn input(settings: &Settings, sources: &mut SourceMap) -> Input {
 /// What a definition is read for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// To be looked at, perhaps on another machine: what is not there is only worth a warning.
+    /// To be shown, perhaps on another machine than the one that builds: missing files are only warnings.
     Show,
     /// To be built here.
     Build,
 }
 
-/// Reads and evaluates the definition; looks at what its targets use of this machine.
+/// Reads and evaluates the definition, and checks what its targets use of this machine.
 ///
 /// # Errors
-/// The exit code, when something is at fault; that has been told.
+/// The exit code, when something is at fault; the diagnostics were shown.
 pub(crate) fn evaluated(settings: &Settings, purpose: Purpose) -> Result<(Evaluation, SourceMap), u8> {
     let read = read(settings)?;
     let (mut evaluated, mut diagnostics) = evaluate(&read.definition, &read.input, &Platform::host().to_string());
@@ -107,7 +107,7 @@ pub(crate) fn evaluated(settings: &Settings, purpose: Purpose) -> Result<(Evalua
     if !diagnostics.iter().any(Diagnostic::is_error) {
         let mut found = Vec::new();
         world::check(&evaluated, settings, purpose, &mut found);
-        // What is only shown is shown, whatever is missing here.
+        // A plan that is only shown is shown although something is missing on this machine.
         let to = if purpose == Purpose::Show { &mut evaluated.aside } else { &mut diagnostics };
         to.append(&mut found);
     }
@@ -119,10 +119,11 @@ pub(crate) fn evaluated(settings: &Settings, purpose: Purpose) -> Result<(Evalua
     Ok((evaluated, read.sources))
 }
 
-/// Shows what is wrong: all of it at once if it stops what was asked for, else what does not concern it apart.
+/// Shows diagnostics. `aside` are those of targets that were not asked for: they are shown together with the others if
+/// the command stops, else apart with a note that it goes on.
 ///
 /// # Errors
-/// The exit code, if it stops; with `--strict` everything does.
+/// The exit code, if the command stops; with `--strict` any diagnostic stops it.
 pub(crate) fn check_all(
     settings: &Settings,
     mut diagnostics: Vec<Diagnostic>,
@@ -140,7 +141,7 @@ pub(crate) fn check_all(
     Ok(())
 }
 
-/// Makes the exit code of a command from what it ended with: a definition with a fault is never a success.
+/// Adjusts the exit code of a command: success becomes failure if a target that was not asked for is at fault.
 pub(crate) fn concluding(aside: &[Diagnostic]) -> impl Fn(u8) -> u8 + use<> {
     let is_faulty = aside.iter().any(Diagnostic::is_error);
     move |code| if code == OK && is_faulty { FAILED } else { code }
@@ -170,7 +171,7 @@ pub(crate) struct Planned {
 /// Reads, evaluates and plans.
 ///
 /// # Errors
-/// The exit code, when something is at fault; that has been told.
+/// The exit code, when something is at fault; the diagnostics were shown.
 pub(crate) fn planned(settings: &Settings, purpose: Purpose) -> Result<Planned, u8> {
     let (evaluated, sources) = evaluated(settings, purpose)?;
     let (plan, diagnostics) = make(&evaluated, &Platform::host());
@@ -178,10 +179,10 @@ pub(crate) fn planned(settings: &Settings, purpose: Purpose) -> Result<Planned, 
     Ok(Planned { evaluated, plan, sources })
 }
 
-/// As [`planned`], and the plan asks for nothing that the user does not allow.
+/// As [`planned`], and checks that the user allows everything that the plan needs.
 ///
 /// # Errors
-/// The exit code, when something is at fault; that has been told.
+/// The exit code, when something is at fault; the diagnostics were shown.
 pub(crate) fn allowed(settings: &Settings) -> Result<Planned, u8> {
     let planned = planned(settings, Purpose::Build)?;
     let silent: Vec<&str> =

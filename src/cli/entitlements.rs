@@ -1,5 +1,4 @@
-//! Entitlements: compares what a plan needs with what the user allows, and says exactly which flags are missing (spec:
-//! bake language §18).
+//! Entitlements: compares what a plan needs with what the user allows, and says exactly which `--allow` flags are missing.
 
 use std::{
     collections::BTreeSet,
@@ -12,10 +11,10 @@ use crate::{
     plan::need::{Need, NeedKind},
     report::Diagnostic,
     spec::{Entitlement, entitlement::Grant},
-    ui::output,
+    ui::{output, terminal::harmless},
 };
 
-/// What is missing, if the user does not allow it when asked.
+/// The diagnostic about missing grants; `None` if nothing is missing or the user allows it when asked.
 pub(crate) fn check(needs: &[Need], by_set: &[Grant], settings: &Settings) -> Option<Diagnostic> {
     let grants: Vec<&Grant> = settings.grants.iter().chain(by_set).collect();
     let granted = Granted::new(&grants, &settings.cwd);
@@ -46,7 +45,11 @@ pub(crate) fn check(needs: &[Need], by_set: &[Grant], settings: &Settings) -> Op
     Some(diagnostic)
 }
 
+/// The question that asks for a grant. Each part is one line whatever it is made of: a line break in a path cannot make
+/// up a line of the question.
 fn question(lines: &[String], flags: &[String]) -> String {
+    let lines: Vec<String> = lines.iter().map(|line| harmless(line)).collect();
+    let flags: Vec<String> = flags.iter().map(|flag| harmless(flag)).collect();
     format!(
         "Your build asks for the following privileges:\n\n - {}\n\nTo allow them without a question: {}\n\nAllow them and go on? [y/N] ",
         lines.join("\n - "),
@@ -84,14 +87,14 @@ fn flag(what: &NeedKind, cwd: &Path) -> String {
     }
 }
 
-/// The path as it must be typed in a shell.
+/// The path quoted for a shell.
 fn shown(path: &str, cwd: &Path) -> String {
     let text = resolve(path, cwd).display().to_string();
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,".contains(c);
     if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
-/// Whether the user lets a file be read that an expression names: below the working directory, or where `--allow` says.
+/// Whether an expression may read this file: it lies below the working directory, or `--allow` names it.
 pub(super) fn may_read(path: &Path, settings: &Settings) -> bool {
     let grants: Vec<&Grant> = settings.grants.iter().collect();
     Granted::new(&grants, &settings.cwd).covers(&NeedKind::Read(path.to_string_lossy().into_owned()), settings)
@@ -150,4 +153,19 @@ fn covers(allowed: &Allowed, path: &str, cwd: &Path) -> bool {
 /// Where a path really leads, for messages; what cannot be followed is shown as it is written.
 fn resolve(path: &str, cwd: &Path) -> PathBuf {
     grant::resolve(Path::new(path), cwd).map_or_else(|_| cwd.join(path), |found| found.path())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_cannot_make_up_lines_of_the_question() {
+        let path = "a\n\nAllow them and go on? [y/N] y\u{1b}[2K\r\u{202e}";
+        let asked = question(&[format!("reading {path}")], &[format!("--allow=fs.read={path}")]);
+        assert_eq!(asked.lines().count(), 7, "{asked}");
+        assert!(!asked.contains(['\u{1b}', '\r', '\u{202e}']), "{asked}");
+        let ours = question(&["reading /x".to_owned()], &["--allow=fs.read=/x".to_owned()]);
+        assert_eq!(ours.lines().count(), asked.lines().count());
+    }
 }

@@ -4,7 +4,7 @@
 //! args (clap) ─► settings (with the environment) ─► commands ─► exit code
 //! ```
 //!
-//! 0: all is well; 1: the definition or the build failed; 2: bad usage; 130: interrupted.
+//! Exit codes: 0 success; 1 the definition or the build failed; 2 bad usage; 130 interrupted.
 
 pub(crate) mod args;
 pub(crate) mod commands;
@@ -30,13 +30,13 @@ use crate::{
 use args::{Bake, COMMANDS, CacheCommand, CliCommand, WithCommand};
 use settings::{ListWhat, Settings};
 
-/// All is well.
+/// Exit code: success.
 pub(crate) const OK: u8 = 0;
-/// The definition or the build failed.
+/// Exit code: the definition or the build failed.
 pub(crate) const FAILED: u8 = 1;
-/// Bad usage.
+/// Exit code: bad usage.
 pub(crate) const USAGE: u8 = 2;
-/// The user stopped it.
+/// Exit code: interrupted by SIGINT or SIGTERM.
 pub(crate) const INTERRUPTED: u8 = 130;
 
 /// Runs the program; the result is the exit code.
@@ -131,7 +131,7 @@ fn enter_namespace(color: bool) -> Result<(), u8> {
     })
 }
 
-/// Runs what looks after the state directory.
+/// Runs a command that maintains the state directory.
 fn on_state(env: &BTreeMap<String, String>, work: impl FnOnce(&Path, bool) -> u8) -> u8 {
     let color = settings::color(env);
     match enter_namespace(color) {
@@ -210,9 +210,24 @@ fn large_stack<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> 
     })
 }
 
-/// Writes data; an error of the reader is reported.
+/// Writes text to standard output; the exit code.
 pub(crate) fn write(text: &str) -> u8 {
-    match output::data(text) {
+    written(output::data(text))
+}
+
+/// Writes JSON to standard output; the exit code.
+pub(crate) fn write_json(text: &str) -> u8 {
+    written(output::json(text))
+}
+
+/// Writes text with colours of our own to standard output; the exit code.
+pub(crate) fn write_styled(text: &str) -> u8 {
+    written(output::styled_data(text))
+}
+
+/// The exit code of a command that wrote its result; a fault is reported.
+fn written(result: std::io::Result<()>) -> u8 {
+    match result {
         Ok(()) => OK,
         Err(error) => {
             output::words(&format!("bake: standard output cannot be written: {error}\n"));
@@ -226,14 +241,13 @@ fn bad_usage(faults: &[Diagnostic], color: bool) -> u8 {
     USAGE
 }
 
-/// What clap has to say: help goes to standard output, faults to standard error.
+/// Shows a message of clap: help goes to standard output, faults to standard error.
 fn usage(error: &clap::Error, env: &BTreeMap<String, String>) -> u8 {
     let rendered = error.render();
     if error.use_stderr() {
-        let text = crate::ui::diagnostic::harmless(&rendered.to_string(), true);
-        output::words(&text);
+        output::words(&rendered.to_string());
         return USAGE;
     }
     let styled = settings::color(env) && output::stdout_is_terminal();
-    write(&if styled { rendered.ansi().to_string() } else { rendered.to_string() })
+    write_styled(&if styled { rendered.ansi().to_string() } else { rendered.to_string() })
 }

@@ -33,14 +33,14 @@ use crate::{
     spec::{self, boolean, context, entitlement::Grant},
 };
 
-/// All that the command line and the environment decide.
+/// Everything that the command line and the environment decide.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    /// The process environment, as far as it is text.
+    /// The process environment; variables that are not UTF-8 are left out.
     pub(crate) env: BTreeMap<String, String>,
-    /// Definition files; empty is the default names.
+    /// Definition files; empty means the default names.
     pub(crate) files: Vec<String>,
-    /// Who named them.
+    /// The flag or variable that named them, for messages.
     pub(crate) files_named_by: &'static str,
     /// URL of the definition.
     pub(crate) remote: Option<String>,
@@ -48,7 +48,7 @@ pub(crate) struct Settings {
     pub(crate) vars: BTreeMap<String, String>,
     /// Variables files, in the order given.
     pub(crate) var_files: Vec<String>,
-    /// What to call each override, and its text.
+    /// Overrides: the flag that gave each, for messages, and its text.
     pub(crate) overrides: Vec<(String, String)>,
     pub(crate) grants: Vec<Grant>,
     pub(crate) call: CallOptions,
@@ -83,14 +83,14 @@ pub(crate) struct CallOptions {
     pub(crate) ignore_status: bool,
 }
 
-/// The process environment, as far as it is text.
+/// The process environment; variables that are not UTF-8 are left out.
 pub(crate) fn environment() -> BTreeMap<String, String> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect()
 }
 
-/// The state directory that the environment asks for.
+/// The state directory: `BAKE_HOME`, else `bake` in the XDG cache folder.
 pub(crate) fn bake_home(env: &BTreeMap<String, String>) -> PathBuf {
     let set = |name: &str| env.get(name).filter(|it| !it.is_empty());
     match (set("BAKE_HOME"), set("XDG_CACHE_HOME"), set("HOME")) {
@@ -113,61 +113,28 @@ impl Settings {
     /// Resolves arguments and environment.
     ///
     /// # Errors
-    /// All that is wrong with them.
+    /// Every fault of the arguments and the environment.
     pub(crate) fn new(
         plan: PlanArgs,
         run: Option<RunArgs>,
         env: BTreeMap<String, String>,
     ) -> Result<Self, Vec<Diagnostic>> {
         let mut faults = Vec::new();
-        let switch =
-            |name: &str, default: bool, faults: &mut Vec<Diagnostic>| match env.get(name).filter(|it| !it.is_empty()) {
-                None => default,
-                Some(text) => boolean(text).unwrap_or_else(|_| {
-                    faults.push(
-                        Diagnostic::error(
-                            "bake::cli::bad_switch",
-                            format!("the environment variable `{name}` is not a boolean: {text}"),
-                        )
-                        .help("write 1 or 0, true or false"),
-                    );
-                    default
-                }),
-            };
-        let relative_paths = switch("BUILDX_BAKE_FILE_RELATIVE_PATHS", false, &mut faults);
         let mut warnings = Vec::new();
-        let no_env_lookup = switch("BUILDX_BAKE_DISABLE_VARS_ENV_LOOKUP", false, &mut warnings);
-        // The peer takes a bad value of this one for false.
-        warnings.iter_mut().for_each(|it| it.severity = Severity::Warning);
-        let check_fs_entitlements = switch("BUILDX_BAKE_ENTITLEMENTS_FS", true, &mut faults);
-        let allow_remote_fs = switch("BAKE_ALLOW_REMOTE_FS_ACCESS", false, &mut faults);
+        let switches = Switches::new(&env, &mut faults, &mut warnings);
         let (files, files_named_by) = definition_files(&plan, &env);
-        let mut names = plan.targets.clone();
-        let remote = names.first().filter(|it| is_url(it)).cloned();
-        let mut cmd_context = "cwd://".to_owned();
-        if remote.is_some() {
-            names.remove(0);
-            if names.first().is_some_and(|it| is_url(it)) {
-                cmd_context = names.remove(0);
-            }
-        }
+        let Positional { remote, cmd_context, names } = Positional::new(&plan.targets);
         let vars = variables(&plan.vars, &mut faults);
         let (overrides, call) = overrides(&plan, &mut faults);
         let grants = plan.allows.iter().filter_map(|text| grant(text, &mut faults)).collect();
-        let cwd = std::env::current_dir().unwrap_or_else(|error| {
-            faults.push(Diagnostic::error("bake::cli::no_cwd", "the working directory cannot be found").cause(&error));
-            PathBuf::from("/")
-        });
+        let cwd = working_directory(&mut faults);
         let progress = run.as_ref().and_then(|it| it.progress).unwrap_or_else(|| progress(&env, &mut faults));
         let sandbox = sandbox::SandboxOptions {
             runtime: runtime(&env, &mut faults),
             network: network(&env, &mut faults),
             pids_limit: pids_limit(&env, &mut faults),
         };
-        let mut random = [0; 32];
-        if let Err(error) = getrandom::fill(&mut random) {
-            faults.push(Diagnostic::error("bake::cli::no_random", "the system gives no random numbers").cause(&error));
-        }
+        let random = random(&mut faults);
         if !faults.is_empty() {
             return Err(faults);
         }
@@ -181,7 +148,8 @@ impl Settings {
         Ok(Self {
             files,
             files_named_by,
-            remote: remote.clone(),
+            check_fs_entitlements: switches.check_fs_entitlements && !(switches.allow_remote_fs && remote.is_some()),
+            remote,
             names,
             vars,
             var_files: plan.var_files,
@@ -189,9 +157,8 @@ impl Settings {
             grants,
             call,
             strict: plan.strict,
-            relative_paths,
-            no_env_lookup,
-            check_fs_entitlements: check_fs_entitlements && !(allow_remote_fs && remote.is_some()),
+            relative_paths: switches.relative_paths,
+            no_env_lookup: switches.no_env_lookup,
             cmd_context,
             source_date_epoch: env.get("SOURCE_DATE_EPOCH").filter(|it| !it.is_empty()).cloned(),
             home: env.get("HOME").cloned().unwrap_or_default(),
@@ -208,6 +175,77 @@ impl Settings {
             warnings,
         })
     }
+}
+
+/// Environment variables that are on or off.
+struct Switches {
+    relative_paths: bool,
+    no_env_lookup: bool,
+    check_fs_entitlements: bool,
+    allow_remote_fs: bool,
+}
+
+impl Switches {
+    fn new(env: &BTreeMap<String, String>, faults: &mut Vec<Diagnostic>, warnings: &mut Vec<Diagnostic>) -> Self {
+        // The peer takes a bad value of this one for false.
+        let mut bad = Vec::new();
+        let no_env_lookup = switch(env, "BUILDX_BAKE_DISABLE_VARS_ENV_LOOKUP", false, &mut bad);
+        warnings.extend(bad.into_iter().map(|fault| Diagnostic { severity: Severity::Warning, ..fault }));
+        Self {
+            relative_paths: switch(env, "BUILDX_BAKE_FILE_RELATIVE_PATHS", false, faults),
+            no_env_lookup,
+            check_fs_entitlements: switch(env, "BUILDX_BAKE_ENTITLEMENTS_FS", true, faults),
+            allow_remote_fs: switch(env, "BAKE_ALLOW_REMOTE_FS_ACCESS", false, faults),
+        }
+    }
+}
+
+/// The value of one switch; `default` if the variable is not set, is empty or is not a boolean.
+fn switch(env: &BTreeMap<String, String>, name: &str, default: bool, faults: &mut Vec<Diagnostic>) -> bool {
+    let Some(text) = env.get(name).filter(|text| !text.is_empty()) else { return default };
+    boolean(text).unwrap_or_else(|_| {
+        let message = format!("the environment variable `{name}` is not a boolean: {text}");
+        faults.push(Diagnostic::error("bake::cli::bad_switch", message).help("write 1 or 0, true or false"));
+        default
+    })
+}
+
+/// Positional arguments: `[URL [CONTEXT URL]] TARGET...`.
+struct Positional {
+    /// URL of the definition.
+    remote: Option<String>,
+    cmd_context: String,
+    names: Vec<String>,
+}
+
+impl Positional {
+    fn new(arguments: &[String]) -> Self {
+        let mut names = arguments.to_vec();
+        let remote = names.first().filter(|name| is_url(name)).cloned();
+        let mut cmd_context = "cwd://".to_owned();
+        if remote.is_some() {
+            names.remove(0);
+            if names.first().is_some_and(|name| is_url(name)) {
+                cmd_context = names.remove(0);
+            }
+        }
+        Self { remote, cmd_context, names }
+    }
+}
+
+fn working_directory(faults: &mut Vec<Diagnostic>) -> PathBuf {
+    std::env::current_dir().unwrap_or_else(|error| {
+        faults.push(Diagnostic::error("bake::cli::no_cwd", "the working directory cannot be found").cause(&error));
+        PathBuf::from("/")
+    })
+}
+
+fn random(faults: &mut Vec<Diagnostic>) -> [u8; 32] {
+    let mut random = [0; 32];
+    if let Err(error) = getrandom::fill(&mut random) {
+        faults.push(Diagnostic::error("bake::cli::no_random", "the system gives no random numbers").cause(&error));
+    }
+    random
 }
 
 /// What `BUILDKIT_PROGRESS` asks for.
@@ -366,7 +404,7 @@ fn overrides(plan: &PlanArgs, faults: &mut Vec<Diagnostic>) -> (Vec<(String, Str
     (all, call)
 }
 
-/// The method as written, and the options behind it. An unknown method is the build's affair.
+/// The call method as written, and the options behind it. An unknown method is reported by evaluation.
 fn call_option(text: &str) -> Result<(String, CallOptions), spec::OptionFault> {
     let method = text.split(',').next().unwrap_or_default().to_owned();
     let known = text.replacen(&method, "build", 1);

@@ -1,4 +1,4 @@
-//! The state directory for commands that look after it.
+//! Opens the state directory for the commands that maintain it.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use crate::{
 /// The store of a state directory; `None` if there is no such directory yet.
 ///
 /// # Errors
-/// The exit code, when it cannot be opened; that has been told.
+/// The exit code, when it cannot be opened; that was reported.
 pub(crate) fn open_store(bake_home: &Path, color: bool) -> Result<Option<Store>, u8> {
     if !bake_home.exists() {
         return Ok(None);

@@ -1,6 +1,6 @@
-//! What targets use of this machine, looked at before anything is printed or built: secrets, ssh keys, destinations of
-//! outputs. Reads no secret, writes nothing. A plan that is only shown needs none of it: what is missing without being
-//! named by a path is a warning then.
+//! Checks what targets use of this machine before anything is printed or built: secrets, ssh keys, destinations of outputs.
+//! Reads no secret and writes nothing. For a plan that is only shown, a secret or agent that is missing and is not named by
+//! a path is only a warning.
 
 use std::{fs, io, os::unix::fs::FileTypeExt};
 
@@ -15,10 +15,10 @@ use crate::{
     },
 };
 
-/// The peer's limit for a secret.
+/// The limit for a secret in bytes, that of BuildKit.
 const MAX_SECRET: u64 = 500 * 1024;
 
-/// Looks at all targets of the plan.
+/// Checks all targets of the plan.
 pub(crate) fn check(evaluated: &Evaluation, settings: &Settings, purpose: Purpose, diagnostics: &mut Vec<Diagnostic>) {
     let unnamed = if purpose == Purpose::Show { Severity::Warning } else { Severity::Error };
     for target in evaluated.targets.values() {
@@ -62,7 +62,7 @@ pub(crate) fn check(evaluated: &Evaluation, settings: &Settings, purpose: Purpos
     }
 }
 
-/// The Dockerfile in a local context, relative to the working directory, if there is one and nothing says that it is meant.
+/// The Dockerfile in a local context, relative to the working directory, if it exists and was not written as `cwd://`.
 fn local_dockerfile(target: &Target, settings: &Settings) -> Option<String> {
     let (context, dockerfile) = (target.context(), target.dockerfile());
     let is_local = context::ContextSource::is_local_path(context) && context::ContextSource::is_local_path(dockerfile);
@@ -73,7 +73,7 @@ fn local_dockerfile(target: &Target, settings: &Settings) -> Option<String> {
     settings.cwd.join(&path).exists().then_some(path)
 }
 
-/// `part` is the text that is at fault, of all that the attribute holds.
+/// A fault of one element of an attribute; `part` is the text of that element.
 fn fault(target: &Target, id: Id, ix: usize, part: &str, (message, help): (String, String)) -> Diagnostic {
     Diagnostic::error("bake::cli::world", format!("`{}[{ix}]` of target `{}`: {message}", id.row().name, target.name))
         .at_part(target.at(id), part, "asked for here")
@@ -131,17 +131,17 @@ fn ssh_fault(ssh: &Ssh, settings: &Settings) -> Option<(String, String)> {
     Some((why, "give the socket of an agent, or private keys".to_owned()))
 }
 
-/// What a file does not do.
+/// Says why a file cannot be used.
 fn cannot(error: &io::Error) -> &'static str {
     if error.kind() == io::ErrorKind::NotFound { "does not exist" } else { "cannot be read" }
 }
 
-/// The words of the system, where they say more than that there is no such file.
+/// The message of the system in parentheses; empty if it would only repeat that there is no such file.
 fn why(error: &io::Error) -> String {
     if error.kind() == io::ErrorKind::NotFound { String::new() } else { format!(" ({error})") }
 }
 
-/// A socket, or a file that looks like a private key.
+/// The fault of a path that is neither an agent's socket nor a private key.
 fn path_fault(path: &str, settings: &Settings) -> Option<String> {
     const LONGEST_KEY: u64 = 100 * 1024;
     let full = settings.cwd.join(path);

@@ -19,7 +19,7 @@ use tokio::{
 };
 
 /// How long steps that were asked to end may take before they are killed.
-pub(super) const GRACE: Duration = Duration::from_secs(3);
+pub(super) const GRACE: Duration = Duration::from_secs(10);
 /// A run gets this much longer than it needs to end by itself, before the process ends without it.
 const MARGIN: Duration = Duration::from_secs(2);
 

@@ -1,4 +1,4 @@
-//! Layers of base images for exporters: pulled when one of them needs the bytes.
+//! Layers of base images for exporters: a layer is pulled when an exporter needs its bytes, not before.
 
 use std::{
     path::PathBuf,
@@ -20,7 +20,7 @@ use crate::{
     store::SnapshotId,
 };
 
-/// Pulls through the sources of the solver.
+/// Pulls and unpacks base layers with the solver of the run.
 pub(crate) struct Pulled {
     solver: Solver,
     /// A snapshot was damaged or pruned; see [`SolveFailure::SnapshotGone`].
@@ -32,7 +32,7 @@ impl Pulled {
         Self { solver, is_gone: AtomicBool::new(false) }
     }
 
-    /// The failure of an export that used these layers.
+    /// Makes the failure of an export that used these layers from its diagnostic.
     pub(crate) fn failure(&self, diagnostic: Diagnostic) -> SolveFailure {
         if self.is_gone.load(Ordering::Relaxed) {
             SolveFailure::SnapshotGone(Arc::new(diagnostic))
@@ -89,7 +89,7 @@ fn tree_layer(layer: &LayerRef) -> TreeLayer {
     }
 }
 
-/// A layer of a result, as exporters know it.
+/// Converts a layer of a result into the form that exporters take.
 pub(crate) fn layer_ref(layer: TreeLayer) -> LayerRef {
     LayerRef {
         snapshot: layer.snapshot.0,

@@ -19,10 +19,10 @@ use crate::{
     solve::tree::LayerTree,
 };
 
-/// The caches of a plan.
+/// The shared caches of a plan: those to read from, and those to write for each build.
 #[derive(Default)]
 pub(crate) struct Caches {
-    /// Each once, with a place where it is asked for.
+    /// Each cache once, with a place in the definition that asks for it.
     from: Vec<(String, CacheFrom, Span)>,
     to: HashMap<NodeIndex, Vec<(CacheTo, Span)>>,
     pub(crate) warnings: Vec<Diagnostic>,
@@ -32,7 +32,7 @@ impl Caches {
     /// Reads the options of all caches.
     ///
     /// # Errors
-    /// Every fault, each naming target and option.
+    /// Every fault; each names the target and the option.
     pub(crate) fn of(plan: &Plan, cwd: &Path) -> Result<Self, Vec<Diagnostic>> {
         let mut caches = Self::default();
         let mut faults = Vec::new();
@@ -79,7 +79,7 @@ impl Caches {
         if faults.is_empty() { Ok(caches) } else { Err(faults) }
     }
 
-    /// The results that the caches know, by key. A cache that cannot be read is a warning.
+    /// Reads all caches; the results that they know, by cache key. A cache that cannot be read is only a warning.
     pub(crate) async fn import(&mut self, client: &Client) -> HashMap<Digest, LayerTree> {
         let reads = self.from.iter().map(|(_, from, at)| async move { (import_cache(from, client).await, *at) });
         let mut known = HashMap::new();
@@ -121,13 +121,13 @@ impl Caches {
         known
     }
 
-    /// Where the results of a build go.
+    /// The caches that a build is written to.
     pub(crate) fn to(&self, node: NodeIndex) -> &[(CacheTo, Span)] {
         self.to.get(&node).map_or(&[], Vec::as_slice)
     }
 }
 
-/// The records of a build as a cache has them: all steps, or those whose layers the result has.
+/// Makes the records of a build for a cache: of all its steps (`mode=max`), or of those whose layers are in the result.
 pub(crate) fn records(steps: &[(Digest, LayerTree)], result: &LayerTree, max: bool) -> Vec<CacheRecord> {
     let part = |tree: &LayerTree| result.layers.starts_with(&tree.layers);
     let wanted = steps.iter().filter(|(_, tree)| max || part(tree));
@@ -139,7 +139,7 @@ pub(crate) fn records(steps: &[(Digest, LayerTree)], result: &LayerTree, max: bo
     wanted.map(of).collect()
 }
 
-/// The same for an inline cache: key, identity, and how many layers of the result it has.
+/// Makes the records for an inline cache: key and id of each step, and how many layers of the result it covers.
 pub(crate) fn inline(steps: &[(Digest, LayerTree)], result: &LayerTree) -> Vec<(Digest, Digest, usize)> {
     let part = |tree: &LayerTree| result.layers.starts_with(&tree.layers);
     steps.iter().filter(|(_, tree)| part(tree)).map(|(key, tree)| (*key, tree.id, tree.layers.len())).collect()

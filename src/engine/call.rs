@@ -1,4 +1,5 @@
-//! Calls: what is asked of a target's Dockerfile instead of a build. Images are asked for their configs; nothing is run.
+//! Calls (`--call`): questions about the Dockerfile of a target instead of a build. Configs of base images are read;
+//! nothing runs.
 //!
 //! How an answer is shown is not decided here.
 
@@ -18,25 +19,25 @@ use crate::{
     spec::call::Method,
 };
 
-/// What a call came to.
+/// Answer to the call of one target.
 pub(crate) enum CallAnswer {
     Check(CheckedDockerfile),
     Outline(Outline),
     Targets(Targets),
 }
 
-/// What the checks of one target found.
+/// Findings of the checks of one Dockerfile.
 #[derive(Default)]
 pub(crate) struct CheckedDockerfile {
-    /// Checks that fired, each place once for all platforms.
+    /// Findings of check rules; each place once for all platforms.
     pub(crate) warnings: Vec<Diagnostic>,
     /// Why the Dockerfile cannot be built.
     pub(crate) faults: Vec<Diagnostic>,
-    /// What else is to be told: it is no matter of the checks.
+    /// Warnings that do not come from check rules.
     pub(crate) notes: Vec<Diagnostic>,
 }
 
-/// Asks all targets whose call is not a build, at once; the answers come in the order of names.
+/// Answers the calls of all targets that are not to be built; the answers come in the order of the names.
 pub(crate) async fn answer<'a>(
     plan: &'a Plan,
     world: &SolveWorld,
@@ -51,7 +52,7 @@ pub(crate) async fn answer<'a>(
     .await
 }
 
-/// The method that a target is called with.
+/// The call method of a target.
 pub(crate) fn method(plan: &Plan, nodes: &crate::plan::TargetNodes) -> Method {
     nodes.builds.first().map_or(Method::Build, |node| plan.build(*node).call.method)
 }
@@ -74,7 +75,7 @@ async fn one(lowering: &Lowering<'_>, plan: &Plan, name: &TargetName) -> Result<
     }
 }
 
-/// Lowers the target; what the frontend has to say is the answer, any other fault is why there is none.
+/// Lowers the target. Faults that the frontend finds are the answer; any other fault means that there is no answer.
 async fn check(lowering: &Lowering<'_>, part: &Plan, name: &TargetName) -> Result<CheckedDockerfile, Vec<Diagnostic>> {
     let mut checked = CheckedDockerfile::default();
     match lowering.run(part).await {
@@ -89,7 +90,7 @@ async fn check(lowering: &Lowering<'_>, part: &Plan, name: &TargetName) -> Resul
                 return Err(faults);
             }
             (checked.warnings, checked.notes) = warnings.into_iter().partition(is_of_check);
-            // That checks are errors for a build is no news here: each is told.
+            // `check=error=true` adds one error that sums the findings up: here each finding is reported by itself.
             checked.faults = faults.into_iter().filter(|it| !is_of_check(it)).collect();
         }
     }

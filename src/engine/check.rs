@@ -1,5 +1,5 @@
-//! The Dockerfiles of a plan, looked at as far as that goes without a network and without a state directory: read, parsed,
-//! lowered, checked. Images of registries are not asked for; what only they could tell is not judged.
+//! `bake check`: the Dockerfiles of a plan are read, parsed, lowered and checked without a network and without a state
+//! directory. Registries are not asked for images, so rules that need the config of such an image are not judged.
 //!
 //! A fault of one build hides none of another. How findings are shown is not decided here.
 
@@ -23,16 +23,16 @@ use crate::{
     spec::context,
 };
 
-/// What was found.
+/// Findings about the Dockerfiles of a plan.
 #[derive(Default)]
 pub(crate) struct Looked {
-    /// Faults and the targets that have them; those of a file that several builds read come with each of them.
+    /// Faults, each with the targets that have it. A fault of a file that several builds read is listed for each build.
     pub(crate) findings: Vec<(Diagnostic, Vec<TargetName>)>,
     /// Targets whose Dockerfile lies in a context that would have to be fetched.
     pub(crate) unseen: Vec<TargetName>,
 }
 
-/// Looks at every build of a plan.
+/// Checks the Dockerfile of every build of a plan.
 pub(crate) async fn check(plan: &Plan, contexts: &Contexts) -> Looked {
     let lowering = Lowering { contexts, outside: None, is_env_set: &|_| false, all_stages: true };
     let mut looked = Looked::default();
@@ -43,7 +43,7 @@ pub(crate) async fn check(plan: &Plan, contexts: &Contexts) -> Looked {
     for node in order {
         let PlanNode::Build(build) = &plan.graph[node] else { continue };
         if is_elsewhere(build) {
-            // One build for each platform.
+            // A target has one build for each platform.
             let new: Vec<_> = build.wanted_by.iter().filter(|it| !looked.unseen.contains(it)).cloned().collect();
             looked.unseen.extend(new);
             continue;
@@ -55,7 +55,7 @@ pub(crate) async fn check(plan: &Plan, contexts: &Contexts) -> Looked {
                 continue;
             }
         };
-        // A build that could not be lowered is taken for an image that nobody knows.
+        // A linked build that could not be lowered is treated like an image whose config is not known.
         for (name, from) in linked {
             if let Some(result) = results.get(&from) {
                 options.contexts.insert(name, NamedContext::Built(result.clone()));
@@ -88,7 +88,7 @@ pub(crate) async fn check(plan: &Plan, contexts: &Contexts) -> Looked {
     looked
 }
 
-/// Reads the layouts that are asked for; what could not be read.
+/// Answers questions about images in OCI layouts; the faults of those that cannot be read.
 fn answer(asked: Vec<Asked>, known: &mut KnownImages) -> Vec<Diagnostic> {
     let mut faults = Vec::new();
     for Asked { query, at, .. } in asked {
@@ -103,7 +103,7 @@ fn answer(asked: Vec<Asked>, known: &mut KnownImages) -> Vec<Diagnostic> {
     faults
 }
 
-/// Whether the Dockerfile lies in a repository or a download.
+/// Whether the Dockerfile lies in a git repository or a download, which is not fetched here.
 fn is_elsewhere(build: &Build) -> bool {
     matches!(build.context, context::ContextSource::Git(_) | context::ContextSource::Http(_))
         && matches!(build.dockerfile, DockerfileInput::InContext(_))

@@ -1,6 +1,6 @@
-//! Where a build reads from: its Dockerfile, its main context, its named contexts.
+//! What a build reads from this machine: its Dockerfile, its main context, its named contexts.
 //!
-//! Local folders come with their ignore patterns. Nothing is walked here, and nothing fetched.
+//! A local folder comes with the patterns of its ignore file. No folder is walked and nothing is fetched here.
 
 use std::{
     collections::HashMap,
@@ -19,7 +19,7 @@ use crate::{
 /// A Dockerfile larger than this is none.
 const MAX_DOCKERFILE: u64 = 512 << 20;
 
-/// What has been read, each file once, whoever asks.
+/// The Dockerfiles and contexts of a run. Each Dockerfile is read and parsed once, however many builds use it.
 pub(crate) struct Contexts {
     /// Absolute working directory: what relative paths start from.
     cwd: PathBuf,
@@ -27,14 +27,14 @@ pub(crate) struct Contexts {
     parsed: Mutex<HashMap<WantedContext, Arc<LocalContext>>>,
 }
 
-/// A Dockerfile, parsed, with its faults.
+/// A parsed Dockerfile with its faults.
 pub(crate) struct LocalContext {
     pub(crate) source: SourceId,
     pub(crate) file: ParsedDockerfile,
     pub(crate) faults: Vec<Diagnostic>,
 }
 
-/// Which Dockerfile.
+/// Identifies a Dockerfile: the file, or the target that has it inline.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum WantedContext {
     File(PathBuf),
@@ -56,12 +56,12 @@ impl Contexts {
         self.parsed.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    /// Absolute form of a path of the plan; `cwd://` starts at the working directory as well.
+    /// The absolute form of a path of the plan. Relative paths and `cwd://` start at the working directory.
     pub(crate) fn absolute(&self, path: &str) -> PathBuf {
         clean(&self.cwd.join(path.strip_prefix("cwd://").unwrap_or(path)))
     }
 
-    /// A path as the user would write it: relative where it lies below the working directory.
+    /// A path for messages: relative to the working directory if it lies below it.
     pub(crate) fn shown(&self, path: &Path) -> String {
         path.strip_prefix(&self.cwd).unwrap_or(path).display().to_string()
     }
@@ -69,7 +69,7 @@ impl Contexts {
     /// The Dockerfile of a local context.
     ///
     /// # Errors
-    /// When it is missing, cannot be read or is not UTF-8. Its own faults come with it, not as an error.
+    /// When it is missing, cannot be read or is not UTF-8. Faults of its text are in the result.
     pub(crate) fn dockerfile(&self, wanted: WantedContext, shown: &str) -> Result<Arc<LocalContext>, Diagnostic> {
         if let Some(parsed) = self.parsed.lock().unwrap_or_else(PoisonError::into_inner).get(&wanted) {
             return Ok(parsed.clone());
@@ -88,7 +88,7 @@ impl Contexts {
     /// A folder as a context, with the patterns of its ignore file: the one beside `dockerfile` wins over `.dockerignore`.
     ///
     /// # Errors
-    /// When the folder is missing or none, or the ignore file cannot be read or has a bad pattern.
+    /// When the folder is missing or is not a folder, or the ignore file cannot be read or has a bad pattern.
     pub(crate) fn folder(
         &self,
         folder: &Path,
@@ -144,7 +144,7 @@ impl Contexts {
     }
 }
 
-/// `dockerfile`, when the file is to be called `Dockerfile` and only the lower-case one is there.
+/// The path to read: `dockerfile` in place of a `Dockerfile` that does not exist, if there is one.
 fn with_twin(path: &Path) -> PathBuf {
     if path.file_name().is_some_and(|name| name == "Dockerfile") && !path.exists() {
         let twin = path.with_file_name("dockerfile");

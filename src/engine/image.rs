@@ -1,6 +1,6 @@
-//! Answers the frontend's questions about images: a tag is resolved once a run, its manifest and config are read.
+//! Answers the frontend's questions about images: a tag is resolved once in a run, then its manifest and config are read.
 //!
-//! Layers are not pulled here: a build that is known needs none of them.
+//! Layers are not pulled here: a build that is found in the cache needs none of them.
 
 use std::{collections::HashMap, path::Path, sync::Arc};
 
@@ -15,7 +15,7 @@ use crate::{
     store::Store,
 };
 
-/// Images asked for in this run.
+/// The images that the Dockerfiles of this run name.
 pub(crate) struct Images {
     client: Arc<registry::Client>,
     store: Store,
@@ -27,7 +27,7 @@ impl Images {
         Self { client, store, known: Mutex::default() }
     }
 
-    /// What is known of an image, asking where it lies if need be.
+    /// Manifest, config and layers of an image, read from its registry or layout the first time.
     ///
     /// # Errors
     /// When it cannot be found or read, or has nothing for the platform.
@@ -43,7 +43,7 @@ impl Images {
         }
     }
 
-    /// What is known of an image of an OCI layout.
+    /// Manifest, config and layers of an image in an OCI layout.
     ///
     /// # Errors
     /// When it cannot be found or read, has nothing for the platform, or lies in a registry.
@@ -75,7 +75,7 @@ impl Images {
     }
 }
 
-/// Manifests and configs are kept as blobs of the store.
+/// Keeps manifests and configs as blobs of the store.
 struct KeptImage(Store);
 
 impl Documents for KeptImage {
@@ -84,12 +84,12 @@ impl Documents for KeptImage {
     }
 
     fn put(&self, bytes: &[u8]) {
-        // A store that cannot be written to fails where something must be kept; here it only costs a request.
+        // A failed write only costs a request of the next run.
         drop(self.0.put_blob(bytes));
     }
 }
 
-/// `[:tag][@digest]` of an OCI layout, as the frontend passes it on.
+/// Splits `PATH[:tag][@digest]`, the reference of an image in an OCI layout, into tag and digest.
 fn split_layout_reference(text: &str) -> (Option<String>, Option<Digest>) {
     let (name, digest) = match text.split_once('@') {
         Some((name, digest)) => (name, digest.parse().ok()),

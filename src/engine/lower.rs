@@ -1,6 +1,7 @@
-//! Plan ─► graph: every build's Dockerfile is read and lowered into one graph, asking for images as the frontend asks.
+//! Plan ─► graph: the Dockerfile of every build is read and lowered into one graph. Questions of the frontend about images
+//! are answered between the rounds.
 //!
-//! A build whose Dockerfile is at fault does not stop the others from being looked at: all faults of a run are told.
+//! A build whose Dockerfile is at fault does not hide the faults of others: all faults of a run are reported.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -18,7 +19,7 @@ use super::{
 };
 use crate::{
     dockerfile::{
-        self,
+        self, ParsedDockerfile,
         options::{
             Allow, Asked, BuiltContext, ImageInfo, KnownImages, LowerOptions, LowerOutcome, Lowered, NamedContext,
             NoCache, Query,
@@ -38,26 +39,26 @@ use crate::{
     spec::{self, Entitlement, call::Method, context},
 };
 
-/// All builds of a plan, lowered.
+/// All builds of a plan lowered into one graph.
 pub(crate) struct PreparedBuild {
     pub(crate) graph: Graph,
-    /// One for each vertex: that of the build that first asked for it.
+    /// One scope for each vertex: that of the build that added it first.
     pub(crate) scopes: Vec<Arc<SolveScope>>,
     pub(crate) builds: HashMap<NodeIndex, Arc<Lowered>>,
     pub(crate) warnings: Vec<Diagnostic>,
 }
 
-/// What lowering asks of the world.
+/// What lowering needs: contexts, and where images come from.
 pub(crate) struct Lowering<'a> {
     pub(crate) contexts: &'a Contexts,
-    /// `None`: nothing is fetched, and no image is asked for.
+    /// `None`: nothing is fetched and no registry is asked.
     pub(crate) outside: Option<Outside<'a>>,
     pub(crate) is_env_set: &'a (dyn Fn(&str) -> bool + Sync),
-    /// Lower every stage of files that are checked and of which no stage was chosen.
+    /// Lower every stage of a Dockerfile if it is only checked and no stage was chosen.
     pub(crate) all_stages: bool,
 }
 
-/// Where images and remote contexts come from.
+/// Sources of images and remote contexts.
 pub(crate) struct Outside<'a> {
     pub(crate) images: &'a Images,
     pub(crate) world: &'a SolveWorld,
@@ -82,7 +83,7 @@ pub(super) struct PendingLower {
     node: NodeIndex,
     pub(super) file: Arc<LocalContext>,
     pub(super) options: LowerOptions,
-    /// Builds that it reads, by the name of the context.
+    /// Builds whose results are named contexts of this one, by the name of the context.
     pub(super) linked: Vec<(String, NodeIndex)>,
     scope: Arc<SolveScope>,
 }
@@ -135,7 +136,8 @@ impl Lowering<'_> {
         Ok(PreparedBuild { graph, scopes, builds, warnings })
     }
 
-    /// Lowers what can be lowered; what is asked, and what waits for answers or for other builds.
+    /// Lowers the builds that can be lowered now; returns the open questions and the builds that wait for answers or for
+    /// other builds.
     fn round(
         &self,
         work: &mut Work<'_>,
@@ -172,11 +174,9 @@ impl Lowering<'_> {
                 }
                 LowerOutcome::Failed(diagnostics) => {
                     let build = work.plan.build(it.node);
-                    // What is wrong with the file as a whole has its place in the bake file.
-                    faults.extend(diagnostics.into_iter().map(|diagnostic| {
-                        let is_stage = diagnostic.code == "bake::dockerfile::unknown_target";
-                        at_attribute(diagnostic, build, if is_stage { "target" } else { "dockerfile" })
-                    }));
+                    // A fault without a place in the Dockerfile gets the place of the attribute in the bake file.
+                    let attribute = if lacks_stage(&it.file.file, build) { "target" } else { "dockerfile" };
+                    faults.extend(diagnostics.into_iter().map(|fault| at_attribute(fault, build, attribute)));
                     failed.insert(it.node);
                 }
             }
@@ -184,7 +184,7 @@ impl Lowering<'_> {
         (asked, waiting)
     }
 
-    /// Answers all questions at once; whether one of them has no answer.
+    /// Answers all questions concurrently; true if there was none, or one of them has no answer.
     async fn answer(&self, known: &mut KnownImages, asked: Vec<Asked>, faults: &mut Vec<Diagnostic>) -> bool {
         let mut distinct: IndexMap<Query, _> = IndexMap::new();
         for Asked { query, at, near } in asked {
@@ -222,7 +222,7 @@ impl Lowering<'_> {
         }
     }
 
-    /// The Dockerfile of a build and what the build asks for; its links to other builds are not among the contexts.
+    /// The Dockerfile of a build and the options to lower it with. Contexts that are results of other builds are left out.
     ///
     /// # Errors
     /// Every fault that was found.
@@ -235,7 +235,7 @@ impl Lowering<'_> {
         Ok((file, options))
     }
 
-    /// Reads what a build is made of.
+    /// Reads the Dockerfile and the contexts of a build.
     ///
     /// # Errors
     /// Every fault that was found.
@@ -327,7 +327,7 @@ impl Lowering<'_> {
         Ok(PendingLower { node, file, options, linked, scope })
     }
 
-    /// The Dockerfile of a remote context: the file of this name, or the download itself if it is no archive.
+    /// The text of the Dockerfile in a remote context: the file of this name, or the download itself if it is not an archive.
     async fn remote_dockerfile(&self, context: &NamedContext, name: &str) -> Result<String, Diagnostic> {
         const MAX: u64 = 16 << 20;
         let Some(Outside { world, .. }) = &self.outside else {
@@ -364,7 +364,7 @@ impl Lowering<'_> {
         })
     }
 
-    /// `None` for the result of another target: its link says more.
+    /// Resolves a named context; `None` for the result of another target, which is added when that build is lowered.
     fn named(&self, name: &str, context: &context::ContextSource) -> Result<Option<NamedContext>, Diagnostic> {
         Ok(Some(match context {
             context::ContextSource::Target(_) => return Ok(None),
@@ -475,7 +475,7 @@ struct Work<'a> {
     builds: HashMap<NodeIndex, Arc<Lowered>>,
     scopes: Vec<Arc<SolveScope>>,
     warnings: Vec<Diagnostic>,
-    /// Dockerfiles whose warnings were told: once, not for each target and platform.
+    /// Dockerfiles whose warnings were taken over: once, not for each target and platform.
     warned: HashSet<crate::report::SourceId>,
 }
 
@@ -484,13 +484,13 @@ impl Work<'_> {
         Arc::new(built(&self.builds[&node]))
     }
 
-    /// Vertices that were added since belong to this scope.
+    /// Gives this scope to the vertices that were added since the last call.
     fn fill_scopes(&mut self, scope: Arc<SolveScope>) {
         self.scopes.resize(self.graph.len(), scope);
     }
 }
 
-/// A lowered build as a context of others.
+/// Makes a lowered build usable as a context of others.
 pub(super) fn built(lowered: &Lowered) -> BuiltContext {
     BuiltContext {
         vertex: lowered.result,
@@ -499,6 +499,14 @@ pub(super) fn built(lowered: &Lowered) -> BuiltContext {
         steps: lowered.steps.clone(),
         is_assumed: lowered.is_assumed,
     }
+}
+
+/// Whether the Dockerfile has stages, and none of the name that the build asks for.
+fn lacks_stage(file: &ParsedDockerfile, build: &Build) -> bool {
+    let Some(wanted) = build.stage.as_ref().filter(|wanted| !wanted.is_empty()) else { return false };
+    let wanted = wanted.to_lowercase();
+    let mut names = file.stages.iter().filter_map(|stage| stage.name.as_ref());
+    !file.stages.is_empty() && names.all(|name| name.value != wanted)
 }
 
 /// A git repository or download as the main context.
@@ -531,7 +539,7 @@ fn at_attribute(diagnostic: Diagnostic, build: &Build, attribute: &str) -> Diagn
     diagnostic.at(build.at(attribute), format!("for target `{target}`"))
 }
 
-/// The same fault of a file that several targets read is told once.
+/// Removes repetitions: a fault of a file that several targets read is reported once.
 fn dedup(diagnostics: &mut Vec<Diagnostic>) {
     let mut seen = HashSet::new();
     diagnostics.retain(|it| seen.insert((it.code, it.message.clone(), it.labels.first().map(|label| label.at))));

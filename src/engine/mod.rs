@@ -17,6 +17,8 @@ pub(crate) mod image;
 pub(crate) mod lower;
 pub(crate) mod provenance;
 pub(crate) mod secret;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use crate::{
     export::ExportReceipt,

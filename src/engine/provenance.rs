@@ -38,7 +38,7 @@ pub(crate) fn attest(it: &Export, env: &BTreeMap<String, String>) -> Attestation
     Attestations { provenance, sbom: of("sbom").map(options) }
 }
 
-/// The facts about a build, all but when it ended.
+/// Collects the facts about a build; the time of its end is added when it has ended. `started` is RFC 3339.
 pub(crate) fn facts(build: &Build, lowered: &Lowered, graph: &Graph, contexts: &Contexts, started: &str) -> Provenance {
     let mut facts = Provenance { started: started.to_owned(), ..Provenance::default() };
     match &build.context {
@@ -92,7 +92,7 @@ fn bytes_without_credentials(text: Vec<u8>) -> Vec<u8> {
     }
 }
 
-/// Takes the values of hidden arguments out of the steps, wherever they were put.
+/// Masks the values of hidden build arguments wherever they occur in the steps.
 fn hide_args(steps: &mut [Value], build: &Build) {
     if build.hidden_args.is_empty() {
         return;
@@ -111,7 +111,7 @@ fn mask(value: &mut Value, hidden: &Hidden) {
     }
 }
 
-/// The options of the build by the names that BuildKit's frontend gives them.
+/// The options of the build under the names that BuildKit's Dockerfile frontend gives them.
 fn request(build: &Build) -> Vec<(String, String)> {
     let mut args: Vec<(String, String)> = Vec::new();
     let shown =
@@ -146,11 +146,11 @@ fn request(build: &Build) -> Vec<(String, String)> {
     args
 }
 
-/// Materials, the steps, and what they may reach.
+/// Adds materials and steps, and whether the build is complete and hermetic.
 fn from_graph(facts: &mut Provenance, graph: &Graph, result: VertexIx) {
     (facts.complete, facts.hermetic) = (true, true);
     let mut wanted = HashSet::from([result]);
-    // Inputs have lower indices: one pass from the end sees users before what they use.
+    // Inputs have lower indices than their users, so one pass from the end finds all that is needed.
     let all: Vec<_> = graph.iter().collect();
     for (ix, vertex) in all.iter().rev() {
         if wanted.contains(ix) {

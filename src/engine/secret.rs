@@ -1,4 +1,4 @@
-//! Where the values of a target's secrets are: a file or an environment variable, read only when a step asks.
+//! Sources of a target's secrets: a file or an environment variable. A value is read only when a step needs it.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -25,10 +25,11 @@ pub(crate) fn source(
     }
 }
 
-/// Longest token that is read.
+/// A longer token, in bytes, is not read.
 const LONGEST_TOKEN: u64 = 64 << 10;
 
-/// The secrets `GIT_AUTH_TOKEN[.HOST]` and `GIT_AUTH_HEADER[.HOST]` of all builds; one that cannot be read is not there.
+/// The secrets `GIT_AUTH_TOKEN[.HOST]` and `GIT_AUTH_HEADER[.HOST]` of all builds, for fetching their git sources. A secret
+/// that cannot be read is left out.
 pub(crate) fn for_git(plan: &Plan, env: &BTreeMap<String, String>, absolute: impl Fn(&str) -> PathBuf) -> GitSecrets {
     let mut secrets = GitSecrets::default();
     let builds = plan.graph.node_weights().filter_map(|node| match node {

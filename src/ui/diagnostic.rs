@@ -1,5 +1,5 @@
-//! Diagnostics as text: `miette` draws them; what it is given is made harmless first. Control characters of the input
-//! never reach the terminal, and a line of a megabyte is shown in part.
+//! Diagnostics as text. `miette` draws them; every text that it gets was made harmless before (see `terminal`), and a very
+//! long line is shown in part.
 
 use std::{fmt, sync::Arc};
 
@@ -8,28 +8,29 @@ use miette::{
     SpanContents,
 };
 
-use crate::report::{Diagnostic, Label, Severity, SourceMap, url::mask_credentials};
+use super::terminal::{harmless, harmless_lines};
+use crate::report::{Diagnostic, Label, Severity, SourceMap};
 
-/// How text looks here.
+/// Colour and width of rendered diagnostics.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DiagnosticLook {
     pub(crate) color: bool,
-    /// Columns; `None` does not wrap.
+    /// Width in columns; `None` does not wrap.
     pub(crate) width: Option<usize>,
 }
 
-/// More are counted, not shown.
+/// Further diagnostics are counted, not shown.
 const MAX_SHOWN: usize = 50;
-/// A line that is longer is shown in part.
+/// A source line with more bytes than this is shown in part.
 const LONG_LINE: usize = 400;
-/// How much of a long line is shown on either side.
+/// How many bytes of a long line are shown on either side of the label.
 const AROUND: usize = 120;
-/// Nothing longer is shown as one excerpt.
+/// The largest excerpt in bytes.
 const MAX_EXCERPT: usize = 4000;
 
 /// All diagnostics as text: errors first, then by file and place, at most [`MAX_SHOWN`].
 ///
-/// Sources are in the order in which they were read; what has no place comes last.
+/// Sources come in the order in which they were read; diagnostics without a place come last.
 pub(crate) fn render(diagnostics: &[Diagnostic], sources: &SourceMap, look: DiagnosticLook) -> String {
     let mut order: Vec<&Diagnostic> = diagnostics.iter().collect();
     let place = |it: &Diagnostic| it.labels.first().map(|it| (it.at.source, it.at.start));
@@ -45,7 +46,7 @@ pub(crate) fn render(diagnostics: &[Diagnostic], sources: &SourceMap, look: Diag
     text
 }
 
-/// The text from the line on in which `mark` comes first.
+/// The text from the first line that contains `mark`; empty if there is none.
 fn from_line_with<'t>(text: &'t str, mark: &str) -> &'t str {
     let line = |at| text[..at].rfind('\n').map_or(0, |it| it + 1);
     text.find(mark).map_or("", |at| &text[line(at)..])
@@ -82,42 +83,27 @@ fn render_one(diagnostic: &Diagnostic, sources: &SourceMap, look: DiagnosticLook
     }
     if let Some(output) = &diagnostic.output {
         for line in output.lines() {
-            text.extend(["  │ ", &harmless(line, false), "\n"]);
+            text.extend(["  │ ", &harmless(line), "\n"]);
         }
     }
     text.push('\n');
     text
 }
 
-/// Replaces what would steer a terminal or turn the direction of text, and credentials in URLs; the length in bytes
-/// stays.
-pub(crate) fn harmless(text: &str, keep_lines: bool) -> String {
-    let one = |c: char| match c {
-        '\n' if keep_lines => '\n',
-        '\r' if keep_lines => ' ',
-        '\t' => '\t',
-        '\u{0}'..='\u{1f}' | '\u{7f}' => '?',
-        '\u{80}'..='\u{9f}' => '·',
-        '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '\u{fffd}',
-        other => other,
-    };
-    mask_credentials(text).chars().map(one).collect()
-}
-
-/// A text of one line, cut in the middle if it is absurdly long.
+/// A text as one harmless line, cut in the middle if it is very long.
 fn line(text: &str) -> String {
     const LONGEST: usize = 1500;
     const KEPT: usize = 500;
     if text.len() <= LONGEST {
-        return harmless(text, false);
+        return harmless(text);
     }
     let head: String = text.chars().take(KEPT).collect();
     let mut tail: Vec<char> = text.chars().rev().take(KEPT).collect();
     tail.reverse();
-    harmless(&format!("{head}… ({} bytes) …{}", text.len(), tail.into_iter().collect::<String>()), false)
+    harmless(&format!("{head}… ({} bytes) …{}", text.len(), tail.into_iter().collect::<String>()))
 }
 
-/// A diagnostic as miette wants it.
+/// A diagnostic in the form that miette takes.
 #[derive(Clone, Debug)]
 struct Shown {
     code: &'static str,
@@ -126,9 +112,9 @@ struct Shown {
     help: Option<String>,
     excerpt: Option<Excerpt>,
     labels: Vec<LabeledSpan>,
-    /// Labels of the same source that are too far from the first one for one excerpt, by excerpt.
+    /// Labels of the same source that are too far from the first one to share its excerpt, grouped by excerpt.
     further: Vec<Vec<LabeledSpan>>,
-    /// Labels in other sources than the first one's, or on other lines of its excerpt.
+    /// Labels in other sources, or on other lines of the first excerpt, as text.
     elsewhere: Vec<String>,
     cause: Option<Box<Cause>>,
 }
@@ -140,7 +126,7 @@ impl Shown {
             diagnostic.labels.iter().partition(|it| Some(it.at.source) == main);
         let excerpt = main.map(|id| {
             let source = sources.get(id);
-            Excerpt { name: harmless(&source.name, false), text: harmless(&source.text, true).into() }
+            Excerpt { name: harmless(&source.name), text: harmless_lines(&source.text).into() }
         });
         let mut groups = excerpt.as_ref().map(|it| it.groups(&here)).unwrap_or_default().into_iter();
         let labels = groups.next().unwrap_or_default();

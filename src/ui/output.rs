@@ -1,4 +1,4 @@
-//! What goes to standard output and standard error outside of progress: data to the one, words to the other.
+//! Standard output and standard error outside of progress: data goes to the one, messages to the other.
 
 use std::{
     borrow::Cow,
@@ -6,27 +6,46 @@ use std::{
     sync::OnceLock,
 };
 
-use super::diagnostic::{DiagnosticLook, render};
+use super::{
+    diagnostic::{DiagnosticLook, render},
+    terminal::{harmless_json, harmless_lines},
+};
 use crate::report::{Diagnostic, Hidden, SourceMap};
 
-/// What must not be shown, wherever it comes from: everything that is written passes by here.
+/// Sensitive values. Everything that is written is masked with them.
 static HIDDEN: OnceLock<Hidden> = OnceLock::new();
 
-/// Hides texts from now on; only the first call counts, of which there is one.
+/// Masks these values from now on. Only the first call has an effect.
 pub(crate) fn hide(hidden: Hidden) {
     HIDDEN.get_or_init(|| hidden.with_json());
 }
 
-/// A text as it may be shown.
+/// The text with sensitive values masked.
 pub(crate) fn shown(text: &str) -> Cow<'_, str> {
     HIDDEN.get().map_or(Cow::Borrowed(text), |hidden| hidden.mask(text))
 }
 
-/// Writes data to standard output. A reader that went away is fine.
+/// Writes text to standard output. On a terminal nothing in it steers the terminal; elsewhere it stays as it is.
 ///
 /// # Errors
-/// When the text cannot be written.
+/// When the text cannot be written. A reader that went away is no error.
 pub(crate) fn data(text: &str) -> io::Result<()> {
+    styled_data(&fit_for_stdout(text))
+}
+
+/// As [`data`], for a JSON text: what would steer a terminal is escaped as JSON escapes it.
+///
+/// # Errors
+/// As [`data`].
+pub(crate) fn json(text: &str) -> io::Result<()> {
+    if stdout_is_terminal() { styled_data(&harmless_json(text)) } else { styled_data(text) }
+}
+
+/// As [`data`], for text with colours of our own, whose other parts went through [`fit_for_stdout`].
+///
+/// # Errors
+/// As [`data`].
+pub(crate) fn styled_data(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(shown(text).as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -34,20 +53,29 @@ pub(crate) fn data(text: &str) -> io::Result<()> {
     }
 }
 
-/// Writes words to standard error; that it cannot be written is nobody's fault.
+/// Text of others as it may stand in styled text for standard output.
+pub(crate) fn fit_for_stdout(text: &str) -> Cow<'_, str> {
+    if stdout_is_terminal() { harmless_lines(text) } else { Cow::Borrowed(text) }
+}
+
+/// Writes a message to standard error; nothing in it steers a terminal. A message that cannot be written is dropped.
 pub(crate) fn words(text: &str) {
-    let written = io::stderr().lock().write_all(shown(text).as_bytes());
-    drop(written);
+    write_stderr(&harmless_lines(&shown(text)));
+}
+
+fn write_stderr(text: &str) {
+    drop(io::stderr().lock().write_all(text.as_bytes()));
 }
 
 /// Shows diagnostics on standard error.
 pub(crate) fn diagnostics(all: &[Diagnostic], sources: &SourceMap, color: bool) {
     if !all.is_empty() {
-        words(&render(all, sources, look(color)));
+        // Rendering has made the texts harmless and added colours of our own.
+        write_stderr(&shown(&render(all, sources, look(color))));
     }
 }
 
-/// How standard error looks; `color`: the user does not mind.
+/// Colour and width for standard error; `color` says whether the user allows colour.
 pub(crate) fn look(color: bool) -> DiagnosticLook {
     let is_terminal = io::stderr().is_terminal();
     let width =
@@ -55,12 +83,12 @@ pub(crate) fn look(color: bool) -> DiagnosticLook {
     DiagnosticLook { color: color && is_terminal, width: if is_terminal { Some(width.unwrap_or(80)) } else { None } }
 }
 
-/// Whether data goes to a terminal.
+/// Whether standard output is a terminal.
 pub(crate) fn stdout_is_terminal() -> bool {
     io::stdout().is_terminal()
 }
 
-/// Whether there is somebody to ask.
+/// Whether a question can be asked: both standard input and standard error are terminals.
 pub(crate) fn can_ask() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
 }

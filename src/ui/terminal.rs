@@ -1,15 +1,88 @@
 //! Text of others made fit for a terminal: nothing in it moves the cursor, changes the title, or turns the direction of
-//! writing. Colours may stay.
+//! writing. This is the one filter for every text that comes from a definition, a Dockerfile, an image config, a registry
+//! or a process and is shown to a person. Data for programs is not changed here.
 
-/// What happens to colours and the like in the text.
+use std::borrow::Cow;
+
+use crate::report::url::mask_credentials;
+
+/// A class of characters that a terminal acts on instead of showing them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ControlClass {
+    /// U+0000 to U+001F and U+007F; the tab is none of them here.
+    C0,
+    /// U+0080 to U+009F: the eight-bit forms of escape sequences (ECMA-48).
+    C1,
+    /// Marks, embeddings, overrides and isolates that change the direction of text (Unicode Standard Annex #9).
+    Bidi,
+}
+
+fn control_class(c: char) -> Option<ControlClass> {
+    match c {
+        '\t' => None,
+        '\u{0}'..='\u{1f}' | '\u{7f}' => Some(ControlClass::C0),
+        '\u{80}'..='\u{9f}' => Some(ControlClass::C1),
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+            Some(ControlClass::Bidi)
+        }
+        _ => None,
+    }
+}
+
+/// What is shown in place of a control character: a character of the same length in UTF-8, so that spans stay true.
+fn stand_in(c: char) -> char {
+    match control_class(c) {
+        None => c,
+        Some(ControlClass::C0) => '?',
+        Some(_) if c.len_utf8() == 2 => '·',
+        Some(_) => '\u{fffd}',
+    }
+}
+
+/// The text as one line in which nothing steers a terminal and no URL has a password: a line break is replaced as well.
+/// The length in bytes stays.
+pub(crate) fn harmless(text: &str) -> String {
+    mask_credentials(text).chars().map(stand_in).collect()
+}
+
+/// As [`harmless`], but line breaks stay; a carriage return becomes a blank.
+pub(crate) fn harmless_lines(text: &str) -> Cow<'_, str> {
+    let keep = |c: char| c == '\n' || control_class(c).is_none();
+    let text = mask_credentials(text);
+    if text.chars().all(keep) {
+        return text;
+    }
+    let one = |c: char| match c {
+        '\n' => '\n',
+        '\r' => ' ',
+        other => stand_in(other),
+    };
+    Cow::Owned(text.chars().map(one).collect())
+}
+
+/// A JSON text with the same meaning in which nothing steers a terminal: control characters are escaped as JSON escapes
+/// them (RFC 8259, section 7). In JSON text they can only occur inside strings.
+pub(crate) fn harmless_json(text: &str) -> Cow<'_, str> {
+    let keep = |c: char| matches!(c, '\n' | '\r') || control_class(c).is_none();
+    if text.chars().all(keep) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 64);
+    for c in text.chars() {
+        if keep(c) { out.push(c) } else { out.push_str(&format!("\\u{:04x}", u32::from(c))) }
+    }
+    Cow::Owned(out)
+}
+
+/// Whether sequences that set colours and styles stay in the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Colors {
     Keep,
     Drop,
 }
 
-/// One line of a program's output as it would be seen: of what was written over by a carriage return the last is kept,
-/// control sequences are dropped, bytes that are not text are replaced.
+/// One line of a program's output as a terminal would show it: of parts that a carriage return overwrites the last one is
+/// kept, control sequences are dropped, bytes that are not UTF-8 are replaced.
 pub(crate) fn line(bytes: &[u8], colors: Colors) -> String {
     let text = String::from_utf8_lossy(bytes);
     let text = text.trim_end_matches(['\r', '\n']);
@@ -29,10 +102,11 @@ pub(crate) fn line(bytes: &[u8], colors: Colors) -> String {
                 }
                 chars = rest[len..].chars();
             }
-            '\t' => out.push(c),
-            '\u{0}'..='\u{1f}' | '\u{7f}'..='\u{9f}' => (),
-            '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => out.push('\u{fffd}'),
-            c => out.push(c),
+            c => match control_class(c) {
+                None => out.push(c),
+                Some(ControlClass::C0 | ControlClass::C1) => (),
+                Some(ControlClass::Bidi) => out.push('\u{fffd}'),
+            },
         }
     }
     if colored {
@@ -74,6 +148,38 @@ fn sequence(rest: &str) -> (usize, bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Every character that a terminal may act on.
+    fn all_controls() -> impl Iterator<Item = char> {
+        let bidi = ['\u{61c}', '\u{200e}', '\u{200f}'].into_iter().chain('\u{202a}'..='\u{202e}');
+        ('\u{0}'..='\u{1f}').chain('\u{7f}'..='\u{9f}').chain(bidi).chain('\u{2066}'..='\u{2069}')
+    }
+
+    #[test]
+    fn no_control_character_passes_and_lengths_stay() {
+        for c in all_controls().filter(|c| *c != '\t') {
+            let text = format!("a{c}ü");
+            let (line, lines) = (harmless(&text), harmless_lines(&text).into_owned());
+            assert!(!line.contains(c), "{c:?}");
+            assert_eq!(lines.contains(c), c == '\n', "{c:?}");
+            assert_eq!((line.len(), lines.len()), (text.len(), text.len()), "{c:?}");
+        }
+        assert_eq!(harmless("a\tb\u{1b}[2J\nc"), "a\tb?[2J?c");
+        assert_eq!(harmless_lines("a\r\nb"), "a \nb");
+        assert!(matches!(harmless_lines("a\n\tü"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn json_keeps_its_meaning() {
+        for c in all_controls() {
+            let text = serde_json::to_string_pretty(&serde_json::json!({ "a": format!("x{c}y") })).unwrap();
+            let shown = harmless_json(&text);
+            assert!(shown.chars().all(|c| c == '\n' || control_class(c).is_none()), "{c:?}");
+            let (was, is): (serde_json::Value, serde_json::Value) =
+                (serde_json::from_str(&text).unwrap(), serde_json::from_str(&shown).unwrap());
+            assert_eq!(was, is);
+        }
+    }
 
     #[test]
     fn only_text_and_colours_stay() {

@@ -43,7 +43,7 @@ pub(super) fn on_runtime(settings: &Settings, work: impl Future<Output = u8>) ->
     match runtime {
         Ok(runtime) => {
             let code = runtime.block_on(work);
-            // What still waits for a lock or a dead connection must not hold us up.
+            // Work that still waits for a lock or a dead connection must not delay the end of the process.
             runtime.shutdown_background();
             code
         }
@@ -57,7 +57,7 @@ pub(super) fn on_runtime(settings: &Settings, work: impl Future<Output = u8>) ->
 
 async fn build(settings: &Settings, planned: Planned, interrupts: &mut Interrupts) -> u8 {
     let Planned { plan, sources, .. } = planned;
-    // A limit on the size of files is then an error of the write that names the file, not a death without a word.
+    // With SIGXFSZ caught, a limit on the size of files is an error of the write, which names the file.
     let _file_size = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::from_raw(libc::SIGXFSZ));
     let view = ProgressView::start(progress_mode(settings));
     let contexts = Contexts::new(settings.cwd.clone(), sources);
@@ -156,7 +156,7 @@ fn client(settings: &Settings) -> registry::Client {
     registry::Client::new(options)
 }
 
-/// Writes the metadata file, whole or not at all.
+/// Writes the metadata file atomically.
 pub(super) fn write_metadata(path: &Path, metadata: &RunMetadata) -> Result<(), Box<Diagnostic>> {
     let all: Map<String, Value> =
         metadata.iter().map(|(target, answers)| (target.clone(), Value::Object(answers.clone()))).collect();

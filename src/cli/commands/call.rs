@@ -12,7 +12,7 @@ use crate::{
         FAILED, INTERRUPTED, OK,
         definition::{self, Planned},
         settings::Settings,
-        write,
+        write_json, write_styled,
     },
     dispatch::{interrupt::Interrupts, outcome::RunMetadata},
     engine::{
@@ -28,9 +28,10 @@ use crate::{
     report::{Diagnostic, SourceId, SourceMap, Span},
     spec::call::Method,
     ui::{
-        diagnostic::{DiagnosticLook, harmless, render},
+        diagnostic::{DiagnosticLook, render},
         output,
         progress::ProgressView,
+        terminal::{harmless, harmless_lines},
     },
 };
 
@@ -122,7 +123,7 @@ impl<'a> Answered<'a> {
         Self { name, target: evaluated.targets.get(name), method, json: settings.call.json || asked.json, answer, code }
     }
 
-    /// What goes to standard error: it is not part of the answer, or has more to it than the answer can say.
+    /// Diagnostics for standard error: they are not part of the answer, or say more than the answer does.
     fn talk(&self) -> &[Diagnostic] {
         match &self.answer {
             Ok(CallAnswer::Check(it)) if it.faults.is_empty() => &it.notes,
@@ -135,9 +136,9 @@ impl<'a> Answered<'a> {
     fn to_text(&self, sources: &SourceMap, look: DiagnosticLook) -> String {
         match &self.answer {
             Ok(CallAnswer::Check(it)) => checked_text(it, sources, look),
-            Ok(CallAnswer::Outline(it)) => it.to_text(),
-            Ok(CallAnswer::Targets(it)) => it.to_text(),
-            Err(faults) => faults.iter().map(|it| format!("error: {it}\n")).collect(),
+            Ok(CallAnswer::Outline(it)) => output::fit_for_stdout(&it.to_text()).into_owned(),
+            Ok(CallAnswer::Targets(it)) => output::fit_for_stdout(&it.to_text()).into_owned(),
+            Err(faults) => faults.iter().map(|it| format!("error: {}\n", harmless(&it.to_string()))).collect(),
         }
     }
 
@@ -157,14 +158,13 @@ fn show(settings: &Settings, evaluated: &Evaluation, results: Vec<Answered<'_>>,
     talk.retain(|it| seen.insert((it.code, it.message.clone(), it.labels.first().map(|label| label.at))));
     output::diagnostics(&talk, sources, settings.color);
     let look = DiagnosticLook { color: settings.color && output::stdout_is_terminal(), width: None };
-    let text = if results.iter().any(|it| it.json) {
-        all_json(evaluated, &results, sources)
+    let code = results.iter().map(|it| it.code).find(|it| *it != OK).unwrap_or(OK);
+    let written = if results.iter().any(|it| it.json) {
+        write_json(&all_json(evaluated, &results, sources))
     } else {
         let parts: Vec<String> = results.iter().map(|it| one_text(it, sources, look)).collect();
-        parts.join("\n")
+        write_styled(&parts.join("\n"))
     };
-    let code = results.iter().map(|it| it.code).find(|it| *it != OK).unwrap_or(OK);
-    let written = write(&text);
     if let Some(path) = &settings.metadata_file
         && let Err(fault) = build::write_metadata(path, &metadata(&results, sources))
     {
@@ -173,10 +173,11 @@ fn show(settings: &Settings, evaluated: &Evaluation, results: Vec<Answered<'_>>,
     if written == OK { code } else { written }
 }
 
+/// The answer of one target, with colours of our own if `look` has them; all else in it is fit for standard output.
 fn one_text(it: &Answered<'_>, sources: &SourceMap, look: DiagnosticLook) -> String {
-    let mut text = format!("{}\n", it.name);
+    let mut text = format!("{}\n", output::fit_for_stdout(&it.name.0));
     if let Some(description) = it.target.and_then(Target::description).filter(|it| !it.is_empty()) {
-        text.push_str(&harmless(description, true));
+        text.push_str(&harmless_lines(description));
         text.push('\n');
     }
     text.push('\n');
@@ -224,7 +225,7 @@ fn checked_text(it: &CheckedDockerfile, sources: &SourceMap, look: DiagnosticLoo
         ([], n) => format!("check complete, {n} warnings\n\n"),
         (faults, _) => {
             let mut lines: String =
-                faults.iter().map(|it| format!("check failed: {}\n", harmless(&it.to_string(), false))).collect();
+                faults.iter().map(|it| format!("check failed: {}\n", harmless(&it.to_string()))).collect();
             lines.push('\n');
             lines
         }
@@ -235,7 +236,7 @@ fn checked_text(it: &CheckedDockerfile, sources: &SourceMap, look: DiagnosticLoo
     text
 }
 
-/// The same, with where its rule is explained if it comes from a check.
+/// Adds the address of the documentation to the finding of a check rule.
 pub(super) fn explained(warning: &Diagnostic) -> Diagnostic {
     let mut shown = warning.clone();
     let is_rule = warning.code.starts_with("bake::check::") && warning.code != "bake::check::failed";
@@ -285,7 +286,7 @@ fn checked_json(it: &CheckedDockerfile, sources: &SourceMap) -> Value {
     Value::Object(all)
 }
 
-/// Where a rule is explained: the ones that are ours alone say all that there is to say.
+/// The address that explains a rule of the peer; rules of our own have none.
 fn url(warning: &Diagnostic) -> Option<String> {
     const OURS: &[&str] = &["malformed_json_array"];
     let rule = warning.code.rsplit("::").next().filter(|it| !OURS.contains(it))?;

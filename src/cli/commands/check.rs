@@ -1,7 +1,7 @@
 //! `bake check`: what is wrong with the definition and the Dockerfiles of all targets, in one run. Nothing is built, no
 //! registry is asked, no state directory is needed.
 //!
-//! Not looked at: what a build needs of this machine (secrets, ssh agents, grants).
+//! It does not check what a build needs of this machine (secrets, ssh agents, grants).
 
 use std::{
     collections::{HashMap, HashSet},
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::{build, call};
 use crate::{
-    cli::{FAILED, OK, args::CheckFormat, definition, settings::Settings, write},
+    cli::{FAILED, OK, args::CheckFormat, definition, settings::Settings, write_json},
     definition::{
         load::Definition,
         syntax::{AttributeSyntax, Block, Expr, ExprKind},
@@ -27,13 +27,13 @@ use crate::{
     oci::Platform,
     plan::make::make,
     report::{Diagnostic, Severity, SourceId, SourceMap, Span},
-    ui::{diagnostic::render, output},
+    ui::output,
 };
 
-/// Faults of targets that would be written to one place by one build.
+/// Codes of faults of targets that are built together and write to one destination.
 const OF_ONE_BUILD: [&str; 2] = ["bake::plan::same_dest", "bake::plan::shared_directory"];
 
-/// Looks at the targets that were named, or at all of them.
+/// Checks the targets that were named, or all of them.
 pub(crate) fn run(settings: &Settings, format: CheckFormat) -> u8 {
     build::on_runtime(settings, check(settings, format))
 }
@@ -41,7 +41,7 @@ pub(crate) fn run(settings: &Settings, format: CheckFormat) -> u8 {
 async fn check(settings: &Settings, format: CheckFormat) -> u8 {
     let (mut read, faults) = definition::load(settings);
     let mut findings = Findings::default();
-    // Half a definition is no judge of itself: only the Dockerfiles of targets that are whole are looked at.
+    // If a part of the definition could not be parsed, only Dockerfiles of targets that were parsed as a whole are checked.
     let is_whole = !faults.iter().any(Diagnostic::is_error);
     let torn = torn(&read.definition, &faults);
     findings.of_definition(faults, &read.definition);
@@ -60,7 +60,7 @@ async fn check(settings: &Settings, format: CheckFormat) -> u8 {
     output::hide(evaluated.hidden.clone());
     let told: HashSet<Span> =
         faults.iter().filter(|it| it.is_error()).filter_map(|it| it.labels.first()).map(|label| label.at).collect();
-    // A target whose own fault is told would only be told of again.
+    // The fault of such a target was reported already.
     evaluated.targets.retain(|_, it| !torn.contains(&it.at) && !it.places().any(|at| told.contains(&at)));
     let (plan, mut unplanned) = make(&evaluated, &host);
     if settings.names.is_empty() {
@@ -86,7 +86,7 @@ async fn check(settings: &Settings, format: CheckFormat) -> u8 {
     show(settings, format, findings, &contexts.sources(), &counts)
 }
 
-/// The labels of the target blocks that have faults, or inherit from what has or is not there.
+/// The labels of the target blocks that have faults, or that inherit from a target which has faults or does not exist.
 fn torn(definition: &Definition, faults: &[Diagnostic]) -> HashSet<Span> {
     let targets = || definition.all_bodies().flat_map(|body| &body.blocks).filter(|it| &*it.kind.value == "target");
     let label = |block: &Block| block.labels.first().map(|it| it.value.clone());
@@ -117,7 +117,7 @@ fn torn(definition: &Definition, faults: &[Diagnostic]) -> HashSet<Span> {
     targets().filter_map(|it| it.labels.first()).filter(|it| bad.contains(&it.value)).map(|it| it.at).collect()
 }
 
-/// Outputs that get into each other's way when a group is built, or a target alone.
+/// Faults of outputs that write to one destination when a group, or a target with several outputs, is built.
 fn conflicts(evaluated: &Evaluation, host: &Platform) -> Vec<Diagnostic> {
     let alone = evaluated.targets.keys().map(|it| vec![it.clone()]);
     let groups = evaluated.groups.keys().map(|it| members(evaluated, it));
@@ -146,7 +146,7 @@ fn members(evaluated: &Evaluation, group: &str) -> Vec<TargetName> {
     found
 }
 
-/// What was looked at.
+/// How much was checked.
 #[derive(Default)]
 struct Counts {
     targets: usize,
@@ -212,13 +212,12 @@ fn show(settings: &Settings, format: CheckFormat, mut findings: Findings, source
     let written = match format {
         CheckFormat::Json => {
             let all: Vec<Value> = findings.all.iter().map(|(it, targets)| entry(it, targets, sources)).collect();
-            write(&format!("{:#}\n", Value::Array(all)))
+            write_json(&format!("{:#}\n", Value::Array(all)))
         }
         CheckFormat::Text => {
-            let look = output::look(settings.color);
-            let text: String =
-                findings.all.iter().map(|(it, _)| render(&[call::explained(it)], sources, look)).collect();
-            output::words(&text);
+            for (finding, _) in &findings.all {
+                output::diagnostics(&[call::explained(finding)], sources, settings.color);
+            }
             output::words(&summary(&findings, counts));
             OK
         }

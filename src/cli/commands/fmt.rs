@@ -1,4 +1,4 @@
-//! `bake fmt`: lays out bake files in place. Names of what changed are data, everything else is talk.
+//! `bake fmt`: lays out bake files in place. The names of changed files go to standard output, messages to standard error.
 
 use std::{
     fs, io,
@@ -20,11 +20,11 @@ use crate::{
     ui::output,
 };
 
-/// What became of one file.
+/// One file before and after.
 struct Laid {
     before: Arc<str>,
     after: String,
-    /// The byte order mark of the file, which is no part of either.
+    /// The byte order mark of the file, which is part of neither text.
     mark: &'static str,
 }
 
@@ -43,7 +43,7 @@ impl Laid {
     }
 }
 
-/// Lays out the files; those at fault do not keep the others from it.
+/// Lays out the files; a file at fault does not stop the others.
 pub(crate) fn run(args: &FmtArgs, color: bool) -> u8 {
     let mut sources = SourceMap::default();
     let mut faults = Vec::new();
@@ -118,7 +118,7 @@ fn one(name: &str, sources: &mut SourceMap) -> Result<Laid, Vec<Diagnostic>> {
     Ok(Laid { before, after, mark })
 }
 
-/// Writes a file anew, whole or not at all. What a link points at is written, and stays whose it was.
+/// Replaces a file atomically. A symbolic link stays: the file that it points at is replaced and keeps its owner and mode.
 fn replace(name: &str, text: &str) -> Result<(), Box<Diagnostic>> {
     let written = || -> io::Result<()> {
         let path = fs::canonicalize(name)?;

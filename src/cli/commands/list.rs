@@ -4,7 +4,7 @@ use crate::{
     cli::{
         definition,
         settings::{ListWhat, Settings},
-        write,
+        write, write_json,
     },
     eval::{
         evaluate::{Listed, list_targets, list_variables},
@@ -24,19 +24,23 @@ pub(crate) fn run(settings: &Settings, what: ListWhat) -> u8 {
     let platform = Platform::host().to_string();
     if what.variables {
         let listed = list_variables(&read.definition, &read.input, &platform);
-        let form = if what.json { list::variables_json } else { list::variables_table };
-        show(settings, &read.sources, listed, |all| form(&all))
+        show(settings, &read.sources, listed, |all| {
+            if what.json { write_json(&list::variables_json(&all)) } else { write(&list::variables_table(&all)) }
+        })
     } else {
         let listed = list_targets(&read.definition, &read.input, &platform);
-        let form = if what.json { list::targets_json } else { list::targets_table };
-        show(settings, &read.sources, listed, |all| form(&list::shown_targets(all)))
+        show(settings, &read.sources, listed, |all| {
+            let all = list::shown_targets(all);
+            if what.json { write_json(&list::targets_json(&all)) } else { write(&list::targets_table(&all)) }
+        })
     }
 }
 
-fn show<T>(settings: &Settings, sources: &SourceMap, mut listed: Listed<T>, form: impl Fn(Vec<T>) -> String) -> u8 {
+/// Shows what is wrong with the definition, then `write`s what it has.
+fn show<T>(settings: &Settings, sources: &SourceMap, mut listed: Listed<T>, write: impl Fn(Vec<T>) -> u8) -> u8 {
     output::hide(listed.hidden);
     match definition::check_all(settings, listed.diagnostics, &mut listed.aside, sources) {
-        Ok(()) => definition::concluding(&listed.aside)(write(&form(listed.all))),
+        Ok(()) => definition::concluding(&listed.aside)(write(listed.all)),
         Err(code) => code,
     }
 }

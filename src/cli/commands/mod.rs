@@ -1,4 +1,4 @@
-//! One file per command. Each takes the settings and gives the exit code.
+//! One file per command. Each takes the settings and returns the exit code.
 
 pub(crate) mod build;
 pub(crate) mod call;

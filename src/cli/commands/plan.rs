@@ -5,7 +5,7 @@ use crate::{
         args::PlanFormat,
         definition::{self, Purpose},
         settings::Settings,
-        write,
+        write, write_json,
     },
     plan::explain,
 };
@@ -16,12 +16,13 @@ pub(crate) fn run(settings: &Settings, format: PlanFormat) -> u8 {
         Ok(planned) => planned,
         Err(code) => return code,
     };
-    let text = match format {
-        PlanFormat::Text => explain::text(&planned.plan),
-        PlanFormat::Dot => explain::dot(&planned.plan),
+    let code = match format {
+        PlanFormat::Text => write(&explain::text(&planned.plan)),
+        PlanFormat::Dot => write(&explain::dot(&planned.plan)),
         PlanFormat::Json => {
-            serde_json::to_string_pretty(&explain::json(&planned.plan)).expect("a value of text and numbers") + "\n"
+            let text = serde_json::to_string_pretty(&explain::json(&planned.plan));
+            write_json(&(text.expect("a value of text and numbers") + "\n"))
         }
     };
-    definition::concluding(&planned.evaluated.aside)(write(&text))
+    definition::concluding(&planned.evaluated.aside)(code)
 }

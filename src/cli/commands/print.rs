@@ -4,7 +4,7 @@ use crate::{
     cli::{
         definition::{self, Purpose},
         settings::Settings,
-        write,
+        write_json,
     },
     eval::print::plan::PrintPlan,
 };
@@ -13,7 +13,7 @@ use crate::{
 pub(crate) fn run(settings: &Settings) -> u8 {
     match definition::evaluated(settings, Purpose::Show) {
         Ok((evaluated, _)) => {
-            let code = definition::concluding(&evaluated.aside)(write(&PrintPlan::new(&evaluated).to_json()));
+            let code = definition::concluding(&evaluated.aside)(write_json(&PrintPlan::new(&evaluated).to_json()));
             // The process ends here: to free a large plan piece by piece would only take time.
             std::mem::forget(evaluated);
             code

@@ -8,7 +8,7 @@ use crate::{
     ui::output,
 };
 
-/// Verifies the state directory. What is damaged is taken away: the next build makes it again.
+/// Verifies the state directory. Damaged entries are removed: the next build makes them again.
 pub(crate) fn run(bake_home: &Path, color: bool) -> u8 {
     let damages = match open_store(bake_home, color) {
         Ok(Some(store)) => store.verify(),

@@ -1,11 +1,11 @@
-//! The last words about a run: what was made, what came from the cache, how long it took.
+//! The summary after a run that succeeded: what was written, what came from the cache, how long it took.
 
 use crate::{
     report::summary::{RunSummary, WrittenOutput},
-    ui::diagnostic::harmless,
+    ui::terminal::harmless,
 };
 
-/// More results are counted, not listed.
+/// Further results are counted, not listed.
 const MOST_LISTED: usize = 20;
 
 /// A few lines about a run that succeeded: what was written, how many steps ran, how long it took.
@@ -14,14 +14,14 @@ pub(crate) fn conclusion(summary: &RunSummary) -> String {
     let mut text = String::new();
     for WrittenOutput { what, bytes, .. } in new.iter().take(MOST_LISTED) {
         let note = if *bytes == 0 { "written".to_owned() } else { size(*bytes) };
-        text.extend(["  ", &harmless(what, false), "  (", &note, ")\n"]);
+        text.extend(["  ", &harmless(what), "  (", &note, ")\n"]);
     }
     if new.len() > MOST_LISTED {
         text.extend(["  and ", &(new.len() - MOST_LISTED).to_string(), " more\n"]);
     }
     match old.as_slice() {
         [] => (),
-        [WrittenOutput { what, .. }] => text.extend(["  ", &harmless(what, false), "  (unchanged)\n"]),
+        [WrittenOutput { what, .. }] => text.extend(["  ", &harmless(what), "  (unchanged)\n"]),
         many => text.extend(["  ", &many.len().to_string(), " results unchanged\n"]),
     }
     let steps = |n: usize| if n == 1 { "1 step".to_owned() } else { format!("{n} steps") };
@@ -36,7 +36,7 @@ pub(crate) fn conclusion(summary: &RunSummary) -> String {
     text
 }
 
-/// Bytes for people: `12.3 MiB`.
+/// A size for people: `12.3 MiB`.
 pub(super) fn size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     #[expect(clippy::cast_precision_loss, reason = "shown with one digit")]

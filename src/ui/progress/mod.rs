@@ -4,8 +4,8 @@
 //! events ─► channel ─► one thread: Steps (what is known) ─► plain | tty | rawjson ─► standard error
 //! ```
 //!
-//! Nothing that runs waits for a terminal, save a command whose output comes faster than it can be shown. What a process
-//! wrote is made harmless before it is shown; a step that was found in the cache is one short line at most.
+//! Nothing that runs waits for a terminal, except a command whose output comes faster than it can be shown. Output of a
+//! process is made harmless before it is shown; a step that was found in the cache takes one short line at most.
 
 mod conclusion;
 mod plain;
@@ -20,7 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{diagnostic::harmless, output};
+use super::{output, terminal::harmless};
 use crate::report::{
     event::{Event, Sink},
     summary::RunSummary,
@@ -88,7 +88,7 @@ impl ProgressView {
     }
 }
 
-/// How much output of commands waits to be drawn; nothing once nobody draws any more.
+/// How many bytes of output wait to be drawn; `None` once the drawing thread has ended.
 struct Backlog {
     bytes: Mutex<Option<usize>>,
     less: Condvar,
@@ -115,7 +115,7 @@ impl Backlog {
     }
 }
 
-/// The drawer's end of the backlog: when it goes, for whatever reason, nobody waits any more.
+/// Ends the backlog when the drawing thread ends, for whatever reason, so that no sender waits for it.
 struct Drained(Arc<Backlog>);
 
 impl Drop for Drained {
@@ -124,7 +124,7 @@ impl Drop for Drained {
     }
 }
 
-/// The live view is brought up to date this often.
+/// How often the live view is redrawn.
 const TICK: Duration = Duration::from_millis(100);
 
 fn draw(messages: &mpsc::Receiver<DrawMessage>, drained: &Drained, mut view: SharedView) -> RunSummary {
@@ -133,7 +133,7 @@ fn draw(messages: &mpsc::Receiver<DrawMessage>, drained: &Drained, mut view: Sha
     let mut summary = RunSummary::default();
     let mut rested = begun;
     loop {
-        // What is written is kept together until there is nothing more to do, or for a moment.
+        // Output is written in one piece when no message is left, and at least once a tick.
         let message = match messages.try_recv() {
             Ok(message) if rested.elapsed() < TICK => message,
             Ok(message) => {
@@ -171,14 +171,14 @@ fn draw(messages: &mpsc::Receiver<DrawMessage>, drained: &Drained, mut view: Sha
 
 /// The notice that a plan runs once more.
 fn restarted(reason: &str) -> String {
-    format!("{}: building again", harmless(reason, false))
+    format!("{}: building again", harmless(reason))
 }
 
 fn disconnected<T>(received: Result<T, mpsc::RecvError>) -> Result<T, mpsc::RecvTimeoutError> {
     received.map_err(|_| mpsc::RecvTimeoutError::Disconnected)
 }
 
-/// One way of showing, and where to.
+/// A way of showing progress, with its destination.
 enum SharedView {
     Plain(Out),
     Tty(tty::Tty),
@@ -210,7 +210,7 @@ impl SharedView {
         }
     }
 
-    /// There is nothing more to show for the moment.
+    /// Called when no message is left: flushes or redraws.
     fn rest(&mut self, steps: &Steps, summary: &RunSummary, begun: Instant) {
         match self {
             Self::Plain(out) | Self::RawJson(out) => out.flush(),
@@ -228,7 +228,7 @@ impl SharedView {
     }
 }
 
-/// Lines on their way to the user. That nobody reads them any more is no fault of the build.
+/// Buffered lines for standard error. A reader that is gone is no fault of the build.
 struct Out {
     waiting: String,
     to: Box<dyn Write + Send>,

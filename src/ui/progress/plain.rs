@@ -1,5 +1,5 @@
-//! Progress as lines for a log: each tells the number of its step. What was found in the cache is one line, what runs has
-//! one at its begin and its end, and what it prints comes with the seconds since it began.
+//! Progress as lines for a log; each line starts with the number of its step. A step that was found in the cache takes one
+//! line; a step that runs has one at its start and one at its end; its output has the seconds since the start.
 //!
 //! ```text
 //! #4 CACHED [web 1/5] FROM alpine:3
@@ -17,13 +17,10 @@ use super::{
 };
 use crate::{
     report::event::{Ended, Event},
-    ui::{
-        diagnostic::harmless,
-        terminal::{self, Colors},
-    },
+    ui::terminal::{self, Colors, harmless},
 };
 
-/// How often something that takes long says how far it is.
+/// How often a long transfer reports how far it is.
 const REMIND: Duration = Duration::from_secs(5);
 
 /// Shows an event.
@@ -33,7 +30,7 @@ pub(super) fn show(event: &Event, steps: &mut Steps, out: &mut Out) {
             let Some(step) = steps.get_mut(*id) else { return };
             out.line(&format!("#{} {}", step.number, step.name));
             if let Some(why) = why {
-                out.line(&format!("#{} runs again: {}", step.number, harmless(&why.0, false)));
+                out.line(&format!("#{} runs again: {}", step.number, harmless(&why.0)));
             }
         }
         Event::Moved { id, what, .. } => {
@@ -44,7 +41,7 @@ pub(super) fn show(event: &Event, steps: &mut Steps, out: &mut Out) {
             {
                 moved.shown = Some(Instant::now());
                 let seconds = moved.begun.elapsed().as_secs_f64();
-                out.line(&format!("#{number} {} {} {seconds:.1}s", harmless(what, false), amount(moved)));
+                out.line(&format!("#{number} {} {} {seconds:.1}s", harmless(what), amount(moved)));
             }
         }
         Event::Output { id, stream, bytes } => {
@@ -68,21 +65,21 @@ pub(super) fn show(event: &Event, steps: &mut Steps, out: &mut Out) {
             };
             match (how, step.started) {
                 (_, Some(_)) => out.line(&format!("#{} {word}", step.number)),
-                // What never began needs no word about its end.
+                // A step that never started needs no line about its end.
                 (Ended::Cancelled, None) => (),
                 (_, None) => out.line(&format!("#{} {word} {}", step.number, step.name)),
             }
         }
         Event::Wrote { what, bytes, reused: false } => {
             let size = if *bytes > 0 { format!(" ({})", size(*bytes)) } else { String::new() };
-            out.line(&format!("wrote {}{size}", harmless(what, false)));
+            out.line(&format!("wrote {}{size}", harmless(what)));
         }
         Event::Restarted { reason } => out.line(&super::restarted(reason)),
         Event::Step { .. } | Event::Warning(_) | Event::Wrote { .. } => (),
     }
 }
 
-/// Whether it is time to say how far something is: at its end, and now and then before.
+/// Whether a transfer is to be reported now: at its end, and every [`REMIND`] before.
 fn is_due(moved: &Moved) -> bool {
     match moved.shown {
         _ if moved.is_complete() => true,
@@ -91,7 +88,7 @@ fn is_due(moved: &Moved) -> bool {
     }
 }
 
-/// `1.0 MiB / 5.0 MiB`.
+/// How far a transfer is: `1.0 MiB / 5.0 MiB`.
 pub(super) fn amount(moved: &Moved) -> String {
     match moved.total {
         0 => size(moved.done),

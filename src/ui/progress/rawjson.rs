@@ -8,7 +8,7 @@ use super::{Out, steps::Steps};
 use crate::{
     oci::Digest,
     report::event::{Ended, Event, OutputStream},
-    ui::output,
+    ui::{output, terminal::harmless_json},
 };
 
 /// Shows an event.
@@ -85,5 +85,5 @@ pub(super) fn show(event: &Event, steps: &mut Steps, out: &mut Out) {
 fn record(out: &mut Out, kind: &str, value: Value) {
     let mut map = Map::new();
     map.insert(kind.to_owned(), Value::Array(vec![value]));
-    out.line(&Value::Object(map).to_string());
+    out.line(&harmless_json(&Value::Object(map).to_string()));
 }

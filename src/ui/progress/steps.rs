@@ -1,4 +1,4 @@
-//! What is known of the steps of a run, whichever way it is shown.
+//! The state of the steps of a run, shared by all views.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -9,16 +9,16 @@ use std::{
 use crate::{
     oci::Digest,
     report::event::{Event, OutputStream, StepId},
-    ui::diagnostic::harmless,
+    ui::terminal::harmless,
 };
 
-/// All steps that were mentioned.
+/// All steps that an event has named.
 #[derive(Default)]
 pub(super) struct Steps {
     by_id: BTreeMap<StepId, ProgressStep>,
 }
 
-/// One step.
+/// The state of one step.
 pub(super) struct ProgressStep {
     /// In order of first mention, from 1.
     pub(super) number: usize,
@@ -33,7 +33,7 @@ pub(super) struct ProgressStep {
     pub(super) log: Log,
 }
 
-/// How far something has moved.
+/// State of one transfer.
 #[derive(Clone, Copy)]
 pub(super) struct Moved {
     pub(super) done: u64,
@@ -43,14 +43,14 @@ pub(super) struct Moved {
 }
 
 impl Moved {
-    /// Whether all of it has moved; never if it is not known how much that is.
+    /// Whether everything was transferred; false while the total is not known.
     pub(super) fn is_complete(&self) -> bool {
         self.total > 0 && self.done >= self.total
     }
 }
 
 impl Steps {
-    /// Notes what an event says.
+    /// Updates the state from an event.
     pub(super) fn learn(&mut self, event: &Event) {
         match event {
             Event::Step { id, name, digest, .. } => {
@@ -63,7 +63,7 @@ impl Steps {
                 }
             }
             Event::Moved { id, what, done, total } => {
-                // Exports move without being announced.
+                // Exports transfer data without having been announced as steps.
                 self.mention(*id, what, None);
                 if let Some(step) = self.by_id.get_mut(id) {
                     let now = Instant::now();
@@ -85,7 +85,7 @@ impl Steps {
         let number = self.by_id.len() + 1;
         self.by_id.entry(id).or_insert_with(|| ProgressStep {
             number,
-            name: harmless(name.lines().next().unwrap_or(""), false),
+            name: harmless(name.lines().next().unwrap_or("")),
             digest: digest.unwrap_or_else(|| Digest::of(format!("{number} {name}").as_bytes()).to_string()),
             started: None,
             ended: false,
@@ -100,7 +100,7 @@ impl Steps {
         self.by_id.get_mut(&id)
     }
 
-    /// Those that run, the oldest first.
+    /// The steps that run, the oldest first.
     pub(super) fn running(&self) -> Vec<&ProgressStep> {
         let mut running: Vec<&ProgressStep> =
             self.by_id.values().filter(|it| it.started.is_some() && !it.ended).collect();
@@ -108,7 +108,7 @@ impl Steps {
         running
     }
 
-    /// What moves in steps that never begin: exports, downloads, and layers of images, which are pulled and unpacked
+    /// The transfers of steps that never start: exports, downloads, and layers of images, which are pulled and unpacked
     /// after the step of their image has ended.
     pub(super) fn moving(&self) -> impl Iterator<Item = (&Arc<str>, &Moved)> {
         let steps = self.by_id.values().filter(|step| step.started.is_none());
@@ -127,7 +127,7 @@ impl Steps {
 }
 
 impl ProgressStep {
-    /// The lines that output makes complete.
+    /// Adds output of a stream; the lines that it completes.
     pub(super) fn lines(&mut self, stream: OutputStream, bytes: &[u8]) -> Vec<Vec<u8>> {
         match stream {
             OutputStream::Stdout => self.stdout.push(bytes),
@@ -135,7 +135,7 @@ impl ProgressStep {
         }
     }
 
-    /// What was begun and never ended.
+    /// The lines that have no end yet.
     pub(super) fn unfinished_lines(&mut self) -> Vec<Vec<u8>> {
         [&mut self.stdout, &mut self.stderr].into_iter().filter_map(Lines::take).collect()
     }
@@ -152,7 +152,7 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    /// A longer line is cut.
+    /// A longer line, in bytes, is cut.
     const LONGEST: usize = 64 << 10;
 
     fn push(&mut self, bytes: &[u8]) -> Vec<Vec<u8>> {
@@ -171,7 +171,7 @@ impl Lines {
     }
 }
 
-/// The last of a step's output, for when it fails.
+/// The end of a step's output, shown if the step fails.
 #[derive(Default)]
 pub(super) struct Log {
     lines: VecDeque<String>,
@@ -180,7 +180,7 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// No more is kept of a step.
+    /// How many bytes are kept of a step.
     const MOST: usize = 1 << 20;
 
     pub(super) fn push(&mut self, line: String) {
@@ -201,7 +201,7 @@ impl Log {
         self.lines.len()
     }
 
-    /// All that was kept, and first how much was not.
+    /// Takes the lines that were kept, preceded by a note about those that were not.
     pub(super) fn take(&mut self) -> Vec<String> {
         let lost = (self.n_dropped > 0).then(|| format!("… {} lines before", self.n_dropped));
         let all = lost.into_iter().chain(std::mem::take(&mut self.lines)).collect();

@@ -1,5 +1,5 @@
-//! Progress on a terminal: what runs, live, at the bottom; above it, for good, what ran. What came from the cache is only
-//! counted. All of it is drawn by the one thread that owns this.
+//! Progress on a terminal: running steps are live lines at the bottom, finished steps are permanent lines above them. Steps
+//! that came from the cache are only counted. Everything is drawn by the one thread that owns this view.
 
 use std::time::Duration;
 
@@ -15,21 +15,20 @@ use crate::{
         summary::RunSummary,
     },
     ui::{
-        diagnostic::harmless,
         output,
-        terminal::{self, Colors},
+        terminal::{self, Colors, harmless},
     },
 };
 
-/// More steps than this are not shown at a time.
+/// How many running steps are shown at a time.
 const MOST_STEPS: usize = 8;
-/// The fault itself shows as many lines of a failed step's output; a longer one is shown here as a whole.
+/// The diagnostic of a failed step shows this many lines of output; longer output is shown here as a whole.
 const SHOWN_WITH_FAULT: usize = 30;
 
 /// The live view.
 pub(super) struct Tty {
     bars: MultiProgress,
-    /// The line about the whole, and the lines about what runs.
+    /// The line about the whole run; `live` are the lines about running steps.
     head: ProgressBar,
     live: Vec<ProgressBar>,
 }
@@ -45,7 +44,7 @@ impl Tty {
         match event {
             Event::Started { id, why: Some(why) } => {
                 if let Some(step) = steps.get_mut(*id) {
-                    self.print(&format!("   {} runs again: {}", step.name, harmless(&why.0, false)));
+                    self.print(&format!("   {} runs again: {}", step.name, harmless(&why.0)));
                 }
             }
             Event::Output { id, stream, bytes } => {
@@ -78,7 +77,7 @@ impl Tty {
         }
     }
 
-    /// Brings the live lines up to date.
+    /// Redraws the live lines.
     pub(super) fn redraw(&mut self, steps: &Steps, summary: &RunSummary, time: Duration) {
         let lines = lines(steps);
         self.head.set_message(head(steps, summary));
@@ -117,13 +116,13 @@ fn bar() -> ProgressBar {
     bar
 }
 
-/// The line about the whole.
+/// The text of the line about the whole run.
 fn head(steps: &Steps, summary: &RunSummary) -> String {
     let cached = if summary.n_cached > 0 { format!(", {} from the cache", summary.n_cached) } else { String::new() };
     format!("[+] {} of {} steps{cached}", steps.n_ended(), steps.len())
 }
 
-/// What runs, each with its time: the name and the last of what it printed or moved.
+/// The lines about running steps, each with its time: the name, and the last line of output or a transfer.
 fn lines(steps: &Steps) -> Vec<(String, String)> {
     let running = steps.running();
     let mut lines = Vec::new();
@@ -138,14 +137,14 @@ fn lines(steps: &Steps) -> Vec<(String, String)> {
     }
     for (what, moved) in steps.moving().take(MOST_STEPS) {
         let time = format!("{:.1}s", moved.begun.elapsed().as_secs_f64());
-        lines.push((format!(" => {} {}", harmless(what, false), amount(moved)), time));
+        lines.push((format!(" => {} {}", harmless(what), amount(moved)), time));
     }
     lines
 }
 
 fn latest(step: &ProgressStep) -> Option<String> {
     let moving = step.moved.iter().find(|(_, moved)| !moved.is_complete());
-    let moving = moving.map(|(what, moved)| format!("{} {}", harmless(what, false), amount(moved)));
+    let moving = moving.map(|(what, moved)| format!("{} {}", harmless(what), amount(moved)));
     moving.or_else(|| step.log.last().map(|line| terminal::line(line.as_bytes(), Colors::Drop)))
 }
 
