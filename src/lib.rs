@@ -32,3 +32,6 @@ mod solve; // decides what is cached, runs the rest
 // ── shell ──
 pub mod cli; // arguments ─► settings ─► commands
 mod ui; // everything printed
+
+#[cfg(feature = "fuzzing")]
+pub mod fuzz; // entry points of the fuzz targets in `fuzz/`

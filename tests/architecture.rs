@@ -73,6 +73,8 @@ const MAP: &[(&str, bool, &[&str])] = &[
             "ui",
         ],
     ),
+    // Compiled for the fuzz targets alone.
+    ("fuzz", false, &["report", "definition", "dockerfile", "layer", "registry"]),
 ];
 
 /// Folders whose modules may use less than their row allows: (folder, what it must not use).

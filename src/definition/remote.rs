@@ -105,6 +105,8 @@ fn from_git(remote: Remote<'_>, source: GitSource, scratch: &Path) -> Result<Pat
             tokens: secrets("BUILDX_BAKE_GIT_AUTH_TOKEN"),
             headers: secrets("BUILDX_BAKE_GIT_AUTH_HEADER"),
         },
+        // A definition is read before anything runs: signals end the process itself.
+        is_cancelled: std::sync::Arc::new(|| false),
     };
     let commit = git.resolve(&source)?;
     git.checkout(&source, &commit, &tree, &work)?;

@@ -24,6 +24,11 @@ pub(crate) enum FetchError {
     NoGit { url: String, source: io::Error },
     #[error("git cannot {action} `{url}`: {words}")]
     Git { action: &'static str, url: String, words: String },
+    #[error("git did not {action} `{url}` within {seconds} s")]
+    Slow { action: &'static str, url: String, seconds: u64 },
+    /// The run was cancelled.
+    #[error("`{url}` is not fetched: the run was stopped")]
+    Stopped { url: String },
     #[error("repository `{url}` does not contain ref {reference}")]
     NoRef { url: String, reference: String },
     #[error("expected checksum to match {wanted}, got {found}, in `{url}`")]

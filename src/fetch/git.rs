@@ -6,58 +6,27 @@
 //! CACHE/HEX.lock   flock, held during fetch and checkout
 //! ```
 //!
-//! A repository is hostile: no hook, no file system monitor, no pager, no prompt, no `ext::` transport; arguments that
-//! it can influence come after `--`. Secrets reach git by its environment, never by an argument. All of this blocks.
+//! A repository is hostile: how git is run is in `git_command`; arguments that a repository can influence come after
+//! `--`. All of this blocks.
 
 use std::{
+    ffi::OsString,
     fs::{self, File},
-    io::{self, Read},
-    os::unix::{
-        ffi::OsStrExt,
-        fs::{MetadataExt, PermissionsExt},
-    },
+    io,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
-    thread,
 };
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-use rustix::fs::{AtFlags, CWD, FlockOperation, Timespec, Timestamps, flock, utimensat};
+use rustix::fs::{FlockOperation, flock};
 
-use super::{FetchError, GitCommandFn, clean, shown_url};
+use super::{
+    error::FetchError,
+    git_command::{GitCancelFn, GitCommandFn, GitRunner, GitSecrets},
+    git_tree::{normalise_modes, remove_git_dirs, set_time},
+    shown::{clean, shown_url},
+};
 use crate::oci::Digest;
 
-/// Longest output of git that is read.
-const LONGEST: u64 = 16 << 20;
-/// Deepest folder of a checkout.
-const DEEPEST: usize = 1000;
-
-/// Variables of the user that git and ssh need.
-const PASSED: &[&str] = &[
-    "PATH",
-    "HOME",
-    "USER",
-    "LOGNAME",
-    "TMPDIR",
-    "XDG_CONFIG_HOME",
-    "XDG_RUNTIME_DIR",
-    "SSH_AUTH_SOCK",
-    "GIT_SSH_COMMAND",
-    "GIT_SSL_CAINFO",
-    "GIT_SSL_CAPATH",
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "NO_PROXY",
-    "ALL_PROXY",
-    "http_proxy",
-    "https_proxy",
-    "no_proxy",
-    "all_proxy",
-];
-
-/// What is to be fetched.
+/// A tree of a git repository that is to be fetched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct GitSource {
     pub(crate) url: String,
@@ -72,7 +41,7 @@ pub(crate) struct GitSource {
     pub(crate) mtime_commit: bool,
 }
 
-/// What a reference means now.
+/// The commit that a reference names now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Commit {
     /// Full hexadecimal id of the commit.
@@ -81,35 +50,27 @@ pub(crate) struct Commit {
     pub(crate) name: Option<String>,
 }
 
-/// Secrets for remotes: by host, `""` for all.
-#[derive(Clone, Default)]
-pub(crate) struct GitSecrets {
-    /// `GIT_AUTH_TOKEN`, `GIT_AUTH_TOKEN.host`.
-    pub(crate) tokens: Vec<(String, String)>,
-    /// `GIT_AUTH_HEADER`, `GIT_AUTH_HEADER.host`: the value of `Authorization`.
-    pub(crate) headers: Vec<(String, String)>,
-}
-
-/// Runs git.
+/// Resolves references of git repositories and checks out their trees.
 #[derive(Clone)]
 pub(crate) struct GitClient {
     pub(crate) command: GitCommandFn,
     /// The user's environment; only what git needs is passed on.
-    pub(crate) env: Vec<(std::ffi::OsString, std::ffi::OsString)>,
+    pub(crate) env: Vec<(OsString, OsString)>,
     /// Where bare repositories are kept.
     pub(crate) cache: PathBuf,
     pub(crate) secrets: GitSecrets,
+    pub(crate) is_cancelled: GitCancelFn,
 }
 
 impl GitClient {
-    /// What the reference means now: one `ls-remote`; nothing for a full commit id.
+    /// Resolves the reference of `source` to a commit: one `ls-remote`; nothing is asked for a full commit id.
     ///
     /// # Errors
     /// When there is no such reference, or the commit does not begin with the checksum.
     pub(crate) fn resolve(&self, source: &GitSource) -> Result<Commit, FetchError> {
         let commit = match &source.reference {
             Some(reference) if is_commit(reference) => Commit { id: reference.to_ascii_lowercase(), name: None },
-            reference => self.ask(source, reference.as_deref())?,
+            reference => self.list_remote(source, reference.as_deref())?,
         };
         match &source.checksum {
             Some(wanted) if !commit.id.starts_with(&wanted.to_ascii_lowercase()) => {
@@ -131,18 +92,20 @@ impl GitClient {
         dest: &Path,
         work: &Path,
     ) -> Result<i64, FetchError> {
-        let run = GitRun { git: self, source, shown: shown_url(&source.url) };
+        let run = self.run(source);
         let bare = self.cache.join(Digest::of(source.url.as_bytes()).hex());
         let _lock = self.lock(&bare)?;
         if let Err(error) = run.fetch(&bare, commit) {
             // A damaged repository, or one whose shallow history is in the way, is made anew.
-            if matches!(error, FetchError::NoGit { .. }) || !bare.exists() {
+            let is_hopeless =
+                matches!(error, FetchError::NoGit { .. } | FetchError::Stopped { .. } | FetchError::Slow { .. });
+            if is_hopeless || !bare.exists() {
                 return Err(error);
             }
             fs::remove_dir_all(&bare).map_err(|e| file("remove", &bare, e))?;
             run.fetch(&bare, commit)?;
         }
-        let time = run.out("read", &bare, &["show", "-s", "--format=%ct", &commit.id, "--"])?;
+        let time = run.git.output("read", &bare, &["show", "-s", "--format=%ct", &commit.id, "--"])?;
         let time: i64 = time.trim().parse().unwrap_or(0);
         let tree = work.join("tree");
         fs::create_dir(&tree).map_err(|e| file("create", &tree, e))?;
@@ -151,7 +114,7 @@ impl GitClient {
             Some(subdir) => self.subdir(source, &tree, subdir)?,
             None => tree.clone(),
         };
-        settle(&from, source.mtime_commit.then_some(time), 0).map_err(|(path, e)| file("finish", &path, e))?;
+        normalise_modes(&from, source.mtime_commit.then_some(time), 0).map_err(|(path, e)| file("finish", &path, e))?;
         let entries = fs::read_dir(&from).map_err(|e| file("read", &from, e))?;
         for entry in entries {
             let entry = entry.map_err(|e| file("read", &from, e))?;
@@ -166,17 +129,18 @@ impl GitClient {
     }
 
     /// `ls-remote`: a full name, else a branch, else a tag; annotated tags are followed to their commit.
-    fn ask(&self, source: &GitSource, reference: Option<&str>) -> Result<Commit, FetchError> {
-        let run = GitRun { git: self, source, shown: shown_url(&source.url) };
-        let mut command = run.command(None);
+    fn list_remote(&self, source: &GitSource, reference: Option<&str>) -> Result<Commit, FetchError> {
+        let run = self.run(source);
+        let mut command = run.git.command(None);
         command.args(["ls-remote", "--symref", "--", &source.url]);
         let name = reference.unwrap_or("HEAD");
         let peeled = format!("{name}^{{}}");
         command.args([name, &peeled]);
-        let (out, words, success) = run.finish(command)?;
-        if !success {
-            return Err(FetchError::Git { action: "read", url: run.shown, words });
+        let listed = run.git.list(command)?;
+        if !listed.is_success {
+            return Err(FetchError::Git { action: "read", url: shown_url(&source.url), words: listed.words });
         }
+        let out = listed.out;
         let found: Vec<(&str, &str)> =
             out.lines().filter_map(|line| line.split_once('\t')).filter(|(id, _)| is_commit(id)).collect();
         let head = out.lines().find_map(|line| line.strip_prefix("ref: ")?.strip_suffix("\tHEAD"));
@@ -188,7 +152,13 @@ impl GitClient {
                 return Ok(Commit { id, name: Some(branch.map_or(full, str::to_owned)) });
             }
         }
-        Err(FetchError::NoRef { url: run.shown, reference: clean(name) })
+        Err(FetchError::NoRef { url: shown_url(&source.url), reference: clean(name) })
+    }
+
+    fn run<'a>(&'a self, source: &'a GitSource) -> GitRun<'a> {
+        let (env, secrets, url) = (&self.env, &self.secrets, &source.url);
+        let git = GitRunner { program: self.command, env, secrets, url, is_cancelled: &self.is_cancelled };
+        GitRun { git, source }
     }
 
     fn lock(&self, bare: &Path) -> Result<File, FetchError> {
@@ -217,11 +187,10 @@ impl GitClient {
     }
 }
 
-/// Git commands for one source.
+/// The commands that fetch and check out one source.
 struct GitRun<'a> {
-    git: &'a GitClient,
+    git: GitRunner<'a>,
     source: &'a GitSource,
-    shown: String,
 }
 
 impl GitRun<'_> {
@@ -229,7 +198,7 @@ impl GitRun<'_> {
     fn fetch(&self, bare: &Path, commit: &Commit) -> Result<(), FetchError> {
         if !bare.join("HEAD").exists() {
             fs::create_dir_all(bare).map_err(|e| file("create", bare, e))?;
-            self.out("make a repository for", bare, &["init", "-q", "--bare", "--template="])?;
+            self.git.output("make a repository for", bare, &["init", "-q", "--bare", "--template="])?;
         }
         if self.has(bare, commit)? {
             return Ok(());
@@ -241,14 +210,14 @@ impl GitRun<'_> {
             // By name, as every server allows; the name may have moved on since it was resolved.
             let spec = format!("{name}:{into}");
             let arguments: Vec<&str> = shallow.iter().copied().chain([spec.as_str()]).collect();
-            self.out("fetch from", bare, &arguments)?;
+            self.git.output("fetch from", bare, &arguments)?;
             if self.has(bare, commit)? {
                 return Ok(());
             }
         }
         let spec = format!("{}:{into}", commit.id);
         let arguments: Vec<&str> = shallow.iter().copied().chain([spec.as_str()]).collect();
-        let by_commit = self.out("fetch from", bare, &arguments);
+        let by_commit = self.git.output("fetch from", bare, &arguments);
         if by_commit.is_ok() && self.has(bare, commit)? {
             return Ok(());
         }
@@ -256,26 +225,26 @@ impl GitRun<'_> {
         let depth = if shallow { "--unshallow" } else { "--tags" };
         let all = ["+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*"];
         let everything = ["fetch", "-q", "--force", "--no-write-fetch-head", depth, "--", url, all[0], all[1]];
-        self.out("fetch from", bare, &everything)?;
+        self.git.output("fetch from", bare, &everything)?;
         if self.has(bare, commit)? {
             return Ok(());
         }
-        Err(FetchError::NoRef { url: self.shown.clone(), reference: commit.id.clone() })
+        Err(FetchError::NoRef { url: shown_url(url), reference: commit.id.clone() })
     }
 
     fn has(&self, bare: &Path, commit: &Commit) -> Result<bool, FetchError> {
-        let mut command = self.command(Some(bare));
+        let mut command = self.git.command(Some(bare));
         command.args(["cat-file", "-e", &format!("{}^{{tree}}", commit.id)]);
-        Ok(self.finish(command)?.2)
+        Ok(self.git.run("read", command)?.is_success)
     }
 
     /// Fills the empty folder `tree`.
     fn tree(&self, bare: &Path, commit: &Commit, tree: &Path) -> Result<(), FetchError> {
         let index = tree.with_extension("index");
-        let mut command = self.command(Some(bare));
+        let mut command = self.git.command(Some(bare));
         command.env("GIT_INDEX_FILE", &index).arg("--work-tree").arg(tree).current_dir(tree);
         command.args(["read-tree", "--reset", "-u", &commit.id]);
-        self.must("check out", command)?;
+        self.git.checked_output("check out", command)?;
         fs::remove_file(&index).ok();
         let submodules = self.source.submodules && fs::symlink_metadata(tree.join(".gitmodules")).is_ok();
         if !submodules && !self.source.keep_git_dir {
@@ -283,10 +252,9 @@ impl GitRun<'_> {
         }
         self.git_dir(bare, commit, tree)?;
         if submodules {
-            let mut command = self.command(None);
-            command.current_dir(tree).arg("submodule");
-            command.args(["update", "-q", "--init", "--recursive", "--depth=1", "--force"]);
-            self.must("check out the submodules of", command)?;
+            let mut command = self.git.submodule_command();
+            command.current_dir(tree).args(["update", "-q", "--init", "--recursive", "--depth=1", "--force"]);
+            self.git.checked_output("check out the submodules of", command)?;
         }
         if !self.source.keep_git_dir {
             remove_git_dirs(tree, 0).map_err(|(path, e)| file("remove", &path, e))?;
@@ -297,16 +265,16 @@ impl GitRun<'_> {
     /// Makes `tree/.git`: the one commit, HEAD on it, the remote as `origin`, no log of movements.
     fn git_dir(&self, bare: &Path, commit: &Commit, tree: &Path) -> Result<(), FetchError> {
         let quiet = |arguments: &[&str]| {
-            let mut command = self.command(None);
+            let mut command = self.git.command(None);
             command.current_dir(tree).args(["-c", "core.logAllRefUpdates=false"]).args(arguments);
-            self.must("check out", command)
+            self.git.checked_output("check out", command)
         };
         quiet(&["init", "-q", "--template=", "--initial-branch=main", "."])?;
         quiet(&["config", "remote.origin.url", &plain_remote(&self.source.url)])?;
         quiet(&["config", "remote.origin.fetch", "+refs/heads/*:refs/remotes/origin/*"])?;
         let bare = bare.to_string_lossy();
         let own = format!("{}:refs/bake/head", commit.id);
-        quiet(&["-c", "protocol.file.allow=always", "fetch", "-q", "--depth=1", "--no-tags", "--", &bare, &own])?;
+        quiet(&["fetch", "-q", "--depth=1", "--no-tags", "--", &bare, &own])?;
         match commit.name.as_deref().and_then(|it| it.strip_prefix("refs/heads/")) {
             Some(branch) => {
                 quiet(&["update-ref", &format!("refs/heads/{branch}"), &commit.id])?;
@@ -327,111 +295,6 @@ impl GitRun<'_> {
         fs::remove_dir_all(tree.join(".git/logs")).ok();
         Ok(())
     }
-
-    /// Git with everything in it that a repository or an environment could abuse turned off.
-    fn command(&self, git_dir: Option<&Path>) -> Command {
-        let mut command = (self.git.command)("git".as_ref());
-        for (name, value) in &self.git.env {
-            if PASSED.iter().any(|it| *it == name) {
-                command.env(name, value);
-            }
-        }
-        command.env("GIT_TERMINAL_PROMPT", "0").env("GIT_ASKPASS", "true").env("SSH_ASKPASS", "true");
-        command
-            .env("LC_ALL", "C")
-            .env("GIT_PAGER", "cat")
-            .env("GIT_OPTIONAL_LOCKS", "0")
-            .env("GIT_LFS_SKIP_SMUDGE", "0");
-        if !self.git.env.iter().any(|(name, _)| name == "GIT_SSH_COMMAND") {
-            command.env("GIT_SSH_COMMAND", "ssh -o BatchMode=yes -o ConnectTimeout=15");
-        }
-        let mut config = vec![
-            ("core.hooksPath".to_owned(), "/dev/null".to_owned()),
-            ("core.fsmonitor".to_owned(), "false".to_owned()),
-            ("core.symlinks".to_owned(), "true".to_owned()),
-            ("core.autocrlf".to_owned(), "false".to_owned()),
-            ("protocol.ext.allow".to_owned(), "never".to_owned()),
-            ("gc.auto".to_owned(), "0".to_owned()),
-            ("maintenance.auto".to_owned(), "false".to_owned()),
-            ("advice.detachedHead".to_owned(), "false".to_owned()),
-            ("safe.directory".to_owned(), "*".to_owned()),
-            ("http.lowSpeedLimit".to_owned(), "1000".to_owned()),
-            ("http.lowSpeedTime".to_owned(), "60".to_owned()),
-            ("submodule.fetchJobs".to_owned(), "2".to_owned()),
-        ];
-        config.extend(self.authorization());
-        command.env("GIT_CONFIG_COUNT", config.len().to_string());
-        for (n, (key, value)) in config.into_iter().enumerate() {
-            command.env(format!("GIT_CONFIG_KEY_{n}"), key).env(format!("GIT_CONFIG_VALUE_{n}"), value);
-        }
-        if let Some(git_dir) = git_dir {
-            command.arg("--git-dir").arg(git_dir);
-        }
-        command
-    }
-
-    /// The header for the remote's host, bound to that host.
-    fn authorization(&self) -> Option<(String, String)> {
-        let url = url::Url::parse(&self.source.url).ok().filter(|it| matches!(it.scheme(), "http" | "https"))?;
-        let host = url.host_str()?;
-        let with_port = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
-        let find = |list: &[(String, String)]| {
-            let of = |wanted: &str| list.iter().find(|(it, _)| it == wanted).map(|(_, value)| value.trim().to_owned());
-            of(&with_port).or_else(|| of(host)).or_else(|| of(""))
-        };
-        let value = match find(&self.git.secrets.headers) {
-            Some(header) => header,
-            None => {
-                let token = find(&self.git.secrets.tokens)?;
-                format!("basic {}", STANDARD.encode(format!("x-access-token:{token}")))
-            }
-        };
-        let key = format!("http.{}://{with_port}/.extraHeader", url.scheme());
-        Some((key, format!("Authorization: {value}")))
-    }
-
-    fn out(&self, action: &'static str, bare: &Path, arguments: &[&str]) -> Result<String, FetchError> {
-        let mut command = self.command(Some(bare));
-        command.args(arguments);
-        self.must(action, command)
-    }
-
-    fn must(&self, action: &'static str, command: Command) -> Result<String, FetchError> {
-        let (out, words, success) = self.finish(command)?;
-        if success { Ok(out) } else { Err(FetchError::Git { action, url: self.shown.clone(), words }) }
-    }
-
-    /// Output, what it complained about, and whether it succeeded.
-    fn finish(&self, mut command: Command) -> Result<(String, String, bool), FetchError> {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let no_git = |source: io::Error| FetchError::NoGit { url: self.shown.clone(), source };
-        let mut child = command.spawn().map_err(no_git)?;
-        let stderr = child.stderr.take();
-        let complaints = thread::spawn(move || {
-            let mut text = Vec::new();
-            if let Some(stderr) = stderr {
-                // What was read before a fault is shown.
-                stderr.take(LONGEST).read_to_end(&mut text).ok();
-            }
-            text
-        });
-        let mut out = Vec::new();
-        if let Some(stdout) = child.stdout.take() {
-            stdout.take(LONGEST).read_to_end(&mut out).map_err(no_git)?;
-        }
-        let status = child.wait().map_err(no_git)?;
-        let complaints = complaints.join().unwrap_or_default();
-        let words = self.without_credentials(String::from_utf8_lossy(&complaints).trim());
-        let words = if words.is_empty() { format!("it ended with {status}") } else { words };
-        Ok((String::from_utf8_lossy(&out).into_owned(), words, status.success()))
-    }
-
-    /// Git repeats URLs in its messages.
-    fn without_credentials(&self, words: &str) -> String {
-        let words = words.replace(&self.source.url, &self.shown);
-        let lines: Vec<&str> = words.lines().map(str::trim).filter(|it| !it.is_empty()).collect();
-        clean(&lines.join("; "))
-    }
 }
 
 /// The URL without user and password, for the configuration of a kept `.git`.
@@ -449,69 +312,20 @@ fn is_commit(text: &str) -> bool {
     matches!(text.len(), 40 | 64) && text.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
-type PathFault = (PathBuf, io::Error);
-
-/// Gives modes (and times) that do not depend on the umask of this process.
-fn settle(folder: &Path, time: Option<i64>, depth: usize) -> Result<(), PathFault> {
-    let at = |path: &Path| {
-        let path = path.to_owned();
-        move |e| (path, e)
-    };
-    if depth > DEEPEST {
-        return Err((folder.to_owned(), io::Error::other("folders lie too deep")));
-    }
-    for entry in fs::read_dir(folder).map_err(at(folder))? {
-        let path = entry.map_err(at(folder))?.path();
-        let meta = fs::symlink_metadata(&path).map_err(at(&path))?;
-        if meta.is_dir() {
-            settle(&path, time, depth + 1)?;
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).map_err(at(&path))?;
-        } else if meta.is_file() {
-            let mode = if meta.mode() & 0o100 == 0 { 0o644 } else { 0o755 };
-            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).map_err(at(&path))?;
-        }
-        if let Some(time) = time {
-            set_time(&path, time).map_err(at(&path))?;
-        }
-    }
-    Ok(())
-}
-
-fn set_time(path: &Path, seconds: i64) -> io::Result<()> {
-    let time = Timespec { tv_sec: seconds, tv_nsec: 0 };
-    let times = Timestamps { last_access: time, last_modification: time };
-    Ok(utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW)?)
-}
-
-/// Removes `.git` here and in submodules, be it a folder or a file.
-fn remove_git_dirs(folder: &Path, depth: usize) -> Result<(), PathFault> {
-    let at = |path: &Path| {
-        let path = path.to_owned();
-        move |e| (path, e)
-    };
-    if depth > DEEPEST {
-        return Err((folder.to_owned(), io::Error::other("folders lie too deep")));
-    }
-    for entry in fs::read_dir(folder).map_err(at(folder))? {
-        let entry = entry.map_err(at(folder))?;
-        let (path, kind) = (entry.path(), entry.file_type().map_err(at(&entry.path()))?);
-        if entry.file_name().as_bytes() == b".git" {
-            let removed = if kind.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-            removed.map_err(at(&path))?;
-        } else if kind.is_dir() {
-            remove_git_dirs(&path, depth + 1)?;
-        }
-    }
-    Ok(())
-}
-
 fn file(action: &'static str, path: &Path, source: io::Error) -> FetchError {
     FetchError::File { action, path: path.to_owned(), source }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::{
+        io::{BufRead, BufReader, Write},
+        net::TcpListener,
+        os::unix::fs::{MetadataExt, PermissionsExt, symlink},
+        process::Command,
+        sync::{Arc, Mutex},
+        time::{Duration, Instant},
+    };
 
     use super::*;
 
@@ -563,6 +377,7 @@ mod tests {
             env: vec![("PATH".into(), "/usr/local/bin:/usr/bin:/bin".into()), ("HOME".into(), folder.path().into())],
             cache: folder.path().join("cache"),
             secrets: GitSecrets::default(),
+            is_cancelled: Arc::new(|| false),
         };
         let source = GitSource {
             url: format!("file://{}/r", folder.path().display()),
@@ -654,14 +469,91 @@ mod tests {
     fn secrets_are_bound_to_their_host_and_in_no_argument() {
         let mut rig = rig();
         rig.git.secrets.tokens = vec![("other".into(), "no".into()), ("h".into(), "hunter2".into())];
-        let source = GitSource { url: "https://h/a.git".into(), ..rig.source.clone() };
-        let run = GitRun { git: &rig.git, source: &source, shown: String::new() };
-        let (key, value) = run.authorization().expect("a token is known");
-        assert_eq!(key, "http.https://h/.extraHeader");
+        let of = |url: &str| {
+            let source = GitSource { url: url.into(), ..rig.source.clone() };
+            rig.git.run(&source).git.authorization()
+        };
+        let (origin, value) = of("https://h/a.git").expect("a token is known");
+        assert_eq!(origin, "https://h/");
         assert!(value.starts_with("Authorization: basic "));
-        let command = run.command(None);
-        assert!(!command.get_args().any(|it| it.to_string_lossy().contains("basic")));
-        let source = GitSource { url: "https://x/a.git".into(), ..rig.source.clone() };
-        assert!(GitRun { git: &rig.git, source: &source, shown: String::new() }.authorization().is_none());
+        assert!(of("https://x/a.git").is_none() && of("http://h/a.git").is_none() && of("ssh://h/a").is_none());
+        let source = GitSource { url: "https://h/a.git".into(), ..rig.source.clone() };
+        let command = rig.git.run(&source).git.command(None);
+        assert!(!command.get_args().any(|argument| argument.to_string_lossy().contains("basic")));
+    }
+
+    /// A web server that answers each request with the same text, and keeps what it was asked.
+    fn serve(reply: String) -> (String, Arc<Mutex<Vec<String>>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("bound").to_string();
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let kept = log.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let mut reader = BufReader::new(stream.try_clone().expect("open"));
+                let mut text = String::new();
+                while reader.read_line(&mut text).is_ok_and(|n| n > 2) {}
+                kept.lock().expect("not poisoned").push(text.to_lowercase());
+                (&stream).write_all(reply.as_bytes()).ok();
+            }
+        });
+        (address, log)
+    }
+
+    #[test]
+    fn a_token_is_not_led_to_another_host() {
+        let mut rig = rig();
+        rig.git.secrets.tokens = vec![(String::new(), "hunter2".into())];
+        let (other, seen) = serve("HTTP/1.1 404 x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".into());
+        let location =
+            format!("http://{}/a.git/info/refs?service=git-upload-pack", other.replace("127.0.0.1", "127.0.0.2"));
+        let (first, asked) =
+            serve(format!("HTTP/1.1 302 x\r\nConnection: close\r\nContent-Length: 0\r\nLocation: {location}\r\n\r\n"));
+        let source = GitSource { url: format!("http://{first}/a.git"), ..rig.source.clone() };
+        rig.git.resolve(&source).expect_err("there is no repository");
+        assert!(asked.lock().expect("not poisoned")[0].contains("authorization: basic"));
+        let seen = seen.lock().expect("not poisoned");
+        assert!(seen.iter().all(|request| !request.contains("authorization")), "{seen:?}");
+    }
+
+    #[test]
+    fn a_submodule_cannot_name_a_folder_of_this_machine() {
+        let rig = rig();
+        let secret = rig.path("secret");
+        fs::create_dir_all(&secret).expect("writable");
+        let module = format!("[submodule \"s\"]\n\tpath = s\n\turl = {}\n", rig.path("r").display());
+        fs::write(rig.path("r/.gitmodules"), module).expect("writable");
+        let head = rig.run(&["rev-parse", "HEAD"]);
+        rig.run(&["update-index", "--add", "--cacheinfo", &format!("160000,{head},s")]);
+        rig.run(&["add", ".gitmodules"]);
+        rig.run(&["commit", "-q", "-m", "submodule"]);
+        // Not even when the user's own configuration allows it.
+        fs::write(rig.path(".gitconfig"), "[protocol \"file\"]\n\tallow = always\n").expect("writable");
+        let error = rig.get("with", &rig.source).expect_err("refused").to_string();
+        assert!(error.contains("transport 'file' not allowed"), "{error}");
+        let without = GitSource { submodules: false, ..rig.source.clone() };
+        rig.get("without", &without).expect("the rest is fine");
+    }
+
+    #[test]
+    fn a_remote_helper_is_never_run() {
+        let rig = rig();
+        let hit = rig.path("hit");
+        let source = GitSource { url: format!("ext::sh -c touch% {}", hit.display()), ..rig.source.clone() };
+        let error = rig.git.resolve(&source).expect_err("refused").to_string();
+        assert!(error.contains("not allowed") && !hit.exists(), "{error}");
+    }
+
+    #[test]
+    fn a_server_that_says_nothing_does_not_outlast_the_run() {
+        let mut rig = rig();
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let source =
+            GitSource { url: format!("git://{}/a", listener.local_addr().expect("bound")), ..rig.source.clone() };
+        let start = Instant::now();
+        rig.git.is_cancelled = Arc::new(move || start.elapsed() > Duration::from_millis(200));
+        let error = rig.git.resolve(&source).expect_err("cancelled");
+        assert!(matches!(error, FetchError::Stopped { .. }), "{error}");
+        assert!(start.elapsed() < Duration::from_secs(10));
     }
 }

@@ -1,8 +1,9 @@
-//! Git URLs as users write them: `URL#ref:subdir` and `URL?ref=…&subdir=…` (spec/dockerfile.md §7.8, §9.3).
+//! Git URLs as users write them: `URL#ref:subdir` and `URL?ref=…&subdir=…` (the forms of
+//! <https://docs.docker.com/build/concepts/context/#git-repositories>).
 //!
 //! Text in, parts out; nothing is asked of a server.
 
-use super::GitSource;
+use super::git::GitSource;
 
 /// A git URL taken apart.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -10,6 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use hickory_resolver::net::NetError;
 use reqwest::{
     Response, StatusCode,
     header::{
@@ -23,7 +24,10 @@ use sha2::{Digest as _, Sha256};
 use tokio::{sync::mpsc, time::Instant};
 use url::Url;
 
-use super::{FetchError, clean, shown_url};
+use super::{
+    error::FetchError,
+    shown::{clean, shown_url},
+};
 use crate::oci::Digest;
 
 const ATTEMPTS: u32 = 4;
@@ -211,7 +215,11 @@ async fn follow(
         for (name, value) in headers {
             call = call.header(name, *value);
         }
-        let response = call.send().await.map_err(|e| HttpFailure::Transient(transport(cause(&e)), None))?;
+        let response = call.send().await.map_err(|error| {
+            let fault = transport(cause(&error));
+            // A name that does not exist will not exist in a second either.
+            if is_unknown_host(&error) { HttpFailure::Final(fault) } else { HttpFailure::Transient(fault, None) }
+        })?;
         let is_redirect = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
         let location = text(response.headers(), &LOCATION);
         let Some(next) = location.filter(|_| is_redirect).and_then(|location| url.join(&location).ok()) else {
@@ -291,6 +299,12 @@ async fn receive<W: io::Write + Send + 'static>(
 
 fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     headers.get(name)?.to_str().ok().map(str::to_owned)
+}
+
+/// Whether the name server says that there is no such host.
+fn is_unknown_host(error: &reqwest::Error) -> bool {
+    let causes = std::iter::successors(std::error::Error::source(error), |error| error.source());
+    causes.filter_map(|cause| cause.downcast_ref()).any(NetError::is_no_records_found)
 }
 
 /// The words of an error, without the URL (its query may hold a secret).

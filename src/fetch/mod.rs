@@ -1,65 +1,24 @@
-//! What lies elsewhere: files of web servers (`http`), trees of git repositories (`git`), and how git URLs are read
-//! (`git_url`).
+//! Files of web servers (`http`) and trees of git repositories (`git`), and the parser of git URLs (`git_url`).
+//!
+//! ```text
+//! http ───────────────────────────────► error, shown
+//! git_url ─► git ─► git_command, git_tree ─► error, shown
+//! ```
 //!
 //! Nothing here knows the store or builds: files are written into what the caller opens, trees into the folder that the
 //! caller gives; what was learnt (`HttpRecord`, `Commit`) is handed back for the caller to keep.
 
 mod error;
 mod git;
+mod git_command;
+mod git_tree;
 mod git_url;
 mod http;
+mod shown;
 
 pub(crate) use error::FetchError;
-pub(crate) use git::{Commit, GitClient, GitSecrets, GitSource};
+pub(crate) use git::{Commit, GitClient, GitSource};
+pub(crate) use git_command::{GitCommandFn, GitSecrets};
 pub(crate) use git_url::parse_git_url;
 pub(crate) use http::{Fetched, HttpClient, HttpRecord, HttpRequest};
-
-/// Makes a command of a program (`sandbox::command`): clean environment, closed descriptors.
-pub(crate) type GitCommandFn = fn(&std::ffi::OsStr) -> std::process::Command;
-
-/// A URL fit for a message: without user, password and the values of its query, without control characters.
-pub(crate) fn shown_url(text: &str) -> String {
-    let (rest, fragment) = text.split_once('#').map_or((text, None), |(rest, fragment)| (rest, Some(fragment)));
-    let (rest, query) = rest.split_once('?').map_or((rest, false), |(rest, _)| (rest, true));
-    let mut shown = match rest.split_once("://") {
-        Some((scheme, after)) => {
-            let (host, path) = after.find('/').map_or((after, ""), |at| after.split_at(at));
-            format!("{scheme}://{}{path}", host.rsplit('@').next().unwrap_or(host))
-        }
-        None => rest.to_owned(),
-    };
-    if query {
-        shown.push_str("?…");
-    }
-    if let Some(fragment) = fragment {
-        shown.push('#');
-        shown.push_str(fragment);
-    }
-    clean(&shown)
-}
-
-/// Foreign text fit for a message: no control characters, not too long.
-fn clean(text: &str) -> String {
-    const LONGEST: usize = 600;
-    let mut clean = String::new();
-    for c in text.trim().chars() {
-        if clean.len() >= LONGEST {
-            clean.push('…');
-            break;
-        }
-        clean.push(if c.is_control() { ' ' } else { c });
-    }
-    clean
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn secrets_in_urls_are_not_shown() {
-        assert_eq!(shown_url("https://u:p@h/x?token=s#r"), "https://h/x?…#r");
-        assert_eq!(shown_url("git@h:a/b"), "git@h:a/b");
-        assert_eq!(shown_url("http://h\u{7}/"), "http://h /");
-    }
-}
+pub(crate) use shown::shown_url;

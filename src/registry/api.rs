@@ -6,25 +6,33 @@
 //! | 401 | challenge read, once more with a token; a second 401 for a new token is final |
 //! | 3xx to a GET or HEAD | followed, without credentials when it leads elsewhere |
 //! | 429, with `Retry-After` or not | the whole registry waits, then again, as long as the budget lasts |
+//! | no such host | final |
 //! | 408, 5xx, no answer | again after 0.25, 0.5, 1, 2, 4 s, give or take |
 //! | anything else | final |
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use reqwest::{
     Method, Response, StatusCode,
     header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER},
 };
-use serde::Deserialize;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use url::Url;
 
 use super::{
-    Client, RegistryError, RequestTarget,
     auth::{self, AuthSecret, Challenge, Refused},
+    client::Client,
+    error::{RegistryError, RequestTarget, registry_words},
     host::Host,
-    http::{Trust, cause, clean, is_not_tls, is_refused, read_body},
+    http::{Trust, cause, is_not_tls, is_refused, is_unknown_host, read_body},
 };
 
 /// Attempts after faults other than 429.
@@ -46,6 +54,28 @@ pub(super) enum BodyContent {
         sent: Arc<dyn Fn(u64) + Send + Sync>,
     },
 }
+
+impl BodyContent {
+    /// Bytes of a file that is sent; nothing else is long enough for its sending to be watched.
+    const fn file_size(&self) -> Option<u64> {
+        match self {
+            Self::None | Self::Bytes(_) => None,
+            Self::File { size, .. } => Some(*size),
+        }
+    }
+}
+
+/// How long an answer is waited for.
+#[derive(Clone, Copy)]
+struct AnswerPatience {
+    /// While nothing is sent, or the sending of a file stands still.
+    silence: Duration,
+    /// After the last byte of a file: the registry may verify all of it before it answers.
+    verification: Duration,
+}
+
+const PATIENCE: AnswerPatience =
+    AnswerPatience { silence: Duration::from_secs(30), verification: Duration::from_secs(300) };
 
 /// A request.
 pub(super) struct ApiCall<'a> {
@@ -79,7 +109,7 @@ pub(super) struct Retry {
 
 impl Retry {
     pub(super) fn new(client: &Client) -> Self {
-        Self { since: Instant::now(), budget: client.shared.options.retry_budget, failures: 0 }
+        Self { since: Instant::now(), budget: client.shared.connections.options.retry_budget, failures: 0 }
     }
 
     /// Real progress was made: patience starts anew.
@@ -134,7 +164,7 @@ impl Client {
         let mut scopes = call.scopes.to_owned();
         loop {
             wait_for(host).await;
-            let shown = match host.auth.header(self, &host.name, host.security(), &scopes).await {
+            let shown = match host.auth.header(&self.shared.connections, &host.name, host.security(), &scopes).await {
                 Ok(shown) => shown,
                 Err(Refused::Credentials(error)) => return Err(error),
                 Err(Refused::Final { realm, why }) => return Err(call.no_token(realm, why)),
@@ -235,9 +265,9 @@ impl Client {
             } else if own {
                 host.trust()
             } else {
-                self.trust_of(&url, host.security())
+                self.shared.connections.trust_of(&url, host.security())
             };
-            let http = self.shared.clients.get(&trust).map_err(|why| ApiFailure::Final(transport(why)))?;
+            let http = self.shared.connections.clients.get(&trust).map_err(|why| ApiFailure::Final(transport(why)))?;
             let mut request = http.request(call.method.clone(), url.clone());
             for (name, value) in &call.headers {
                 request = request.header(name, value);
@@ -249,14 +279,17 @@ impl Client {
                 value.set_sensitive(true);
                 request = request.header(AUTHORIZATION, value);
             }
-            request = with_content(request, &call.content).await.map_err(|source| {
+            let sent = Arc::new(AtomicU64::new(0));
+            request = with_content(request, &call.content, &sent).await.map_err(|source| {
                 let path =
                     if let BodyContent::File { path, .. } = &call.content { path.clone() } else { PathBuf::new() };
                 ApiFailure::Final(RegistryError::File { action: "read", path, source })
             })?;
-            let response = match request.send().await {
-                Ok(response) => response,
-                Err(error) => {
+            let answered = watched(request.send(), &sent, call.content.file_size(), PATIENCE).await;
+            let response = match answered {
+                None => return Err(ApiFailure::Transient(transport("timed out".to_owned()))),
+                Some(Ok(response)) => response,
+                Some(Err(error)) => {
                     let lax = is_not_tls(&error) || is_refused(&error) && host.has_default_port();
                     // Another request may have made the host fall back while this one was under way.
                     if lax && url == first && (host.fall_back() || url.scheme() == "https" && host.is_plain()) {
@@ -267,7 +300,10 @@ impl Client {
                     } else {
                         format!("redirected to `{}`: {}", url.host_str().unwrap_or_default(), cause(&error))
                     };
-                    return Err(ApiFailure::Transient(transport(why)));
+                    // A name that does not exist will not exist in a second either.
+                    let is_final = is_unknown_host(&error);
+                    let failure = if is_final { ApiFailure::Final } else { ApiFailure::Transient };
+                    return Err(failure(transport(why)));
                 }
             };
             if own {
@@ -330,42 +366,42 @@ pub(super) fn method_name(method: &Method) -> &'static str {
     }
 }
 
-/// `errors[].code: message` of a registry's error document, cleaned; else nothing.
-pub(super) fn registry_words(body: &[u8]) -> String {
-    #[derive(Deserialize)]
-    struct Answer {
-        #[serde(default)]
-        errors: Vec<Fault>,
-        #[serde(default)]
-        details: Option<String>,
+/// Waits for an answer; `None` when it takes too long. A file may be sent for as long as `sent`, its bytes so far, grows.
+async fn watched<T>(
+    answer: impl Future<Output = T>,
+    sent: &AtomicU64,
+    file_size: Option<u64>,
+    patience: AnswerPatience,
+) -> Option<T> {
+    let mut answer = std::pin::pin!(answer);
+    loop {
+        let before = sent.load(Ordering::Relaxed);
+        let is_sent = file_size.is_some_and(|size| before >= size);
+        let limit = if is_sent { patience.verification } else { patience.silence };
+        match timeout(limit, &mut answer).await {
+            Ok(answer) => return Some(answer),
+            Err(_) if sent.load(Ordering::Relaxed) == before => return None,
+            Err(_) => (),
+        }
     }
-    #[derive(Deserialize)]
-    struct Fault {
-        #[serde(default)]
-        code: Option<String>,
-        #[serde(default)]
-        message: Option<String>,
-    }
-    let Ok(answer) = serde_json::from_slice::<Answer>(body) else { return String::new() };
-    let faults = answer.errors.into_iter().take(3).map(|fault| match (fault.code, fault.message) {
-        (Some(code), Some(message)) if !message.is_empty() => format!("{code} ({message})"),
-        (Some(code), _) => code,
-        (None, message) => message.unwrap_or_default(),
-    });
-    let words: Vec<String> = faults.chain(answer.details).filter(|it| !it.is_empty()).collect();
-    clean(&words.join(", "))
 }
 
 async fn with_content(
     request: reqwest::RequestBuilder,
     content: &BodyContent,
+    own: &Arc<AtomicU64>,
 ) -> std::io::Result<reqwest::RequestBuilder> {
     Ok(match content {
         BodyContent::None => request,
         BodyContent::Bytes(bytes) => request.header(CONTENT_LENGTH, bytes.len()).body(bytes.clone()),
         BodyContent::File { path, size, sent } => {
+            let (own, told) = (own.clone(), sent.clone());
+            let sent: Arc<dyn Fn(u64) + Send + Sync> = Arc::new(move |n| {
+                own.fetch_add(n, Ordering::Relaxed);
+                told(n);
+            });
             let file = tokio::fs::File::open(path).await?;
-            request.header(CONTENT_LENGTH, *size).body(stream(file, *size, sent.clone()))
+            request.header(CONTENT_LENGTH, *size).body(stream(file, *size, sent))
         }
     })
 }
@@ -373,7 +409,7 @@ async fn with_content(
 /// A file as a body of exactly `size` bytes.
 fn stream(file: tokio::fs::File, size: u64, sent: Arc<dyn Fn(u64) + Send + Sync>) -> reqwest::Body {
     use tokio::io::AsyncReadExt;
-    const PIECE: usize = 256 << 10;
+    const PIECE: usize = 128 << 10;
     let pieces = futures_util::stream::try_unfold((file, size), move |(mut file, left)| {
         let sent = sent.clone();
         async move {
@@ -439,11 +475,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_of_registries_are_read_and_cleaned() {
-        let body = br#"{"errors":[{"code":"DENIED","message":"no \u001b[31m way"},{"code":"X"}]}"#;
-        assert_eq!(registry_words(body), "DENIED (no  [31m way), X");
-        assert_eq!(registry_words(b"<html>"), "");
-        assert_eq!(registry_words("[".repeat(100_000).as_bytes()), "");
+    fn an_upload_may_take_long_but_not_stand_still() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let patience = AnswerPatience { silence: Duration::from_millis(200), verification: Duration::from_millis(600) };
+        let sending = |n_pieces: u64, verification: u64| {
+            let sent = AtomicU64::new(0);
+            let answer = async {
+                for _ in 0..n_pieces {
+                    sleep(Duration::from_millis(50)).await;
+                    sent.fetch_add(1, Ordering::Relaxed);
+                }
+                sleep(Duration::from_millis(verification)).await;
+            };
+            runtime.block_on(watched(answer, &sent, Some(10), patience))
+        };
+        assert!(sending(10, 300).is_some(), "500 ms of sending, 300 ms until the answer");
+        assert!(sending(5, 1000).is_none(), "it stands still half way");
+        assert!(sending(10, 5000).is_none(), "it is never verified");
     }
 
     #[test]

@@ -10,13 +10,17 @@ use reqwest::{
     header::{HeaderMap, WWW_AUTHENTICATE},
 };
 use serde::Deserialize;
-use tokio::{sync::Mutex, time::Instant};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, timeout},
+};
 use url::Url;
 
 use super::{
-    Client, RegistryError,
+    connections::Connections,
     credentials::{self, Credentials},
-    http::{BodyError, HostSecurity, Trust, cause, clean, read_body},
+    error::{RegistryError, registry_words},
+    http::{BodyError, HostSecurity, Trust, cause, clean, is_unknown_host, read_body},
 };
 
 /// Longest answer of a token server.
@@ -90,7 +94,7 @@ impl RegistryAuth {
     /// The header for requests with `scopes`, if the registry is known to want one.
     pub(super) async fn header(
         &self,
-        client: &Client,
+        connections: &Connections,
         registry: &str,
         security: HostSecurity,
         scopes: &str,
@@ -103,7 +107,7 @@ impl RegistryAuth {
         let credentials = match &state.credentials {
             Some(known) => known.clone(),
             None => {
-                let (options, host) = (client.shared.options.clone(), registry.to_owned());
+                let (options, host) = (connections.options.clone(), registry.to_owned());
                 let found = tokio::task::spawn_blocking(move || credentials::find(&options, &host)).await;
                 let found = found.expect("looking up credentials does not panic").map_err(Refused::Credentials)?;
                 state.credentials = Some(found.clone());
@@ -122,7 +126,7 @@ impl RegistryAuth {
             }
             (Challenge::Bearer { realm, service, .. }, credentials) => {
                 let request = TokenRequest { realm, service: service.as_deref(), scopes, credentials: &credentials };
-                let (token, life) = request.send(client, security).await?;
+                let (token, life) = request.send(connections, security).await?;
                 (AuthSecret(format!("Bearer {token}")), life)
             }
         };
@@ -157,7 +161,7 @@ struct TokenAnswer {
 
 impl TokenRequest<'_> {
     /// Asks the realm for a token. It must not be reached less securely than the registry that named it.
-    async fn send(&self, client: &Client, security: HostSecurity) -> Result<(String, Duration), Refused> {
+    async fn send(&self, connections: &Connections, security: HostSecurity) -> Result<(String, Duration), Refused> {
         let fail = |why: &str| Refused::Final { realm: clean(self.realm), why: why.to_owned() };
         let url = Url::parse(self.realm).map_err(|_| fail("the realm is not a URL"))?;
         let secret = !matches!(self.credentials, Credentials::Anonymous);
@@ -167,19 +171,24 @@ impl TokenRequest<'_> {
             "http" => return Err(fail("a registry that is reached by TLS must not name a realm without TLS")),
             _ => return Err(fail("the realm is neither http nor https")),
         }
-        let trust = client.trust_of(&url, security);
+        let trust = connections.trust_of(&url, security);
         if secret {
-            let answer = self.post(client, &trust, &url).await?;
+            let answer = self.post(connections, &trust, &url).await?;
             let basic = matches!(self.credentials, Credentials::Basic { .. });
             if !basic || !answer.0.is_client_error() || answer.0 == StatusCode::TOO_MANY_REQUESTS {
                 return self.read(answer);
             }
         }
-        let answer = self.get(client, &trust, &url).await?;
+        let answer = self.get(connections, &trust, &url).await?;
         self.read(answer)
     }
 
-    async fn post(&self, client: &Client, trust: &Trust, url: &Url) -> Result<(StatusCode, Vec<u8>), Refused> {
+    async fn post(
+        &self,
+        connections: &Connections,
+        trust: &Trust,
+        url: &Url,
+    ) -> Result<(StatusCode, Vec<u8>), Refused> {
         let mut form = vec![("client_id", "bake"), ("scope", self.scopes)];
         if let Some(service) = self.service {
             form.push(("service", service));
@@ -193,27 +202,31 @@ impl TokenRequest<'_> {
             }
             Credentials::Anonymous | Credentials::Bearer { .. } => {}
         }
-        let http = self.http(client, trust)?;
+        let http = self.http(connections, trust)?;
         self.answer(http.post(url.clone()).form(&form)).await
     }
 
-    async fn get(&self, client: &Client, trust: &Trust, url: &Url) -> Result<(StatusCode, Vec<u8>), Refused> {
+    async fn get(&self, connections: &Connections, trust: &Trust, url: &Url) -> Result<(StatusCode, Vec<u8>), Refused> {
         let mut query: Vec<(&str, &str)> = self.service.map(|it| ("service", it)).into_iter().collect();
         query.extend(self.scopes.split(' ').filter(|it| !it.is_empty()).map(|it| ("scope", it)));
-        let mut request = self.http(client, trust)?.get(url.clone()).query(&query);
+        let mut request = self.http(connections, trust)?.get(url.clone()).query(&query);
         if let Credentials::Basic { user, password } = self.credentials {
             request = request.basic_auth(user, Some(password));
         }
         self.answer(request).await
     }
 
-    fn http(&self, client: &Client, trust: &Trust) -> Result<reqwest::Client, Refused> {
-        client.shared.clients.get(trust).map_err(|why| Refused::Final { realm: clean(self.realm), why })
+    fn http(&self, connections: &Connections, trust: &Trust) -> Result<reqwest::Client, Refused> {
+        connections.clients.get(trust).map_err(|why| Refused::Final { realm: clean(self.realm), why })
     }
 
     async fn answer(&self, request: reqwest::RequestBuilder) -> Result<(StatusCode, Vec<u8>), Refused> {
         let transient = |why: String| Refused::Transient { realm: clean(self.realm), why };
-        let response = request.send().await.map_err(|e| transient(cause(&e)))?;
+        let slow = |_| transient("timed out".to_owned());
+        let response = timeout(TOKEN_TIME, request.send()).await.map_err(slow)?.map_err(|error| {
+            let (realm, why) = (clean(self.realm), cause(&error));
+            if is_unknown_host(&error) { Refused::Final { realm, why } } else { Refused::Transient { realm, why } }
+        })?;
         let status = response.status();
         match read_body(response, LONGEST_TOKEN, TOKEN_TIME).await {
             Ok(body) => Ok((status, body)),
@@ -231,7 +244,7 @@ impl TokenRequest<'_> {
             return Err(Refused::Transient { realm, why: format!("the token server answered {}", status.as_u16()) });
         }
         if !status.is_success() {
-            let words = super::api::registry_words(&body);
+            let words = registry_words(&body);
             let words = if words.is_empty() { "unauthorized".to_owned() } else { words };
             let why = format!("the token server answered {} ({words})", status.as_u16());
             return Err(Refused::Final { realm, why });
@@ -351,14 +364,14 @@ mod tests {
         fn command(_: &std::ffi::OsStr) -> std::process::Command {
             unreachable!("no helper is asked")
         }
-        let client = Client::new(crate::registry::ClientOptions::new(command));
+        let connections = Connections::new(crate::registry::ClientOptions::new(command));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let password = Credentials::Basic { user: "u".into(), password: "p".into() };
         for credentials in [&Credentials::Anonymous, &password] {
             let request = TokenRequest { realm: "http://127.0.0.1:1/t", service: None, scopes: "", credentials };
             let ask = |is_plain| {
                 let security = HostSecurity { is_plain, accepts_any_certificate: !is_plain };
-                runtime.block_on(request.send(&client, security)).map(drop)
+                runtime.block_on(request.send(&connections, security)).map(drop)
             };
             assert!(matches!(ask(false), Err(Refused::Final { why, .. }) if why.contains("without TLS")));
             assert!(matches!(ask(true), Err(Refused::Transient { .. })), "it is asked, and does not answer");

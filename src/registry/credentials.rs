@@ -15,7 +15,7 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Deserialize;
 
-use super::{ClientOptions, RegistryError, http::clean};
+use super::{error::RegistryError, http::clean, options::ClientOptions};
 
 /// The key of Docker Hub in these files.
 const HUB: &str = "https://index.docker.io/v1/";

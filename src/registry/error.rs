@@ -4,6 +4,9 @@
 
 use std::{fmt, io, path::PathBuf};
 
+use serde::Deserialize;
+
+use super::http::clean;
 use crate::oci::{Digest, Platform};
 
 /// What a request was about: repository and tag, digest or upload of one registry.
@@ -85,6 +88,34 @@ impl RegistryError {
     }
 }
 
+/// The words of a registry's error document, `CODE (message)` of each, cleaned; empty when it is none.
+///
+/// The document is that of the OCI distribution spec, section "Error Codes".
+pub(super) fn registry_words(body: &[u8]) -> String {
+    #[derive(Deserialize)]
+    struct Answer {
+        #[serde(default)]
+        errors: Vec<Fault>,
+        #[serde(default)]
+        details: Option<String>,
+    }
+    #[derive(Deserialize)]
+    struct Fault {
+        #[serde(default)]
+        code: Option<String>,
+        #[serde(default)]
+        message: Option<String>,
+    }
+    let Ok(answer) = serde_json::from_slice::<Answer>(body) else { return String::new() };
+    let faults = answer.errors.into_iter().take(3).map(|fault| match (fault.code, fault.message) {
+        (Some(code), Some(message)) if !message.is_empty() => format!("{code} ({message})"),
+        (Some(code), _) => code,
+        (None, message) => message.unwrap_or_default(),
+    });
+    let words: Vec<String> = faults.chain(answer.details).filter(|it| !it.is_empty()).collect();
+    clean(&words.join(", "))
+}
+
 fn words(message: &str) -> String {
     if message.is_empty() { String::new() } else { format!(": {message}") }
 }
@@ -95,5 +126,18 @@ fn list(names: &[String]) -> String {
         0 => "none".to_owned(),
         n if n > SHOWN => format!("{} and {} more", names[..SHOWN].join(", "), n - SHOWN),
         _ => names.join(", "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_registries_are_read_and_cleaned() {
+        let body = br#"{"errors":[{"code":"DENIED","message":"no \u001b[31m way"},{"code":"X"}]}"#;
+        assert_eq!(registry_words(body), "DENIED (no  [31m way), X");
+        assert_eq!(registry_words(b"<html>"), "");
+        assert_eq!(registry_words("[".repeat(100_000).as_bytes()), "");
     }
 }

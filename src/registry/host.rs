@@ -1,13 +1,8 @@
 //! Where a registry is and how it is trusted: scheme, mirrors, certificates; and what its requests share.
 
-use std::{
-    collections::BTreeSet,
-    net::IpAddr,
-    path::PathBuf,
-    sync::{
-        Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+use std::sync::{
+    Mutex,
+    atomic::{AtomicBool, Ordering},
 };
 
 use tokio::{sync::Semaphore, time::Instant};
@@ -15,8 +10,9 @@ use url::Url;
 
 use super::{
     auth::RegistryAuth,
-    client::{Client, ClientOptions},
+    connections::{certificates, is_loopback},
     http::{HostSecurity, Trust},
+    options::ClientOptions,
 };
 
 /// One registry (or mirror) as requests see it.
@@ -149,71 +145,15 @@ impl Host {
     }
 }
 
-impl Client {
-    /// How a host is trusted that a registry named: a token server, the target of a redirect.
-    ///
-    /// Its certificate is verified unless the user called the registry insecure, or it is this machine itself.
-    pub(super) fn trust_of(&self, url: &Url, named_by: HostSecurity) -> Trust {
-        if url.scheme() == "http" {
-            return Trust::Plain;
-        }
-        if named_by.accepts_any_certificate || named_by.is_plain && is_loopback(url.authority()) {
-            return Trust::Anyone;
-        }
-        let options = &self.shared.options;
-        let host = url.host_str().unwrap_or_default();
-        let name = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
-        let (mut authorities, key_pair) = certificates(options, &name);
-        authorities.extend(options.hosts.get(&name).map(|it| it.ca.clone()).unwrap_or_default());
-        Trust::System { authorities, key_pair }
-    }
-}
-
 /// Same scheme, host and port.
 pub(super) fn same_origin(a: &Url, b: &Url) -> bool {
     a.scheme() == b.scheme() && a.host_str() == b.host_str() && a.port_or_known_default() == b.port_or_known_default()
 }
 
-/// `localhost`, `127.0.0.0/8`, `[::1]`, with any port.
-fn is_loopback(authority: &str) -> bool {
-    let Ok(url) = Url::parse(&format!("http://{authority}/")) else { return false };
-    match url.host() {
-        Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-        Some(url::Host::Ipv4(ip)) => IpAddr::V4(ip).is_loopback(),
-        Some(url::Host::Ipv6(ip)) => IpAddr::V6(ip).is_loopback(),
-        None => false,
-    }
-}
-
-/// Authorities and the first client key pair in the certificate folders of a host.
-fn certificates(options: &ClientOptions, host: &str) -> (Vec<PathBuf>, Option<(PathBuf, PathBuf)>) {
-    let (mut authorities, mut key_pair) = (BTreeSet::new(), None);
-    for folder in &options.certificate_folders {
-        let Ok(entries) = std::fs::read_dir(folder.join(host)) else { continue };
-        let mut paths: Vec<PathBuf> = entries.flatten().map(|it| it.path()).collect();
-        paths.sort();
-        for path in paths {
-            match path.extension().and_then(|it| it.to_str()) {
-                Some("crt") => {
-                    authorities.insert(path);
-                }
-                Some("cert") if key_pair.is_none() => {
-                    let key = path.with_extension("key");
-                    if key.is_file() {
-                        key_pair = Some((path, key));
-                    }
-                }
-                _ => {}
-            }
-        }
-    }
-    (authorities.into_iter().collect(), key_pair)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registry::client::{HostOptions, Mirror};
+    use crate::registry::options::{HostOptions, Mirror};
 
     #[expect(clippy::disallowed_methods, reason = "never called")]
     fn command(program: &std::ffi::OsStr) -> std::process::Command {

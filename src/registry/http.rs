@@ -1,5 +1,6 @@
 //! HTTP clients by trust, reading of bodies within bounds, and words for what went wrong on the way.
 //!
+//! No time limit for answers is set here: how long is too long depends on what is sent (`api`) or read (`read_body`).
 //! Knows nothing of registries. Redirects are never followed here: `api` does that, so that credentials stay home.
 
 use std::{
@@ -11,11 +12,10 @@ use std::{
     time::Duration,
 };
 
+use hickory_resolver::net::NetError;
 use reqwest::{Certificate, Identity, Response, redirect::Policy};
 use tokio::time::{Instant, timeout};
 
-/// No byte for this long: the connection is given up.
-const SILENCE: Duration = Duration::from_secs(30);
 const CONNECT: Duration = Duration::from_secs(15);
 
 /// How the other side is trusted; clients are shared by those with equal trust.
@@ -65,7 +65,6 @@ fn make(trust: &Trust) -> Result<reqwest::Client, String> {
         .user_agent(concat!("bake/", env!("CARGO_PKG_VERSION")))
         .redirect(Policy::none())
         .connect_timeout(CONNECT)
-        .read_timeout(SILENCE)
         .pool_idle_timeout(Duration::from_secs(20))
         .referer(false)
         .http1_only();
@@ -142,6 +141,11 @@ pub(super) fn is_refused(error: &reqwest::Error) -> bool {
     any_cause(error, |cause| {
         cause.downcast_ref::<io::Error>().is_some_and(|io| io.kind() == io::ErrorKind::ConnectionRefused)
     })
+}
+
+/// Whether the name server says that there is no such host.
+pub(super) fn is_unknown_host(error: &reqwest::Error) -> bool {
+    any_cause(error, |cause| cause.downcast_ref().is_some_and(NetError::is_no_records_found))
 }
 
 /// Whether a test holds for an error beneath. What an `io::Error` wraps is no source of it, and is looked at as well.

@@ -5,6 +5,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::http::clean;
 use crate::oci::{Descriptor, Digest, ImageConfig, Platform, media};
 
 /// Longest manifest, index or config that is read.
@@ -96,7 +97,7 @@ impl Document {
             return Err("Docker image manifests of schema 1 are not supported".to_owned());
         }
         if !media::is_index(media_type) && !media::is_manifest(media_type) {
-            let shown = super::http::clean(media_type);
+            let shown = clean(media_type);
             return Err(format!("neither an image manifest nor an index, but of the media type `{shown}`"));
         }
         let raw: Raw = serde_json::from_slice(&self.bytes).map_err(|e| format!("the manifest cannot be read ({e})"))?;
@@ -133,7 +134,7 @@ pub(super) fn read_config(bytes: &[u8], layers: &[Descriptor]) -> Result<ImageCo
     for layer in layers {
         let media_type = layer.media_type().to_string();
         if !is_layer(&media_type) {
-            return Err(format!("a layer has an unknown media type: {}", super::http::clean(&media_type)));
+            return Err(format!("a layer has an unknown media type: {}", clean(&media_type)));
         }
     }
     Ok(config)
@@ -159,7 +160,7 @@ fn is_layer(media_type: &str) -> bool {
 /// The digest of a descriptor, when it is sha256.
 pub(super) fn digest_of(descriptor: &Descriptor) -> Result<Digest, String> {
     let text = descriptor.digest().to_string();
-    text.parse().map_err(|_| format!("a digest is not of the algorithm sha256: {}", super::http::clean(&text)))
+    text.parse().map_err(|_| format!("a digest is not of the algorithm sha256: {}", clean(&text)))
 }
 
 /// The entry of an index to go on with for `wanted`.

@@ -13,8 +13,9 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Document, RegistryError, RegistryImage,
-    image::{DEEPEST_INDEX, ImageDocument, LONGEST_DOCUMENT, choose, digest_of, read_config},
+    error::RegistryError,
+    http::clean,
+    image::{DEEPEST_INDEX, Document, ImageDocument, LONGEST_DOCUMENT, RegistryImage, choose, digest_of, read_config},
 };
 use crate::oci::{Descriptor, Digest, Platform, Reference};
 
@@ -43,7 +44,7 @@ impl Layout {
         let version: Version = serde_json::from_slice(&bytes)
             .map_err(|e| layout.fault(format!("the file `oci-layout` cannot be read ({e})")))?;
         if !version.image_layout_version.starts_with("1.") {
-            let version = super::http::clean(&version.image_layout_version);
+            let version = clean(&version.image_layout_version);
             return Err(layout.fault(format!("the layout version is not supported: {version}")));
         }
         Ok(layout)
@@ -68,7 +69,7 @@ impl Layout {
             }),
         };
         let Some(found) = found else {
-            let mut tags: Vec<String> = entries.iter().filter_map(tag_of).map(super::http::clean).collect();
+            let mut tags: Vec<String> = entries.iter().filter_map(tag_of).map(clean).collect();
             tags.sort();
             tags.dedup();
             tags.truncate(20);

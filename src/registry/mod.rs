@@ -1,12 +1,15 @@
 //! Images where they are kept: registries (distribution protocol) and OCI layout folders. Resolve, pull, push.
 //!
 //! ```text
-//! Client ── api.rs (requests, retries) ── auth.rs (tokens) ── credentials.rs (config.json, helpers)
-//!    │            └─ host.rs (schemes, mirrors, certificates)
-//!    ├─ pull.rs  resolve, manifests, blobs
-//!    └─ push.rs  uploads, mounts, manifests bottom up
-//! Layout ── layout.rs    the same answers from a folder
-//!           image.rs     choice of a platform, reading of manifests: shared by both
+//! pull.rs   resolve, manifests, blobs ───────┐
+//! push.rs   uploads, mounts, manifests ──────┴─► api.rs  one request: redirects, retries
+//!   client.rs       the registries of a run        │
+//!   host.rs         one registry, one mirror ◄─────┤
+//!   auth.rs         challenges, tokens ◄───────────┘
+//!   credentials.rs  config.json, helpers
+//!   connections.rs  certificates ─► http.rs  HTTP clients by trust
+//! layout.rs  the same answers from a folder
+//! image.rs   choice of a platform, reading of manifests: shared by pull and layout
 //! ```
 //!
 //! Nothing here knows the store or builds: blobs are written into what the caller opens, documents are looked up in
@@ -15,21 +18,28 @@
 mod api;
 mod auth;
 mod client;
+mod connections;
 mod credentials;
 mod error;
+#[cfg(feature = "fuzzing")]
+mod fuzz;
 mod host;
 mod http;
 mod image;
 mod layout;
+mod options;
 mod pull;
 mod push;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use client::{Client, ClientOptions, TransferProgress};
-#[cfg(test)]
-use client::{HostOptions, Mirror};
-pub(crate) use error::{RegistryError, RequestTarget};
+pub(crate) use client::Client;
+pub(crate) use error::RegistryError;
+#[cfg(feature = "fuzzing")]
+pub(crate) use fuzz::{fuzz_documents, fuzz_headers};
 pub(crate) use image::{Document, Documents, NoDocuments, RegistryImage};
 pub(crate) use layout::Layout;
+pub(crate) use options::ClientOptions;
+#[cfg(test)]
+use options::{HostOptions, Mirror};
 pub(crate) use push::{BlobSource, Push, Upload};

@@ -14,11 +14,16 @@ use tokio::{
 };
 
 use super::{
-    Client, Document, Documents, RegistryError, RegistryImage, RequestTarget, TransferProgress,
     api::{ApiCall, BodyContent, RepositoryPlace, Retry},
+    client::Client,
+    error::{RegistryError, RequestTarget},
     host::Host,
     http::{BodyError, cause, clean, read_body},
-    image::{DEEPEST_INDEX, ImageDocument, LONGEST_DOCUMENT, choose, digest_of, read_config},
+    image::{
+        DEEPEST_INDEX, Document, Documents, ImageDocument, LONGEST_DOCUMENT, RegistryImage, choose, digest_of,
+        read_config,
+    },
+    options::TransferProgress,
 };
 use crate::oci::{Descriptor, Digest, Platform, Reference, media};
 

@@ -20,10 +20,13 @@ use reqwest::{
 use url::Url;
 
 use super::{
-    Client, Document, RegistryError, RequestTarget, TransferProgress,
     api::{ApiCall, BodyContent, RepositoryPlace, Retry, location, method_name},
     auth::merge_scopes,
+    client::Client,
+    error::{RegistryError, RequestTarget},
     host::Host,
+    image::Document,
+    options::TransferProgress,
 };
 use crate::oci::Digest;
 
@@ -94,7 +97,7 @@ impl Client {
         };
         let mut seen = HashSet::new();
         let blobs: Vec<Upload> = push.blobs.into_iter().filter(|it| seen.insert(it.digest)).collect();
-        let parallel = self.shared.options.parallel.max(1);
+        let parallel = self.shared.connections.options.parallel.max(1);
         let uploads = stream::iter(blobs.iter().map(|blob| repository.blob(blob)));
         let uploads = uploads.buffer_unordered(parallel).try_collect::<()>();
         with_progress(uploads, &repository.sent, push.progress).await?;

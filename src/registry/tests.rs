@@ -609,7 +609,7 @@ fn nothing_listening_is_named() {
 fn an_insecure_registry_may_speak_plain_http() {
     let server = Server::start(|_, _| None);
     let (plain, _folder) = client(None);
-    let mut options = plain.shared.options.clone();
+    let mut options = plain.shared.connections.options.clone();
     options.hosts.insert(server.host.clone(), HostOptions { insecure: true, ..HostOptions::default() });
     server.put_image("a", "b", b"x");
     run(Client::new(options).resolve(&server.reference("a:b"))).expect("over plain HTTP");
@@ -621,7 +621,7 @@ fn mirrors_are_asked_first_and_may_fail() {
     origin.put_image("a", "b", b"x");
     let mirror = Server::start(|_, _| None);
     let (plain, _folder) = client(None);
-    let mut options = plain.shared.options.clone();
+    let mut options = plain.shared.connections.options.clone();
     let mirrors = vec![Mirror { host: mirror.host.clone(), path: "cache".into() }];
     options.hosts.insert(origin.host.clone(), HostOptions { mirrors, ..HostOptions::default() });
     run(Client::new(options.clone()).resolve(&origin.reference("a:b"))).expect("from the registry itself");

@@ -25,6 +25,10 @@ pub(super) async fn checkout(world: &SolveWorld, git: &GitOp) -> Result<SolvedTr
         env: world.env.iter().map(|(name, value)| (name.into(), value.into())).collect(),
         cache: world.store.git_dir(),
         secrets: world.sources.git_secrets.clone(),
+        is_cancelled: {
+            let cancel = world.cancel.clone();
+            std::sync::Arc::new(move || cancel.is_cancelled())
+        },
     };
     let GitOp { url, reference, subdir, checksum, keep_git_dir, submodules, mtime_commit } = git.clone();
     let source = GitSource { url, reference, subdir, checksum, keep_git_dir, submodules, mtime_commit };
@@ -43,7 +47,8 @@ pub(super) async fn checkout(world: &SolveWorld, git: &GitOp) -> Result<SolvedTr
         let tree = LayerTree::scratch().with_layer(id, created);
         Ok::<_, Diagnostic>(if known { SolvedTree::Cached(tree) } else { SolvedTree::Made(tree) })
     });
-    done.await.map_err(SolveFailure::from)
+    // A git that was ended because the run is cancelled is no fault.
+    done.await.map_err(|fault| if world.cancel.is_cancelled() { SolveFailure::Cancelled } else { fault.into() })
 }
 
 /// The identity of a checkout: of one commit, wherever its repository lies and whatever it was called.

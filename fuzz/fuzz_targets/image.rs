@@ -1,0 +1,5 @@
+//! `bake::fuzz::image`, as a target of libFuzzer.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| bake::fuzz::image(data));
