@@ -33,13 +33,14 @@ const MAP: &[(&str, bool, &[&str])] = &[
     ("sandbox", false, &[]),
     ("store", false, &["oci"]),
     ("solve", false, &["oci", "report", "spec", "graph", "fetch", "layer", "registry", "sandbox", "store"]),
-    ("export", false, &["oci", "report", "layer", "registry", "store"]),
+    ("export", false, &["oci", "report", "grant", "layer", "registry", "store"]),
     (
         "engine",
         false,
         &[
             "oci",
             "report",
+            "grant",
             "spec",
             "graph",
             "dockerfile",

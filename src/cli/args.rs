@@ -132,7 +132,8 @@ pub(crate) struct PlanArgs {
     #[arg(long, help_heading = SHOW)]
     pub(crate) check: bool,
 
-    /// Allow what a build asks for: network.host, security.insecure, device, ssh, fs=PATH, fs.read=PATH, fs.write=PATH
+    /// Allow what a build asks for: network.host, security.insecure, device, ssh, fs=PATH, fs.read=PATH, fs.write=PATH,
+    /// fs.special
     #[arg(long = "allow", value_name = "GRANT", help_heading = RUN)]
     pub(crate) allows: Vec<String>,
 }

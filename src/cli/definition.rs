@@ -10,6 +10,7 @@ use crate::{
         var_file::{self, VarFile},
     },
     eval::{self, evaluate::evaluate, evaluation::Evaluation, input::Input},
+    grant::Allowed,
     oci::Platform,
     plan::{Plan, PlanNode, make::make, need::needs},
     report::{Diagnostic, Severity, SourceMap, Span, Spanned},
@@ -166,6 +167,8 @@ pub(crate) struct Planned {
     pub(crate) plan: Plan,
     /// The texts that spans in the plan point into.
     pub(crate) sources: SourceMap,
+    /// What it may write on this machine; nothing before that was checked.
+    pub(crate) writable: Allowed,
 }
 
 /// Reads, evaluates and plans.
@@ -176,7 +179,7 @@ pub(crate) fn planned(settings: &Settings, purpose: Purpose) -> Result<Planned, 
     let (evaluated, sources) = evaluated(settings, purpose)?;
     let (plan, diagnostics) = make(&evaluated, &Platform::host());
     check(settings, diagnostics, &sources)?;
-    Ok(Planned { evaluated, plan, sources })
+    Ok(Planned { evaluated, plan, sources, writable: Allowed::default() })
 }
 
 /// As [`planned`], and checks that the user allows everything that the plan needs.
@@ -202,7 +205,8 @@ pub(crate) fn allowed(settings: &Settings) -> Result<Planned, u8> {
     if let Some(warning) = without_output {
         output::diagnostics(&[warning], &planned.sources, settings.color);
     }
-    let missing = entitlements::check(&needs(&planned.plan), &planned.evaluated.grants, settings);
+    let needs = needs(&planned.plan);
+    let missing = entitlements::check(&needs, &planned.evaluated.grants, settings);
     check(settings, missing.into_iter().collect(), &planned.sources)?;
-    Ok(planned)
+    Ok(Planned { writable: entitlements::writable(&needs, settings), ..planned })
 }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    io,
     path::{Path, PathBuf},
 };
 
@@ -45,6 +46,17 @@ pub(crate) fn check(needs: &[Need], by_set: &[Grant], settings: &Settings) -> Op
     Some(diagnostic)
 }
 
+/// What a plan may write once [`check`] found nothing missing: the paths that it named, as they really are now.
+pub(crate) fn writable(needs: &[Need], settings: &Settings) -> Allowed {
+    let mut writable = Allowed::default();
+    for need in needs {
+        if let NeedKind::Write(path) = &need.what {
+            writable.allow(Path::new(path), &settings.cwd);
+        }
+    }
+    writable
+}
+
 /// The question that asks for a grant. Each part is one line whatever it is made of: a line break in a path cannot make
 /// up a line of the question.
 fn question(lines: &[String], flags: &[String]) -> String {
@@ -69,6 +81,7 @@ fn words(what: &NeedKind, cwd: &Path) -> String {
         NeedKind::Entitlement(Entitlement::Device(Some(name))) => format!("the device {name}"),
         NeedKind::Ssh => "your ssh agent".to_owned(),
         NeedKind::LocalDelete => "removing files in the destination".to_owned(),
+        NeedKind::SpecialFiles => "device nodes and set-user-ID files in the destination".to_owned(),
         NeedKind::Read(path) => format!("reading {}", resolve(path, cwd).display()),
         NeedKind::Write(path) => format!("writing {}", resolve(path, cwd).display()),
     }
@@ -82,6 +95,7 @@ fn flag(what: &NeedKind, cwd: &Path) -> String {
         NeedKind::Entitlement(Entitlement::Device(Some(name))) => format!("--allow=device={name}"),
         NeedKind::Ssh => "--allow=ssh".to_owned(),
         NeedKind::LocalDelete => "--allow=buildx.local.delete".to_owned(),
+        NeedKind::SpecialFiles => "--allow=fs.special".to_owned(),
         NeedKind::Read(path) => format!("--allow=fs.read={}", shown(path, cwd)),
         NeedKind::Write(path) => format!("--allow=fs.write={}", shown(path, cwd)),
     }
@@ -120,7 +134,7 @@ impl<'a> Granted<'a> {
                     read.allow(Path::new(path), cwd);
                     write.allow(Path::new(path), cwd);
                 }
-                Grant::Need(_) | Grant::Ssh | Grant::LocalDelete | Grant::Image => (),
+                Grant::Need(_) | Grant::Ssh | Grant::LocalDelete | Grant::SpecialFiles | Grant::Image => (),
             }
         }
         Self { grants, read, write }
@@ -138,9 +152,10 @@ impl<'a> Granted<'a> {
                 self.grants.iter().any(|grant| matches!(grant, Grant::Need(allowed) if allowed == it))
             }
             NeedKind::Ssh => skip || self.grants.iter().any(|it| matches!(it, Grant::Ssh)),
+            NeedKind::SpecialFiles => self.grants.iter().any(|it| matches!(it, Grant::SpecialFiles)),
             NeedKind::LocalDelete => self.grants.iter().any(|it| matches!(it, Grant::LocalDelete)),
             NeedKind::Read(path) => skip || covers(&self.read, path, &settings.cwd),
-            NeedKind::Write(path) => skip || covers(&self.write, path, &settings.cwd),
+            NeedKind::Write(path) => skip || may_write(&self.write, path, &settings.cwd),
         }
     }
 }
@@ -148,6 +163,15 @@ impl<'a> Granted<'a> {
 /// Whether a path is allowed. One that cannot be followed to its end is not: only `*` allows it.
 fn covers(allowed: &Allowed, path: &str, cwd: &Path) -> bool {
     grant::resolve(Path::new(path), cwd).map_or(allowed.is_everything(), |found| allowed.read(found).is_ok())
+}
+
+/// Whether a path may be written. One that leads through a file can be written by nobody: the export says so, better than a
+/// question that helps nobody.
+fn may_write(allowed: &Allowed, path: &str, cwd: &Path) -> bool {
+    match grant::resolve(Path::new(path), cwd) {
+        Ok(found) => allowed.write(found).is_ok(),
+        Err(error) => error.kind() == io::ErrorKind::NotADirectory || allowed.is_everything(),
+    }
 }
 
 /// Where a path really leads, for messages; what cannot be followed is shown as it is written.

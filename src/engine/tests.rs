@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     export::BuiltImage,
+    grant::Allowed,
     plan::{Plan, PlanNode, make::tests::plan_of},
     registry::{self, ClientOptions},
     report::{Diagnostic, SourceMap, event::Event},
@@ -48,6 +49,8 @@ impl Place {
             unreachable!("nothing starts a program here: {}", program.display())
         }
         let events = Arc::clone(&self.events);
+        let mut writable = Allowed::default();
+        writable.allow(Path::new("."), self.path());
         EngineSetup {
             store: Store::open(&self.path().join("home")).unwrap(),
             client: registry::Client::new(ClientOptions::new(none)),
@@ -60,6 +63,7 @@ impl Place {
             command: none,
             now: || "2026-01-01T00:00:00.000000000Z".to_owned(),
             epoch_now: 1_767_225_600,
+            writable,
         }
     }
 

@@ -1,4 +1,4 @@
-//! Annotations as users write them, and the level of the image that each goes to (spec/exporters.md §2.3).
+//! Annotations as users write them, and the level of the image that each goes to.
 
 use std::collections::BTreeMap;
 

@@ -11,48 +11,49 @@ use crate::oci::{Descriptor, DiffId, Digest, ImageConfig, Platform};
 /// Deepest folder of a result, or of a destination, that an export walks into.
 pub(super) const DEEPEST_FOLDER: usize = 1000;
 
-/// One build's result: one target on one platform.
+/// The result of one build: one target on one platform.
 #[derive(Clone, Debug)]
 pub(crate) struct BuiltImage {
     pub(crate) platform: Platform,
-    /// Final, with the base's history and diff ids, without those of this build's own steps and layers.
+    /// The final config with the history and diff ids of the base image; those of the steps of this build are added when
+    /// the image is assembled.
     pub(crate) config: ImageConfig,
-    /// History of this build's own steps, in order; those that are not empty are as many as the own layers.
+    /// History of the steps of this build, in order. As many of them have a layer as there are layers above the base.
     pub(crate) steps: Vec<ExportStep>,
-    /// All layers, lowest first; the first `base_layers` are the base image's.
+    /// All layers, lowest first; the first `base_layers` are those of the base image.
     pub(crate) layers: Vec<LayerRef>,
     pub(crate) base_layers: usize,
-    /// Identity of tree and config: equal content gives equal exports.
+    /// Digest over tree and config: builds of equal content give equal exports.
     pub(crate) content: Digest,
-    /// SOURCE_DATE_EPOCH of the build.
+    /// `SOURCE_DATE_EPOCH` of the build, seconds since 1970.
     pub(crate) epoch: Option<i64>,
-    /// For an inline cache: key, identity of the result, and how many of the layers it has.
+    /// For an inline cache, one entry a step: cache key, identity of the result, number of layers from the lowest.
     pub(crate) inline_cache: Option<Vec<(Digest, Digest, usize)>>,
-    /// Facts for provenance; whatever is known, see `attest.rs`.
+    /// Facts for provenance, if an export states them.
     pub(crate) provenance: Option<Arc<Provenance>>,
 }
 
-/// A history entry of a step.
+/// The history entry of one step (OCI image spec, image config, `history`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ExportStep {
     pub(crate) created_by: String,
     pub(crate) comment: Option<String>,
     pub(crate) author: Option<String>,
-    /// It made no layer.
+    /// The step made no layer: `empty_layer`.
     pub(crate) empty: bool,
 }
 
-/// One layer of a result.
+/// One layer of a result: its snapshot in the store, and for base layers where it was published.
 #[derive(Clone, Debug)]
 pub(crate) struct LayerRef {
     pub(crate) snapshot: Digest,
     /// RFC 3339, when the snapshot was made.
     pub(crate) created: String,
-    /// For a layer of a base image: what it is where it came from. It may be neither downloaded nor unpacked.
+    /// For a layer of a base image: the published layer. It may be neither downloaded nor unpacked yet.
     pub(crate) base: Option<BaseLayer>,
 }
 
-/// A layer of a base image as published.
+/// A layer of a base image as it was published.
 #[derive(Clone, Debug)]
 pub(crate) struct BaseLayer {
     pub(crate) diff_id: DiffId,
@@ -60,14 +61,14 @@ pub(crate) struct BaseLayer {
     pub(crate) origin: BlobOrigin,
 }
 
-/// Where a base layer's blob is read.
+/// Where the blob of a base layer can be read: a repository of a registry, or an OCI layout folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum BlobOrigin {
     Registry { domain: String, path: String },
     Layout { folder: PathBuf },
 }
 
-/// What provenance says about a build.
+/// The facts about a build that provenance states (<https://slsa.dev/spec/v1.0/provenance>).
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Provenance {
     /// `externalParameters.configSource`: uri, digest (`sha1` or `sha256`), path of the Dockerfile.

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::built::{BaseLayer, LayerRef};
 use crate::{
+    grant::Allowed,
     registry::Client,
     report::{
         Diagnostic,
@@ -16,31 +17,33 @@ use crate::{
     store::Store,
 };
 
-/// A future that a trait object can return.
+/// A boxed future, as methods of a trait object return it.
 pub(crate) type ExportFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// Brings layers of base images here when an exporter needs them.
+/// Pulls layers of base images into the store when an exporter needs them.
 pub(crate) trait BaseLayers: Send + Sync {
-    /// The blob of a base layer, in the store under its digest afterwards.
+    /// Fetches the blob of a base layer; afterwards the store has it under its digest.
     fn blob<'a>(&'a self, layer: &'a BaseLayer) -> ExportFuture<'a, Result<(), Diagnostic>>;
-    /// The unpacked snapshots of these layers, in the store afterwards.
+    /// Unpacks layers, lowest first; afterwards the store has their snapshots.
     fn unpack<'a>(&'a self, layers: &'a [LayerRef]) -> ExportFuture<'a, Result<(), Diagnostic>>;
 }
 
-/// What exporters work with.
+/// What exporters work with: store, registry client, progress, clock, and what may be written.
 #[derive(Clone)]
 pub(crate) struct ExportContext {
     pub(crate) store: Store,
     pub(crate) client: Client,
     pub(crate) base: Arc<dyn BaseLayers>,
-    /// Progress goes here under `step`.
+    /// Receives progress under the number `step`.
     pub(crate) sink: Sink,
     pub(crate) step: StepId,
     /// Seconds since 1970, for dates that nothing else determines.
     pub(crate) now: i64,
+    /// What may be written on this machine.
+    pub(crate) writable: Allowed,
 }
 
-/// What was written.
+/// The outcome of one export.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ExportReceipt {
     /// Keys of the metadata file.
@@ -48,7 +51,7 @@ pub(crate) struct ExportReceipt {
     pub(crate) warnings: Vec<Diagnostic>,
 }
 
-/// An error with all that lie beneath it, none repeated.
+/// The text of an error and of its causes, outermost first; a cause that is already in the text is not repeated.
 pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();

@@ -4,7 +4,7 @@
 
 use std::{
     io::IsTerminal,
-    path::{Component, Path, PathBuf},
+    path::{Path, PathBuf},
 };
 
 use super::{
@@ -13,6 +13,7 @@ use super::{
     request::{ExportedOutput, Subject},
 };
 use crate::{
+    grant,
     oci::{Reference, reference::BadReference},
     report::{Diagnostic, Span, suggest},
 };
@@ -150,8 +151,17 @@ pub(super) struct TreePlan {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum TreeTo {
-    Folder { folder: PathBuf, delete: bool },
+    Folder { folder: PathBuf, delete: bool, special: SpecialFiles },
     Archive { dest: ArchiveDest },
+}
+
+/// What a folder gets of files that give rights on this machine: device nodes, and regular files with the set-user-ID or
+/// set-group-ID bit or with file capabilities.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SpecialFiles {
+    /// Devices are not made, files lose the bits and capabilities.
+    Drop,
+    Keep,
 }
 
 /// A file, or standard output.
@@ -162,6 +172,14 @@ pub(super) enum ArchiveDest {
 }
 
 impl ExportPlan {
+    /// The path on this machine that is written.
+    pub(super) fn path(&self) -> Option<PathBuf> {
+        match self.dest()? {
+            ArchiveDest::Stdout => None,
+            ArchiveDest::File(path) => Some(path),
+        }
+    }
+
     /// What is written on this machine, for finding two outputs that collide.
     pub(super) fn dest(&self) -> Option<ArchiveDest> {
         match self {
@@ -209,7 +227,7 @@ impl OptionReader<'_> {
             "image" | "registry" => [IMAGE, PUSH].concat(),
             "oci" => [IMAGE, ARCHIVE].concat(),
             "docker" => [IMAGE, ARCHIVE, &["context"]].concat(),
-            "local" => [TREE, &["mode"]].concat(),
+            "local" => [TREE, &["mode", "special"]].concat(),
             "tar" => TREE.to_vec(),
             "cacheonly" => Vec::new(),
             other => {
@@ -394,6 +412,15 @@ impl OptionReader<'_> {
                 false
             }
         };
+        let special = match self.value("special") {
+            None | Some("" | "drop") => SpecialFiles::Drop,
+            Some("keep") => SpecialFiles::Keep,
+            Some(other) => {
+                let message = self.about(&format!("`special` is neither drop nor keep: {other}"));
+                self.fault(bad_value(message), self.at("special"), "this value");
+                SpecialFiles::Drop
+            }
+        };
         let Some(dest) = dest else {
             let fault = Diagnostic::error("bake::export::no_dest", self.about("a `dest` is needed"));
             self.fault(fault.help("add dest=DIRECTORY"), self.output.at, "this output");
@@ -404,7 +431,7 @@ impl OptionReader<'_> {
             self.fault(fault.help("use type=tar,dest=-"), self.at("dest"), "this value");
             return None;
         }
-        Some(ExportPlan::Tree(plan, TreeTo::Folder { folder: self.folder(&dest)?, delete }))
+        Some(ExportPlan::Tree(plan, TreeTo::Folder { folder: self.folder(&dest)?, delete, special }))
     }
 
     /// `tags`, else `name=`; `name=*` stands for what a frontend names, and ours names nothing.
@@ -630,16 +657,8 @@ fn at(fault: Diagnostic, place: Option<Span>, label: &str) -> Diagnostic {
     }
 }
 
-/// A path made absolute, without `.` and with `..` taken back as far as it is written.
+/// Where a path really leads, as the kernel would find it; one that leads nowhere is only made absolute, and is refused
+/// when it is granted.
 pub(super) fn absolute(cwd: &Path, path: &str) -> PathBuf {
-    let mut clean = PathBuf::new();
-    for part in cwd.join(path).components() {
-        match part {
-            Component::CurDir => {}
-            // What lies above a link is not what the text says; such paths are left to the system.
-            Component::ParentDir if !clean.is_symlink() && clean.pop() => {}
-            part => clean.push(part),
-        }
-    }
-    clean
+    grant::resolve(Path::new(path), cwd).map_or_else(|_| cwd.join(path), |found| found.path())
 }

@@ -2,32 +2,62 @@
 //!
 //! Options are parsed in `options`; nothing is written here.
 
+use std::{io, path::Path};
+
+use rustix::io::Errno;
+
 use super::{
     attest::Statements,
     options::{self, ArchiveDest, ExportPlan, ImageTo},
     request::{ExportedOutput, Subject},
 };
-use crate::report::Diagnostic;
+use crate::{
+    grant::{self, Allowed, GrantedWrite},
+    report::Diagnostic,
+};
 
-/// A checked output, ready to run after the build.
+/// An output that was checked before the build and can be run after it.
 #[derive(Clone, Debug)]
 pub(crate) struct PreparedExport {
     pub(crate) output: ExportedOutput,
     pub(crate) subject: Subject,
     pub(super) plan: ExportPlan,
-    /// What the user should know although it is no fault.
+    /// What is written on this machine, checked; `None` for standard output and for what is not written here.
+    pub(super) place: Option<GrantedWrite>,
+    /// Warnings, told with the outcome of the export.
     pub(crate) warnings: Vec<Diagnostic>,
 }
 
 impl PreparedExport {
-    /// Whether an export changes something that others see.
+    /// Whether the export changes something that others see: a push. Such exports wait for all builds of the plan.
     pub(crate) const fn publishes(&self) -> bool {
         matches!(self.plan, ExportPlan::Image(_, ImageTo::Registry { .. }))
     }
 
-    /// Whether facts about the builds are part of what is written.
+    /// Whether the export writes facts about its builds, so that the engine must collect them.
     pub(crate) fn states_provenance(&self) -> bool {
         self.plan_statements().is_some_and(|it| !it.is_empty())
+    }
+
+    /// An error of the system about a path that this export writes.
+    pub(super) fn write_fault(&self, path: &str, error: &io::Error) -> Diagnostic {
+        let fault = self.fault("bake::export::write", format_args!("cannot write `{path}`: {error}"));
+        if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) {
+            return fault.help("a symbolic link came in the way after the output was checked; it is not followed");
+        }
+        fault
+    }
+
+    /// The handle of a path that this export writes.
+    fn grant(&self, path: &Path, writable: &Allowed) -> Result<GrantedWrite, Diagnostic> {
+        let code = "bake::export::dest";
+        let found = grant::resolve(path, &self.subject.cwd)
+            .map_err(|error| self.fault(code, format_args!("cannot find `{}`: {error}", path.display())))?;
+        writable.write(found).map_err(|grant::Denied(path)| {
+            let path = path.display();
+            self.fault(code, format_args!("the destination leads to `{path}`, where it may not write"))
+                .help(format!("if that is right, allow it: --allow=fs.write={path}"))
+        })
     }
 
     /// The attestations that this export writes; `None` for an output that writes nothing.
@@ -58,9 +88,18 @@ impl PreparedExport {
 ///
 /// # Errors
 /// Every fault, each naming target, option, value, and what to write instead.
-pub(crate) fn prepare(output: &ExportedOutput, subject: &Subject) -> Result<PreparedExport, Vec<Diagnostic>> {
+pub(crate) fn prepare(
+    output: &ExportedOutput,
+    subject: &Subject,
+    writable: &Allowed,
+) -> Result<PreparedExport, Vec<Diagnostic>> {
     let (plan, warnings) = options::plan(output, subject)?;
-    Ok(PreparedExport { output: output.clone(), subject: subject.clone(), plan, warnings })
+    let path = plan.path();
+    let mut prepared = PreparedExport { output: output.clone(), subject: subject.clone(), plan, place: None, warnings };
+    if let Some(path) = path {
+        prepared.place = Some(prepared.grant(&path, writable).map_err(|fault| vec![fault])?);
+    }
+    Ok(prepared)
 }
 
 /// Checks what several outputs have in common: two that write to the same place, or both to stdout.
@@ -122,7 +161,7 @@ mod tests {
                 always_index: false,
             };
             let output = ExportedOutput { exporter: exporter.to_owned(), options, at: None };
-            prepare(&output, &subject).expect("a good output").publishes()
+            prepare(&output, &subject, &Allowed::default()).expect("a good output").publishes()
         };
         assert!(publishes("registry", None));
         assert!(publishes("image", Some("true")) && publishes("image", Some("")) && publishes("image", Some("1")));

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use crate::{oci::Platform, report::Span};
 
-/// One output of a target as the user wrote it, `registry` and `--push` already resolved or not: both are understood.
+/// One output of a target as the user wrote it. `registry` and `image` with `push` are both understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ExportedOutput {
     /// `type=`.
@@ -25,7 +25,7 @@ pub(crate) struct OutputOption {
     pub(crate) at: Option<Span>,
 }
 
-/// What an output is for: all that is known before the build.
+/// What a target says about its outputs, known before the build.
 #[derive(Clone, Debug)]
 pub(crate) struct Subject {
     /// Name of the target, for messages.

@@ -66,9 +66,12 @@ impl Allowed {
     ///
     /// # Errors
     /// The real path, when it is not allowed.
-    pub(crate) fn write(&self, found: &Resolved) -> Result<GrantedWrite, Denied> {
+    pub(crate) fn write(&self, found: Resolved) -> Result<GrantedWrite, Denied> {
         let path = found.path();
-        if self.covers(&path) { Ok(GrantedWrite { path }) } else { Err(Denied(path)) }
+        if !self.covers(&path) {
+            return Err(Denied(path));
+        }
+        Ok(GrantedWrite { path, unnamed: found.unnamed.map(Arc::new) })
     }
 }
 
@@ -131,6 +134,8 @@ impl GrantedRead {
 pub(crate) struct GrantedWrite {
     /// Absolute; without symbolic links as far as it existed when it was granted.
     path: PathBuf,
+    /// What has no path of its own.
+    unnamed: Option<Arc<OwnedFd>>,
 }
 
 impl GrantedWrite {
@@ -139,12 +144,30 @@ impl GrantedWrite {
         &self.path
     }
 
-    /// Opens the directory, and makes it and what leads to it where missing.
+    /// Opens what has no path of its own, such as the pipe behind `/dev/stdout`, for writing; `None` for all else.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(crate) fn open_unnamed(&self) -> io::Result<Option<File>> {
+        let Some(fd) = &self.unnamed else { return Ok(None) };
+        let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+        Ok(Some(File::from(rustix::fs::open(path, OFlags::WRONLY | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())?)))
+    }
+
+    /// Opens the directory, and makes it and what leads to it where missing, with `mode` (less the umask).
     ///
     /// # Errors
     /// When a part of the path is no directory, or has become a symbolic link since it was granted.
-    pub(crate) fn make_dir(&self) -> io::Result<OwnedFd> {
-        open::make_dirs(&self.path)
+    pub(crate) fn make_dir(&self, mode: u32) -> io::Result<OwnedFd> {
+        open::make_dirs(&self.path, Mode::from_raw_mode(mode))
+    }
+
+    /// Opens the directory if it is there.
+    ///
+    /// # Errors
+    /// As [`GrantedWrite::make_dir`]; also when it is missing.
+    pub(crate) fn open_dir(&self) -> io::Result<OwnedFd> {
+        beneath_root(&self.path, OFlags::RDONLY | OFlags::DIRECTORY)
     }
 
     /// Opens the directory that holds it, made where missing, and tells its name there.
@@ -155,6 +178,6 @@ impl GrantedWrite {
         let (Some(parent), Some(name)) = (self.path.parent(), self.path.file_name()) else {
             return Err(rustix::io::Errno::ISDIR.into());
         };
-        Ok((open::make_dirs(parent)?, Path::new(name)))
+        Ok((open::make_dirs(parent, Mode::from_raw_mode(0o777))?, Path::new(name)))
     }
 }

@@ -93,15 +93,15 @@ fn step_by_step(path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
 }
 
 /// Opens an absolute directory, made where missing, without following a symbolic link.
-pub(super) fn make_dirs(path: &Path) -> io::Result<OwnedFd> {
+pub(super) fn make_dirs(path: &Path, mode: Mode) -> io::Result<OwnedFd> {
     const DIR: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY);
     match beneath_root(path, DIR) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => (),
         found => return found,
     }
-    let parent = make_dirs(path.parent().ok_or(Errno::NOENT)?)?;
+    let parent = make_dirs(path.parent().ok_or(Errno::NOENT)?, mode)?;
     let name = path.file_name().ok_or(Errno::NOENT)?;
-    match mkdirat(parent.as_fd(), name, Mode::from_raw_mode(0o777)) {
+    match mkdirat(parent.as_fd(), name, mode) {
         Ok(()) | Err(Errno::EXIST) => (),
         Err(error) => return Err(error.into()),
     }
@@ -121,7 +121,7 @@ mod tests {
         let root = folder.path().canonicalize().expect("it exists");
         let mut allowed = Allowed::default();
         allowed.allow(Path::new("."), &root);
-        let file = allowed.write(&resolve(Path::new("out/evil/x"), &root).expect("resolved")).expect("allowed");
+        let file = allowed.write(resolve(Path::new("out/evil/x"), &root).expect("resolved")).expect("allowed");
         let secret = allowed.read(resolve(Path::new("out/s"), &root).expect("resolved")).expect("allowed");
         fs::create_dir(root.join("out")).expect("writable");
         symlink("/tmp", root.join("out/evil")).expect("writable");

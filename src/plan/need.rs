@@ -21,6 +21,8 @@ pub(crate) enum NeedKind {
     Ssh,
     /// A local output that removes files.
     LocalDelete,
+    /// A local output that keeps device nodes and set-user-ID files.
+    SpecialFiles,
     /// A path, relative to the working directory.
     Read(String),
     Write(String),
@@ -97,6 +99,9 @@ fn of_export(export: &Export, all: &mut Vec<Need>) {
     let mut need = |what: NeedKind| all.push(Need { what, target: target.clone(), attribute: "output", at: export.at });
     if export.output.kind == "local" && export.output.attrs.get("mode").is_some_and(|it| it == "delete") {
         need(NeedKind::LocalDelete);
+    }
+    if export.output.kind == "local" && export.output.attrs.get("special").is_some_and(|it| it == "keep") {
+        need(NeedKind::SpecialFiles);
     }
     if let Writes::File(path) | Writes::Directory(path) = writes(&export.output) {
         need(NeedKind::Write(path.to_owned()));

@@ -20,6 +20,13 @@ pub(crate) struct SandboxOptions {
     pub(crate) pids_limit: Option<u64>,
 }
 
+impl Default for SandboxOptions {
+    /// Our own helper, in the network of the host without NET_RAW, and the usual limit of processes.
+    fn default() -> Self {
+        Self { runtime: Runtime::Embedded, network: NetworkChoice::Host, pids_limit: Some(DEFAULT_PIDS_LIMIT) }
+    }
+}
+
 /// The limit of processes that a step has unless the user sets another.
 pub(crate) const DEFAULT_PIDS_LIMIT: u64 = 32_768;
 

@@ -34,5 +34,7 @@ mod run;
 pub(crate) mod runner;
 pub(crate) mod schedule;
 pub(crate) mod solver;
+#[cfg(test)]
+mod tests;
 pub(crate) mod tree;
 pub(crate) mod world;

@@ -40,6 +40,8 @@ pub(crate) enum Grant {
     Ssh,
     /// `mode=delete` of a local output.
     LocalDelete,
+    /// `special=keep` of a local output.
+    SpecialFiles,
     /// Paths that may be read and written; `*` is all.
     Read(String),
     Write(String),
@@ -48,7 +50,7 @@ pub(crate) enum Grant {
     Image,
 }
 
-const GRANTS: [&str; 12] = [
+const GRANTS: [&str; 13] = [
     "network.host",
     "security.insecure",
     "device",
@@ -57,6 +59,7 @@ const GRANTS: [&str; 12] = [
     "fs",
     "fs.read",
     "fs.write",
+    "fs.special",
     "image",
     "image.push",
     "image.load",
@@ -87,13 +90,14 @@ impl Grant {
             "device" => Ok(Self::Need(Entitlement::Device(value.filter(|it| !it.is_empty()).map(str::to_owned)))),
             "ssh" => plain(Self::Ssh),
             "buildx.local.delete" | "local.delete" => plain(Self::LocalDelete),
+            "fs.special" => plain(Self::SpecialFiles),
             "fs" => path(Self::ReadWrite),
             "fs.read" => path(Self::Read),
             "fs.write" => path(Self::Write),
             "image" | "image.push" | "image.load" => Ok(Self::Image),
             _ => {
                 let help = suggest::did_you_mean(key, GRANTS)
-                    .unwrap_or_else(|| format!("known grants: {}", GRANTS[..11].join(", ")));
+                    .unwrap_or_else(|| format!("known grants: {}", GRANTS[..12].join(", ")));
                 Err(OptionFault::new(format!("unknown entitlement: {text}")).help(help))
             }
         }

@@ -5,6 +5,7 @@
 mod call;
 mod check;
 mod corpus;
+mod destinations;
 mod diagnostics;
 mod download;
 mod errors;

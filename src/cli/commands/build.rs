@@ -22,6 +22,7 @@ use crate::{
         context::Contexts,
         embedded::{self, EngineSetup},
     },
+    grant::Allowed,
     registry,
     report::{Diagnostic, SourceMap, event::Sink},
     sandbox,
@@ -56,13 +57,13 @@ pub(super) fn on_runtime(settings: &Settings, work: impl Future<Output = u8>) ->
 }
 
 async fn build(settings: &Settings, planned: Planned, interrupts: &mut Interrupts) -> u8 {
-    let Planned { plan, sources, .. } = planned;
+    let Planned { plan, sources, writable, .. } = planned;
     // With SIGXFSZ caught, a limit on the size of files is an error of the write, which names the file.
     let _file_size = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::from_raw(libc::SIGXFSZ));
     let view = ProgressView::start(progress_mode(settings));
     let contexts = Contexts::new(settings.cwd.clone(), sources);
     let prepare = async |sink: Sink| {
-        let setup = setup(settings, sink).map_err(|fault| vec![*fault])?;
+        let setup = setup(settings, writable.clone(), sink).map_err(|fault| vec![*fault])?;
         embedded::prepare(&plan, setup, &contexts).await
     };
     let outcome = dispatch::run(&plan, prepare, interrupts, view.sink()).await;
@@ -119,7 +120,7 @@ pub(super) fn progress_mode(settings: &Settings) -> ProgressMode {
 ///
 /// # Errors
 /// When the state folder cannot be used.
-pub(super) fn setup(settings: &Settings, sink: Sink) -> Result<EngineSetup, Box<Diagnostic>> {
+pub(super) fn setup(settings: &Settings, writable: Allowed, sink: Sink) -> Result<EngineSetup, Box<Diagnostic>> {
     let store = Store::open(&settings.bake_home).and_then(|store| store.hold().map(|()| store));
     let store = store.map_err(|error| {
         let fault = Diagnostic::error("bake::store::failed", "the state folder cannot be used").cause(&error);
@@ -142,6 +143,7 @@ pub(super) fn setup(settings: &Settings, sink: Sink) -> Result<EngineSetup, Box<
         command: |program| sandbox::command(program),
         now: || jiff::Timestamp::now().to_string(),
         epoch_now: i64::try_from(now.as_secs()).unwrap_or(i64::MAX),
+        writable,
     })
 }
 

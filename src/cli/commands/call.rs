@@ -59,10 +59,10 @@ pub(crate) fn run(settings: &Settings, planned: Planned, interrupts: &mut Interr
 }
 
 async fn calls(settings: &Settings, planned: &Planned, interrupts: &mut Interrupts) -> u8 {
-    let Planned { evaluated, plan, sources } = planned;
+    let Planned { evaluated, plan, sources, writable } = planned;
     let view = ProgressView::start(build::progress_mode(settings));
     let contexts = Contexts::new(settings.cwd.clone(), sources.clone());
-    let setup = match build::setup(settings, view.sink()) {
+    let setup = match build::setup(settings, writable.clone(), view.sink()) {
         Ok(setup) => setup,
         Err(fault) => {
             view.finish();

@@ -37,6 +37,7 @@ impl EmbeddedEngine {
             sink: self.sink.clone(),
             step: StepId(self.n_vertices + index),
             now: self.epoch_now,
+            writable: self.writable.clone(),
         }
     }
 }

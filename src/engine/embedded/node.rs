@@ -11,6 +11,7 @@ use crate::{
         cache::Caches,
     },
     export::{BuiltImage, ExportReceipt, PreparedExport, Provenance},
+    grant::Allowed,
     oci::Platform,
     registry,
     report::{Diagnostic, event::Sink},
@@ -33,6 +34,8 @@ pub(crate) struct EmbeddedEngine {
     pub(super) n_vertices: u32,
     /// Seconds from 1970 to the start of the run.
     pub(super) epoch_now: i64,
+    /// What the plan may write on this machine.
+    pub(super) writable: Allowed,
 }
 
 impl Engine for EmbeddedEngine {

@@ -43,7 +43,7 @@ pub(crate) async fn prepare(
     });
     let mut world = setup.world();
     world.sources.git_secrets = secret::for_git(plan, &setup.env, |path| contexts.absolute(path));
-    let EngineSetup { client, sink, epoch_now, now, .. } = setup;
+    let EngineSetup { client, sink, epoch_now, now, writable, .. } = setup;
     // Dockerfiles are read even if an output is at fault: all faults are reported in one run.
     let lowered = lowering(&world, contexts, false, async |it| it.run(plan).await).await;
     let prepared = match lowered {
@@ -71,6 +71,7 @@ pub(crate) async fn prepare(
         sink,
         n_vertices,
         epoch_now,
+        writable,
     };
     Ok(PreparedEngine { engine, warnings })
 }
@@ -86,7 +87,7 @@ fn prepare_exports(
     for node in plan.graph.node_indices() {
         let PlanNode::Export(export) = &plan.graph[node] else { continue };
         let (output, subject) = request(export, &setup.cwd, &setup.env);
-        match export::prepare(&output, &subject) {
+        match export::prepare(&output, &subject, &setup.writable) {
             Ok(export) => {
                 nodes.push(node);
                 prepared.push(export);

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use crate::{
+    grant::Allowed,
     registry,
     report::event::Sink,
     solve::{
@@ -36,6 +37,8 @@ pub(crate) struct EngineSetup {
     pub(crate) now: fn() -> String,
     /// Seconds from 1970 to the start of the run.
     pub(crate) epoch_now: i64,
+    /// What the plan may write on this machine, as the check of entitlements found it.
+    pub(crate) writable: Allowed,
 }
 
 impl EngineSetup {

@@ -14,7 +14,7 @@ use crate::{
     oci::{Digest, Platform, media},
 };
 
-/// A descriptor as it is written, with a fixed order of keys.
+/// A descriptor as it is written: its keys and annotations in a fixed order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct DocumentDescriptor {
@@ -54,11 +54,13 @@ pub(super) struct IndexDocument {
     pub(super) annotations: BTreeMap<String, String>,
 }
 
+/// A descriptor without annotations and platform. `size` in bytes.
 pub(crate) fn descriptor(media_type: &str, digest: Digest, size: u64) -> DocumentDescriptor {
     let media_type = media_type.to_owned();
     DocumentDescriptor { media_type, digest, size, data: None, annotations: BTreeMap::new(), platform: None }
 }
 
+/// The media type of a layer by compression, Docker or OCI types, and whether it is non-distributable.
 pub(crate) fn layer_type(codec: Codec, docker: bool, nondist: bool) -> &'static str {
     match (codec, docker, nondist) {
         (Codec::Uncompressed, false, false) => media::OCI_LAYER,

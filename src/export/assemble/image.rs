@@ -26,11 +26,11 @@ const ATTESTATION: &str = "application/vnd.docker.attestation.manifest.v1+json";
 /// Annotations of layers that are for stores, not for images.
 const INTERNAL: &[&str] = &["containerd.io/uncompressed", "buildkit/createdat", "containerd.io/distribution.source."];
 
-/// Where the bytes of a blob are.
+/// Where the bytes of a blob are read.
 #[derive(Clone, Debug)]
 pub(crate) enum BlobContent {
     Bytes(Vec<u8>),
-    /// In the store, under its digest.
+    /// The store has it under its digest.
     Store,
     /// A base image's layer, to be fetched when needed.
     Base(Box<BaseLayer>),
@@ -42,11 +42,11 @@ pub(crate) struct ImageBlob {
     pub(crate) digest: Digest,
     pub(crate) size: u64,
     pub(crate) from: BlobContent,
-    /// Registries are not given it.
+    /// Non-distributable: it is not pushed.
     pub(crate) nondist: bool,
 }
 
-/// An image ready to be written.
+/// An image ready to be written: its blobs, its documents and the descriptor of the root.
 #[derive(Clone, Debug)]
 pub(crate) struct AssembledImage {
     /// Configs, layers, statements: each digest once, in order of first use.
@@ -59,7 +59,7 @@ pub(crate) struct AssembledImage {
     pub(crate) single: Option<(Digest, Vec<Digest>)>,
 }
 
-/// Makes the documents. `layers` are those of each build, in the same order.
+/// Assembles the documents of an image. `layers` are those of each build, in the same order.
 pub(crate) fn assemble(plan: &ImagePlan, builds: &[BuiltImage], layers: &[Vec<PackedLayer>]) -> AssembledImage {
     let mut made = ImageAssembly { plan, blobs: Vec::new(), documents: Vec::new() };
     let images: Vec<(DocumentDescriptor, Digest)> =
@@ -214,7 +214,7 @@ fn platform_of(build: &BuiltImage) -> Platform {
 }
 
 impl AssembledImage {
-    /// What the metadata file says of an image.
+    /// The entries of an image in the metadata file: `containerimage.descriptor`, `containerimage.digest`, …
     pub(crate) fn metadata(&self, names: &str, extra: &BTreeMap<String, String>) -> Map<String, Value> {
         let mut root = self.root.clone();
         root.annotations.extend(extra.iter().map(|(key, value)| (key.clone(), value.clone())));

@@ -9,7 +9,7 @@ use crate::{
     oci::{DiffId, Digest},
 };
 
-/// A layer as it goes into an image.
+/// A packed layer as an image refers to it.
 #[derive(Clone, Debug)]
 pub(crate) struct PackedLayer {
     pub(crate) diff_id: DiffId,
@@ -17,9 +17,9 @@ pub(crate) struct PackedLayer {
     pub(crate) size: u64,
     pub(crate) codec: Codec,
     pub(crate) annotations: BTreeMap<String, String>,
-    /// Marked as not to be distributed by the base image.
+    /// The base image marks it as non-distributable.
     pub(crate) nondist: bool,
-    /// A base image's blob as published: it may not be here.
+    /// For an unchanged layer of a base image: the store may not have its blob yet.
     pub(crate) base: Option<BaseLayer>,
 }
 

@@ -35,7 +35,7 @@ struct PackedRecord {
     annotations: BTreeMap<String, String>,
 }
 
-/// A blob to make.
+/// How a blob is made.
 #[derive(Clone)]
 enum PackJob {
     /// From the snapshot, above those below it.
@@ -44,9 +44,11 @@ enum PackJob {
     Convert { base: Box<BaseLayer> },
 }
 
-/// Why a layer cannot be made: a diagnostic of the builder, or the text of a fault of ours.
+/// Why a layer could not be packed.
 pub(crate) enum LayerFault {
+    /// A fault of pulling the base image.
     Builder(Diagnostic),
+    /// A fault of packing, with its causes.
     Text(String),
 }
 
@@ -59,14 +61,14 @@ pub(crate) struct PackSettings {
     pub(crate) force: bool,
 }
 
-/// A stack of layers, and the time to which those above the base are clamped.
+/// The layers of one image, lowest first, and the time to which those above the base are clamped.
 pub(crate) struct LayerStack<'a> {
     pub(crate) layers: &'a [LayerRef],
     pub(crate) base_layers: usize,
     pub(crate) epoch: Option<i64>,
 }
 
-/// The layers of each build.
+/// Packs the layers of each build; the result is in the same order.
 pub(crate) async fn pack(
     plan: &ImagePlan,
     builds: &[BuiltImage],
@@ -81,7 +83,7 @@ pub(crate) async fn pack(
     pack_stacks(how, &stacks, context).await
 }
 
-/// The layers of each stack.
+/// Packs the layers of each stack, equal ones once, and records the blobs.
 pub(crate) async fn pack_stacks(
     how: PackSettings,
     stacks: &[LayerStack<'_>],
@@ -217,7 +219,7 @@ async fn make_ready(
     stream::iter(fetched).buffer_unordered(PARALLEL).try_collect::<()>().await.map_err(LayerFault::Builder)
 }
 
-/// Brings the blob of a base layer here.
+/// Fetches the blob of a base layer unless the store has it.
 pub(crate) async fn fetch_base(context: &ExportContext, base: &BaseLayer) -> Result<(), Diagnostic> {
     let digest = base.descriptor.digest().to_string().parse::<Digest>();
     if digest.is_ok_and(|digest| context.store.blob_size(&digest) == Some(base.descriptor.size())) {

@@ -20,11 +20,12 @@ use crate::{
     oci::{Digest, digest::FieldHasher},
 };
 
-/// A file of an earlier export: which source it was made of, and its stamp after that, hashed.
+/// A hash over the source of an exported file and the stamp of that file once written: as long as both are the same, the
+/// file need not be written again.
 pub(crate) type FileMark = [u8; 16];
 
-/// A digest over the stamps of all that is in a folder; it changes when anything in it does. `None` when there are more
-/// than `most` names.
+/// A digest over the stamps (inode, size, times, mode) of everything in a folder; it changes when anything in it changes.
+/// `None` when there are more than `most` names.
 pub(crate) fn fingerprint(folder: &Path, most: usize) -> io::Result<Option<Digest>> {
     let root = at::host_dir(folder)?;
     let seen = AtomicUsize::new(0);
@@ -82,7 +83,7 @@ fn stamp(hasher: &mut FieldHasher, stat: &Stat) {
     hasher.number(stat.st_ctime as u64).number(stat.st_ctime_nsec as u64).number(u64::from(stat.st_uid));
 }
 
-/// Source and destination as they are now, in 16 bytes.
+/// The mark of a file as source and destination are now.
 pub(crate) fn mark(path: &Path, entry: &ViewEntry, epoch: Option<i64>, stat: &Stat) -> FileMark {
     let mut hasher = FieldHasher::new("mark/1");
     hasher.bytes(path.as_os_str().as_bytes());

@@ -1,9 +1,14 @@
 //! Receipts: for one key (what is written, how, where to) how the destination can be recognised.
 
-use std::{collections::HashSet, path::Path};
+use std::{
+    collections::HashSet,
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
 use super::{fingerprint::FileMark, stamp::FileStamp};
@@ -13,17 +18,27 @@ use crate::{
     store::{Store, Table},
 };
 
-/// One export, remembered.
+/// The record of one export: how its destination is recognised, and what the metadata file got.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct StoredReceipt {
     /// Of the file, or of `index.json` of a layout.
     pub(crate) stamp: Option<FileStamp>,
-    /// Over a folder.
+    /// Of a folder.
     pub(crate) fingerprint: Option<Digest>,
     /// Blobs of a layout, with their sizes.
     pub(crate) blobs: Vec<(Digest, u64)>,
     pub(crate) bytes: u64,
     pub(crate) metadata: Map<String, Value>,
+    /// What was made harmless in a folder.
+    pub(crate) dropped: Option<DroppedFiles>,
+}
+
+/// Device nodes that were not made and files that lost bits or capabilities, in one folder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DroppedFiles {
+    pub(crate) count: u64,
+    /// The first of their paths in the order of bytes, relative to the folder.
+    pub(crate) first: PathBuf,
 }
 
 /// The key of an export: its options, its names, the contents, and facts that go into attestations.
@@ -67,25 +82,58 @@ pub(crate) fn key(prepared: &PreparedExport, builds: &[BuiltImage], place: &Path
 
 /// The receipt of an earlier export with this key.
 pub(crate) fn find(store: &Store, key: &Digest) -> Option<StoredReceipt> {
-    store.get(Table::Receipt, key)
+    PlacedRecord::load(store, key)
 }
 
-/// Records a receipt. Failing to is no fault: the next export writes again.
-pub(crate) fn keep(store: &Store, key: &Digest, receipt: &StoredReceipt) {
-    store.put(Table::Receipt, key, receipt).ok();
+/// Records a receipt about `place`. Failing to is no fault: the next export writes again.
+pub(crate) fn keep(store: &Store, key: &Digest, place: &Path, receipt: StoredReceipt) {
+    PlacedRecord::save(store, key, place, receipt);
 }
 
 /// Marks of the files that an earlier export wrote into a folder.
 pub(crate) fn marks(store: &Store, folder: &Path) -> HashSet<FileMark> {
-    let text: String = store.get(Table::Receipt, &marks_key(folder)).unwrap_or_default();
+    let text: String = PlacedRecord::load(store, &marks_key(folder)).unwrap_or_default();
     let bytes = STANDARD_NO_PAD.decode(text).unwrap_or_default();
     bytes.chunks_exact(16).filter_map(|it| it.try_into().ok()).collect()
 }
 
 /// Records the marks of the files that an export wrote into a folder.
 pub(crate) fn keep_marks(store: &Store, folder: &Path, marks: &[FileMark]) {
-    let text = STANDARD_NO_PAD.encode(marks.concat());
-    store.put(Table::Receipt, &marks_key(folder), &text).ok();
+    PlacedRecord::save(store, &marks_key(folder), folder, STANDARD_NO_PAD.encode(marks.concat()));
+}
+
+/// A record about files outside the store.
+///
+/// Exported files are not synced: after a power loss one may have its name, size and times and not its bytes. The store
+/// believes a record of an earlier boot when a `syncfs` of its own file system followed; for files on another file system
+/// that says nothing, so about those only records of this boot count.
+#[derive(Serialize, Deserialize)]
+struct PlacedRecord<T> {
+    /// `/proc/sys/kernel/random/boot_id`; empty if there is none.
+    boot: String,
+    /// The files lie on the file system of the store.
+    beside_store: bool,
+    record: T,
+}
+
+impl<T: Serialize + DeserializeOwned> PlacedRecord<T> {
+    fn load(store: &Store, key: &Digest) -> Option<T> {
+        let found: Self = store.get(Table::Receipt, key)?;
+        let this_boot = !found.boot.is_empty() && found.boot == boot_id();
+        (found.beside_store || this_boot).then_some(found.record)
+    }
+
+    fn save(store: &Store, key: &Digest, place: &Path, record: T) {
+        let device = |path: &Path| path.ancestors().find_map(|path| fs::metadata(path).ok()).map(|meta| meta.dev());
+        let of_store = device(&store.blob_path(key));
+        let placed = Self { boot: boot_id(), beside_store: of_store.is_some() && of_store == device(place), record };
+        store.put(Table::Receipt, key, &placed).ok();
+    }
+}
+
+/// Which boot this is.
+fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim_end().to_owned()
 }
 
 fn marks_key(folder: &Path) -> Digest {

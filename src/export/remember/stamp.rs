@@ -4,7 +4,8 @@ use std::{fs, io, os::unix::fs::MetadataExt, path::Path};
 
 use serde::{Deserialize, Serialize};
 
-/// What is told apart by a file system: two looks at a file that give equal stamps saw the same content.
+/// Device, inode, size, modification and change time of a file. Equal stamps at two times mean that the content did not
+/// change in between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct FileStamp {
     dev: u64,
@@ -17,13 +18,21 @@ pub(crate) struct FileStamp {
 impl FileStamp {
     /// The stamp of a file; its last link is followed.
     pub(crate) fn of(path: &Path) -> io::Result<Self> {
-        let meta = fs::metadata(path)?;
-        Ok(Self {
+        fs::metadata(path).map(|meta| Self::of_metadata(&meta))
+    }
+
+    /// The stamp of an open file.
+    pub(crate) fn of_file(file: &fs::File) -> io::Result<Self> {
+        file.metadata().map(|meta| Self::of_metadata(&meta))
+    }
+
+    fn of_metadata(meta: &fs::Metadata) -> Self {
+        Self {
             dev: meta.dev(),
             ino: meta.ino(),
             size: meta.size(),
             mtime: (meta.mtime(), meta.mtime_nsec()),
             ctime: (meta.ctime(), meta.ctime_nsec()),
-        })
+        }
     }
 }

@@ -16,7 +16,6 @@ use crate::{
     export::{
         assemble::{AssembledImage, index_document},
         context::ExportReceipt,
-        options::ArchiveDest,
         remember::{self, StoredReceipt},
     },
     oci::Digest,
@@ -25,34 +24,35 @@ use crate::{
 };
 
 impl ImageJob<'_> {
+    /// Writes an archive to a file or to standard output.
     pub(super) async fn archive(
         &self,
         image: AssembledImage,
         docker: bool,
-        dest: &ArchiveDest,
         key: Option<Digest>,
     ) -> Result<ExportReceipt, Diagnostic> {
         self.fetch(&image.blobs).await?;
-        let shown = match dest {
-            ArchiveDest::Stdout => "stdout".to_owned(),
-            ArchiveDest::File(path) => path.display().to_string(),
-        };
+        let place = self.prepared.place.clone();
+        let shown = place.as_ref().map_or_else(|| "stdout".to_owned(), |place| place.path().display().to_string());
         let done = self.receipt(&image);
         let writing = ImageBytes::new(self, image, docker);
-        let (store, dest) = (self.context.store.clone(), dest.clone());
+        let (store, dest) = (self.context.store.clone(), place.clone());
         let moved = self.moved(&shown);
         let written = blocking(move || {
-            let mut place = ExportDest::open(&dest)?;
+            let mut place = match &dest {
+                Some(dest) => ExportDest::open(dest)?,
+                None => ExportDest::stdout()?,
+            };
             write_archive(&writing, &store, &mut place, &*moved)?;
             let bytes = place.written();
             Ok((place.finish()?, bytes))
         });
-        let fail = |e| self.fault("bake::export::write", format_args!("cannot write `{shown}`: {e}"));
+        let fail = |e: io::Error| self.prepared.write_fault(&shown, &e);
         let (stamp, bytes) = written.await.map_err(fail)?;
-        if let (Some(key), Some(_)) = (key, stamp) {
+        if let (Some(key), Some(_), Some(place)) = (key, stamp, place) {
             let metadata = done.metadata.clone();
-            let kept = StoredReceipt { stamp, fingerprint: None, blobs: Vec::new(), bytes, metadata };
-            remember::keep(&self.context.store, &key, &kept);
+            let kept = StoredReceipt { stamp, fingerprint: None, blobs: Vec::new(), bytes, metadata, dropped: None };
+            remember::keep(&self.context.store, &key, place.path(), kept);
         }
         self.wrote(&shown, bytes, false);
         Ok(done)

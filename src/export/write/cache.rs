@@ -18,6 +18,7 @@ use crate::{
         context::{ExportContext, with_causes},
         pack::{LayerFault, LayerStack, PackSettings, pack_stacks},
     },
+    grant,
     oci::{Digest, Reference},
     registry::{Document, Push},
 };
@@ -89,7 +90,13 @@ async fn write_layout(
     job::fetch(context, &blobs).await.map_err(|e| e.to_string())?;
     let mut named = descriptor(&root.media_type, root.digest, root.bytes.len() as u64);
     named.annotations.insert("org.opencontainers.image.ref.name".to_owned(), tag.to_owned());
-    let (store, folder) = (context.store.clone(), folder.to_owned());
+    let place =
+        grant::resolve(folder, Path::new("/")).map_err(|e| format!("cannot find `{}`: {e}", folder.display()))?;
+    let place = context.writable.write(place).map_err(|grant::Denied(path)| {
+        let path = path.display();
+        format!("the destination leads to `{path}`, where it may not write; --allow=fs.write={path} allows it")
+    })?;
+    let store = context.store.clone();
     let written = tokio::task::spawn_blocking(move || {
         let mut sizes: BTreeMap<Digest, u64> = blobs.iter().map(|it| (it.digest, it.size)).collect();
         sizes.insert(root.digest, root.bytes.len() as u64);
@@ -103,7 +110,7 @@ async fn write_layout(
             Some(bytes) => Ok(MemberContent::Bytes(bytes)),
             None => store.open_blob(digest).map(MemberContent::File).map_err(std::io::Error::other),
         };
-        layout::write(&folder, &sizes, open, &[named], |_| ())
+        layout::write(&place, &sizes, open, &[named], |_| ())
     });
     let written = written.await.map_err(|e| e.to_string())?;
     written.map(drop).map_err(|(path, e)| format!("cannot write `{}`: {e}", path.display()))

@@ -1,9 +1,6 @@
 //! Images: layers packed, documents assembled, and all of it handed to an archive, a layout, a registry or a daemon.
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-};
+use std::{io, path::PathBuf};
 
 use super::{
     dest::WriteFault,
@@ -15,11 +12,12 @@ use crate::{
         assemble::{AssembledImage, BlobContent, assemble},
         built::BuiltImage,
         context::{ExportContext, ExportReceipt, with_causes},
-        options::{ArchiveDest, ImagePlan, ImageTo},
+        options::{ImagePlan, ImageTo},
         pack::pack,
         prepare::PreparedExport,
         remember::{self, FileStamp, StoredReceipt},
     },
+    grant::GrantedWrite,
     oci::Digest,
     report::Diagnostic,
 };
@@ -33,18 +31,13 @@ pub(crate) async fn export_image(
     context: &ExportContext,
 ) -> Result<ExportReceipt, Diagnostic> {
     let job = ImageJob { prepared, plan, builds, context };
-    let place = match to {
-        ImageTo::Archive { dest: ArchiveDest::File(path), .. } | ImageTo::Layout { folder: path, .. } => {
-            Some(path.clone())
-        }
-        _ => None,
-    };
-    let key = place.as_ref().map(|it| remember::key(prepared, builds, it));
-    if let (Some(key), Some(place)) = (&key, &place)
+    let place = prepared.place.as_ref();
+    let key = place.map(|place| remember::key(prepared, builds, place.path()));
+    if let (Some(key), Some(place)) = (&key, place)
         && let Some(found) = remember::find(&context.store, key)
         && still_there(&found, place, matches!(to, ImageTo::Layout { .. }))
     {
-        job.wrote(&place.display().to_string(), found.bytes, true);
+        job.wrote(&place.path().display().to_string(), found.bytes, true);
         return Ok(ExportReceipt { metadata: found.metadata, warnings: job.warnings() });
     }
     let layers = pack(plan, builds, context).await.map_err(|fault| job.layer_fault(fault))?;
@@ -52,16 +45,16 @@ pub(crate) async fn export_image(
     let mut made = match to {
         ImageTo::Store => job.store(&image)?,
         ImageTo::Registry { by_digest, insecure } => job.push(&image, *by_digest, *insecure).await?,
-        ImageTo::Archive { docker, dest } => job.archive(image, *docker, dest, key).await?,
-        ImageTo::Layout { folder, .. } => job.layout(image, folder, key).await?,
+        ImageTo::Archive { docker, .. } => job.archive(image, *docker, key).await?,
+        ImageTo::Layout { .. } => job.layout(image, place.expect("a layout has a destination"), key).await?,
         ImageTo::Daemon { context: name } => load::load(&job, image, name.as_deref()).await?,
     };
     made.warnings.extend(job.warnings());
     Ok(made)
 }
 
-fn still_there(found: &StoredReceipt, place: &Path, is_layout: bool) -> bool {
-    let file = if is_layout { place.join("index.json") } else { place.to_owned() };
+fn still_there(found: &StoredReceipt, place: &GrantedWrite, is_layout: bool) -> bool {
+    let file = if is_layout { place.path().join("index.json") } else { place.path().to_owned() };
     let same = found.stamp.is_some() && FileStamp::of(&file).ok() == found.stamp;
     same && (!is_layout || layout::holds(place, &found.blobs.iter().copied().collect()))
 }
@@ -82,7 +75,7 @@ impl ImageJob<'_> {
     async fn layout(
         &self,
         image: AssembledImage,
-        folder: &Path,
+        folder: &GrantedWrite,
         key: Option<Digest>,
     ) -> Result<ExportReceipt, Diagnostic> {
         let sizes = sizes(&image);
@@ -90,27 +83,26 @@ impl ImageJob<'_> {
             self.fetch(&image.blobs).await?;
         }
         let done = self.receipt(&image);
-        let shown = folder.display().to_string();
+        let shown = folder.path().display().to_string();
         let writing = ImageBytes::new(self, image, false);
-        let (store, folder) = (self.context.store.clone(), folder.to_owned());
+        let (store, dest) = (self.context.store.clone(), folder.clone());
         let moved = self.moved(&shown);
         let written = tokio::task::spawn_blocking(move || {
             let mut bytes = 0;
             let open = |digest: &Digest| writing.open(&store, digest);
-            let stamp = layout::write(&folder, &writing.sizes, open, &writing.names, |n| {
+            let stamp = layout::write(&dest, &writing.sizes, open, &writing.names, |n| {
                 bytes = n;
                 moved(n);
             })?;
             Ok((stamp, bytes))
         });
         let written = written.await.map_err(|e| (PathBuf::new(), io::Error::other(e))).and_then(|it| it);
-        let (stamp, bytes) = written.map_err(|(path, e): WriteFault| {
-            self.fault("bake::export::write", format_args!("cannot write `{}`: {e}", path.display()))
-        })?;
+        let (stamp, bytes) =
+            written.map_err(|(path, e): WriteFault| self.prepared.write_fault(&path.display().to_string(), &e))?;
         if let Some(key) = key {
             let (blobs, metadata) = (sizes.into_iter().collect(), done.metadata.clone());
-            let kept = StoredReceipt { stamp, fingerprint: None, blobs, bytes, metadata };
-            remember::keep(&self.context.store, &key, &kept);
+            let kept = StoredReceipt { stamp, fingerprint: None, blobs, bytes, metadata, dropped: None };
+            remember::keep(&self.context.store, &key, folder.path(), kept);
         }
         self.wrote(&shown, bytes, false);
         Ok(done)

@@ -87,7 +87,7 @@ impl ImageJob<'_> {
         ExportReceipt { metadata: image.metadata(&self.names(), &self.created()), warnings: Vec::new() }
     }
 
-    /// Brings the blobs of base layers here.
+    /// Fetches the blobs of base layers that the store lacks.
     pub(super) async fn fetch(&self, blobs: &[ImageBlob]) -> Result<(), Diagnostic> {
         fetch(self.context, blobs).await
     }
@@ -107,7 +107,7 @@ pub(super) async fn fetch(context: &ExportContext, blobs: &[ImageBlob]) -> Resul
     stream::iter(missing).buffer_unordered(4).try_collect::<()>().await
 }
 
-/// A blob as the registry module wants it; one of a base image is fetched only if the registry lacks it.
+/// The upload of a blob. One of a base image is fetched only if the registry lacks it.
 pub(super) fn upload(context: &ExportContext, blob: &ImageBlob) -> Upload {
     let mut found_in = Vec::new();
     let source = match &blob.from {
@@ -145,7 +145,7 @@ pub(super) fn sizes(image: &AssembledImage) -> BTreeMap<Digest, u64> {
     image.blobs.iter().map(|it| (it.digest, it.size)).chain(documents).collect()
 }
 
-/// An image about to be written by a thread.
+/// All bytes of an image, for the thread that writes it.
 pub(super) struct ImageBytes {
     pub(super) sizes: BTreeMap<Digest, u64>,
     pub(super) bytes: BTreeMap<Digest, Vec<u8>>,
@@ -181,7 +181,7 @@ impl ImageBytes {
     }
 }
 
-/// Runs file work on a thread of its own.
+/// Runs work that blocks on files on a thread of its own.
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {

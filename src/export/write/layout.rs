@@ -4,13 +4,17 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
-    io::{self, Write},
-    os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
+    ffi::OsStr,
+    fs::File,
+    io::{self, Read, Write},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::Path,
 };
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::{
+    fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, flock},
+    io::Errno,
+};
 use serde_json::{Value, json};
 
 use super::{
@@ -18,109 +22,143 @@ use super::{
     member::MemberContent,
 };
 use crate::{
-    export::{assemble::DocumentDescriptor, options::ArchiveDest, remember::FileStamp},
+    export::{assemble::DocumentDescriptor, remember::FileStamp},
+    grant::GrantedWrite,
+    layer::view::at,
     oci::{Digest, media},
 };
 
 /// The file `oci-layout`.
 pub(super) const VERSION: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+const VERSION_FILE: &str = "oci-layout";
+const INDEX_FILE: &str = "index.json";
+const LOCK_FILE: &str = "index.json.lock";
 const NAME: &str = "io.containerd.image.name";
-/// Longest `index.json` that is read.
+/// Longest `index.json` that is read, in bytes.
 const LONGEST: u64 = 8 << 20;
 
 /// Adds an image to a layout folder. Blobs that are there are not written again. Returns the stamp of `index.json`.
+///
+/// # Errors
+/// Names the path. Links below the folder are not followed, and what must be a regular file never blocks.
 pub(super) fn write<'a>(
-    folder: &Path,
+    folder: &GrantedWrite,
     blobs: &BTreeMap<Digest, u64>,
     mut open: impl FnMut(&Digest) -> io::Result<MemberContent<'a>>,
     names: &[DocumentDescriptor],
     mut moved: impl FnMut(u64),
 ) -> Result<Option<FileStamp>, WriteFault> {
-    let at = |path: &Path| {
-        let path = path.to_owned();
-        move |e| (path, e)
+    let at_path = |path: &str| {
+        let path = folder.path().join(path);
+        move |e: io::Error| (path, e)
     };
-    let store = folder.join("blobs/sha256");
-    fs::create_dir_all(&store).map_err(at(&store))?;
+    let root = folder.make_dir(0o777).map_err(at_path(""))?;
+    let store =
+        make_dir(&root, "blobs").and_then(|blobs| make_dir(&blobs, "sha256")).map_err(at_path("blobs/sha256"))?;
     let mut written = 0;
     for (digest, size) in blobs {
-        let path = store.join(digest.hex());
-        if fs::metadata(&path).is_ok_and(|meta| meta.is_file() && meta.len() == *size) {
+        let name = digest.hex();
+        if has_blob(store.as_fd(), &name, *size) {
             continue;
         }
-        let mut place = ExportDest::open(&ArchiveDest::File(path.clone())).map_err(at(&path))?;
-        match open(digest).map_err(at(&path))? {
-            MemberContent::Bytes(bytes) => place.write_all(bytes).map_err(at(&path))?,
+        let at_blob = || at_path(&format!("blobs/sha256/{name}"));
+        let dir = store.try_clone().map_err(at_blob())?;
+        let mut place = ExportDest::open_at(dir, OsStr::new(&name)).map_err(at_blob())?;
+        match open(digest).map_err(at_blob())? {
+            MemberContent::Bytes(bytes) => place.write_all(bytes).map_err(at_blob())?,
             MemberContent::File(mut file) => {
-                place.copy(&mut file).map_err(at(&path))?;
+                place.copy(&mut file).map_err(at_blob())?;
             }
         }
         if place.written() != *size {
-            return Err((path, io::Error::other("the blob has another length than it should")));
+            return Err(at_blob()(io::Error::other("the blob has another length than it should")));
         }
         written += place.written();
-        place.finish().map_err(at(&path))?;
+        place.finish().map_err(at_blob())?;
         moved(written);
     }
-    let version = folder.join("oci-layout");
-    if fs::read(&version).ok().as_deref() != Some(VERSION) {
-        file(&version, VERSION)?;
+    if read(&root, VERSION_FILE).ok().as_deref() != Some(VERSION) {
+        write_file(&root, VERSION_FILE, VERSION).map_err(at_path(VERSION_FILE))?;
     }
-    let _lock = lock(&folder.join("index.json.lock"))?;
-    let path = folder.join("index.json");
-    let index = merged(&path, names).map_err(at(&path))?;
-    file(&path, index.to_string().as_bytes())
+    let _lock = IndexLock::take(&root).map_err(at_path(LOCK_FILE))?;
+    let index = merged(&root, names).map_err(at_path(INDEX_FILE))?;
+    write_file(&root, INDEX_FILE, index.to_string().as_bytes()).map_err(at_path(INDEX_FILE))
+}
+
+/// Opens a folder of the layout, made where missing. A link of this name is an error.
+fn make_dir(dir: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
+    match rustix::fs::mkdirat(dir, name, Mode::from_raw_mode(0o777)) {
+        Ok(()) | Err(Errno::EXIST) => at::dir(dir.as_fd(), Path::new(name)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn has_blob(store: BorrowedFd<'_>, name: &str, size: u64) -> bool {
+    at::stat(store, OsStr::new(name)).ok().flatten().is_some_and(|stat| {
+        FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && u64::try_from(stat.st_size) == Ok(size)
+    })
+}
+
+/// A small regular file of the layout.
+fn read(dir: &OwnedFd, name: &str) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    at::file(dir.as_fd(), Path::new(name))?.take(LONGEST + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LONGEST { Err(io::Error::other("it is too long to be read")) } else { Ok(bytes) }
+}
+
+fn write_file(dir: &OwnedFd, name: &str, bytes: &[u8]) -> io::Result<Option<FileStamp>> {
+    let mut place = ExportDest::open_at(dir.try_clone()?, OsStr::new(name))?;
+    place.write_all(bytes)?;
+    place.finish()
 }
 
 /// The lock of an index, which other tools know as well. Its file is removed when it is given up.
-struct IndexLock {
-    path: PathBuf,
+struct IndexLock<'a> {
+    dir: &'a OwnedFd,
     _file: File,
 }
 
-fn lock(path: &Path) -> Result<IndexLock, WriteFault> {
-    let take = || loop {
-        let file = File::options().create(true).truncate(false).write(true).open(path)?;
-        flock(&file, FlockOperation::LockExclusive)?;
-        // Its last holder may have removed the file meanwhile: then the lock is of no use.
-        let (ours, there) = (file.metadata()?, fs::metadata(path));
-        if there.is_ok_and(|it| it.ino() == ours.ino()) {
-            return Ok(IndexLock { path: path.to_owned(), _file: file });
+impl<'a> IndexLock<'a> {
+    fn take(dir: &'a OwnedFd) -> io::Result<Self> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        loop {
+            let file = match rustix::fs::openat(dir, LOCK_FILE, flags, Mode::from_raw_mode(0o666)) {
+                Err(Errno::NXIO) => return Err(io::Error::other("it is not a file")),
+                opened => File::from(opened?),
+            };
+            let ours = rustix::fs::fstat(&file)?;
+            if FileType::from_raw_mode(ours.st_mode) != FileType::RegularFile {
+                return Err(io::Error::other("it is not a file"));
+            }
+            flock(&file, FlockOperation::LockExclusive)?;
+            // Its last holder may have removed the file meanwhile: then the lock is of no use.
+            let there = at::stat(dir.as_fd(), OsStr::new(LOCK_FILE))?;
+            if there.is_some_and(|it| it.st_ino == ours.st_ino) {
+                return Ok(Self { dir, _file: file });
+            }
         }
-    };
-    take().map_err(|e: io::Error| (path.to_owned(), e))
+    }
 }
 
-impl Drop for IndexLock {
+impl Drop for IndexLock<'_> {
     fn drop(&mut self) {
-        fs::remove_file(&self.path).ok();
+        rustix::fs::unlinkat(self.dir, LOCK_FILE, AtFlags::empty()).ok();
     }
 }
 
 /// Whether all blobs are there, by their lengths.
-pub(super) fn holds(folder: &Path, blobs: &BTreeMap<Digest, u64>) -> bool {
-    let store = folder.join("blobs/sha256");
-    blobs.iter().all(|(digest, size)| {
-        fs::metadata(store.join(digest.hex())).is_ok_and(|meta| meta.is_file() && meta.len() == *size)
-    })
-}
-
-fn file(path: &Path, bytes: &[u8]) -> Result<Option<FileStamp>, WriteFault> {
-    let write = || {
-        let mut place = ExportDest::open(&ArchiveDest::File(path.to_owned()))?;
-        place.write_all(bytes)?;
-        place.finish()
-    };
-    write().map_err(|e| (path.to_owned(), e))
+pub(super) fn holds(folder: &GrantedWrite, blobs: &BTreeMap<Digest, u64>) -> bool {
+    let store = folder.open_dir().and_then(|root| at::dir(root.as_fd(), Path::new("blobs/sha256")));
+    store.is_ok_and(|store| blobs.iter().all(|(digest, size)| has_blob(store.as_fd(), &digest.hex(), *size)))
 }
 
 /// The index that is there, with `names` in place of what had the same names; without a name, of the same content.
-fn merged(path: &Path, names: &[DocumentDescriptor]) -> io::Result<Value> {
-    let mut manifests: Vec<Value> = match fs::metadata(path) {
-        Err(_) => Vec::new(),
-        Ok(meta) if meta.len() > LONGEST => return Err(io::Error::other("it is too long to be read")),
-        Ok(_) => {
-            let index: Value = serde_json::from_slice(&fs::read(path)?)
+fn merged(root: &OwnedFd, names: &[DocumentDescriptor]) -> io::Result<Value> {
+    let mut manifests: Vec<Value> = match read(root, INDEX_FILE) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(error),
+        Ok(bytes) => {
+            let index: Value = serde_json::from_slice(&bytes)
                 .map_err(|e| io::Error::other(format!("what is there is no index ({e})")))?;
             index.get("manifests").and_then(Value::as_array).cloned().unwrap_or_default()
         }
@@ -143,15 +181,26 @@ fn merged(path: &Path, names: &[DocumentDescriptor]) -> io::Result<Value> {
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, os::unix::fs::symlink};
+
     use super::*;
-    use crate::export::assemble::descriptor;
+    use crate::{
+        export::assemble::descriptor,
+        grant::{Allowed, resolve},
+    };
+
+    fn granted(path: &Path) -> GrantedWrite {
+        let mut allowed = Allowed::default();
+        allowed.allow(Path::new("*"), Path::new("/"));
+        allowed.write(resolve(path, Path::new("/")).expect("a path")).expect("all is allowed")
+    }
 
     fn export(folder: &Path, name: Option<&str>, content: &'static [u8]) {
         let digest = Digest::of(content);
         let blobs = BTreeMap::from([(digest, content.len() as u64)]);
         let mut root = descriptor(media::OCI_MANIFEST, digest, content.len() as u64);
         root.annotations.extend(name.map(|it| (NAME.to_owned(), it.to_owned())));
-        write(folder, &blobs, |_| Ok(MemberContent::Bytes(content)), &[root], |_| {}).expect("written");
+        write(&granted(folder), &blobs, |_| Ok(MemberContent::Bytes(content)), &[root], |_| {}).expect("written");
     }
 
     fn index(folder: &Path) -> Vec<(Option<String>, String)> {
@@ -183,17 +232,39 @@ mod tests {
         export(folder.path(), Some("a:1"), b"one");
         let blobs = BTreeMap::from([(Digest::of(b"one"), 3)]);
         let never = |_: &Digest| -> io::Result<MemberContent<'_>> { Err(io::Error::other("asked for")) };
-        write(folder.path(), &blobs, never, &[], |_| {}).expect("nothing to do");
-        assert!(holds(folder.path(), &blobs));
+        write(&granted(folder.path()), &blobs, never, &[], |_| {}).expect("nothing to do");
+        assert!(holds(&granted(folder.path()), &blobs));
     }
 
     #[test]
     fn a_foreign_index_is_not_overwritten() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         fs::write(folder.path().join("index.json"), "precious").expect("writable");
-        let (path, _) = write(folder.path(), &BTreeMap::new(), |_| Err(io::ErrorKind::NotFound.into()), &[], |_| {})
-            .expect_err("it is no index");
+        let (path, _) =
+            write(&granted(folder.path()), &BTreeMap::new(), |_| Err(io::ErrorKind::NotFound.into()), &[], |_| {})
+                .expect_err("it is no index");
         assert!(path.ends_with("index.json"));
         assert_eq!(fs::read(folder.path().join("index.json")).expect("there"), b"precious");
+    }
+
+    #[test]
+    fn links_and_pipes_in_a_layout_are_not_followed_and_do_not_block() {
+        let (folder, outside) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+        let blobs = BTreeMap::from([(Digest::of(b"one"), 3)]);
+        let try_it = |at: &Path| {
+            write(&granted(at), &blobs, |_| Ok(MemberContent::Bytes(b"one")), &[], |_| {}).map_err(|(path, _)| path)
+        };
+        let at = folder.path().join("a");
+        fs::create_dir(&at).expect("writable");
+        symlink(outside.path(), at.join("blobs")).expect("writable");
+        assert!(try_it(&at).expect_err("a link").ends_with("blobs/sha256"));
+        assert_eq!(fs::read_dir(outside.path()).expect("there").count(), 0);
+        for name in [INDEX_FILE, LOCK_FILE] {
+            let at = folder.path().join(name);
+            fs::create_dir(&at).expect("writable");
+            let root = at::host_dir(&at).expect("there");
+            rustix::fs::mknodat(&root, name, FileType::Fifo, Mode::from_raw_mode(0o600), 0).expect("writable");
+            assert!(try_it(&at).expect_err("a pipe").ends_with(name));
+        }
     }
 }

@@ -17,7 +17,8 @@ use super::{
     job::{ImageBytes, ImageJob, blocking},
 };
 use crate::{
-    export::{assemble::AssembledImage, context::ExportReceipt, options::ArchiveDest},
+    export::{assemble::AssembledImage, context::ExportReceipt},
+    layer::view::at,
     oci::{Digest, Reference},
     report::Diagnostic,
 };
@@ -121,8 +122,9 @@ async fn archive(job: &ImageJob<'_>, image: AssembledImage) -> Result<tempfile::
     let moved = job.moved("archive for the container engine");
     let written = blocking(move || {
         let folder = store.tmp_dir().map_err(std::io::Error::other)?;
+        let dir = at::host_dir(&folder)?;
         let path = tempfile::Builder::new().prefix("load-").suffix(".tar").tempfile_in(folder)?.into_temp_path();
-        let mut place = ExportDest::open(&ArchiveDest::File(path.to_path_buf()))?;
+        let mut place = ExportDest::open_at(dir, path.file_name().unwrap_or_default())?;
         write_archive(&writing, &store, &mut place, &*moved)?;
         place.finish()?;
         Ok(path)

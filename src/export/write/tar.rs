@@ -7,7 +7,7 @@ use std::{
     io::{self, Write},
 };
 
-/// What an entry is.
+/// The type of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ArchiveEntryKind {
     File,
@@ -109,7 +109,7 @@ pub(super) fn padding(out: &mut impl Write, size: u64) -> io::Result<()> {
     if over == 0 { Ok(()) } else { out.write_all(&ZEROS[..BLOCK - over]) }
 }
 
-/// Ends an archive.
+/// Writes the end of an archive: two blocks of zeros.
 pub(super) fn end(out: &mut impl Write) -> io::Result<()> {
     out.write_all(&ZEROS)
 }

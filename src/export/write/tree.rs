@@ -5,20 +5,29 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{dest::ExportDest, folder, job::blocking, part::TreePart, tree_tar};
+use serde_json::Map;
+
+use super::{
+    dest::{ExportDest, WriteFault},
+    folder::{self, FolderOptions},
+    job::blocking,
+    part::TreePart,
+    tree_tar,
+};
 use crate::{
     export::{
         assemble::StatementSubject,
         built::{BuiltImage, LayerRef, Provenance},
         context::{ExportContext, ExportReceipt},
-        options::{ArchiveDest, TreePlan, TreeTo},
+        options::{TreePlan, TreeTo},
         prepare::PreparedExport,
-        remember::{self, FileStamp, StoredReceipt, fingerprint},
+        remember::{self, DroppedFiles, FileStamp, StoredReceipt, fingerprint},
     },
+    grant::GrantedWrite,
     layer::view::{EntryKind, LayerView, LocateWalk},
     oci::Digest,
     report::{Diagnostic, event::Event},
-    store::SnapshotId,
+    store::{SnapshotId, Store},
 };
 
 /// Files in a folder that is recognised by their stamps, beside those that were written: more are not looked at.
@@ -32,20 +41,16 @@ pub(crate) async fn export_tree(
     builds: &[BuiltImage],
     context: &ExportContext,
 ) -> Result<ExportReceipt, Diagnostic> {
-    let place: Option<PathBuf> = match to {
-        TreeTo::Folder { folder, .. } => Some(folder.clone()),
-        TreeTo::Archive { dest: ArchiveDest::File(path) } => Some(path.clone()),
-        TreeTo::Archive { dest: ArchiveDest::Stdout } => None,
-    };
-    let key = place.as_ref().map(|it| remember::key(prepared, builds, it));
-    let shown = place.as_ref().map_or_else(|| "stdout".to_owned(), |it| it.display().to_string());
+    let place = prepared.place.as_ref();
+    let key = place.map(|place| remember::key(prepared, builds, place.path()));
+    let shown = place.map_or_else(|| "stdout".to_owned(), |place| place.path().display().to_string());
     let wrote = |bytes, reused| (context.sink)(Event::Wrote { what: shown.as_str().into(), bytes, reused });
-    if let (Some(key), Some(place)) = (key, &place)
+    if let (Some(key), Some(place)) = (key, place)
         && let Some(found) = remember::find(&context.store, &key)
-        && still_there(&found, place, matches!(to, TreeTo::Folder { .. })).await
+        && still_there(&found, place.path(), matches!(to, TreeTo::Folder { .. })).await
     {
         wrote(found.bytes, true);
-        return Ok(ExportReceipt { metadata: found.metadata, warnings: prepared.warnings.clone() });
+        return Ok(ExportReceipt { metadata: found.metadata, warnings: warnings(prepared, found.dropped.as_ref()) });
     }
     for build in builds {
         let missing = |layer: &LayerRef| !context.store.usable(&SnapshotId(layer.snapshot));
@@ -55,52 +60,89 @@ pub(crate) async fn export_tree(
     }
     let trees: Vec<ExportTree> =
         builds.iter().map(|build| ExportTree::of(build, plan, builds.len(), context)).collect();
-    let (store, to, moving) = (context.store.clone(), to.clone(), (context.sink.clone(), context.step, shown.clone()));
-    let keeps = key.is_some();
+    let moving = (context.sink.clone(), context.step, shown.clone());
+    let (store, dest, folder) = (context.store.clone(), place.cloned(), FolderOptions::of(to));
     let written = tokio::task::spawn_blocking(move || {
         let what: std::sync::Arc<str> = moving.2.as_str().into();
         let moved = |done: u64| (moving.0)(Event::Moved { id: moving.1, what: what.clone(), done, total: 0 });
         let parts =
             trees.into_iter().map(ExportTree::open).collect::<io::Result<Vec<TreePart>>>().map_err(at_nothing)?;
-        match &to {
-            TreeTo::Folder { folder, delete } => {
-                let known = remember::marks(&store, folder);
-                let made = folder::write(&parts, folder, *delete, &known, &moved)?;
-                remember::keep_marks(&store, folder, &made.marks);
-                let fingerprint = fingerprint(folder, made.files + STRANGERS).ok().flatten();
-                Ok((None, fingerprint, made.bytes))
-            }
-            TreeTo::Archive { dest } => {
-                let at_dest = |e| match dest {
-                    ArchiveDest::File(path) => (path.clone(), e),
-                    ArchiveDest::Stdout => (PathBuf::from("stdout"), e),
-                };
-                let mut place = ExportDest::open(dest).map_err(at_dest)?;
-                tree_tar::write(&parts, &mut place, &moved).map_err(|(path, e)| {
-                    let inner =
-                        if path.as_os_str().is_empty() { String::new() } else { format!("{}: ", path.display()) };
-                    at_dest(io::Error::new(e.kind(), format!("{inner}{e}")))
-                })?;
-                let bytes = place.written();
-                Ok((place.finish().map_err(at_dest)?, None, bytes))
-            }
+        match (folder, dest) {
+            (Some(options), Some(dest)) => write_folder(&parts, &dest, options, &store, &moved),
+            (_, dest) => write_tar(&parts, dest.as_ref(), &moved),
         }
     });
     let written = written.await.map_err(|e| at_nothing(io::Error::other(e))).and_then(|it| it);
-    let (stamp, fingerprint, bytes) = written.map_err(|(path, e): (PathBuf, io::Error)| {
+    let written = written.map_err(|(path, e): WriteFault| {
         let path = if path.as_os_str().is_empty() { shown.clone() } else { path.display().to_string() };
-        prepared.fault("bake::export::write", format_args!("cannot write `{path}`: {e}"))
+        prepared.write_fault(&path, &e)
     })?;
-    let done = ExportReceipt { warnings: prepared.warnings.clone(), ..ExportReceipt::default() };
-    if let Some(key) = key.filter(|_| keeps && (stamp.is_some() || fingerprint.is_some())) {
-        let kept = StoredReceipt { stamp, fingerprint, blobs: Vec::new(), bytes, metadata: done.metadata.clone() };
-        remember::keep(&context.store, &key, &kept);
+    let done = ExportReceipt { warnings: warnings(prepared, written.dropped.as_ref()), ..ExportReceipt::default() };
+    wrote(written.bytes, false);
+    if let (Some(key), Some(place)) = (key, place)
+        && (written.stamp.is_some() || written.fingerprint.is_some())
+    {
+        remember::keep(&context.store, &key, place.path(), written);
     }
-    wrote(bytes, false);
     Ok(done)
 }
 
-fn at_nothing(error: io::Error) -> (PathBuf, io::Error) {
+/// Writes a folder, and records which of its files were written.
+fn write_folder(
+    parts: &[TreePart],
+    dest: &GrantedWrite,
+    options: FolderOptions,
+    store: &Store,
+    moved: &(dyn Fn(u64) + Sync),
+) -> Result<StoredReceipt, WriteFault> {
+    let known = remember::marks(store, dest.path());
+    let made = folder::write(parts, dest, options, &known, moved)?;
+    remember::keep_marks(store, dest.path(), &made.marks);
+    let fingerprint = fingerprint(dest.path(), made.files + STRANGERS).ok().flatten();
+    Ok(StoredReceipt { fingerprint, dropped: made.dropped, ..receipt(made.bytes) })
+}
+
+/// Writes a tar, to standard output when there is no destination.
+fn write_tar(
+    parts: &[TreePart],
+    dest: Option<&GrantedWrite>,
+    moved: &dyn Fn(u64),
+) -> Result<StoredReceipt, WriteFault> {
+    let at_dest = |e| (dest.map_or_else(|| PathBuf::from("stdout"), |dest| dest.path().to_owned()), e);
+    let mut place = dest.map_or_else(ExportDest::stdout, ExportDest::open).map_err(at_dest)?;
+    tree_tar::write(parts, &mut place, moved).map_err(|(path, e)| {
+        let inner = if path.as_os_str().is_empty() { String::new() } else { format!("{}: ", path.display()) };
+        at_dest(io::Error::new(e.kind(), format!("{inner}{e}")))
+    })?;
+    let bytes = place.written();
+    Ok(StoredReceipt { stamp: place.finish().map_err(at_dest)?, ..receipt(bytes) })
+}
+
+fn receipt(bytes: u64) -> StoredReceipt {
+    StoredReceipt { stamp: None, fingerprint: None, blobs: Vec::new(), bytes, metadata: Map::new(), dropped: None }
+}
+
+/// The warnings of an export, with one about files that were made harmless.
+fn warnings(prepared: &PreparedExport, dropped: Option<&DroppedFiles>) -> Vec<Diagnostic> {
+    let mut all = prepared.warnings.clone();
+    all.extend(dropped.map(|DroppedFiles { count, first }| {
+        let (what, them) = if *count == 1 { ("file", "it") } else { ("files", "them") };
+        let first = first.display();
+        let text = prepared.about(&format!(
+            "{count} {what} would have given rights on this machine: device nodes are left out, set-user-ID and set-group-ID \
+             bits and capabilities of files dropped; the first: {first}"
+        ));
+        let warning = Diagnostic::warning("bake::export::special_files", text)
+            .help(format!("`special=keep` in the output keeps {them}, with --allow=fs.special"));
+        match prepared.output.at {
+            Some(at) => warning.at(at, "this output"),
+            None => warning,
+        }
+    }));
+    all
+}
+
+fn at_nothing(error: io::Error) -> WriteFault {
     (PathBuf::new(), error)
 }
 

@@ -232,7 +232,7 @@ mod tests {
     use std::{fs, os::unix::fs::symlink};
 
     use super::*;
-    use crate::{export::options::ArchiveDest, layer::view::LayerView};
+    use crate::layer::view::LayerView;
 
     #[test]
     fn a_tree_is_read_back_as_it_was() {
@@ -252,7 +252,9 @@ mod tests {
         };
         let path = folder.path().join("out.tar");
         let make = |parts: &[TreePart]| {
-            let mut place = ExportDest::open(&ArchiveDest::File(path.clone())).expect("writable");
+            let mut place =
+                ExportDest::open_at(at::host_dir(folder.path()).expect("there"), std::ffi::OsStr::new("out.tar"))
+                    .expect("writable");
             write(parts, &mut place, &|_| {}).expect("written");
             place.finish().expect("renamed");
             fs::read(&path).expect("there")

@@ -2,13 +2,16 @@
 //! made aside and renamed.
 
 use std::{
-    collections::HashSet,
-    ffi::OsStr,
+    collections::{BTreeSet, HashSet},
+    ffi::{OsStr, OsString},
     fs::File,
     io::{self, Read, Write},
     os::fd::{AsFd, OwnedFd},
-    path::Path,
-    sync::atomic::{AtomicU64, Ordering},
+    path::{Path, PathBuf},
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use rustix::{
@@ -22,6 +25,7 @@ use super::{
 };
 use crate::{
     export::{
+        options::SpecialFiles,
         remember::{FileMark, mark},
         write::part::TreePart,
     },
@@ -36,10 +40,47 @@ pub(super) struct FolderJob<'a> {
     pub(super) known: &'a HashSet<FileMark>,
     /// Told the bytes written so far.
     pub(super) moved: &'a (dyn Fn(u64) + Sync),
+    pub(super) special: SpecialFiles,
     pub(super) bytes: AtomicU64,
+    /// What was made harmless so far, relative to the destination.
+    pub(super) dropped: Mutex<BTreeSet<PathBuf>>,
 }
 
+/// The set-user-ID and set-group-ID bits.
+const SPECIAL_BITS: u32 = 0o6000;
+/// The extended attribute that holds file capabilities (`capabilities(7)`).
+const CAPABILITIES: &str = "security.capability";
+
 impl FolderJob<'_> {
+    /// The entry as it may be made here: without special bits, and not at all when it is a device. The name of a file of
+    /// root with the set-user-ID bit, or of a device, would give its rights to every user of this machine.
+    pub(super) fn harmless(
+        &self,
+        parent: &Path,
+        name: OsString,
+        mut entry: ViewEntry,
+    ) -> Option<(OsString, ViewEntry)> {
+        if self.special == SpecialFiles::Keep {
+            return Some((name, entry));
+        }
+        match entry.kind {
+            EntryKind::CharDev | EntryKind::BlockDev => {
+                self.drop_special(&parent.join(&name));
+                return None;
+            }
+            EntryKind::File if entry.mode & SPECIAL_BITS != 0 => {
+                self.drop_special(&parent.join(&name));
+                entry.mode &= !SPECIAL_BITS;
+            }
+            _ => {}
+        }
+        Some((name, entry))
+    }
+
+    fn drop_special(&self, path: &Path) {
+        self.dropped.lock().expect("no holder of this lock panics").insert(path.to_owned());
+    }
+
     /// Makes a folder, in place of whatever else has its name.
     pub(super) fn folder(&self, parent: &Path, name: &OsStr) -> io::Result<()> {
         let dir = at::dir(self.root.as_fd(), parent)?;
@@ -106,6 +147,10 @@ impl FolderJob<'_> {
                 if stat.st_mode & 0o7777 != entry.mode {
                     rustix::fs::fchmod(&file, mode_of(entry))?;
                 }
+                if self.special == SpecialFiles::Drop {
+                    // Left by an export that kept them, or by someone else: mostly there is none.
+                    rustix::fs::fremovexattr(&file, CAPABILITIES).ok();
+                }
                 if !has_time(stat, &wanted) {
                     rustix::fs::futimens(&file, &wanted)?;
                 }
@@ -121,6 +166,10 @@ impl FolderJob<'_> {
             let done = self.bytes.fetch_add(n, Ordering::Relaxed) + n;
             (self.moved)(done);
             for (key, value) in at::xattrs(&source).unwrap_or_default() {
+                if key == CAPABILITIES && self.special == SpecialFiles::Drop {
+                    self.drop_special(path);
+                    continue;
+                }
                 // Kept where the file system and our rights allow.
                 rustix::fs::fsetxattr(&*file, &key, &value, XattrFlags::empty()).ok();
             }

@@ -11,4 +11,4 @@ mod entry;
 mod tests;
 mod walk;
 
-pub(super) use walk::write;
+pub(super) use walk::{FolderOptions, write};

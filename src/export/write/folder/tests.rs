@@ -7,14 +7,18 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::walk::{WrittenFolder, write};
+use super::walk::{FolderOptions, WrittenFolder, write};
 use crate::{
     export::{
+        options::SpecialFiles,
         remember::{FileMark, fingerprint},
         write::{dest::WriteFault, part::TreePart},
     },
-    layer::view::LayerView,
+    grant::{Allowed, GrantedWrite, resolve},
+    layer::view::{LayerView, at},
 };
+
+const COPY: FolderOptions = FolderOptions { delete: false, special: SpecialFiles::Drop };
 
 struct Rig {
     folder: tempfile::TempDir,
@@ -51,7 +55,17 @@ impl Rig {
 
     fn write(&self, delete: bool, known: &[FileMark]) -> Result<WrittenFolder, WriteFault> {
         let known = known.iter().copied().collect();
-        write(&[self.part("tree", None, "p")], &self.out(""), delete, &known, &|_| {})
+        self.write_with(FolderOptions { delete, special: SpecialFiles::Drop }, &known)
+    }
+
+    fn write_with(&self, options: FolderOptions, known: &HashSet<FileMark>) -> Result<WrittenFolder, WriteFault> {
+        write(&[self.part("tree", None, "p")], &self.dest(), options, known, &|_| {})
+    }
+
+    fn dest(&self) -> GrantedWrite {
+        let mut allowed = Allowed::default();
+        allowed.allow(Path::new("*"), Path::new("/"));
+        allowed.write(resolve(&self.out(""), Path::new("/")).expect("a path")).expect("all is allowed")
     }
 
     fn names(&self) -> Vec<String> {
@@ -134,25 +148,52 @@ fn modes_times_and_hard_links_are_kept() {
     fs::set_permissions(rig.tree("a"), fs::Permissions::from_mode(0o4711)).expect("ours");
     fs::set_permissions(rig.tree("sub"), fs::Permissions::from_mode(0o1777)).expect("ours");
     fs::hard_link(rig.tree("a"), rig.tree("sub/c")).expect("writable");
-    let first = rig.write(false, &[]).expect("written");
+    let keep = FolderOptions { special: SpecialFiles::Keep, ..COPY };
+    let first = rig.write_with(keep, &HashSet::new()).expect("written");
+    assert_eq!(first.dropped, None);
     let meta = fs::metadata(rig.out("a")).expect("there");
     assert_eq!((meta.mode() & 0o7777, meta.nlink()), (0o4711, 2));
     assert_eq!(meta.ino(), fs::metadata(rig.out("sub/c")).expect("there").ino());
     assert_ne!(meta.ino(), fs::metadata(rig.tree("a")).expect("there").ino());
     assert_eq!(meta.mtime_nsec(), fs::metadata(rig.tree("a")).expect("there").mtime_nsec());
     assert_eq!(fs::metadata(rig.out("sub")).expect("there").mode() & 0o7777, 0o1777);
-    let second = rig.write(false, &first.marks).expect("written");
+    let second = rig.write_with(keep, &first.marks.iter().copied().collect()).expect("written");
     assert_eq!((second.bytes, fs::metadata(rig.out("a")).expect("there").ino()), (0, meta.ino()));
+    // The same folder, now without what gives rights: the marks of before do not hide the bits.
+    let third = rig.write(false, &second.marks).expect("written");
+    let dropped = third.dropped.expect("both names are told");
+    assert_eq!((dropped.count, dropped.first.as_path()), (2, Path::new("a")));
+    let meta = fs::metadata(rig.out("a")).expect("there");
+    assert_eq!((meta.mode() & 0o7777, meta.nlink()), (0o711, 2));
+}
+
+#[test]
+fn devices_are_not_made_and_bits_of_files_dropped() {
+    let rig = Rig::new();
+    fs::set_permissions(rig.tree("sub/b"), fs::Permissions::from_mode(0o2755)).expect("ours");
+    fs::set_permissions(rig.tree("sub"), fs::Permissions::from_mode(0o2700)).expect("ours");
+    let root = at::host_dir(&rig.tree("")).expect("there");
+    let mode = rustix::fs::Mode::from_raw_mode(0o666);
+    // Only root may make devices.
+    let device = rustix::fs::makedev(1, 3);
+    let made = rustix::fs::mknodat(&root, "null", rustix::fs::FileType::CharacterDevice, mode, device).is_ok();
+    let written = rig.write(false, &[]).expect("written");
+    let dropped = written.dropped.expect("a file lost a bit");
+    let first = if made { "null" } else { "sub/b" };
+    assert_eq!((dropped.count, dropped.first.as_path()), (1 + u64::from(made), Path::new(first)));
+    assert_eq!(rig.names(), ["a", "l", "sub", "sub/b"]);
+    assert_eq!(fs::metadata(rig.out("sub/b")).expect("there").mode() & 0o7777, 0o755);
+    assert_eq!(fs::metadata(rig.out("sub")).expect("there").mode() & 0o7777, 0o2700, "folders keep theirs");
 }
 
 #[test]
 fn platforms_have_folders_or_must_not_clash() {
     let rig = Rig::new();
     let split = [rig.part("tree", Some("linux_a"), "linux/a"), rig.part("tree", Some("linux_b"), "linux/b")];
-    write(&split, &rig.out(""), false, &HashSet::new(), &|_| {}).expect("written");
+    write(&split, &rig.dest(), COPY, &HashSet::new(), &|_| {}).expect("written");
     assert!(rig.names().contains(&"linux_b/sub/b".to_owned()));
     let merged = [rig.part("tree", None, "linux/a"), rig.part("tree", None, "linux/b")];
-    let (_, error) = write(&merged, &rig.out(""), false, &HashSet::new(), &|_| {}).err().expect("they clash");
+    let (_, error) = write(&merged, &rig.dest(), COPY, &HashSet::new(), &|_| {}).err().expect("they clash");
     let text = error.to_string();
     assert!(text.contains("linux/a") && text.contains("linux/b") && text.contains("cannot overwrite"), "{text}");
 }

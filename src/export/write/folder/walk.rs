@@ -1,13 +1,10 @@
 //! Walks the trees of a result and makes the destination equal to them, folders in parallel.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     ffi::{OsStr, OsString},
     io,
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::fs::DirBuilderExt,
-    },
+    os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
     sync::{
         Mutex,
@@ -26,9 +23,11 @@ use super::{
 use crate::{
     export::{
         built::DEEPEST_FOLDER,
-        remember::{FileMark, mark},
+        options::{SpecialFiles, TreeTo},
+        remember::{DroppedFiles, FileMark, mark},
         write::{dest::WriteFault, part::TreePart},
     },
+    grant::GrantedWrite,
     layer::view::{EntryKind, LocateWalk, ViewEntry, ViewFolder, at},
 };
 
@@ -38,35 +37,72 @@ pub(crate) struct WrittenFolder {
     /// Names that were written or found as they should be.
     pub(crate) files: usize,
     pub(crate) bytes: u64,
+    pub(crate) dropped: Option<DroppedFiles>,
 }
 
-/// Makes `folder` hold the parts; with `delete`, nothing else.
+/// The options of an output of type `local`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FolderOptions {
+    /// Nothing else stays in the folder.
+    pub(super) delete: bool,
+    pub(super) special: SpecialFiles,
+}
+
+impl FolderOptions {
+    /// The options of a folder; `None` for a tar.
+    pub(crate) const fn of(to: &TreeTo) -> Option<Self> {
+        match to {
+            TreeTo::Folder { delete, special, .. } => Some(Self { delete: *delete, special: *special }),
+            TreeTo::Archive { .. } => None,
+        }
+    }
+}
+
+/// Makes the folder `dest` hold the parts; with `delete`, nothing else. A new folder has the mode 0700, as the peer makes
+/// it.
 pub(crate) fn write(
     parts: &[TreePart],
-    folder: &Path,
-    delete: bool,
+    dest: &GrantedWrite,
+    options: FolderOptions,
     known: &HashSet<FileMark>,
     moved: &(dyn Fn(u64) + Sync),
 ) -> Result<WrittenFolder, WriteFault> {
+    let folder = dest.path();
     let at_folder = |e: io::Error| (folder.to_owned(), e);
     if parts.len() > 1 && parts.iter().any(|it| it.folder.is_none()) {
         clash(parts).map_err(at_folder)?;
     }
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(at_folder)?;
-    let root = at::host_dir(folder).map_err(at_folder)?;
+    let root = dest.make_dir(0o700).map_err(at_folder)?;
     let temporary = TemporaryFolder::make(&root).map_err(at_folder)?;
-    let job = FolderJob { root: &root, temporary: &temporary, known, moved, bytes: AtomicU64::new(0) };
+    let job = FolderJob {
+        root: &root,
+        temporary: &temporary,
+        known,
+        moved,
+        special: options.special,
+        bytes: AtomicU64::new(0),
+        dropped: Mutex::default(),
+    };
     let walk = FolderWalk { path: folder, job, stop: AtomicBool::new(false), made: Mutex::default() };
     for part in parts {
         walk.part(part)?;
     }
     let made = walk.made.into_inner().expect("no holder of this lock panics");
-    if delete {
+    if options.delete {
         let keep: HashSet<&Path> = made.paths.iter().map(PathBuf::as_path).collect();
         remove_others(root.as_fd(), Path::new(""), &keep, 0).map_err(|(path, e)| (folder.join(path), e))?;
     }
     finish_folders(&root, &made.folders).map_err(|(path, e)| (folder.join(path), e))?;
-    Ok(WrittenFolder { marks: made.marks, files: made.paths.len(), bytes: walk.job.bytes.into_inner() })
+    Ok(WrittenFolder {
+        marks: made.marks,
+        files: made.paths.len(),
+        bytes: walk.job.bytes.into_inner(),
+        dropped: first_of(&walk.job.dropped.into_inner().expect("no holder of this lock panics")),
+    })
+}
+
+fn first_of(dropped: &BTreeSet<PathBuf>) -> Option<DroppedFiles> {
+    dropped.first().map(|first| DroppedFiles { count: dropped.len() as u64, first: first.clone() })
 }
 
 /// Two platforms must not bring the same file when they share one folder.
@@ -187,6 +223,8 @@ impl FolderWalk<'_> {
             return Err(fail(too_deep()));
         }
         let entries = part.view.list(folder).map_err(fail)?;
+        let entries: Vec<_> =
+            entries.into_iter().filter_map(|(name, entry)| self.job.harmless(dest, name, entry)).collect();
         let dir = at::dir(self.job.root.as_fd(), dest).map_err(fail)?;
         let mut own = MadeFolder::default();
         for (name, entry) in &entries {
