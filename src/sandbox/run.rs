@@ -20,14 +20,10 @@ pub(crate) struct SandboxOptions {
     pub(crate) pids_limit: Option<u64>,
 }
 
-/// Our own sandbox, and no tool that connects a network.
 impl Default for SandboxOptions {
+    /// Our own helper, in the network of the host without NET_RAW, and the usual limit of processes.
     fn default() -> Self {
-        Self {
-            runtime: Runtime::default(),
-            network: NetworkChoice::Tools(Vec::new()),
-            pids_limit: Some(DEFAULT_PIDS_LIMIT),
-        }
+        Self { runtime: Runtime::Embedded, network: NetworkChoice::Host, pids_limit: Some(DEFAULT_PIDS_LIMIT) }
     }
 }
 

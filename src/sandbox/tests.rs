@@ -490,16 +490,17 @@ fn asking_lets_processes_clean_up_and_a_second_request_kills() {
         (text, begin.elapsed())
     };
     let (text, _) = ask("trap 'echo cleaned; exit 0' TERM; echo go; while :; do sleep 1; done", "never");
-    assert_eq!(text, "go\ncleaned\n");
+    // The shell says in its own words that its child was terminated.
+    assert!(text.lines().any(|line| line == "cleaned"), "{text}");
     // The shell that started it does not go on.
     let (text, _) =
         ask("sh -c 'trap \"echo cleaned; exit 0\" TERM; echo go; while :; do sleep 1; done'; echo on", "never");
-    assert_eq!(text, "go\ncleaned\n");
+    assert!(text.lines().any(|line| line == "cleaned") && !text.lines().any(|line| line == "on"), "{text}");
     let (text, took) = ask("echo go; sleep 100; echo on", "never");
     assert_eq!(text, "go\n");
     assert!(took < Duration::from_secs(5), "nobody cleans up: {took:?}");
     let (text, took) = ask("trap 'echo caught' TERM; echo go; while :; do sleep 1; done", "caught");
-    assert_eq!(text, "go\ncaught\n");
+    assert!(text.lines().any(|line| line == "caught"), "{text}");
     assert!(took < Duration::from_secs(8), "the second request kills: {took:?}");
 }
 

@@ -50,7 +50,7 @@ fn world(home: &Path, seen: &Seen) -> SolveWorld {
         locals: Locals::new(store.clone()),
         store,
         slots: Slots::new(2),
-        runner: Arc::new(Runner::new(sandbox::Runtime::Embedded)),
+        runner: Arc::new(Runner::new(sandbox::SandboxOptions::default())),
         sink: seen.sink(),
         sources: SourceFetcher {
             client: Arc::new(Client::new(ClientOptions::new(|program| sandbox::command(program)))),
