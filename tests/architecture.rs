@@ -314,7 +314,7 @@ impl PathReader {
                 self.read_use(&path, &step.tree, line);
             }
             UseTree::Group(group) => {
-                group.items.iter().for_each(|item| self.read_use(prefix, item, item.span().start().line))
+                group.items.iter().for_each(|item| self.read_use(prefix, item, item.span().start().line));
             }
             UseTree::Name(name) => self.record_use(path, &plain(&name.ident), &plain(&name.ident), line),
             UseTree::Rename(rename) => self.record_use(path, &plain(&rename.ident), &plain(&rename.rename), line),
@@ -431,7 +431,7 @@ fn flatten(stream: TokenStream, tokens: &mut Vec<(usize, String)>) {
             TokenTree::Ident(name) => tokens.push((line, plain(&name))),
             TokenTree::Punct(mark) if mark.as_char() == ':' && was_colon => tokens.push((line, "::".to_owned())),
             TokenTree::Punct(mark) if mark.as_char() == ':' && mark.spacing() == proc_macro2::Spacing::Joint => {
-                colon = true
+                colon = true;
             }
             TokenTree::Punct(mark) if mark.as_char() == '.' => tokens.push((line, ".".to_owned())),
             _ => tokens.push((line, "?".to_owned())),

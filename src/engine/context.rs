@@ -168,10 +168,9 @@ fn text(read: Result<Vec<u8>, ReadFault>, handle: &GrantedRead, shown: &str) -> 
                 .cause(&error)
                 .help("`dockerfile` is relative to `context`; both can be set in the target")
         }
-        ReadFault::NoFile(what) => Diagnostic::error(
-            "bake::engine::dockerfile_no_file",
-            format!("the Dockerfile is {what}, not a file: {shown}"),
-        ),
+        ReadFault::NoFile(what) => {
+            Diagnostic::error("bake::engine::dockerfile_no_file", format!("the Dockerfile is {what}: {shown}"))
+        }
         ReadFault::TooLarge(limit) => Diagnostic::error(
             "bake::engine::dockerfile_no_file",
             format!("the Dockerfile has more than {} MiB: {shown}", limit >> 20),

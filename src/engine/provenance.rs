@@ -171,7 +171,7 @@ fn from_graph(facts: &mut Provenance, graph: &Graph, result: VertexIx) {
                     git.reference.clone().filter(|it| it.len() == 40 && it.bytes().all(|b| b.is_ascii_hexdigit()));
                 match hex.or_else(|| git.checksum.clone().filter(|it| it.len() == 40)) {
                     Some(hex) => {
-                        facts.materials.push((without_credentials(&git.url).into_owned(), ("sha1".to_owned(), hex)))
+                        facts.materials.push((without_credentials(&git.url).into_owned(), ("sha1".to_owned(), hex)));
                     }
                     None => facts.complete = false,
                 }

@@ -98,7 +98,7 @@ fn copy_graph(home: &Path) -> (Graph, VertexIx) {
 
 async fn solve(home: &Path, seen: &Seen) -> Result<SolvedTree, SolveFailure> {
     let (graph, result) = copy_graph(home);
-    let scopes = vec![Arc::new(SolveScope::default()); graph.len()];
+    let scopes = std::iter::repeat_n(Arc::new(SolveScope::default()), graph.len()).collect();
     Solver::new(graph, scopes, world(home, seen)).solve(result).await
 }
 
@@ -133,7 +133,7 @@ async fn a_missing_source_and_a_cancelled_run_are_different_failures() {
     );
     fs::write(home.join("context/a"), "one").expect("it is writable");
     let (graph, result) = copy_graph(home);
-    let scopes = vec![Arc::new(SolveScope::default()); graph.len()];
+    let scopes = std::iter::repeat_n(Arc::new(SolveScope::default()), graph.len()).collect();
     let world = world(home, &seen);
     world.cancel.cancel();
     let cancelled = Solver::new(graph, scopes, world).solve(result).await;

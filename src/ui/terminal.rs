@@ -2,7 +2,7 @@
 //! writing. This is the one filter for every text that comes from a definition, a Dockerfile, an image config, a registry
 //! or a process and is shown to a person. Data for programs is not changed here.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt::Write as _};
 
 use crate::report::url::mask_credentials;
 
@@ -69,7 +69,11 @@ pub(crate) fn harmless_json(text: &str) -> Cow<'_, str> {
     }
     let mut out = String::with_capacity(text.len() + 64);
     for c in text.chars() {
-        if keep(c) { out.push(c) } else { out.push_str(&format!("\\u{:04x}", u32::from(c))) }
+        if keep(c) {
+            out.push(c);
+        } else {
+            write!(out, "\\u{:04x}", u32::from(c)).expect("a string takes all");
+        }
     }
     Cow::Owned(out)
 }

@@ -18,6 +18,7 @@ const SECTIONS: &[(&str, &str)] = &[
     ("dockerfile", "Dockerfiles"),
     ("check", "Checks of Dockerfiles (`bake --check`)"),
     ("engine", "Contexts, base images, caches"),
+    ("dispatch", "The run as a whole"),
     ("sandbox", "Namespaces"),
     ("solve", "Steps of a build"),
     ("export", "Outputs"),

@@ -71,9 +71,9 @@ async fn build(settings: &Settings, planned: Planned, interrupts: &mut Interrupt
     };
     let outcome = dispatch::run(&plan, prepare, interrupts, view.sink()).await;
     if outcome.end == RunEnd::Abandoned {
-        view.abandon()
+        view.abandon();
     } else {
-        view.finish()
+        view.finish();
     }
     report(settings, &outcome, &contexts.sources())
 }

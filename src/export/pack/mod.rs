@@ -1,7 +1,7 @@
 //! Layers to blobs: packed and compressed once, found again ever after.
 
 mod layer;
-mod pack;
+mod stacks;
 
 pub(crate) use layer::PackedLayer;
-pub(crate) use pack::{LayerFault, LayerStack, PackSettings, fetch_base, pack, pack_stacks};
+pub(crate) use stacks::{LayerFault, LayerStack, PackSettings, fetch_base, pack, pack_stacks};

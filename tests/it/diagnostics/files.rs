@@ -158,7 +158,7 @@ fn a_pipe_or_device_in_place_of_a_file_is_refused_at_once() {
     bake.write("ignored/Dockerfile", "FROM scratch\nCOPY a /\n");
     bake.write("piped/a", "");
     bake.write("include.hcl", "include { file = \"pipe\" }\n");
-    bake.write("compose.yml", "services: {a: {build: ctx, env_file: [pipe]}}\n");
+    bake.write("env.yml", "services: {a: {build: ctx, env_file: [pipe]}}\n");
     bake.write("extends.yml", "services: {a: {extends: {file: pipe, service: a}}}\n");
     bake.write("read.hcl", "target \"a\" {\n  args = { x = file(\"pipe\") }\n}\n");
     for path in ["pipe", "ignored/.dockerignore", "piped/Dockerfile"] {
@@ -177,12 +177,15 @@ fn a_pipe_or_device_in_place_of_a_file_is_refused_at_once() {
         (&["-f", "/dev/zero", "--print"], "is a device: /dev/zero"),
         (&["--var-file", "pipe", "--print"], "is a named pipe: pipe"),
         (&["-f", "include.hcl", "--print"], "is a named pipe: pipe"),
-        (&["-f", "compose.yml", "--print"], "is a named pipe: pipe"),
+        (&["-f", "env.yml", "--print"], "is a named pipe: pipe"),
         (&["-f", "extends.yml", "--print"], "is a named pipe: pipe"),
         (&["-f", "read.hcl", "--print"], "is a named pipe, not a regular file: pipe"),
-        (&["--set", "a.context=piped", none], "the Dockerfile is a named pipe: piped/Dockerfile"),
-        (&["--set", "a.dockerfile=/dev/zero", none, "--allow=fs.read=/dev"], "the Dockerfile is a device: /dev/zero"),
-        (&["--set", "a.context=ignored", none], "the ignore file cannot be read: "),
+        (&["a", "--set", "a.context=piped", none], "the Dockerfile is a named pipe: piped/Dockerfile"),
+        (
+            &["a", "--set", "a.dockerfile=/dev/zero", none, "--allow=fs.read=/dev"],
+            "the Dockerfile is a device: /dev/zero",
+        ),
+        (&["a", "--set", "a.context=ignored", none], "the ignore file cannot be read: "),
     ] {
         let ran = bake.run(args);
         assert_eq!(ran.code, Some(1), "{args:?}: {ran:#?}");
