@@ -91,6 +91,7 @@ fn input(settings: &Settings, sources: &mut SourceMap) -> Input {
         folders: BTreeMap::new(),
         remote: settings.remote.clone(),
         source_date_epoch: settings.source_date_epoch.clone(),
+        no_default_attestations: settings.no_default_attestations,
     }
 }
 
@@ -176,6 +177,16 @@ pub(crate) fn check(settings: &Settings, mut diagnostics: Vec<Diagnostic>, sourc
     if diagnostics.iter().any(Diagnostic::is_error) { Err(FAILED) } else { Ok(()) }
 }
 
+/// Warns of what a build would refuse: a definition that is only shown is shown all the same.
+///
+/// # Errors
+/// The exit code with `--strict`, when there is something to warn of.
+pub(crate) fn warn_of_builds(settings: &Settings, evaluated: &Evaluation, sources: &SourceMap) -> Result<(), u8> {
+    let faults = evaluated.targets.values().flat_map(|target| &target.faults);
+    let warning = |fault: &Diagnostic| Diagnostic { severity: Severity::Warning, ..fault.clone() };
+    check(settings, faults.map(warning).collect(), sources)
+}
+
 /// A plan that may be run.
 pub(crate) struct Planned {
     pub(crate) evaluated: Evaluation,
@@ -196,7 +207,7 @@ pub(crate) struct Planned {
 /// The exit code, when something is at fault; the diagnostics were shown.
 pub(crate) fn planned(settings: &Settings, purpose: Purpose) -> Result<Planned, u8> {
     let EvaluatedDefinition { evaluated, sources, from_remote } = evaluated(settings, purpose)?;
-    let (plan, diagnostics) = make(&evaluated, &Platform::host());
+    let (plan, diagnostics) = make(&evaluated, &Platform::host(), &settings.cwd);
     check(settings, diagnostics, &sources)?;
     let (paths, writable) = (HostPaths::default(), Allowed::default());
     Ok(Planned { evaluated, plan, sources, from_remote, paths, writable })

@@ -160,12 +160,12 @@ fn item(kind: ItemKind) -> Value {
         json!({ "type": "object", "properties": properties, "additionalProperties": false })
     };
     match kind {
-        ItemKind::Output | ItemKind::Cache => {
+        ItemKind::Output | ItemKind::CacheFrom | ItemKind::CacheTo => {
             json!({ "type": "object", "required": ["type"], "additionalProperties": entries })
         }
         ItemKind::Attest => json!({
             "type": "object",
-            "properties": { "type": { "anyOf": [{ "enum": attest::KINDS }, { "$ref": "#/$defs/template" }] } },
+            "properties": { "type": { "anyOf": [{ "enum": attest::TYPES }, { "$ref": "#/$defs/template" }] } },
             "additionalProperties": entries,
         }),
         ItemKind::Policy => closed(&["filename", "reset", "disabled", "strict", "log-level"]),

@@ -59,6 +59,8 @@ pub(crate) struct Settings {
     pub(crate) check_fs_entitlements: bool,
     pub(crate) cmd_context: String,
     pub(crate) source_date_epoch: Option<String>,
+    /// `BUILDX_NO_DEFAULT_ATTESTATIONS`: nothing is attested unless a target asks for it.
+    pub(crate) no_default_attestations: bool,
     pub(crate) home: String,
     /// Absolute.
     pub(crate) cwd: PathBuf,
@@ -163,6 +165,9 @@ impl Settings {
             no_env_lookup: switches.no_env_lookup,
             cmd_context,
             source_date_epoch: env.get("SOURCE_DATE_EPOCH").filter(|it| !it.is_empty()).cloned(),
+            no_default_attestations: env
+                .get("BUILDX_NO_DEFAULT_ATTESTATIONS")
+                .is_some_and(|text| boolean(text).unwrap_or(false)),
             home: env.get("HOME").cloned().unwrap_or_default(),
             bake_home: {
                 let HomeDir { path, choice } = bake_home(&env);

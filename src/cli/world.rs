@@ -11,8 +11,10 @@ use crate::{
     grant::read_file,
     report::{Diagnostic, Severity},
     spec::{
-        Secret, Ssh, context,
-        output::{Writes, writes},
+        Secret, Ssh,
+        context::{self, ContextSource},
+        dockerfile::DockerfileInput,
+        output::Writes,
     },
 };
 
@@ -23,14 +25,14 @@ const MAX_SECRET: u64 = 500 * 1024;
 pub(crate) fn check(evaluated: &Evaluation, settings: &Settings, purpose: Purpose, diagnostics: &mut Vec<Diagnostic>) {
     let unnamed = if purpose == Purpose::Show { Severity::Warning } else { Severity::Error };
     for target in evaluated.targets.values() {
-        for (ix, secret) in target.secrets().enumerate() {
+        for (ix, secret) in target.secrets.iter().enumerate() {
             if let Some(found) = secret_fault(secret, settings) {
                 let part = secret.src.as_deref().unwrap_or(&secret.id);
                 let severity = if secret.src.is_some() { Severity::Error } else { unnamed };
                 diagnostics.push(Diagnostic { severity, ..fault(target, Id::Secret, ix, part, found) });
             }
         }
-        for (ix, ssh) in target.ssh().enumerate() {
+        for (ix, ssh) in target.ssh.iter().enumerate() {
             if let Some(found) = ssh_fault(ssh, settings) {
                 let part = if let [path] = ssh.paths.as_slice() { path } else { &ssh.id };
                 let severity = if ssh.paths.is_empty() { unnamed } else { Severity::Error };
@@ -50,13 +52,13 @@ pub(crate) fn check(evaluated: &Evaluation, settings: &Settings, purpose: Purpos
                     .help(format!("if that is meant, write `cwd://{dockerfile}`")),
             );
         }
-        for (ix, output) in target.outputs().enumerate() {
-            let (dest, is, wanted) = match writes(output) {
+        for (ix, output) in target.outputs.iter().enumerate() {
+            let (dest, is, wanted) = match output.value.writes() {
                 Writes::File(dest) if settings.cwd.join(dest).is_dir() => (dest, "directory", "file"),
                 Writes::Directory(dest) if settings.cwd.join(dest).is_file() => (dest, "file", "directory"),
                 _ => continue,
             };
-            let help = format!("an output of type `{}` writes a {wanted}", output.kind);
+            let help = format!("an output of type `{}` writes a {wanted}", output.exporter());
             let found = (format!("`dest` is a {is}: {dest}"), help);
             diagnostics.push(fault(target, Id::Output, ix, dest, found));
         }
@@ -65,9 +67,11 @@ pub(crate) fn check(evaluated: &Evaluation, settings: &Settings, purpose: Purpos
 
 /// The Dockerfile in a local context, relative to the working directory, if it exists and was not written as `cwd://`.
 fn local_dockerfile(target: &Target, settings: &Settings) -> Option<String> {
-    let (context, dockerfile) = (target.context(), target.dockerfile());
-    let is_local = context::ContextSource::is_local_path(context) && context::ContextSource::is_local_path(dockerfile);
-    if !is_local || context.starts_with('/') || target.dockerfile_inline().is_some() {
+    let (ContextSource::Local(context), DockerfileInput::InContext(dockerfile)) = (&target.context, &target.dockerfile)
+    else {
+        return None;
+    };
+    if context.starts_with('/') || !ContextSource::is_local_path(dockerfile) {
         return None;
     }
     let path = context::clean(&format!("{context}/{dockerfile}"));

@@ -66,7 +66,8 @@ pub(crate) enum AttributeKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ItemKind {
     Attest,
-    Cache,
+    CacheFrom,
+    CacheTo,
     Output,
     Policy,
     Secret,
@@ -198,8 +199,8 @@ pub(crate) static TARGET: [AttributeRow; 31] = [
     row(Id::Args, "args", NULLABLE, ByKey, Named, "Build arguments; null is the Dockerfile's default."),
     row(Id::Labels, "labels", NULLABLE, ByKey, Named, "Labels of the image."),
     row(Id::Tags, "tags", Texts, Replace, List, "Names of the image."),
-    row(Id::CacheFrom, "cache-from", Items(ItemKind::Cache), Append, List, "Caches to read."),
-    row(Id::CacheTo, "cache-to", Items(ItemKind::Cache), Replace, List, "Caches to write."),
+    row(Id::CacheFrom, "cache-from", Items(ItemKind::CacheFrom), Append, List, "Caches to read."),
+    row(Id::CacheTo, "cache-to", Items(ItemKind::CacheTo), Replace, List, "Caches to write."),
     row(Id::Target, "target", Text, Replace, One, "The stage of the Dockerfile to build."),
     set_as(
         "secrets",

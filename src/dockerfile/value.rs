@@ -213,11 +213,7 @@ pub(super) fn quoted_list(list: &[String]) -> String {
 
 /// Parses a boolean as Go's `strconv.ParseBool` does.
 pub(super) fn boolean(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
-        _ => None,
-    }
+    crate::spec::boolean(text).ok()
 }
 
 /// `--chmod`: octal, or symbolic in BSD grammar.

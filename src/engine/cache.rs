@@ -1,87 +1,105 @@
 //! `cache-from` and `cache-to` of a plan: read before the run, written after each build.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{HashMap, HashSet},
     path::Path,
 };
 
 use futures_util::future::join_all;
+use indexmap::IndexMap;
 use petgraph::graph::NodeIndex;
 
 use super::base::layer_ref;
 use crate::{
-    export::{BlobOrigin, CacheFrom, CacheRecord, CacheTo, cache_from, cache_to, import_cache},
+    export::{BlobOrigin, CacheFrom, CacheRecord, CacheTo, import_cache},
     graph,
     oci::Digest,
     plan::{Plan, PlanNode},
     registry::Client,
     report::{Diagnostic, Span},
     solve::tree::LayerTree,
+    spec::{
+        CacheExport, CacheImport, OptionItem,
+        cache::{CacheMode, CacheTarget},
+        options::OptionTexts,
+    },
 };
 
 /// The shared caches of a plan: those to read from, and those to write for each build.
 #[derive(Default)]
 pub(crate) struct Caches {
     /// Each cache once, with a place in the definition that asks for it.
-    from: Vec<(String, CacheFrom, Span)>,
-    to: HashMap<NodeIndex, Vec<(CacheTo, Span)>>,
+    from: Vec<(CacheFrom, Span)>,
+    to: HashMap<NodeIndex, Vec<WantedCache>>,
     pub(crate) warnings: Vec<Diagnostic>,
 }
 
+/// A cache that a build writes.
+#[derive(Clone)]
+pub(crate) struct WantedCache {
+    pub(crate) export: CacheExport,
+    /// `None`: into the image that the target exports.
+    pub(crate) to: Option<CacheTo>,
+    pub(crate) at: Span,
+}
+
 impl Caches {
-    /// Reads the options of all caches.
-    ///
-    /// # Errors
-    /// Every fault; each names the target and the option.
-    pub(crate) fn of(plan: &Plan, cwd: &Path) -> Result<Self, Vec<Diagnostic>> {
+    /// Finds the caches that the builds of a plan read and write. One warning is given for each type that this engine
+    /// does not have.
+    pub(crate) fn of(plan: &Plan, cwd: &Path) -> Self {
         let mut caches = Self::default();
-        let mut faults = Vec::new();
-        let mut seen: BTreeMap<String, ()> = BTreeMap::new();
+        let mut seen: HashSet<&OptionTexts> = HashSet::new();
+        let mut missing: IndexMap<&str, (String, Span)> = IndexMap::new();
         for node in plan.graph.node_indices() {
             let PlanNode::Build(build) = &plan.graph[node] else { continue };
-            let target = build.wanted_by.first().map(ToString::to_string).unwrap_or_default();
-            let fault = |attribute: &'static str, why: String| {
-                Diagnostic::error("bake::engine::cache", format!("target `{target}`, `{attribute}`: {why}"))
-                    .at(build.at(attribute), "this cache")
+            let mut lacks = |type_name, attribute: &'static str| {
+                let target = build.wanted_by.first().map(ToString::to_string).unwrap_or_default();
+                missing.entry(type_name).or_insert((target, build.at(attribute)));
             };
-            let unknown = |attribute: &'static str, kind: &str| {
-                let text = format!("target `{target}`: this engine has no cache of the type `{kind}`; it is left out");
-                Diagnostic::warning("bake::engine::cache_kind", text).at(build.at(attribute), "this cache")
-            };
-            for it in &build.cache_from {
-                match cache_from(&it.kind, &it.attrs, cwd) {
-                    Ok(Some(from)) => {
-                        let name = format!("{:?}", it.entries());
-                        if seen.insert(name.clone(), ()).is_none() {
-                            caches.from.push((name, from, build.at("cache-from")));
+            for item in &build.cache_from {
+                match (CacheFrom::of(&item.value, cwd), &item.value) {
+                    (Some(from), _) => {
+                        if seen.insert(item.texts()) {
+                            caches.from.push((from, build.at("cache-from")));
                         }
                     }
-                    Ok(None) => caches.warnings.push(unknown("cache-from", &it.kind)),
-                    Err(why) => faults.push(fault("cache-from", why)),
+                    (None, CacheImport::Inline) => {
+                        let text = "a cache cannot be read: an inline cache is imported with type=registry and the \
+                                    image as `ref`";
+                        let warning = Diagnostic::warning("bake::engine::cache_import", text);
+                        caches.warnings.push(warning.at(build.at("cache-from"), "this cache"));
+                    }
+                    (None, _) => lacks(item.type_name(), "cache-from"),
                 }
             }
-            let mut to = Vec::new();
-            for it in &build.cache_to {
-                match cache_to(&it.kind, &it.attrs, cwd) {
-                    Ok(Some(found)) => to.push((found, build.at("cache-to"))),
-                    Ok(None) => caches.warnings.push(unknown("cache-to", &it.kind)),
-                    Err(why) => faults.push(fault("cache-to", why)),
+            let mut wanted = Vec::new();
+            for item in &build.cache_to {
+                let to = CacheTo::of(&item.value.to, cwd);
+                if to.is_none() && item.value.to != CacheTarget::Inline {
+                    lacks(item.type_name(), "cache-to");
+                } else {
+                    wanted.push(WantedCache { export: item.value.clone(), to, at: build.at("cache-to") });
                 }
             }
             let inline = build.args.get("BUILDKIT_INLINE_CACHE").is_some_and(|it| matches!(it.as_str(), "1" | "true"));
-            if inline && let Ok(Some(found)) = cache_to("inline", &BTreeMap::new(), cwd) {
-                to.push((found, build.at("args")));
+            if inline {
+                let export = OptionItem::<CacheExport>::inline().value;
+                wanted.push(WantedCache { export, to: None, at: build.at("args") });
             }
-            if !to.is_empty() {
-                caches.to.insert(node, to);
+            if !wanted.is_empty() {
+                caches.to.insert(node, wanted);
             }
         }
-        if faults.is_empty() { Ok(caches) } else { Err(faults) }
+        for (type_name, (target, at)) in missing {
+            let text = format!("target `{target}`: caches of type `{type_name}` have no effect yet: they are left out");
+            caches.warnings.push(Diagnostic::warning("bake::engine::cache_kind", text).at(at, "this cache"));
+        }
+        caches
     }
 
     /// Reads all caches; the results that they know, by cache key. A cache that cannot be read is only a warning.
     pub(crate) async fn import(&mut self, client: &Client) -> HashMap<Digest, LayerTree> {
-        let reads = self.from.iter().map(|(_, from, at)| async move { (import_cache(from, client).await, *at) });
+        let reads = self.from.iter().map(|(from, at)| async move { (import_cache(from, client).await, *at) });
         let mut known = HashMap::new();
         for (read, at) in join_all(reads).await {
             match read {
@@ -122,15 +140,15 @@ impl Caches {
     }
 
     /// The caches that a build is written to.
-    pub(crate) fn to(&self, node: NodeIndex) -> &[(CacheTo, Span)] {
+    pub(crate) fn to(&self, node: NodeIndex) -> &[WantedCache] {
         self.to.get(&node).map_or(&[], Vec::as_slice)
     }
 }
 
 /// Makes the records of a build for a cache: of all its steps (`mode=max`), or of those whose layers are in the result.
-pub(crate) fn records(steps: &[(Digest, LayerTree)], result: &LayerTree, max: bool) -> Vec<CacheRecord> {
+pub(crate) fn records(steps: &[(Digest, LayerTree)], result: &LayerTree, mode: CacheMode) -> Vec<CacheRecord> {
     let part = |tree: &LayerTree| result.layers.starts_with(&tree.layers);
-    let wanted = steps.iter().filter(|(_, tree)| max || part(tree));
+    let wanted = steps.iter().filter(|(_, tree)| mode == CacheMode::Max || part(tree));
     let of = |(key, tree): &(Digest, LayerTree)| CacheRecord {
         key: *key,
         id: tree.id,

@@ -28,7 +28,10 @@ use crate::{
     graph::{self, Graph, StepNetwork, StepResources},
     layer::view::{Follow, LayerView},
     oci::Platform,
-    plan::{self, Build, Plan, PlanLink, PlanNode},
+    plan::{
+        Build, Plan, PlanLink, PlanNode,
+        build::{OptionalFiles, ignore_file_of},
+    },
     report::{Diagnostic, url::without_credentials},
     solve::{
         base,
@@ -36,7 +39,10 @@ use crate::{
         op::source,
         world::{SolveScope, SolveWorld},
     },
-    spec::{self, Entitlement, call::Method, context},
+    spec::{
+        self, BuildNetwork, Entitlement, ResourceLimits, call::Method, context, dockerfile::DockerfileInput,
+        resources::SwapLimit,
+    },
 };
 
 /// All builds of a plan lowered into one graph.
@@ -260,9 +266,9 @@ impl Lowering<'_> {
             }
         };
         let target = build.wanted_by.first().map(ToString::to_string).unwrap_or_default();
-        let plan::build::OptionalFiles { lower_case, ignore } = build.optional_files();
+        let OptionalFiles { lower_case, ignore } = build.optional_files();
         let (wanted, shown) = match (&build.dockerfile, build.dockerfile_path()) {
-            (plan::build::DockerfileInput::Inline(text), _) => {
+            (DockerfileInput::Inline(text), _) => {
                 let shown = format!("dockerfile-inline of {target}");
                 (WantedContext::Inline { target, text: text.clone() }, shown)
             }
@@ -270,7 +276,7 @@ impl Lowering<'_> {
                 let shown = self.contexts.shown(&path);
                 (WantedContext::File { path, lower_case }, shown)
             }
-            (plan::build::DockerfileInput::InContext(name) | plan::build::DockerfileInput::Local(name), None) => {
+            (DockerfileInput::InContext(name) | DockerfileInput::Local(name), None) => {
                 let remote = remote.as_ref().expect("a Dockerfile without a path is in a remote context");
                 let text = self.remote_dockerfile(remote, name).await.map_err(one)?;
                 (WantedContext::Inline { target, text }, name.clone())
@@ -368,7 +374,7 @@ impl Lowering<'_> {
                 NamedContext::Image { reference: format!("{path}{tag}{digest}"), layout: Some(folder) }
             }
             context::ContextSource::Local(path) => {
-                let ignore = [plan::build::ignore_file_of(path)];
+                let ignore = [ignore_file_of(path)];
                 self.contexts.folder(path, &format!("the context `{name}`"), &ignore)?
             }
             context::ContextSource::Git(url) | context::ContextSource::Http(url) => remote(url, false, false)?,
@@ -386,9 +392,6 @@ impl Lowering<'_> {
         contexts: IndexMap<String, NamedContext>,
     ) -> LowerOptions {
         let has = |wanted: &dyn Fn(&Entitlement) -> bool| build.entitlements.iter().any(wanted);
-        let limit =
-            |key: &str| build.resources.entries().into_iter().find(|it| it.key == key).map(|it| it.text.to_string());
-        let number = |key: &str| limit(key).and_then(|text| text.parse().ok());
         LowerOptions {
             target: build.stage.clone(),
             platform: build.platform.clone(),
@@ -403,27 +406,19 @@ impl Lowering<'_> {
                 (false, stages) => NoCache::Stages(stages.to_vec()),
             },
             network: match build.network {
-                plan::build::BuildNetwork::Default => StepNetwork::Default,
-                plan::build::BuildNetwork::None => StepNetwork::None,
-                plan::build::BuildNetwork::Host => StepNetwork::Host,
+                BuildNetwork::Default => StepNetwork::Default,
+                BuildNetwork::None => StepNetwork::None,
+                BuildNetwork::Host => StepNetwork::Host,
             },
             allow: Allow {
                 network_host: has(&|it| matches!(it, Entitlement::NetworkHost)),
                 security_insecure: has(&|it| matches!(it, Entitlement::SecurityInsecure)),
             },
-            extra_hosts: build.extra_hosts.clone(),
+            extra_hosts: build.extra_hosts.iter().map(|host| (host.name.clone(), host.address.clone())).collect(),
             shm_size: build.shm_size,
             ulimits: build.ulimits.iter().map(ToString::to_string).collect(),
             hostname: build.args.get("BUILDKIT_SANDBOX_HOSTNAME").cloned(),
-            resources: StepResources {
-                memory: limit("memory"),
-                memory_swap: limit("memory-swap"),
-                cpu_shares: number("cpu-shares"),
-                cpu_period: number("cpu-period"),
-                cpu_quota: number("cpu-quota"),
-                cpuset_cpus: limit("cpuset-cpus"),
-                cpuset_mems: limit("cpuset-mems"),
-            },
+            resources: resources(&build.resources),
             secrets: scope.secrets.iter().map(|(id, source)| (id.clone(), source.to_string())).collect(),
             agents: scope
                 .ssh
@@ -488,6 +483,23 @@ pub(super) fn built(lowered: &Lowered) -> BuiltContext {
         base_layers: lowered.base_layers,
         steps: lowered.steps.clone(),
         is_assumed: lowered.is_assumed,
+    }
+}
+
+/// The limits of a build's steps.
+fn resources(limits: &ResourceLimits) -> StepResources {
+    let ResourceLimits { memory, memory_swap, cpu_shares, cpu_period, cpu_quota, cpuset_cpus, cpuset_mems } = limits;
+    StepResources {
+        memory: *memory,
+        memory_swap: memory_swap.map(|swap| match swap {
+            SwapLimit::Unlimited => -1,
+            SwapLimit::Bytes(bytes) => i64::try_from(bytes).unwrap_or(i64::MAX),
+        }),
+        cpu_shares: *cpu_shares,
+        cpu_period: *cpu_period,
+        cpu_quota: *cpu_quota,
+        cpuset_cpus: cpuset_cpus.clone(),
+        cpuset_mems: cpuset_mems.clone(),
     }
 }
 

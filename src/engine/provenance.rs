@@ -1,42 +1,21 @@
-//! What attestations an export asks for, and the facts that provenance states about a build.
+//! The facts that provenance states about a build.
 //!
 //! Facts come from the plan and the graph; no secret's value is ever among them.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
 use serde_json::{Value, json};
 
 use super::context::{Contexts, WantedContext};
 use crate::{
     dockerfile::options::Lowered,
-    export::{Attestations, Provenance, ProvenanceWanted},
+    export::Provenance,
     graph::{Graph, LayerOrigin, Op, StepNetwork, VertexIx},
     oci::Reference,
-    plan::{self, Build, Export},
+    plan::{Build, build::OptionalFiles},
     report::{Hidden, hidden::MASK, url::without_credentials},
-    spec::context::ContextSource,
+    spec::{BuildNetwork, context::ContextSource, dockerfile::DockerfileInput},
 };
-
-/// The attestations that an export asks for; provenance comes by default unless the environment says no.
-pub(crate) fn attest(it: &Export, env: &BTreeMap<String, String>) -> Attestations {
-    let of = |kind: &str| it.attest.iter().rfind(|attest| attest.kind == kind);
-    let options = |attest: &crate::spec::Attest| {
-        let mut options: Vec<(String, String)> = attest.attrs.clone().into_iter().collect();
-        if attest.disabled {
-            options.push(("disabled".to_owned(), "true".to_owned()));
-        }
-        options
-    };
-    let off = env
-        .get("BUILDX_NO_DEFAULT_ATTESTATIONS")
-        .is_some_and(|it| matches!(it.as_str(), "1" | "t" | "true" | "TRUE" | "True" | "T"));
-    let provenance = match of("provenance") {
-        Some(attest) => Some(ProvenanceWanted { options: options(attest), by_default: false, at: Some(it.attest_at) }),
-        None if off => None,
-        None => Some(ProvenanceWanted { options: Vec::new(), by_default: true, at: None }),
-    };
-    Attestations { provenance, sbom: of("sbom").map(options) }
-}
 
 /// Collects the facts about a build; the time of its end is added when it has ended. `started` is RFC 3339.
 pub(crate) fn facts(build: &Build, lowered: &Lowered, graph: &Graph, contexts: &Contexts, started: &str) -> Provenance {
@@ -47,14 +26,14 @@ pub(crate) fn facts(build: &Build, lowered: &Lowered, graph: &Graph, contexts: &
         }
         _ => {}
     }
-    let (path, plan::build::OptionalFiles { lower_case, .. }) = (build.dockerfile_path(), build.optional_files());
+    let (path, OptionalFiles { lower_case, .. }) = (build.dockerfile_path(), build.optional_files());
     let wanted = match &build.dockerfile {
-        plan::build::DockerfileInput::Inline(text) => {
+        DockerfileInput::Inline(text) => {
             facts.config_path = "Dockerfile".to_owned();
             let target = build.wanted_by.first().map(ToString::to_string).unwrap_or_default();
             Some(WantedContext::Inline { target, text: text.clone() })
         }
-        plan::build::DockerfileInput::InContext(name) | plan::build::DockerfileInput::Local(name) => {
+        DockerfileInput::InContext(name) | DockerfileInput::Local(name) => {
             facts.config_path.clone_from(name);
             path.map(|path| WantedContext::File { path, lower_case })
         }
@@ -128,10 +107,8 @@ fn request(build: &Build) -> Vec<(String, String)> {
     if build.no_cache {
         args.push(("no-cache".to_owned(), String::new()));
     }
-    match build.network {
-        plan::build::BuildNetwork::Default => {}
-        plan::build::BuildNetwork::None => args.push(("force-network-mode".to_owned(), "none".to_owned())),
-        plan::build::BuildNetwork::Host => args.push(("force-network-mode".to_owned(), "host".to_owned())),
+    if build.network != BuildNetwork::Default {
+        args.push(("force-network-mode".to_owned(), build.network.name().to_owned()));
     }
     args
 }

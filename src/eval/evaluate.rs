@@ -18,12 +18,13 @@ use super::{
     print::list::{ListedTarget, ListedVariable, group_description},
     target::{
         block::{ExpandedBlock, is_valid_name},
+        defaults::fill_in,
         field::{self, Field, Misfit, TargetFields},
         group::{GroupNames, TargetGroup},
         inherit::{Own, Resolver},
         link::{self, Resolved},
         overrides::Overrides,
-        typed::{Target, TargetName, fill_in},
+        typed::{Target, TargetName, TargetWorld},
     },
     unknown,
     value::types::Value,
@@ -234,7 +235,7 @@ impl<'s, 'a> Blocks<'s, 'a> {
     ) -> Result<Option<Field>, ()> {
         let whose = format_args!("{kind} `{name}`");
         let mut warnings = Vec::new();
-        let decoded = field::decode(row, value, &mut warnings);
+        let decoded = field::decode(row, value, Some(expr), &mut warnings);
         for it in warnings {
             self.scope.record_fault(Some(name.clone()), misfit(row, &whose, it, expr, Diagnostic::warning));
         }
@@ -366,6 +367,8 @@ impl<'s, 'a> Blocks<'s, 'a> {
         link::follow(&mut resolved, &mut resolver, &members, diagnostics);
         let mut needed: HashSet<Arc<str>> = resolver.asked().cloned().collect();
         needed.extend(selection.groups.iter().chain(&selection.arguments).cloned());
+        let world =
+            TargetWorld { host: self.scope.host_platform(), no_default_attestations: input.no_default_attestations };
         let mut targets = IndexMap::with_capacity(resolved.len());
         for (name, it) in resolved {
             let at = resolver.own(&name).map(|it| it.at).expect("a resolved target has blocks");
@@ -377,7 +380,7 @@ impl<'s, 'a> Blocks<'s, 'a> {
                 input.remote.as_deref(),
                 input.source_date_epoch.as_deref(),
             );
-            let target = Target::new(&name, at, it.is_linked, fields, diagnostics);
+            let target = Target::new(&name, at, it.is_linked, fields, &world, diagnostics);
             targets.insert(TargetName(name), target);
         }
         let groups = selection.groups.iter().filter_map(|name| {

@@ -65,4 +65,6 @@ pub(crate) struct Input {
     pub(crate) remote: Option<String>,
     /// `SOURCE_DATE_EPOCH`, a build argument of every target that has none.
     pub(crate) source_date_epoch: Option<String>,
+    /// `BUILDX_NO_DEFAULT_ATTESTATIONS`: nothing is attested unless a target asks for it.
+    pub(crate) no_default_attestations: bool,
 }

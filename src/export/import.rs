@@ -34,6 +34,5 @@ pub(crate) async fn import_cache(from: &CacheFrom, client: &Client) -> Result<(V
             layout.copy_blob(&config, &mut bytes).map_err(|e| with_causes(&e))?;
             Ok((records(&config, &bytes, &layers)?, BlobOrigin::Layout { folder: folder.clone() }))
         }
-        CacheDest::Inline => Err("an inline cache is imported with type=registry and the image as `ref`".to_owned()),
     }
 }

@@ -1,7 +1,7 @@
 //! Hands results of builds to the user: image, registry, local, tar, oci, docker, cacheonly; and shared caches.
 //!
 //! ```text
-//! request ─ options (annotation, attest) ─► prepare ─► PreparedExport   before the build: options, conflicts, destination
+//! request ─ options ─► prepare ─► PreparedExport                        before the build: the destination
 //! PreparedExport + built ─ run ─► ExportReceipt                         after it
 //!    pack         layers, packed and compressed once, as blobs
 //!    assemble     config, manifest, index, attestations, cache config (pure)
@@ -14,7 +14,6 @@
 
 mod annotation;
 mod assemble;
-mod attest;
 mod built;
 mod cache;
 mod context;
@@ -28,10 +27,10 @@ mod run;
 mod write;
 
 pub(crate) use built::{BaseLayer, BlobOrigin, BuiltImage, CacheRecord, ExportStep, LayerRef, Provenance};
-pub(crate) use cache::{CacheFrom, CacheTo, cache_from, cache_to};
+pub(crate) use cache::{CacheFrom, CacheTo};
 pub(crate) use context::{BaseLayers, ExportContext, ExportFuture, ExportReceipt};
 pub(crate) use import::import_cache;
-pub(crate) use prepare::{PreparedExport, check_together, prepare};
-pub(crate) use request::{Attestations, ExportedOutput, OutputOption, ProvenanceWanted, Subject};
+pub(crate) use prepare::{PreparedExport, prepare};
+pub(crate) use request::{ExportedOutput, Subject};
 pub(crate) use run::export;
 pub(crate) use write::export_cache;

@@ -25,18 +25,18 @@ pub(crate) async fn export(
         return Err(prepared.fault("bake::export::nothing", "there is no result to write"));
     }
     let mut receipt = match &prepared.plan {
-        ExportPlan::Nothing => ExportReceipt { warnings: prepared.warnings.clone(), ..ExportReceipt::default() },
+        ExportPlan::Nothing => ExportReceipt::default(),
         ExportPlan::Image(plan, to) => write::export_image(prepared, plan, to, builds, context).await?,
         ExportPlan::Tree(plan, to) => write::export_tree(prepared, plan, to, builds, context).await?,
     };
-    if let Some(max) = prepared.subject.metadata_provenance {
+    if let Some(mode) = prepared.subject.metadata_provenance {
         for build in builds {
             let Some(facts) = &build.provenance else { continue };
             let mut key = "buildx.build.provenance".to_owned();
             if builds.len() > 1 {
                 key = format!("{key}/{}", build.platform);
             }
-            receipt.metadata.insert(key, metadata_predicate(facts, max));
+            receipt.metadata.insert(key, metadata_predicate(facts, mode));
         }
     }
     Ok(receipt)

@@ -79,9 +79,8 @@ fn parse(text: &str) -> Result<GitUrl, String> {
             return Err(format!("query `{key}` is given twice"));
         }
         let flag = || match value.as_ref() {
-            "" | "1" | "true" | "t" | "T" | "TRUE" | "True" => Ok(true),
-            "0" | "false" | "f" | "F" | "FALSE" | "False" => Ok(false),
-            other => Err(format!("query `{key}` is neither true nor false: {other}")),
+            "" => Ok(true),
+            text => crate::spec::boolean(text).map_err(|_| format!("query `{key}` is neither true nor false: {text}")),
         };
         let full = || {
             if value.is_empty() { Err(format!("query `{key}` has no value")) } else { Ok(Some(value.to_string())) }

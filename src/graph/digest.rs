@@ -115,7 +115,9 @@ fn exec(hasher: &mut FieldHasher, op: &Exec) {
 
 fn limits(hasher: &mut FieldHasher, resources: &StepResources) {
     let StepResources { memory, memory_swap, cpu_shares, cpu_period, cpu_quota, cpuset_cpus, cpuset_mems } = resources;
-    for limit in [memory, memory_swap, cpuset_cpus, cpuset_mems] {
+    number(hasher, *memory);
+    number(hasher, memory_swap.map(i64::cast_unsigned));
+    for limit in [cpuset_cpus, cpuset_mems] {
         hasher.optional(limit.as_deref());
     }
     for limit in [cpu_shares, cpu_period, cpu_quota] {
@@ -281,8 +283,8 @@ mod tests {
             with(&|exec| exec.security = StepSecurity::Insecure),
             with(&|exec| exec.ulimits.push("a".to_owned())),
             with(&|exec| exec.shm_size = Some(0)),
-            with(&|exec| exec.resources.memory = Some("1".to_owned())),
-            with(&|exec| exec.resources.memory_swap = Some("1".to_owned())),
+            with(&|exec| exec.resources.memory = Some(1)),
+            with(&|exec| exec.resources.memory_swap = Some(1)),
             with(&|exec| exec.resources.cpu_quota = Some(1)),
             with(&|exec| exec.resources.cpu_period = Some(1)),
             with(&|exec| exec.mounts.push(mount(MountOpKind::Tmpfs { size: None }))),

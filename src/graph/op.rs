@@ -126,8 +126,10 @@ pub(crate) struct Exec {
 /// Limits of a process; never part of a key.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct StepResources {
-    pub(crate) memory: Option<String>,
-    pub(crate) memory_swap: Option<String>,
+    /// Bytes.
+    pub(crate) memory: Option<u64>,
+    /// Bytes of memory and swap together; -1 is unlimited.
+    pub(crate) memory_swap: Option<i64>,
     pub(crate) cpu_shares: Option<i64>,
     pub(crate) cpu_period: Option<i64>,
     pub(crate) cpu_quota: Option<i64>,

@@ -6,6 +6,7 @@
 
 pub(crate) mod config;
 pub(crate) mod digest;
+pub(crate) mod key;
 pub(crate) mod media;
 pub(crate) mod platform;
 pub(crate) mod reference;

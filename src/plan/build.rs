@@ -1,39 +1,25 @@
 //! A build: one target on one platform, with all that decides its result.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use indexmap::IndexMap;
 
 use super::PlanKey;
 use crate::{
     eval::target::typed::TargetName,
-    oci::{Digest, Platform, digest::FieldHasher},
+    oci::{Digest, Platform, digest::FieldHasher, key::KeyField},
     report::Span,
     spec::{
-        CallMethod, Entitlement, Policy, RemoteCache, ResourceLimits, Secret, Ssh, Ulimit,
+        CacheExport, CacheImport, CallMethod, Entitlement, OptionItem, Policy, ResourceLimits, Secret, Ssh, Ulimit,
         context::{self, ContextSource},
+        hosts::ExtraHost,
     },
 };
 
-/// Where the Dockerfile comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum DockerfileInput {
-    /// Its text.
-    Inline(String),
-    /// A path in the main context.
-    InContext(String),
-    /// A path relative to the working directory (`cwd://…`) or absolute.
-    Local(String),
-}
-
-/// Network of RUN instructions that do not choose.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum BuildNetwork {
-    #[default]
-    Default,
-    None,
-    Host,
-}
+pub(crate) use crate::spec::{BuildNetwork, dockerfile::DockerfileInput};
 
 /// Files that a build reads when they exist.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,7 +59,7 @@ pub(crate) struct Build {
     pub(crate) contexts: IndexMap<String, ContextSource>,
     pub(crate) network: BuildNetwork,
     /// Name and address; a name with several addresses comes several times.
-    pub(crate) extra_hosts: Vec<(String, String)>,
+    pub(crate) extra_hosts: Vec<ExtraHost>,
     pub(crate) shm_size: Option<u64>,
     pub(crate) ulimits: Vec<Ulimit>,
     pub(crate) resources: ResourceLimits,
@@ -87,8 +73,8 @@ pub(crate) struct Build {
     pub(crate) policies: Vec<Policy>,
     pub(crate) call: CallMethod,
     /// Of all targets that want it; not part of the key.
-    pub(crate) cache_from: Vec<RemoteCache>,
-    pub(crate) cache_to: Vec<RemoteCache>,
+    pub(crate) cache_from: Vec<Arc<OptionItem<CacheImport>>>,
+    pub(crate) cache_to: Vec<Arc<OptionItem<CacheExport>>>,
     /// The label of the first target's block.
     pub(crate) at: Span,
     /// Where its attributes were set, by name.
@@ -131,71 +117,57 @@ impl Build {
 
     /// The key, from everything that decides the result. `linked`: keys of builds that stand behind contexts.
     pub(crate) fn digest(&self, linked: &BTreeMap<&str, Digest>) -> Digest {
-        let mut hasher = FieldHasher::new("plan-build/1");
-        hasher.text(&self.platform.to_string()).number(u64::from(self.explicit_platform));
-        context(&mut hasher, &self.context);
-        match &self.dockerfile {
-            DockerfileInput::Inline(text) => hasher.number(0).text(text),
-            DockerfileInput::InContext(path) => hasher.number(1).text(path),
-            DockerfileInput::Local(path) => hasher.number(2).text(path),
-        };
-        hasher.optional(self.stage.as_deref());
-        pairs(&mut hasher, &self.args);
-        pairs(&mut hasher, &self.labels);
-        hasher.number(self.contexts.len() as u64);
-        for (name, it) in &self.contexts {
-            hasher.text(name);
-            match (it, linked.get(name.as_str())) {
-                (ContextSource::Target(_), Some(key)) => {
-                    hasher.text("target").digest(key);
-                }
-                _ => context(&mut hasher, it),
+        let Self {
+            key: _,
+            // Who wants it and how it is called changes nothing about it.
+            wanted_by: _,
+            multi_platform: _,
+            platform,
+            explicit_platform,
+            context,
+            dockerfile,
+            stage,
+            args,
+            // What is not shown is built all the same.
+            hidden_args: _,
+            labels,
+            contexts,
+            network,
+            extra_hosts,
+            shm_size,
+            ulimits,
+            resources,
+            no_cache,
+            no_cache_filter,
+            pull,
+            secrets,
+            ssh,
+            entitlements,
+            policies,
+            call,
+            // Caches of all targets that want it are used.
+            cache_from: _,
+            cache_to: _,
+            at: _,
+            places: _,
+        } = self;
+        let mut hasher = FieldHasher::new("plan-build/2");
+        (platform, explicit_platform).add_to(&mut hasher);
+        (context, dockerfile, stage).add_to(&mut hasher);
+        (args, labels).add_to(&mut hasher);
+        contexts.len().add_to(&mut hasher);
+        for (name, context) in contexts {
+            name.add_to(&mut hasher);
+            match (context, linked.get(name.as_str())) {
+                (ContextSource::Target(_), Some(key)) => ("target", key).add_to(&mut hasher),
+                _ => context.add_to(&mut hasher),
             }
         }
-        hasher.number(self.network as u64);
-        hasher.number(self.extra_hosts.len() as u64);
-        for (name, address) in &self.extra_hosts {
-            hasher.text(name).text(address);
-        }
-        hasher.number(u64::from(self.shm_size.is_some())).number(self.shm_size.unwrap_or(0));
-        texts(&mut hasher, self.ulimits.iter().map(ToString::to_string));
-        texts(&mut hasher, self.resources.entries().into_iter().map(|it| format!("{}={}", it.key, it.text)));
-        hasher.number(u64::from(self.no_cache)).number(u64::from(self.pull));
-        texts(&mut hasher, self.no_cache_filter.iter().cloned());
-        texts(&mut hasher, self.secrets.iter().map(|it| format!("{it:?}")));
-        texts(&mut hasher, self.ssh.iter().map(|it| format!("{it:?}")));
-        texts(&mut hasher, self.entitlements.iter().map(|it| format!("{it:?}")));
-        texts(&mut hasher, self.policies.iter().map(|it| format!("{it:?}")));
-        hasher.text(&format!("{:?}", self.call));
+        (network, extra_hosts, shm_size).add_to(&mut hasher);
+        (ulimits, resources).add_to(&mut hasher);
+        (no_cache, no_cache_filter, pull).add_to(&mut hasher);
+        (secrets, ssh).add_to(&mut hasher);
+        (entitlements, policies, call).add_to(&mut hasher);
         hasher.finish()
     }
-}
-
-fn pairs(hasher: &mut FieldHasher, all: &IndexMap<String, String>) {
-    hasher.number(all.len() as u64);
-    for (key, value) in all {
-        hasher.text(key).text(value);
-    }
-}
-
-fn texts(hasher: &mut FieldHasher, all: impl Iterator<Item = String>) {
-    let all: Vec<String> = all.collect();
-    hasher.number(all.len() as u64);
-    for it in &all {
-        hasher.text(it);
-    }
-}
-
-fn context(hasher: &mut FieldHasher, it: &ContextSource) {
-    match it {
-        ContextSource::Target(name) => hasher.text("target").text(name),
-        ContextSource::Image(reference) => hasher.text("image").text(reference),
-        ContextSource::OciLayout { path, tag, digest } => {
-            hasher.text("layout").text(path).optional(tag.as_deref()).optional(digest.as_deref())
-        }
-        ContextSource::Git(url) => hasher.text("git").text(url),
-        ContextSource::Http(url) => hasher.text("http").text(url),
-        ContextSource::Local(path) => hasher.text("local").text(path),
-        ContextSource::Stdin => hasher.text("stdin"),
-    };
 }

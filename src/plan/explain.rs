@@ -145,9 +145,13 @@ fn export_lines(plan: &Plan, ix: NodeIndex, export: &Export) -> String {
     let keys: Vec<String> = results(plan, ix).iter().map(|it| plan.graph[*it].key().to_string()).collect();
     put(&mut text, format_args!("  of build {}\n", keys.join(", ")));
     if !export.tags.is_empty() {
-        put(&mut text, format_args!("  as {}\n", export.tags.join(", ")));
+        put(&mut text, format_args!("  as {}\n", tags(export).join(", ")));
     }
     text
+}
+
+fn tags(export: &Export) -> Vec<&str> {
+    export.tags.iter().map(|tag| tag.text.as_str()).collect()
 }
 
 fn dockerfile_text(it: &DockerfileInput) -> String {
@@ -193,8 +197,8 @@ fn export_json(plan: &Plan, ix: NodeIndex, export: &Export) -> Value {
     json!({
         "key": export.key.to_string(),
         "targets": export.wanted_by.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "output": export.output.entries(),
-        "tags": export.tags,
+        "output": export.output.texts(),
+        "tags": tags(export),
         "platforms": export.platforms.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "of": results(plan, ix).iter().map(|it| plan.graph[*it].key().to_string()).collect::<Vec<_>>(),
     })

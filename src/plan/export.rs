@@ -1,11 +1,13 @@
 //! An export: the result of a target, all its platforms, handed to one output.
 
+use std::sync::Arc;
+
 use super::PlanKey;
 use crate::{
     eval::target::typed::TargetName,
-    oci::{Digest, Platform, digest::FieldHasher},
+    oci::{Digest, Platform, digest::FieldHasher, key::KeyField},
     report::Span,
-    spec::{Attest, Output},
+    spec::{ImageTag, OptionItem, Output, annotation::Annotation, attest::Attestations},
 };
 
 /// One export.
@@ -14,49 +16,47 @@ pub(crate) struct Export {
     pub(crate) key: PlanKey,
     /// The targets that asked for exactly this; never empty.
     pub(crate) wanted_by: Vec<TargetName>,
-    pub(crate) output: Output,
-    /// Checked references as written; only for images and archives.
-    pub(crate) tags: Vec<String>,
-    /// `[TYPE[PLATFORM],…:]KEY=VALUE` as written; only for images and archives.
-    pub(crate) annotations: Vec<String>,
-    pub(crate) attest: Vec<Attest>,
+    pub(crate) output: Arc<OptionItem<Output>>,
+    /// Names of the image; only for images and archives.
+    pub(crate) tags: Vec<ImageTag>,
+    /// Those of the target; only for images and archives.
+    pub(crate) annotations: Vec<Annotation>,
+    pub(crate) attestations: Attestations,
     /// One build each, in this order.
     pub(crate) platforms: Vec<Platform>,
-    /// The first target's `output`, `annotations`, `attest`, or its label.
+    /// The first target's `output`, `attest`, or its label.
     pub(crate) at: Span,
-    pub(crate) annotations_at: Span,
     pub(crate) attest_at: Span,
 }
 
 impl Export {
     /// `type=oci,dest=out.tar`.
     pub(crate) fn title(&self) -> String {
-        let kind = format!("type={}", self.output.kind);
-        let dest = self.output.dest.iter().map(|it| format!("dest={it}"));
-        let others = self.output.attrs.iter().map(|(key, value)| format!("{key}={value}"));
-        [kind].into_iter().chain(dest).chain(others).collect::<Vec<_>>().join(",")
+        let texts = self.output.texts();
+        let first = ["type", "dest"].into_iter().filter_map(|key| texts.get_key_value(key));
+        let others = texts.iter().filter(|(key, _)| !matches!(key.as_str(), "type" | "dest"));
+        first.chain(others).map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
     }
 
     /// The key, from what is exported and how.
     pub(crate) fn digest(&self, builds: &[Digest]) -> Digest {
-        let mut hasher = FieldHasher::new("plan-export/1");
-        hasher.number(builds.len() as u64);
-        for build in builds {
-            hasher.digest(build);
-        }
-        for (key, value) in self.output.entries() {
-            hasher.text(key).text(value);
-        }
-        for list in [&self.tags, &self.annotations] {
-            hasher.number(list.len() as u64);
-            for it in list {
-                hasher.text(it);
-            }
-        }
-        hasher.number(self.attest.len() as u64);
-        for it in &self.attest {
-            hasher.text(&format!("{it:?}"));
-        }
+        let Self {
+            key: _,
+            // Who wants it changes nothing about it.
+            wanted_by: _,
+            output,
+            tags,
+            annotations,
+            attestations,
+            // Each build has its own.
+            platforms: _,
+            at: _,
+            attest_at: _,
+        } = self;
+        let mut hasher = FieldHasher::new("plan-export/2");
+        (builds, output).add_to(&mut hasher);
+        tags.add_to(&mut hasher);
+        (annotations, attestations).add_to(&mut hasher);
         hasher.finish()
     }
 }

@@ -1,37 +1,36 @@
 //! Makes a plan of evaluated targets: one build per distinct work and platform, one export per distinct output.
 //!
-//! Here is checked what only a build must have right: tags, network, entitlements, methods, types of caches and
-//! attestations, destinations that would be written twice.
+//! Here is told what a build refuses of its targets, and checked what concerns several of them: destinations that would
+//! be written twice.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, path::Path, sync::Arc};
 
 use indexmap::IndexMap;
 use petgraph::graph::NodeIndex;
 
-use super::{
-    Build, Export, Plan, PlanKey, PlanLink, PlanNode, TargetNodes,
-    build::{BuildNetwork, DockerfileInput},
-};
+use super::{Build, Export, Plan, PlanKey, PlanLink, PlanNode, TargetNodes};
 use crate::{
     eval::{
         evaluation::Evaluation,
         target::typed::{Id, Target, TargetName},
     },
-    oci::{Digest, Platform, Reference},
-    report::{Diagnostic, suggest},
+    oci::{Digest, Platform},
+    report::Diagnostic,
     spec::{
-        CallMethod, Entitlement, OptionFault,
+        Output,
         call::Method,
         context::{ContextSource, clean},
-        output::{Writes, writes},
+        output::{LocalMode, Writes},
     },
 };
 
-/// Makes the plan. With errors among the diagnostics it is not to be run.
-pub(crate) fn make(evaluated: &Evaluation, host: &Platform) -> (Plan, Vec<Diagnostic>) {
+/// Makes the plan. With errors among the diagnostics it is not to be run. `host` is the platform of targets that name
+/// none; destinations are relative to `cwd`.
+pub(crate) fn make(evaluated: &Evaluation, host: &Platform, cwd: &Path) -> (Plan, Vec<Diagnostic>) {
     let mut maker = Maker {
         evaluated,
         host,
+        cwd,
         plan: Plan::default(),
         by_key: HashMap::new(),
         dests: HashMap::new(),
@@ -48,6 +47,7 @@ pub(crate) fn make(evaluated: &Evaluation, host: &Platform) -> (Plan, Vec<Diagno
 struct Maker<'a> {
     evaluated: &'a Evaluation,
     host: &'a Platform,
+    cwd: &'a Path,
     plan: Plan,
     by_key: HashMap<PlanKey, NodeIndex>,
     /// What is written where, and by whom.
@@ -77,8 +77,11 @@ impl<'a> Maker<'a> {
 
     fn links(&self, name: &TargetName) -> Vec<&'a TargetName> {
         let target = &self.evaluated.targets[name];
-        let linked = target.entries(Id::Contexts).filter_map(|(_, it)| it.strip_prefix("target:"));
-        linked.filter_map(|it| self.find(it)).map(|it| &it.name).collect()
+        let linked = target.contexts.iter().filter_map(|(_, context)| match context {
+            ContextSource::Target(name) => self.find(name),
+            _ => None,
+        });
+        linked.map(|target| &target.name).collect()
     }
 
     fn find(&self, name: &str) -> Option<&'a Target> {
@@ -93,73 +96,71 @@ impl<'a> Maker<'a> {
             builds.push(self.add_build(target, Build { platform: platform.clone(), ..model.clone() }));
         }
         let mut nodes = TargetNodes { builds, exports: Vec::new(), is_linked: target.is_linked, has_output: false };
-        // Told once, whatever the outputs are.
-        let (tags, attest) = (self.tags(target), self.attest(target));
-        for output in target.outputs() {
+        for output in &target.outputs {
             nodes.has_output = true;
             // What is only asked about is not written.
-            if output.kind != "cacheonly" && model.call.method == Method::Build {
-                let is_image = matches!(output.kind.as_str(), "image" | "registry" | "oci" | "docker");
-                let annotations = target.fields.texts(Id::Annotations).iter().map(ToString::to_string);
+            if output.value != Output::Cacheonly && model.call.method == Method::Build {
+                let is_image = output.value.image().is_some();
                 let export = Export {
                     key: PlanKey(Digest::from_raw([0; 32])),
                     wanted_by: vec![target.name.clone()],
                     output: output.clone(),
-                    tags: if is_image { tags.clone() } else { Vec::new() },
-                    annotations: if is_image { annotations.collect() } else { Vec::new() },
-                    attest: attest.clone(),
+                    tags: if is_image { target.tags.clone() } else { Vec::new() },
+                    annotations: if is_image { target.annotations.clone() } else { Vec::new() },
+                    attestations: target.attestations.clone(),
                     platforms: platforms.clone(),
                     at: target.at(Id::Output),
-                    annotations_at: target.at(Id::Annotations),
                     attest_at: target.at(Id::Attest),
                 };
                 let export = self.add_export(target, export, &nodes.builds);
                 nodes.exports.push(export);
             }
         }
+        self.diagnostics.extend(target.faults.iter().cloned());
         nodes
     }
 
     /// The build of a target on no platform yet.
-    fn model(&mut self, target: &'a Target, multi_platform: bool) -> Build {
-        let owned = |id: Id| target.entries(id).map(|(k, v)| (k.to_owned(), v.to_owned())).collect::<IndexMap<_, _>>();
-        let contexts =
-            target.entries(Id::Contexts).map(|(name, text)| (name.to_owned(), ContextSource::parse(text))).collect();
+    fn model(&self, target: &Target, multi_platform: bool) -> Build {
+        fn owned(pairs: &[(Arc<str>, Arc<str>)]) -> IndexMap<String, String> {
+            pairs.iter().map(|(name, text)| (name.to_string(), text.to_string())).collect()
+        }
+        let hidden = &self.evaluated.hidden;
         Build {
             key: PlanKey(Digest::from_raw([0; 32])),
             wanted_by: vec![target.name.clone()],
             platform: self.host.clone(),
             explicit_platform: !target.platforms.is_empty(),
             multi_platform,
-            context: ContextSource::parse(target.context()),
-            dockerfile: dockerfile(target),
-            stage: target.stage().map(str::to_owned),
-            args: owned(Id::Args),
+            context: target.context.clone(),
+            dockerfile: target.dockerfile.clone(),
+            stage: target.stage.as_ref().map(ToString::to_string),
+            args: owned(&target.args),
             hidden_args: target
-                .entries(Id::Args)
-                .filter(|(_, value)| self.evaluated.hidden.mask(value) != *value)
-                .map(|(name, _)| name.to_owned())
+                .args
+                .iter()
+                .filter(|(_, value)| hidden.mask(value) != **value)
+                .map(|(name, _)| name.to_string())
                 .collect(),
-            labels: owned(Id::Labels),
-            contexts,
-            network: self.network(target),
-            extra_hosts: extra_hosts(target),
+            labels: owned(&target.labels),
+            contexts: target.contexts.iter().map(|(name, context)| (name.to_string(), context.clone())).collect(),
+            network: target.network,
+            extra_hosts: target.extra_hosts.clone(),
             shm_size: target.shm_size,
             ulimits: target.ulimits.clone(),
-            resources: target.resources(),
-            no_cache: target.no_cache(),
-            no_cache_filter: target.no_cache_filter().iter().map(ToString::to_string).collect(),
-            pull: target.pull(),
-            secrets: target.secrets().cloned().collect(),
-            ssh: target.ssh().cloned().collect(),
-            entitlements: self
-                .each(target, Id::Entitlements, target.entitlements().iter(), |it| Entitlement::parse(it)),
-            policies: target.policies().cloned().collect(),
-            call: self.call(target),
-            cache_from: self.caches(target, Id::CacheFrom),
-            cache_to: self.caches(target, Id::CacheTo),
+            resources: target.resources.clone(),
+            no_cache: target.no_cache,
+            no_cache_filter: target.no_cache_filter.iter().map(ToString::to_string).collect(),
+            pull: target.pull,
+            secrets: target.secrets.clone(),
+            ssh: target.ssh.clone(),
+            entitlements: target.entitlements.clone(),
+            policies: target.policies.clone(),
+            call: target.call.clone(),
+            cache_from: target.cache_from.clone(),
+            cache_to: target.cache_to.clone(),
             at: target.at,
-            places: target.fields.iter().map(|it| (it.id.row().name, it.at)).collect(),
+            places: target.attribute_places().collect(),
         }
     }
 
@@ -177,12 +178,9 @@ impl<'a> Maker<'a> {
         if let Some(ix) = self.by_key.get(&build.key).copied() {
             if let PlanNode::Build(known) = &mut self.plan.graph[ix] {
                 known.wanted_by.push(target.name.clone());
-                let new = |all: &[_], it: &_| !all.contains(it);
-                let from: Vec<_> = build.cache_from.into_iter().filter(|it| new(&known.cache_from, it)).collect();
-                let to: Vec<_> = build.cache_to.into_iter().filter(|it| new(&known.cache_to, it)).collect();
                 known.hidden_args.append(&mut build.hidden_args);
-                known.cache_from.extend(from);
-                known.cache_to.extend(to);
+                add_new(&mut known.cache_from, build.cache_from);
+                add_new(&mut known.cache_to, build.cache_to);
             }
             return ix;
         }
@@ -244,19 +242,20 @@ impl<'a> Maker<'a> {
     /// Refuses a destination that another export writes.
     fn claim(&mut self, ix: NodeIndex) {
         let export = self.plan.export(ix);
-        let (dest, name) = match writes(&export.output) {
+        let (dest, name) = match export.output.value.writes() {
             Writes::Nothing => return,
             Writes::Stdout => ("-".to_owned(), "stdout"),
-            Writes::File(dest) | Writes::Directory(dest) => (clean(dest), dest),
+            Writes::File(dest) | Writes::Directory(dest) => (clean(&self.cwd.join(dest).to_string_lossy()), dest),
         };
         let Some(other) = self.dests.get(&dest) else {
             self.dests.insert(dest, ix);
             return;
         };
         let other = self.plan.export(*other);
-        let merges =
-            |it: &Export| it.output.kind == "local" && it.output.attrs.get("mode").is_none_or(|it| it != "delete");
-        let layouts = |it: &Export| matches!(writes(&it.output), Writes::Directory(_)) && it.output.kind != "local";
+        let merges = |it: &Export| matches!(&it.output.value, Output::Local(local) if local.mode == LocalMode::Copy);
+        let layouts = |it: &Export| {
+            matches!(it.output.value.writes(), Writes::Directory(_)) && !matches!(it.output.value, Output::Local(_))
+        };
         let (mine, theirs) = (&export.wanted_by[0], &other.wanted_by[0]);
         let described = |it: &Export| format!("`{}` writes {}", it.wanted_by[0], it.title());
         let finish = |diagnostic: Diagnostic| {
@@ -268,7 +267,7 @@ impl<'a> Maker<'a> {
                 "bake::plan::shared_directory",
                 format!("targets `{theirs}` and `{mine}` write into one directory: {name}"),
             ))
-        } else if layouts(export) && layouts(other) && export.output.kind == other.output.kind {
+        } else if layouts(export) && layouts(other) && export.output.exporter() == other.output.exporter() {
             return;
         } else {
             let who = if mine == theirs {
@@ -281,101 +280,15 @@ impl<'a> Maker<'a> {
         };
         self.diagnostics.push(diagnostic);
     }
-
-    fn fault(&mut self, target: &Target, id: Id, path: &str, fault: OptionFault) {
-        self.report(target, id, path, fault, Diagnostic::error);
-    }
-
-    fn report(
-        &mut self,
-        target: &Target,
-        id: Id,
-        path: &str,
-        fault: OptionFault,
-        make: fn(&'static str, String) -> Diagnostic,
-    ) {
-        let text = format!("`{}{path}` of target `{}`: {}", id.row().name, target.name, fault.message);
-        let mut diagnostic = make("bake::plan::bad_option", text).at(target.at(id), "set here");
-        diagnostic.help = fault.help;
-        self.diagnostics.push(diagnostic);
-    }
-
-    fn each<'t, T, I: 't + ?Sized>(
-        &mut self,
-        target: &Target,
-        id: Id,
-        items: impl Iterator<Item = &'t I>,
-        parse: impl Fn(&I) -> Result<T, OptionFault>,
-    ) -> Vec<T> {
-        let mut all = Vec::new();
-        for (ix, item) in items.enumerate() {
-            match parse(item) {
-                Ok(it) => all.push(it),
-                Err(fault) => self.fault(target, id, &format!("[{ix}]"), fault),
-            }
-        }
-        all
-    }
-
-    fn tags(&mut self, target: &Target) -> Vec<String> {
-        self.each(target, Id::Tags, target.tags().iter(), |tag| match Reference::parse(tag) {
-            Ok(_) => Ok(tag.to_string()),
-            Err(error) => Err(OptionFault::new(error.to_string()).help("write [REGISTRY/]NAME[:TAG], in lower case")),
-        })
-    }
-
-    fn attest(&mut self, target: &Target) -> Vec<crate::spec::Attest> {
-        self.each(target, Id::Attest, target.attest(), |it| it.fault().map_or_else(|| Ok(it.clone()), Err))
-    }
-
-    fn caches(&mut self, target: &Target, id: Id) -> Vec<crate::spec::RemoteCache> {
-        let all: Vec<_> = if id == Id::CacheFrom { target.cache_from().collect() } else { target.cache_to().collect() };
-        self.each(target, id, all.into_iter(), |it| it.fault().map_or_else(|| Ok(it.clone()), Err))
-    }
-
-    fn network(&mut self, target: &Target) -> BuildNetwork {
-        match target.network() {
-            None | Some("default") => BuildNetwork::Default,
-            Some("none") => BuildNetwork::None,
-            Some("host") => BuildNetwork::Host,
-            Some(other) => {
-                let known = ["default", "none", "host"];
-                let help = suggest::did_you_mean(other, known)
-                    .unwrap_or_else(|| format!("known networks: {}", known.join(", ")));
-                self.fault(target, Id::Network, "", OptionFault::new(format!("not a network: {other}")).help(help));
-                BuildNetwork::Default
-            }
-        }
-    }
-
-    fn call(&mut self, target: &Target) -> CallMethod {
-        let Some(text) = target.call() else { return CallMethod::default() };
-        CallMethod::parse(text).unwrap_or_else(|fault| {
-            self.fault(target, Id::Call, "", fault);
-            CallMethod::default()
-        })
-    }
 }
 
-fn dockerfile(target: &Target) -> DockerfileInput {
-    if let Some(text) = target.dockerfile_inline() {
-        return DockerfileInput::Inline(text.to_owned());
+/// Adds what is not there yet.
+fn add_new<T: PartialEq>(all: &mut Vec<T>, more: Vec<T>) {
+    for it in more {
+        if !all.contains(&it) {
+            all.push(it);
+        }
     }
-    let path = target.dockerfile();
-    match path.strip_prefix("cwd://") {
-        Some(rest) => DockerfileInput::Local(rest.to_owned()),
-        None if path.starts_with('/') => DockerfileInput::Local(path.to_owned()),
-        None => DockerfileInput::InContext(path.to_owned()),
-    }
-}
-
-/// Addresses are split at commas; brackets around IPv6 addresses are dropped.
-fn extra_hosts(target: &Target) -> Vec<(String, String)> {
-    let split = |(name, addresses): (&str, &str)| {
-        let one = |it: &str| it.trim().trim_start_matches('[').trim_end_matches(']').to_owned();
-        addresses.split(',').map(|it| (name.to_owned(), one(it))).collect::<Vec<_>>()
-    };
-    target.entries(Id::ExtraHosts).flat_map(split).collect()
 }
 
 #[cfg(test)]
@@ -385,13 +298,15 @@ pub(crate) mod tests {
 
     /// The plan of a bake file in HCL that has no fault.
     pub(crate) fn plan_of(text: &str, names: &[&str]) -> Plan {
-        let (plan, faults) = make(&evaluated(text, names), &Platform::normalised("linux", "amd64", None));
+        let (plan, faults) =
+            make(&evaluated(text, names), &Platform::normalised("linux", "amd64", None), Path::new("/w"));
         assert!(faults.is_empty(), "{faults:?}");
         plan
     }
 
     fn check(text: &str, names: &[&str]) -> (String, Vec<String>) {
-        let (plan, diagnostics) = make(&evaluated(text, names), &Platform::normalised("linux", "amd64", None));
+        let (plan, diagnostics) =
+            make(&evaluated(text, names), &Platform::normalised("linux", "amd64", None), Path::new("/w"));
         let text = explain::text(&plan);
         let heads = text.lines().filter(|it| it.starts_with("build ") || it.starts_with("export "));
         // The keys are left out.
@@ -426,10 +341,10 @@ pub(crate) mod tests {
             }
             target "b" {
               args = { X = "1" }
-              output = ["type=tar,dest=x.tar"]
+              output = ["type=tar,dest=/w/x.tar"]
             }"#;
         let (_, faults) = check(text, &["a", "b"]);
-        assert_eq!(faults, ["targets `a` and `b` write different things to: x.tar"]);
+        assert_eq!(faults, ["targets `a` and `b` write different things to: /w/x.tar"]);
     }
 
     #[test]

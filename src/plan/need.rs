@@ -10,9 +10,10 @@ use super::{
 use crate::{
     report::Span,
     spec::{
-        Entitlement,
+        Entitlement, Output,
+        cache::{CacheImport, CacheTarget},
         context::ContextSource,
-        output::{Writes, writes},
+        output::{LocalMode, SpecialFiles, Writes},
     },
 };
 
@@ -102,9 +103,14 @@ fn of_build(build: &Build, is_env_set: &impl Fn(&str) -> bool, all: &mut Vec<Nee
             _ => (),
         }
     }
-    for (attribute, caches, key) in [("cache-from", &build.cache_from, "src"), ("cache-to", &build.cache_to, "dest")] {
-        for path in caches.iter().filter(|it| it.kind == "local").filter_map(|it| it.attrs.get(key)) {
-            need(attribute, if key == "src" { NeedKind::Read(path.clone()) } else { NeedKind::Write(path.clone()) });
+    for cache in &build.cache_from {
+        if let CacheImport::Local(local) = &cache.value {
+            need("cache-from", NeedKind::Read(local.src.clone()));
+        }
+    }
+    for cache in &build.cache_to {
+        if let CacheTarget::Local(local, _) = &cache.value.to {
+            need("cache-to", NeedKind::Write(local.dest.clone()));
         }
     }
 }
@@ -112,13 +118,17 @@ fn of_build(build: &Build, is_env_set: &impl Fn(&str) -> bool, all: &mut Vec<Nee
 fn of_export(export: &Export, all: &mut Vec<Need>) {
     let target = export.wanted_by.first().map(ToString::to_string).unwrap_or_default();
     let mut need = |what: NeedKind| all.push(Need { what, target: target.clone(), attribute: "output", at: export.at });
-    if export.output.kind == "local" && export.output.attrs.get("mode").is_some_and(|it| it == "delete") {
+    if let Output::Local(local) = &export.output.value
+        && local.mode == LocalMode::Delete
+    {
         need(NeedKind::LocalDelete);
     }
-    if export.output.kind == "local" && export.output.attrs.get("special").is_some_and(|it| it == "keep") {
+    if let Output::Local(local) = &export.output.value
+        && local.special == SpecialFiles::Keep
+    {
         need(NeedKind::SpecialFiles);
     }
-    if let Writes::File(path) | Writes::Directory(path) = writes(&export.output) {
+    if let Writes::File(path) | Writes::Directory(path) = export.output.value.writes() {
         need(NeedKind::Write(path.to_owned()));
     }
 }

@@ -1,94 +1,469 @@
-//! `cache-from` and `cache-to`: where a cache is read or written, as written.
+//! `cache-from` and `cache-to`: where a cache is read or written, and how. One variant a type.
+//!
+//! An engine that lacks a type still parses it in full, so that its options are checked wherever the definition is read.
+//! The options are those of <https://docs.docker.com/build/cache/backends/>.
 
 use std::collections::BTreeMap;
 
-use super::{OptionFault, csv, key_value, not_key_value};
-use crate::report::suggest;
+use super::{
+    OptionFault,
+    compression::LayerCompression,
+    csv,
+    options::{OptionItem, OptionReader, OptionTexts, from_csv, from_object, unknown_type},
+};
+use crate::oci::{Digest, Reference};
 
-/// One cache in canonical form.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct RemoteCache {
-    pub(crate) kind: String,
-    /// The other options; keys in lower case.
-    pub(crate) attrs: BTreeMap<String, String>,
+/// A cache that is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum CacheImport {
+    Registry(RegistryCache),
+    Local(LocalCacheSource),
+    /// In the image that the target exports.
+    Inline,
+    Remote(RemoteCache),
+    Unknown,
 }
 
-/// The types that the peer knows.
-pub(crate) const KINDS: &[&str] = &["registry", "local", "inline", "gha", "s3", "azblob"];
+/// A cache that is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CacheExport {
+    pub(crate) to: CacheTarget,
+    pub(crate) mode: CacheMode,
+    /// A cache that cannot be written is a warning.
+    pub(crate) ignore_error: bool,
+}
 
-impl RemoteCache {
-    /// Reads `type=T,k=v…`, or plain references, each of which is a cache of its own.
+/// Where a cache is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum CacheTarget {
+    Registry(RegistryCache, CacheDocument),
+    Local(LocalCacheDest, CacheDocument),
+    /// In the image that the target exports.
+    Inline,
+    Remote(RemoteCache),
+    Unknown,
+}
+
+/// Caches of services that this engine does not speak to yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum RemoteCache {
+    Gha(GhaCache),
+    S3(S3Cache),
+    Azblob(AzblobCache),
+    Gcs(GcsCache),
+}
+
+/// Which steps go into a cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CacheMode {
+    /// Those whose layers the result has.
+    Min,
+    Max,
+}
+
+/// How the documents and layers of a cache are written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CacheDocument {
+    /// As an image manifest, not as an index.
+    pub(crate) image_manifest: bool,
+    pub(crate) oci_mediatypes: bool,
+    pub(crate) compression: LayerCompression,
+}
+
+/// `type=registry`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RegistryCache {
+    pub(crate) reference: Reference,
+    /// Certificates are not checked, plain HTTP is allowed.
+    pub(crate) insecure: bool,
+}
+
+/// `type=local` to read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LocalCacheSource {
+    /// A layout folder, relative to the working directory.
+    pub(crate) src: String,
+    pub(crate) tag: String,
+    pub(crate) digest: Option<Digest>,
+}
+
+/// `type=local` to write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LocalCacheDest {
+    /// A layout folder, relative to the working directory.
+    pub(crate) dest: String,
+    pub(crate) tag: String,
+}
+
+/// `type=gha`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct GhaCache {
+    pub(crate) url: Option<String>,
+    pub(crate) url_v2: Option<String>,
+    pub(crate) token: Option<String>,
+    pub(crate) scope: Option<String>,
+    /// As written: `10m`.
+    pub(crate) timeout: Option<String>,
+    pub(crate) repository: Option<String>,
+    pub(crate) ghtoken: Option<String>,
+    pub(crate) version: Option<u32>,
+}
+
+/// What caches in object stores have in common.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ObjectNames {
+    pub(crate) prefix: Option<String>,
+    pub(crate) manifests_prefix: Option<String>,
+    pub(crate) blobs_prefix: Option<String>,
+    /// Names of the manifest, split at `;`.
+    pub(crate) names: Vec<String>,
+}
+
+/// `type=s3`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct S3Cache {
+    pub(crate) bucket: Option<String>,
+    pub(crate) region: Option<String>,
+    pub(crate) objects: ObjectNames,
+    /// As written: `24h`.
+    pub(crate) touch_refresh: Option<String>,
+    pub(crate) endpoint_url: Option<String>,
+    pub(crate) access_key_id: Option<String>,
+    pub(crate) secret_access_key: Option<String>,
+    pub(crate) session_token: Option<String>,
+    pub(crate) use_path_style: bool,
+    pub(crate) upload_parallelism: Option<u32>,
+    pub(crate) disable_accept_encoding: bool,
+    pub(crate) retry_mode: RetryMode,
+    pub(crate) retry_max_attempts: Option<u32>,
+}
+
+/// How requests to S3 are repeated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RetryMode {
+    Standard,
+    Adaptive,
+}
+
+/// `type=azblob`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct AzblobCache {
+    pub(crate) account_url: Option<String>,
+    pub(crate) account_name: Option<String>,
+    pub(crate) container: Option<String>,
+    pub(crate) objects: ObjectNames,
+    pub(crate) secret_access_key: Option<String>,
+}
+
+/// `type=gcs`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct GcsCache {
+    pub(crate) bucket: Option<String>,
+    pub(crate) objects: ObjectNames,
+    pub(crate) endpoint_url: Option<String>,
+    /// A file with the key of a service account.
+    pub(crate) credentials_file: Option<String>,
+}
+
+const TYPES: &[&str] = &["registry", "local", "inline", "gha", "s3", "azblob", "gcs"];
+
+impl OptionItem<CacheImport> {
+    /// Parses `type=T,k=v…`, or plain references, each of which is a cache of its own.
     ///
     /// # Errors
     /// When `type` is missing or a field is not `key=value`.
     pub(crate) fn parse(text: &str) -> Result<Vec<Self>, OptionFault> {
-        let fields = csv::fields(text)?;
-        if fields.iter().all(|field| !field.contains('=')) {
-            return Ok(fields
-                .into_iter()
-                .map(|reference| Self {
-                    kind: "registry".to_owned(),
-                    attrs: BTreeMap::from([("ref".to_owned(), reference)]),
-                })
-                .collect());
-        }
-        let mut cache = Self::default();
-        for field in &fields {
-            let (key, value) = key_value(field).ok_or_else(|| not_key_value(field, text))?;
-            cache.set(key, value.to_owned());
-        }
-        cache.checked(text).map(|it| vec![it])
+        Ok(texts(text)?.into_iter().map(|texts| Self::read(texts, CacheImport::read)).collect())
     }
 
-    /// Reads the object form.
+    /// Parses the object form.
     ///
     /// # Errors
     /// When `type` is missing.
     pub(crate) fn from_entries(entries: &BTreeMap<String, String>) -> Result<Self, OptionFault> {
-        let mut cache = Self::default();
-        for (key, value) in entries {
-            cache.set(key.to_lowercase(), value.clone());
-        }
-        cache.checked("")
+        Ok(Self::read(checked(from_object(entries), "")?, CacheImport::read))
     }
 
-    /// All options as text, `type` among them, sorted.
-    pub(crate) fn entries(&self) -> BTreeMap<&str, &str> {
-        let mut all: BTreeMap<&str, &str> = self.attrs.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
-        all.insert("type", &self.kind);
-        all
+    /// The same cache with its path in another folder, as `moved` says.
+    pub(crate) fn with_path(&self, moved: impl FnOnce(&str) -> String) -> Self {
+        match &self.value {
+            CacheImport::Local(local) if !local.src.is_empty() => {
+                self.reread(with(self.texts(), "src", moved(&local.src)), CacheImport::read)
+            }
+            _ => self.clone(),
+        }
     }
 
-    /// What is wrong with the type or the mode, for the build step.
-    pub(crate) fn fault(&self) -> Option<OptionFault> {
-        if !KINDS.contains(&self.kind.as_str()) {
-            let known = suggest::did_you_mean(&self.kind, KINDS.iter().copied())
-                .unwrap_or_else(|| format!("known types: {}", KINDS.join(", ")));
-            return Some(OptionFault::new(format!("not a cache type: {}", self.kind)).help(known));
+    /// The type as written.
+    pub(crate) fn type_name(&self) -> &str {
+        self.texts().get("type").map_or("", String::as_str)
+    }
+}
+
+impl OptionItem<CacheExport> {
+    /// Parses `type=T,k=v…`, or plain references, each of which is a cache of its own.
+    ///
+    /// # Errors
+    /// When `type` is missing or a field is not `key=value`.
+    pub(crate) fn parse(text: &str) -> Result<Vec<Self>, OptionFault> {
+        Ok(texts(text)?.into_iter().map(|texts| Self::read(texts, CacheExport::read)).collect())
+    }
+
+    /// Parses the object form.
+    ///
+    /// # Errors
+    /// When `type` is missing.
+    pub(crate) fn from_entries(entries: &BTreeMap<String, String>) -> Result<Self, OptionFault> {
+        Ok(Self::read(checked(from_object(entries), "")?, CacheExport::read))
+    }
+
+    /// The inline cache that the build argument `BUILDKIT_INLINE_CACHE` asks for.
+    pub(crate) fn inline() -> Self {
+        Self::read(BTreeMap::from([("type".to_owned(), "inline".to_owned())]), CacheExport::read)
+    }
+
+    /// The same cache with its path in another folder, as `moved` says.
+    pub(crate) fn with_path(&self, moved: impl FnOnce(&str) -> String) -> Self {
+        match &self.value.to {
+            CacheTarget::Local(local, _) if !local.dest.is_empty() => {
+                self.reread(with(self.texts(), "dest", moved(&local.dest)), CacheExport::read)
+            }
+            _ => self.clone(),
         }
-        match self.attrs.get("mode").map(String::as_str) {
-            None | Some("min" | "max" | "") => None,
-            Some(mode) => {
-                Some(OptionFault::new(format!("not a cache mode: {mode}")).help("write mode=min or mode=max"))
+    }
+
+    /// The type as written.
+    pub(crate) fn type_name(&self) -> &str {
+        self.texts().get("type").map_or("", String::as_str)
+    }
+}
+
+fn with(texts: &OptionTexts, key: &str, value: String) -> OptionTexts {
+    let mut texts = texts.clone();
+    texts.insert(key.to_owned(), value);
+    texts
+}
+
+fn texts(text: &str) -> Result<Vec<OptionTexts>, OptionFault> {
+    let fields = csv::fields(text)?;
+    if fields.iter().any(|field| field.contains('=')) {
+        return Ok(vec![checked(from_csv(text)?, text)?]);
+    }
+    let registry =
+        |reference| BTreeMap::from([("type".to_owned(), "registry".to_owned()), ("ref".to_owned(), reference)]);
+    Ok(fields.into_iter().map(registry).collect())
+}
+
+fn checked(texts: OptionTexts, written: &str) -> Result<OptionTexts, OptionFault> {
+    if texts.get("type").is_some_and(|kind| !kind.is_empty()) {
+        return Ok(texts);
+    }
+    let shown = if written.is_empty() { String::new() } else { format!(" in: {written}") };
+    Err(OptionFault::new(format!("`type` is missing{shown}"))
+        .help(format!("give a type: {}; a lone image reference means type=registry", TYPES.join(", "))))
+}
+
+impl CacheImport {
+    fn read(options: &mut OptionReader<'_>) -> Self {
+        let found = match options.kind() {
+            "registry" => RegistryCache::read(options).map_or(Self::Unknown, Self::Registry),
+            "local" => {
+                let src = options.required("src", "a cache");
+                let digest = digest(options);
+                Self::Local(LocalCacheSource { src, tag: tag(options), digest })
+            }
+            "inline" => Self::Inline,
+            _ => match RemoteCache::read(options) {
+                Some(remote) => Self::Remote(remote),
+                None => unknown(options, Self::Unknown),
+            },
+        };
+        // One text often serves as `cache-from` and `cache-to`.
+        options.accepted(&[
+            "mode",
+            "ignore-error",
+            "image-manifest",
+            "oci-mediatypes",
+            "compression",
+            "compression-level",
+            "force-compression",
+        ]);
+        found
+    }
+}
+
+impl CacheExport {
+    fn read(options: &mut OptionReader<'_>) -> Self {
+        const MODES: &[(&str, CacheMode)] = &[("min", CacheMode::Min), ("max", CacheMode::Max)];
+        let to = CacheTarget::read(options);
+        Self {
+            to,
+            mode: options.choice("mode", MODES, CacheMode::Min, "not a cache mode"),
+            ignore_error: options.flag("ignore-error", false),
+        }
+    }
+}
+
+impl CacheTarget {
+    fn read(options: &mut OptionReader<'_>) -> Self {
+        match options.kind() {
+            "registry" => match RegistryCache::read(options) {
+                Some(registry) => Self::Registry(registry, CacheDocument::read(options)),
+                None => unknown_document(options),
+            },
+            "local" => {
+                let dest = options.required("dest", "a cache");
+                options.accepted(&["reset"]);
+                let local = LocalCacheDest { dest, tag: tag(options) };
+                Self::Local(local, CacheDocument::read(options))
+            }
+            "inline" => Self::Inline,
+            _ => match RemoteCache::read(options) {
+                Some(remote) => {
+                    LayerCompression::read(options);
+                    Self::Remote(remote)
+                }
+                None => unknown(options, Self::Unknown),
+            },
+        }
+    }
+}
+
+/// A registry cache whose reference is at fault; its other options are checked all the same.
+fn unknown_document(options: &mut OptionReader<'_>) -> CacheTarget {
+    CacheDocument::read(options);
+    CacheTarget::Unknown
+}
+
+fn unknown<T>(options: &mut OptionReader<'_>, value: T) -> T {
+    options.open();
+    let fault = unknown_type(options.kind(), "not a cache type", TYPES);
+    options.fault(fault);
+    value
+}
+
+fn tag(options: &mut OptionReader<'_>) -> String {
+    options.owned("tag").unwrap_or_else(|| "latest".to_owned())
+}
+
+fn digest(options: &mut OptionReader<'_>) -> Option<Digest> {
+    let text = options.text("digest")?;
+    let digest = text.parse().ok();
+    if digest.is_none() {
+        options.bad("digest", text, format!("`digest` is not a sha256 digest: {text}"), None);
+    }
+    digest
+}
+
+impl CacheDocument {
+    fn read(options: &mut OptionReader<'_>) -> Self {
+        let oci_mediatypes = options.flag("oci-mediatypes", true);
+        let image_manifest = options.flag("image-manifest", oci_mediatypes);
+        if image_manifest && !oci_mediatypes {
+            options.conflict("image-manifest", "image-manifest=true", "oci-mediatypes=false");
+        }
+        Self { image_manifest, oci_mediatypes, compression: LayerCompression::read(options) }
+    }
+}
+
+impl RegistryCache {
+    /// `None` when the reference is missing or is none; that is recorded.
+    fn read(options: &mut OptionReader<'_>) -> Option<Self> {
+        let insecure = options.flag("registry.insecure", false);
+        let text = options.required("ref", "a cache");
+        if text.is_empty() {
+            return None;
+        }
+        match Reference::parse(&text) {
+            Ok(reference) => Some(Self { reference, insecure }),
+            Err(error) => {
+                options.bad("ref", &text, error.to_string(), Some("write [REGISTRY/]NAME[:TAG]".to_owned()));
+                None
             }
         }
     }
+}
 
-    fn set(&mut self, key: String, value: String) {
-        if key == "type" {
-            self.kind = value;
-        } else {
-            self.attrs.insert(key, value);
+impl RemoteCache {
+    /// `None` for a type that is not among them.
+    fn read(options: &mut OptionReader<'_>) -> Option<Self> {
+        Some(match options.kind() {
+            "gha" => Self::Gha(GhaCache::read(options)),
+            "s3" => Self::S3(S3Cache::read(options)),
+            "azblob" => Self::Azblob(AzblobCache::read(options)),
+            "gcs" => Self::Gcs(GcsCache::read(options)),
+            _ => return None,
+        })
+    }
+}
+
+impl GhaCache {
+    fn read(options: &mut OptionReader<'_>) -> Self {
+        Self {
+            url: options.owned("url"),
+            url_v2: options.owned("url_v2"),
+            token: options.owned("token"),
+            scope: options.owned("scope"),
+            timeout: options.owned("timeout"),
+            repository: options.owned("repository"),
+            ghtoken: options.owned("ghtoken"),
+            version: options.number("version"),
         }
     }
+}
 
-    fn checked(self, text: &str) -> Result<Self, OptionFault> {
-        if !self.kind.is_empty() {
-            return Ok(self);
+impl ObjectNames {
+    fn read(options: &mut OptionReader<'_>) -> Self {
+        Self {
+            prefix: options.owned("prefix"),
+            manifests_prefix: options.owned("manifests_prefix"),
+            blobs_prefix: options.owned("blobs_prefix"),
+            names: options.text("name").unwrap_or_default().split(';').map(str::to_owned).collect(),
         }
-        let shown = if text.is_empty() { String::new() } else { format!(" in: {text}") };
-        Err(OptionFault::new(format!("`type` is missing{shown}"))
-            .help(format!("give a type: {}; a lone image reference means type=registry", KINDS.join(", "))))
+    }
+}
+
+impl S3Cache {
+    fn read(options: &mut OptionReader<'_>) -> Self {
+        const RETRIES: &[(&str, RetryMode)] = &[("standard", RetryMode::Standard), ("adaptive", RetryMode::Adaptive)];
+        Self {
+            bucket: options.owned("bucket"),
+            region: options.owned("region"),
+            objects: ObjectNames::read(options),
+            touch_refresh: options.owned("touch_refresh"),
+            endpoint_url: options.owned("endpoint_url"),
+            access_key_id: options.owned("access_key_id"),
+            secret_access_key: options.owned("secret_access_key"),
+            session_token: options.owned("session_token"),
+            use_path_style: options.flag("use_path_style", false),
+            upload_parallelism: options.number("upload_parallelism"),
+            disable_accept_encoding: options.flag("disable_accept_encoding", false),
+            retry_mode: options.choice("retry_mode", RETRIES, RetryMode::Standard, "not a retry mode"),
+            retry_max_attempts: options.number("retry_max_attempts"),
+        }
+    }
+}
+
+impl AzblobCache {
+    fn read(options: &mut OptionReader<'_>) -> Self {
+        Self {
+            account_url: options.owned("account_url"),
+            account_name: options.owned("account_name"),
+            container: options.owned("container"),
+            objects: ObjectNames::read(options),
+            secret_access_key: options.owned("secret_access_key"),
+        }
+    }
+}
+
+impl GcsCache {
+    fn read(options: &mut OptionReader<'_>) -> Self {
+        Self {
+            bucket: options.owned("bucket"),
+            objects: ObjectNames::read(options),
+            endpoint_url: options.owned("endpoint_url"),
+            credentials_file: options.owned("credentials_file"),
+        }
     }
 }
 
@@ -96,15 +471,48 @@ impl RemoteCache {
 mod tests {
     use super::*;
 
+    fn to(text: &str) -> String {
+        match OptionItem::<CacheExport>::parse(text) {
+            Ok(all) => {
+                let faults = all.iter().flat_map(|it| it.faults.iter().chain(&it.unknown));
+                faults.map(|fault| format!("{} ({})", fault.message, fault.part)).collect::<Vec<_>>().join("; ")
+            }
+            Err(fault) => fault.message,
+        }
+    }
+
     #[test]
     fn caches_are_read_in_all_forms() {
-        let print = |text: &str| match RemoteCache::parse(text) {
-            Ok(all) => all.iter().map(|it| format!("{:?}", it.entries())).collect::<Vec<_>>().join(" "),
+        let print = |text: &str| match OptionItem::<CacheImport>::parse(text) {
+            Ok(all) => {
+                let all = all.iter().map(|it| serde_json::json!(it.texts()).to_string().replace('"', ""));
+                all.collect::<Vec<_>>().join(" ")
+            }
             Err(fault) => fault.message,
         };
-        assert_eq!(print("r/a,r/b"), r#"{"ref": "r/a", "type": "registry"} {"ref": "r/b", "type": "registry"}"#);
-        assert_eq!(print("type=gha,Scope=x"), r#"{"scope": "x", "type": "gha"}"#);
+        assert_eq!(print("r/a,r/b"), "{ref:r/a,type:registry} {ref:r/b,type:registry}");
+        assert_eq!(print("type=gha,Scope=x"), "{scope:x,type:gha}");
         assert_eq!(print("ref=x"), "`type` is missing in: ref=x");
         assert_eq!(print("type=registry,ref"), "`ref` is not `key=value` in: type=registry,ref");
+    }
+
+    #[test]
+    fn missing_and_bad_options_are_named() {
+        assert_eq!(to("type=local"), "a cache of type `local` wants a `dest` ()");
+        assert_eq!(to("type=registry"), "a cache of type `registry` wants a `ref` ()");
+        assert_eq!(to("type=local,dest=c,mode=medium"), "not a cache mode: medium (mode=medium)");
+        assert_eq!(to("type=local,dest=c,mod=max"), "type `local` has no such option: mod (mod=max)");
+        assert_eq!(to("type=lokal"), "not a cache type: lokal (type=lokal)");
+        assert_eq!(to("type=local,dest=c,compression=zst"), "unsupported compression type: zst (compression=zst)");
+        assert_eq!(
+            to("type=local,dest=c,image-manifest=true,oci-mediatypes=false"),
+            "image-manifest=true conflicts with oci-mediatypes=false (image-manifest=true)"
+        );
+        let good = ["type=gha,scope=x,mode=max", "type=s3,bucket=b,region=eu,use_path_style=true", "type=inline"];
+        for text in good.iter().chain(&["type=azblob,account_url=u,name=a;b", "type=gcs,bucket=b,prefix=p/"]) {
+            assert_eq!(to(text), "", "{text}");
+        }
+        assert_eq!(to("type=s3,retry_mode=never"), "not a retry mode: never (retry_mode=never)");
+        assert_eq!(to("type=gha,version=two"), "`version` is not a number: two (version=two)");
     }
 }

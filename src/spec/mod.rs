@@ -3,7 +3,7 @@
 //! and the caller adds whose text it was and where it stands.
 //!
 //! ```text
-//! text ─► csv ─┬─► output cache attest secret policy     ssh annotation ulimit size call entitlement context
+//! text ─► csv ─┬─► options ─► output cache attest     secret policy     ssh annotation ulimit size call entitlement context
 //! object ──────┘
 //! ```
 
@@ -11,28 +11,40 @@ pub(crate) mod annotation;
 pub(crate) mod attest;
 pub(crate) mod cache;
 pub(crate) mod call;
+pub(crate) mod compression;
 pub(crate) mod context;
 pub(crate) mod csv;
+pub(crate) mod dockerfile;
 pub(crate) mod entitlement;
 pub(crate) mod glob;
+pub(crate) mod hosts;
+mod key;
+pub(crate) mod network;
+pub(crate) mod options;
 pub(crate) mod output;
 pub(crate) mod policy;
 pub(crate) mod resources;
 pub(crate) mod secret;
 pub(crate) mod size;
 pub(crate) mod ssh;
+pub(crate) mod tag;
 pub(crate) mod ulimit;
 
 pub(crate) use attest::Attest;
-pub(crate) use cache::RemoteCache;
+pub(crate) use cache::{CacheExport, CacheImport};
 pub(crate) use call::CallMethod;
 pub(crate) use entitlement::Entitlement;
+pub(crate) use network::BuildNetwork;
+pub(crate) use options::OptionItem;
 pub(crate) use output::Output;
 pub(crate) use policy::Policy;
-pub(crate) use resources::ResourceLimits;
+pub(crate) use resources::{ResourceLimits, ResourceTexts};
 pub(crate) use secret::Secret;
 pub(crate) use ssh::Ssh;
+pub(crate) use tag::ImageTag;
 pub(crate) use ulimit::Ulimit;
+
+use crate::report::Span;
 
 /// What is wrong with one option text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,18 +53,32 @@ pub(crate) struct OptionFault {
     pub(crate) message: String,
     /// What to type instead.
     pub(crate) help: Option<String>,
+    /// The option at fault, empty if it is the text as a whole: finds the member of an object.
+    pub(crate) key: String,
+    /// What of the text is at fault, as in `compression=zst`; empty if it is the text as a whole.
+    pub(crate) part: String,
+    /// Where the text stands. Set by the caller, which alone knows it.
+    pub(crate) at: Option<Span>,
 }
 
 impl OptionFault {
-    /// A fault without help.
+    /// A fault of the whole text, without help.
     pub(crate) fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), help: None }
+        Self { message: message.into(), help: None, key: String::new(), part: String::new(), at: None }
     }
 
     /// Sets what to type instead.
     #[must_use]
     pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
+        self
+    }
+
+    /// Says that one option is at fault, and what its value is.
+    #[must_use]
+    pub(crate) fn of(mut self, key: &str, value: &str) -> Self {
+        key.clone_into(&mut self.key);
+        self.part = format!("{key}={value}");
         self
     }
 }

@@ -3,9 +3,33 @@
 use super::{OptionFault, size};
 use crate::report::suggest;
 
-/// All limits; each is as written and checked when it is used.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+/// Limits of the processes of a build.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ResourceLimits {
+    /// Bytes.
+    pub(crate) memory: Option<u64>,
+    pub(crate) memory_swap: Option<SwapLimit>,
+    pub(crate) cpu_shares: Option<i64>,
+    /// Microseconds.
+    pub(crate) cpu_period: Option<i64>,
+    /// Microseconds in each period.
+    pub(crate) cpu_quota: Option<i64>,
+    /// CPUs and memory nodes as in `0-3,7`.
+    pub(crate) cpuset_cpus: Option<String>,
+    pub(crate) cpuset_mems: Option<String>,
+}
+
+/// Memory and swap together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SwapLimit {
+    Unlimited,
+    /// Bytes.
+    Bytes(u64),
+}
+
+/// All limits as written, as definitions merge and `--print` shows them; sizes are parsed by [`limits`](Self::limits).
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ResourceTexts {
     pub(crate) memory: Option<String>,
     pub(crate) memory_swap: Option<String>,
     pub(crate) cpu_shares: Option<i64>,
@@ -26,7 +50,7 @@ pub(crate) struct ResourceEntry {
     pub(crate) is_number: bool,
 }
 
-impl ResourceLimits {
+impl ResourceTexts {
     /// Sets one limit from its text.
     ///
     /// # Errors
@@ -104,13 +128,32 @@ impl ResourceLimits {
         .collect()
     }
 
-    /// A size that is none, and what is wrong with it.
-    pub(crate) fn fault(&self) -> Option<(&str, OptionFault)> {
-        let sizes = [("memory", &self.memory, false), ("memory-swap", &self.memory_swap, true)];
-        sizes.into_iter().find_map(|(key, text, unlimited)| {
-            let text = text.as_deref().filter(|it| !(it.is_empty() || unlimited && *it == "-1"))?;
-            let fault = size::parse(text).err()?;
-            Some((text, OptionFault { message: format!("`{key}` is {}", fault.message), ..fault }))
+    /// The limits; an empty size is none.
+    ///
+    /// # Errors
+    /// When a text is not a size.
+    pub(crate) fn limits(&self) -> Result<ResourceLimits, OptionFault> {
+        let Self { memory, memory_swap, cpu_shares, cpu_period, cpu_quota, cpuset_cpus, cpuset_mems } = self;
+        let size = |key: &str, text: &str| {
+            size::parse(text).map_err(|fault| OptionFault {
+                message: format!("`{key}` is {}", fault.message),
+                part: text.to_owned(),
+                ..fault
+            })
+        };
+        let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+        Ok(ResourceLimits {
+            memory: given(memory).map(|text| size("memory", &text)).transpose()?,
+            memory_swap: match given(memory_swap).as_deref() {
+                None => None,
+                Some("-1") => Some(SwapLimit::Unlimited),
+                Some(text) => Some(SwapLimit::Bytes(size("memory-swap", text)?)),
+            },
+            cpu_shares: *cpu_shares,
+            cpu_period: *cpu_period,
+            cpu_quota: *cpu_quota,
+            cpuset_cpus: given(cpuset_cpus),
+            cpuset_mems: given(cpuset_mems),
         })
     }
 }

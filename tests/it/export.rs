@@ -97,3 +97,44 @@ fn an_oci_layout_is_copied_by_skopeo_and_unpacked_by_umoci() {
         }
     }
 }
+
+/// What a receipt stands for is all that was written: the Dockerfile is in provenance of `mode=max`, and not in `min`.
+#[test]
+fn a_change_of_what_provenance_tells_is_written() {
+    let bake = Bake::new();
+    let (max, min) = ("type=provenance,mode=max", "type=provenance,mode=min");
+    let target = |name: &str, attest: &str, output: &str| {
+        format!("target \"{name}\" {{\n  attest = [\"{attest}\"]\n  output = [\"{output}\"]\n}}\n")
+    };
+    bake.write(
+        "docker-bake.hcl",
+        &[
+            target("folder", max, "type=local,dest=folder"),
+            target("short", min, "type=local,dest=short"),
+            target("layout", max, "type=oci,dest=layout,tar=false"),
+        ]
+        .concat(),
+    );
+    let dockerfile = |comment: &str| bake.write("Dockerfile", &format!("# {comment}\nFROM scratch\nCOPY file /\n"));
+    bake.write("file", "x");
+    dockerfile("first");
+    let run = || bake.run_in("", &["folder", "short", "layout", "--progress=plain"]).ok().stderr;
+    let told = |name: &str| {
+        let text = bake.read(&format!("{name}/provenance.json"));
+        let value: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        let source = &value["predicate"]["runDetails"]["metadata"]["buildkit_metadata"]["source"];
+        source["infos"][0]["data"].as_str().map(str::to_owned)
+    };
+    run();
+    let (first, index) = (told("folder").expect("the Dockerfile is in it"), bake.read("layout/index.json"));
+    let again = run();
+    assert!(again.contains("nothing to do"), "{again}");
+    let short = bake.read("short/provenance.json");
+    dockerfile("second");
+    let changed = run();
+    assert!(!changed.contains("nothing to do"), "{changed}");
+    assert_ne!(told("folder").expect("the Dockerfile is in it"), first);
+    assert_ne!(bake.read("layout/index.json"), index);
+    assert_eq!(told("short"), None);
+    assert_eq!(bake.read("short/provenance.json"), short, "nothing that it tells has changed");
+}

@@ -176,7 +176,7 @@ fn show(settings: &Settings, evaluated: &Evaluation, results: Vec<Answered<'_>>,
 /// The answer of one target, with colours of our own if `look` has them; all else in it is fit for standard output.
 fn one_text(it: &Answered<'_>, sources: &SourceMap, look: DiagnosticLook) -> String {
     let mut text = format!("{}\n", output::fit_for_stdout(&it.name.0));
-    if let Some(description) = it.target.and_then(Target::description).filter(|it| !it.is_empty()) {
+    if let Some(description) = it.target.and_then(|target| target.description.as_deref()).filter(|it| !it.is_empty()) {
         text.push_str(&harmless_lines(description));
         text.push('\n');
     }

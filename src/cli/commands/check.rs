@@ -5,6 +5,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    path::Path,
     sync::Arc,
 };
 
@@ -63,10 +64,10 @@ async fn check(settings: &Settings, format: CheckFormat) -> u8 {
         faults.iter().filter(|it| it.is_error()).filter_map(|it| it.labels.first()).map(|label| label.at).collect();
     // The fault of such a target was reported already.
     evaluated.targets.retain(|_, it| !torn.contains(&it.at) && !it.places().any(|at| told.contains(&at)));
-    let (plan, mut unplanned) = make(&evaluated, &host);
+    let (plan, mut unplanned) = make(&evaluated, &host, &settings.cwd);
     if settings.names.is_empty() {
         unplanned.retain(|it| !OF_ONE_BUILD.contains(&it.code));
-        unplanned.extend(conflicts(&evaluated, &host));
+        unplanned.extend(conflicts(&evaluated, &host, &settings.cwd));
     }
     if is_whole {
         findings.of_definition(faults, &read.definition);
@@ -121,14 +122,14 @@ fn torn(definition: &Definition, faults: &[Diagnostic]) -> HashSet<Span> {
 }
 
 /// Faults of outputs that write to one destination when a group, or a target with several outputs, is built.
-fn conflicts(evaluated: &Evaluation, host: &Platform) -> Vec<Diagnostic> {
+fn conflicts(evaluated: &Evaluation, host: &Platform, cwd: &Path) -> Vec<Diagnostic> {
     let alone = evaluated.targets.keys().map(|it| vec![it.clone()]);
     let groups = evaluated.groups.keys().map(|it| members(evaluated, it));
     let mut faults = Vec::new();
     for names in alone.chain(groups) {
         let targets: IndexMap<TargetName, Target> =
             names.into_iter().filter_map(|name| evaluated.targets.get(&name).map(|it| (name, it.clone()))).collect();
-        let (_, found) = make(&Evaluation { targets, ..Evaluation::default() }, host);
+        let (_, found) = make(&Evaluation { targets, ..Evaluation::default() }, host, cwd);
         faults.extend(found.into_iter().filter(|it| OF_ONE_BUILD.contains(&it.code)));
     }
     faults

@@ -12,7 +12,10 @@ use crate::{
 /// Prints what would be built.
 pub(crate) fn run(settings: &Settings) -> u8 {
     match definition::evaluated(settings, Purpose::Show) {
-        Ok(EvaluatedDefinition { evaluated, .. }) => {
+        Ok(EvaluatedDefinition { evaluated, sources, .. }) => {
+            if let Err(code) = definition::warn_of_builds(settings, &evaluated, &sources) {
+                return code;
+            }
             let code =
                 definition::concluding(&evaluated.unneeded_faults)(write_json(&PrintPlan::new(&evaluated).to_json()));
             // The process ends here: to free a large plan piece by piece would only take time.

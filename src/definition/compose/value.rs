@@ -100,11 +100,7 @@ pub(super) fn boolean(text: &str) -> Option<bool> {
 
 /// The bools of command-line switches: `1 t true 0 f false` and their capitals.
 pub(super) fn switch(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
-        _ => None,
-    }
+    crate::spec::boolean(text).ok()
 }
 
 #[cfg(test)]

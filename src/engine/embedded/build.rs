@@ -9,7 +9,7 @@ use crate::{
     dockerfile::options::Lowered,
     engine::{
         base::{Pulled, layer_ref},
-        cache,
+        cache::{self, WantedCache},
     },
     export::{self, BuiltImage},
     oci::{Digest, Platform, digest::FieldHasher},
@@ -47,16 +47,16 @@ impl EmbeddedEngine {
         }
         let steps = self.solver.records(lowered.result).await?;
         let mut inline = None;
-        for (to, at) in wanted {
-            if to.is_inline() {
+        for WantedCache { export, to, at } in wanted {
+            let Some(to) = to else {
                 inline = Some(cache::inline(&steps, tree));
                 continue;
-            }
-            let records = cache::records(&steps, tree, to.max);
+            };
+            let records = cache::records(&steps, tree, export.mode);
             let base = Arc::new(Pulled::new(self.solver.clone()));
             if let Err(why) = export::export_cache(to, &records, &self.export_context(node, base.clone())).await {
                 let text = format!("a cache cannot be written: {why}");
-                if !to.ignore_error {
+                if !export.ignore_error {
                     let fault = Diagnostic::error("bake::engine::cache_export", text).at(*at, "this cache");
                     return Err(base.failure(fault));
                 }

@@ -24,6 +24,7 @@ use crate::{
     plan::{Export, Plan, PlanNode},
     report::Diagnostic,
     solve::solver::Solver,
+    spec::attest::ProvenanceMode,
 };
 
 /// Prepares the embedded engine for a plan.
@@ -37,10 +38,7 @@ pub(crate) async fn prepare(
 ) -> Result<PreparedEngine<EmbeddedEngine>, Vec<Diagnostic>> {
     let mut faults = Vec::new();
     let exports = prepare_exports(plan, &setup, &mut faults);
-    let mut caches = Caches::of(plan, &setup.cwd).unwrap_or_else(|diagnostics| {
-        faults.extend(diagnostics);
-        Caches::default()
-    });
+    let mut caches = Caches::of(plan, &setup.cwd);
     let mut world = setup.world();
     world.sources.git_secrets = secret::for_git(plan, &setup.env, |path| contexts.path(path));
     let EngineSetup { client, sink, epoch_now, now, writable, .. } = setup;
@@ -76,31 +74,24 @@ pub(crate) async fn prepare(
     Ok(PreparedEngine { engine, warnings })
 }
 
-/// Checks every output by itself and, if none is at fault, all of them together.
+/// Checks the destination of every output.
 fn prepare_exports(
     plan: &Plan,
     setup: &EngineSetup,
     faults: &mut Vec<Diagnostic>,
 ) -> HashMap<NodeIndex, PreparedExport> {
-    let mut nodes = Vec::new();
-    let mut prepared = Vec::new();
+    let mut prepared = HashMap::new();
     for node in plan.graph.node_indices() {
         let PlanNode::Export(export) = &plan.graph[node] else { continue };
         let (output, subject) = request(export, &setup.cwd, &setup.env);
         match export::prepare(&output, &subject, &setup.writable) {
             Ok(export) => {
-                nodes.push(node);
-                prepared.push(export);
+                prepared.insert(node, export);
             }
-            Err(diagnostics) => faults.extend(diagnostics),
+            Err(diagnostic) => faults.push(*diagnostic),
         }
     }
-    if faults.is_empty()
-        && let Err(diagnostics) = export::check_together(&prepared.iter().collect::<Vec<_>>())
-    {
-        faults.extend(diagnostics);
-    }
-    nodes.into_iter().zip(prepared).collect()
+    prepared
 }
 
 /// What provenance states about the builds of exports that carry it, all but when they ended. `started` is RFC 3339.
@@ -125,24 +116,20 @@ fn provenance_facts(
 
 /// An export of the plan as `export` wants it.
 fn request(it: &Export, cwd: &Path, env: &BTreeMap<String, String>) -> (export::ExportedOutput, export::Subject) {
-    let option =
-        |key: &str, value: &str| export::OutputOption { key: key.to_owned(), value: value.to_owned(), at: Some(it.at) };
-    let options = it.output.dest.iter().map(|dest| option("dest", dest));
-    let options = options.chain(it.output.attrs.iter().map(|(key, value)| option(key, value))).collect();
-    let output = export::ExportedOutput { exporter: it.output.kind.clone(), options, at: Some(it.at) };
+    let output = export::ExportedOutput { item: it.output.clone(), at: it.at };
     let subject = export::Subject {
         target: it.wanted_by.first().map(ToString::to_string).unwrap_or_default(),
         tags: it.tags.clone(),
-        annotations: it.annotations.iter().map(|text| (text.clone(), Some(it.annotations_at))).collect(),
+        annotations: it.annotations.clone(),
         platforms: it.platforms.clone(),
-        attest: provenance::attest(it, env),
+        attestations: it.attestations.clone(),
+        attest_at: it.attest_at,
         cwd: cwd.to_owned(),
         metadata_provenance: match env.get("BUILDX_METADATA_PROVENANCE").map(String::as_str) {
-            Some("max") => Some(true),
+            Some("max") => Some(ProvenanceMode::Max),
             Some("disabled" | "false" | "0") => None,
-            _ => Some(false),
+            _ => Some(ProvenanceMode::Min),
         },
-        always_index: false,
     };
     (output, subject)
 }

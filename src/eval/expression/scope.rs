@@ -28,6 +28,7 @@ use crate::{
         value::types::Value,
         variable::resolve::VariableBlock,
     },
+    oci::Platform,
     report::{Diagnostic, Hidden, Span, Spanned, suggest},
 };
 
@@ -107,6 +108,11 @@ pub(crate) struct Scope<'a> {
 }
 
 impl<'a> Scope<'a> {
+    /// The platform of targets that name none.
+    pub(in crate::eval) fn host_platform(&self) -> Platform {
+        Platform::parse(&self.local_platform).unwrap_or_else(|_| Platform::host())
+    }
+
     /// The names of a definition, in the order of its files.
     pub(crate) fn new(definition: &'a Definition, input: &'a Input, local_platform: &str) -> Self {
         let mut scope = Self {

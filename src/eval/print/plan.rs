@@ -145,8 +145,9 @@ fn item(json: &mut Json<'_>, item: &Item) {
         json.text(text);
     };
     match item {
-        Item::Output(it) => it.entries().iter().for_each(|(k, v)| pair(k, v)),
-        Item::Cache(it) => it.entries().iter().for_each(|(k, v)| pair(k, v)),
+        Item::Output(it) => it.texts().iter().for_each(|(key, text)| pair(key, text)),
+        Item::CacheFrom(it) => it.texts().iter().for_each(|(key, text)| pair(key, text)),
+        Item::CacheTo(it) => it.texts().iter().for_each(|(key, text)| pair(key, text)),
         Item::Secret(it) => {
             let id = Some(it.id.as_str()).filter(|id| !id.is_empty());
             for (key, value) in [("id", id), ("src", it.src.as_deref()), ("env", it.env.as_deref())] {
@@ -157,9 +158,8 @@ fn item(json: &mut Json<'_>, item: &Item) {
         }
         Item::Attest(it) => {
             let mut all: BTreeMap<&str, Option<&str>> =
-                it.attrs.iter().map(|(k, v)| (k.as_str(), Some(v.as_str()))).collect();
-            all.insert("type", Some(&it.kind));
-            if it.disabled {
+                it.texts().iter().map(|(key, text)| (key.as_str(), Some(text.as_str()))).collect();
+            if it.value.disabled {
                 all.insert("disabled", None);
             }
             for (key, value) in all {

@@ -11,10 +11,19 @@ use std::{
 };
 
 use crate::{
-    definition::attribute::{AttributeKind, AttributeRow, Id, ItemKind, Merge},
-    eval::value::types::{Type, Value},
+    definition::{
+        attribute::{AttributeKind, AttributeRow, Id, ItemKind, Merge},
+        syntax::Expr,
+    },
+    eval::{
+        expression::place,
+        value::types::{Type, Value},
+    },
     report::Span,
-    spec::{Attest, OptionFault, Output, Policy, RemoteCache, ResourceLimits, Secret, Ssh},
+    spec::{
+        Attest, CacheExport, CacheImport, OptionFault, OptionItem, Output, Policy, ResourceTexts, Secret, Ssh,
+        options::OptionTexts,
+    },
 };
 
 /// A map of strings; `None` is a null, which means "unset".
@@ -28,18 +37,39 @@ pub(crate) enum Field {
     Texts(Arc<Vec<Arc<str>>>),
     Entries(Arc<Entries>),
     Items(Arc<Vec<Item>>),
-    Resources(Arc<ResourceLimits>),
+    Resources(Arc<ResourceTexts>),
 }
 
-/// One element of a composable attribute.
+/// One element of a composable attribute, parsed. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Item {
-    Attest(Attest),
-    Cache(RemoteCache),
-    Output(Output),
+    Attest(Arc<OptionItem<Attest>>),
+    CacheFrom(Arc<OptionItem<CacheImport>>),
+    CacheTo(Arc<OptionItem<CacheExport>>),
+    Output(Arc<OptionItem<Output>>),
     Policy(Policy),
     Secret(Secret),
     Ssh(Ssh),
+}
+
+impl Item {
+    /// Says where the faults of the options stand, for those that do not know it yet; `place` is given the option.
+    pub(crate) fn place_faults(&mut self, place: impl Fn(&str) -> Span) {
+        match self {
+            Self::Attest(item) => place_in(item, place),
+            Self::CacheFrom(item) => place_in(item, place),
+            Self::CacheTo(item) => place_in(item, place),
+            Self::Output(item) => place_in(item, place),
+            Self::Policy(_) | Self::Secret(_) | Self::Ssh(_) => (),
+        }
+    }
+}
+
+/// Items are rarely at fault: most are left as they are, whoever shares them.
+fn place_in<T: Clone>(item: &mut Arc<OptionItem<T>>, place: impl Fn(&str) -> Span) {
+    if !(item.faults.is_empty() && item.unknown.is_empty() && item.notes.is_empty()) {
+        Arc::make_mut(item).place_faults(place);
+    }
 }
 
 /// An attribute that is set.
@@ -86,13 +116,6 @@ impl TargetFields {
     pub(crate) fn text(&self, id: Id) -> Option<&Arc<str>> {
         match self.get(id).map(|it| &it.field) {
             Some(Field::Text(text)) => Some(text),
-            _ => None,
-        }
-    }
-
-    pub(crate) fn flag(&self, id: Id) -> Option<bool> {
-        match self.get(id).map(|it| &it.field) {
-            Some(Field::Bool(flag)) => Some(*flag),
             _ => None,
         }
     }
@@ -197,11 +220,17 @@ impl TargetFields {
     }
 }
 
-/// Decodes a value for an attribute; `None` is "not set". Faults that the peer passes over go to `warnings`.
+/// Decodes a value for an attribute; `None` is "not set". Faults that the peer passes over go to `warnings`; those of
+/// options are kept in the items, with their places in `expr`, which is what the value was computed from.
 ///
 /// # Errors
 /// When the value does not fit.
-pub(crate) fn decode(row: &AttributeRow, value: &Value, warnings: &mut Vec<Misfit>) -> Result<Option<Field>, Misfit> {
+pub(crate) fn decode(
+    row: &AttributeRow,
+    value: &Value,
+    expr: Option<&Expr>,
+    warnings: &mut Vec<Misfit>,
+) -> Result<Option<Field>, Misfit> {
     if matches!(value, Value::Null(_)) {
         return Ok(None);
     }
@@ -238,12 +267,17 @@ pub(crate) fn decode(row: &AttributeRow, value: &Value, warnings: &mut Vec<Misfi
             let elements = value.items().ok_or_else(wants)?;
             let mut items = Vec::with_capacity(elements.len());
             for (ix, element) in elements.iter().enumerate() {
+                let before = items.len();
                 decode_item(kind, element, ix, &mut items, warnings)?;
+                if let Some(expr) = expr {
+                    let place = |key: &str| place::within(expr, &format!("[{ix}].{key}"));
+                    items[before..].iter_mut().for_each(|item| item.place_faults(place));
+                }
             }
             Field::Items(Arc::new(items))
         }
         AttributeKind::Resources => {
-            let mut resources = ResourceLimits::default();
+            let mut resources = ResourceTexts::default();
             for (key, value) in value.entries().ok_or_else(wants)?.iter() {
                 let path = || format!(".{key}");
                 if matches!(value, Value::Null(_)) {
@@ -253,7 +287,7 @@ pub(crate) fn decode(row: &AttributeRow, value: &Value, warnings: &mut Vec<Misfi
                 if crate::spec::resources::KEYS.contains(&&**key) {
                     resources.set(key, &text).map_err(|fault| Misfit::fault(path(), fault))?;
                 } else {
-                    warnings.push(Misfit::fault(path(), ResourceLimits::unknown_key(key)));
+                    warnings.push(Misfit::fault(path(), ResourceTexts::unknown_key(key)));
                 }
             }
             Field::Resources(Arc::new(resources))
@@ -269,9 +303,16 @@ pub(crate) fn decode(row: &AttributeRow, value: &Value, warnings: &mut Vec<Misfi
 /// When the text is not of the attribute's language.
 pub(crate) fn parse_items(kind: ItemKind, text: &str, items: &mut Vec<Item>) -> Result<(), OptionFault> {
     match kind {
-        ItemKind::Attest => items.push(Item::Attest(Attest::parse(text)?)),
-        ItemKind::Cache => items.extend(RemoteCache::parse(text)?.into_iter().map(Item::Cache)),
-        ItemKind::Output => items.push(Item::Output(Output::parse(text)?)),
+        ItemKind::Attest => items.push(Item::Attest(Arc::new(OptionItem::<Attest>::parse(text)?))),
+        ItemKind::CacheFrom => {
+            let caches = OptionItem::<CacheImport>::parse(text)?.into_iter();
+            items.extend(caches.map(|cache| Item::CacheFrom(Arc::new(cache))));
+        }
+        ItemKind::CacheTo => {
+            let caches = OptionItem::<CacheExport>::parse(text)?.into_iter();
+            items.extend(caches.map(|cache| Item::CacheTo(Arc::new(cache))));
+        }
+        ItemKind::Output => items.push(Item::Output(Arc::new(OptionItem::<Output>::parse(text)?))),
         ItemKind::Policy => items.push(Item::Policy(Policy::parse(text)?)),
         ItemKind::Secret => items.push(Item::Secret(Secret::parse(text)?)),
         ItemKind::Ssh => items.push(Item::Ssh(Ssh::parse(text))),
@@ -310,16 +351,21 @@ fn decode_item(
         plain.insert(key.to_string(), text.to_string());
     }
     let item = match kind {
-        ItemKind::Attest => Attest::from_entries(&plain).map(|it| {
-            if it.kind.is_empty() {
+        ItemKind::Attest => OptionItem::<Attest>::from_entries(&plain).map(|it| {
+            if it.type_name().is_empty() {
                 let fault =
                     OptionFault::new("`type` is missing").help("write type = \"provenance\" or type = \"sbom\"");
                 warnings.push(Misfit::fault(path(), fault));
             }
-            Item::Attest(it)
+            Item::Attest(Arc::new(it))
         }),
-        ItemKind::Cache => RemoteCache::from_entries(&plain).map(Item::Cache),
-        ItemKind::Output => Output::from_entries(&plain).map(Item::Output),
+        ItemKind::CacheFrom => {
+            OptionItem::<CacheImport>::from_entries(&plain).map(|cache| Item::CacheFrom(Arc::new(cache)))
+        }
+        ItemKind::CacheTo => {
+            OptionItem::<CacheExport>::from_entries(&plain).map(|cache| Item::CacheTo(Arc::new(cache)))
+        }
+        ItemKind::Output => OptionItem::<Output>::from_entries(&plain).map(|output| Item::Output(Arc::new(output))),
         ItemKind::Policy => Policy::from_entries(&plain).map(Item::Policy),
         ItemKind::Secret => {
             let (secret, unknown) = Secret::from_entries(&plain);
@@ -421,20 +467,28 @@ fn dedup_texts(texts: &mut Arc<Vec<Arc<str>>>) {
     *texts = Arc::new(kept);
 }
 
+/// What an item is recognised by among those of its attribute.
+#[derive(PartialEq, Eq, Hash)]
+enum ItemKey<'a> {
+    Name(&'a str),
+    Texts(&'a OptionTexts),
+}
+
 /// Of items with one type or id the last takes the first one's place; of equal ones the first stays.
 fn dedup_items(row: &AttributeRow, items: &mut Arc<Vec<Item>>) {
     if items.len() < 2 || !row.is_deduplicated() {
         return;
     }
-    let mut places: HashMap<String, usize> = HashMap::with_capacity(items.len());
+    let mut places: HashMap<ItemKey<'_>, usize> = HashMap::with_capacity(items.len());
     let mut kept: Vec<Item> = Vec::with_capacity(items.len());
     for item in items.iter() {
         let (key, replaces) = match item {
-            Item::Attest(it) => (it.kind.clone(), true),
-            Item::Secret(it) => (it.id.clone(), true),
-            Item::Ssh(it) => (it.id.clone(), true),
-            Item::Cache(it) => (format!("{:?}", it.entries()), false),
-            Item::Output(it) => (format!("{:?}", it.entries()), false),
+            Item::Attest(it) => (ItemKey::Name(it.type_name()), true),
+            Item::Secret(it) => (ItemKey::Name(&it.id), true),
+            Item::Ssh(it) => (ItemKey::Name(&it.id), true),
+            Item::CacheFrom(it) => (ItemKey::Texts(it.texts()), false),
+            Item::CacheTo(it) => (ItemKey::Texts(it.texts()), false),
+            Item::Output(it) => (ItemKey::Texts(it.texts()), false),
             Item::Policy(_) => continue,
         };
         match places.get(&key) {
@@ -456,7 +510,7 @@ fn dedup_items(row: &AttributeRow, items: &mut Arc<Vec<Item>>) {
 pub(crate) fn reference_value(row: &AttributeRow, values: &[Value]) -> Result<Value, Misfit> {
     let mut merged: Option<Field> = None;
     for value in values {
-        if let Some(later) = decode(row, value, &mut Vec::new())? {
+        if let Some(later) = decode(row, value, None, &mut Vec::new())? {
             match &mut merged {
                 Some(mine) => {
                     merge_field(row, mine, &later);
@@ -515,17 +569,19 @@ fn to_value(row: &AttributeRow, field: &Field) -> Value {
 
 fn item_value(item: &Item) -> Value {
     let owned = |all: BTreeMap<&str, &str>| map_value(all.iter().map(|(k, v)| (*k, (*v).to_owned())));
+    let borrowed = |all: &'_ OptionTexts| map_value(all.iter().map(|(key, text)| (key.as_str(), text.clone())));
     match item {
         Item::Output(it) => {
-            let mut all = it.entries();
-            all.entry("dest").or_insert("");
-            owned(all)
+            let mut all = it.texts().clone();
+            all.entry("dest".to_owned()).or_default();
+            borrowed(&all)
         }
-        Item::Cache(it) => owned(it.entries()),
+        Item::CacheFrom(it) => borrowed(it.texts()),
+        Item::CacheTo(it) => borrowed(it.texts()),
         Item::Attest(it) => {
-            let mut all: BTreeMap<&str, &str> = it.attrs.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
-            all.insert("type", &it.kind);
-            if it.disabled {
+            let mut all: BTreeMap<&str, &str> =
+                it.texts().iter().map(|(key, text)| (key.as_str(), text.as_str())).collect();
+            if it.value.disabled {
                 all.insert("disabled", "true");
             }
             owned(all)

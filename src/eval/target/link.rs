@@ -14,7 +14,7 @@ use crate::{
     definition::attribute::Id,
     oci::Platform,
     report::{Diagnostic, Span, suggest},
-    spec::Output,
+    spec::OptionItem,
 };
 
 /// A target of the plan.
@@ -67,7 +67,11 @@ pub(crate) fn follow(
                     continue;
                 };
                 let at = fields.at(Id::Output).or_else(|| resolver.own(&name).map(|it| it.at)).expect("it has blocks");
-                fields.put(Id::Output, Field::Items(Arc::new(vec![Item::Output(Output::of_kind("cacheonly"))])), at);
+                fields.put(
+                    Id::Output,
+                    Field::Items(Arc::new(vec![Item::Output(Arc::new(OptionItem::of_type("cacheonly")))])),
+                    at,
+                );
                 targets.insert(name.clone(), Resolved { fields, is_linked: true });
             }
             states.insert(name.clone(), true);

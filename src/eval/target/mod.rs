@@ -8,10 +8,12 @@
 //! ```
 
 pub(crate) mod block;
+pub(crate) mod defaults;
 pub(crate) mod field;
 pub(crate) mod group;
 pub(crate) mod inherit;
 pub(crate) mod link;
+mod outputs;
 pub(crate) mod overrides;
 pub(crate) mod pattern;
 pub(crate) mod rebase;

@@ -15,7 +15,11 @@ use super::{
 use crate::{
     definition::attribute::{self, AttributeKind, AttributeRow, Id, ItemKind, Merge, Set},
     report::{Diagnostic, Span, Spanned, suggest},
-    spec::{self, Entitlement, OptionFault, Output, ResourceLimits, Secret, entitlement::Grant},
+    spec::{
+        self, Entitlement, OptionFault, OptionItem, Output, ResourceTexts, Secret,
+        cache::{CacheImport, CacheTarget},
+        entitlement::Grant,
+    },
 };
 
 /// What one argument changes.
@@ -117,19 +121,19 @@ impl Overrides {
         let mut grants = Vec::new();
         for it in &self.all {
             let mut items = Vec::new();
-            let (id, kind) = match it.key {
-                Key::SecretSource => (Id::Secret, ItemKind::Secret),
+            let kind = match it.key {
+                Key::SecretSource => ItemKind::Secret,
                 Key::Attribute(AttributeRow { id: Id::Entitlements, .. }) => {
                     grants.extend(Entitlement::parse(&it.value).ok().map(Grant::Need));
                     continue;
                 }
-                Key::Attribute(AttributeRow { id, kind: AttributeKind::Items(kind), .. }) => (*id, *kind),
+                Key::Attribute(AttributeRow { kind: AttributeKind::Items(kind), .. }) => *kind,
                 _ => continue,
             };
             if it.value.is_empty() || field::parse_items(kind, &it.value, &mut items).is_err() {
                 continue;
             }
-            grants.extend(items.iter().flat_map(|item| item_grants(id, item)));
+            grants.extend(items.iter().flat_map(item_grants));
         }
         grants
     }
@@ -178,12 +182,18 @@ impl Overrides {
     }
 }
 
-fn item_grants(id: Id, item: &Item) -> Vec<Grant> {
+fn item_grants(item: &Item) -> Vec<Grant> {
     let read = |path: &String| Grant::Read(path.clone());
     match item {
-        Item::Output(it) => it.dest.iter().map(|path| Grant::Write(path.clone())).collect(),
-        Item::Cache(it) if id == Id::CacheFrom => it.attrs.get("src").map(read).into_iter().collect(),
-        Item::Cache(it) => it.attrs.get("dest").map(|path| Grant::Write(path.clone())).into_iter().collect(),
+        Item::Output(it) => it.dest().map(|path| Grant::Write(path.to_owned())).into_iter().collect(),
+        Item::CacheFrom(it) => match &it.value {
+            CacheImport::Local(local) => vec![read(&local.src)],
+            _ => Vec::new(),
+        },
+        Item::CacheTo(it) => match &it.value.to {
+            CacheTarget::Local(local, _) => vec![Grant::Write(local.dest.clone())],
+            _ => Vec::new(),
+        },
         Item::Secret(it) => it.src.as_ref().map(read).into_iter().collect(),
         Item::Ssh(it) => it.paths.iter().map(read).collect(),
         Item::Attest(_) | Item::Policy(_) => Vec::new(),
@@ -411,7 +421,7 @@ fn apply_attribute(row: &'static AttributeRow, group: &[&Override], fields: &mut
         AttributeKind::Resources => {
             let mut resources = match fields.get(row.id).map(|it| &it.field) {
                 Some(Field::Resources(it)) => (**it).clone(),
-                _ => ResourceLimits::default(),
+                _ => ResourceTexts::default(),
             };
             for it in group {
                 resources.set(&it.subkey, &it.value).map_err(|wrong| fault(it, wrong))?;
@@ -428,7 +438,9 @@ fn apply_attribute(row: &'static AttributeRow, group: &[&Override], fields: &mut
             let mut items =
                 if last.append || row.set == Set::AppendList { fields.items(row.id).to_vec() } else { Vec::new() };
             for it in group.iter().filter(|it| !it.value.is_empty()) {
+                let before = items.len();
                 field::parse_items(kind, &it.value, &mut items).map_err(|wrong| fault(it, wrong))?;
+                items[before..].iter_mut().for_each(|item| item.place_faults(|_| it.value_at));
             }
             fields.put(row.id, Field::Items(Arc::new(items)), last.at);
         }
@@ -450,10 +462,10 @@ fn unset(row: &'static AttributeRow, subkey: &str, fields: &mut TargetFields) {
         }
         Field::Items(mut items) => {
             let is_it = |item: &Item| match item {
-                Item::Attest(it) => it.kind == subkey,
+                Item::Attest(it) => it.type_name() == subkey,
                 Item::Secret(it) => it.id == subkey,
                 Item::Ssh(it) => it.id == subkey,
-                Item::Cache(_) | Item::Output(_) | Item::Policy(_) => false,
+                Item::CacheFrom(_) | Item::CacheTo(_) | Item::Output(_) | Item::Policy(_) => false,
             };
             Arc::make_mut(&mut items).retain(|item| !is_it(item));
             Field::Items(items)
@@ -500,35 +512,33 @@ fn apply_secret(argument: &Override, target: &str, fields: &mut TargetFields) ->
 
 /// `push=true` and `push=false` (spec §15.4).
 fn push(items: &mut Vec<Item>, on: bool) {
-    let kind = |item: &Item| if let Item::Output(it) = item { it.kind.clone() } else { String::new() };
+    let is = |item: &Item, wanted: fn(&Output) -> bool| matches!(item, Item::Output(it) if wanted(&it.value));
     if !on {
-        items.retain(|it| kind(it) != "registry");
+        items.retain(|item| !is(item, |output| matches!(output, Output::Registry(_))));
     }
     for item in items.iter_mut() {
         if let Item::Output(it) = item
-            && it.kind == "image"
+            && matches!(it.value, Output::Image(_))
         {
-            it.attrs.insert("push".to_owned(), on.to_string());
+            *it = Arc::new(it.with_push(on));
         }
     }
-    if on && items.iter().all(|it| kind(it) == "docker") {
-        let mut image = Output::of_kind("image");
-        image.attrs.insert("push".to_owned(), "true".to_owned());
-        items.push(Item::Output(image));
+    if on && items.iter().all(|item| is(item, |output| matches!(output, Output::Docker(_)))) {
+        items.push(Item::Output(Arc::new(OptionItem::pushed_image())));
     }
 }
 
 /// `load=true`.
 fn load(items: &mut Vec<Item>, on: bool) {
     let blocked = items.iter().any(|item| match item {
-        Item::Output(it) => match it.kind.as_str() {
-            "docker" => it.dest.is_none(),
-            "image" | "registry" | "oci" => false,
-            _ => true,
+        Item::Output(it) => match &it.value {
+            Output::Docker(docker) => docker.archive.dest.is_none(),
+            Output::Image(_) | Output::Registry(_) | Output::Oci(_) => false,
+            Output::Local(_) | Output::Tar(_) | Output::Cacheonly | Output::Unknown => true,
         },
         _ => false,
     });
     if on && !blocked {
-        items.push(Item::Output(Output::of_kind("docker")));
+        items.push(Item::Output(Arc::new(OptionItem::of_type("docker"))));
     }
 }

@@ -88,12 +88,11 @@ fn item_in(item: &mut Item, folder: &str) {
         }
     };
     match item {
-        Item::Output(it) => it.dest.iter_mut().for_each(place),
-        Item::Cache(it) if it.kind == "local" => {
-            it.attrs.iter_mut().filter(|(key, _)| matches!(key.as_str(), "src" | "dest")).for_each(|(_, it)| place(it));
-        }
+        Item::Output(it) => *it = Arc::new(it.with_path(|path| path_in(path, folder))),
+        Item::CacheFrom(it) => *it = Arc::new(it.with_path(|path| path_in(path, folder))),
+        Item::CacheTo(it) => *it = Arc::new(it.with_path(|path| path_in(path, folder))),
         Item::Secret(it) => it.src.iter_mut().for_each(place),
         Item::Ssh(it) => it.paths.iter_mut().for_each(place),
-        Item::Attest(_) | Item::Cache(_) | Item::Policy(_) => (),
+        Item::Attest(_) | Item::Policy(_) => (),
     }
 }

@@ -1,8 +1,17 @@
 //! Targets and groups in the small: bake files in, what `--print` shows or the messages of all errors out.
 
+use super::{field::TargetFields, typed::Target};
 use crate::{
-    definition::{hcl, load::Definition},
-    eval::{evaluate::evaluate, input::Input, print::plan::PrintPlan},
+    definition::{
+        attribute::{self, AttributeKind, ItemKind},
+        hcl,
+        load::Definition,
+    },
+    eval::{
+        evaluate::{evaluate, tests::evaluated},
+        input::Input,
+        print::plan::PrintPlan,
+    },
     report::SourceMap,
 };
 
@@ -92,4 +101,45 @@ fn values_given_as_json_have_no_undeclared_attributes() {
 fn an_attestation_always_shows_its_type() {
     let text = "target \"t\" { attest = [{ mode = \"max\" }] }\n";
     assert_eq!(print(text, &["t"]), "{group:{default:{targets:[t]}},target:{t:{attest:[{mode:max,type:}]}}}");
+}
+
+/// Every attribute of the table reaches the typed target: a row without a field is a value that is parsed and lost.
+#[test]
+fn every_attribute_of_the_table_is_a_field_of_the_target() {
+    let sample = |name: &str, kind: AttributeKind| match (name, kind) {
+        ("context", _) => "\"other\"".to_owned(),
+        ("network", _) => "\"none\"".to_owned(),
+        ("call", _) => "\"check\"".to_owned(),
+        ("shm-size", _) => "\"64m\"".to_owned(),
+        ("platforms", _) => "[\"linux/arm64\"]".to_owned(),
+        ("ulimits", _) => "[\"nofile=1:2\"]".to_owned(),
+        ("annotations", _) => "[\"a=b\"]".to_owned(),
+        ("entitlements", _) => "[\"network.host\"]".to_owned(),
+        ("extra-hosts", _) => "{ h = \"10.0.0.1\" }".to_owned(),
+        (_, AttributeKind::Text) => "\"x\"".to_owned(),
+        (_, AttributeKind::Bool) => "true".to_owned(),
+        (_, AttributeKind::Texts) => "[\"x\"]".to_owned(),
+        (_, AttributeKind::Entries { .. }) => "{ x = \"y\" }".to_owned(),
+        (_, AttributeKind::Items(ItemKind::Attest)) => "[\"type=sbom\"]".to_owned(),
+        (_, AttributeKind::Items(ItemKind::CacheFrom | ItemKind::CacheTo)) => "[\"type=inline\"]".to_owned(),
+        (_, AttributeKind::Items(ItemKind::Output)) => "[\"type=image\"]".to_owned(),
+        (_, AttributeKind::Items(ItemKind::Policy)) => "[\"filename=f\"]".to_owned(),
+        (_, AttributeKind::Items(ItemKind::Secret)) => "[\"id=a\"]".to_owned(),
+        (_, AttributeKind::Items(ItemKind::Ssh)) => "[\"default\"]".to_owned(),
+        (_, AttributeKind::Resources) => "{ memory = \"1g\" }".to_owned(),
+        (_, AttributeKind::Matrix) => "{ v = [\"x\"] }".to_owned(),
+    };
+    // The fields of the target, without those that say where they were set and how they are printed.
+    let typed = |line: &str| {
+        let evaluated = evaluated(&format!("target \"t\" {{\n  {line}\n}}\n"), &["t"]);
+        let (_, target) = evaluated.targets.first().unwrap_or_else(|| panic!("no target: {line}"));
+        let (at, fields) = (target.at, TargetFields::default());
+        assert!(target.faults.is_empty(), "{line}: {:?}", target.faults);
+        format!("{:?}", Target { fields, at, ..target.clone() })
+    };
+    let plain = typed("");
+    for row in attribute::TARGET.iter().filter(|row| (row.id as usize) < attribute::PRINTED) {
+        let line = format!("{} = {}", row.name, sample(row.name, row.kind));
+        assert_ne!(typed(&line), plain, "`{line}` changes no field of the target");
+    }
 }

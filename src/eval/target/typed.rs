@@ -1,18 +1,30 @@
-//! Targets after evaluation: no expression, inheritance or matrix is left, and every option text has been read.
+//! Targets after evaluation: no expression, inheritance or matrix is left, and every option text has been parsed.
 //!
-//! [`Target::new`] is where options that only a used target must have right are checked (spec §19, O1 and O2).
+//! A fault that the peer finds when it evaluates is an error of the evaluation; one that it finds when it builds is kept
+//! in [`Target::faults`]: `--print` warns of it, and a plan is refused.
 
 use std::{fmt, sync::Arc};
 
-use super::field::{self, Entries, Field, Item, TargetFields};
+use super::{
+    field::{self, Assigned, Field, Item, TargetFields},
+    outputs,
+};
 use crate::{
     definition::attribute,
     eval::value::types::Value,
     oci::Platform,
-    report::{Diagnostic, Span, suggest},
+    report::{Diagnostic, Severity, Span, suggest},
     spec::{
-        Attest, OptionFault, Output, Policy, RemoteCache, ResourceLimits, Secret, Ssh, Ulimit, annotation, context,
-        output, size,
+        BuildNetwork, CacheExport, CacheImport, CallMethod, Entitlement, ImageTag, OptionFault, OptionItem, Output,
+        Policy, ResourceLimits, Secret, Ssh, Ulimit,
+        annotation::{self, Annotation},
+        attest::Attestations,
+        call::Method,
+        context::ContextSource,
+        dockerfile::DockerfileInput,
+        hosts::ExtraHost,
+        output::Writes,
+        size,
     },
 };
 
@@ -29,9 +41,10 @@ impl fmt::Display for TargetName {
     }
 }
 
+/// A name and its text.
+type TextPairs = Vec<(Arc<str>, Arc<str>)>;
+
 /// One target of the plan.
-///
-/// *Invariant:* `fields` has a context and a Dockerfile, and agrees with what has been read from it.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     pub(crate) name: TargetName,
@@ -39,45 +52,118 @@ pub(crate) struct Target {
     pub(crate) at: Span,
     /// Nobody asked for it but another target's context.
     pub(crate) is_linked: bool,
-    /// All attributes in canonical form, as printed.
-    pub(crate) fields: TargetFields,
+    /// What it is for.
+    pub(crate) description: Option<Arc<str>>,
+    pub(crate) annotations: Vec<Annotation>,
+    /// What is asked for, and what comes by default.
+    pub(crate) attestations: Attestations,
+    pub(crate) context: ContextSource,
+    pub(crate) contexts: Vec<(Arc<str>, ContextSource)>,
+    pub(crate) dockerfile: DockerfileInput,
+    /// By name; arguments that are null are left out.
+    pub(crate) args: TextPairs,
+    pub(crate) labels: TextPairs,
+    pub(crate) tags: Vec<ImageTag>,
+    pub(crate) cache_from: Vec<Arc<OptionItem<CacheImport>>>,
+    pub(crate) cache_to: Vec<Arc<OptionItem<CacheExport>>>,
+    /// The stage to build; the last one when `None`.
+    pub(crate) stage: Option<Arc<str>>,
+    pub(crate) secrets: Vec<Secret>,
+    pub(crate) ssh: Vec<Ssh>,
     /// Without duplicates, in order; empty is the platform of the machine.
     pub(crate) platforms: Vec<Platform>,
-    pub(crate) ulimits: Vec<Ulimit>,
+    pub(crate) outputs: Vec<Arc<OptionItem<Output>>>,
+    pub(crate) pull: bool,
+    pub(crate) no_cache: bool,
+    pub(crate) network: BuildNetwork,
+    /// Stages for which no cached result is used.
+    pub(crate) no_cache_filter: Vec<Arc<str>>,
     /// Bytes.
     pub(crate) shm_size: Option<u64>,
+    pub(crate) ulimits: Vec<Ulimit>,
+    pub(crate) resources: ResourceLimits,
+    pub(crate) call: CallMethod,
+    pub(crate) entitlements: Vec<Entitlement>,
+    pub(crate) extra_hosts: Vec<ExtraHost>,
+    pub(crate) policies: Vec<Policy>,
+    /// What a build refuses, and warnings for it.
+    pub(crate) faults: Vec<Diagnostic>,
+    /// All attributes as they are printed.
+    pub(in crate::eval) fields: TargetFields,
 }
 
 impl Target {
-    /// Reads the option texts of a resolved target.
+    /// Parses the attributes of a resolved target, in which [`fill_in`](super::defaults::fill_in) has put what every
+    /// target has. `host` is the platform of a target that names none; `no_default_attestations` turns off those that
+    /// nobody asked for.
     pub(crate) fn new(
         name: &Arc<str>,
         at: Span,
         is_linked: bool,
         fields: TargetFields,
+        world: &TargetWorld,
         diagnostics: &mut Vec<Diagnostic>,
     ) -> Self {
-        let mut reader = TargetReader { name, at, fields: &fields, diagnostics };
-        let platforms = reader.platforms();
-        reader.each(Id::Annotations, annotation::check);
-        let ulimits = reader.each(Id::Ulimits, Ulimit::parse);
-        let shm_size = fields.text(Id::ShmSize).filter(|it| !it.is_empty()).and_then(|text| match size::parse(text) {
-            Ok(bytes) => Some(bytes),
-            Err(fault) => {
-                reader.fault(Id::ShmSize, "", fault);
-                None
+        let mut parser = TargetParser { name, errors: diagnostics, faults: Vec::new() };
+        let mut target = Self::empty(name, at, is_linked);
+        let mut attest: &[Item] = &[];
+        for assigned in fields.iter() {
+            if assigned.id == Id::Attest
+                && let Field::Items(items) = &assigned.field
+            {
+                attest = items;
             }
-        });
-        if let Some(Field::Resources(resources)) = fields.get(Id::Resources).map(|it| &it.field)
-            && let Some((text, fault)) = resources.fault()
-        {
-            reader.fault_of(Id::Resources, "", text, fault);
+            parser.attribute(assigned, &mut target);
         }
-        reader.inline();
-        reader.paths();
-        reader.outputs();
-        reader.secrets();
-        Self { name: TargetName(name.clone()), at, is_linked, fields, platforms, ulimits, shm_size }
+        let requests = attest.iter().filter_map(|item| match item {
+            Item::Attest(attest) => Some(&attest.value),
+            _ => None,
+        });
+        target.attestations = Attestations::of(requests, world.no_default_attestations);
+        // The checks of the outputs look at what was written of the tags.
+        target.fields = fields;
+        if let Some(assigned) = target.fields.get(Id::Output) {
+            parser.outputs(assigned, &target, &world.host);
+        }
+        target.faults = parser.faults;
+        target
+    }
+
+    fn empty(name: &Arc<str>, at: Span, is_linked: bool) -> Self {
+        Self {
+            name: TargetName(name.clone()),
+            at,
+            is_linked,
+            description: None,
+            annotations: Vec::new(),
+            attestations: Attestations::default(),
+            context: ContextSource::Local(".".to_owned()),
+            contexts: Vec::new(),
+            dockerfile: DockerfileInput::InContext("Dockerfile".to_owned()),
+            args: Vec::new(),
+            labels: Vec::new(),
+            tags: Vec::new(),
+            cache_from: Vec::new(),
+            cache_to: Vec::new(),
+            stage: None,
+            secrets: Vec::new(),
+            ssh: Vec::new(),
+            platforms: Vec::new(),
+            outputs: Vec::new(),
+            pull: false,
+            no_cache: false,
+            network: BuildNetwork::default(),
+            no_cache_filter: Vec::new(),
+            shm_size: None,
+            ulimits: Vec::new(),
+            resources: ResourceLimits::default(),
+            call: CallMethod::default(),
+            entitlements: Vec::new(),
+            extra_hosts: Vec::new(),
+            policies: Vec::new(),
+            faults: Vec::new(),
+            fields: TargetFields::default(),
+        }
     }
 
     /// All places that it is made of: its label and its attributes.
@@ -85,164 +171,24 @@ impl Target {
         std::iter::once(self.at).chain(self.fields.iter().map(|it| it.at))
     }
 
+    /// Where each attribute that is set was set, by the name of the attribute.
+    pub(crate) fn attribute_places(&self) -> impl Iterator<Item = (&'static str, Span)> {
+        self.fields.iter().map(|assigned| (assigned.id.row().name, assigned.at))
+    }
+
     /// Where an attribute was set, or else the target's label.
     pub(crate) fn at(&self, id: Id) -> Span {
         self.fields.at(id).unwrap_or(self.at)
     }
-
-    pub(crate) fn context(&self) -> &str {
-        self.fields.text(Id::Context).map_or(".", |it| it)
-    }
-
-    /// Relative to the context, or `cwd://…`.
-    pub(crate) fn dockerfile(&self) -> &str {
-        self.fields.text(Id::Dockerfile).map_or("Dockerfile", |it| it)
-    }
-
-    /// The text of a Dockerfile; it wins over the file.
-    pub(crate) fn dockerfile_inline(&self) -> Option<&str> {
-        self.text(Id::DockerfileInline)
-    }
-
-    /// The stage to build.
-    pub(crate) fn stage(&self) -> Option<&str> {
-        self.text(Id::Target)
-    }
-
-    pub(crate) fn description(&self) -> Option<&str> {
-        self.text(Id::Description)
-    }
-
-    pub(crate) fn network(&self) -> Option<&str> {
-        self.text(Id::Network)
-    }
-
-    pub(crate) fn call(&self) -> Option<&str> {
-        self.text(Id::Call)
-    }
-
-    pub(crate) fn pull(&self) -> bool {
-        self.fields.flag(Id::Pull).unwrap_or(false)
-    }
-
-    pub(crate) fn no_cache(&self) -> bool {
-        self.fields.flag(Id::NoCache).unwrap_or(false)
-    }
-
-    /// Stages for which no cached result is used.
-    pub(crate) fn no_cache_filter(&self) -> &[Arc<str>] {
-        self.fields.texts(Id::NoCacheFilter)
-    }
-
-    pub(crate) fn tags(&self) -> &[Arc<str>] {
-        self.fields.texts(Id::Tags)
-    }
-
-    pub(crate) fn entitlements(&self) -> &[Arc<str>] {
-        self.fields.texts(Id::Entitlements)
-    }
-
-    /// `args`, `labels`, `contexts` or `extra-hosts`, nulls left out.
-    pub(crate) fn entries(&self, id: Id) -> impl Iterator<Item = (&str, &str)> {
-        let entries: Option<&Entries> = self.fields.entries(id).map(|it| &**it);
-        entries.into_iter().flatten().filter_map(|(key, value)| value.as_deref().map(|value| (&**key, value)))
-    }
-
-    pub(crate) fn outputs(&self) -> impl Iterator<Item = &Output> {
-        self.fields.items(Id::Output).iter().filter_map(|it| if let Item::Output(it) = it { Some(it) } else { None })
-    }
-
-    pub(crate) fn cache_from(&self) -> impl Iterator<Item = &RemoteCache> {
-        self.fields.items(Id::CacheFrom).iter().filter_map(|it| if let Item::Cache(it) = it { Some(it) } else { None })
-    }
-
-    pub(crate) fn cache_to(&self) -> impl Iterator<Item = &RemoteCache> {
-        self.fields.items(Id::CacheTo).iter().filter_map(|it| if let Item::Cache(it) = it { Some(it) } else { None })
-    }
-
-    pub(crate) fn attest(&self) -> impl Iterator<Item = &Attest> {
-        self.fields.items(Id::Attest).iter().filter_map(|it| if let Item::Attest(it) = it { Some(it) } else { None })
-    }
-
-    pub(crate) fn secrets(&self) -> impl Iterator<Item = &Secret> {
-        self.fields.items(Id::Secret).iter().filter_map(|it| if let Item::Secret(it) = it { Some(it) } else { None })
-    }
-
-    pub(crate) fn ssh(&self) -> impl Iterator<Item = &Ssh> {
-        self.fields.items(Id::Ssh).iter().filter_map(|it| if let Item::Ssh(it) = it { Some(it) } else { None })
-    }
-
-    pub(crate) fn policies(&self) -> impl Iterator<Item = &Policy> {
-        self.fields.items(Id::Policy).iter().filter_map(|it| if let Item::Policy(it) = it { Some(it) } else { None })
-    }
-
-    pub(crate) fn resources(&self) -> ResourceLimits {
-        match self.fields.get(Id::Resources).map(|it| &it.field) {
-            Some(Field::Resources(it)) => (**it).clone(),
-            _ => ResourceLimits::default(),
-        }
-    }
-
-    fn text(&self, id: Id) -> Option<&str> {
-        self.fields.text(id).map(|it| &**it).filter(|it| !it.is_empty())
-    }
 }
 
-/// Cleans the context and fills in what every target has. `folder`: with file-relative paths, that of the target's file.
-/// `remote`: the URL of the definition.
-pub(crate) fn fill_in(
-    fields: &mut TargetFields,
-    at: Span,
-    folder: Option<&str>,
-    remote: Option<&str>,
-    source_date_epoch: Option<&str>,
-) {
-    if let Some(contexts) = fields.entries(Id::Contexts).filter(|_| remote.is_some()) {
-        let moved =
-            contexts.iter().map(|(key, it)| (key.clone(), it.as_ref().map(|it| from_remote(it, remote).into())));
-        let moved = Field::Entries(Arc::new(moved.collect()));
-        fields.put(Id::Contexts, moved, fields.at(Id::Contexts).unwrap_or(at));
-    }
-    let written = fields.text(Id::Context).filter(|it| !it.is_empty()).cloned();
-    let cleaned = match written.as_deref() {
-        _ if remote.is_some() && !written.as_deref().is_some_and(|it| it.starts_with("cwd://")) => {
-            from_remote(written.as_deref().unwrap_or("."), remote)
-        }
-        None => folder.map_or_else(|| ".".to_owned(), context::clean),
-        Some(text) => match context::ContextSource::parse(text) {
-            context::ContextSource::Local(path) => context::clean(&path),
-            _ => text.to_owned(),
-        },
-    };
-    if written.as_deref() != Some(cleaned.as_str()) {
-        fields.put(Id::Context, Field::Text(cleaned.into()), fields.at(Id::Context).unwrap_or(at));
-    }
-    if fields.text(Id::Dockerfile).is_none_or(|it| it.is_empty()) {
-        fields.put(Id::Dockerfile, Field::Text("Dockerfile".into()), fields.at(Id::Dockerfile).unwrap_or(at));
-    }
-    if let Some(epoch) = source_date_epoch.filter(|it| !it.is_empty()) {
-        const NAME: &str = "SOURCE_DATE_EPOCH";
-        let mut args = fields.entries(Id::Args).map(|it| (**it).clone()).unwrap_or_default();
-        if args.get(NAME).is_none_or(Option::is_none) {
-            args.insert(NAME.into(), Some(epoch.into()));
-            fields.put(Id::Args, Field::Entries(Arc::new(args)), fields.at(Id::Args).unwrap_or(at));
-        }
-    }
-}
-
-/// A context of a remote definition: what is relative lies in the repository.
-fn from_remote(text: &str, remote: Option<&str>) -> String {
-    let Some(url) = remote.filter(|_| context::ContextSource::is_local_path(text) && !text.starts_with('/')) else {
-        return text.to_owned();
-    };
-    let path = context::clean(text);
-    if path == "." || !context::is_git(url) {
-        return url.to_owned();
-    }
-    let (base, fragment) = url.split_once('#').unwrap_or((url, ""));
-    let (reference, subdir) = fragment.split_once(':').unwrap_or((fragment, ""));
-    let inside = context::clean(&format!("{subdir}/{path}"));
-    format!("{base}#{reference}:{}", inside.trim_start_matches('/'))
+/// What the parsing of a target may see of the world.
+#[derive(Clone, Debug)]
+pub(crate) struct TargetWorld {
+    /// The platform of a target that names none.
+    pub(crate) host: Platform,
+    /// Nothing is attested unless it is asked for.
+    pub(crate) no_default_attestations: bool,
 }
 
 /// What `target.x.ATTRIBUTE` is worth, from the values that the blocks of `x` give it, in order; without any, null or
@@ -258,61 +204,210 @@ pub(crate) fn reference_value(attribute: &str, own: &[Value]) -> Result<Value, S
     field::reference_value(row, own).map_err(|misfit| format!("`{attribute}{}`{}", misfit.path, misfit.message))
 }
 
-struct TargetReader<'a> {
+/// Parses the attributes of one target.
+struct TargetParser<'a> {
     name: &'a str,
-    at: Span,
-    fields: &'a TargetFields,
-    diagnostics: &'a mut Vec<Diagnostic>,
+    /// Faults of the evaluation.
+    errors: &'a mut Vec<Diagnostic>,
+    /// Faults of a build.
+    faults: Vec<Diagnostic>,
 }
 
-impl TargetReader<'_> {
-    fn fault(&mut self, id: Id, path: &str, fault: OptionFault) {
-        self.fault_of(id, path, "", fault);
+impl TargetParser<'_> {
+    /// Parses one attribute into its field. Every attribute has an arm here, so that a new one cannot be forgotten.
+    fn attribute(&mut self, assigned: &Assigned, target: &mut Target) {
+        match (assigned.id, &assigned.field) {
+            (Id::Description, Field::Text(text)) => {
+                target.description = Some(text.clone()).filter(|it| !it.is_empty());
+            }
+            (Id::Annotations, Field::Texts(texts)) => {
+                target.annotations = self.each(assigned, texts, annotation::parse).into_iter().flatten().collect();
+            }
+            (Id::Attest, Field::Items(items)) => {
+                for (ix, item) in items.iter().enumerate() {
+                    if let Item::Attest(attest) = item {
+                        self.item(assigned, ix, attest);
+                    }
+                }
+            }
+            (Id::Context, Field::Text(text)) => {
+                target.context = ContextSource::parse(text);
+                self.no_stdin(assigned, text);
+            }
+            (Id::Contexts, Field::Entries(_)) => {
+                target.contexts =
+                    pairs(assigned).into_iter().map(|(name, text)| (name, ContextSource::parse(&text))).collect();
+            }
+            (Id::Dockerfile, Field::Text(text)) => {
+                self.no_stdin(assigned, text);
+                if !matches!(target.dockerfile, DockerfileInput::Inline(_)) {
+                    target.dockerfile = DockerfileInput::parse(text);
+                }
+            }
+            (Id::DockerfileInline, Field::Text(text)) => self.inline(assigned, text, target),
+            (Id::Args, Field::Entries(_)) => target.args = pairs(assigned),
+            (Id::Labels, Field::Entries(_)) => target.labels = pairs(assigned),
+            (Id::Tags, Field::Texts(texts)) => target.tags = self.tags(assigned, texts),
+            (Id::CacheFrom, Field::Items(items)) => {
+                for (ix, item) in items.iter().enumerate() {
+                    if let Item::CacheFrom(cache) = item {
+                        self.item(assigned, ix, cache);
+                        target.cache_from.push(cache.clone());
+                    }
+                }
+            }
+            (Id::CacheTo, Field::Items(items)) => {
+                for (ix, item) in items.iter().enumerate() {
+                    if let Item::CacheTo(cache) = item {
+                        self.item(assigned, ix, cache);
+                        target.cache_to.push(cache.clone());
+                    }
+                }
+            }
+            (Id::Target, Field::Text(text)) => target.stage = Some(text.clone()).filter(|it| !it.is_empty()),
+            (Id::Secret, Field::Items(items)) => self.secrets(assigned, items, target),
+            (Id::Ssh, Field::Items(items)) => {
+                let ssh = items.iter().filter_map(|item| if let Item::Ssh(ssh) = item { Some(ssh) } else { None });
+                target.ssh = ssh.cloned().collect();
+            }
+            (Id::Platforms, Field::Texts(texts)) => target.platforms = self.platforms(assigned, texts),
+            (Id::Output, Field::Items(items)) => {
+                let output = |item: &Item| if let Item::Output(it) = item { Some(it.clone()) } else { None };
+                target.outputs = items.iter().filter_map(output).collect();
+            }
+            _ => self.setting(assigned, target),
+        }
     }
 
-    /// `part` is the text that is at fault, of all that the attribute holds.
-    fn fault_of(&mut self, id: Id, path: &str, part: &str, fault: OptionFault) {
-        let row = id.row();
-        let mut diagnostic = Diagnostic::error(
-            "bake::eval::bad_option",
-            format!("`{}{path}` of target `{}`: {}", row.name, self.name, fault.message),
-        )
-        .at_part(self.fields.at(id).unwrap_or(self.at), part, "set here");
+    /// The attributes that say how steps run, and those that evaluation uses up.
+    fn setting(&mut self, assigned: &Assigned, target: &mut Target) {
+        match (assigned.id, &assigned.field) {
+            (Id::Pull, Field::Bool(flag)) => target.pull = *flag,
+            (Id::NoCache, Field::Bool(flag)) => target.no_cache = *flag,
+            (Id::Network, Field::Text(text)) => {
+                target.network = self.one(assigned, text, BuildNetwork::parse).unwrap_or_default();
+            }
+            (Id::NoCacheFilter, Field::Texts(texts)) => target.no_cache_filter = texts.to_vec(),
+            (Id::ShmSize, Field::Text(text)) if !text.is_empty() => match size::parse(text) {
+                Ok(bytes) => target.shm_size = Some(bytes),
+                Err(fault) => self.error(assigned, "", fault),
+            },
+            (Id::Ulimits, Field::Texts(texts)) => target.ulimits = self.each(assigned, texts, Ulimit::parse),
+            (Id::Resources, Field::Resources(texts)) => match texts.limits() {
+                Ok(limits) => target.resources = limits,
+                Err(fault) => self.error(assigned, "", fault),
+            },
+            (Id::Call, Field::Text(text)) => {
+                target.call = self.one(assigned, text, CallMethod::parse).unwrap_or_default();
+            }
+            (Id::Entitlements, Field::Texts(texts)) => {
+                for (ix, text) in texts.iter().enumerate() {
+                    match Entitlement::parse(text) {
+                        Ok(entitlement) => target.entitlements.push(entitlement),
+                        Err(fault) => self.refuse(assigned, &format!("[{ix}]"), of_text(fault, text)),
+                    }
+                }
+            }
+            (Id::ExtraHosts, Field::Entries(_)) => {
+                for (name, addresses) in pairs(assigned) {
+                    match ExtraHost::parse(&name, &addresses) {
+                        Ok(hosts) => target.extra_hosts.extend(hosts),
+                        Err(fault) => self.refuse(assigned, &format!(".{name}"), fault),
+                    }
+                }
+            }
+            (Id::Policy, Field::Items(items)) => {
+                let policy = |item: &Item| if let Item::Policy(it) = item { Some(it.clone()) } else { None };
+                target.policies = items.iter().filter_map(policy).collect();
+            }
+            _ => (),
+        }
+    }
+
+    /// An error of the evaluation. `path` says which part of the attribute it is.
+    fn error(&mut self, assigned: &Assigned, path: &str, fault: OptionFault) {
+        let diagnostic = self.diagnostic(assigned, path, fault);
+        self.errors.push(diagnostic);
+    }
+
+    /// A fault for which a build is refused.
+    fn refuse(&mut self, assigned: &Assigned, path: &str, fault: OptionFault) {
+        let diagnostic = self.diagnostic(assigned, path, fault);
+        self.faults.push(diagnostic);
+    }
+
+    fn diagnostic(&self, assigned: &Assigned, path: &str, fault: OptionFault) -> Diagnostic {
+        let message = format!("`{}{path}` of target `{}`: {}", assigned.id.row().name, self.name, fault.message);
+        let mut diagnostic = Diagnostic::error("bake::eval::bad_option", message).at_part(
+            fault.at.unwrap_or(assigned.at),
+            &fault.part,
+            "set here",
+        );
         diagnostic.help = fault.help;
-        self.diagnostics.push(diagnostic);
+        diagnostic
     }
 
-    fn each<T>(&mut self, id: Id, parse: fn(&str) -> Result<T, OptionFault>) -> Vec<T> {
+    /// What is wrong with the options of an item.
+    fn item<T>(&mut self, assigned: &Assigned, ix: usize, item: &OptionItem<T>) {
+        for fault in item.faults.iter().chain(&item.unknown) {
+            self.refuse(assigned, &format!("[{ix}]"), fault.clone());
+        }
+        for note in &item.notes {
+            let diagnostic = self.diagnostic(assigned, &format!("[{ix}]"), note.clone());
+            let code = "bake::eval::ignored_option";
+            self.faults.push(Diagnostic { code, severity: Severity::Warning, ..diagnostic });
+        }
+    }
+
+    /// A text that only a build must have right; the empty text is not given.
+    fn one<T>(&mut self, assigned: &Assigned, text: &str, parse: fn(&str) -> Result<T, OptionFault>) -> Option<T> {
+        if text.is_empty() {
+            return None;
+        }
+        parse(text).map_err(|fault| self.refuse(assigned, "", fault)).ok()
+    }
+
+    fn each<T>(
+        &mut self,
+        assigned: &Assigned,
+        texts: &[Arc<str>],
+        parse: fn(&str) -> Result<T, OptionFault>,
+    ) -> Vec<T> {
         let mut all = Vec::new();
-        for (ix, text) in self.fields.texts(id).iter().enumerate() {
+        for (ix, text) in texts.iter().enumerate() {
             match parse(text) {
-                Ok(it) => all.push(it),
-                Err(fault) => self.fault_of(id, &format!("[{ix}]"), text, fault),
+                Ok(parsed) => all.push(parsed),
+                Err(fault) => self.error(assigned, &format!("[{ix}]"), of_text(fault, text)),
             }
         }
         all
     }
 
-    fn platforms(&mut self) -> Vec<Platform> {
+    fn tags(&mut self, assigned: &Assigned, texts: &[Arc<str>]) -> Vec<ImageTag> {
+        let mut tags = Vec::with_capacity(texts.len());
+        for (ix, text) in texts.iter().enumerate() {
+            match ImageTag::parse(text) {
+                Ok(tag) => tags.push(tag),
+                Err(fault) => self.refuse(assigned, &format!("[{ix}]"), of_text(fault, text)),
+            }
+        }
+        tags
+    }
+
+    fn platforms(&mut self, assigned: &Assigned, texts: &[Arc<str>]) -> Vec<Platform> {
+        const KNOWN: [&str; 6] =
+            ["linux/amd64", "linux/arm64", "linux/arm/v7", "linux/s390x", "linux/ppc64le", "linux/riscv64"];
         let mut all: Vec<Platform> = Vec::new();
-        for (ix, text) in self.fields.texts(Id::Platforms).iter().enumerate() {
+        for (ix, text) in texts.iter().enumerate() {
             for one in text.split(',').map(str::trim).filter(|it| !it.is_empty()) {
                 match Platform::parse(one) {
                     Ok(platform) if all.contains(&platform) => (),
                     Ok(platform) => all.push(platform),
                     Err(error) => {
-                        let known = [
-                            "linux/amd64",
-                            "linux/arm64",
-                            "linux/arm/v7",
-                            "linux/s390x",
-                            "linux/ppc64le",
-                            "linux/riscv64",
-                        ];
-                        let help = suggest::did_you_mean(one, known)
+                        let help = suggest::did_you_mean(one, KNOWN)
                             .unwrap_or_else(|| "write OS/ARCH or OS/ARCH/VARIANT, as in linux/arm64".to_owned());
                         let fault = OptionFault::new(error.to_string()).help(help);
-                        self.fault_of(Id::Platforms, &format!("[{ix}]"), one, fault);
+                        self.error(assigned, &format!("[{ix}]"), of_text(fault, one));
                     }
                 }
             }
@@ -320,54 +415,75 @@ impl TargetReader<'_> {
         all
     }
 
-    fn inline(&mut self) {
+    fn inline(&mut self, assigned: &Assigned, text: &Arc<str>, target: &mut Target) {
         const LARGEST: usize = 4 << 20;
-        if let Some(text) = self.fields.text(Id::DockerfileInline)
-            && text.len() > LARGEST
-        {
-            let fault =
-                OptionFault::new(format!("a Dockerfile may have {LARGEST} bytes, and this has: {}", text.len()));
-            self.fault(Id::DockerfileInline, "", fault.help("bring data in by a context"));
+        if text.is_empty() {
+            return;
+        }
+        if text.len() > LARGEST {
+            let message = format!("a Dockerfile may have {LARGEST} bytes, and this has: {}", text.len());
+            self.error(assigned, "", OptionFault::new(message).help("bring data in by a context"));
+        }
+        target.dockerfile = DockerfileInput::Inline(text.to_string());
+    }
+
+    fn no_stdin(&mut self, assigned: &Assigned, text: &str) {
+        if text == "-" {
+            let help = "give a path; the text of a Dockerfile can be given as `dockerfile-inline`";
+            self.error(assigned, "", OptionFault::new("stdin cannot be read here: -").help(help));
         }
     }
 
-    fn paths(&mut self) {
-        for (id, text) in
-            [(Id::Context, self.fields.text(Id::Context)), (Id::Dockerfile, self.fields.text(Id::Dockerfile))]
-        {
-            if text.is_some_and(|it| &**it == "-") {
-                let help = "give a path; the text of a Dockerfile can be given as `dockerfile-inline`";
-                self.fault(id, "", OptionFault::new("stdin cannot be read here: -").help(help));
+    fn secrets(&mut self, assigned: &Assigned, items: &[Item], target: &mut Target) {
+        for (ix, item) in items.iter().enumerate() {
+            let Item::Secret(secret) = item else { continue };
+            if secret.id.is_empty() {
+                let fault = OptionFault::new("a secret has no id")
+                    .help("write id=NAME, by which RUN --mount=type=secret asks for it");
+                self.error(assigned, &format!("[{ix}]"), fault);
             }
+            target.secrets.push(secret.clone());
         }
     }
 
-    fn outputs(&mut self) {
+    /// What is wrong with the outputs, alone and together with the rest of the target. What is only asked about is not
+    /// written.
+    fn outputs(&mut self, assigned: &Assigned, target: &Target, host: &Platform) {
         let mut stdout: Option<usize> = None;
-        for (ix, item) in self.fields.items(Id::Output).iter().enumerate() {
-            let Item::Output(it) = item else { continue };
+        let is_built = target.call.method == Method::Build;
+        for (ix, output) in target.outputs.iter().enumerate() {
             let path = format!("[{ix}]");
-            if let Some(fault) = output::dest_fault(it) {
-                self.fault(Id::Output, &path, fault);
-            } else if output::writes(it) == output::Writes::Stdout {
+            if let Some(fault) = output.dest_fault() {
+                self.error(assigned, &path, fault);
+                continue;
+            }
+            if output.value.writes() == Writes::Stdout {
                 if let Some(first) = stdout {
                     let fault = OptionFault::new(format!("stdout is written by `output[{first}]` already"));
-                    self.fault(Id::Output, &path, fault.help("give one of them a `dest`"));
+                    self.error(assigned, &path, fault.help("give one of them a `dest`"));
                 }
                 stdout.get_or_insert(ix);
             }
-        }
-    }
-
-    fn secrets(&mut self) {
-        for (ix, item) in self.fields.items(Id::Secret).iter().enumerate() {
-            if let Item::Secret(it) = item
-                && it.id.is_empty()
-            {
-                let fault = OptionFault::new("a secret has no id")
-                    .help("write id=NAME, by which RUN --mount=type=secret asks for it");
-                self.fault(Id::Secret, &format!("[{ix}]"), fault);
+            if is_built {
+                self.item(assigned, ix, output);
+                for fault in outputs::faults(output, target, host) {
+                    self.refuse(assigned, &path, fault);
+                }
             }
         }
     }
+}
+
+/// A fault of one text of a list.
+fn of_text(mut fault: OptionFault, text: &str) -> OptionFault {
+    if fault.part.is_empty() {
+        text.clone_into(&mut fault.part);
+    }
+    fault
+}
+
+/// The entries that are not null.
+fn pairs(assigned: &Assigned) -> TextPairs {
+    let Field::Entries(entries) = &assigned.field else { return Vec::new() };
+    entries.iter().filter_map(|(key, value)| Some((key.clone(), value.clone()?))).collect()
 }

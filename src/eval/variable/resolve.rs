@@ -24,7 +24,7 @@ use crate::{
         },
     },
     report::{Diagnostic, Span, Spanned},
-    spec::csv,
+    spec::{boolean, csv},
 };
 
 /// A `variable` block.
@@ -409,11 +409,7 @@ fn undeclared(value: &Value, ty: &Type) -> Option<Arc<str>> {
 fn from_text(text: &str, ty: &Type, is_untyped: bool) -> std::result::Result<Value, String> {
     match ty {
         Type::String | Type::Dynamic => Ok(Value::string(text)),
-        Type::Bool => match text {
-            "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(Value::Bool(true)),
-            "0" | "f" | "F" | "FALSE" | "false" | "False" => Ok(Value::Bool(false)),
-            _ => Err("a bool is wanted".to_owned()),
-        },
+        Type::Bool => boolean(text).map(Value::Bool).map_err(|_| "a bool is wanted".to_owned()),
         Type::Number => number(text).ok_or_else(|| "a number is wanted".to_owned()),
         _ if is_untyped => Err("it has no `type`, and a default that is a collection".to_owned()),
         Type::List(element) | Type::Set(element) if element.is_primitive() => {

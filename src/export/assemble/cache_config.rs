@@ -139,12 +139,12 @@ pub(crate) fn inline(records: &[(Digest, Digest, usize)], layers: &[PackedLayer]
 
 /// The root document of a cache: an image manifest, or an index as older versions of BuildKit wrote it.
 pub(crate) fn cache_document(to: &CacheTo, config: DocumentDescriptor, layers: Vec<DocumentDescriptor>) -> Document {
-    let (media_type, document) = if to.manifest {
+    let (media_type, document) = if to.document.image_manifest {
         let document =
             json!({"schemaVersion": 2, "mediaType": media::OCI_MANIFEST, "config": config, "layers": layers});
         (media::OCI_MANIFEST, document)
     } else {
-        let media_type = if to.docker_types { media::DOCKER_INDEX } else { media::OCI_INDEX };
+        let media_type = if to.document.oci_mediatypes { media::OCI_INDEX } else { media::DOCKER_INDEX };
         let mut manifests = layers;
         manifests.push(config);
         (media_type, json!({"schemaVersion": 2, "mediaType": media_type, "manifests": manifests}))
@@ -249,7 +249,10 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::export::{assemble::document::descriptor, built::LayerRef, options::Codec};
+    use crate::{
+        export::{assemble::document::descriptor, built::LayerRef},
+        spec::compression::Codec,
+    };
 
     fn packed(n: u8) -> PackedLayer {
         PackedLayer {

@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::{
-    export::options::Codec,
     oci::{Digest, Platform, media},
+    spec::compression::Codec,
 };
 
 /// A descriptor as it is written: its keys and annotations in a fixed order.

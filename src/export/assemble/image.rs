@@ -9,17 +9,18 @@ use serde_json::{Map, Value, json};
 use super::{
     config::config,
     document::{DocumentDescriptor, IndexDocument, ManifestDocument, descriptor, layer_type},
-    statement::image_subjects,
+    statement::{image_subjects, statements},
 };
 use crate::{
     export::{
-        annotation::{self, Level},
+        annotation,
         built::{BaseLayer, BuiltImage, Provenance},
         options::ImagePlan,
         pack::PackedLayer,
     },
     oci::{Digest, Platform, media},
     registry::Document,
+    spec::annotation::AnnotationLevel,
 };
 
 const ATTESTATION: &str = "application/vnd.docker.attestation.manifest.v1+json";
@@ -66,13 +67,15 @@ pub(crate) fn assemble(plan: &ImagePlan, builds: &[BuiltImage], layers: &[Vec<Pa
         builds.iter().zip(layers).map(|(build, layers)| made.image(build, layers)).collect();
     if !plan.index {
         let (mut root, config) = images.into_iter().next().expect("a result has a platform");
-        root.annotations = annotation::at(&plan.annotations, Level::ManifestDescriptor, root.platform.as_ref());
+        root.annotations =
+            annotation::at(&plan.annotations, AnnotationLevel::ManifestDescriptor, root.platform.as_ref());
         let single = layers.first().map(|layers| (config, layers.iter().map(|it| it.digest).collect()));
         return AssembledImage { blobs: made.blobs, documents: made.documents, root, single };
     }
     let mut manifests: Vec<DocumentDescriptor> = Vec::new();
     for (image, _) in &images {
-        let annotations = annotation::at(&plan.annotations, Level::ManifestDescriptor, image.platform.as_ref());
+        let annotations =
+            annotation::at(&plan.annotations, AnnotationLevel::ManifestDescriptor, image.platform.as_ref());
         manifests.push(DocumentDescriptor { annotations, ..image.clone() });
     }
     for (build, (image, _)) in builds.iter().zip(&images) {
@@ -80,12 +83,12 @@ pub(crate) fn assemble(plan: &ImagePlan, builds: &[BuiltImage], layers: &[Vec<Pa
     }
     let index = IndexDocument {
         schema_version: 2,
-        media_type: if plan.docker_types { media::DOCKER_INDEX } else { media::OCI_INDEX },
+        media_type: if plan.is_docker() { media::DOCKER_INDEX } else { media::OCI_INDEX },
         manifests,
-        annotations: annotation::at(&plan.annotations, Level::Index, None),
+        annotations: annotation::at(&plan.annotations, AnnotationLevel::Index, None),
     };
     let mut root = made.document(index.media_type, &index);
-    root.annotations = annotation::at(&plan.annotations, Level::IndexDescriptor, None);
+    root.annotations = annotation::at(&plan.annotations, AnnotationLevel::IndexDescriptor, None);
     AssembledImage { blobs: made.blobs, documents: made.documents, root, single: None }
 }
 
@@ -98,8 +101,8 @@ struct ImageAssembly<'a> {
 impl ImageAssembly<'_> {
     /// One platform's manifest: its descriptor and the digest of its config.
     fn image(&mut self, build: &BuiltImage, layers: &[PackedLayer]) -> (DocumentDescriptor, Digest) {
-        let docker = self.plan.docker_types;
-        let config = config(build, layers, self.plan.epoch.of(build.epoch));
+        let docker = self.plan.is_docker();
+        let config = config(build, layers, self.plan.options.epoch.of(build.epoch));
         let config_type = if docker { media::DOCKER_CONFIG } else { media::OCI_CONFIG };
         let bytes = serde_json::to_vec(&config).expect("configs are plain data");
         let config = self.bytes(config_type, bytes);
@@ -109,7 +112,7 @@ impl ImageAssembly<'_> {
             schema_version: 2,
             media_type: if docker { media::DOCKER_MANIFEST } else { media::OCI_MANIFEST },
             artifact_type: None,
-            annotations: annotation::at(&self.plan.annotations, Level::Manifest, Some(&build.platform)),
+            annotations: annotation::at(&self.plan.annotations, AnnotationLevel::Manifest, Some(&build.platform)),
             config: config.clone(),
             layers: descriptors,
             subject: None,
@@ -119,19 +122,19 @@ impl ImageAssembly<'_> {
     }
 
     fn layer(&mut self, layer: &PackedLayer) -> DocumentDescriptor {
-        let nondist = layer.nondist && self.plan.keep_nondist;
+        let nondist = layer.nondist && self.plan.options.prefer_nondist_layers;
         let from = match &layer.base {
             Some(base) => BlobContent::Base(Box::new(base.clone())),
             None => BlobContent::Store,
         };
         self.blob(ImageBlob { digest: layer.digest, size: layer.size, from, nondist });
         let kept = |key: &str| !INTERNAL.iter().any(|it| key.starts_with(it));
-        let annotations = if self.plan.docker_types {
+        let annotations = if self.plan.is_docker() {
             BTreeMap::new()
         } else {
             layer.annotations.iter().filter(|(key, _)| kept(key)).map(|(k, v)| (k.clone(), v.clone())).collect()
         };
-        let media_type = layer_type(layer.codec, self.plan.docker_types, nondist);
+        let media_type = layer_type(layer.codec, self.plan.is_docker(), nondist);
         DocumentDescriptor { annotations, ..descriptor(media_type, layer.digest, layer.size) }
     }
 
@@ -140,7 +143,7 @@ impl ImageAssembly<'_> {
         let nothing = Provenance::default();
         let facts = build.provenance.as_deref().unwrap_or(&nothing);
         let subjects = image_subjects(&self.plan.names, &build.platform, image.digest);
-        let statements = self.plan.statements.about(facts, &subjects);
+        let statements = statements(self.plan.provenance.as_ref(), facts, &subjects);
         if statements.is_empty() {
             return None;
         }
@@ -151,7 +154,7 @@ impl ImageAssembly<'_> {
             layer.annotations.insert("in-toto.io/predicate-type".to_owned(), statement.predicate_type.to_owned());
             layers.push(layer);
         }
-        let artifact = self.plan.oci_artifact;
+        let artifact = self.plan.options.oci_artifact;
         let config = if artifact {
             let mut config = self.bytes(media::OCI_EMPTY, b"{}".to_vec());
             config.data = Some("e30=".to_owned());

@@ -17,4 +17,4 @@ pub(crate) use cache_config::{CACHE_CONFIG, Imported, cache_config, cache_docume
 pub(crate) use config::rfc3339;
 pub(crate) use document::{DocumentDescriptor, descriptor, index_document, layer_type};
 pub(crate) use image::{AssembledImage, BlobContent, ImageBlob, assemble};
-pub(crate) use statement::{StatementSubject, metadata_predicate};
+pub(crate) use statement::{StatementSubject, metadata_predicate, statements};

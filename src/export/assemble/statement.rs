@@ -6,11 +6,9 @@
 use serde_json::{Map, Value, json};
 
 use crate::{
-    export::{
-        attest::{ProvenancePlan, Statements},
-        built::Provenance,
-    },
+    export::built::Provenance,
     oci::{Digest, Platform, Reference, digest::FieldHasher},
+    spec::attest::{ProvenanceMode, ProvenanceOptions, SlsaVersion},
 };
 
 const STATEMENT: &str = "https://in-toto.io/Statement/v1";
@@ -34,25 +32,35 @@ pub(crate) struct StatementSubject {
     pub(crate) digest: Digest,
 }
 
-impl Statements {
-    /// The statements about one platform's result.
-    pub(crate) fn about(&self, provenance: &Provenance, subjects: &[StatementSubject]) -> Vec<Statement> {
-        let Some(plan) = &self.provenance else { return Vec::new() };
-        let (predicate_type, predicate) =
-            if plan.v1 { (SLSA_V1, v1(plan, provenance)) } else { (SLSA_V02, v02(plan, provenance)) };
-        let subject: Vec<Value> =
-            subjects.iter().map(|it| json!({"name": it.name, "digest": {"sha256": it.digest.hex()}})).collect();
-        let value =
-            json!({"_type": STATEMENT, "predicateType": predicate_type, "subject": subject, "predicate": predicate});
-        vec![Statement { predicate_type, filename: plan.filename.clone(), value }]
-    }
+/// The statements about one platform's result, if provenance is wanted.
+pub(crate) fn statements(
+    wanted: Option<&ProvenanceOptions>,
+    facts: &Provenance,
+    subjects: &[StatementSubject],
+) -> Vec<Statement> {
+    let Some(plan) = wanted else { return Vec::new() };
+    let (predicate_type, predicate) = match plan.version {
+        SlsaVersion::V1 => (SLSA_V1, v1(plan, facts)),
+        SlsaVersion::V02 => (SLSA_V02, v02(plan, facts)),
+    };
+    let subject: Vec<Value> =
+        subjects.iter().map(|it| json!({"name": it.name, "digest": {"sha256": it.digest.hex()}})).collect();
+    let value =
+        json!({"_type": STATEMENT, "predicateType": predicate_type, "subject": subject, "predicate": predicate});
+    vec![Statement { predicate_type, filename: plan.filename.clone(), value }]
 }
 
-/// The v0.2 predicate for the metadata file; `max` as `BUILDX_METADATA_PROVENANCE` says.
-pub(crate) fn metadata_predicate(provenance: &Provenance, max: bool) -> Value {
-    let plan =
-        ProvenancePlan { max, v1: false, builder_id: String::new(), filename: String::new(), reproducible: false };
-    v02(&plan, provenance)
+/// The v0.2 predicate for the metadata file, in the mode that `BUILDX_METADATA_PROVENANCE` says.
+pub(crate) fn metadata_predicate(facts: &Provenance, mode: ProvenanceMode) -> Value {
+    let plan = ProvenanceOptions {
+        mode,
+        version: SlsaVersion::V02,
+        builder_id: String::new(),
+        filename: String::new(),
+        reproducible: false,
+        inline_only: false,
+    };
+    v02(&plan, facts)
 }
 
 /// Names of an image as subjects: `pkg:docker/NAME@TAG?platform=linux%2Famd64`.
@@ -68,9 +76,9 @@ pub(crate) fn image_subjects(names: &[Reference], platform: &Platform, manifest:
     names.iter().map(of).collect()
 }
 
-fn v1(plan: &ProvenancePlan, facts: &Provenance) -> Value {
+fn v1(plan: &ProvenanceOptions, facts: &Provenance) -> Value {
     let mut internal = Map::new();
-    if plan.max {
+    if plan.is_max() {
         internal.insert("buildConfig".to_owned(), build_config(facts));
     }
     internal.insert("builderPlatform".to_owned(), Platform::host().to_string().into());
@@ -88,7 +96,7 @@ fn v1(plan: &ProvenancePlan, facts: &Provenance) -> Value {
                 "invocationId": invocation(facts),
                 "startedOn": facts.started,
                 "finishedOn": facts.finished,
-                "buildkit_completeness": {"request": plan.max, "resolvedDependencies": facts.complete},
+                "buildkit_completeness": {"request": plan.is_max(), "resolvedDependencies": facts.complete},
                 "buildkit_hermetic": facts.hermetic,
                 "buildkit_reproducible": plan.reproducible,
                 "buildkit_metadata": metadata(plan, facts),
@@ -97,7 +105,7 @@ fn v1(plan: &ProvenancePlan, facts: &Provenance) -> Value {
     })
 }
 
-fn v02(plan: &ProvenancePlan, facts: &Provenance) -> Value {
+fn v02(plan: &ProvenanceOptions, facts: &Provenance) -> Value {
     let materials: Vec<Value> = facts.materials.iter().map(material).collect();
     let mut predicate = json!({
         "builder": {"id": plan.builder_id},
@@ -112,13 +120,13 @@ fn v02(plan: &ProvenancePlan, facts: &Provenance) -> Value {
             "buildInvocationID": invocation(facts),
             "buildStartedOn": facts.started,
             "buildFinishedOn": facts.finished,
-            "completeness": {"parameters": plan.max, "environment": true, "materials": facts.complete},
+            "completeness": {"parameters": plan.is_max(), "environment": true, "materials": facts.complete},
             "reproducible": plan.reproducible,
             "https://mobyproject.org/buildkit@v1#hermetic": facts.hermetic,
             "https://mobyproject.org/buildkit@v1#metadata": metadata(plan, facts),
         },
     });
-    if plan.max {
+    if plan.is_max() {
         predicate["buildConfig"] = build_config(facts);
     }
     predicate
@@ -137,11 +145,11 @@ fn config_source(facts: &Provenance, path: &str) -> Value {
 }
 
 /// What was asked of the builder. `min` leaves out values that may tell too much.
-fn request(plan: &ProvenancePlan, facts: &Provenance) -> Value {
+fn request(plan: &ProvenanceOptions, facts: &Provenance) -> Value {
     const LEFT_OUT: &[&str] = &["cgroup-parent", "image-resolve-mode", "platform", "cache-imports"];
     let kept = |key: &str| {
         let telling = key.starts_with("build-arg:") || key.starts_with("label:");
-        !LEFT_OUT.contains(&key) && !key.starts_with("attest:") && (plan.max || !telling)
+        !LEFT_OUT.contains(&key) && !key.starts_with("attest:") && (plan.is_max() || !telling)
     };
     let args: Map<String, Value> = facts
         .args
@@ -156,7 +164,7 @@ fn request(plan: &ProvenancePlan, facts: &Provenance) -> Value {
         };
         list.iter().map(one).collect()
     };
-    if plan.max {
+    if plan.is_max() {
         for (key, list) in [("secrets", &facts.secrets), ("ssh", &facts.ssh)] {
             if !list.is_empty() {
                 request[key] = ids(list).into();
@@ -173,7 +181,7 @@ fn build_config(facts: &Provenance) -> Value {
     json!({ "llbDefinition": facts.graph })
 }
 
-fn metadata(plan: &ProvenancePlan, facts: &Provenance) -> Value {
+fn metadata(plan: &ProvenanceOptions, facts: &Provenance) -> Value {
     use base64::{Engine as _, engine::general_purpose::STANDARD};
     let mut metadata = Map::new();
     if !facts.vcs.is_empty() {
@@ -181,7 +189,7 @@ fn metadata(plan: &ProvenancePlan, facts: &Provenance) -> Value {
             facts.vcs.iter().map(|(key, value)| (key.clone(), without_credentials(value).into())).collect();
         metadata.insert("vcs".to_owned(), vcs.into());
     }
-    if let (true, Some((name, text))) = (plan.max, &facts.source) {
+    if let (true, Some((name, text))) = (plan.is_max(), &facts.source) {
         let info = json!({"filename": name, "language": "Dockerfile", "data": STANDARD.encode(text)});
         metadata.insert("source".to_owned(), json!({ "infos": [info] }));
     }
@@ -215,15 +223,6 @@ fn without_credentials(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::export::{
-        attest::statements,
-        request::{Attestations, ProvenanceWanted},
-    };
-
-    fn wanted(options: &[(&str, &str)], by_default: bool) -> Attestations {
-        let options = options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        Attestations { provenance: Some(ProvenanceWanted { options, by_default, at: None }), sbom: None }
-    }
 
     #[test]
     fn min_tells_less_than_max_and_no_url_has_a_password() {
@@ -234,13 +233,20 @@ mod tests {
             ..Provenance::default()
         };
         let of = |mode| {
-            let statements = statements(&wanted(&[("mode", mode)], false), false).expect("good");
-            statements.about(&facts, &[])[0].value.clone()
+            let options = ProvenanceOptions {
+                mode,
+                version: SlsaVersion::V1,
+                builder_id: String::new(),
+                filename: "provenance.json".to_owned(),
+                reproducible: false,
+                inline_only: false,
+            };
+            statements(Some(&options), &facts, &[])[0].value.clone()
         };
         let request = |value: &Value| value["predicate"]["buildDefinition"]["externalParameters"]["request"].clone();
-        assert_eq!(request(&of("min"))["args"], json!({"target": "t"}));
-        assert_eq!(request(&of("max"))["secrets"], json!([{"id": "tok"}]));
-        assert!(!of("max").to_string().contains("hunter2"));
+        assert_eq!(request(&of(ProvenanceMode::Min))["args"], json!({"target": "t"}));
+        assert_eq!(request(&of(ProvenanceMode::Max))["secrets"], json!([{"id": "tok"}]));
+        assert!(!of(ProvenanceMode::Max).to_string().contains("hunter2"));
     }
 
     #[test]

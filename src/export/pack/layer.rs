@@ -5,8 +5,9 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    export::{built::BaseLayer, options::Codec},
+    export::built::BaseLayer,
     oci::{DiffId, Digest},
+    spec::compression::Codec,
 };
 
 /// A packed layer as an image refers to it.

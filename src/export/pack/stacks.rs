@@ -17,11 +17,12 @@ use crate::{
     export::{
         built::{BaseLayer, BuiltImage, LayerRef},
         context::{ExportContext, with_causes},
-        options::{Codec, ImagePlan},
+        options::ImagePlan,
     },
     layer::{self, Compression, PackOptions},
     oci::{DiffId, Digest, digest::FieldHasher},
     report::{Diagnostic, event::Event},
+    spec::compression::{Codec, LayerCompression},
     store::{SnapshotId, Store, Table},
 };
 
@@ -53,15 +54,6 @@ pub(crate) enum LayerFault {
     Text(String),
 }
 
-/// PackSettings layers are made.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct PackSettings {
-    pub(crate) codec: Codec,
-    pub(crate) level: Option<i32>,
-    /// Published layers of another codec are converted.
-    pub(crate) force: bool,
-}
-
 /// The layers of one image, lowest first, and the time to which those above the base are clamped.
 pub(crate) struct LayerStack<'a> {
     pub(crate) layers: &'a [LayerRef],
@@ -75,10 +67,10 @@ pub(crate) async fn pack(
     builds: &[BuiltImage],
     context: &ExportContext,
 ) -> Result<Vec<Vec<PackedLayer>>, LayerFault> {
-    let how = PackSettings { codec: plan.codec, level: plan.level, force: plan.force };
+    let how = plan.options.compression;
     let mut stacks = Vec::with_capacity(builds.len());
     for BuiltImage { layers, base_layers, epoch, .. } in builds {
-        let epoch = plan.epoch.of(*epoch).filter(|_| plan.rewrite);
+        let epoch = plan.options.epoch.of(*epoch).filter(|_| plan.options.rewrite_timestamp);
         stacks.push(LayerStack { layers, base_layers: *base_layers, epoch });
     }
     pack_stacks(how, &stacks, context).await
@@ -86,7 +78,7 @@ pub(crate) async fn pack(
 
 /// Packs the layers of each stack, equal ones once, and records the blobs.
 pub(crate) async fn pack_stacks(
-    how: PackSettings,
+    how: LayerCompression,
     stacks: &[LayerStack<'_>],
     context: &ExportContext,
 ) -> Result<Vec<Vec<PackedLayer>>, LayerFault> {
@@ -147,7 +139,7 @@ enum WantedLayer {
     Made { key: Digest, job: PackJob, nondist: bool },
 }
 
-fn of_layer(how: PackSettings, stack: &LayerStack<'_>, i: usize) -> WantedLayer {
+fn of_layer(how: LayerCompression, stack: &LayerStack<'_>, i: usize) -> WantedLayer {
     let layer = &stack.layers[i];
     let epoch = stack.epoch.filter(|_| i >= stack.base_layers);
     let mut hasher = FieldHasher::new("export-layer/1");
@@ -231,11 +223,11 @@ pub(crate) async fn fetch_base(context: &ExportContext, base: &BaseLayer) -> Res
 
 async fn make(
     context: &ExportContext,
-    how: PackSettings,
+    how: LayerCompression,
     key: Digest,
     job: PackJob,
 ) -> Result<(Digest, PackedRecord), LayerFault> {
-    let (store, PackSettings { codec, level, .. }) = (context.store.clone(), how);
+    let (store, LayerCompression { codec, level, .. }) = (context.store.clone(), how);
     let made = tokio::task::spawn_blocking(move || make_blocking(&store, codec, level, &key, &job));
     let made = made.await.map_err(|e| LayerFault::Text(e.to_string()))?;
     made.map(|record| (key, record)).map_err(LayerFault::Text)

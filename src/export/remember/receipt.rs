@@ -13,8 +13,13 @@ use serde_json::{Map, Value};
 
 use super::{fingerprint::FileMark, stamp::FileStamp};
 use crate::{
-    export::{built::BuiltImage, prepare::PreparedExport},
-    oci::{Digest, digest::FieldHasher},
+    export::{
+        built::{BuiltImage, Provenance},
+        prepare::PreparedExport,
+        request::Subject,
+    },
+    oci::{Digest, digest::FieldHasher, key::KeyField},
+    spec::attest::ProvenanceMode,
     store::{Store, Table},
 };
 
@@ -41,43 +46,87 @@ pub(crate) struct DroppedFiles {
     pub(crate) first: PathBuf,
 }
 
-/// The key of an export: its options, its names, the contents, and facts that go into attestations.
+/// The key of an export: what is made and how, its names, the contents, and the facts that its attestations state.
 pub(crate) fn key(prepared: &PreparedExport, builds: &[BuiltImage], place: &Path) -> Digest {
-    let mut hasher = FieldHasher::new("receipt/1");
-    hasher.text(&prepared.output.exporter);
-    let mut options: Vec<(&str, &str)> =
-        prepared.output.options.iter().map(|it| (it.key.as_str(), it.value.as_str())).collect();
-    options.sort_unstable();
-    options.dedup();
-    hasher.number(options.len() as u64);
-    for (name, value) in options {
-        hasher.text(name).text(value);
-    }
-    let subject = &prepared.subject;
-    hasher.number(subject.tags.len() as u64);
-    subject.tags.iter().for_each(|tag| {
-        hasher.text(tag);
-    });
-    hasher.number(subject.annotations.len() as u64);
-    subject.annotations.iter().for_each(|(text, _)| {
-        hasher.text(text);
-    });
-    hasher.text(&format!("{:?}", prepared.plan_statements())).number(u64::from(subject.always_index));
-    hasher.number(builds.len() as u64);
+    // The plan is made of the output; the place is an argument.
+    let PreparedExport { output: _, subject, plan, place: _ } = prepared;
+    let Subject {
+        target: _,
+        tags,
+        // The plan has those that count.
+        annotations: _,
+        attestations: _,
+        attest_at: _,
+        // Each build has its own.
+        platforms: _,
+        // The place is absolute.
+        cwd: _,
+        // It is put into the metadata after each export, whether something was written or not.
+        metadata_provenance: _,
+    } = subject;
+    let mut hasher = FieldHasher::new("receipt/2");
+    (plan, tags).add_to(&mut hasher);
+    builds.len().add_to(&mut hasher);
     for build in builds {
-        hasher.text(&build.platform.to_string()).digest(&build.content);
-        hasher.optional(build.epoch.map(|it| it.to_string()).as_deref());
-        if let Some(records) = &build.inline_cache {
-            hasher.text(&format!("{records:?}"));
-        }
-        if let Some(facts) = &build.provenance {
-            // All but the times.
-            let facts = (&facts.config_uri, &facts.config_digest, &facts.args, &facts.secrets, &facts.materials);
-            hasher.text(&format!("{facts:?}"));
+        let BuiltImage {
+            platform,
+            content,
+            epoch,
+            inline_cache,
+            provenance,
+            // The content is the identity of these.
+            config: _,
+            steps: _,
+            layers: _,
+            base_layers: _,
+        } = build;
+        (platform, content, epoch).add_to(&mut hasher);
+        inline_cache.add_to(&mut hasher);
+        if let (Some(options), Some(facts)) = (prepared.provenance(), provenance) {
+            add_facts(&mut hasher, options.mode, facts);
         }
     }
     hasher.bytes(std::os::unix::ffi::OsStrExt::as_bytes(place.as_os_str()));
     hasher.finish()
+}
+
+/// Adds what provenance states about a build, but for the times of the build: they change with every run.
+fn add_facts(hasher: &mut FieldHasher, mode: ProvenanceMode, facts: &Provenance) {
+    let Provenance {
+        config_uri,
+        config_digest,
+        config_path,
+        args,
+        secrets,
+        ssh,
+        locals,
+        materials,
+        complete,
+        hermetic,
+        source,
+        vcs,
+        started: _,
+        finished: _,
+        graph,
+    } = facts;
+    (config_uri, config_digest, config_path).add_to(hasher);
+    (locals, materials, vcs).add_to(hasher);
+    (args, complete, hermetic).add_to(hasher);
+    match mode {
+        // These are not stated.
+        ProvenanceMode::Min => (),
+        ProvenanceMode::Max => {
+            (secrets, ssh).add_to(hasher);
+            source.is_some().add_to(hasher);
+            if let Some((name, text)) = source {
+                hasher.text(name).bytes(text);
+            }
+            graph.len().add_to(hasher);
+            for step in graph {
+                hasher.text(&step.to_string());
+            }
+        }
+    }
 }
 
 /// The receipt of an earlier export with this key.

@@ -16,7 +16,7 @@ use crate::{
         built::CacheRecord,
         cache::{CacheDest, CacheTo},
         context::{ExportContext, with_causes},
-        pack::{LayerFault, LayerStack, PackSettings, pack_stacks},
+        pack::{LayerFault, LayerStack, pack_stacks},
     },
     grant,
     oci::{Digest, Reference},
@@ -28,7 +28,7 @@ use crate::{
 /// # Errors
 /// The text names the place and what went wrong.
 pub(crate) async fn export_cache(to: &CacheTo, records: &[CacheRecord], context: &ExportContext) -> Result<(), String> {
-    let how = PackSettings { codec: to.codec, level: to.level, force: to.force };
+    let how = to.document.compression;
     let stacks: Vec<LayerStack<'_>> =
         records.iter().map(|it| LayerStack { layers: &it.layers, base_layers: it.layers.len(), epoch: None }).collect();
     let packed = pack_stacks(how, &stacks, context).await.map_err(|fault| match fault {
@@ -41,7 +41,7 @@ pub(crate) async fn export_cache(to: &CacheTo, records: &[CacheRecord], context:
     for (layer, created) in used {
         let from = layer.base.clone().map_or(BlobContent::Store, |base| BlobContent::Base(Box::new(base)));
         blobs.push(ImageBlob { digest: layer.digest, size: layer.size, from, nondist: false });
-        let media_type = layer_type(layer.codec, to.docker_types, false);
+        let media_type = layer_type(layer.codec, !to.document.oci_mediatypes, false);
         let mut made = descriptor(media_type, layer.digest, layer.size);
         made.annotations = layer.annotations.clone();
         made.annotations.insert("containerd.io/uncompressed".to_owned(), layer.diff_id.to_string());
@@ -57,7 +57,6 @@ pub(crate) async fn export_cache(to: &CacheTo, records: &[CacheRecord], context:
     match &to.place {
         CacheDest::Registry { reference, insecure } => push(context, reference, *insecure, &blobs, root).await,
         CacheDest::Local { folder, tag, .. } => write_layout(context, folder, tag, blobs, root).await,
-        CacheDest::Inline => Ok(()),
     }
 }
 

@@ -39,8 +39,10 @@ impl ImageJob<'_> {
     }
 
     pub(super) fn warnings(&self) -> Vec<Diagnostic> {
-        let mut warnings = self.prepared.warnings.clone();
-        if self.plan.rewrite && self.builds.iter().any(|it| self.plan.epoch.of(it.epoch).is_none()) {
+        let mut warnings = Vec::new();
+        if self.plan.options.rewrite_timestamp
+            && self.builds.iter().any(|it| self.plan.options.epoch.of(it.epoch).is_none())
+        {
             let text = self.prepared.about("rewrite-timestamp has no effect without SOURCE_DATE_EPOCH");
             warnings.push(Diagnostic::warning("bake::export::no_epoch", text));
         }
@@ -78,7 +80,7 @@ impl ImageJob<'_> {
     }
 
     fn created(&self) -> BTreeMap<String, String> {
-        let epoch = self.builds.iter().find_map(|it| self.plan.epoch.of(it.epoch));
+        let epoch = self.builds.iter().find_map(|it| self.plan.options.epoch.of(it.epoch));
         let created = rfc3339(epoch.unwrap_or(self.context.now));
         BTreeMap::from([("org.opencontainers.image.created".to_owned(), created)])
     }
@@ -132,9 +134,8 @@ pub(super) fn upload(context: &ExportContext, blob: &ImageBlob) -> Upload {
 
 /// The name as it was written, with its tag.
 fn spelled(name: &Reference, prepared: &PreparedExport) -> String {
-    let same = |text: &&String| Reference::parse(text).is_ok_and(|it| it == *name);
-    match prepared.subject.tags.iter().find(same) {
-        Some(text) if name.tag.is_some() => text.clone(),
+    match prepared.subject.tags.iter().find(|tag| tag.reference == *name) {
+        Some(tag) if name.tag.is_some() => tag.text.clone(),
         _ => name.to_string(),
     }
 }

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     export::{
-        assemble::StatementSubject,
+        assemble::{StatementSubject, statements},
         built::{BuiltImage, LayerRef, Provenance},
         context::{ExportContext, ExportReceipt},
         options::{TreePlan, TreeTo},
@@ -124,22 +124,16 @@ fn receipt(bytes: u64) -> StoredReceipt {
 
 /// The warnings of an export, with one about files that were made harmless.
 fn warnings(prepared: &PreparedExport, dropped: Option<&DroppedFiles>) -> Vec<Diagnostic> {
-    let mut all = prepared.warnings.clone();
-    all.extend(dropped.map(|DroppedFiles { count, first }| {
-        let (what, them) = if *count == 1 { ("file", "it") } else { ("files", "them") };
-        let first = first.display();
-        let text = prepared.about(&format!(
-            "{count} {what} would have given rights on this machine: device nodes are left out, set-user-ID and set-group-ID \
-             bits and capabilities of files dropped; the first: {first}"
-        ));
-        let warning = Diagnostic::warning("bake::export::special_files", text)
-            .help(format!("`special=keep` in the output keeps {them}, with --allow=fs.special"));
-        match prepared.output.at {
-            Some(at) => warning.at(at, "this output"),
-            None => warning,
-        }
-    }));
-    all
+    let Some(DroppedFiles { count, first }) = dropped else { return Vec::new() };
+    let (what, them) = if *count == 1 { ("file", "it") } else { ("files", "them") };
+    let first = first.display();
+    let text = prepared.about(&format!(
+        "{count} {what} would have given rights on this machine: device nodes are left out, set-user-ID and set-group-ID \
+         bits and capabilities of files dropped; the first: {first}"
+    ));
+    let warning = Diagnostic::warning("bake::export::special_files", text)
+        .help(format!("`special=keep` in the output keeps {them}, with --allow=fs.special"));
+    vec![warning.at(prepared.output.at, "this output")]
 }
 
 fn at_nothing(error: io::Error) -> WriteFault {
@@ -183,11 +177,11 @@ impl ExportTree {
     fn open(self) -> io::Result<TreePart> {
         let view = LayerView::open(&self.dirs)?;
         let mut extra = Vec::new();
-        if !self.plan.statements.is_empty() {
+        if self.plan.provenance.is_some() {
             let nothing = Provenance::default();
             let facts = self.facts.as_deref().unwrap_or(&nothing);
             let subjects = subjects(&view)?;
-            for statement in self.plan.statements.about(facts, &subjects) {
+            for statement in statements(self.plan.provenance.as_ref(), facts, &subjects) {
                 let mut name = format!("{}{}", self.plan.attestation_prefix, statement.filename);
                 if self.several && self.folder.is_none() {
                     let platform = self.platform.replace('/', "_");

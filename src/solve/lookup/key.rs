@@ -360,7 +360,7 @@ mod tests {
             let mut exec = an_exec();
             exec.proxy[0].1.push_str(&text);
             exec.extra_hosts[0].1.push_str(&text);
-            exec.resources.memory = Some(text.clone());
+            exec.resources.memory = Some(1 << 20);
             exec.sources[0].1.push_str(&text);
             let MountOpKind::Cache { id, sharing, .. } = &mut exec.mounts[1].kind else { return Ok(()) };
             id.push_str(&text);

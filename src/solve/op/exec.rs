@@ -219,11 +219,8 @@ impl ExecStep {
             rlimits: exec.ulimits.iter().filter_map(|text| sandbox::Rlimit::parse(text)).collect(),
             shm_size: exec.shm_size,
             resources: sandbox::SandboxResources {
-                memory: resources.memory.as_deref().and_then(bytes),
-                memory_swap: resources.memory_swap.as_deref().and_then(|text| match text {
-                    "-1" => Some(-1),
-                    text => bytes(text).and_then(|it| i64::try_from(it).ok()),
-                }),
+                memory: resources.memory,
+                memory_swap: resources.memory_swap,
                 cpu_shares: resources.cpu_shares,
                 cpu_period: resources.cpu_period,
                 cpu_quota: resources.cpu_quota,
@@ -403,32 +400,5 @@ fn first_line(text: &str) -> String {
     match text.split_once('\n') {
         Some((line, _)) => format!("{line} …"),
         None => text.to_owned(),
-    }
-}
-
-/// `512m` in bytes.
-fn bytes(text: &str) -> Option<u64> {
-    let text = text.trim().to_ascii_lowercase();
-    let text = text.strip_suffix('b').unwrap_or(&text);
-    let (digits, factor) = match text.chars().last()? {
-        'k' => (&text[..text.len() - 1], 1 << 10),
-        'm' => (&text[..text.len() - 1], 1 << 20),
-        'g' => (&text[..text.len() - 1], 1_u64 << 30),
-        't' => (&text[..text.len() - 1], 1_u64 << 40),
-        _ => (text, 1),
-    };
-    digits.parse::<u64>().ok()?.checked_mul(factor)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_are_read_with_their_units() {
-        assert_eq!(bytes("512m"), Some(512 << 20));
-        assert_eq!(bytes("1GB"), Some(1 << 30));
-        assert_eq!(bytes("17"), Some(17));
-        assert_eq!(bytes("x"), None);
     }
 }

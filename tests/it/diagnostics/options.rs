@@ -1,6 +1,7 @@
 //! Faults of build options, grants and flags, and of Compose files.
 
 use super::{Page, files::serve};
+use crate::support::Bake;
 
 fn target(line: &str) -> String {
     format!("target \"default\" {{\n  {line}\n}}\n")
@@ -59,6 +60,44 @@ fn an_output_that_cannot_be_written_is_named_with_its_path() {
     let page = build(page, "an unknown type, when building", "output = [\"type=tarr,dest=x\"]");
     let page = build(page, "an unknown option, when building", "output = [\"type=tar,dest=x,compresion=gzip\"]");
     build(page, "two to one file, when building", "output = [\"type=tar,dest=x\", \"type=oci,dest=x\"]").check();
+}
+
+/// `--print` warns of what a build refuses; `plan`, `check` and a build name the same, with the same place.
+#[test]
+fn an_option_that_a_build_refuses_is_known_everywhere() {
+    let lines = [
+        "output = [\"type=ocii,dest=x\"]",
+        "output = [{ type = \"oci\", dest = \"x\", compression = \"zst\" }]",
+        "cache-to = [\"type=local,dest=c,mod=max\"]",
+        "attest = [\"type=provenance,mod=max\"]",
+        "extra-hosts = { db = \"\" }",
+        "tags = [\"App::1\"]",
+        "network = \"hosts\"",
+        "entitlements = [\"network.hots\"]",
+        "output = [\"type=registry\"]",
+    ];
+    let text = |line: &str| {
+        let output = if line.starts_with("output") { "" } else { "\n  output = [\"type=cacheonly\"]" };
+        target(&format!("{line}{output}"))
+    };
+    let mut page = Page::new("o3_refused");
+    for line in lines {
+        page = page.hcl(line, &text(line));
+        let bake = Bake::new();
+        bake.write("docker-bake.hcl", &text(line));
+        bake.write("Dockerfile", "FROM scratch\n");
+        let shown = super::run(&bake, &["--print"], &[], b"");
+        let place = |stderr: &str| {
+            let line = stderr.lines().find(|it| it.contains("docker-bake.hcl:")).map(str::to_owned);
+            line.unwrap_or_else(|| panic!("no place: {stderr}"))
+        };
+        for args in [&["plan"][..], &["check"], &["--progress=quiet"]] {
+            let (code, stderr) = super::run(&bake, args, &[], b"");
+            assert_eq!(code, Some(1), "{line} {args:?}: {stderr}");
+            assert_eq!(place(&stderr), place(&shown.1), "{line} {args:?}");
+        }
+    }
+    page.check();
 }
 
 #[test]

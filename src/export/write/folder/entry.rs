@@ -25,11 +25,11 @@ use super::{
 };
 use crate::{
     export::{
-        options::SpecialFiles,
         remember::{FileMark, mark},
         write::part::TreePart,
     },
     layer::view::{EntryKind, LocateWalk as _, ViewEntry, ViewFolder, at},
+    spec::output::SpecialFiles,
 };
 
 /// ImageBytes one name at a time into one destination.

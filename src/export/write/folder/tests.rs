@@ -10,12 +10,12 @@ use std::{
 use super::walk::{FolderOptions, WrittenFolder, write};
 use crate::{
     export::{
-        options::SpecialFiles,
         remember::{FileMark, fingerprint},
         write::{dest::WriteFault, part::TreePart},
     },
     grant::{Allowed, GrantedWrite, resolve},
     layer::view::{LayerView, at},
+    spec::output::SpecialFiles,
 };
 
 const COPY: FolderOptions = FolderOptions { delete: false, special: SpecialFiles::Drop };

@@ -23,12 +23,13 @@ use super::{
 use crate::{
     export::{
         built::DEEPEST_FOLDER,
-        options::{SpecialFiles, TreeTo},
+        options::TreeTo,
         remember::{DroppedFiles, FileMark, mark},
         write::{dest::WriteFault, part::TreePart},
     },
     grant::GrantedWrite,
     layer::view::{EntryKind, LocateWalk, ViewEntry, ViewFolder, at},
+    spec::output::SpecialFiles,
 };
 
 /// What an export left behind.
