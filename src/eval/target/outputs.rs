@@ -27,11 +27,9 @@ pub(super) fn faults(output: &OptionItem<Output>, target: &Target, host: &Platfo
     let has_index = platforms.len() > 1 || is_attested && image.oci_mediatypes;
     annotations(image, target, platforms, has_index, &mut faults);
     match &output.value {
-        Output::Image(it) | Output::Registry(it) if it.push => {
-            // Without a name that could be read there is another fault already.
-            if output.faults.is_empty() {
-                names(it, target, &mut faults);
-            }
+        // Without a name that could be read there is another fault already.
+        Output::Image(image) | Output::Registry(image) if image.push && output.faults.is_empty() => {
+            names(image, target, &mut faults);
         }
         Output::Docker(it) => docker(it, target, &mut faults),
         _ => (),
