@@ -22,6 +22,7 @@ mod grant; // files of this machine that a definition names: checked and opened 
 mod layer; // tree ◄─► tar, diff, gzip, zstd
 mod registry; // distribution protocol and OCI layouts: resolve, pull, push
 mod sandbox; // one process in namespaces
+mod ssh; // private keys of the user, and the agent that signs with them
 mod store; // blobs, snapshots, records on disk; leases, locks, collection
 
 // ── running ──

@@ -27,16 +27,21 @@ const MAP: &[(&str, bool, &[&str])] = &[
     ("definition", false, &["report", "spec", "grant", "fetch", "archive"]),
     ("eval", true, &["oci", "report", "spec", "definition"]),
     ("plan", true, &["oci", "report", "spec", "eval"]),
-    ("graph", true, &["oci", "report"]),
+    ("graph", true, &["oci", "report", "spec"]),
     ("dockerfile", true, &["oci", "report", "spec", "graph"]),
     ("layer", false, &["oci", "archive"]),
-    ("registry", false, &["oci"]),
-    ("sandbox", false, &[]),
+    ("registry", false, &["oci", "grant"]),
+    ("ssh", false, &[]),
+    // The agent of a step answers with keys.
+    ("sandbox", false, &["spec", "ssh"]),
     ("store", false, &["oci"]),
     (
         "solve",
         false,
-        &["oci", "report", "spec", "grant", "graph", "fetch", "archive", "layer", "registry", "sandbox", "store"],
+        &[
+            "oci", "report", "spec", "grant", "graph", "fetch", "archive", "layer", "registry", "ssh", "sandbox",
+            "store",
+        ],
     ),
     ("export", false, &["oci", "report", "spec", "grant", "archive", "layer", "registry", "store"]),
     (
@@ -59,7 +64,7 @@ const MAP: &[(&str, bool, &[&str])] = &[
             "export",
         ],
     ),
-    ("dispatch", false, &["report", "plan", "engine"]),
+    ("dispatch", false, &["report", "spec", "plan", "engine"]),
     ("ui", false, &["oci", "report"]),
     (
         "cli",
@@ -69,9 +74,15 @@ const MAP: &[(&str, bool, &[&str])] = &[
             "report",
             "spec",
             "grant",
+            // Standard input of `bake build` is an archive or a Dockerfile.
+            "archive",
             "definition",
             "eval",
             "plan",
+            // `bake convert` links a Dockerfile that is FROM the image of another command.
+            "dockerfile",
+            // Keys that cannot be used are refused before anything is built.
+            "ssh",
             "sandbox",
             "registry",
             "store",
@@ -170,6 +181,33 @@ fn evasions_are_found() {
     let clean =
         "//! A file.\n// std::fs\nuse crate::{oci::Digest, report};\nuse super::x;\nconst A: &str = \"std::fs\";\n";
     assert_eq!(faults_of_file("eval/y.rs", clean, &mut Seen::default()), Vec::<String>::new());
+}
+
+/// Files `mod.rs` with code, and why.
+const MOD_FILES_WITH_CODE: &[&str] = &[
+    // The entry of the program, and the exit codes that all commands share.
+    "cli/mod.rs",
+    // Its functions are what the fuzz targets call.
+    "fuzz/mod.rs",
+];
+
+/// The face of a module is read in its `mod.rs`: what it declares and what it hands on, no code.
+#[test]
+fn mod_files_hold_declarations_only() {
+    let is_declaration = |item: &Item| match item {
+        Item::Use(_) => true,
+        Item::Mod(module) => module.content.is_none(),
+        _ => false,
+    };
+    let mut faults = Vec::new();
+    let exempt = |file: &Path| MOD_FILES_WITH_CODE.iter().any(|name| file.ends_with(name));
+    for file in rust_files(&src()).into_iter().filter(|file| file.ends_with("mod.rs") && !exempt(file)) {
+        let text = fs::read_to_string(&file).expect("a readable file");
+        let parsed = syn::parse_file(&text).expect("it compiles");
+        let code = parsed.items.iter().filter(|item| !is_declaration(item));
+        faults.extend(code.map(|item| format!("{}:{}", file.display(), item.span().start().line)));
+    }
+    assert!(faults.is_empty(), "a mod.rs holds only `mod` and `use`:\n{}\n", faults.join("\n"));
 }
 
 /// What the files were seen to use.

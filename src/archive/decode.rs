@@ -3,7 +3,7 @@
 
 use std::io::{self, BufRead as _, BufReader, Read};
 
-/// How the bytes of an archive are compressed.
+/// The compression of an archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ArchiveCompression {
     Uncompressed,
@@ -13,7 +13,7 @@ pub(crate) enum ArchiveCompression {
     Xz,
 }
 
-/// The compression that begins with these bytes; six are enough.
+/// Detects the compression by the first bytes; six are enough.
 pub(crate) fn detect(magic: &[u8]) -> ArchiveCompression {
     match magic {
         [0x1f, 0x8b, 0x08, ..] => ArchiveCompression::Gzip,
@@ -30,11 +30,14 @@ const MEMORY_KIB: u32 = 192 << 10;
 /// The largest window of a zstd frame, as a power of two: 128 MiB, what `zstd --long` needs.
 const MAX_WINDOW: u32 = 27;
 
-/// The decompressed bytes of an input that is compressed in any known way or not at all. Several gzip members, zstd frames
-/// or xz streams after each other are read as one (RFC 1952 section 2.2, RFC 8878 section 3).
+/// Decompresses an input that is compressed in any known way or not at all.
+///
+/// Several gzip members, zstd frames or xz streams after each other are read as one (RFC 1952 section 2.2, RFC 8878
+/// section 3).
 ///
 /// # Errors
-/// When the first bytes cannot be read, or a decoder cannot be made. That the bytes are damaged is an error of the reader.
+/// When the first bytes cannot be read, or a decoder cannot be made. That the bytes are damaged is an error of the
+/// reader.
 pub(crate) fn decode<'a>(input: impl Read + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
     let mut input = BufReader::with_capacity(128 << 10, input);
     // One read may give fewer bytes than the magic has.

@@ -2,7 +2,7 @@
 
 use std::io;
 
-/// A fault of an archive, or of reading it.
+/// Why an archive cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ArchiveError {
     /// A member is malformed, or is something that may not be.
@@ -20,13 +20,13 @@ pub(crate) enum ArchiveError {
 }
 
 impl ArchiveError {
-    /// A fault of one member. `what` has no full stop and no name in it.
+    /// An error about one member. `what` has no full stop and no name in it.
     pub(crate) fn member(what: &'static str, member: &[u8]) -> Self {
         Self::Member { what, member: member.to_owned() }
     }
 }
 
-/// A name from an archive as text for messages: no control characters, at most 200 bytes.
+/// Makes a name from an archive fit for a message: no control characters, at most 200 bytes.
 pub(crate) fn shown_name(name: &[u8]) -> String {
     let mut text: String = String::from_utf8_lossy(&name[..name.len().min(200)])
         .chars()

@@ -12,21 +12,34 @@
 
 use std::io::Read;
 
-use super::error::ArchiveError;
+use super::{
+    error::ArchiveError,
+    header::{BLOCK, decimal, field, has_right_checksum, header_path, number, parse_record, tar_padding, time},
+};
 
-/// What a member is.
+/// The type of a member; its number is the type flag of POSIX.1-2017, `pax`, "ustar Interchange Format".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub(crate) enum TarMemberKind {
-    File,
-    HardLink,
-    Symlink,
-    CharDev,
-    BlockDev,
-    Dir,
-    Fifo,
+    File = b'0',
+    HardLink = b'1',
+    Symlink = b'2',
+    CharDev = b'3',
+    BlockDev = b'4',
+    Dir = b'5',
+    Fifo = b'6',
 }
 
-/// One member of an archive. Its data is to be read next, by [`TarReader::chunk`].
+impl TarMemberKind {
+    const ALL: [Self; 7] =
+        [Self::File, Self::HardLink, Self::Symlink, Self::CharDev, Self::BlockDev, Self::Dir, Self::Fifo];
+
+    fn of_flag(flag: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| *kind as u8 == flag)
+    }
+}
+
+/// The header of one tar member. Its data is read next, by [`TarReader::chunk`].
 #[derive(Clone, Debug)]
 pub(crate) struct TarMember {
     pub(crate) path: Vec<u8>,
@@ -50,7 +63,7 @@ pub(crate) struct TarMember {
     pub(crate) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
-/// An archive that is being read.
+/// Reads a tar archive of any dialect as a stream, in bounded memory.
 pub(crate) struct TarReader<R> {
     input: R,
     /// Bytes of data of the current member that were not read yet, and the padding after them.
@@ -68,7 +81,6 @@ pub(crate) struct TarReader<R> {
     extension_bytes: u64,
 }
 
-const BLOCK: usize = 512;
 /// Bytes that all extension headers of one member (PAX records, long names) may have together. The kernel's longest path
 /// has 4095 bytes, its longest list of names of attributes 64 KiB; the rest is room for values of attributes.
 const MAX_EXTENSION: u64 = 1 << 20;
@@ -78,7 +90,7 @@ const MAX_RECORDS: usize = 1 << 16;
 const MAX_XATTRS: usize = 4096;
 /// Pieces of a sparse file.
 const MAX_PIECES: usize = 1 << 20;
-/// Headers of an archive, which no honest archive reaches: as many as ten million files have.
+/// The number of headers beyond which an archive is refused: no honest archive has as many.
 pub(crate) const MAX_MEMBERS: u64 = 10_000_000;
 
 type TarResult<T> = std::result::Result<T, ArchiveError>;
@@ -113,17 +125,18 @@ impl<R: Read> TarReader<R> {
         Self { input, left: 0, padding: 0, pieces, piece: 0, in_piece: 0, headers: 0, max_headers, extension_bytes }
     }
 
-    /// The input, for the bytes behind the end of the archive.
+    /// The input behind what was read, for the bytes after the end of the archive.
     pub(crate) fn into_rest(self) -> R {
         self.input
     }
 
-    /// The input, for a caller that counts its bytes.
+    /// The input itself, for a caller that counts its bytes.
     pub(crate) fn source(&mut self) -> &mut R {
         &mut self.input
     }
 
-    /// The next member; `None` at the end of the archive. Data of the last one that was not read is skipped.
+    /// Reads the header of the next member; `None` at the end of the archive. Data of the last one that was not read is
+    /// skipped.
     pub(crate) fn next(&mut self) -> TarResult<Option<TarMember>> {
         let mut extension = Extension::default();
         self.extension_bytes = 0;
@@ -144,8 +157,10 @@ impl<R: Read> TarReader<R> {
         }
     }
 
-    /// Reads the next data of the current member into `buffer`, and gives where in the file it belongs and how many bytes it
-    /// has; `None` at the end. What no chunk covers of a sparse file is zeros.
+    /// Reads the next data of the current member into `buffer`; returns its offset in the file and its length, `None`
+    /// at the end.
+    ///
+    /// What no chunk covers of a sparse file is zeros.
     pub(crate) fn chunk(&mut self, buffer: &mut [u8]) -> TarResult<Option<(u64, usize)>> {
         while let Some((offset, length)) = self.pieces.get(self.piece).copied() {
             if self.in_piece == length {
@@ -164,7 +179,7 @@ impl<R: Read> TarReader<R> {
         Ok(None)
     }
 
-    /// Reads data of the current member as it is in the archive and gives the number of bytes, zero at its end.
+    /// Reads data of the current member as it is in the archive; returns the number of bytes, zero at its end.
     pub(crate) fn data(&mut self, buffer: &mut [u8]) -> TarResult<usize> {
         let want = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
         if want == 0 {
@@ -211,14 +226,8 @@ impl<R: Read> TarReader<R> {
         let bad = |what| ArchiveError::member(what, &path);
         let kind = match block[156] {
             b'0' | 0 | b'7' if path.ends_with(b"/") => TarMemberKind::Dir,
-            b'0' | 0 | b'7' | b'S' => TarMemberKind::File,
-            b'1' => TarMemberKind::HardLink,
-            b'2' => TarMemberKind::Symlink,
-            b'3' => TarMemberKind::CharDev,
-            b'4' => TarMemberKind::BlockDev,
-            b'5' => TarMemberKind::Dir,
-            b'6' => TarMemberKind::Fifo,
-            _ => return Err(bad("unknown type of entry")),
+            0 | b'7' | b'S' => TarMemberKind::File,
+            flag => TarMemberKind::of_flag(flag).ok_or_else(|| bad("unknown type of entry"))?,
         };
         let word = |range: std::ops::Range<usize>, what| {
             number(&block[range]).and_then(|it| u32::try_from(it).ok()).ok_or_else(|| bad(what))
@@ -359,7 +368,7 @@ impl<R: Read> TarReader<R> {
         let text = self.extension(size)?;
         let mut rest = text.as_slice();
         while !rest.is_empty() && rest.iter().any(|byte| *byte != 0) {
-            let (key, value, after) = record(rest).ok_or(ArchiveError::Malformed("not a PAX record"))?;
+            let (key, value, after) = parse_record(rest).ok_or(ArchiveError::Malformed("not a PAX record"))?;
             rest = after;
             extension.records += 1;
             if extension.records > MAX_RECORDS {
@@ -384,12 +393,12 @@ impl<R: Read> TarReader<R> {
         }
         let mut bytes = vec![0; size as usize];
         self.exact(&mut bytes)?;
-        self.skip(padding(size))?;
+        self.skip(tar_padding(size).len() as u64)?;
         Ok(bytes)
     }
 
     fn has_data(&mut self, size: u64) {
-        (self.left, self.padding) = (size, padding(size));
+        (self.left, self.padding) = (size, tar_padding(size).len() as u64);
     }
 
     fn exact(&mut self, mut bytes: &mut [u8]) -> TarResult<()> {
@@ -469,138 +478,4 @@ impl PaxSparse {
 
 fn pieces(numbers: &[u64]) -> Vec<(u64, u64)> {
     numbers.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect()
-}
-
-/// The first record of PAX text: key, value, rest.
-fn record(text: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
-    let space = text.iter().take(20).position(|byte| *byte == b' ')?;
-    let length = usize::try_from(decimal(&text[..space])?).ok()?;
-    let body = text.get(space + 1..length)?.strip_suffix(b"\n")?;
-    let equals = body.iter().position(|byte| *byte == b'=')?;
-    Some((&body[..equals], &body[equals + 1..], &text[length..]))
-}
-
-/// Whether these are the first bytes of a tar archive: a header with a right checksum. The zeros of an empty archive are
-/// not taken for one.
-pub(crate) fn is_tar_header(block: &[u8; BLOCK]) -> bool {
-    block.iter().any(|byte| *byte != 0) && has_right_checksum(block)
-}
-
-/// Whether the checksum of a header is that of its bytes, which some old programs added up as signed numbers.
-fn has_right_checksum(block: &[u8; BLOCK]) -> bool {
-    let with_spaces = |(i, byte): (usize, &u8)| if (148..156).contains(&i) { b' ' } else { *byte };
-    let unsigned: i64 = block.iter().enumerate().map(|byte| i64::from(with_spaces(byte))).sum();
-    let signed: i64 = block.iter().enumerate().map(|byte| i64::from(with_spaces(byte).cast_signed())).sum();
-    let sum = number(&block[148..156]);
-    sum == Some(unsigned) || sum == Some(signed)
-}
-
-/// Bytes up to the next block.
-fn padding(size: u64) -> u64 {
-    (BLOCK as u64 - size % BLOCK as u64) % BLOCK as u64
-}
-
-/// A field that ends at a zero byte.
-fn field(bytes: &[u8]) -> Vec<u8> {
-    bytes.split(|byte| *byte == 0).next().unwrap_or_default().to_owned()
-}
-
-fn header_path(block: &[u8; BLOCK]) -> Vec<u8> {
-    let name = field(&block[..100]);
-    // GNU headers have other things where ustar has the prefix.
-    if block[257..263] != *b"ustar\0" || block[345] == 0 {
-        return name;
-    }
-    [field(&block[345..500]), name].join(&b'/')
-}
-
-/// A numeric field: octal digits among spaces and zero bytes, or binary if the first bit is set.
-fn number(field: &[u8]) -> Option<i64> {
-    let first = *field.first()?;
-    if first & 0x80 != 0 {
-        // Two's complement with the first bit as a mark.
-        let mut value: i128 = if first & 0x40 != 0 { -1 } else { 0 };
-        for (i, byte) in field.iter().enumerate() {
-            let byte = if i == 0 { byte & 0x7f | (first & 0x40) << 1 } else { *byte };
-            value = value.checked_mul(256)?.checked_add(i128::from(byte))?;
-        }
-        return i64::try_from(value).ok();
-    }
-    let is_blank = |byte: &u8| matches!(*byte, b' ' | 0);
-    let start = field.iter().position(|byte| !is_blank(byte)).unwrap_or(field.len());
-    let digits = &field[start..];
-    let end = digits.iter().position(is_blank).unwrap_or(digits.len());
-    let mut value = 0_i64;
-    for byte in &digits[..end] {
-        let digit = i64::from(byte.checked_sub(b'0').filter(|digit| *digit < 8)?);
-        value = value.checked_mul(8)?.checked_add(digit)?;
-    }
-    Some(value)
-}
-
-/// Decimal digits, nothing else.
-fn decimal(text: &[u8]) -> Option<u64> {
-    if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    std::str::from_utf8(text).ok()?.parse().ok()
-}
-
-/// Seconds with a fraction, rounded down to nanoseconds.
-fn time(text: &[u8]) -> Option<(i64, u32)> {
-    let (negative, digits) = match text.strip_prefix(b"-") {
-        Some(rest) => (true, rest),
-        None => (false, text),
-    };
-    let mut parts = digits.splitn(2, |byte| *byte == b'.');
-    let seconds = i64::try_from(decimal(parts.next()?)?).ok()?;
-    let mut nanoseconds = 0_u32;
-    if let Some(fraction) = parts.next() {
-        if !fraction.iter().all(u8::is_ascii_digit) {
-            return None;
-        }
-        for i in 0..9 {
-            nanoseconds = nanoseconds * 10 + fraction.get(i).map_or(0, |byte| u32::from(byte - b'0'));
-        }
-    }
-    Some(match (negative, nanoseconds) {
-        (false, _) => (seconds, nanoseconds),
-        (true, 0) => (-seconds, 0),
-        (true, _) => (-seconds - 1, 1_000_000_000 - nanoseconds),
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_octal_or_binary() {
-        assert_eq!(number(b"0000644\0"), Some(0o644));
-        assert_eq!(number(b"   644 \0"), Some(0o644));
-        assert_eq!(number(b"\0\0\0\0"), Some(0));
-        assert_eq!(number(b"99"), None);
-        assert_eq!(number(&[0x80, 0, 0, 0, 0, 0, 1, 0]), Some(256));
-        assert_eq!(number(&[0xff; 12]), Some(-1));
-        assert_eq!(number(&[0xbf, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]), None);
-    }
-
-    #[test]
-    fn times_have_fractions_and_signs() {
-        assert_eq!(time(b"12.5"), Some((12, 500_000_000)));
-        assert_eq!(time(b"-1.25"), Some((-2, 750_000_000)));
-        assert_eq!(time(b"7"), Some((7, 0)));
-        assert_eq!(time(b"1.0000000019"), Some((1, 1)));
-        for bad in ["", "nan", "1e5", "99999999999999999999", "1.x", "--1"] {
-            assert_eq!(time(bad.as_bytes()), None, "{bad}");
-        }
-    }
-
-    #[test]
-    fn records_say_their_own_length() {
-        assert_eq!(record(b"11 path=ab\nrest"), Some((&b"path"[..], &b"ab"[..], &b"rest"[..])));
-        assert_eq!(record(b"12 path=ab\n"), None);
-        assert_eq!(record(b"3 x\n"), None);
-        assert_eq!(record(b"99999999999999999999999 x=y\n"), None);
-    }
 }

@@ -2,6 +2,9 @@
 
 use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand, ValueEnum, builder::styling::Styles};
 
+use super::build_args::BuildArgs;
+use crate::{spec, store::SpaceLimits};
+
 const FILES: &str = "Definition";
 const CHANGE: &str = "Changes to targets";
 const SHOW: &str = "Show, do not build";
@@ -13,13 +16,16 @@ const STYLES: Styles = Styles::styled()
     .literal(clap::builder::styling::AnsiColor::Green.on_default());
 
 const AFTER: &str = "\
-Commands (first argument; `bake -- NAME` builds a target of such a name):
+Commands (first argument; a target of this name comes first, and `bake -- NAME` always is a target):
+  build        Build one Dockerfile as `docker build` does
+  convert      Write Compose files or `docker build` lines as a bake file
   plan         Show builds and exports and how they depend on each other
+  explain      Tell which steps would run and why, and why the others last ran
   check        Tell what is wrong with the definition and all Dockerfiles
   fmt          Lay out bake files: indentation, blanks, aligned `=`
   du           Show what the state directory holds
   prune        Remove what is not needed any more
-  cache        Check the state directory: `cache verify`
+  cache        Look after the state directory: `cache verify`, `cache releases`
   completions  Print completions for a shell
   version      Print the version
 
@@ -32,6 +38,7 @@ Examples:
   bake --set app.args.VERSION=2 --push  change a build argument, push the result
   bake -f ci.hcl --var TAG=v1           another definition, a variable
   bake plan --format dot | dot -Tsvg    draw the plan
+  bake build -t app -o app.d .          build a Dockerfile, write the result into a folder
 
 Files are looked for in the working directory: compose.yaml, docker-compose.yml,
 docker-bake.json, docker-bake.hcl, docker-bake.override.hcl and their like.";
@@ -51,9 +58,19 @@ pub(crate) struct Bake {
     #[command(flatten)]
     pub(crate) plan: PlanArgs,
 
-    /// Print the resolved plan as JSON
-    #[arg(long, conflicts_with_all = ["list", "list_targets", "list_variables"], help_heading = SHOW)]
-    pub(crate) print: bool,
+    /// Print the resolved plan: json, or hcl or yaml for a bake file to keep
+    #[arg(
+        long,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "json",
+        value_enum,
+        hide_possible_values = true,
+        value_name = "FORMAT",
+        conflicts_with_all = ["list", "list_targets", "list_variables"],
+        help_heading = SHOW
+    )]
+    pub(crate) print: Option<PrintFormat>,
 
     /// List what there is: targets, variables, or type=…,format=table|json
     #[arg(long, value_name = "WHAT", help_heading = SHOW)]
@@ -70,7 +87,7 @@ pub(crate) struct Bake {
 }
 
 /// What decides the plan.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub(crate) struct PlanArgs {
     /// Targets, groups or patterns, `!NAME` to leave one out; `default` if none is named
     #[arg(value_name = "TARGET")]
@@ -136,10 +153,14 @@ pub(crate) struct PlanArgs {
     /// fs.special
     #[arg(long = "allow", value_name = "GRANT", help_heading = RUN)]
     pub(crate) allows: Vec<String>,
+
+    /// Share cache mounts with the builds that name the same namespace, and with no others
+    #[arg(long, value_name = "NAME", help_heading = CHANGE)]
+    pub(crate) cache_namespace: Option<String>,
 }
 
 /// How a plan is run.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct RunArgs {
     /// How progress is shown: auto, plain, tty, rawjson, quiet
     #[arg(
@@ -155,6 +176,10 @@ pub(crate) struct RunArgs {
     #[arg(short, long, value_name = "N", help_heading = RUN)]
     pub(crate) jobs: Option<std::num::NonZeroUsize>,
 
+    /// When results become visible and what a failure stops: fail-fast, defer-output (all or nothing), defer-error
+    #[arg(long, value_name = "MODE", help_heading = RUN)]
+    pub(crate) execution: Option<String>,
+
     /// Write digests and names of what was built to a file, as JSON
     #[arg(long, value_name = "FILE", help_heading = RUN)]
     pub(crate) metadata_file: Option<String>,
@@ -166,6 +191,15 @@ pub(crate) struct RunArgs {
     /// Log what is done inside, for developers; as BAKE_LOG=debug
     #[arg(short = 'D', long, action = ArgAction::SetTrue, help_heading = RUN)]
     pub(crate) debug: bool,
+}
+
+/// How `--print` writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PrintFormat {
+    #[value(alias = "true")]
+    Json,
+    Hcl,
+    Yaml,
 }
 
 /// How progress is shown.
@@ -196,6 +230,15 @@ pub(crate) struct WithCommand {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum CliCommand {
+    /// Build one Dockerfile, as `docker build` and `docker buildx build` do
+    #[command(
+        args_override_self = true,
+        override_usage = "bake build [OPTIONS] [PATH|URL|-|IMAGE]",
+        mut_arg("print", |it| it.hide_possible_values(true))
+    )]
+    Build(Box<BuildArgs>),
+    /// Write Compose files, or a script of `docker build` lines, as a bake file to standard output
+    Convert(ConvertArgs),
     /// Show builds and exports and how they depend on each other
     Plan {
         #[command(flatten)]
@@ -204,13 +247,22 @@ pub(crate) enum CliCommand {
         #[arg(long, value_enum, default_value_t = PlanFormat::Text)]
         format: PlanFormat,
     },
+    /// Tell which steps would run and which input of them has changed, and why the cached ones last ran; build nothing
+    #[command(mut_arg("call", |it| it.hide(true)), mut_arg("check", |it| it.hide(true)))]
+    Explain {
+        #[command(flatten)]
+        plan: Box<PlanArgs>,
+        /// Write JSON
+        #[arg(long, help_heading = SHOW)]
+        json: bool,
+    },
     /// Tell what is wrong with the definition and the Dockerfiles of all targets; build nothing
     #[command(
         mut_arg("targets", |it| it.help("Targets, groups or patterns; all targets if none is named")),
         mut_arg("strict", |it| it.help("Treat all warnings as errors")),
         mut_arg("call", |it| it.hide(true)),
         mut_arg("check", |it| it.hide(true)),
-        mut_arg("allows", |it| it.hide(true))
+        mut_arg("cache_namespace", |it| it.hide(true))
     )]
     Check {
         #[command(flatten)]
@@ -222,11 +274,7 @@ pub(crate) enum CliCommand {
     /// Lay out bake files: indentation, blanks, aligned `=`; what they say stays the same
     Fmt(FmtArgs),
     /// Show what the state directory holds
-    Du {
-        /// How it is written
-        #[arg(long, value_enum, default_value_t = TableFormat::Table)]
-        format: TableFormat,
-    },
+    Du(DuArgs),
     /// Remove what is not needed any more
     Prune(PruneArgs),
     /// Look after the state directory
@@ -241,6 +289,23 @@ pub(crate) enum CliCommand {
     },
     /// Print the version
     Version,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConvertArgs {
+    /// Compose files, which are merged, or one script, - for standard input; the files of the working directory if none is named
+    #[arg(value_name = "FILE")]
+    pub(crate) files: Vec<String>,
+    /// How the bake file is written
+    #[arg(long, value_enum, hide_possible_values = true, value_name = "hcl|yaml", default_value_t = ConvertFormat::Hcl)]
+    pub(crate) format: ConvertFormat,
+}
+
+/// How `bake convert` writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ConvertFormat {
+    Hcl,
+    Yaml,
 }
 
 #[derive(Debug, Args)]
@@ -270,15 +335,66 @@ pub(crate) struct PruneArgs {
     /// Only what was not used for this long, as in 24h or 7d
     #[arg(long, value_name = "DURATION")]
     pub(crate) older_than: Option<String>,
-    /// The same as until=DURATION
+    /// until=DURATION, the same as --older-than; type=snapshot|blob|cachemount|git|record
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) filter: Vec<String>,
+    /// List what was removed
+    #[arg(long)]
+    pub(crate) verbose: bool,
+    #[command(flatten)]
+    pub(crate) space: SpaceArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DuArgs {
+    /// How it is written
+    #[arg(long, value_enum, default_value_t = TableFormat::Table)]
+    pub(crate) format: TableFormat,
+    /// Every single thing: name, size, last use, and whether a build may use it again
+    #[arg(long)]
+    pub(crate) verbose: bool,
+    /// until=DURATION, what was not used for so long; type=snapshot|blob|cachemount|git|record
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) filter: Vec<String>,
+}
+
+/// Limits of room; with any of them what was not used for the longest time goes until they hold.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub(crate) struct SpaceArgs {
+    /// Remove until the state directory takes no more than this, as in 10gb
+    #[arg(long, value_name = "BYTES", value_parser = size)]
+    pub(crate) max_used_space: Option<u64>,
+    /// Keep this much whatever the other limits say
+    #[arg(long, visible_alias = "keep-storage", value_name = "BYTES", value_parser = size)]
+    pub(crate) reserved_space: Option<u64>,
+    /// Remove until this much of the file system is free
+    #[arg(long, value_name = "BYTES", value_parser = size)]
+    pub(crate) min_free_space: Option<u64>,
+}
+
+impl SpaceArgs {
+    /// The limits as the store takes them.
+    pub(crate) const fn limits(self) -> SpaceLimits {
+        let Self { max_used_space, reserved_space, min_free_space } = self;
+        SpaceLimits { max_used: max_used_space, reserved: reserved_space, min_free: min_free_space }
+    }
+}
+
+/// A number of bytes on the command line.
+fn size(text: &str) -> Result<u64, String> {
+    spec::size::parse(text).map_err(|_| "write a number and k, m, g or t, as in 10gb".to_owned())
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum CacheCommand {
     /// Read everything and compare it with its digest
     Verify,
+    /// List releases that did not end, which the next build goes on with
+    Releases {
+        /// Give them up: what is not visible stays as it is, what was staged for it is taken away
+        #[arg(long)]
+        abandon: bool,
+    },
 }
 
 /// How `bake plan` writes.
@@ -298,6 +414,7 @@ pub(crate) enum CheckFormat {
     Json,
 }
 
+/// How `bake --list` writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum TableFormat {
     Table,
@@ -309,9 +426,21 @@ pub(crate) fn whole() -> clap::Command {
     Bake::command().subcommands(WithCommand::command().get_subcommands().cloned())
 }
 
-/// First arguments that are commands.
-pub(crate) const COMMANDS: [&str; 9] =
-    ["plan", "check", "fmt", "du", "prune", "cache", "completions", "version", "help"];
+/// First arguments that are commands, each in a form that cannot be taken for a target.
+pub(crate) const COMMANDS: [(&str, &str); 12] = [
+    ("build", "bake build ."),
+    ("convert", "bake convert FILE"),
+    ("plan", "bake plan --format=text"),
+    ("explain", "bake explain --json"),
+    ("check", "bake check --format=text"),
+    ("fmt", "bake fmt FILE"),
+    ("du", "bake du --format=table"),
+    ("prune", "bake prune --older-than=7d"),
+    ("cache", "bake cache verify"),
+    ("completions", "bake completions bash"),
+    ("version", "bake --version"),
+    ("help", "bake --help"),
+];
 
 #[cfg(test)]
 mod tests {
@@ -336,7 +465,7 @@ mod tests {
         }
         names.push("help");
         names.sort_unstable();
-        let mut known = COMMANDS;
+        let mut known = COMMANDS.map(|(name, _)| name);
         known.sort_unstable();
         assert_eq!(names, known);
     }

@@ -5,17 +5,35 @@ use std::{
     sync::Arc,
 };
 
-use super::{FAILED, OK, entitlements, files::Workspace, settings::Settings, world};
+use super::{
+    entitlements,
+    exit::{FAILED, OK},
+    files::Workspace,
+    settings::Settings,
+    world,
+};
 use crate::{
     definition::{
-        load::{self, Definition, Loaded, Request},
+        kept::KeptVariables,
+        load::{self, ComposeVariables, Definition, Loaded, Request},
+        origin::{DefinitionOrigin, DefinitionReads},
         remote::Remote,
+        syntax::Body,
         var_file::{self, VarFile},
     },
-    eval::{self, evaluate::evaluate, evaluation::Evaluation, input::Input},
+    eval::{
+        self,
+        evaluate::evaluate,
+        evaluation::Evaluation,
+        input::{CacheVariables, Input},
+    },
     grant::{Allowed, HostPaths},
     oci::Platform,
-    plan::{Plan, PlanNode, make::make, need::needs},
+    plan::{
+        Plan, PlanNode,
+        make::{PlanInput, make},
+        need::needs,
+    },
     report::{Diagnostic, Severity, SourceId, SourceMap, Span, Spanned},
     sandbox,
     spec::CallMethod,
@@ -45,7 +63,12 @@ pub(crate) fn read(settings: &Settings) -> Result<ReadDefinition, u8> {
 pub(crate) fn load(settings: &Settings) -> (ReadDefinition, Vec<Diagnostic>) {
     let mut sources = SourceMap::default();
     let mut diagnostics = settings.warnings.clone();
-    let mut input = input(settings, &mut sources);
+    let reads = entitlements::definition_reads(settings);
+    let mut input = input(settings, &reads, &mut sources);
+    if let Some(target) = &settings.command_line {
+        let definition = target.definition(&mut sources);
+        return (ReadDefinition { definition, sources, input, from_remote: BTreeSet::new() }, diagnostics);
+    }
     let files = settings.var_files.iter();
     let files: Vec<VarFile> =
         files.filter_map(|path| var_file::read(path, &input.env, &mut sources, &mut diagnostics)).collect();
@@ -58,39 +81,93 @@ pub(crate) fn load(settings: &Settings) -> (ReadDefinition, Vec<Diagnostic>) {
     input.var_values = values;
     let command = |program: &std::ffi::OsStr| sandbox::command(program);
     let remote = settings.remote.as_deref().map(|url| Remote { url, env: &settings.env, command });
-    let request =
-        Request { files: &settings.files, named_by: settings.files_named_by, remote, env: &input.env, vars: &vars };
-    let mut loaded = load::load(&request, sources);
+    let request = Request {
+        files: &settings.files,
+        named_by: settings.files_named_by,
+        remote,
+        env: &input.env,
+        vars: &vars,
+        compose_variables: ComposeVariables::Replaced,
+        reads: &reads,
+    };
+    let mut loaded = tracing::debug_span!("load").in_scope(|| load::load(&request, sources));
     diagnostics.append(&mut loaded.diagnostics);
     if settings.relative_paths {
         input.folders = loaded.folders;
     }
     input.folders.extend(loaded.base_folders);
-    let Loaded { definition, sources, from_remote, .. } = loaded;
+    let Loaded { definition, sources, origins, .. } = loaded;
+    let is_remote = |(id, origin): (&SourceId, &DefinitionOrigin)| (*origin == DefinitionOrigin::Remote).then_some(*id);
+    let from_remote = origins.iter().filter_map(is_remote).collect();
+    input.origins = origins;
     (ReadDefinition { definition, sources, input, from_remote }, diagnostics)
 }
 
+/// Compose files that are converted: their variables are kept.
+pub(crate) struct KeptCompose {
+    pub(crate) body: Body,
+    pub(crate) kept: KeptVariables,
+}
+
+/// Reads Compose files and keeps their variables; the values of the environment are not in what is read. `None` if there are
+/// bake files among the files, which are evaluated.
+///
+/// # Errors
+/// The exit code, when a file is at fault; the diagnostics were shown.
+pub(crate) fn read_kept(settings: &Settings) -> Result<Option<KeptCompose>, u8> {
+    let reads = entitlements::definition_reads(settings);
+    let request = Request {
+        files: &settings.files,
+        named_by: settings.files_named_by,
+        remote: None,
+        env: &settings.env,
+        vars: &settings.vars,
+        compose_variables: ComposeVariables::Kept,
+        reads: &reads,
+    };
+    let Loaded { definition, sources, kept, diagnostics, .. } = load::load(&request, SourceMap::default());
+    if !definition.files.is_empty() {
+        return Ok(None);
+    }
+    let mut all = settings.warnings.clone();
+    all.extend(diagnostics);
+    check(settings, all, &sources)?;
+    Ok(definition.compose.map(|body| KeptCompose { body, kept }))
+}
+
 /// The input of evaluation, without the values of variables files.
-fn input(settings: &Settings, sources: &mut SourceMap) -> Input {
+fn input(settings: &Settings, reads: &DefinitionReads, sources: &mut SourceMap) -> Input {
     let overrides = settings.overrides.iter().map(|(name, text)| {
         let source = sources.add(name.as_str(), text.as_str());
         let end = u32::try_from(text.len()).unwrap_or(u32::MAX);
         Spanned::new(text.clone(), Span { source, start: 0, end })
     });
+    let overrides = overrides.collect();
+    let mut variable = |name: &str| {
+        let text = settings.env.get(name)?;
+        let source = sources.add(name, text.as_str());
+        let end = u32::try_from(text.len()).unwrap_or(u32::MAX);
+        Some(Spanned::new(text.clone(), Span { source, start: 0, end }))
+    };
+    let (both, from) = (variable("BAKE_CACHE"), variable("BAKE_CACHE_FROM"));
+    let caches = CacheVariables { both, from, to: variable("BAKE_CACHE_TO") };
     Input {
         env: if settings.no_env_lookup { BTreeMap::new() } else { settings.env.clone() },
         vars: settings.vars.clone(),
         var_values: BTreeMap::new(),
-        overrides: overrides.collect(),
+        overrides,
         names: settings.names.clone(),
         now: settings.now,
         random: settings.random,
-        files: Some(Arc::new(Workspace::new(settings))),
+        files: Some(Arc::new(Workspace::new(reads.clone()))),
         home: settings.home.clone(),
         cmd_context: settings.cmd_context.clone(),
         folders: BTreeMap::new(),
+        origins: BTreeMap::new(),
         remote: settings.remote.clone(),
         source_date_epoch: settings.source_date_epoch.clone(),
+        caches,
+        loads_by_default: settings.loads_by_default,
         no_default_attestations: settings.no_default_attestations,
     }
 }
@@ -98,7 +175,9 @@ fn input(settings: &Settings, sources: &mut SourceMap) -> Input {
 /// What a definition is read for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// To be shown, perhaps on another machine than the one that builds: missing files are only warnings.
+    /// To be shown, perhaps on another machine than the one that builds: what is missing here does not stop it (without
+    /// `--strict`). A missing secret or ssh key that is named by a path makes the exit code 1; other missing secrets, or no
+    /// agent, are warnings.
     Show,
     /// To be built here.
     Build,
@@ -109,12 +188,20 @@ pub(crate) enum Purpose {
 /// # Errors
 /// The exit code, when something is at fault; the diagnostics were shown.
 pub(crate) fn evaluated(settings: &Settings, purpose: Purpose) -> Result<EvaluatedDefinition, u8> {
-    let read = read(settings)?;
-    let (mut evaluated, mut diagnostics) = evaluate(&read.definition, &read.input, &Platform::host().to_string());
+    let mut read = read(settings)?;
+    let (mut evaluated, mut diagnostics) = tracing::debug_span!("evaluate")
+        .in_scope(|| evaluate(&read.definition, &read.input, &Platform::host().to_string()));
     output::hide(evaluated.hidden.clone());
+    let secret_env = std::mem::take(&mut read.definition.secret_env);
+    for warning in diagnostics.iter_mut().filter(|it| !it.is_error() && it.targets.is_empty()) {
+        let at = warning.labels.first().map(|label| label.at);
+        warning.targets.extend(at.and_then(|at| read.definition.target_at(at)));
+    }
     if !diagnostics.iter().any(Diagnostic::is_error) {
         let mut found = Vec::new();
-        world::check(&evaluated, settings, purpose, &mut found);
+        let definition =
+            world::CheckedDefinition { evaluated: &evaluated, from_remote: &read.from_remote, secret_env: &secret_env };
+        world::check(&definition, settings, purpose, &mut found);
         // A plan that is only shown is shown although something is missing on this machine.
         let to = if purpose == Purpose::Show { &mut evaluated.unneeded_faults } else { &mut diagnostics };
         to.append(&mut found);
@@ -124,7 +211,7 @@ pub(crate) fn evaluated(settings: &Settings, purpose: Purpose) -> Result<Evaluat
         // The process is about to end: to free a large definition piece by piece would only take time.
         std::mem::forget(read.definition);
     }
-    Ok(EvaluatedDefinition { evaluated, sources: read.sources, from_remote: read.from_remote })
+    Ok(EvaluatedDefinition { evaluated, sources: read.sources, from_remote: read.from_remote, secret_env })
 }
 
 /// A definition without an error.
@@ -134,6 +221,8 @@ pub(crate) struct EvaluatedDefinition {
     pub(crate) sources: SourceMap,
     /// Those that came from elsewhere.
     pub(crate) from_remote: BTreeSet<SourceId>,
+    /// Variables for secrets that the definition gives.
+    pub(crate) secret_env: BTreeMap<String, String>,
 }
 
 /// Shows diagnostics. `aside` are those of targets that were not asked for: they are shown together with the others if
@@ -195,10 +284,22 @@ pub(crate) struct Planned {
     pub(crate) sources: SourceMap,
     /// The texts that came from elsewhere.
     pub(crate) from_remote: BTreeSet<SourceId>,
+    /// Variables for secrets that the definition gives.
+    pub(crate) secret_env: BTreeMap<String, String>,
     /// The paths that it may open; those that were not checked are not among them.
     pub(crate) paths: HostPaths,
     /// What it may write on this machine; nothing before that was checked.
     pub(crate) writable: Allowed,
+}
+
+/// What the command line says about a plan; `host` is the platform of targets that name none.
+pub(crate) fn plan_input<'a>(settings: &'a Settings, host: &'a Platform) -> PlanInput<'a> {
+    PlanInput {
+        host,
+        cwd: &settings.cwd,
+        definition_url: settings.remote.as_deref(),
+        cache_namespace: settings.cache_namespace.as_deref(),
+    }
 }
 
 /// Reads, evaluates and plans.
@@ -206,11 +307,12 @@ pub(crate) struct Planned {
 /// # Errors
 /// The exit code, when something is at fault; the diagnostics were shown.
 pub(crate) fn planned(settings: &Settings, purpose: Purpose) -> Result<Planned, u8> {
-    let EvaluatedDefinition { evaluated, sources, from_remote } = evaluated(settings, purpose)?;
-    let (plan, diagnostics) = make(&evaluated, &Platform::host(), &settings.cwd);
-    check(settings, diagnostics, &sources)?;
+    let EvaluatedDefinition { evaluated, sources, from_remote, secret_env } = evaluated(settings, purpose)?;
+    let (plan, faults) =
+        tracing::debug_span!("plan").in_scope(|| make(&evaluated, plan_input(settings, &Platform::host())));
+    check(settings, faults.into_all(), &sources)?;
     let (paths, writable) = (HostPaths::default(), Allowed::default());
-    Ok(Planned { evaluated, plan, sources, from_remote, paths, writable })
+    Ok(Planned { evaluated, plan, sources, from_remote, secret_env, paths, writable })
 }
 
 /// As [`planned`], and checks that the user allows everything that the plan needs.
@@ -229,15 +331,23 @@ pub(crate) fn allowed(settings: &Settings) -> Result<Planned, u8> {
     let without_output = (!silent.is_empty() && !calls).then(|| {
         Diagnostic::warning(
             "bake::cli::no_output",
-            format!("nothing is written, the result stays in the cache, of: {}", silent.join(", ")),
+            format!("No output specified for: {}. Build result will only remain in the build cache", silent.join(", ")),
         )
-        .help("give an output, or --push or --load; `output = [\"type=cacheonly\"]` says that this is wanted")
+        .help(format!(
+            "to push the result image into a registry use --push, to load it into docker use --load; \
+             `{}` says that this is wanted",
+            if settings.command_line.is_some() { "--output type=cacheonly" } else { "output = [\"type=cacheonly\"]" }
+        ))
     });
     if let Some(warning) = without_output {
         output::diagnostics(&[warning], &planned.sources, settings.color);
     }
     let needs = needs(&planned.plan, |name| settings.env.contains_key(name));
-    match entitlements::check(&needs, &planned.evaluated.grants, &planned.from_remote, settings) {
+    let mut by_user = planned.evaluated.grants.clone();
+    if let Some(target) = &settings.command_line {
+        by_user.extend(entitlements::named_by(target, &needs, &settings.cwd));
+    }
+    match entitlements::check(&needs, &by_user, &planned.from_remote, settings) {
         Ok(paths) => planned.paths = paths,
         Err(missing) => {
             check(settings, vec![missing], &planned.sources)?;

@@ -7,9 +7,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::settings::Settings;
+use super::{command_line::CommandLineTarget, settings::Settings};
 use crate::{
-    grant::{self, Allowed, Denied, HostPaths, Resolved},
+    definition::{attribute::Id, origin::DefinitionReads},
+    grant::{self, Allowed, Denied, HostPaths, ResolvedPath},
     plan::need::{Need, NeedKind},
     report::{Diagnostic, SourceId},
     spec::{Entitlement, entitlement::Grant},
@@ -70,6 +71,30 @@ pub(crate) fn handles(
 ) -> HostPaths {
     let grants: Vec<&Grant> = settings.grants.iter().chain(by_set).collect();
     Granted::new(&grants, settings).all(needs, from_remote).0
+}
+
+/// What the command line of `bake build` names: it is the user's own word, and asks for no more than `docker buildx build`
+/// does. That asks before it removes files in the working directory itself or outside of it (`mode=delete`).
+pub(crate) fn named_by(target: &CommandLineTarget, needs: &[Need], cwd: &Path) -> Vec<Grant> {
+    let is_inside = |path: &str| {
+        let real = |path: &Path| grant::resolve(path, cwd).ok().map(|found| found.path().to_owned());
+        matches!((real(Path::new(path)), real(cwd)), (Some(path), Some(cwd)) if path.starts_with(&cwd) && path != cwd)
+    };
+    let outputs = needs.iter().filter(|need| need.attribute == Id::Output.row().name);
+    let mut written = outputs.filter_map(|need| if let NeedKind::Write(path) = &need.what { Some(path) } else { None });
+    let may_delete = written.all(|path| is_inside(path));
+    let granted = needs.iter().filter_map(|need| match &need.what {
+        // A link in the place of a Dockerfile that nobody named must not lead out of the project.
+        NeedKind::Read(_) if need.attribute == Id::Dockerfile.row().name && !target.names_dockerfile => None,
+        NeedKind::Read(path) => Some(Grant::Read(path.clone())),
+        NeedKind::Write(path) => Some(Grant::Write(path.clone())),
+        NeedKind::Ssh => Some(Grant::Ssh),
+        NeedKind::SpecialFiles => Some(Grant::SpecialFiles),
+        NeedKind::LocalDelete => may_delete.then_some(Grant::LocalDelete),
+        NeedKind::Entitlement(Entitlement::NetworkHost) => Some(Grant::Need(Entitlement::NetworkHost)),
+        NeedKind::Entitlement(_) | NeedKind::ReadDefinition(_) => None,
+    });
+    granted.collect()
 }
 
 /// A need that is not granted.
@@ -144,24 +169,16 @@ impl Missing<'_> {
             NeedKind::Ssh => "--allow=ssh".to_owned(),
             NeedKind::LocalDelete => "--allow=buildx.local.delete".to_owned(),
             NeedKind::SpecialFiles => "--allow=fs.special".to_owned(),
-            NeedKind::Read(_) | NeedKind::ReadDefinition(_) => format!("--allow=fs.read={}", self.typed_path()),
-            NeedKind::Write(_) => format!("--allow=fs.write={}", self.typed_path()),
+            NeedKind::Read(_) | NeedKind::ReadDefinition(_) => Denied(self.real.clone()).read_flag(),
+            NeedKind::Write(_) => Denied(self.real.clone()).write_flag(),
         }
-    }
-
-    /// The path as it must be typed in a shell.
-    fn typed_path(&self) -> String {
-        let text = self.real.display().to_string();
-        let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,".contains(c);
-        if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
     }
 }
 
-/// Whether an expression may read this file: it lies below the working directory, or `--allow` names it.
-pub(super) fn may_read(path: &Path, settings: &Settings) -> bool {
+/// The check of what a definition reads while it is loaded and evaluated.
+pub(super) fn definition_reads(settings: &Settings) -> DefinitionReads {
     let grants: Vec<&Grant> = settings.grants.iter().collect();
-    let granted = Granted::new(&grants, settings);
-    grant::resolve(path, &settings.cwd).is_ok_and(|found| granted.read.read(found).is_ok())
+    DefinitionReads::new(&settings.cwd, Granted::new(&grants, settings).remote_read)
 }
 
 /// Grants with their paths looked up.
@@ -200,7 +217,7 @@ impl<'a> Granted<'a> {
         read.allow(Path::new("."), cwd);
         write.allow(Path::new("."), cwd);
         let mut read_definition = read.clone();
-        if let Some(tree) = work_tree(cwd) {
+        if let Some(tree) = grant::work_tree(cwd) {
             read_definition.allow(tree, cwd);
         }
         let ssh = grants.iter().any(|grant| matches!(grant, Grant::Ssh));
@@ -235,7 +252,7 @@ impl<'a> Granted<'a> {
     fn grant<'n>(&self, need: &'n Need, is_remote: bool, paths: &mut HostPaths) -> Result<(), Missing<'n>> {
         let plain = |is_granted: bool| if is_granted { Ok(()) } else { Err(Missing { need, real: PathBuf::new() }) };
         let (read, write) = if is_remote { (&self.remote_read, &self.remote_write) } else { (&self.read, &self.write) };
-        let resolve = |path: &str| -> io::Result<Resolved> { grant::resolve(Path::new(path), self.cwd) };
+        let resolve = |path: &str| -> io::Result<ResolvedPath> { grant::resolve(Path::new(path), self.cwd) };
         match &need.what {
             NeedKind::Entitlement(Entitlement::Device(wanted)) => plain(self.grants.iter().any(|grant| match grant {
                 Grant::Need(Entitlement::Device(None)) => true,
@@ -266,11 +283,6 @@ impl<'a> Granted<'a> {
             }
         }
     }
-}
-
-/// The git work tree around a folder.
-fn work_tree(folder: &Path) -> Option<&Path> {
-    folder.ancestors().find(|parent| parent.join(".git").symlink_metadata().is_ok())
 }
 
 /// A path that is denied is a fault of the plan; one that cannot be followed is a fault of whoever opens it.

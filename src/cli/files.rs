@@ -1,18 +1,20 @@
-//! The files that expressions see: `file()`, `fileexists()`, `fileset()`. What they may read is what a build may read:
-//! the working directory, and what `--allow fs.read=PATH` names.
+//! The files that expressions see: `file()`, `fileexists()`, `fileset()`. What they may read is what a definition may read:
+//! the working directory, the git work tree of the definition, and what `--allow fs.read=PATH` names.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
+use std::{os::fd::OwnedFd, path::Path};
+
+use rustix::{
+    fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, statat},
+    io::Errno,
 };
 
-use super::{entitlements, settings::Settings};
 use crate::{
+    definition::origin::{DefinitionOrigin, DefinitionReads},
     eval::{
         input::FileReader,
         target::pattern::{self, GlobError},
     },
-    grant::{ReadFault, read_file},
+    grant::{GrantedRead, ReadFault},
 };
 
 /// More files than this are not listed.
@@ -20,35 +22,40 @@ const MAX_FILES: usize = 100_000;
 /// How deep folders are looked into.
 const MAX_DEPTH: usize = 100;
 
-/// The working directory and what the user allows beside it.
+/// The files of this machine, as far as a definition may read them.
 #[derive(Debug)]
 pub(super) struct Workspace {
-    settings: Settings,
+    reads: DefinitionReads,
 }
 
 impl Workspace {
-    pub(super) fn new(settings: &Settings) -> Self {
-        Self { settings: settings.clone() }
+    /// The files that `reads` lets a definition read.
+    pub(super) fn new(reads: DefinitionReads) -> Self {
+        Self { reads }
     }
 
-    /// The real path, if it may be read.
-    fn allowed(&self, path: &str) -> Result<PathBuf, String> {
-        let full = self.settings.cwd.join(path);
-        let real = full.canonicalize().unwrap_or(full);
-        if entitlements::may_read(&real, &self.settings) {
-            return Ok(real);
+    fn granted(&self, path: &str, origin: &DefinitionOrigin) -> Result<GrantedRead, String> {
+        match self.reads.read(Path::new(path), origin) {
+            Ok(Ok(granted)) => Ok(granted),
+            Ok(Err(denied)) => {
+                let flag = denied.read_flag();
+                Err(match origin {
+                    DefinitionOrigin::Remote => {
+                        format!("the definition comes from elsewhere; {flag} lets it be read: {path}")
+                    }
+                    DefinitionOrigin::Folder(_) => format!(
+                        "it lies outside of the working directory and of the definition's work tree; {flag} lets it be read: {path}"
+                    ),
+                })
+            }
+            Err(error) => Err(format!("the file cannot be read ({error}): {path}")),
         }
-        Err(format!(
-            "it lies outside of the working directory; --allow=fs.read={} lets it be read: {path}",
-            real.display()
-        ))
     }
 }
 
 impl FileReader for Workspace {
-    fn read(&self, path: &str, limit: usize) -> Result<String, String> {
-        let real = self.allowed(path)?;
-        let bytes = read_file(&real, limit as u64).map_err(|error| match error {
+    fn read(&self, path: &str, origin: &DefinitionOrigin, limit: usize) -> Result<String, String> {
+        let bytes = self.granted(path, origin)?.read(limit as u64).map_err(|error| match error {
             ReadFault::NoFile(special) => format!("this is {special}, not a regular file: {path}"),
             ReadFault::TooLarge(limit) => format!("the file has more than {limit} bytes: {path}"),
             ReadFault::Io(_) => format!("the file cannot be read ({error}): {path}"),
@@ -57,46 +64,65 @@ impl FileReader for Workspace {
             .map_err(|error| format!("the file is not UTF-8 text (byte {}): {path}", error.utf8_error().valid_up_to()))
     }
 
-    fn exists(&self, path: &str) -> Result<bool, String> {
-        Ok(self.allowed(path)?.is_file())
+    fn exists(&self, path: &str, origin: &DefinitionOrigin) -> Result<bool, String> {
+        Ok(self.granted(path, origin)?.is_file())
     }
 
-    fn list(&self, folder: &str, pattern: &str) -> Result<Vec<String>, String> {
-        let real = self.allowed(folder)?;
+    fn list(&self, folder: &str, origin: &DefinitionOrigin, pattern: &str) -> Result<Vec<String>, String> {
+        let granted = self.granted(folder, origin)?;
         let segments: Vec<&str> = pattern.split('/').filter(|it| !matches!(*it, "" | ".")).collect();
         let bad = || format!("not a pattern: {pattern}");
         if segments.is_empty() || pattern.starts_with('/') || segments.contains(&"..") {
             return Err(bad());
         }
-        let mut found = Vec::new();
-        let mut walk = DefinitionWalk { found: &mut found, n_seen: 0 };
-        match walk.folder(&real, "", &segments, 0) {
+        let root = granted.path();
+        let link_is_file = |path: &str| match self.reads.read(&root.join(path), origin) {
+            Ok(Ok(target)) => target.is_file(),
+            _ => false,
+        };
+        let mut walk = DefinitionWalk { found: Vec::new(), n_seen: 0, link_is_file: &link_is_file };
+        let walked = granted.open_dir().map_err(WalkStop::from).and_then(|dir| walk.folder(&dir, "", &segments, 0));
+        match walked {
             Ok(()) => (),
             Err(WalkStop::Pattern) => return Err(bad()),
             Err(WalkStop::TooMany) => return Err(format!("more than {MAX_FILES} files lie in: {folder}")),
             Err(WalkStop::Io(error)) => return Err(format!("the folder cannot be read ({error}): {folder}")),
         }
-        found.sort();
-        found.dedup();
-        Ok(found)
+        walk.found.sort();
+        walk.found.dedup();
+        Ok(walk.found)
     }
 }
 
 enum WalkStop {
     Pattern,
     TooMany,
-    Io(io::Error),
+    Io(std::io::Error),
+}
+
+impl From<std::io::Error> for WalkStop {
+    fn from(error: std::io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl From<Errno> for WalkStop {
+    fn from(error: Errno) -> Self {
+        Self::Io(error.into())
+    }
 }
 
 /// A walk over the folders that a pattern can lead to. Links to folders are not followed.
 struct DefinitionWalk<'a> {
-    found: &'a mut Vec<String>,
+    found: Vec<String>,
     n_seen: usize,
+    /// Whether the link of this path, from the start of the walk, leads to a file that may be read.
+    link_is_file: &'a dyn Fn(&str) -> bool,
 }
 
 impl DefinitionWalk<'_> {
     /// Looks for what `segments` match in one folder; `prefix` is its path from the start, with a slash.
-    fn folder(&mut self, folder: &Path, prefix: &str, segments: &[&str], depth: usize) -> Result<(), WalkStop> {
+    fn folder(&mut self, folder: &OwnedFd, prefix: &str, segments: &[&str], depth: usize) -> Result<(), WalkStop> {
         let Some((first, rest)) = segments.split_first() else { return Ok(()) };
         if depth > MAX_DEPTH {
             return Ok(());
@@ -104,24 +130,34 @@ impl DefinitionWalk<'_> {
         if *first == "**" && !rest.is_empty() {
             self.folder(folder, prefix, rest, depth)?;
         }
-        let entries = fs::read_dir(folder).map_err(WalkStop::Io)?;
-        for entry in entries {
-            let entry = entry.map_err(WalkStop::Io)?;
+        for entry in Dir::read_from(folder)? {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().to_str() else { continue };
+            if matches!(name, "." | "..") {
+                continue;
+            }
             self.n_seen += 1;
             if self.n_seen > MAX_FILES {
                 return Err(WalkStop::TooMany);
             }
-            let Ok(name) = entry.file_name().into_string() else { continue };
-            let path = format!("{prefix}{name}");
-            let is_folder = entry.file_type().map_err(WalkStop::Io)?.is_dir();
             let deeper = if *first == "**" { segments } else { rest };
-            if *first != "**" && !pattern::matches(first, &name).map_err(|GlobError| WalkStop::Pattern)? {
+            if *first != "**" && !pattern::matches(first, name).map_err(|GlobError| WalkStop::Pattern)? {
                 continue;
             }
-            if is_folder {
-                self.folder(&entry.path(), &format!("{path}/"), deeper, depth + 1)?;
-            } else if rest.is_empty() && entry.path().is_file() {
-                self.found.push(path);
+            let path = format!("{prefix}{name}");
+            let kind = match entry.file_type() {
+                FileType::Unknown => FileType::from_raw_mode(statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?.st_mode),
+                known => known,
+            };
+            match kind {
+                FileType::Directory if !deeper.is_empty() => {
+                    const FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW);
+                    let inner = openat(folder, name, FLAGS | OFlags::CLOEXEC, Mode::empty())?;
+                    self.folder(&inner, &format!("{path}/"), deeper, depth + 1)?;
+                }
+                FileType::RegularFile if rest.is_empty() => self.found.push(path),
+                FileType::Symlink if rest.is_empty() && (self.link_is_file)(&path) => self.found.push(path),
+                _ => (),
             }
         }
         Ok(())
@@ -130,7 +166,10 @@ impl DefinitionWalk<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, os::unix::fs::symlink};
+
     use super::*;
+    use crate::grant::Allowed;
 
     #[test]
     fn patterns_find_files_at_any_depth() {
@@ -140,18 +179,20 @@ mod tests {
             fs::create_dir_all(path.parent().expect("a parent")).expect("writable");
             fs::write(path, "").expect("writable");
         }
+        let workspace = Workspace::new(DefinitionReads::new(folder.path(), Allowed::default()));
         let list = |pattern: &str| {
-            let segments: Vec<&str> = pattern.split('/').collect();
-            let mut found = Vec::new();
-            let walked = DefinitionWalk { found: &mut found, n_seen: 0 }.folder(folder.path(), "", &segments, 0);
-            assert!(walked.is_ok());
-            found.sort();
-            found.join(" ")
+            workspace.list(".", &DefinitionOrigin::default(), pattern).expect("a folder and a pattern").join(" ")
         };
         assert_eq!(list("*.go"), "a.go");
         assert_eq!(list("**/*.go"), "a.go x/c.go x/y/d.go");
         assert_eq!(list("x/*"), "x/c.go");
         assert_eq!(list("**"), "a.go b.txt x/c.go x/y/d.go x/y/e.txt");
         assert_eq!(list("x/**/?.txt"), "x/y/e.txt");
+        // Links count where what they lead to may be read.
+        symlink("x/c.go", folder.path().join("inside.go")).expect("writable");
+        symlink("/etc/passwd", folder.path().join("outside.go")).expect("writable");
+        symlink("x", folder.path().join("z")).expect("writable");
+        assert_eq!(list("*.go"), "a.go inside.go");
+        assert_eq!(list("z/*"), "");
     }
 }

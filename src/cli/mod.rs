@@ -6,20 +6,36 @@
 //!
 //! Exit codes: 0 success; 1 the definition or the build failed; 2 bad usage; 130 interrupted.
 
+mod answer_file;
 pub(crate) mod args;
+mod build_args;
+mod command_line;
 pub(crate) mod commands;
+#[cfg(test)]
+mod compared;
+mod convert;
 pub(crate) mod definition;
 mod entitlements;
+mod environment;
+pub(crate) mod exit;
 mod files;
+mod first_word;
+mod plugin;
+mod plugin_args;
+mod proxies;
 #[cfg(test)]
 mod reference;
+mod registries;
 pub(crate) mod settings;
+mod single_id;
 mod state;
+mod stdin;
+mod template;
 mod world;
 
 use std::{collections::BTreeMap, ffi::OsString};
 
-use clap::Parser;
+use clap::{Parser, ValueEnum as _};
 
 use crate::{
     dispatch::interrupt::{self, Interrupts, WatchEnd},
@@ -28,17 +44,13 @@ use crate::{
     store::{self, HomeDir},
     ui::{log, output},
 };
-use args::{Bake, COMMANDS, CacheCommand, CliCommand, WithCommand};
-use settings::{ListWhat, Settings};
-
-/// Exit code: success.
-pub(crate) const OK: u8 = 0;
-/// Exit code: the definition or the build failed.
-pub(crate) const FAILED: u8 = 1;
-/// Exit code: bad usage.
-pub(crate) const USAGE: u8 = 2;
-/// Exit code: interrupted by SIGINT or SIGTERM.
-pub(crate) const INTERRUPTED: u8 = 130;
+use args::{Bake, COMMANDS, CacheCommand, CliCommand, PlanArgs, ProgressArg, RunArgs, WithCommand};
+use build_args::BuildArgs;
+use exit::{FAILED, INTERRUPTED, USAGE, write, write_styled};
+use first_word::MeantTarget;
+use plugin::{Invocation, Plugin, PluginCall};
+use plugin_args::{Buildx, BuildxCommand};
+use settings::{Environment, ListWhat, Settings};
 
 /// Runs the program; the result is the exit code.
 pub fn run() -> u8 {
@@ -49,29 +61,84 @@ pub fn run() -> u8 {
     if arguments.get(1).is_some_and(|word| word == store::SYNC_COMMAND) {
         return store::sync_main();
     }
-    let env = settings::environment();
-    // `help` alone is about the whole; `help plan` about one command.
-    let arguments = match arguments.as_slice() {
-        [program, word] if word == "help" => vec![program.clone(), "--help".into()],
-        _ => arguments,
-    };
+    let mut env = settings::environment();
+    let called = arguments.first().and_then(|program| Plugin::of_program(program));
+    let call = called.map(|plugin| plugin.call(&arguments, &mut env));
     if let Some(filter) = log_filter(&arguments, &env)
         && let Err(fault) = log::start(filter)
     {
         return bad_usage(&[*fault], settings::color(&env));
     }
-    let is_command = arguments.get(1).and_then(|it| it.to_str()).is_some_and(|it| COMMANDS.contains(&it));
-    if is_command {
+    match call {
+        None => run_words(arguments, env, Invocation::Program),
+        Some(PluginCall::Metadata(text)) => write(&text),
+        Some(PluginCall::Bake(arguments)) => run_words(arguments, env, Invocation::Plugin),
+        Some(PluginCall::Buildx(arguments)) => match Buildx::read(arguments) {
+            Ok(parsed) => run_buildx(parsed, env),
+            Err(error) => usage(&error, &env),
+        },
+    }
+}
+
+/// Runs a command of `bake`, or builds targets.
+fn run_words(arguments: Vec<OsString>, env: Environment, invocation: Invocation) -> u8 {
+    let is_command = arguments.get(1).is_some_and(|word| COMMANDS.iter().any(|(name, _)| word == name));
+    if is_command && let Some(MeantTarget { bake, note }) = meant_target(&arguments, &env) {
+        output::words(&note);
+        return run_bake(bake, env, invocation);
+    }
+    // `help` alone is about the whole; `help plan` about one command.
+    let arguments = match arguments.as_slice() {
+        [program, word] if word == "help" => vec![program.clone(), "--help".into()],
+        _ => arguments,
+    };
+    if is_command && arguments[1] != "--help" {
         match WithCommand::try_parse_from(arguments) {
-            Ok(parsed) => run_command(parsed.command, env),
+            Ok(parsed) => run_command(parsed.command, env, invocation),
             Err(error) => usage(&error, &env),
         }
     } else {
         match Bake::try_parse_from(arguments) {
-            Ok(parsed) => run_bake(parsed, env),
+            Ok(parsed) => run_bake(parsed, env, invocation),
             Err(error) => usage(&error, &env),
         }
     }
+}
+
+/// Runs a command of `docker buildx`.
+fn run_buildx(buildx: Buildx, env: Environment) -> u8 {
+    let color = settings::color(&env);
+    match buildx.command {
+        BuildxCommand::Bake(bake) => run_bake(*bake, env, Invocation::Plugin),
+        BuildxCommand::Build(args) => run_build(*args, env, Invocation::Plugin),
+        BuildxCommand::Du(args) => match args.du() {
+            Ok(args) => on_state(&env, |home, color| commands::du::run(home, &args, color)),
+            Err(fault) => bad_usage(&[*fault], color),
+        },
+        BuildxCommand::Prune(args) => on_state(&env, |home, color| commands::prune::run(home, &args.into(), color)),
+        BuildxCommand::Version => write(&plugin::version()),
+        BuildxCommand::Inspect(args) => commands::builders::inspect(&args, buildx.builder.name.as_deref(), color),
+        BuildxCommand::Ls(args) => commands::builders::ls(&args, color),
+        BuildxCommand::Create(args) => commands::builders::create(&args),
+        BuildxCommand::Use(_) => commands::builders::prepared("use"),
+        BuildxCommand::Rm(_) => commands::builders::prepared("rm"),
+        BuildxCommand::Stop { .. } => commands::builders::prepared("stop"),
+        BuildxCommand::Install => commands::builders::prepared("install"),
+        BuildxCommand::Uninstall => commands::builders::prepared("uninstall"),
+        BuildxCommand::History { command, .. } => commands::builders::history(&command, color),
+        BuildxCommand::Imagetools { command, .. } => match Settings::new(PlanArgs::default(), None, env) {
+            Ok(settings) => commands::imagetools::run(&settings, &command),
+            Err(faults) => bad_usage(&faults, color),
+        },
+    }
+}
+
+/// See [`first_word::as_targets`].
+fn meant_target(arguments: &[OsString], env: &Environment) -> Option<MeantTarget> {
+    let (arguments, env) = (arguments.to_vec(), env.clone());
+    let meant = large_stack(move || first_word::as_targets(&arguments, &env)).ok()?.join().ok()?;
+    sandbox::wait_for_ended_threads();
+    meant
 }
 
 /// The filter of the log; it starts before the arguments are parsed, so that it tells of that as well.
@@ -80,7 +147,16 @@ fn log_filter<'a>(arguments: &[OsString], env: &'a BTreeMap<String, String>) -> 
     given.or_else(|| arguments.iter().skip(1).any(|word| word == "-D" || word == "--debug").then_some("debug"))
 }
 
-fn run_bake(bake: Bake, env: BTreeMap<String, String>) -> u8 {
+/// With progress as JSON all that is told on standard error is JSON, faults of the settings as well.
+fn tell_programs(run: &RunArgs, env: &Environment) {
+    let of_env = || env.get("BUILDKIT_PROGRESS").and_then(|text| ProgressArg::from_str(text, true).ok());
+    if run.progress.or_else(of_env) == Some(ProgressArg::Rawjson) {
+        output::tell_programs();
+    }
+}
+
+fn run_bake(bake: Bake, env: Environment, invocation: Invocation) -> u8 {
+    tell_programs(&bake.run, &env);
     let color = settings::color(&env);
     let list = match (&bake.list, bake.list_targets, bake.list_variables) {
         (Some(text), _, _) => ListWhat::parse(text).map(Some),
@@ -92,25 +168,61 @@ fn run_bake(bake: Bake, env: BTreeMap<String, String>) -> u8 {
         Ok(list) => list,
         Err(diagnostic) => return bad_usage(&[*diagnostic], color),
     };
-    let settings = match Settings::new(bake.plan, Some(bake.run), env) {
+    let mut settings = match Settings::new(bake.plan, Some(bake.run), env) {
         Ok(settings) => settings,
         Err(faults) => return bad_usage(&faults, color),
     };
     // Namespaces can be entered only while there is one thread.
     if list.is_none()
-        && !bake.print
-        && let Err(code) = enter_namespace(color)
+        && bake.print.is_none()
+        && let Err(code) = enter_namespace_of_build(&mut settings)
     {
         return code;
     }
-    if list.is_some() || bake.print {
+    if list.is_some() || bake.print.is_some() {
         sandbox::allocate_for_one_thread();
     }
     match list {
         Some(what) => on_large_stack(move || commands::list::run(&settings, what)),
-        None if bake.print => on_large_stack(move || commands::print::run(&settings)),
-        None => interruptible(move |interrupts| build_or_call(&settings, interrupts)),
+        None => match bake.print {
+            Some(format) => on_large_stack(move || commands::print::run(&settings, format)),
+            None => interruptible(move |interrupts| {
+                let loads_by_default = loads_by_default(&settings, invocation);
+                build_or_call(&Settings { loads_by_default, ..settings }, interrupts)
+            }),
+        },
     }
+}
+
+/// `bake build`.
+fn run_build(args: BuildArgs, env: Environment, invocation: Invocation) -> u8 {
+    tell_programs(&args.run, &env);
+    let color = settings::color(&env);
+    let mut settings = match commands::command_line::settings(&args, env) {
+        Ok(settings) => settings,
+        Err(faults) => return bad_usage(&faults, color),
+    };
+    if let Some(format) = args.print {
+        return on_large_stack(move || match commands::command_line::add_target(&mut settings, &args) {
+            Ok(_) => commands::print::run(&settings, format),
+            Err(code) => code,
+        });
+    }
+    if let Err(code) = enter_namespace_of_build(&mut settings) {
+        return code;
+    }
+    interruptible(move |interrupts| {
+        settings.loads_by_default = loads_by_default(&settings, invocation);
+        match commands::command_line::add_target(&mut settings, &args) {
+            Ok(_held) => build_or_call(&settings, interrupts),
+            Err(code) => code,
+        }
+    })
+}
+
+/// Whether targets without an output are loaded; asks the container engine, so it wants to be in the namespace already.
+fn loads_by_default(settings: &Settings, invocation: Invocation) -> bool {
+    invocation == Invocation::Plugin && commands::build::engine_answers(settings)
 }
 
 fn build_or_call(settings: &Settings, interrupts: &mut Interrupts) -> u8 {
@@ -126,29 +238,49 @@ fn build_or_call(settings: &Settings, interrupts: &mut Interrupts) -> u8 {
     })
 }
 
-/// Enters the namespace in which the files of the state directory are ours.
-fn enter_namespace(color: bool) -> Result<(), u8> {
-    sandbox::enter_user_namespace().map_err(|diagnosis| {
-        let fault = Diagnostic::error("bake::sandbox::refused", diagnosis.problem).help(diagnosis.help);
-        output::diagnostics(&[fault], &SourceMap::default(), color);
-        FAILED
-    })
+/// Enters the namespace in which the files of the state directory are ours. Returns what becomes of the owners of files.
+fn enter_namespace(env: &Environment, color: bool) -> Result<sandbox::StepOwners, u8> {
+    match sandbox::enter_user_namespace() {
+        Ok(ids) => Ok(single_id::owners(ids, env)),
+        Err(diagnosis) => {
+            let fault = Diagnostic::error("bake::sandbox::refused", diagnosis.problem).help(diagnosis.help);
+            output::diagnostics(&[fault], &SourceMap::default(), color);
+            Err(FAILED)
+        }
+    }
+}
+
+/// As [`enter_namespace`], and makes the settings those of builds in it.
+fn enter_namespace_of_build(settings: &mut Settings) -> Result<(), u8> {
+    let owners = enter_namespace(&settings.env, settings.color)?;
+    settings.sandbox.owners = owners;
+    settings.bake_home = single_id::home(settings.bake_home.clone(), owners);
+    Ok(())
 }
 
 /// Runs a command that maintains the state directory.
 fn on_state(env: &BTreeMap<String, String>, work: impl FnOnce(&HomeDir, bool) -> u8) -> u8 {
     let color = settings::color(env);
-    match enter_namespace(color) {
-        Ok(()) => work(&settings::bake_home(env), color),
+    match enter_namespace(env, color) {
+        Ok(owners) => work(&single_id::home(settings::bake_home(env), owners), color),
         Err(code) => code,
     }
 }
 
-fn run_command(command: CliCommand, env: BTreeMap<String, String>) -> u8 {
+fn run_command(command: CliCommand, env: Environment, invocation: Invocation) -> u8 {
     let color = settings::color(&env);
     match command {
+        CliCommand::Build(args) => run_build(*args, env, invocation),
+        CliCommand::Convert(args) => on_large_stack(move || commands::convert::run(&args, env, color)),
         CliCommand::Plan { plan, format } => match Settings::new(*plan, None, env) {
             Ok(settings) => on_large_stack(move || commands::plan::run(&settings, format)),
+            Err(faults) => bad_usage(&faults, color),
+        },
+        CliCommand::Explain { plan, json } => match Settings::new(*plan, None, env) {
+            Ok(mut settings) => match enter_namespace_of_build(&mut settings) {
+                Ok(()) => on_large_stack(move || commands::explain::run(&settings, json)),
+                Err(code) => code,
+            },
             Err(faults) => bad_usage(&faults, color),
         },
         CliCommand::Check { plan, format } => match Settings::new(*plan, None, env) {
@@ -156,9 +288,12 @@ fn run_command(command: CliCommand, env: BTreeMap<String, String>) -> u8 {
             Err(faults) => bad_usage(&faults, color),
         },
         CliCommand::Fmt(args) => on_large_stack(move || commands::fmt::run(&args, color)),
-        CliCommand::Du { format } => on_state(&env, |home, color| commands::du::run(home, format, color)),
+        CliCommand::Du(args) => on_state(&env, |home, color| commands::du::run(home, &args, color)),
         CliCommand::Prune(args) => on_state(&env, |home, color| commands::prune::run(home, &args, color)),
         CliCommand::Cache { command: CacheCommand::Verify } => on_state(&env, commands::verify::run),
+        CliCommand::Cache { command: CacheCommand::Releases { abandon } } => {
+            on_state(&env, |home, color| commands::releases::run(home, abandon, color))
+        }
         CliCommand::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut args::whole(), "bake", &mut text);
@@ -212,32 +347,6 @@ fn large_stack<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> 
         output::words(&format!("bake: a thread cannot be started: {error}\n"));
         FAILED
     })
-}
-
-/// Writes text to standard output; the exit code.
-pub(crate) fn write(text: &str) -> u8 {
-    written(output::data(text))
-}
-
-/// Writes JSON to standard output; the exit code.
-pub(crate) fn write_json(text: &str) -> u8 {
-    written(output::json(text))
-}
-
-/// Writes text with colours of our own to standard output; the exit code.
-pub(crate) fn write_styled(text: &str) -> u8 {
-    written(output::styled_data(text))
-}
-
-/// The exit code of a command that wrote its result; a fault is reported.
-fn written(result: std::io::Result<()>) -> u8 {
-    match result {
-        Ok(()) => OK,
-        Err(error) => {
-            output::words(&format!("bake: standard output cannot be written: {error}\n"));
-            FAILED
-        }
-    }
 }
 
 fn bad_usage(faults: &[Diagnostic], color: bool) -> u8 {

@@ -8,7 +8,8 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     definition::attribute::{
-        AttributeKind, AttributeRow, FUNCTION, GROUP, INCLUDE, ItemKind, Merge, Set, TARGET, VALIDATION, VARIABLE,
+        AttributeKind, AttributeRow, CACHE, FUNCTION, GROUP, INCLUDE, ItemKind, Merge, Set, TARGET, VALIDATION,
+        VARIABLE,
     },
     eval::function::{self, lookup, signature},
     spec::{attest, resources},
@@ -37,6 +38,7 @@ fn schema() -> Value {
                     "target": one_or_more(json!({ "$ref": "#/$defs/targets" }), "What is built."),
                     "function": one_or_more(json!({ "$ref": "#/$defs/functions" }), "Functions for expressions."),
                     "locals": one_or_more(json!({ "$ref": "#/$defs/locals" }), "Values that expressions know as local.NAME."),
+                    "cache": one_or_more(json!({ "$ref": "#/$defs/cache" }), "Caches of all targets that name none."),
                     "include": one_or_more(
                         json!({ "anyOf": [{ "$ref": "#/$defs/include" }, { "$ref": "#/$defs/includes" }] }),
                         "Other bake files: of a name of their own, or part of this one.",
@@ -60,6 +62,7 @@ fn schema() -> Value {
             }),
             "group": body(&GROUP, &["targets"], |name| match name {
                 "targets" => kind(AttributeKind::Texts),
+                "release" => json!({ "type": ["string", "null"] }),
                 _ => kind(AttributeKind::Text),
             }),
             "function": body(&FUNCTION, &["params", "result"], |name| match name {
@@ -72,6 +75,10 @@ fn schema() -> Value {
             "include": body(&INCLUDE, &["file"], |name| match name {
                 "file" => json!({ "type": "string" }),
                 _ => json!({ "type": "object" }),
+            }),
+            "cache": body(&CACHE, &[], |name| match name {
+                "from" => kind(AttributeKind::Items(ItemKind::CacheFrom)),
+                _ => kind(AttributeKind::Items(ItemKind::CacheTo)),
             }),
             "target": target(),
         },
@@ -192,12 +199,13 @@ fn attributes() -> String {
         let [name, wants, later, set, doc] = line;
         writeln!(out, "| `{name}` | {wants} | {later} | {set} | {doc} |").expect("a string takes all");
     }
-    let blocks: [(&str, &[(&str, &str)]); 5] = [
+    let blocks: [(&str, &[(&str, &str)]); 6] = [
         ("group", &GROUP),
         ("variable", &VARIABLE),
         ("validation, in a variable", &VALIDATION),
         ("function", &FUNCTION),
         ("include", &INCLUDE),
+        ("cache", &CACHE),
     ];
     for (name, rows) in blocks {
         write!(out, "\n## {name}\n\n| Attribute | |\n|---|---|\n").expect("a string takes all");

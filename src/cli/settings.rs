@@ -1,38 +1,28 @@
 //! Settings: the command line and the environment, resolved once. Nothing else reads the environment.
-//!
-//! | variable | meaning |
-//! | --- | --- |
-//! | `BUILDX_BAKE_FILE`, `BUILDX_BAKE_PATH_SEPARATOR` | definition files when there is no `-f` |
-//! | `BUILDX_BAKE_FILE_RELATIVE_PATHS` | contexts are relative to the file that names them |
-//! | `BUILDX_BAKE_DISABLE_VARS_ENV_LOOKUP` | the environment gives no variable |
-//! | `BUILDX_BAKE_ENTITLEMENTS_FS` | false: paths outside the working directory need no grant |
-//! | `BAKE_ALLOW_REMOTE_FS_ACCESS` | the same for a definition from a URL |
-//! | `BUILDX_BAKE_GIT_AUTH_TOKEN`, `…_HEADER` | to fetch a definition from git |
-//! | `SOURCE_DATE_EPOCH` | build argument of every target that has none |
-//! | `SSH_AUTH_SOCK` | agent of `ssh` without paths |
-//! | `BUILDKIT_PROGRESS` | `--progress` when it is not given |
-//! | `BAKE_HOME` | state directory; `$XDG_CACHE_HOME/bake` or `~/.cache/bake` without it |
-//! | `BAKE_RUNTIME` | what runs steps: `embedded` (the default), `runc`, `crun`, or the path of a program like them |
-//! | `BAKE_NETWORK` | what connects steps to the outside: `auto` (the default: what works), `pasta`, `slirp4netns`, or `host` for the network of the machine |
-//! | `BAKE_PIDS_LIMIT` | how many processes a step may have at once: 32768 if not set, `max` for no limit |
-//! | `BAKE_LOG` | log for developers on standard error: a level, or modules with levels as in `bake::solve=trace` |
-//! | `NO_COLOR`, `CLICOLOR` | colour of messages |
+//! Which variables there are is said in `environment.rs`.
 
 use std::{
     collections::BTreeMap,
     path::PathBuf,
+    sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use clap::ValueEnum;
-
-use super::args::{PlanArgs, ProgressArg, RunArgs};
-use crate::{
-    report::{Diagnostic, Severity, suggest},
-    sandbox,
-    spec::{self, boolean, context, entitlement::Grant},
-    store::{HomeChoice, HomeDir},
+use super::{
+    args::{PlanArgs, ProgressArg, RunArgs},
+    command_line::CommandLineTarget,
+    commands::image_id::ImageIdWanted,
+    environment,
 };
+use crate::{
+    report::{Diagnostic, suggest},
+    sandbox,
+    spec::{self, ExecutionMode, StepLogLimits, boolean, context, entitlement::Grant},
+    store::{HomeChoice, HomeDir, SpaceLimits},
+};
+
+/// The environment variables of the process, by name.
+pub(crate) type Environment = BTreeMap<String, String>;
 
 /// Everything that the command line and the environment decide.
 #[derive(Clone, Debug)]
@@ -58,6 +48,8 @@ pub(crate) struct Settings {
     pub(crate) no_env_lookup: bool,
     pub(crate) check_fs_entitlements: bool,
     pub(crate) cmd_context: String,
+    /// The namespace of cache mounts that all builds of the run have; `None`: it depends on where their content comes from.
+    pub(crate) cache_namespace: Option<String>,
     pub(crate) source_date_epoch: Option<String>,
     /// `BUILDX_NO_DEFAULT_ATTESTATIONS`: nothing is attested unless a target asks for it.
     pub(crate) no_default_attestations: bool,
@@ -72,9 +64,21 @@ pub(crate) struct Settings {
     pub(crate) progress: ProgressArg,
     /// How steps are run.
     pub(crate) sandbox: sandbox::SandboxOptions,
+    /// How much output of a step is shown.
+    pub(crate) step_log: StepLogLimits,
+    /// The room that the state directory may take.
+    pub(crate) space: SpaceLimits,
     /// `None` is the number of cores.
     pub(crate) jobs: Option<usize>,
+    /// When results become visible; `None` leaves it to the groups of the definition.
+    pub(crate) execution: Option<ExecutionMode>,
     pub(crate) metadata_file: Option<PathBuf>,
+    /// As in [`Input`](crate::eval::input::Input).
+    pub(crate) loads_by_default: bool,
+    /// The target of `bake build`: the definition is made of it instead of files.
+    pub(crate) command_line: Option<Arc<CommandLineTarget>>,
+    /// Where `bake build` writes the ID of its image.
+    pub(crate) image_id: ImageIdWanted,
     /// Warnings found while reading them.
     pub(crate) warnings: Vec<Diagnostic>,
 }
@@ -125,30 +129,26 @@ impl Settings {
     ) -> Result<Self, Vec<Diagnostic>> {
         let mut faults = Vec::new();
         let mut warnings = Vec::new();
-        let switches = Switches::new(&env, &mut faults, &mut warnings);
+        let switches = environment::Switches::new(&env, &mut faults, &mut warnings);
         let (files, files_named_by) = definition_files(&plan, &env);
         let Positional { remote, cmd_context, names } = Positional::new(&plan.targets);
         let vars = variables(&plan.vars, &mut faults);
         let (overrides, call) = overrides(&plan, &mut faults);
-        let grants = plan.allows.iter().filter_map(|text| grant(text, &mut faults)).collect();
+        let grants: Vec<Grant> = plan.allows.iter().filter_map(|text| grant(text, &mut faults)).collect();
+        warnings.extend(without_effect(&grants, run.as_ref()));
         let cwd = working_directory(&mut faults);
-        let progress = run.as_ref().and_then(|it| it.progress).unwrap_or_else(|| progress(&env, &mut faults));
-        let sandbox = sandbox::SandboxOptions {
-            runtime: runtime(&env, &mut faults),
-            network: network(&env, &mut faults),
-            pids_limit: pids_limit(&env, &mut faults),
-        };
+        let progress =
+            run.as_ref().and_then(|it| it.progress).unwrap_or_else(|| environment::progress(&env, &mut faults));
+        let sandbox = environment::sandbox_options(&env, &mut faults);
+        let space = environment::space_limits(&env, &mut faults);
+        let step_log = environment::step_log(&env, &mut faults);
         let random = random(&mut faults);
+        let execution =
+            environment::execution(run.as_ref().and_then(|run| run.execution.as_deref()), &env, &mut faults);
         if !faults.is_empty() {
             return Err(faults);
         }
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        if let Some(builder) = run.as_ref().and_then(|it| it.builder.as_ref()) {
-            warnings.push(Diagnostic::warning(
-                "bake::cli::no_builders",
-                format!("there are no builders to choose from, everything is built in this process: {builder}"),
-            ));
-        }
         Ok(Self {
             files,
             files_named_by,
@@ -164,6 +164,10 @@ impl Settings {
             relative_paths: switches.relative_paths,
             no_env_lookup: switches.no_env_lookup,
             cmd_context,
+            cache_namespace: plan
+                .cache_namespace
+                .or_else(|| env.get("BAKE_CACHE_NAMESPACE").cloned())
+                .filter(|name| !name.is_empty()),
             source_date_epoch: env.get("SOURCE_DATE_EPOCH").filter(|it| !it.is_empty()).cloned(),
             no_default_attestations: env
                 .get("BUILDX_NO_DEFAULT_ATTESTATIONS")
@@ -179,45 +183,18 @@ impl Settings {
             random,
             progress,
             sandbox,
+            step_log,
+            space,
             jobs: run.as_ref().and_then(|it| it.jobs).map(std::num::NonZero::get),
+            execution,
             metadata_file: run.as_ref().and_then(|it| it.metadata_file.clone()).map(PathBuf::from),
+            loads_by_default: false,
+            command_line: None,
+            image_id: ImageIdWanted::default(),
             env,
             warnings,
         })
     }
-}
-
-/// Environment variables that are on or off.
-struct Switches {
-    relative_paths: bool,
-    no_env_lookup: bool,
-    check_fs_entitlements: bool,
-    allow_remote_fs: bool,
-}
-
-impl Switches {
-    fn new(env: &BTreeMap<String, String>, faults: &mut Vec<Diagnostic>, warnings: &mut Vec<Diagnostic>) -> Self {
-        // The peer takes a bad value of this one for false.
-        let mut bad = Vec::new();
-        let no_env_lookup = switch(env, "BUILDX_BAKE_DISABLE_VARS_ENV_LOOKUP", false, &mut bad);
-        warnings.extend(bad.into_iter().map(|fault| Diagnostic { severity: Severity::Warning, ..fault }));
-        Self {
-            relative_paths: switch(env, "BUILDX_BAKE_FILE_RELATIVE_PATHS", false, faults),
-            no_env_lookup,
-            check_fs_entitlements: switch(env, "BUILDX_BAKE_ENTITLEMENTS_FS", true, faults),
-            allow_remote_fs: switch(env, "BAKE_ALLOW_REMOTE_FS_ACCESS", false, faults),
-        }
-    }
-}
-
-/// The value of one switch; `default` if the variable is not set, is empty or is not a boolean.
-fn switch(env: &BTreeMap<String, String>, name: &str, default: bool, faults: &mut Vec<Diagnostic>) -> bool {
-    let Some(text) = env.get(name).filter(|text| !text.is_empty()) else { return default };
-    boolean(text).unwrap_or_else(|_| {
-        let message = format!("the environment variable `{name}` is not a boolean: {text}");
-        faults.push(Diagnostic::error("bake::cli::bad_switch", message).help("write 1 or 0, true or false"));
-        default
-    })
 }
 
 /// Positional arguments: `[URL [CONTEXT URL]] TARGET...`.
@@ -258,70 +235,8 @@ fn random(faults: &mut Vec<Diagnostic>) -> [u8; 32] {
     random
 }
 
-/// What `BUILDKIT_PROGRESS` asks for.
-fn progress(env: &BTreeMap<String, String>, faults: &mut Vec<Diagnostic>) -> ProgressArg {
-    let Some(text) = env.get("BUILDKIT_PROGRESS").filter(|it| !it.is_empty()) else { return ProgressArg::Auto };
-    ProgressArg::from_str(text, true).unwrap_or_else(|_| {
-        faults.push(
-            Diagnostic::error(
-                "bake::cli::bad_progress",
-                format!("`BUILDKIT_PROGRESS` is not a way to show progress: {text}"),
-            )
-            .help("known: auto, plain, tty, rawjson, quiet, none"),
-        );
-        ProgressArg::Auto
-    })
-}
-
-/// What `BAKE_RUNTIME` asks for.
-fn runtime(env: &BTreeMap<String, String>, faults: &mut Vec<Diagnostic>) -> sandbox::Runtime {
-    let Some(name) = env.get("BAKE_RUNTIME").filter(|it| !it.is_empty()) else { return sandbox::Runtime::Embedded };
-    let path = env.get("PATH").map(String::as_str).unwrap_or_default();
-    sandbox::Runtime::find(name, path).unwrap_or_else(|| {
-        let help = suggest::did_you_mean(name, ["embedded", "runc", "crun"]).unwrap_or_else(|| match name.as_str() {
-            "runc" | "crun" => format!("install it, as in `apt-get install {name}`, or unset `BAKE_RUNTIME`"),
-            _ => "write `runc`, `crun`, the path of a program like them, or `embedded`".to_owned(),
-        });
-        faults.push(
-            Diagnostic::error("bake::cli::no_runtime", format!("the program of `BAKE_RUNTIME` is not there: {name}"))
-                .help(help),
-        );
-        sandbox::Runtime::Embedded
-    })
-}
-
-/// What `BAKE_NETWORK` asks for.
-fn network(env: &BTreeMap<String, String>, faults: &mut Vec<Diagnostic>) -> sandbox::NetworkChoice {
-    let name = env.get("BAKE_NETWORK").filter(|name| !name.is_empty()).map_or("auto", String::as_str);
-    let path = env.get("PATH").map(String::as_str).unwrap_or_default();
-    sandbox::NetworkChoice::find(name, path).unwrap_or_else(|| {
-        let help = match name {
-            "pasta" => "install it, as in `apt-get install passt`, or unset `BAKE_NETWORK`".to_owned(),
-            "slirp4netns" => "install it, as in `apt-get install slirp4netns`, or unset `BAKE_NETWORK`".to_owned(),
-            _ => suggest::did_you_mean(name, sandbox::NetworkChoice::NAMES)
-                .unwrap_or_else(|| "write `auto`, `pasta`, `slirp4netns` or `host`".to_owned()),
-        };
-        let message = format!("`BAKE_NETWORK` names no way to the network that is there: {name}");
-        faults.push(Diagnostic::error("bake::cli::no_network", message).help(help));
-        sandbox::NetworkChoice::Host
-    })
-}
-
-/// What `BAKE_PIDS_LIMIT` asks for; `None` is no limit.
-fn pids_limit(env: &BTreeMap<String, String>, faults: &mut Vec<Diagnostic>) -> Option<u64> {
-    match env.get("BAKE_PIDS_LIMIT").map(String::as_str).filter(|text| !text.is_empty()) {
-        None => Some(sandbox::DEFAULT_PIDS_LIMIT),
-        Some("max") => None,
-        Some(text) => text.parse().ok().filter(|limit| *limit > 0).or_else(|| {
-            let message = format!("`BAKE_PIDS_LIMIT` is not a number of processes: {text}");
-            let fault = Diagnostic::error("bake::cli::bad_pids_limit", message);
-            faults.push(fault.help("write a number from 1 on, or `max` for no limit"));
-            None
-        }),
-    }
-}
-
-fn is_url(text: &str) -> bool {
+/// Whether a positional argument is the address of a definition or a context.
+pub(crate) fn is_url(text: &str) -> bool {
     text.starts_with("http://") || text.starts_with("https://") || context::is_git(text)
 }
 
@@ -355,20 +270,28 @@ fn variables(arguments: &[String], faults: &mut Vec<Diagnostic>) -> BTreeMap<Str
     vars
 }
 
+/// Warnings of flags that mean nothing to this engine.
+fn without_effect(grants: &[Grant], run: Option<&RunArgs>) -> Vec<Diagnostic> {
+    let is_device = |grant: &Grant| matches!(grant, Grant::Need(spec::Entitlement::Device(_)));
+    let device = grants.iter().any(is_device).then(|| {
+        let message = "`--allow device` has no effect: no step can use a device here";
+        Diagnostic::warning("bake::cli::no_effect", message)
+    });
+    let builder = run.and_then(|it| it.builder.as_ref()).map(|builder| {
+        let message = format!("there are no builders to choose from, everything is built in this process: {builder}");
+        Diagnostic::warning("bake::cli::no_builders", message)
+    });
+    device.into_iter().chain(builder).collect()
+}
+
 fn grant(text: &str, faults: &mut Vec<Diagnostic>) -> Option<Grant> {
     match Grant::parse(text) {
         Ok(grant) => Some(grant),
         Err(fault) => {
-            faults.push(from_fault("bake::cli::bad_grant", "--allow", fault));
+            faults.push(environment::from_fault("bake::cli::bad_grant", "--allow", fault));
             None
         }
     }
-}
-
-fn from_fault(code: &'static str, flag: &str, fault: spec::OptionFault) -> Diagnostic {
-    let mut diagnostic = Diagnostic::error(code, format!("`{flag}`: {}", fault.message));
-    diagnostic.help = fault.help;
-    diagnostic
 }
 
 /// `--set` first, then the shorthands in the peer's order.
@@ -380,7 +303,7 @@ fn overrides(plan: &PlanArgs, faults: &mut Vec<Diagnostic>) -> (Vec<(String, Str
             match boolean(text) {
                 Ok(false) if only_true => (),
                 Ok(on) => all.push((flag.to_owned(), format!("*.{key}={on}"))),
-                Err(fault) => faults.push(from_fault("bake::cli::bad_switch", flag, fault)),
+                Err(fault) => faults.push(environment::from_fault("bake::cli::bad_switch", flag, fault)),
             }
         };
     switch("--push", "push", plan.push.as_ref(), true, &mut all);
@@ -393,11 +316,13 @@ fn overrides(plan: &PlanArgs, faults: &mut Vec<Diagnostic>) -> (Vec<(String, Str
         match call_option(text) {
             Ok((method, options)) => {
                 call = options;
-                if !matches!(method.as_str(), "" | "build") {
+                // `--print` shows the name by which the frontend of the peer knows a check.
+                let method = if method == "check" { "lint" } else { &method };
+                if !matches!(method, "" | "build") {
                     called.push(("--call".to_owned(), format!("*.call={method}")));
                 }
             }
-            Err(fault) => call_faults.push(from_fault("bake::cli::bad_call", "--call", fault)),
+            Err(fault) => call_faults.push(environment::from_fault("bake::cli::bad_call", "--call", fault)),
         }
     }
     all.append(&mut called);
@@ -426,7 +351,7 @@ fn policies(arguments: &[String], all: &mut Vec<(String, String)>, faults: &mut 
     let mut disabled = false;
     for text in arguments {
         match spec::Policy::parse(text) {
-            Err(fault) => faults.push(from_fault("bake::cli::bad_policy", "--policy", fault)),
+            Err(fault) => faults.push(environment::from_fault("bake::cli::bad_policy", "--policy", fault)),
             Ok(policy) => {
                 for (key, given) in [("filename", policy.filename.is_some()), ("reset", policy.reset.is_some())] {
                     if given {
@@ -481,8 +406,8 @@ impl ListWhat {
             Box::new(Diagnostic::error("bake::cli::bad_list", message).help(help))
         };
         const TYPES: [&str; 2] = ["targets", "variables"];
-        let fields =
-            spec::csv::fields(text).map_err(|fault| Box::new(from_fault("bake::cli::bad_list", "--list", fault)))?;
+        let fields = spec::csv::fields(text)
+            .map_err(|fault| Box::new(environment::from_fault("bake::cli::bad_list", "--list", fault)))?;
         let mut what: Option<bool> = None;
         let mut json = false;
         for field in &fields {
@@ -536,7 +461,7 @@ mod tests {
         let expected = [
             "a.tags=x",
             "*.push=true",
-            "*.call=check",
+            "*.call=lint",
             "*.no-cache=false",
             "*.pull=true",
             "*.attest=type=sbom,disabled=true",

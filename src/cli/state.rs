@@ -1,6 +1,6 @@
 //! Opens the state directory for the commands that maintain it.
 
-use super::FAILED;
+use super::exit::FAILED;
 use crate::{
     report::{Diagnostic, SourceMap},
     store::{HomeDir, Store},

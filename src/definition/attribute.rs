@@ -209,7 +209,7 @@ pub(crate) static TARGET: [AttributeRow; 31] = [
     row(Id::Ssh, "ssh", Items(ItemKind::Ssh), ById, List, "SSH agents and keys of the build; one per id."),
     set_as("platform", row(Id::Platforms, "platforms", Texts, Replace, List, "Platforms to build for.")),
     row(Id::Output, "output", Items(ItemKind::Output), Replace, List, "Where the result goes."),
-    row(Id::Pull, "pull", Bool, Replace, One, "Always ask the registry for newer base images."),
+    row(Id::Pull, "pull", Bool, Replace, One, "Ask registries for newer base images, which is done in every run."),
     row(Id::NoCache, "no-cache", Bool, Replace, One, "Use no cached result."),
     row(Id::Network, "network", Text, Replace, One, "Network of RUN: default, none, host."),
     row(Id::NoCacheFilter, "no-cache-filter", Texts, Append, List, "Stages for which no cached result is used."),
@@ -226,7 +226,14 @@ pub(crate) static TARGET: [AttributeRow; 31] = [
         "What the build may do: network.host, security.insecure, device.",
     ),
     row(Id::ExtraHosts, "extra-hosts", NULLABLE, ByKey, Named, "Names and addresses for /etc/hosts of the build."),
-    row(Id::Policy, "policy", Items(ItemKind::Policy), Append, List, "Policies that sources must keep."),
+    row(
+        Id::Policy,
+        "policy",
+        Items(ItemKind::Policy),
+        Append,
+        List,
+        "Policies that sources must keep. Their language (Rego) is not judged here: a build that would have to keep one is refused.",
+    ),
     row(Id::Inherits, "inherits", Texts, Append, No, "Targets whose attributes come first; later ones win."),
     row(Id::Name, "name", Text, PerBlock, No, "The name of each target of a matrix."),
     row(Id::Matrix, "matrix", Matrix, PerBlock, No, "Axes whose combinations each make a target."),
@@ -239,14 +246,34 @@ pub(crate) const PRINTED: usize = Id::Inherits as usize;
 pub(crate) static GROUP_TARGETS: AttributeRow =
     row(Id::Inherits, "targets", Texts, PerBlock, No, "Targets and groups that belong to it.");
 
+/// `from` and `to` of a `cache` block, which have no rows among those of targets.
+static CACHE_FROM: AttributeRow =
+    row(Id::CacheFrom, "from", Items(ItemKind::CacheFrom), Replace, No, "`cache-from` of every target that has none.");
+static CACHE_TO: AttributeRow =
+    row(Id::CacheTo, "to", Items(ItemKind::CacheTo), Replace, No, "`cache-to` of every target that has none.");
+
+/// The row of the attribute of a `cache` block that stands for `cache-from` or for `cache-to`.
+pub(crate) fn cache_row(id: Id) -> &'static AttributeRow {
+    if id == Id::CacheFrom { &CACHE_FROM } else { &CACHE_TO }
+}
+
 /// Attributes of a validation.
 pub(crate) const VALIDATION: [(&str, &str); 2] =
     [("condition", "Must be true."), ("error_message", "What to say when it is not.")];
 
+/// `release` of a group, which has no row among those of targets.
+pub(crate) static GROUP_RELEASE: AttributeRow =
+    row(Id::Call, "release", Text, PerBlock, No, "When its results become visible.");
+
 /// Attributes of a group.
-pub(crate) const GROUP: [(&str, &str); 2] = [
+pub(crate) const GROUP: [(&str, &str); 3] = [
     ("targets", "Targets and groups that belong to it."),
     ("description", "What the group is for, as shown by --list."),
+    (
+        "release",
+        "When the results of its targets become visible: fail-fast (the default), defer-output (all or nothing), \
+         defer-error. --execution wins over it.",
+    ),
 ];
 
 /// Attributes of a variable; `validation` is a block.
@@ -274,8 +301,12 @@ pub(crate) const INCLUDE: [(&str, &str); 2] = [
     ("vars", "Values for its variables; the environment and --var win over them."),
 ];
 
+/// Attributes of a `cache` block: caches of all targets that name none.
+pub(crate) const CACHE: [(&str, &str); 2] =
+    [("from", "`cache-from` of every target that has none."), ("to", "`cache-to` of every target that has none.")];
+
 /// Blocks of a bake file.
-pub(crate) const BLOCKS: [&str; 6] = ["variable", "group", "target", "function", "locals", "include"];
+pub(crate) const BLOCKS: [&str; 7] = ["variable", "group", "target", "function", "locals", "include", "cache"];
 
 /// The row of an attribute of a target.
 pub(crate) fn target(name: &str) -> Option<&'static AttributeRow> {

@@ -14,7 +14,8 @@ use std::{
 
 use super::{
     load::{Format, Included, Loaded, Request, Text, format},
-    read::{add_text, read_file},
+    origin::DefinitionOrigin,
+    read::{add_text, read_granted},
     remote,
     syntax::{Block, Body, ExprKind},
 };
@@ -80,9 +81,8 @@ impl Loaded {
         if self.n_included > MAX_FILES {
             return Err(Box::new(fault(format!("more than {MAX_FILES} files are included")).at(at, "one too many")));
         }
-        let text = self.read_included(from, &file, at, request)?;
-        let step =
-            IncludeStep { path: Path::new(&text.name).canonicalize().unwrap_or_else(|_| (&text.name).into()), at };
+        let (text, path) = self.read_included(from, &file, at, request)?;
+        let step = IncludeStep { path, at };
         if let Some(start) = chain.iter().position(|it| it.path == step.path) {
             return Err(Box::new(include_cycle(&chain[start..], &step)));
         }
@@ -116,33 +116,36 @@ impl Loaded {
         Ok(())
     }
 
+    /// Reads an included file; also returns the path that tells it from others.
     fn read_included(
         &mut self,
         from: SourceId,
         file: &str,
         at: Span,
         request: &Request<'_>,
-    ) -> Result<Text, Box<Diagnostic>> {
+    ) -> Result<(Text, PathBuf), Box<Diagnostic>> {
         let folder = self.folders.get(&from).map_or(".", String::as_str);
         let name = if file.starts_with('/') || folder == "." { file.to_owned() } else { format!("{folder}/{file}") };
         let with_place = |fault: Box<Diagnostic>| Box::new(fault.at(at, "included here"));
-        let bytes = match request.remote.filter(|_| self.from_remote.contains(&from)) {
+        let origin = self.origins.get(&from).cloned().unwrap_or_default();
+        let (bytes, path) = match request.remote.filter(|_| origin == DefinitionOrigin::Remote) {
             Some(remote) => {
                 let mut files = remote::read(remote, std::slice::from_ref(&name)).map_err(with_place)?;
-                files.pop().map(|it| it.bytes).unwrap_or_default()
+                (files.pop().map(|it| it.bytes).unwrap_or_default(), PathBuf::from(&name))
             }
-            None => read_file(&name, "`include`").map_err(with_place)?,
+            None => {
+                let file = read_granted(&name, "`include`", request.reads, &origin).map_err(with_place)?;
+                (file.bytes, file.real)
+            }
         };
         let mut diagnostics = Vec::new();
         let Some((id, text)) = add_text(&mut self.sources, &name, bytes, &mut diagnostics) else {
             return Err(with_place(Box::new(diagnostics.swap_remove(0))));
         };
-        if self.from_remote.contains(&from) {
-            self.from_remote.insert(id);
-        }
+        self.origins.insert(id, origin);
         let folder = Path::new(&name).parent().map(|it| it.to_string_lossy().into_owned()).unwrap_or_default();
         self.folders.insert(id, if folder.is_empty() { ".".to_owned() } else { folder });
-        Ok(Text { id, name, text })
+        Ok((Text { id, name, text }, path))
     }
 
     /// Parses an included file; syntax errors are added to the diagnostics.
@@ -224,7 +227,7 @@ fn include_cycle(steps: &[IncludeStep], again: &IncludeStep) -> Diagnostic {
     let names: Vec<String> = steps
         .iter()
         .chain([again])
-        .map(|it| it.path.file_name().map_or_else(String::new, |it| it.to_string_lossy().into_owned()))
+        .map(|file| file.path.file_name().map_or_else(String::new, |it| it.to_string_lossy().into_owned()))
         .collect();
     let mut diagnostic = fault(format!("files include each other in a circle: {}", names.join(" → ")))
         .at(again.at, "included again here")

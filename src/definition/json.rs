@@ -11,16 +11,17 @@ use super::{
 };
 use crate::report::{Diagnostic, SourceId, Span, Spanned};
 
-/// A JSON value and its place.
+/// A JSON value with its place in the source.
 #[derive(Debug)]
 pub(crate) struct JsonNode {
     pub(crate) kind: JsonNodeKind,
     pub(crate) at: Span,
 }
 
-/// A name of an object and its value.
+/// One member of an object: its name and its value.
 pub(crate) type JsonMember = (Spanned<Arc<str>>, JsonNode);
 
+/// The kinds of JSON values (RFC 8259, section 3).
 #[derive(Debug)]
 pub(crate) enum JsonNodeKind {
     Null,
@@ -48,7 +49,7 @@ pub(crate) fn parse(source: SourceId, text: &str) -> (Body, Vec<Diagnostic>) {
     }
 }
 
-/// The body that a tree of values describes; `text` is what the tree was read from.
+/// Makes the bake file that a tree of JSON values describes; `text` is what the tree was parsed from.
 pub(crate) fn body(source: SourceId, text: &str, root: &JsonNode) -> (Body, Vec<Diagnostic>) {
     let end = u32::try_from(text.len()).unwrap_or(u32::MAX);
     let mut body = Body { attributes: Vec::new(), blocks: Vec::new(), at: Span { source, start: 0, end } };
@@ -57,7 +58,10 @@ pub(crate) fn body(source: SourceId, text: &str, root: &JsonNode) -> (Body, Vec<
     (body, builder.faults)
 }
 
-/// Parses text into a tree of values.
+/// Parses a JSON text into a tree of values with their places.
+///
+/// # Errors
+/// The first fault of the text.
 pub(crate) fn tree(source: SourceId, text: &str) -> Result<JsonNode, Box<Diagnostic>> {
     let start = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
     let mut reader = JsonReader { source, text, pos: start, depth: 0, nodes: 0 };
@@ -332,9 +336,11 @@ impl JsonReader<'_> {
     }
 
     fn bad_escape(&self, start: usize) -> Box<Diagnostic> {
+        // The backslash and what follows it, if the text does not end there.
+        let escaped = self.text.get(start + 1..).and_then(|rest| rest.chars().next()).map_or(0, char::len_utf8);
         Box::new(
             Diagnostic::error("bake::definition::bad_escape", "an escape that is not known")
-                .at(self.span(start, start + 2), "not an escape of JSON"),
+                .at(self.span(start, start + 1 + escaped), "not an escape of JSON"),
         )
     }
 }
@@ -366,6 +372,10 @@ impl JsonBuilder<'_> {
                     "include" if is_include(value) => self.includes(name, value, body),
                     // Files of the peer may have a value of this name, so it is both.
                     "locals" if is_object(value) => {
+                        self.unlabelled(name, value, body);
+                        self.attribute(name, value, body, false);
+                    }
+                    "cache" if is_cache(value) => {
                         self.unlabelled(name, value, body);
                         self.attribute(name, value, body, false);
                     }
@@ -414,7 +424,7 @@ impl JsonBuilder<'_> {
         }
     }
 
-    /// `"locals": {…}`.
+    /// `"locals": {…}`, `"cache": {…}`.
     fn unlabelled(&mut self, kind: &Spanned<Arc<str>>, node: &JsonNode, body: &mut Body) {
         for content in self.objects(node, || format!("`{}`", kind.value)) {
             let inner = self.block_body(&kind.value, content, node.at);
@@ -521,7 +531,7 @@ impl JsonBuilder<'_> {
     }
 }
 
-/// A value as it is: no text in it is a template.
+/// Makes an expression of a JSON value as it is: no text in it is a template.
 pub(crate) fn literal(node: &JsonNode) -> Expr {
     let kind = match &node.kind {
         JsonNodeKind::Null => ExprKind::Null,
@@ -538,6 +548,12 @@ pub(crate) fn literal(node: &JsonNode) -> Expr {
 
 const fn is_object(node: &JsonNode) -> bool {
     matches!(node.kind, JsonNodeKind::Object(_))
+}
+
+/// Whether a value is a `cache` block, rather than a value that is called so.
+fn is_cache(node: &JsonNode) -> bool {
+    let is_side = |name: &str| matches!(name, "from" | "to");
+    matches!(&node.kind, JsonNodeKind::Object(items) if items.iter().any(|(name, _)| is_side(&name.value)))
 }
 
 /// Whether an object has a `file`, whatever it is.

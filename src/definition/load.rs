@@ -1,19 +1,16 @@
 //! Loading of a definition: which files (`-f`, `BUILDX_BAKE_FILE`, the default names, standard input), in which format,
 //! each passed to its parser. Files themselves are read in `read` and `remote`; merging them is done in `eval`.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
-    path::Path,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 
 use super::{
-    compose::{self, ComposeFile},
+    compose::{self, ComposeFile, LoadedCompose},
     hcl, json,
-    read::{DEFAULT_NAMES, DefinitionLoader, add_text, read_file, read_stdin},
+    kept::KeptVariables,
+    origin::{DefinitionOrigin, DefinitionReads},
+    read::{DEFAULT_NAMES, DefinitionLoader, add_text, read_file, read_granted, read_stdin},
     remote::{self, Remote},
-    syntax::{Body, Expr},
+    syntax::{Block, Body, Expr},
     yaml,
 };
 use crate::report::{Diagnostic, SourceId, SourceMap, Span};
@@ -27,6 +24,8 @@ pub(crate) struct Definition {
     pub(crate) files: Vec<Body>,
     /// Files that these include under a name, innermost first.
     pub(crate) included: Vec<Included>,
+    /// Variables for secrets that Compose files give beside the environment, which goes before them.
+    pub(crate) secret_env: BTreeMap<String, String>,
 }
 
 /// A file that is included under a name: a definition of its own, whose targets are called `NAME_TARGET` from outside.
@@ -48,6 +47,14 @@ impl Definition {
         self.included.iter().flat_map(|it| &it.bodies).chain(self.bodies())
     }
 
+    /// The label of the target block that a place lies in.
+    pub(crate) fn target_at(&self, at: Span) -> Option<Arc<str>> {
+        let holds = |outer: Span| outer.source == at.source && outer.start <= at.start && at.end <= outer.end;
+        let is_it = |block: &&Block| &*block.kind.value == "target" && (holds(block.at) || holds(block.body.at));
+        let block = self.all_bodies().flat_map(|body| &body.blocks).find(is_it)?;
+        block.labels.first().map(|label| label.value.clone())
+    }
+
     /// All bodies, earlier ones first: the Compose base, then the files.
     pub(crate) fn bodies(&self) -> impl Iterator<Item = &Body> {
         self.compose.iter().chain(&self.files)
@@ -61,12 +68,24 @@ pub(crate) struct Request<'a> {
     pub(crate) files: &'a [String],
     /// For messages: the option or environment variable that names the files.
     pub(crate) named_by: &'static str,
-    /// Set for a remote definition.
+    /// For a definition at a URL: `files` are names in it, but `cwd://PATH` and `-` are of this machine.
     pub(crate) remote: Option<Remote<'a>>,
     /// The environment, for interpolation in Compose files.
     pub(crate) env: &'a BTreeMap<String, String>,
-    /// Values of `--var`, for interpolation in Compose files.
+    /// Values of `--var` and `--var-file`, for interpolation in Compose files.
     pub(crate) vars: &'a BTreeMap<String, String>,
+    /// Whether variables of Compose files are replaced.
+    pub(crate) compose_variables: ComposeVariables,
+    /// What may be read of this machine. `files` are not checked against it; the default names, and what files name, are.
+    pub(crate) reads: &'a DefinitionReads,
+}
+
+/// What becomes of the variables in Compose files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ComposeVariables {
+    Replaced,
+    /// They stay in the texts, as [`Loaded::kept`] has them.
+    Kept,
 }
 
 /// A loaded definition with its sources. With errors among the diagnostics it holds what could be parsed.
@@ -79,12 +98,14 @@ pub(crate) struct Loaded {
     /// For each file that is included under a name, the folder that all its paths are relative to.
     pub(crate) base_folders: BTreeMap<SourceId, String>,
     pub(crate) diagnostics: Vec<Diagnostic>,
-    /// Files of a remote definition.
-    pub(crate) from_remote: BTreeSet<SourceId>,
+    /// The origin of each file; a file that another one names has the origin of that one.
+    pub(crate) origins: BTreeMap<SourceId, DefinitionOrigin>,
+    /// The variables that Compose files keep.
+    pub(crate) kept: KeptVariables,
     pub(super) n_included: usize,
 }
 
-/// A text that has been read, and its name.
+/// A definition file that has been read, and its name.
 pub(super) struct Text {
     pub(super) id: SourceId,
     pub(super) name: String,
@@ -97,7 +118,7 @@ pub(crate) fn load(request: &Request<'_>, sources: SourceMap) -> Loaded {
     let mut loaded = Loaded { sources, ..Loaded::default() };
     let texts = match request.remote {
         Some(remote) => loaded.read_remote(remote, request),
-        None if request.files.is_empty() => loaded.read_default(),
+        None if request.files.is_empty() => loaded.read_default(request.reads),
         None => loaded.read_named(request.files.iter(), request.named_by),
     };
     if texts.is_empty() && loaded.diagnostics.is_empty() {
@@ -121,12 +142,13 @@ pub(crate) fn load(request: &Request<'_>, sources: SourceMap) -> Loaded {
 }
 
 impl Loaded {
-    fn read_default(&mut self) -> Vec<Text> {
+    /// Reads the files of the default names. Nobody typed them, so a link must stay within what a definition may read.
+    fn read_default(&mut self, reads: &DefinitionReads) -> Vec<Text> {
         let mut texts = Vec::new();
         for name in DEFAULT_NAMES {
-            if fs::metadata(name).is_ok_and(|it| !it.is_dir()) {
-                match read_file(name, "the default names") {
-                    Ok(bytes) => self.add_source(name, bytes, &mut texts),
+            if fs::metadata(name).is_ok_and(|meta| !meta.is_dir()) {
+                match read_granted(name, "the default names", reads, &DefinitionOrigin::default()) {
+                    Ok(granted) => self.add_source(name, granted.bytes, &mut texts),
                     Err(diagnostic) => self.diagnostics.push(*diagnostic),
                 }
             }
@@ -159,7 +181,7 @@ impl Loaded {
                         && let Some((id, text)) =
                             add_text(&mut self.sources, &file.name, file.bytes, &mut self.diagnostics)
                     {
-                        self.from_remote.insert(id);
+                        self.origins.insert(id, DefinitionOrigin::Remote);
                         texts.push(Text { id, name: file.name, text });
                     }
                 }
@@ -172,10 +194,12 @@ impl Loaded {
 
     /// Checks the encoding and keeps the text and its folder; an empty file counts as absent.
     fn add_source(&mut self, name: &str, bytes: Vec<u8>, texts: &mut Vec<Text>) {
+        tracing::debug!(name, bytes = bytes.len(), "bake file read");
         if bytes.is_empty() {
             return;
         }
         if let Some((id, text)) = add_text(&mut self.sources, name, bytes, &mut self.diagnostics) {
+            self.origins.insert(id, DefinitionOrigin::of_file(name));
             if name != "-" {
                 let folder = Path::new(name).parent().map(|it| it.to_string_lossy().into_owned()).unwrap_or_default();
                 self.folders.insert(id, if folder.is_empty() { ".".to_owned() } else { folder });
@@ -250,9 +274,17 @@ impl Loaded {
 
     fn parse_compose(&mut self, files: &[ComposeFile], request: &Request<'_>) {
         let before = self.sources.len();
-        let mut reader = DefinitionLoader { sources: &mut self.sources };
-        let (body, diagnostics) = compose::load(files, request.env, request.vars, &mut reader);
+        let Self { sources, origins, .. } = self;
+        let mut reader = DefinitionLoader { sources, origins, reads: request.reads, warnings: Vec::new() };
+        let loaded = match request.compose_variables {
+            ComposeVariables::Replaced => compose::load(files, request.env, request.vars, &mut reader),
+            ComposeVariables::Kept => compose::load_kept(files, request.env, &mut reader),
+        };
+        let LoadedCompose { body, secret_env, diagnostics, kept } = loaded;
+        self.kept = kept;
+        self.diagnostics.append(&mut reader.warnings);
         self.definition.compose = body;
+        self.definition.secret_env = secret_env;
         self.diagnostics.extend(diagnostics);
         // Contexts are relative to the first Compose file, whichever one sets them.
         let Some(folder) = files.first().and_then(|it| self.folders.get(&it.source)).cloned() else { return };
@@ -272,6 +304,7 @@ pub(crate) enum Format {
     Yaml,
 }
 
+/// The format of a definition file: by the extension of its name, else by its text.
 pub(super) fn format(text: &Text) -> Format {
     format_of(&text.name, &text.text)
 }

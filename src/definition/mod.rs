@@ -14,7 +14,9 @@ pub(crate) mod format;
 pub(crate) mod hcl;
 mod include;
 pub(crate) mod json;
+pub(crate) mod kept;
 pub(crate) mod load;
+pub(crate) mod origin;
 #[cfg(test)]
 mod property_tests;
 pub(crate) mod read;

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::{
     compose::{self, ComposeFile},
-    read::LoadRequest,
+    read::{ComposeFileReader, ReadReason},
     yaml,
 };
 use crate::report::{Diagnostic, SourceId, SourceMap};
@@ -14,8 +14,8 @@ use crate::report::{Diagnostic, SourceId, SourceMap};
 /// No other files.
 struct Nothing;
 
-impl LoadRequest for Nothing {
-    fn read(&mut self, _: &str) -> Result<Option<(SourceId, Arc<str>)>, Box<Diagnostic>> {
+impl ComposeFileReader for Nothing {
+    fn read(&mut self, _: &str, _: ReadReason<'_>) -> Result<Option<(SourceId, Arc<str>)>, Box<Diagnostic>> {
         Ok(None)
     }
 }
@@ -28,6 +28,10 @@ fn yaml_text() -> impl Strategy<Value = String> {
         Just("    build:\n"),
         Just("      context: a\n"),
         Just("      args: "),
+        Just("[\nx,\n"),
+        Just("]\n"),
+        Just("\"é\nü"),
+        Just("a:\t"),
         Just("{A: 1}\n"),
         Just("[a, b]\n"),
         Just("      tags: [x]\n"),
@@ -81,7 +85,7 @@ proptest! {
                 }
                 let file = ComposeFile { name: "compose.yaml".to_owned(), source, documents };
                 let env = BTreeMap::from([("V".to_owned(), "v".to_owned())]);
-                let (_, faults) = compose::load(&[file], &env, &BTreeMap::new(), &mut Nothing);
+                let faults = compose::load(&[file], &env, &BTreeMap::new(), &mut Nothing).diagnostics;
                 prop_assert!(faults.iter().all(inside), "{text:?}: {faults:?}");
             }
         }

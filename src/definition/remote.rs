@@ -11,13 +11,14 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use super::read::{DEFAULT_NAMES, read_file};
+use super::read::DEFAULT_NAMES;
 use crate::{
     archive::{self, ArchiveCompression, ArchiveError, TarMemberKind, TarReader},
     fetch::{
         FetchError, Fetched, GitClient, GitCommandFn, GitSecrets, GitSource, HttpClient, HttpRequest, parse_git_url,
         shown_url,
     },
+    grant::{Allowed, resolve},
     report::Diagnostic,
 };
 
@@ -131,15 +132,22 @@ fn download(url: &str) -> Result<Vec<u8>, FetchError> {
 /// Reads files of a checked out tree; links that lead out of it are refused.
 fn from_tree(tree: &Path, names: &[String]) -> RemoteResult<Vec<RemoteFile>> {
     let mut files = Vec::new();
-    let root = tree.canonicalize().unwrap_or_else(|_| tree.to_owned());
+    let mut inside = Allowed::default();
+    inside.allow(tree, Path::new("/"));
     for name in wanted(names) {
-        let Ok(path) = root.join(name).canonicalize() else { continue };
-        if !path.starts_with(&root) {
+        let Ok(found) = resolve(Path::new(name), tree) else { continue };
+        let Ok(granted) = inside.read(found) else {
             let message = format!("a file of a remote definition lies outside of it: {name}");
             return Err(Box::new(Diagnostic::error("bake::definition::remote", message)));
+        };
+        match granted.read(MAX_FILE) {
+            Ok(bytes) => files.push(RemoteFile { name: name.to_owned(), bytes }),
+            Err(fault) if fault.is_missing() => (),
+            Err(fault) => {
+                let message = format!("a file of the remote definition cannot be read, {fault}: {name}");
+                return Err(Box::new(Diagnostic::error("bake::definition::remote", message)));
+            }
         }
-        let bytes = read_file(&path.to_string_lossy(), "the remote definition")?;
-        files.push(RemoteFile { name: name.to_owned(), bytes });
     }
     Ok(files)
 }

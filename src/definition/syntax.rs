@@ -120,12 +120,16 @@ pub(crate) enum TraversalStep {
     Splat(Vec<Self>),
 }
 
+/// The operators with one operand, `!` and `-`
+/// (<https://github.com/hashicorp/hcl/blob/main/hclsyntax/spec.md#operations>).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum UnaryOp {
     Not,
     Negate,
 }
 
+/// The operators with two operands, logical, comparing and arithmetic
+/// (<https://github.com/hashicorp/hcl/blob/main/hclsyntax/spec.md#operations>).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BinaryOp {
     Or,
@@ -183,21 +187,22 @@ pub(crate) struct For {
 pub(crate) enum TemplatePart {
     Text(Arc<str>),
     Interpolation(Expr),
-    If(Box<PartIf>),
-    For(Box<PartFor>),
+    If(Box<TemplateIf>),
+    For(Box<TemplateFor>),
 }
 
-/// `%{ if condition }…%{ else }…%{ endif }`.
+/// `%{ if condition }…%{ else }…%{ endif }` in a template; without `else`, `otherwise` is empty.
 #[derive(Clone, Debug)]
-pub(crate) struct PartIf {
+pub(crate) struct TemplateIf {
     pub(crate) condition: Expr,
     pub(crate) then: Vec<TemplatePart>,
     pub(crate) otherwise: Vec<TemplatePart>,
 }
 
-/// `%{ for key, value in collection }…%{ endfor }`.
+/// `%{ for key, value in collection }…%{ endfor }` in a template; the key is optional (HCL native syntax, template
+/// directives: <https://github.com/hashicorp/hcl/blob/main/hclsyntax/spec.md#templates>).
 #[derive(Clone, Debug)]
-pub(crate) struct PartFor {
+pub(crate) struct TemplateFor {
     pub(crate) key: Option<Arc<str>>,
     pub(crate) value: Arc<str>,
     pub(crate) collection: Expr,
@@ -212,6 +217,7 @@ impl Body {
 }
 
 impl Expr {
+    /// An expression that stands at `at`.
     pub(crate) const fn new(kind: ExprKind, at: Span) -> Self {
         Self { kind, at }
     }

@@ -8,17 +8,22 @@ use std::collections::{BTreeMap, HashMap};
 use petgraph::{Direction, graph::NodeIndex, visit::EdgeRef as _};
 
 use crate::{
-    engine::{CancelMode, ExportReceipt, NodeFailure},
+    engine::{CancelMode, ExportReceipt, NodeFailure, PublishedExport},
     plan::{Plan, PlanLink, PlanNode},
+    spec::ExecutionMode,
 };
 
-/// Something that happened and that the dispatcher decides about.
+/// Something that happened in a run and that the dispatcher decides about.
 #[derive(Debug)]
-pub(super) enum DispatchEvent<B> {
+pub(super) enum DispatchEvent<B, S> {
     /// A build that was started has ended.
     Built { node: NodeIndex, result: Result<B, NodeFailure> },
     /// An export that was started has ended.
     Exported { node: NodeIndex, result: Result<ExportReceipt, NodeFailure> },
+    /// The output of an export lies ready beside its destination, or could not be made ready.
+    Staged { node: NodeIndex, result: Result<S, NodeFailure> },
+    /// The staged outputs were made visible, each as far as that was possible.
+    Published { results: Vec<PublishedExport> },
     /// The user wants the run to stop (SIGINT or SIGTERM).
     Interrupted,
     /// The time that [`DispatchAnswer::StartGrace`] asked for is over.
@@ -27,19 +32,26 @@ pub(super) enum DispatchEvent<B> {
 
 /// A piece of work that the executor runs as one future.
 #[derive(Debug)]
-pub(super) enum DispatchUnit<B> {
+pub(super) enum DispatchUnit<B, S> {
     Build(NodeIndex),
     /// `builds` has one result for each platform of the export.
     Export {
         node: NodeIndex,
         builds: Vec<B>,
     },
+    /// As `Export`, but nothing becomes visible yet.
+    Stage {
+        node: NodeIndex,
+        builds: Vec<B>,
+    },
+    /// Makes all staged outputs of the plan visible, in the order of the plan.
+    Publish(Vec<(NodeIndex, S)>),
 }
 
-/// What the executor is to do.
+/// An instruction of the dispatcher to the executor.
 #[derive(Debug)]
-pub(super) enum DispatchAnswer<B> {
-    Start(DispatchUnit<B>),
+pub(super) enum DispatchAnswer<B, S> {
+    Start(DispatchUnit<B, S>),
     Cancel(CancelMode),
     /// Report [`DispatchEvent::GraceOver`] after the grace period.
     StartGrace,
@@ -59,15 +71,22 @@ enum StopState {
     Abandoned,
 }
 
-/// The state of one run of a plan.
-pub(super) struct Dispatcher<'a, B> {
+/// The state machine that decides which unit of a plan starts when, and how a run stops. No I/O, no clock.
+///
+/// With [`ExecutionMode::DeferOutput`] a run has two phases: exports are staged as their builds end, and when nothing is
+/// left to build or to stage and nothing has failed, one unit publishes all of them. A failure or an interrupt before that
+/// drops what was staged.
+pub(super) struct Dispatcher<'a, B, S> {
     plan: &'a Plan,
+    mode: ExecutionMode,
     publishes: &'a dyn Fn(NodeIndex) -> bool,
     built: HashMap<NodeIndex, B>,
     /// Exports that wait for builds, and for how many.
     missing: HashMap<NodeIndex, usize>,
     /// Exports whose builds are done and that wait until all builds of the plan have succeeded.
     gated: Vec<NodeIndex>,
+    /// Outputs that lie ready and are not visible yet.
+    staged: Vec<(NodeIndex, S)>,
     n_open_builds: usize,
     n_running: usize,
     n_interrupts: usize,
@@ -76,7 +95,7 @@ pub(super) struct Dispatcher<'a, B> {
     receipts: BTreeMap<NodeIndex, ExportReceipt>,
 }
 
-/// What has come of each node when the run has ended.
+/// The results of all nodes when a run has ended.
 pub(super) struct DispatchResult {
     pub(super) failures: BTreeMap<NodeIndex, NodeFailure>,
     pub(super) receipts: BTreeMap<NodeIndex, ExportReceipt>,
@@ -85,15 +104,18 @@ pub(super) struct DispatchResult {
     pub(super) was_abandoned: bool,
 }
 
-impl<'a, B: Clone> Dispatcher<'a, B> {
-    /// A run in which nothing has started; `publishes` says of an export whether it waits for all builds.
-    pub(super) fn new(plan: &'a Plan, publishes: &'a dyn Fn(NodeIndex) -> bool) -> Self {
+impl<'a, B: Clone, S> Dispatcher<'a, B, S> {
+    /// A run in which nothing has started; `publishes` says of an export whether it waits for all builds when the run
+    /// fails fast.
+    pub(super) fn new(plan: &'a Plan, mode: ExecutionMode, publishes: &'a dyn Fn(NodeIndex) -> bool) -> Self {
         Self {
             plan,
+            mode,
             publishes,
             built: HashMap::new(),
             missing: HashMap::new(),
             gated: Vec::new(),
+            staged: Vec::new(),
             n_open_builds: 0,
             n_running: 0,
             n_interrupts: 0,
@@ -104,7 +126,7 @@ impl<'a, B: Clone> Dispatcher<'a, B> {
     }
 
     /// The first answers: every build starts at once.
-    pub(super) fn start(&mut self) -> Vec<DispatchAnswer<B>> {
+    pub(super) fn start(&mut self) -> Vec<DispatchAnswer<B, S>> {
         let mut answers = Vec::with_capacity(self.plan.graph.node_count());
         for node in self.plan.graph.node_indices() {
             match &self.plan.graph[node] {
@@ -120,8 +142,8 @@ impl<'a, B: Clone> Dispatcher<'a, B> {
         answers
     }
 
-    /// Takes in what happened; the answers are to be carried out in their order.
-    pub(super) fn handle(&mut self, event: DispatchEvent<B>) -> Vec<DispatchAnswer<B>> {
+    /// Updates the state with an event; the answers are to be carried out in their order.
+    pub(super) fn handle(&mut self, event: DispatchEvent<B, S>) -> Vec<DispatchAnswer<B, S>> {
         let mut answers = Vec::new();
         match event {
             DispatchEvent::Built { node, result } => {
@@ -134,9 +156,19 @@ impl<'a, B: Clone> Dispatcher<'a, B> {
             }
             DispatchEvent::Exported { node, result } => {
                 self.n_running -= 1;
+                self.export_ended(node, result, &mut answers);
+            }
+            DispatchEvent::Staged { node, result } => {
+                self.n_running -= 1;
                 match result {
-                    Ok(receipt) => drop(self.receipts.insert(node, receipt)),
+                    Ok(staged) => self.staged.push((node, staged)),
                     Err(failure) => self.failed(node, failure, &mut answers),
+                }
+            }
+            DispatchEvent::Published { results } => {
+                self.n_running -= 1;
+                for PublishedExport { node, result } in results {
+                    self.export_ended(node, result, &mut answers);
                 }
             }
             DispatchEvent::Interrupted => {
@@ -154,7 +186,19 @@ impl<'a, B: Clone> Dispatcher<'a, B> {
             }
             DispatchEvent::GraceOver => self.stop_at_least(StopState::Abandoned, &mut answers),
         }
+        if self.is_ready_to_publish() {
+            self.n_running += 1;
+            self.staged.sort_unstable_by_key(|(node, _)| *node);
+            answers.push(DispatchAnswer::Start(DispatchUnit::Publish(std::mem::take(&mut self.staged))));
+        }
         answers
+    }
+
+    /// Whether every build has succeeded and every output lies ready.
+    fn is_ready_to_publish(&self) -> bool {
+        // An export starts to be staged with the event of its last build: when nothing runs, nothing is missing.
+        let is_complete = self.n_running == 0 && self.failures.is_empty() && self.stop == StopState::Running;
+        is_complete && !self.staged.is_empty()
     }
 
     /// Whether nothing runs and nothing more will start.
@@ -162,7 +206,7 @@ impl<'a, B: Clone> Dispatcher<'a, B> {
         self.n_running == 0 || self.stop == StopState::Abandoned
     }
 
-    /// What has come of the nodes.
+    /// The results of the nodes, when the run has ended.
     pub(super) fn into_result(self) -> DispatchResult {
         DispatchResult {
             failures: self.failures,
@@ -172,7 +216,7 @@ impl<'a, B: Clone> Dispatcher<'a, B> {
         }
     }
 
-    fn build_succeeded(&mut self, node: NodeIndex, built: B, answers: &mut Vec<DispatchAnswer<B>>) {
+    fn build_succeeded(&mut self, node: NodeIndex, built: B, answers: &mut Vec<DispatchAnswer<B, S>>) {
         self.built.insert(node, built);
         if self.stop != StopState::Running {
             return;
@@ -183,10 +227,13 @@ impl<'a, B: Clone> Dispatcher<'a, B> {
             let Some(missing) = self.missing.get_mut(&export) else { continue };
             *missing -= 1;
             if *missing == 0 {
-                if (self.publishes)(export) {
-                    self.gated.push(export);
-                } else {
-                    answers.push(self.start_export(export));
+                match self.mode {
+                    ExecutionMode::FailFast if (self.publishes)(export) => self.gated.push(export),
+                    ExecutionMode::FailFast | ExecutionMode::DeferError => answers.push(self.start_export(export)),
+                    ExecutionMode::DeferOutput => {
+                        let builds = self.results_for(export);
+                        answers.push(DispatchAnswer::Start(DispatchUnit::Stage { node: export, builds }));
+                    }
                 }
             }
         }
@@ -198,10 +245,27 @@ impl<'a, B: Clone> Dispatcher<'a, B> {
         }
     }
 
-    fn start_export(&mut self, node: NodeIndex) -> DispatchAnswer<B> {
-        self.n_running += 1;
-        let builds = self.inputs(node).iter().filter_map(|build| self.built.get(build)).cloned().collect();
+    fn export_ended(
+        &mut self,
+        node: NodeIndex,
+        result: Result<ExportReceipt, NodeFailure>,
+        answers: &mut Vec<DispatchAnswer<B, S>>,
+    ) {
+        match result {
+            Ok(receipt) => drop(self.receipts.insert(node, receipt)),
+            Err(failure) => self.failed(node, failure, answers),
+        }
+    }
+
+    fn start_export(&mut self, node: NodeIndex) -> DispatchAnswer<B, S> {
+        let builds = self.results_for(node);
         DispatchAnswer::Start(DispatchUnit::Export { node, builds })
+    }
+
+    /// Results of the builds of an export that is about to run, in the order of its platforms.
+    fn results_for(&mut self, export: NodeIndex) -> Vec<B> {
+        self.n_running += 1;
+        self.inputs(export).iter().filter_map(|build| self.built.get(build)).cloned().collect()
     }
 
     /// The builds of an export, in the order of its platforms.
@@ -217,16 +281,17 @@ impl<'a, B: Clone> Dispatcher<'a, B> {
         inputs.into_iter().map(|(_, build)| build).collect()
     }
 
-    /// The first failure stops everything: what has not begun does not begin, what runs is killed.
-    fn failed(&mut self, node: NodeIndex, failure: NodeFailure, answers: &mut Vec<DispatchAnswer<B>>) {
+    /// The first failure stops everything: what has not begun does not begin, what runs is killed. Where errors are
+    /// deferred it stops only what needs the failed node.
+    fn failed(&mut self, node: NodeIndex, failure: NodeFailure, answers: &mut Vec<DispatchAnswer<B, S>>) {
         self.failures.insert(node, failure);
         // Steps that were asked to end because of an interrupt keep their grace period.
-        if self.stop == StopState::Running {
+        if self.stop == StopState::Running && self.mode != ExecutionMode::DeferError {
             self.stop_at_least(StopState::Killed, answers);
         }
     }
 
-    fn stop_at_least(&mut self, wanted: StopState, answers: &mut Vec<DispatchAnswer<B>>) {
+    fn stop_at_least(&mut self, wanted: StopState, answers: &mut Vec<DispatchAnswer<B, S>>) {
         if self.stop >= wanted {
             return;
         }

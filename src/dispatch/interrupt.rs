@@ -18,24 +18,24 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// How long steps that were asked to end may take before they are killed.
+/// The time that steps which were asked to end may take before they are killed.
 pub(super) const GRACE: Duration = Duration::from_secs(10);
 /// A run gets this much longer than it needs to end by itself, before the process ends without it.
 const MARGIN: Duration = Duration::from_secs(2);
 
-/// The interrupts of one run.
+/// The receiving end for the interrupts of one run.
 pub(crate) struct Interrupts {
     signals: mpsc::UnboundedReceiver<()>,
     is_heard: Arc<AtomicBool>,
 }
 
-/// The other end of [`Interrupts`].
+/// The sending end for the interrupts of one run.
 pub(crate) struct InterruptSender {
     signals: mpsc::UnboundedSender<()>,
     is_heard: Arc<AtomicBool>,
 }
 
-/// A connected pair: what is sent to the one is received by the other.
+/// Makes a connected pair: what is sent to the one is received by the other.
 pub(crate) fn interrupts() -> (InterruptSender, Interrupts) {
     let (sender, receiver) = mpsc::unbounded_channel();
     let is_heard = Arc::new(AtomicBool::new(false));
@@ -49,7 +49,7 @@ impl Interrupts {
         self.is_heard.store(true, Ordering::Release);
     }
 
-    /// Returns at the next interrupt.
+    /// Waits for the next interrupt.
     pub(crate) async fn next(&mut self) {
         if self.signals.recv().await.is_none() {
             std::future::pending::<()>().await;
@@ -63,7 +63,7 @@ impl Interrupts {
 }
 
 impl InterruptSender {
-    /// Interrupts the run; whether the run hears it.
+    /// Sends an interrupt to the run; false if the run does not listen.
     pub(super) fn send(&self) -> bool {
         self.is_heard.load(Ordering::Acquire) && self.signals.send(()).is_ok()
     }

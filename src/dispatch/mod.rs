@@ -6,8 +6,15 @@
 //!                                             ─answers─►      └─► outcome ──► cli: exit code
 //! ```
 //!
-//! Builds are ordered at once and wait for each other inside the engine. An export starts when its builds are done, and
-//! what others can see is published only when every build of the plan has succeeded. Nothing here knows which engine runs.
+//! Builds are ordered at once and wait for each other inside the engine. When results become visible depends on the mode:
+//!
+//! | mode | an export starts | a failure |
+//! | --- | --- | --- |
+//! | `fail-fast` | when its builds are done; what others can see (a push) waits for every build of the plan | stops everything |
+//! | `defer-output` | is staged when its builds are done; one unit publishes everything when all is staged | stops everything; nothing is visible |
+//! | `defer-error` | when its builds are done | stops what needs the failed node |
+//!
+//! Nothing here knows which engine runs.
 
 mod dispatcher;
 pub(crate) mod interrupt;

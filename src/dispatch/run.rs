@@ -1,7 +1,8 @@
 //! The executor: carries out what the dispatcher answers, on any engine.
 //!
-//! Each unit (a build or an export) is a future that owns its state; this file selects over units, interrupts and the
-//! grace period and hands what happened to the dispatcher. A run whose engine was lost is repeated once.
+//! Each unit (a build, an export, the release of all staged outputs) is a future that owns its state; this file selects
+//! over units, interrupts and the grace period and hands what happened to the dispatcher. A run whose engine was lost is
+//! repeated, once for each reason.
 
 use std::{panic::AssertUnwindSafe, pin::Pin};
 
@@ -18,29 +19,38 @@ use super::{
     outcome::{RunEnd, RunOutcome},
 };
 use crate::{
-    engine::{Engine, NodeFailure, PreparedEngine},
+    engine::{Engine, NodeFailure, PreparedEngine, PublishedExport},
     plan::Plan,
     report::{
         Diagnostic,
         event::{Event, Sink},
     },
+    spec::ExecutionMode,
 };
 
-/// How often a plan is run on an engine that is prepared anew after it was lost.
-const MOST_REPEATS: usize = 1;
+/// How often a plan is run on an engine that is prepared anew after it was lost: each time for another reason, such as one
+/// more layer of the cache that turns out to be damaged.
+const MOST_REPEATS: usize = 32;
 
-/// Runs a plan to its end, or until the user stops it.
+/// Runs a plan to its end, or until the user stops it, and says how it ended. It never fails: faults are in the
+/// outcome.
 ///
-/// `prepare` makes the engine and checks everything that can be checked before anything runs; its errors are the
-/// outcome then. The engine reports its events to the sink that `prepare` gets, from where they go on to `view`.
+/// `mode` says when results become visible and what a failure stops.
+/// `prepare` makes the engine and checks everything that can be checked before anything runs; if it has errors, nothing
+/// runs. Events that the engine sends to the sink given to `prepare` are counted and passed on to `view`. If the engine
+/// is lost, `prepare` is called once more and the whole plan runs again.
+///
+/// The first interrupt asks running steps to end; after a grace period they are killed, and after another one what
+/// still runs is left behind ([`RunEnd::Abandoned`]), as it is at once by a second interrupt.
 pub(crate) async fn run<E: Engine>(
     plan: &Plan,
+    mode: ExecutionMode,
     prepare: impl AsyncFn(Sink) -> Result<PreparedEngine<E>, Vec<Diagnostic>>,
     interrupts: &mut Interrupts,
     view: Sink,
 ) -> RunOutcome {
     let log = RunLog::new(view);
-    let mut n_repeats = 0;
+    let mut reasons: Vec<Diagnostic> = Vec::new();
     loop {
         interrupts.listen();
         let prepared = tokio::select! {
@@ -48,18 +58,19 @@ pub(crate) async fn run<E: Engine>(
             prepared = prepare(log.sink()) => prepared,
             () = interrupts.next() => return RunOutcome::unprepared(RunEnd::Interrupted, Vec::new()),
         };
-        let PreparedEngine { engine, warnings } = match prepared {
+        let PreparedEngine { engine, warnings, findings: _ } = match prepared {
             Ok(prepared) => prepared,
             Err(faults) => return RunOutcome::unprepared(RunEnd::Failed, faults),
         };
-        let mut result = run_units(plan, &engine, interrupts).await;
+        let mut result = run_units(plan, mode, &engine, interrupts).await;
         let late = if result.was_abandoned { None } else { engine.finish().err() };
         result.was_interrupted |= interrupts.was_raised();
         if let Some(lost) = lost(&result)
-            && n_repeats < MOST_REPEATS
+            && reasons.len() < MOST_REPEATS
+            && !reasons.contains(lost)
             && !result.was_interrupted
         {
-            n_repeats += 1;
+            reasons.push(lost.clone());
             (log.sink())(Event::Restarted { reason: lost.message.as_str().into() });
             continue;
         }
@@ -76,9 +87,14 @@ fn lost(result: &DispatchResult) -> Option<&Diagnostic> {
 }
 
 /// Runs every node of the plan as the dispatcher says.
-async fn run_units<E: Engine>(plan: &Plan, engine: &E, interrupts: &mut Interrupts) -> DispatchResult {
+async fn run_units<E: Engine>(
+    plan: &Plan,
+    mode: ExecutionMode,
+    engine: &E,
+    interrupts: &mut Interrupts,
+) -> DispatchResult {
     let publishes = |export| engine.publishes(export);
-    let mut dispatcher = Dispatcher::new(plan, &publishes);
+    let mut dispatcher = Dispatcher::new(plan, mode, &publishes);
     let mut units = FuturesUnordered::new();
     let mut grace: Option<Pin<Box<Sleep>>> = None;
     let mut answers = dispatcher.start();
@@ -107,7 +123,10 @@ async fn run_units<E: Engine>(plan: &Plan, engine: &E, interrupts: &mut Interrup
 }
 
 /// Runs one unit; a panic in it fails this unit and leaves the others alone.
-async fn run_unit<E: Engine>(engine: &E, unit: DispatchUnit<E::Built>) -> DispatchEvent<E::Built> {
+async fn run_unit<E: Engine>(
+    engine: &E,
+    unit: DispatchUnit<E::Built, E::Staged>,
+) -> DispatchEvent<E::Built, E::Staged> {
     match unit {
         DispatchUnit::Build(node) => {
             let work = AssertUnwindSafe(engine.build(node)).catch_unwind();
@@ -116,6 +135,19 @@ async fn run_unit<E: Engine>(engine: &E, unit: DispatchUnit<E::Built>) -> Dispat
         DispatchUnit::Export { node, builds } => {
             let work = AssertUnwindSafe(engine.export(node, &builds)).catch_unwind();
             DispatchEvent::Exported { node, result: work.await.unwrap_or_else(|_| Err(bug("an export"))) }
+        }
+        DispatchUnit::Stage { node, builds } => {
+            let work = AssertUnwindSafe(engine.stage(node, &builds)).catch_unwind();
+            DispatchEvent::Staged { node, result: work.await.unwrap_or_else(|_| Err(bug("an export"))) }
+        }
+        DispatchUnit::Publish(staged) => {
+            let nodes: Vec<_> = staged.iter().map(|(node, _)| *node).collect();
+            let work = AssertUnwindSafe(engine.publish(staged)).catch_unwind();
+            let all_failed = || {
+                let failure = bug("the release");
+                nodes.iter().map(|node| PublishedExport { node: *node, result: Err(failure.clone()) }).collect()
+            };
+            DispatchEvent::Published { results: work.await.unwrap_or_else(|_| all_failed()) }
         }
     }
 }

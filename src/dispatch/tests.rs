@@ -15,12 +15,13 @@ use super::{
     run::run,
 };
 use crate::{
-    engine::{CancelMode, Engine, ExportReceipt, NodeFailure, PreparedEngine},
+    engine::{CancelMode, Engine, ExportReceipt, NodeFailure, PreparedEngine, PublishedExport},
     plan::{Plan, PlanNode, TargetName, make::tests::plan_of},
     report::{
         Diagnostic,
         event::{Event, Sink},
     },
+    spec::ExecutionMode,
 };
 
 /// Two targets: `a` is written to a file, `b` is pushed.
@@ -58,24 +59,35 @@ fn lost(text: &str) -> NodeFailure {
 /// A dispatcher whose answers are texts; `b`'s export is the one that publishes.
 struct Script<'a> {
     plan: &'a Plan,
-    dispatcher: Dispatcher<'a, String>,
+    dispatcher: Dispatcher<'a, String, String>,
 }
 
 impl<'a> Script<'a> {
     fn new(plan: &'a Plan, publishes: &'a dyn Fn(NodeIndex) -> bool) -> (Self, Vec<String>) {
-        let mut dispatcher = Dispatcher::new(plan, publishes);
+        Self::in_mode(ExecutionMode::FailFast, plan, publishes)
+    }
+
+    fn in_mode(mode: ExecutionMode, plan: &'a Plan, publishes: &'a dyn Fn(NodeIndex) -> bool) -> (Self, Vec<String>) {
+        let mut dispatcher = Dispatcher::new(plan, mode, publishes);
         let first = dispatcher.start();
         let script = Self { plan, dispatcher };
         let first = script.texts(first);
         (script, first)
     }
 
-    fn texts(&self, answers: Vec<DispatchAnswer<String>>) -> Vec<String> {
+    fn texts(&self, answers: Vec<DispatchAnswer<String, String>>) -> Vec<String> {
         let name = |node: NodeIndex| &*self.plan.graph[node].wanted_by()[0].0;
         let text = |answer| match answer {
             DispatchAnswer::Start(DispatchUnit::Build(node)) => format!("build {}", name(node)),
             DispatchAnswer::Start(DispatchUnit::Export { node, builds }) => {
                 format!("export {} of {}", name(node), builds.join(" "))
+            }
+            DispatchAnswer::Start(DispatchUnit::Stage { node, builds }) => {
+                format!("stage {} of {}", name(node), builds.join(" "))
+            }
+            DispatchAnswer::Start(DispatchUnit::Publish(staged)) => {
+                let staged: Vec<String> = staged.iter().map(|(node, it)| format!("{}: {it}", name(*node))).collect();
+                format!("publish {}", staged.join(", "))
             }
             DispatchAnswer::Cancel(CancelMode::Ask) => "ask steps to end".to_owned(),
             DispatchAnswer::Cancel(CancelMode::Kill) => "kill".to_owned(),
@@ -99,7 +111,12 @@ impl<'a> Script<'a> {
         self.handle(DispatchEvent::Exported { node, result })
     }
 
-    fn handle(&mut self, event: DispatchEvent<String>) -> Vec<String> {
+    fn stage_ends(&mut self, target: &str, result: Result<&str, NodeFailure>) -> Vec<String> {
+        let node = node(self.plan, target, false);
+        self.handle(DispatchEvent::Staged { node, result: result.map(str::to_owned) })
+    }
+
+    fn handle(&mut self, event: DispatchEvent<String, String>) -> Vec<String> {
         let answers = self.dispatcher.handle(event);
         self.texts(answers)
     }
@@ -140,6 +157,74 @@ fn nothing_is_published_when_another_build_fails() {
     assert_eq!(script.build_ends("a", Err(failure("exit code 1"))), ["kill"]);
     assert!(script.dispatcher.is_finished());
     assert!(script.dispatcher.into_result().receipts.is_empty());
+}
+
+/// A run of two targets with deferred outputs, both built; `a` is staged.
+fn deferred(plan: &Plan) -> Script<'_> {
+    let (mut script, first) = Script::in_mode(ExecutionMode::DeferOutput, plan, &|_| true);
+    assert_eq!(first, ["build a", "build b"]);
+    assert_eq!(script.built("a"), ["stage a of result of a"]);
+    assert!(script.stage_ends("a", Ok("a.tar")).is_empty(), "b is not built yet");
+    assert_eq!(script.built("b"), ["stage b of result of b"]);
+    script
+}
+
+#[test]
+fn deferred_outputs_are_published_together_when_all_are_staged() {
+    let plan = two();
+    let mut script = deferred(&plan);
+    assert_eq!(script.stage_ends("b", Ok("tags")), ["publish a: a.tar, b: tags"]);
+    assert!(!script.dispatcher.is_finished());
+    let published = |target: &str| PublishedExport { node: node(&plan, target, false), result: Ok(<_>::default()) };
+    let results = vec![published("a"), published("b")];
+    assert!(script.handle(DispatchEvent::Published { results }).is_empty());
+    assert!(script.dispatcher.is_finished());
+    assert_eq!(script.dispatcher.into_result().receipts.len(), 2);
+}
+
+#[test]
+fn a_deferred_run_publishes_nothing_when_a_build_or_a_stage_fails() {
+    let plan = two();
+    let (mut script, _) = Script::in_mode(ExecutionMode::DeferOutput, &plan, &|_| false);
+    script.built("a");
+    assert_eq!(script.build_ends("b", Err(failure("exit code 1"))), ["kill"]);
+    assert!(!script.dispatcher.is_finished(), "a is being staged");
+    assert!(script.stage_ends("a", Ok("a.tar")).is_empty());
+    assert!(script.dispatcher.is_finished());
+    let mut script = deferred(&plan);
+    assert_eq!(script.stage_ends("b", Err(failure("the registry is full"))), ["kill"]);
+    assert!(script.dispatcher.is_finished());
+    assert!(script.dispatcher.into_result().receipts.is_empty());
+}
+
+#[test]
+fn an_interrupt_keeps_a_deferred_run_from_publishing_and_is_too_late_afterwards() {
+    let plan = two();
+    let mut script = deferred(&plan);
+    assert_eq!(script.handle(DispatchEvent::Interrupted), ["ask steps to end", "grace"]);
+    assert!(script.stage_ends("b", Ok("tags")).is_empty());
+    assert!(script.dispatcher.is_finished());
+    let mut script = deferred(&plan);
+    assert_eq!(script.stage_ends("b", Ok("tags")), ["publish a: a.tar, b: tags"]);
+    script.handle(DispatchEvent::Interrupted);
+    assert!(!script.dispatcher.is_finished(), "what has begun to be published is waited for");
+    let result = |target, result| PublishedExport { node: node(&plan, target, false), result };
+    let results = vec![result("a", Ok(<_>::default())), result("b", Err(failure("the registry is gone")))];
+    assert!(script.handle(DispatchEvent::Published { results }).is_empty());
+    assert!(script.dispatcher.is_finished());
+    let result = script.dispatcher.into_result();
+    assert_eq!((result.receipts.len(), result.failures.len()), (1, 1));
+}
+
+#[test]
+fn a_deferred_error_stops_only_what_needs_it() {
+    let plan = two();
+    let (mut script, _) = Script::in_mode(ExecutionMode::DeferError, &plan, &|_| true);
+    assert!(script.build_ends("a", Err(failure("exit code 1"))).is_empty());
+    assert_eq!(script.built("b"), ["export b of result of b"]);
+    assert!(script.export_ends("b", Err(failure("no such registry"))).is_empty());
+    assert!(script.dispatcher.is_finished());
+    assert_eq!(script.dispatcher.into_result().failures.len(), 2);
 }
 
 #[test]
@@ -251,6 +336,7 @@ impl ScriptedEngine {
 
 impl Engine for ScriptedEngine {
     type Built = NodeIndex;
+    type Staged = NodeIndex;
 
     fn publishes(&self, _export: NodeIndex) -> bool {
         false
@@ -266,6 +352,18 @@ impl Engine for ScriptedEngine {
         (self.sink)(Event::Wrote { what: "a.tar".into(), bytes: 7, reused: false });
         (self.sink)(Event::Warning(Arc::new(Diagnostic::warning("bake::test", "careful"))));
         Ok(ExportReceipt::default())
+    }
+
+    async fn stage(&self, export: NodeIndex, _builds: &[NodeIndex]) -> Result<NodeIndex, NodeFailure> {
+        self.play(export).await.map(|()| export)
+    }
+
+    async fn publish(&self, staged: Vec<(NodeIndex, NodeIndex)>) -> Vec<PublishedExport> {
+        let publish = |(node, _)| {
+            (self.sink)(Event::Wrote { what: "a.tar".into(), bytes: 7, reused: false });
+            PublishedExport { node, result: Ok(ExportReceipt::default()) }
+        };
+        staged.into_iter().map(publish).collect()
     }
 
     fn cancel(&self, mode: CancelMode) {
@@ -284,14 +382,28 @@ fn run_scripted(
     interrupts: &mut Interrupts,
     view: Sink,
 ) -> (RunOutcome, Vec<CancelMode>) {
+    run_scripted_in(ExecutionMode::FailFast, plan, attempts, interrupts, view)
+}
+
+fn run_scripted_in(
+    mode: ExecutionMode,
+    plan: &Plan,
+    attempts: Vec<BTreeMap<NodeIndex, Play>>,
+    interrupts: &mut Interrupts,
+    view: Sink,
+) -> (RunOutcome, Vec<CancelMode>) {
     let attempts = RefCell::new(attempts.into_iter());
     let cancelled = Arc::new(Mutex::new(Vec::new()));
     let prepare = async |sink: Sink| {
         let plays = attempts.borrow_mut().next().expect("the plan is not prepared more often than scripted");
         let engine = ScriptedEngine { plays, cancelled: Arc::clone(&cancelled), sink };
-        Ok(PreparedEngine { engine, warnings: vec![Diagnostic::warning("bake::test", "found while preparing")] })
+        Ok(PreparedEngine {
+            engine,
+            warnings: vec![Diagnostic::warning("bake::test", "found while preparing")],
+            findings: Vec::new(),
+        })
     };
-    let outcome = block_on(run(plan, prepare, interrupts, view));
+    let outcome = block_on(run(plan, mode, prepare, interrupts, view));
     assert_eq!(attempts.borrow().len(), 0, "every scripted attempt was made");
     let cancelled = cancelled.lock().unwrap().clone();
     (outcome, cancelled)
@@ -329,6 +441,17 @@ fn a_lost_engine_is_prepared_anew_once() {
     // What the first attempt wrote is not counted twice.
     assert_eq!(outcome.summary.wrote.len(), 2);
     assert_eq!(messages(&outcome), ["found while preparing", "careful", "careful"]);
+}
+
+#[test]
+fn each_reason_to_lose_an_engine_is_good_for_one_repeat() {
+    let plan = two();
+    let build = node(&plan, "a", true);
+    let play = |reason: &str| BTreeMap::from([(build, Play::Fail(lost(reason)))]);
+    let (_sender, mut interrupts) = interrupts();
+    let attempts = vec![play("a layer was damaged"), play("another layer was damaged"), BTreeMap::new()];
+    let (outcome, _) = run_scripted(&plan, attempts, &mut interrupts, nobody());
+    assert_eq!(outcome.end, RunEnd::Succeeded);
 }
 
 #[test]
@@ -382,6 +505,18 @@ fn a_unit_that_panics_fails_alone() {
 }
 
 #[test]
+fn deferred_outputs_are_written_by_one_unit() {
+    let plan = two();
+    let (_sender, mut interrupts) = interrupts();
+    let mode = ExecutionMode::DeferOutput;
+    let (outcome, _) = run_scripted_in(mode, &plan, vec![BTreeMap::new()], &mut interrupts, nobody());
+    assert_eq!((outcome.end, outcome.summary.wrote.len()), (RunEnd::Succeeded, 2));
+    let play = BTreeMap::from([(node(&plan, "a", false), Play::Panic)]);
+    let (outcome, _) = run_scripted_in(mode, &plan, vec![play], &mut interrupts, nobody());
+    assert_eq!((outcome.end, outcome.summary.wrote.len()), (RunEnd::Failed, 0));
+}
+
+#[test]
 fn two_interrupts_end_a_run_whose_builds_hang() {
     let plan = two();
     let (sender, mut interrupts) = interrupts();
@@ -391,9 +526,9 @@ fn two_interrupts_end_a_run_whose_builds_hang() {
         assert!(sender.send() && sender.send());
         let plays = BTreeMap::from([(node(&plan, "a", true), Play::Hang)]);
         let engine = ScriptedEngine { plays, cancelled: Arc::clone(&cancelled), sink };
-        Ok::<_, Vec<Diagnostic>>(PreparedEngine { engine, warnings: Vec::new() })
+        Ok::<_, Vec<Diagnostic>>(PreparedEngine { engine, warnings: Vec::new(), findings: Vec::new() })
     };
-    let outcome = block_on(run(&plan, prepare, &mut interrupts, nobody()));
+    let outcome = block_on(run(&plan, ExecutionMode::FailFast, prepare, &mut interrupts, nobody()));
     assert_eq!(outcome.end, RunEnd::Abandoned);
     assert_eq!(*cancelled.lock().unwrap(), [CancelMode::Ask, CancelMode::Kill]);
 }
@@ -406,7 +541,7 @@ fn an_interrupt_ends_the_preparation() {
     assert!(sender.send());
     let prepare =
         async |_: Sink| std::future::pending::<Result<PreparedEngine<ScriptedEngine>, Vec<Diagnostic>>>().await;
-    let outcome = block_on(run(&plan, prepare, &mut interrupts, nobody()));
+    let outcome = block_on(run(&plan, ExecutionMode::FailFast, prepare, &mut interrupts, nobody()));
     assert_eq!(outcome.end, RunEnd::Interrupted);
 }
 
@@ -418,6 +553,6 @@ fn faults_of_the_preparation_are_the_outcome() {
         let fault = Diagnostic::error("bake::test", "no such output");
         Err::<PreparedEngine<ScriptedEngine>, _>(vec![fault])
     };
-    let outcome = block_on(run(&plan, prepare, &mut interrupts, nobody()));
+    let outcome = block_on(run(&plan, ExecutionMode::FailFast, prepare, &mut interrupts, nobody()));
     assert_eq!((outcome.end, messages(&outcome)), (RunEnd::Failed, vec!["no such output"]));
 }

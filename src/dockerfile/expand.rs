@@ -9,10 +9,10 @@ use std::fmt;
 use indexmap::IndexMap;
 use regex::Regex;
 
-/// Variables in order of first definition.
+/// Variables by name, in the order of their first definition.
 pub(crate) type Vars = IndexMap<String, String>;
 
-/// How quotes, escapes and unset variables are treated.
+/// How quotes, escapes and unset variables are treated when a text is expanded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ExpandMode {
     /// Quotes and escapes are processed and removed.
@@ -23,7 +23,7 @@ pub(crate) enum ExpandMode {
     Display,
 }
 
-/// An expanded word.
+/// A text whose variables are expanded, and which of them were set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ExpandedWord {
     pub(crate) text: String,
@@ -33,7 +33,7 @@ pub(crate) struct ExpandedWord {
     pub(crate) missing: Vec<String>,
 }
 
-/// Why a word cannot be expanded.
+/// Why a word cannot be expanded, as text for the user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct BadWord(pub(crate) String);
 
@@ -48,7 +48,10 @@ const MAX_DEPTH: usize = 100;
 /// The most bytes that an expansion may produce: variables that double each other would exhaust memory.
 const MAX_TEXT: usize = 16 << 20;
 
-/// Expands a word into one text.
+/// Expands the variables of a word into one text.
+///
+/// # Errors
+/// For a malformed or unknown `${…}`, `${name:?text}` of a variable that is not set, and a result of more than 16 MiB.
 pub(crate) fn expand(word: &str, vars: &Vars, escape: char, mode: ExpandMode) -> Result<ExpandedWord, BadWord> {
     let quiet = |c: char| match mode {
         ExpandMode::Word => c != '$' && c != escape && c != '"' && c != '\'',
@@ -63,7 +66,10 @@ pub(crate) fn expand(word: &str, vars: &Vars, escape: char, mode: ExpandMode) ->
     Ok(ExpandedWord { text, used: run.used, missing: run.missing })
 }
 
-/// Expands a word and splits the result at blanks that are not quoted.
+/// Expands a word and splits the result at blanks that are not quoted: the ports of EXPOSE.
+///
+/// # Errors
+/// As [`expand`].
 pub(crate) fn expand_words(word: &str, vars: &Vars, escape: char) -> Result<(Vec<String>, ExpandedWord), BadWord> {
     let mut run = Expander::new(word, vars, escape, ExpandMode::Word);
     run.words = Some(WordExpander::default());

@@ -2,7 +2,7 @@
 
 use crate::report::{Diagnostic, Span};
 
-/// An error at one place of a Dockerfile; `label` says what stands there.
+/// Makes an error about one place of a Dockerfile; `label` says what is there.
 pub(super) fn fault(code: &'static str, message: String, at: Span, label: impl Into<String>) -> Diagnostic {
     Diagnostic::error(code, message).at(at, label)
 }

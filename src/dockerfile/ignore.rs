@@ -3,11 +3,14 @@
 //! [`graph::pattern`](crate::graph::pattern); the file itself is found and read by the engine.
 
 use crate::{
-    graph::pattern::{self, Patterns},
+    graph::pattern::Patterns,
     report::{Diagnostic, SourceId, Span},
 };
 
-/// The patterns of an ignore file in order, cleaned, exceptions with their `!`. All malformed ones are reported.
+/// Parses a `.dockerignore` file: its patterns in order, cleaned, exceptions with their `!`
+/// (<https://docs.docker.com/build/concepts/context/#dockerignore-files>).
+///
+/// All malformed patterns are reported and left out.
 pub(crate) fn parse_ignore(source: SourceId, text: &str) -> (Vec<String>, Vec<Diagnostic>) {
     let mut patterns = Vec::new();
     let mut faults = Vec::new();
@@ -42,7 +45,7 @@ fn cleaned(line: &str) -> String {
     if body.is_empty() {
         return mark.to_owned();
     }
-    let clean = pattern::clean(body);
+    let clean = crate::spec::path::clean(body);
     let clean = if clean.len() > 1 { clean.strip_prefix('/').unwrap_or(&clean) } else { &clean };
     format!("{mark}{clean}")
 }

@@ -1,11 +1,10 @@
 //! The typed form of a Dockerfile: instructions as written, nothing expanded, nothing resolved.
 
-use crate::report::{SourceId, Span, Spanned};
+use crate::report::{Span, Spanned};
 
 /// A parsed Dockerfile.
 #[derive(Clone, Debug)]
 pub(crate) struct ParsedDockerfile {
-    pub(crate) source: SourceId,
     /// The escape character, `\` or a backquote.
     pub(crate) escape: char,
     /// Value of `# syntax=`.
@@ -19,7 +18,7 @@ pub(crate) struct ParsedDockerfile {
     pub(crate) empty_continuations: Vec<Span>,
 }
 
-/// One FROM and what follows it.
+/// One stage: a FROM and the instructions that follow it.
 #[derive(Clone, Debug)]
 pub(crate) struct Stage {
     pub(crate) image: Spanned<String>,
@@ -51,6 +50,7 @@ pub(crate) struct Instruction {
     pub(crate) kind: InstructionKind,
 }
 
+/// An instruction with its parsed arguments; variables are not expanded yet.
 #[derive(Clone, Debug)]
 pub(crate) enum InstructionKind {
     Arg(Vec<ArgDef>),
@@ -71,6 +71,7 @@ pub(crate) enum InstructionKind {
     Onbuild(String),
 }
 
+/// One argument that ARG declares, with its default.
 #[derive(Clone, Debug)]
 pub(crate) struct ArgDef {
     pub(crate) name: String,
@@ -78,7 +79,7 @@ pub(crate) struct ArgDef {
     pub(crate) at: Span,
 }
 
-/// `key=value` of ENV and LABEL.
+/// One `key=value` of ENV or LABEL.
 #[derive(Clone, Debug)]
 pub(crate) struct Pair {
     pub(crate) key: String,
@@ -88,7 +89,7 @@ pub(crate) struct Pair {
     pub(crate) at: Span,
 }
 
-/// A command line in JSON or shell form.
+/// A command line in exec form (a JSON array) or shell form.
 #[derive(Clone, Debug)]
 pub(crate) struct CommandLine {
     /// The elements of the array, or the one text.
@@ -98,7 +99,7 @@ pub(crate) struct CommandLine {
     pub(crate) almost_json: Option<Spanned<String>>,
 }
 
-/// A heredoc with its body as it stands in the file.
+/// A here-document (`<<EOF`) with its body as it stands in the file.
 #[derive(Clone, Debug)]
 pub(crate) struct Heredoc {
     pub(crate) name: String,
@@ -109,6 +110,7 @@ pub(crate) struct Heredoc {
     pub(crate) strip_tabs: bool,
 }
 
+/// The parsed arguments and flags of RUN.
 #[derive(Clone, Debug)]
 pub(crate) struct RunInstruction {
     pub(crate) command: CommandLine,
@@ -121,7 +123,7 @@ pub(crate) struct RunInstruction {
     pub(crate) security: Option<Spanned<String>>,
 }
 
-/// COPY and ADD.
+/// The parsed arguments and flags of COPY or ADD.
 #[derive(Clone, Debug)]
 pub(crate) struct CopyInstruction {
     pub(crate) is_add: bool,
@@ -141,7 +143,7 @@ pub(crate) struct CopyInstruction {
     pub(crate) almost_json: Option<Spanned<String>>,
 }
 
-/// HEALTHCHECK; durations in nanoseconds.
+/// The parsed arguments and flags of HEALTHCHECK; durations in nanoseconds, 0 where a flag is missing.
 #[derive(Clone, Debug)]
 pub(crate) struct Health {
     pub(crate) test: Vec<String>,
@@ -153,7 +155,7 @@ pub(crate) struct Health {
     pub(crate) almost_json: Option<Spanned<String>>,
 }
 
-/// All keywords, for suggestions.
+/// All keywords of instructions, in upper case, for suggestions.
 pub(crate) const KEYWORDS: &[&str] = &[
     "ADD",
     "ARG",

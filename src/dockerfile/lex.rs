@@ -20,7 +20,7 @@ pub(super) enum SourcePlace {
 }
 
 impl SourcePlace {
-    /// The span of a range of the logical line.
+    /// The span in the source of a byte range of the logical line.
     pub(super) fn at(&self, range: Range<usize>) -> Span {
         match self {
             Self::Fixed(span) => *span,
@@ -41,17 +41,22 @@ impl SourcePlace {
     }
 }
 
-/// A logical line.
+/// A logical line: one instruction, its continuation lines joined, without the blank lines and comments between them.
+///
+/// The bodies of its here-documents are not in it; [`LineReader::heredoc`] reads them. Borrowed from the file unless
+/// lines were joined. See <https://docs.docker.com/reference/dockerfile/#format>.
 #[derive(Clone, Debug)]
 pub(super) struct DockerfileLine<'a> {
-    /// Leading blanks and continuations removed.
+    /// Without leading blanks, continuation marks and line end.
     pub(super) text: Cow<'a, str>,
+    /// Where each byte of `text` stands in the file.
     pub(super) place: SourcePlace,
-    /// The comment directly above, without `#`.
+    /// The comment lines directly above, without `#` and the blanks around; an empty comment or a blank line ends them.
     pub(super) comments: Vec<String>,
 }
 
-/// The directives at the top of a file.
+/// The parser directives at the top of a file: `# syntax=`, `# check=`, `# escape=`
+/// (<https://docs.docker.com/reference/dockerfile/#parser-directives>).
 #[derive(Clone, Debug, Default)]
 pub(super) struct Directives {
     pub(super) syntax: Option<(String, Span)>,
@@ -59,7 +64,7 @@ pub(super) struct Directives {
     pub(super) escape: Option<char>,
 }
 
-/// Reads a text line by line.
+/// Reads the logical lines of a Dockerfile one after the other, and the bodies of here-documents between them.
 pub(super) struct LineReader<'a> {
     text: &'a str,
     next: usize,
@@ -87,6 +92,9 @@ impl<'a> Physical<'a> {
 }
 
 impl<'a> LineReader<'a> {
+    /// Starts at the top of `text`, after a byte order mark.
+    ///
+    /// `fixed` is the span of every word when the text is not from a file: an ONBUILD trigger of a base image.
     pub(super) fn new(source: SourceId, text: &'a str, fixed: Option<Span>) -> Self {
         Self {
             text,
@@ -102,6 +110,8 @@ impl<'a> LineReader<'a> {
         }
     }
 
+    /// The character that continues lines and escapes others: a backslash, or what the directive `escape` names
+    /// (<https://docs.docker.com/reference/dockerfile/#escape>).
     pub(super) const fn escape(&self) -> char {
         self.escape
     }
@@ -258,7 +268,8 @@ impl<'a> LineReader<'a> {
     }
 }
 
-/// `key = value` of a directive: a word of letters and digits, the value without blanks around it, not empty.
+/// Parses a comment as a directive `key = value`: a word of letters and digits, the value without blanks around it, not
+/// empty.
 pub(super) fn key_value(comment: &str) -> Option<(String, &str)> {
     let (key, value) = comment.split_once('=')?;
     let (key, value) = (key.trim(), value.trim());
@@ -278,7 +289,7 @@ fn to_u32(at: usize) -> u32 {
 
 const BLANKS: [char; 5] = ['\t', '\u{b}', '\u{c}', '\r', ' '];
 
-/// The range without Unicode blanks around it.
+/// Shortens a byte range so that no Unicode blanks stand at its ends.
 pub(super) fn trim(text: &str, range: Range<usize>) -> Range<usize> {
     let part = &text[range.clone()];
     let start = range.start + (part.len() - part.trim_start().len());
@@ -286,7 +297,7 @@ pub(super) fn trim(text: &str, range: Range<usize>) -> Range<usize> {
     start..end
 }
 
-/// Splits once at blanks: the first word, and the rest without blanks around it.
+/// Splits a byte range at its first blanks: the first word, and the rest without blanks around it.
 pub(super) fn split_first(text: &str, range: Range<usize>) -> (Range<usize>, Range<usize>) {
     let range = trim(text, range);
     let part = &text[range.clone()];
@@ -296,7 +307,7 @@ pub(super) fn split_first(text: &str, range: Range<usize>) -> (Range<usize>, Ran
     }
 }
 
-/// Splits at blanks, without regard to quotes.
+/// Splits a byte range into words at blanks, without regard to quotes.
 pub(super) fn split_blanks(text: &str, range: Range<usize>) -> Vec<Range<usize>> {
     let mut words = Vec::new();
     let mut start = None;
@@ -317,7 +328,8 @@ pub(super) fn split_blanks(text: &str, range: Range<usize>) -> Vec<Range<usize>>
     words
 }
 
-/// Splits at Unicode blanks outside of quotes; quotes and escapes stay in the words. An escape at the very end is dropped.
+/// Splits a byte range into words at Unicode blanks outside of quotes; quotes and escapes stay in the words. An escape
+/// at the very end is dropped.
 pub(super) fn split_words(text: &str, range: Range<usize>, escape: char) -> Vec<Range<usize>> {
     let mut words = Vec::new();
     let mut start = None;
@@ -351,13 +363,14 @@ pub(super) fn split_words(text: &str, range: Range<usize>, escape: char) -> Vec<
     words
 }
 
-/// A leading word that starts with `--`, its quotes and escapes removed.
+/// A flag as written (`--name=value`), its quotes and escapes removed, and its byte range in the line.
 pub(super) struct FlagWord {
     pub(super) text: String,
     pub(super) range: Range<usize>,
 }
 
-/// Takes the flags from the front; what is left are the arguments. A bare `--` ends the flags.
+/// Takes the words that begin with `--` from the front of a byte range; returns them and the range of the arguments. A
+/// bare `--` ends the flags.
 pub(super) fn take_flags(text: &str, range: Range<usize>, escape: char) -> (Vec<FlagWord>, Range<usize>) {
     let mut flags = Vec::new();
     let mut rest = trim(text, range);
@@ -388,8 +401,8 @@ pub(super) fn take_flags(text: &str, range: Range<usize>, escape: char) -> (Vec<
     (flags, rest)
 }
 
-/// The words of a line among which heredocs are looked for: quotes and escapes stay; blanks after `<<` belong to the word.
-/// A quote that is not closed makes the line hold no words.
+/// The words of a line among which marks of here-documents are looked for: quotes and escapes stay; blanks after `<<`
+/// belong to the word. A line with a quote that is not closed has none.
 pub(super) fn heredoc_words(line: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut word = String::new();
@@ -441,7 +454,8 @@ pub(super) fn heredoc_words(line: &str) -> Vec<String> {
     words
 }
 
-/// `[n]<<[-][ ]name`: the name without quotes, whether it was unquoted, and whether tabs are stripped.
+/// Parses the mark of a here-document, `[n]<<[-][ ]name`: the name without quotes, whether it was unquoted (variables
+/// are expanded), and whether leading tabs are dropped.
 pub(super) fn heredoc_mark(word: &str) -> Option<(String, bool, bool)> {
     let body = word.trim_start_matches(|c: char| c.is_ascii_digit()).strip_prefix("<<")?;
     let (strip_tabs, name) = match body.strip_prefix('-') {

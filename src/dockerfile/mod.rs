@@ -24,5 +24,5 @@ mod value;
 mod tests;
 
 pub(crate) use instruction::ParsedDockerfile;
-pub(crate) use lower::lower;
+pub(crate) use lower::{epoch_option, lower};
 pub(crate) use parse::parse;

@@ -8,12 +8,14 @@ use std::{
 use indexmap::IndexMap;
 
 use crate::{
-    graph::{self, StepNetwork, StepResources, VertexIx},
+    dockerfile::check::report::CheckFinding,
+    graph::{self, VertexIx},
     oci::{ImageConfig, Platform},
-    report::{Diagnostic, Span},
+    report::Diagnostic,
+    spec::{ExtraHost, NetworkMode, ResourceLimits, SecretOrigin, Ulimit},
 };
 
-/// The options of one build.
+/// The options of one build of a Dockerfile: target, platform, arguments, contexts, and what its steps may use.
 #[derive(Clone, Debug)]
 pub(crate) struct LowerOptions {
     /// Stage to build, in any case of letters; the last one when `None`.
@@ -29,27 +31,30 @@ pub(crate) struct LowerOptions {
     pub(crate) labels: IndexMap<String, String>,
     pub(crate) no_cache: NoCache,
     /// Network of RUN instructions that do not choose.
-    pub(crate) network: StepNetwork,
+    pub(crate) network: NetworkMode,
     pub(crate) allow: Allow,
-    /// Name and address.
-    pub(crate) extra_hosts: Vec<(String, String)>,
+    pub(crate) extra_hosts: Vec<ExtraHost>,
     pub(crate) shm_size: Option<u64>,
-    /// `name=soft:hard`.
-    pub(crate) ulimits: Vec<String>,
+    pub(crate) ulimits: Vec<Ulimit>,
     pub(crate) hostname: Option<String>,
-    pub(crate) resources: StepResources,
+    pub(crate) resources: ResourceLimits,
+    /// The namespace of cache mounts; empty for the one that local builds share.
+    pub(crate) cache_namespace: String,
     /// Where the build takes its secrets from, by id. Not their values.
-    pub(crate) secrets: HashMap<String, String>,
+    pub(crate) secrets: HashMap<String, SecretOrigin>,
     /// The sockets of its agents, by id.
-    pub(crate) agents: HashMap<String, String>,
+    pub(crate) agents: HashMap<String, SecretOrigin>,
     /// Several platforms are built: step names say which.
     pub(crate) multi_platform: bool,
-    /// First word in the brackets of step names; may be empty.
-    pub(crate) label_prefix: String,
+    /// The Dockerfile, for the records that say later why a step ran.
+    pub(crate) step_file: Arc<graph::StepFile>,
+    /// The target, for the names of steps and for messages; may be empty.
+    pub(crate) label_prefix: Arc<str>,
     /// Named contexts: `name` or `name::os/arch`.
     pub(crate) contexts: IndexMap<String, NamedContext>,
     pub(crate) main: NamedContext,
-    /// Seconds since 1970 when `SOURCE_DATE_EPOCH` is not a number but names a context (see [`EpochOption`]); the engine knows.
+    /// Seconds since 1970 when `SOURCE_DATE_EPOCH` is not a number but names a source (see [`EpochOption`]); the engine asks
+    /// that. `None`: it has no time.
     pub(crate) source_date_epoch: Option<i64>,
     /// Lower every stage, for the checks of a whole file.
     pub(crate) all_stages: bool,
@@ -62,7 +67,7 @@ pub(crate) struct Allow {
     pub(crate) security_insecure: bool,
 }
 
-/// Which steps run even if a result is known.
+/// Which steps run even if their result is cached.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum NoCache {
     #[default]
@@ -72,11 +77,12 @@ pub(crate) enum NoCache {
     Stages(Vec<String>),
 }
 
-/// A place that files or a base come from.
+/// A source of files or of a base: the main context, or one that is named in the options.
 #[derive(Clone, Debug)]
 pub(crate) enum NamedContext {
     Local(graph::Local),
-    /// An image of a registry, or of the OCI layout in the folder `layout`. The reference goes into a [`Query`] as it is.
+    /// An image of a registry, or of the OCI layout in the folder `layout`; `scratch` is the empty image. The reference is
+    /// as written; in a [`Query`] that of a registry is normalised.
     Image {
         reference: String,
         layout: Option<String>,
@@ -99,7 +105,7 @@ pub(crate) struct BuiltContext {
     pub(crate) is_assumed: bool,
 }
 
-/// A question: what is this image, for this platform?
+/// A question to the caller: what is this image, for this platform?
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Query {
     /// Normalised (`docker.io/library/alpine:3`) for a registry; as the context says for a layout.
@@ -109,15 +115,6 @@ pub(crate) struct Query {
     pub(crate) platform: Platform,
 }
 
-/// A question and the instruction that asks it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Asked {
-    pub(crate) query: Query,
-    pub(crate) at: Span,
-    /// A stage whose name is near that of the image, should there be no such image.
-    pub(crate) near: Option<String>,
-}
-
 /// The answer to a [`Query`].
 #[derive(Clone, Debug)]
 pub(crate) struct ImageInfo {
@@ -125,27 +122,40 @@ pub(crate) struct ImageInfo {
     pub(crate) config: Arc<ImageConfig>,
 }
 
-/// The answers so far.
+/// The images that are known so far: the answers to earlier [`Query`]s.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct KnownImages {
     pub(crate) images: HashMap<Query, ImageInfo>,
+    /// Images that cannot be read, and why, without a place. They are faults of the stages that begin with them, which are
+    /// lowered all the same so that the rest of the file is checked; nothing that depends on their configs is reported.
+    pub(crate) unread: HashMap<Query, Diagnostic>,
     /// No registry may be asked: its images are treated as empty, and nothing that depends on their configs is
     /// reported.
     pub(crate) assume: bool,
 }
 
-/// The outcome of lowering.
-#[derive(Clone, Debug)]
+/// The outcome of one call of `lower`: a build, questions about images, or errors.
 pub(crate) enum LowerOutcome {
     Done(Box<Lowered>),
     /// Answer these and call again.
-    Needs(Vec<Asked>),
-    /// Errors, and the warnings found on the way.
-    Failed(Vec<Diagnostic>),
+    Needs(Vec<Query>),
+    Failed(Box<LowerFaults>),
 }
 
-/// A build as a vertex and the config of its image.
-#[derive(Clone, Debug)]
+/// Why a build cannot be lowered, and what was found on the way.
+pub(crate) struct LowerFaults {
+    /// Checks that fired; see `check`.
+    pub(crate) findings: Vec<CheckFinding>,
+    /// Errors of the Dockerfile.
+    pub(crate) faults: Vec<Diagnostic>,
+    /// Errors of images that cannot be read.
+    pub(crate) unread: Vec<Diagnostic>,
+    /// The error that sums up the findings, when the Dockerfile declares that they are errors.
+    pub(crate) checks_failed: Option<Diagnostic>,
+}
+
+/// One build after lowering: the vertex of its result, and the config of its image.
+#[derive(Debug)]
 pub(crate) struct Lowered {
     /// The tree of the result.
     pub(crate) result: VertexIx,
@@ -156,9 +166,13 @@ pub(crate) struct Lowered {
     /// How many layers of `result` are those of the base image.
     pub(crate) base_layers: usize,
     /// Checks that fired; see `check`.
-    pub(crate) warnings: Vec<Diagnostic>,
+    pub(crate) findings: Vec<CheckFinding>,
     /// One warning for each build argument that nothing declares.
     pub(crate) unused_args: Vec<Diagnostic>,
+    /// One warning for each stage of `no-cache-filter` that the file does not have.
+    pub(crate) unknown_stages: Vec<Diagnostic>,
+    /// One notice for each named context that is used under a name which BuildKit does not look up.
+    pub(crate) own_contexts: Vec<Diagnostic>,
     /// Value of `SOURCE_DATE_EPOCH` in seconds, if it has one.
     pub(crate) epoch: Option<i64>,
     /// It is based on an image that was not resolved and is treated as empty.

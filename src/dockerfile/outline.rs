@@ -14,12 +14,13 @@ use super::{
 };
 use crate::report::{Diagnostic, Span};
 
-/// The stages of a file.
+/// The stages of a Dockerfile for `--call=targets`, as they are printed in JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Targets {
     pub(crate) targets: Vec<OutlineTarget>,
 }
 
+/// One stage of a Dockerfile: its name, base and description.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct OutlineTarget {
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -35,7 +36,8 @@ pub(crate) struct OutlineTarget {
     pub(crate) at: Span,
 }
 
-/// The inputs of a target: arguments, secrets, ssh agents, cache mounts.
+/// The inputs of a target for `--call=outline`, as they are printed in JSON: arguments, secrets, ssh agents, cache
+/// mounts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Outline {
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -52,6 +54,7 @@ pub(crate) struct Outline {
     pub(crate) cache: Vec<OutlineCache>,
 }
 
+/// A build argument that a target uses, with the value that it would have.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Arg {
     pub(crate) name: String,
@@ -63,7 +66,7 @@ pub(crate) struct Arg {
     pub(crate) at: Span,
 }
 
-/// A secret or an ssh agent.
+/// A secret or an ssh agent that a target mounts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Needed {
     pub(crate) name: String,
@@ -73,7 +76,7 @@ pub(crate) struct Needed {
     pub(crate) at: Span,
 }
 
-/// A cache mount.
+/// A cache mount that a target uses.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct OutlineCache {
     #[serde(rename = "ID")]
@@ -82,7 +85,7 @@ pub(crate) struct OutlineCache {
     pub(crate) at: Span,
 }
 
-/// The stages of a file, in order.
+/// Lists the stages of a Dockerfile, in the order of the file.
 pub(crate) fn targets(file: &ParsedDockerfile) -> Targets {
     let last = file.stages.len().saturating_sub(1);
     let stages = file.stages.iter().enumerate().map(|(i, stage)| {
@@ -99,7 +102,10 @@ pub(crate) fn targets(file: &ParsedDockerfile) -> Targets {
     Targets { targets: stages.collect() }
 }
 
-/// The inputs of the target that the options name, with the values that they would have.
+/// Lists the inputs of the target that the options name, with the values that they would have.
+///
+/// # Errors
+/// The faults of the file, or of the name of the target.
 pub(crate) fn outline(file: &ParsedDockerfile, options: &LowerOptions) -> Result<Outline, Vec<Diagnostic>> {
     let reach = lower::reach(file, options)?;
     let stage = &file.stages[reach.target];
@@ -198,7 +204,9 @@ impl Outline {
         let Ok(fields) = value::csv(written) else { return };
         let pairs: Vec<(&str, String)> = fields
             .iter()
-            .map(|it| it.split_once('=').map_or((it.as_str(), "true".to_owned()), |(key, value)| (key, text(value))))
+            .map(|option| {
+                option.split_once('=').map_or((option.as_str(), "true".to_owned()), |(key, value)| (key, text(value)))
+            })
             .collect();
         let get = |keys: &[&str]| {
             pairs.iter().rfind(|(key, _)| keys.contains(&key.to_ascii_lowercase().as_str())).map(|(_, it)| it.clone())
@@ -217,7 +225,7 @@ impl Outline {
             }
             "ssh" => add(&mut self.ssh, get(&["id"]).unwrap_or_else(|| "default".to_owned())),
             "cache" => {
-                let id = get(&["id"]).unwrap_or_else(|| crate::graph::pattern::clean(&target()));
+                let id = get(&["id"]).unwrap_or_else(|| crate::spec::path::clean(&target()));
                 if !self.cache.iter().any(|it| it.id == id) {
                     self.cache.push(OutlineCache { id, at });
                 }
@@ -266,13 +274,13 @@ impl Outline {
             table(&mut out, &rows, 1);
         }
         if !self.args.is_empty() {
-            let rows = self.args.iter().map(|it| [it.name.as_str(), &it.value, &it.description]);
+            let rows = self.args.iter().map(|arg| [arg.name.as_str(), &arg.value, &arg.description]);
             let rows: Vec<_> = std::iter::once(["BUILD ARG", "VALUE", "DESCRIPTION"]).chain(rows).collect();
             table(&mut out, &rows, 3);
         }
         for (title, list) in [("SECRET", &self.secrets), ("SSH", &self.ssh)] {
             if !list.is_empty() {
-                let rows = list.iter().map(|it| [it.name.as_str(), if it.required { "true" } else { "" }]);
+                let rows = list.iter().map(|secret| [secret.name.as_str(), if secret.required { "true" } else { "" }]);
                 let rows: Vec<_> = std::iter::once([title, "REQUIRED"]).chain(rows).collect();
                 table(&mut out, &rows, 3);
             }
@@ -292,10 +300,10 @@ impl Targets {
         let names: Vec<String> = self
             .targets
             .iter()
-            .map(|it| match (it.name.is_empty(), it.default) {
+            .map(|target| match (target.name.is_empty(), target.default) {
                 (true, true) => "(default)".to_owned(),
-                (false, true) => format!("{} (default)", it.name),
-                (_, false) => it.name.clone(),
+                (false, true) => format!("{} (default)", target.name),
+                (_, false) => target.name.clone(),
             })
             .collect();
         let rows = self.targets.iter().zip(&names).map(|(it, name)| [name.as_str(), it.description.as_str()]);

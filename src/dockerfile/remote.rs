@@ -4,7 +4,7 @@
 
 use crate::graph::GitOp;
 
-/// A repository as written: the vertex, and whether the text said to keep `.git`.
+/// A git repository as a Dockerfile or a context names it: the vertex, and whether the text said to keep `.git`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct GitReference {
     pub(crate) git: GitOp,
@@ -16,11 +16,13 @@ pub(crate) fn is_http(text: &str) -> bool {
     text.starts_with("http://") || text.starts_with("https://")
 }
 
-/// Reads a git source: `git://`, `ssh://`, `user@host:path`, `http(s)://….git`, each with `#ref:subdir` and `?query`.
-/// `None` when the text is not a git source. `github.com/…` without a scheme is one only for `context`.
+/// Parses a git source: `git://`, `ssh://`, `user@host:path`, `http(s)://….git`, each with `#ref:subdir` and `?query`
+/// (<https://docs.docker.com/build/concepts/context/#git-repositories>).
+///
+/// `None` when the text is not a git source. `github.com/…` without a scheme is one only if `context` is set.
 ///
 /// # Errors
-/// It is a repository, but its query is malformed.
+/// When it is a repository, but its query is malformed.
 pub(crate) fn git(text: &str, context: bool) -> Option<Result<GitReference, String>> {
     let (whole, fragment) = text.split_once('#').unwrap_or((text, ""));
     let (remote, query) = whole.split_once('?').unwrap_or((whole, ""));
@@ -40,8 +42,9 @@ pub(crate) fn git(text: &str, context: bool) -> Option<Result<GitReference, Stri
 
 /// `user@host:path`.
 fn is_scp(text: &str) -> bool {
-    let word =
-        |it: &str, more: &[char]| !it.is_empty() && it.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(&c));
+    let word = |text: &str, more: &[char]| {
+        !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(&c))
+    };
     text.split_once('@')
         .and_then(|(user, rest)| Some((user, rest.split_once(':')?.0)))
         .is_some_and(|(user, host)| word(user, &['-', '_']) && word(host, &['-', '.']))
@@ -126,11 +129,11 @@ fn prefixed(name: &str, prefix: &str) -> String {
 }
 
 fn clean_subdir(text: &str) -> Option<String> {
-    let clean = crate::graph::pattern::clean(&format!("/{text}"));
+    let clean = crate::spec::path::clean(&format!("/{text}"));
     given(&clean[1..])
 }
 
-/// The name that a download gets: the last segment of its path.
+/// The name that the file of a download gets: the last segment of the URL's path.
 pub(crate) fn file_name(url: &str) -> String {
     let path = url.split(['?', '#']).next().unwrap_or_default();
     let path = path.split_once("://").map_or(path, |(_, rest)| rest);

@@ -15,10 +15,10 @@ use crate::{
     report::{Diagnostic, Span},
 };
 
-/// Index of a node; stages of the file come first, in order.
+/// The index of a [`StageNode`] in [`Nodes`]; stages of the file come first, in order.
 pub(super) type NodeIx = usize;
 
-/// The base of a node.
+/// What a node begins with: another node, nothing, an image, or a context that replaces it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum StageBase {
     Node(NodeIx),
@@ -29,12 +29,12 @@ pub(super) enum StageBase {
     Replaced(String),
 }
 
-/// A stage, or something named in `--from`.
+/// A stage of the file, or an image or context that a `--from` names.
 #[derive(Clone, Debug)]
 pub(super) struct StageNode<'a> {
     pub(super) stage: Option<&'a Stage>,
     /// For step names and messages; empty for the only stage.
-    pub(super) label: String,
+    pub(super) label: Arc<str>,
     pub(super) base: StageBase,
     /// `--platform` of FROM.
     pub(super) platform: Option<Platform>,
@@ -44,17 +44,20 @@ pub(super) struct StageNode<'a> {
     /// ONBUILD triggers of the base, once they are known.
     pub(super) triggers: Arc<[Instruction]>,
     pub(super) triggers_known: bool,
-    /// For each trigger: what COPY reads from, or each mount of RUN.
-    pub(super) trigger_sources: Arc<[StageSources]>,
-    /// The same for each own instruction.
-    pub(super) sources: Arc<[StageSources]>,
+    /// One for each trigger, in the order of `triggers`.
+    pub(super) trigger_sources: Arc<[InstructionSources]>,
+    /// One for each instruction of the stage, in the order of the file.
+    pub(super) sources: Arc<[InstructionSources]>,
 }
 
-/// The nodes that `from` of an instruction or of its mounts names, in order; `None` where there is no `from`.
-pub(super) type StageSources = Vec<Option<NodeIx>>;
+/// The nodes that one instruction reads from, beside its own stage.
+///
+/// COPY: one element if there is a `--from`, else none. RUN: one element for each `--mount`, in order; `None` for a
+/// mount without `from`. All other instructions: none.
+pub(super) type InstructionSources = Vec<Option<NodeIx>>;
 
 impl StageNode<'_> {
-    /// The instructions that run after the triggers.
+    /// The instructions of the stage itself, which run after the triggers; none if a context replaces the stage.
     pub(super) fn own(&self) -> &[Instruction] {
         match (&self.base, self.stage) {
             (StageBase::Replaced(_), _) | (_, None) => &[],
@@ -63,7 +66,7 @@ impl StageNode<'_> {
     }
 }
 
-/// All nodes and their names.
+/// All nodes of a Dockerfile, with their names.
 #[derive(Debug, Default)]
 pub(super) struct Nodes<'a> {
     pub(super) list: Vec<StageNode<'a>>,
@@ -73,10 +76,10 @@ pub(super) struct Nodes<'a> {
 }
 
 impl<'a> Nodes<'a> {
-    /// Adds the next stage of the file.
+    /// Adds the next stage of the file; its sources and triggers are set later.
     pub(super) fn add_stage(&mut self, stage: &'a Stage, base: StageBase, platform: Option<Platform>) {
         let ix = self.list.len();
-        let label = stage.name.as_ref().map_or_else(|| format!("stage-{ix}"), |it| it.value.clone());
+        let label = stage.name.as_ref().map_or_else(|| format!("stage-{ix}").into(), |it| it.value.as_str().into());
         if let Some(name) = &stage.name {
             self.by_name.entry(name.value.clone()).or_default().push(ix);
         }
@@ -100,11 +103,12 @@ impl<'a> Nodes<'a> {
         self.by_name.get(name).and_then(|list| list.last().copied())
     }
 
-    /// All names of stages, for suggestions.
+    /// The names of all stages that have one, for suggestions.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.list.iter().filter_map(|node| Some(node.stage?.name.as_ref()?.value.as_str()))
     }
 
+    /// How many of the nodes are stages of the file; they have the indices below this.
     pub(super) const fn n_stages(&self) -> usize {
         self.n_stages
     }
@@ -124,7 +128,7 @@ impl<'a> Nodes<'a> {
         self.external.insert(name.to_owned(), ix);
         self.list.push(StageNode {
             stage: None,
-            label: name.to_owned(),
+            label: name.into(),
             base,
             platform: None,
             at,
@@ -147,7 +151,11 @@ impl<'a> Nodes<'a> {
     }
 
     /// The nodes that an instruction of stage `user` reads from.
-    pub(super) fn sources_of(&mut self, instruction: &Instruction, user: NodeIx) -> Result<StageSources, Diagnostic> {
+    pub(super) fn sources_of(
+        &mut self,
+        instruction: &Instruction,
+        user: NodeIx,
+    ) -> Result<InstructionSources, Diagnostic> {
         match &instruction.kind {
             InstructionKind::Copy(copy) => match &copy.from {
                 None => Ok(Vec::new()),
@@ -180,7 +188,7 @@ impl<'a> Nodes<'a> {
         base.into_iter().chain(read.filter(move |_| !replaced))
     }
 
-    /// The nodes that `targets` need, themselves included.
+    /// Which nodes `targets` need, themselves included: one value for each node.
     pub(super) fn reachable(&self, targets: impl IntoIterator<Item = NodeIx>) -> Vec<bool> {
         let mut seen = vec![false; self.list.len()];
         let mut open: Vec<NodeIx> = targets.into_iter().collect();
@@ -192,10 +200,22 @@ impl<'a> Nodes<'a> {
         seen
     }
 
-    /// A node that needs itself, if there is one.
+    /// The place where a stage names another one that it reads: `--from` of its instruction, else its FROM.
+    pub(super) fn place_of_link(&self, user: NodeIx, read: NodeIx) -> Span {
+        let node = &self.list[user];
+        let mut links = node.own().iter().zip(node.sources.iter());
+        let instruction = links.find(|(_, sources)| sources.contains(&Some(read))).map(|(it, _)| it);
+        let Some(instruction) = instruction else { return node.at };
+        match &instruction.kind {
+            InstructionKind::Copy(copy) => copy.from.as_ref().map_or(instruction.at, |from| from.at),
+            _ => instruction.at,
+        }
+    }
+
+    /// Finds a node that needs itself, directly or through others: the stage and the later one, or itself, that it reads.
     ///
-    /// A base is always an earlier node, so a cycle needs a `--from` that names a later stage.
-    pub(super) fn cycle(&self) -> Option<NodeIx> {
+    /// A base is always an earlier node, so a cycle needs a `--from` that names a later stage: the link that closes it.
+    pub(super) fn cycle(&self) -> Option<(NodeIx, NodeIx)> {
         let forward = |ix: NodeIx| self.needs(ix).any(|it| it >= ix && it < self.n_stages);
         if !(0..self.n_stages).any(forward) {
             return None;
@@ -213,7 +233,11 @@ impl<'a> Nodes<'a> {
                         state[*ix] = 2;
                         path.pop();
                     }
-                    Some(next) if state[next] == 1 => return Some(next),
+                    Some(next) if state[next] == 1 => {
+                        let nodes = path.iter().map(|(ix, _)| *ix).skip_while(|ix| *ix != next);
+                        let nodes: Vec<NodeIx> = nodes.chain([next]).collect();
+                        return nodes.windows(2).map(|pair| (pair[0], pair[1])).find(|(user, read)| read >= user);
+                    }
                     Some(next) if state[next] == 0 => {
                         state[next] = 1;
                         path.push((next, self.needs(next).collect()));

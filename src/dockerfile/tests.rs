@@ -7,11 +7,12 @@ use std::{
 
 use serde_json::json;
 
-use super::{ParsedDockerfile, lower, options::*, outline, parse};
+use super::{ParsedDockerfile, check::report::CheckFinding, lower, options::*, outline, parse};
 use crate::{
-    graph::{self, FileAction, Graph, ImageLayer, LayerOrigin, MountOpKind, Op, StepNetwork, StepResources},
-    oci::{Digest, ImageConfig, Platform},
+    graph::{self, FileAction, Graph, MountOpKind, Op},
+    oci::{Digest, ImageConfig, ImageLayer, LayerOrigin, Platform},
     report::{Diagnostic, SourceMap},
+    spec::{NetworkMode, ResourceLimits},
 };
 
 /// One build to try: the file and what the user gives.
@@ -73,19 +74,21 @@ fn options(case: &Case) -> LowerOptions {
         build_platform: Platform::parse("linux/amd64").expect("a platform"),
         build_args: case.args.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
         hidden_args: BTreeSet::new(),
+        step_file: std::sync::Arc::default(),
         labels: [("l".to_owned(), "given".to_owned())].into(),
         no_cache: NoCache::No,
-        network: StepNetwork::Default,
+        network: NetworkMode::Default,
         allow: Allow::default(),
         extra_hosts: Vec::new(),
         shm_size: None,
         ulimits: Vec::new(),
         hostname: None,
-        resources: StepResources::default(),
+        resources: ResourceLimits::default(),
+        cache_namespace: String::new(),
         secrets: HashMap::new(),
         agents: HashMap::new(),
         multi_platform: case.multi,
-        label_prefix: String::new(),
+        label_prefix: "".into(),
         contexts: case.contexts.iter().map(|(name, context)| ((*name).to_owned(), context.clone())).collect(),
         main: local("context", &case.ignore),
         source_date_epoch: None,
@@ -120,11 +123,15 @@ fn build(
     loop {
         match lower(file, options, &known, graph) {
             LowerOutcome::Done(lowered) => return Ok(*lowered),
-            LowerOutcome::Failed(faults) => return Err(faults),
+            LowerOutcome::Failed(failed) => {
+                let LowerFaults { findings, faults, unread, checks_failed } = *failed;
+                let findings = findings.iter().map(CheckFinding::diagnostic);
+                return Err(findings.chain(faults).chain(unread).chain(checks_failed).collect());
+            }
             LowerOutcome::Needs(queries) => {
                 for it in queries {
-                    asked.push(format!("{} {}", it.query.reference, it.query.platform));
-                    known.images.insert(it.query.clone(), image(&it.query));
+                    asked.push(format!("{} {}", it.reference, it.platform));
+                    known.images.insert(it.clone(), image(&it));
                 }
             }
         }
@@ -168,7 +175,7 @@ fn faults(text: &str) -> Vec<String> {
 fn warnings(case: &Case) -> Vec<String> {
     let ran = run(case);
     let all = match &ran.result {
-        Ok(lowered) => lowered.warnings.clone(),
+        Ok(lowered) => lowered.findings.iter().map(CheckFinding::diagnostic).collect(),
         Err(faults) => faults.clone(),
     };
     print(&ran.map, &all)
@@ -529,15 +536,15 @@ fn faults_of_stages_are_named() {
         ("FROM a\nCOPY --from=3 / /\n", "invalid stage index, the file has 1 stages: 3 @ Dockerfile:2 `--from=3`"),
         (
             "FROM a\nCOPY --from=0 / /\n",
-            "circular dependency, a stage needs its own result: stage-0 @ Dockerfile:1 `FROM a`",
+            "circular dependency, a stage needs its own result: stage-0 @ Dockerfile:2 `--from=0`",
         ),
         (
             "FROM a AS a\nCOPY --from=a / /\n",
-            "circular dependency, a stage needs its own result: a @ Dockerfile:1 `FROM a AS a`",
+            "circular dependency, a stage needs its own result: a @ Dockerfile:2 `--from=a`",
         ),
         (
             "FROM x AS a\nCOPY --from=b / /\nFROM a AS b\n",
-            "circular dependency, a stage needs its own result: a @ Dockerfile:1 `FROM x AS a`",
+            "circular dependency, a stage needs its own result: a @ Dockerfile:2 `--from=b`",
         ),
         (
             "FROM x AS a\nCOPY --from=b / /\nFROM x AS b\nFROM a\n",
@@ -640,10 +647,19 @@ fn targets_and_outline_are_listed() {
 #[test]
 fn unused_build_arguments_are_told() {
     let mut it = case("FROM scratch\nARG VERSION\n");
-    it.args = vec![("VERSON", "1"), ("HTTP_PROXY", "p"), ("BUILDKIT_X", "1"), ("TARGETARCH", "x"), ("VERSION", "2")];
+    let steering = ("BUILDKIT_SANDBOX_HOSTNAME", "h");
+    it.args = vec![
+        ("VERSON", "1"),
+        ("HTTP_PROXY", "p"),
+        ("BUILDKIT_X", "1"),
+        steering,
+        ("TARGETARCH", "x"),
+        ("VERSION", "2"),
+    ];
     let unused = run(&it).result.expect("it is fine").unused_args;
-    assert_eq!(unused.len(), 1);
+    assert_eq!(unused.len(), 2);
     assert_eq!(unused[0].help.as_deref(), Some("did you mean `VERSION`?"));
+    assert!(unused[1].message.contains("has no effect in this engine"), "{}", unused[1].message);
 }
 
 #[test]
@@ -738,7 +754,7 @@ mod property {
         fn no_text_panics_and_all_spans_are_text(text in file()) {
             let ran = run(&case(&text));
             let all = match ran.result {
-                Ok(lowered) => lowered.warnings,
+                Ok(lowered) => lowered.findings.iter().map(CheckFinding::diagnostic).collect(),
                 Err(faults) => faults,
             };
             for label in all.iter().flat_map(|it| &it.labels) {

@@ -56,7 +56,7 @@ pub(super) fn duration(text: &str) -> Result<i64, String> {
     i64::try_from(if negative { -total } else { total }).map_err(|_| bad())
 }
 
-/// Nanoseconds as Go prints them: `5m0s`, `1.5s`, `500ms`, `0s`.
+/// Formats nanoseconds as Go does: `5m0s`, `1.5s`, `500ms`, `0s`.
 pub(super) fn print_duration(ns: i64) -> String {
     let sign = if ns < 0 { "-" } else { "" };
     let ns = ns.unsigned_abs();
@@ -85,29 +85,6 @@ pub(super) fn print_duration(ns: i64) -> String {
     }
 }
 
-/// Parses a size such as `4m`, `512k`, `1.5gb`, `100`, in bytes; units are powers of 1024.
-pub(super) fn size(text: &str) -> Option<u64> {
-    let lower = text.trim().to_ascii_lowercase();
-    let at = lower.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(lower.len());
-    let (number, unit) = lower.split_at(at);
-    let unit = unit.trim_start();
-    let unit = unit.strip_suffix("ib").or_else(|| unit.strip_suffix('b')).unwrap_or(unit);
-    let shift = match unit {
-        "" => 0,
-        "k" => 10,
-        "m" => 20,
-        "g" => 30,
-        "t" => 40,
-        "p" => 50,
-        _ => return None,
-    };
-    if let Ok(whole) = number.parse::<u64>() {
-        return whole.checked_mul(1 << shift);
-    }
-    let bytes = number.parse::<f64>().ok().filter(|it| it.is_finite())? * (1_u64 << shift) as f64;
-    (0.0..9.0e18).contains(&bytes).then_some(bytes as u64)
-}
-
 /// A parsed port specification of EXPOSE (<https://docs.docker.com/reference/dockerfile/#expose>).
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Ports {
@@ -119,7 +96,10 @@ pub(super) struct Ports {
     pub(super) maps_host: bool,
 }
 
-/// `[[ip:]host:]port[-port][/protocol]`.
+/// Parses a port specification of EXPOSE: `[[ip:]host:]port[-port][/protocol]`.
+///
+/// # Errors
+/// When the port is missing or a part is not valid; the text is for the user.
 pub(super) fn ports(text: &str) -> Result<Ports, String> {
     let mut parts = text.rsplitn(3, ':');
     let container = parts.next().unwrap_or_default();
@@ -154,7 +134,7 @@ pub(super) fn ports(text: &str) -> Result<Ports, String> {
 }
 
 fn port_range(text: &str) -> Option<(u16, u16)> {
-    let port = |it: &str| it.bytes().all(|b| b.is_ascii_digit()).then(|| it.parse::<u16>().ok()).flatten();
+    let port = |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse::<u16>().ok()).flatten();
     let (start, end) = text.split_once('-').unwrap_or((text, text));
     let (start, end) = (port(start)?, port(end)?);
     (start <= end).then_some((start, end))
@@ -176,6 +156,7 @@ pub(super) fn is_signal(text: &str) -> bool {
     }
 }
 
+/// The names of signals that STOPSIGNAL accepts, without `SIG`.
 pub(super) const SIGNALS: &[&str] = &[
     "ABRT", "ALRM", "BUS", "CHLD", "CLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "IOT", "KILL", "PIPE", "POLL",
     "PROF", "PWR", "QUIT", "SEGV", "STKFLT", "STOP", "SYS", "TERM", "TRAP", "TSTP", "TTIN", "TTOU", "UNUSED", "URG",
@@ -206,7 +187,7 @@ pub(super) fn quoted(text: &str) -> String {
     out
 }
 
-/// Go's `%q` of a list.
+/// Formats a list of texts as Go's `%q` does: `["a" "b"]`.
 pub(super) fn quoted_list(list: &[String]) -> String {
     format!("[{}]", list.iter().map(|it| quoted(it)).collect::<Vec<_>>().join(" "))
 }
@@ -216,39 +197,14 @@ pub(super) fn boolean(text: &str) -> Option<bool> {
     crate::spec::boolean(text).ok()
 }
 
-/// `--chmod`: octal, or symbolic in BSD grammar.
-pub(super) fn mode(text: &str) -> Result<crate::graph::ModeChange, String> {
-    let octal =
-        || format!("invalid mode, octal digits between 0 and 07777 or the form `u=rwX,go=rX` are expected: {text}");
-    if text.starts_with(|c: char| c.is_ascii_digit()) {
-        return match u32::from_str_radix(text, 8) {
-            Ok(bits) if bits <= 0o7777 => Ok(crate::graph::ModeChange::Octal(bits)),
-            _ => Err(octal()),
-        };
-    }
-    for clause in text.split(',') {
-        let mut rest = clause.trim_start_matches(['u', 'g', 'o', 'a']);
-        if !rest.starts_with(['+', '-', '=']) {
-            return Err(octal());
-        }
-        while let Some(after) = rest.strip_prefix(['+', '-', '=']) {
-            // Copying bits (`g=u`) stands alone; otherwise any of the letters.
-            let end = after.find(['+', '-', '=']).unwrap_or(after.len());
-            let (letters, after) = after.split_at(end);
-            let copies = matches!(letters, "u" | "g" | "o");
-            if !copies && !letters.chars().all(|c| matches!(c, 'r' | 'w' | 'x' | 'X' | 's' | 't' | 'u' | 'g' | 'o')) {
-                return Err(octal());
-            }
-            rest = after;
-        }
-        if !rest.is_empty() {
-            return Err(octal());
-        }
-    }
-    Ok(crate::graph::ModeChange::Symbolic(text.to_owned()))
+/// Parses `--chmod`: octal digits, or the symbolic form of chmod(1) (`u=rwX,go=rX`).
+pub(super) fn mode(text: &str) -> Result<crate::oci::ModeChange, String> {
+    crate::oci::ModeChange::parse(text).ok_or_else(|| {
+        format!("invalid mode, octal digits between 0 and 07777 or the form `u=rwX,go=rX` are expected: {text}")
+    })
 }
 
-/// Fields of one line of comma separated values; a field may be in double quotes, doubled inside.
+/// Parses one line of comma separated values; a field may be in double quotes, in which two quotes stand for one.
 pub(super) fn csv(text: &str) -> Result<Vec<String>, String> {
     let mut fields = Vec::new();
     let mut rest = text;
@@ -313,13 +269,6 @@ mod tests {
         for text in ["never", "5", "", "1x", "s", "999999999999h", "1.s.", "-"] {
             assert!(duration(text).is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn sizes_are_in_units_of_1024() {
-        let table = [("4m", Some(4 << 20)), ("1.5k", Some(1536)), ("7", Some(7)), ("2GiB", Some(2 << 30)), ("x", None)];
-        table.iter().for_each(|(text, expected)| assert_eq!(size(text), *expected, "{text}"));
-        assert_eq!(size("99999999999999999999"), None);
     }
 
     #[test]

@@ -1,26 +1,23 @@
 //! Layers of base images for exporters: a layer is pulled when an exporter needs its bytes, not before.
 
-use std::{
-    path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
 };
 
 use crate::{
-    export::{BaseLayer, BaseLayers, BlobOrigin, ExportFuture, LayerRef},
-    graph,
+    export::{BaseLayers, ExportFuture, LayerRef},
+    oci::BaseLayer,
     report::Diagnostic,
     solve::{
         failure::SolveFailure,
         solver::Solver,
-        tree::{LayerTree, TreeBase, TreeLayer},
+        tree::{LayerTree, TreeLayer},
     },
     store::SnapshotId,
 };
 
-/// Pulls and unpacks base layers with the solver of the run.
+/// Pulls and unpacks base layers for one export, with the solver of the run.
 pub(crate) struct Pulled {
     solver: Solver,
     /// A snapshot was damaged or pruned; see [`SolveFailure::SnapshotGone`].
@@ -28,8 +25,17 @@ pub(crate) struct Pulled {
 }
 
 impl Pulled {
+    /// Nothing is pulled yet.
     pub(crate) fn new(solver: Solver) -> Self {
         Self { solver, is_gone: AtomicBool::new(false) }
+    }
+
+    /// The diagnostic of a failure, whose kind is kept for the whole export.
+    fn note(&self, failure: SolveFailure) -> Diagnostic {
+        if matches!(failure, SolveFailure::SnapshotGone(_)) {
+            self.is_gone.store(true, Ordering::Relaxed);
+        }
+        failure.into_diagnostic()
     }
 
     /// Makes the failure of an export that used these layers from its diagnostic.
@@ -44,63 +50,24 @@ impl Pulled {
 
 impl BaseLayers for Pulled {
     fn blob<'a>(&'a self, layer: &'a BaseLayer) -> ExportFuture<'a, Result<(), Diagnostic>> {
-        Box::pin(async move {
-            let base = TreeBase {
-                layer: graph::ImageLayer { diff_id: layer.diff_id, descriptor: layer.descriptor.clone() },
-                origin: match &layer.origin {
-                    BlobOrigin::Registry { domain, path } => {
-                        graph::LayerOrigin::Registry { domain: domain.clone(), path: path.clone() }
-                    }
-                    BlobOrigin::Layout { folder } => {
-                        graph::LayerOrigin::Layout { folder: folder.display().to_string() }
-                    }
-                },
-            };
-            self.solver.base_blob(&base).await.map(|_| ()).map_err(SolveFailure::into_diagnostic)
-        })
+        Box::pin(async move { self.solver.base_blob(layer).await.map(drop).map_err(|failure| self.note(failure)) })
     }
 
     fn unpack<'a>(&'a self, layers: &'a [LayerRef]) -> ExportFuture<'a, Result<(), Diagnostic>> {
         Box::pin(async move {
-            let tree = LayerTree { id: crate::oci::Digest::of(b""), layers: layers.iter().map(tree_layer).collect() };
-            self.solver.materialise(&tree).await.map(|_: Vec<PathBuf>| ()).map_err(|failure| {
-                if matches!(failure, SolveFailure::SnapshotGone(_)) {
-                    self.is_gone.store(true, Ordering::Relaxed);
-                }
-                failure.into_diagnostic()
-            })
+            let layers = layers.iter().map(tree_layer).collect();
+            let tree = LayerTree { id: crate::oci::Digest::of(b""), layers, claimed: None };
+            self.solver.materialise(&tree).await.map(drop).map_err(|failure| self.note(failure))
         })
     }
 }
 
-fn tree_layer(layer: &LayerRef) -> TreeLayer {
-    TreeLayer {
-        snapshot: SnapshotId(layer.snapshot),
-        created: layer.created.clone(),
-        base: layer.base.as_ref().map(|base| TreeBase {
-            layer: graph::ImageLayer { diff_id: base.diff_id, descriptor: base.descriptor.clone() },
-            origin: match &base.origin {
-                BlobOrigin::Registry { domain, path } => {
-                    graph::LayerOrigin::Registry { domain: domain.clone(), path: path.clone() }
-                }
-                BlobOrigin::Layout { folder } => graph::LayerOrigin::Layout { folder: folder.display().to_string() },
-            },
-        }),
-    }
+/// Converts a layer of a result into the form that the solver takes.
+pub(crate) fn tree_layer(layer: &LayerRef) -> TreeLayer {
+    TreeLayer { snapshot: SnapshotId(layer.snapshot), created: layer.created.clone(), base: layer.base.clone() }
 }
 
 /// Converts a layer of a result into the form that exporters take.
 pub(crate) fn layer_ref(layer: TreeLayer) -> LayerRef {
-    LayerRef {
-        snapshot: layer.snapshot.0,
-        created: layer.created,
-        base: layer.base.map(|base| BaseLayer {
-            diff_id: base.layer.diff_id,
-            descriptor: base.layer.descriptor,
-            origin: match base.origin {
-                graph::LayerOrigin::Registry { domain, path } => BlobOrigin::Registry { domain, path },
-                graph::LayerOrigin::Layout { folder } => BlobOrigin::Layout { folder: folder.into() },
-            },
-        }),
-    }
+    LayerRef { snapshot: layer.snapshot.0, created: layer.created, base: layer.base }
 }

@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use petgraph::graph::NodeIndex;
 
-use crate::{export::ExportReceipt, report::Diagnostic, solve::failure::SolveFailure};
+use crate::{
+    dockerfile::check::report::CheckFinding, export::ExportReceipt, report::Diagnostic, solve::failure::SolveFailure,
+};
 
 /// Runs the nodes of one plan. The engine was prepared for this plan: each index is one of its graph.
 ///
@@ -17,6 +19,9 @@ use crate::{export::ExportReceipt, report::Diagnostic, solve::failure::SolveFail
 pub(crate) trait Engine {
     /// Result of a build as the exports of this engine want it. Clones share their content.
     type Built: Clone;
+
+    /// An output that lies ready and is not visible yet. Dropping it takes away what was made for it.
+    type Staged;
 
     /// Whether an export changes something that others can see (a registry), so that it has to wait until every build of
     /// the plan has succeeded.
@@ -35,6 +40,18 @@ pub(crate) trait Engine {
     /// Names the target, the exporter and the destination.
     async fn export(&self, export: NodeIndex, builds: &[Self::Built]) -> Result<ExportReceipt, NodeFailure>;
 
+    /// Makes an output ready, as [`Engine::export`] would, but so that no old result changes and no new one is visible.
+    ///
+    /// # Errors
+    /// Names the target, the exporter and the destination.
+    async fn stage(&self, export: NodeIndex, builds: &[Self::Built]) -> Result<Self::Staged, NodeFailure>;
+
+    /// Makes all staged outputs of the plan visible. Called at most once, when nothing else runs.
+    ///
+    /// There is no way back: an engine first records what is to become visible, so that a process that is killed
+    /// meanwhile leaves enough for the next one to go on. An output that fails does not take the others back.
+    async fn publish(&self, staged: Vec<(NodeIndex, Self::Staged)>) -> Vec<PublishedExport>;
+
     /// Stops what runs and lets nothing new begin. May be called again with the stronger mode.
     fn cancel(&self, mode: CancelMode);
 
@@ -50,9 +67,18 @@ pub(crate) struct PreparedEngine<E> {
     pub(crate) engine: E,
     /// What was found while checking and does not stop the run.
     pub(crate) warnings: Vec<Diagnostic>,
+    /// Those of the warnings that are violations of check rules, as data; a place may be there once for each build.
+    pub(crate) findings: Vec<CheckFinding>,
 }
 
-/// How an engine is to stop.
+/// Outcome of one output of a release.
+#[derive(Debug)]
+pub(crate) struct PublishedExport {
+    pub(crate) node: NodeIndex,
+    pub(crate) result: Result<ExportReceipt, NodeFailure>,
+}
+
+/// The way in which an engine is to stop: gently or at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum CancelMode {
     /// Running steps get SIGTERM and may end in order.
@@ -61,7 +87,7 @@ pub(crate) enum CancelMode {
     Kill,
 }
 
-/// Why a node has no result.
+/// Why a build or export has no result.
 #[derive(Clone, Debug)]
 pub(crate) enum NodeFailure {
     /// The node, or one that it needs, is at fault. Several nodes may fail with the same diagnostic.

@@ -1,37 +1,52 @@
-//! `cache-from` and `cache-to` of a plan: read before the run, written after each build.
+//! `cache-from` and `cache-to` of a plan: read when a step is not known, written after each build.
 
-use std::{
-    collections::{HashMap, HashSet},
-    path::Path,
-};
+use std::{collections::HashMap, future::Future, path::Path, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use indexmap::IndexMap;
 use petgraph::graph::NodeIndex;
+use tokio::time::timeout;
 
-use super::base::layer_ref;
+use super::{base::layer_ref, lowering_diagnostic::names};
 use crate::{
-    export::{BlobOrigin, CacheFrom, CacheRecord, CacheTo, import_cache},
+    export::{CacheFrom, CacheRecord, CacheTo, ImportFault, ImportedRecord, import_cache},
     graph,
-    oci::Digest,
+    oci::{Digest, ImageLayer, LayerOrigin},
     plan::{Plan, PlanNode},
     registry::Client,
-    report::{Diagnostic, Span},
-    solve::tree::LayerTree,
+    report::{
+        Diagnostic, Span,
+        event::{Event, Sink},
+    },
+    solve::{shared::SharedCaches, tree::LayerTree},
     spec::{
-        CacheExport, CacheImport, OptionItem,
+        CacheExport, CacheImport, OptionItem, boolean,
         cache::{CacheMode, CacheTarget},
         options::OptionTexts,
     },
 };
 
+/// How long a run waits for the records of a shared cache. Their layers have the patience of all transfers.
+const READ_TIME: Duration = Duration::from_secs(30);
+
 /// The shared caches of a plan: those to read from, and those to write for each build.
 #[derive(Default)]
 pub(crate) struct Caches {
-    /// Each cache once, with a place in the definition that asks for it.
-    from: Vec<(CacheFrom, Span)>,
+    /// Each cache once.
+    from: Vec<ReadCache>,
     to: HashMap<NodeIndex, Vec<WantedCache>>,
     pub(crate) warnings: Vec<Diagnostic>,
+}
+
+/// A cache that builds read.
+struct ReadCache {
+    from: CacheFrom,
+    /// The plan writes it as well: the first time there is none.
+    is_written: bool,
+    /// A place in the definition that asks for it.
+    at: Span,
+    /// All targets that do.
+    targets: Vec<Arc<str>>,
 }
 
 /// A cache that a build writes.
@@ -44,30 +59,36 @@ pub(crate) struct WantedCache {
 }
 
 impl Caches {
-    /// Finds the caches that the builds of a plan read and write. One warning is given for each type that this engine
-    /// does not have.
-    pub(crate) fn of(plan: &Plan, cwd: &Path) -> Self {
+    /// Collects the caches that the builds of a plan read (`cache-from`) and write (`cache-to`); nothing is read yet.
+    ///
+    /// Relative paths start at `cwd`. A cache that several builds name is read once. The build argument
+    /// `BUILDKIT_INLINE_CACHE=1` counts as `cache-to = type=inline`. What cannot be used is left out with a warning in
+    /// `warnings`: once for each type that this engine does not have, and for each `cache-from` of type inline.
+    pub(crate) fn of_plan(plan: &Plan, cwd: &Path) -> Self {
         let mut caches = Self::default();
-        let mut seen: HashSet<&OptionTexts> = HashSet::new();
-        let mut missing: IndexMap<&str, (String, Span)> = IndexMap::new();
+        let mut seen: HashMap<&OptionTexts, usize> = HashMap::new();
+        let mut missing: IndexMap<&str, (Span, Vec<Arc<str>>)> = IndexMap::new();
         for node in plan.graph.node_indices() {
             let PlanNode::Build(build) = &plan.graph[node] else { continue };
             let mut lacks = |type_name, attribute: &'static str| {
-                let target = build.wanted_by.first().map(ToString::to_string).unwrap_or_default();
-                missing.entry(type_name).or_insert((target, build.at(attribute)));
+                let (_, targets) = missing.entry(type_name).or_insert((build.at(attribute), Vec::new()));
+                targets.extend(names(build));
             };
             for item in &build.cache_from {
                 match (CacheFrom::of(&item.value, cwd), &item.value) {
                     (Some(from), _) => {
-                        if seen.insert(item.texts()) {
-                            caches.from.push((from, build.at("cache-from")));
+                        let ix = *seen.entry(item.texts()).or_insert(caches.from.len());
+                        if ix == caches.from.len() {
+                            let (at, targets) = (build.at("cache-from"), Vec::new());
+                            caches.from.push(ReadCache { from, is_written: false, at, targets });
                         }
+                        caches.from[ix].targets.extend(names(build));
                     }
                     (None, CacheImport::Inline) => {
                         let text = "a cache cannot be read: an inline cache is imported with type=registry and the \
                                     image as `ref`";
                         let warning = Diagnostic::warning("bake::engine::cache_import", text);
-                        caches.warnings.push(warning.at(build.at("cache-from"), "this cache"));
+                        caches.warnings.push(warning.at(build.at("cache-from"), "this cache").of(names(build)));
                     }
                     (None, _) => lacks(item.type_name(), "cache-from"),
                 }
@@ -75,13 +96,13 @@ impl Caches {
             let mut wanted = Vec::new();
             for item in &build.cache_to {
                 let to = CacheTo::of(&item.value.to, cwd);
-                if to.is_none() && item.value.to != CacheTarget::Inline {
+                if to.is_none() && !matches!(item.value.to, CacheTarget::Inline) {
                     lacks(item.type_name(), "cache-to");
                 } else {
                     wanted.push(WantedCache { export: item.value.clone(), to, at: build.at("cache-to") });
                 }
             }
-            let inline = build.args.get("BUILDKIT_INLINE_CACHE").is_some_and(|it| matches!(it.as_str(), "1" | "true"));
+            let inline = build.args.get("BUILDKIT_INLINE_CACHE").is_some_and(|it| boolean(it).unwrap_or(false));
             if inline {
                 let export = OptionItem::<CacheExport>::inline().value;
                 wanted.push(WantedCache { export, to: None, at: build.at("args") });
@@ -90,53 +111,46 @@ impl Caches {
                 caches.to.insert(node, wanted);
             }
         }
-        for (type_name, (target, at)) in missing {
-            let text = format!("target `{target}`: caches of type `{type_name}` have no effect yet: they are left out");
-            caches.warnings.push(Diagnostic::warning("bake::engine::cache_kind", text).at(at, "this cache"));
+        let written = caches.to.values_mut().flatten();
+        CacheTo::empty_once(written.filter_map(|wanted| wanted.to.as_mut()));
+        let written: Vec<&CacheTo> = caches.to.values().flatten().filter_map(|wanted| wanted.to.as_ref()).collect();
+        for it in &mut caches.from {
+            it.is_written = written.iter().any(|to| it.from.is_at(to));
+        }
+        for (type_name, (at, targets)) in missing {
+            let text = format!("caches of type `{type_name}` have no effect yet: they are left out");
+            caches
+                .warnings
+                .push(Diagnostic::warning("bake::engine::cache_kind", text).at(at, "this cache").of(targets));
         }
         caches
     }
 
-    /// Reads all caches; the results that they know, by cache key. A cache that cannot be read is only a warning.
-    pub(crate) async fn import(&mut self, client: &Client) -> HashMap<Digest, LayerTree> {
-        let reads = self.from.iter().map(|(from, at)| async move { (import_cache(from, client).await, *at) });
-        let mut known = HashMap::new();
-        for (read, at) in join_all(reads).await {
-            match read {
-                Ok((records, origin)) => {
-                    let origin = match origin {
-                        BlobOrigin::Registry { domain, path } => graph::LayerOrigin::Registry { domain, path },
-                        BlobOrigin::Layout { folder } => {
-                            graph::LayerOrigin::Layout { folder: folder.display().to_string() }
-                        }
-                    };
-                    for record in records {
-                        let created: Vec<String> = record.layers.iter().map(|it| it.created.clone()).collect();
-                        let layers = record.layers.into_iter();
-                        let image = graph::ImageOp {
-                            reference: String::new(),
-                            manifest: record.id,
-                            origin: origin.clone(),
-                            layers: layers
-                                .map(|it| graph::ImageLayer { diff_id: it.diff_id, descriptor: it.descriptor })
-                                .collect(),
-                        };
-                        let mut tree = LayerTree::of_image(&image);
-                        tree.id = record.id;
-                        for (layer, created) in tree.layers.iter_mut().zip(created) {
-                            layer.created = created;
-                        }
-                        known.entry(record.key).or_insert(tree);
-                    }
-                }
-                Err(why) => {
-                    let text = format!("a cache cannot be read: {why}");
-                    let warning = Diagnostic::warning("bake::engine::cache_import", text);
-                    self.warnings.push(warning.at(at, "this cache"));
-                }
-            }
+    /// Makes the work that reads all caches at once, and whose result is the results in them by cache key. A cache that
+    /// cannot be read, or not within [`READ_TIME`], is only a warning, which `sink` gets; one that is not there yet and that
+    /// the plan writes is none.
+    pub(crate) fn reading(
+        &mut self,
+        client: Client,
+        sink: Sink,
+        admitted: SharedCaches,
+    ) -> impl Future<Output = HashMap<Digest, LayerTree>> + Send + 'static {
+        let from = std::mem::take(&mut self.from);
+        for it in &from {
+            it.from.allow_insecure(&client);
         }
-        known
+        async move {
+            let reads = from.into_iter().map(|it| {
+                let client = client.clone();
+                async move {
+                    let read = timeout(READ_TIME, import_cache(&it.from, &client)).await;
+                    let late = || format!("{} did not answer within {} s", it.from.name(), READ_TIME.as_secs());
+                    let late = |_| Err(ImportFault::Unreadable(late()));
+                    (read.unwrap_or_else(late), it)
+                }
+            });
+            known(join_all(reads).await, &sink, &admitted)
+        }
     }
 
     /// The caches that a build is written to.
@@ -145,13 +159,54 @@ impl Caches {
     }
 }
 
+/// What was read of one cache: its records and where their layers are.
+type ReadRecords = Result<(Vec<ImportedRecord>, LayerOrigin), ImportFault>;
+
+/// The results in caches that were read, by key. Of two with one key that of the first cache counts.
+fn known(reads: Vec<(ReadRecords, ReadCache)>, sink: &Sink, admitted: &SharedCaches) -> HashMap<Digest, LayerTree> {
+    let mut known = HashMap::new();
+    for (read, ReadCache { from: _, is_written, at, targets }) in reads {
+        match read {
+            Ok((_, origin)) if !admitted.admits(&origin) => (),
+            Ok((records, origin)) => {
+                for record in records {
+                    let created: Vec<String> = record.layers.iter().map(|it| it.created.clone()).collect();
+                    let layers = record.layers.into_iter();
+                    let image = graph::ImageOp {
+                        reference: String::new(),
+                        manifest: record.id,
+                        origin: origin.clone(),
+                        layers: layers
+                            .map(|layer| ImageLayer { diff_id: layer.diff_id, descriptor: layer.descriptor })
+                            .collect(),
+                    };
+                    let mut tree = LayerTree::of_image(&image);
+                    // Its own identity is that of its layers, which are compared with it when they are unpacked.
+                    tree.claimed = Some(record.id);
+                    for (layer, created) in tree.layers.iter_mut().zip(created) {
+                        layer.created = created;
+                    }
+                    known.entry(record.key).or_insert(tree);
+                }
+            }
+            Err(ImportFault::Absent(why)) if is_written => tracing::debug!(why, "there is no cache yet"),
+            Err(ImportFault::Absent(why) | ImportFault::Unreadable(why)) => {
+                let text = format!("a cache cannot be read: {why}");
+                let warning = Diagnostic::warning("bake::engine::cache_import", text);
+                sink(Event::Warning(Arc::new(warning.at(at, "this cache").of(targets))));
+            }
+        }
+    }
+    known
+}
+
 /// Makes the records of a build for a cache: of all its steps (`mode=max`), or of those whose layers are in the result.
 pub(crate) fn records(steps: &[(Digest, LayerTree)], result: &LayerTree, mode: CacheMode) -> Vec<CacheRecord> {
     let part = |tree: &LayerTree| result.layers.starts_with(&tree.layers);
     let wanted = steps.iter().filter(|(_, tree)| mode == CacheMode::Max || part(tree));
     let of = |(key, tree): &(Digest, LayerTree)| CacheRecord {
         key: *key,
-        id: tree.id,
+        id: *tree.shared_id(),
         layers: tree.layers.iter().cloned().map(layer_ref).collect(),
     };
     wanted.map(of).collect()
@@ -160,5 +215,9 @@ pub(crate) fn records(steps: &[(Digest, LayerTree)], result: &LayerTree, mode: C
 /// Makes the records for an inline cache: key and id of each step, and how many layers of the result it covers.
 pub(crate) fn inline(steps: &[(Digest, LayerTree)], result: &LayerTree) -> Vec<(Digest, Digest, usize)> {
     let part = |tree: &LayerTree| result.layers.starts_with(&tree.layers);
-    steps.iter().filter(|(_, tree)| part(tree)).map(|(key, tree)| (*key, tree.id, tree.layers.len())).collect()
+    steps
+        .iter()
+        .filter(|(_, tree)| part(tree))
+        .map(|(key, tree)| (*key, *tree.shared_id(), tree.layers.len()))
+        .collect()
 }

@@ -10,9 +10,13 @@ use futures_util::future::join_all;
 use super::{
     context::Contexts,
     lower::{Lowering, lowering},
+    lowering_diagnostic::{LoweringDiagnostic, LoweringReport},
 };
 use crate::{
-    dockerfile::outline::{self, Outline, Targets},
+    dockerfile::{
+        check::report::CheckFinding,
+        outline::{self, Outline, Targets},
+    },
     plan::{Plan, TargetName},
     report::Diagnostic,
     solve::world::SolveWorld,
@@ -26,11 +30,11 @@ pub(crate) enum CallAnswer {
     Targets(Targets),
 }
 
-/// Findings of the checks of one Dockerfile.
+/// The findings of the checks of one Dockerfile.
 #[derive(Default)]
 pub(crate) struct CheckedDockerfile {
     /// Findings of check rules; each place once for all platforms.
-    pub(crate) warnings: Vec<Diagnostic>,
+    pub(crate) findings: Vec<CheckFinding>,
     /// Why the Dockerfile cannot be built.
     pub(crate) faults: Vec<Diagnostic>,
     /// Warnings that do not come from check rules.
@@ -65,40 +69,54 @@ async fn one(lowering: &Lowering<'_>, plan: &Plan, name: &TargetName) -> Result<
     match method(plan, nodes) {
         Method::Build | Method::Check => check(lowering, &plan.only(&[name]), name).await.map(CallAnswer::Check),
         Method::Outline => {
-            let (file, options) = lowering.look(plan, first).await?;
+            let (file, options) = lowering.look(plan, first).await.map_err(diagnostics)?;
             outline::outline(&file.file, &options).map(CallAnswer::Outline)
         }
         Method::Targets => {
-            let (file, _) = lowering.look(plan, first).await?;
+            let (file, _) = lowering.look(plan, first).await.map_err(diagnostics)?;
             Ok(CallAnswer::Targets(outline::targets(&file.file)))
         }
     }
 }
 
-/// Lowers the target. Faults that the frontend finds are the answer; any other fault means that there is no answer.
+/// Lowers the target. Faults of the Dockerfile and of the images that it names are the answer; any other fault means that there is no answer.
 async fn check(lowering: &Lowering<'_>, part: &Plan, name: &TargetName) -> Result<CheckedDockerfile, Vec<Diagnostic>> {
     let mut checked = CheckedDockerfile::default();
     match lowering.run(part).await {
         Ok(prepared) => {
-            let builds = part.targets[name].builds.iter().map(|node| &prepared.builds[node]);
-            checked.warnings = builds.flat_map(|it| it.warnings.iter().cloned()).collect();
-            checked.notes = prepared.warnings.into_iter().filter(|it| !is_of_check(it)).collect();
+            let builds = part.targets[name].builds.iter().filter_map(|node| prepared.builds.get(node));
+            checked.findings = builds.flat_map(|lowered| lowered.findings.iter().cloned()).collect();
+            let other = |warning: LoweringDiagnostic| match warning.what {
+                LoweringReport::Finding(_) => None,
+                _ => Some(warning.into_diagnostic()),
+            };
+            checked.notes = prepared.warnings.into_iter().filter_map(other).collect();
+        }
+        Err(all) if all.iter().any(|fault| matches!(fault.what, LoweringReport::Surroundings(_))) => {
+            return Err(all
+                .into_iter()
+                .map(LoweringDiagnostic::into_diagnostic)
+                .filter(Diagnostic::is_error)
+                .collect());
         }
         Err(all) => {
-            let (warnings, faults): (Vec<_>, Vec<_>) = all.into_iter().partition(|it| !it.is_error());
-            if !faults.iter().all(|it| is_of_check(it) || it.code.starts_with("bake::dockerfile::")) {
-                return Err(faults);
+            for fault in all {
+                match fault.what {
+                    LoweringReport::Finding(finding) => checked.findings.push(finding),
+                    // `check=error=true` adds one error that sums the findings up: here each is reported by itself.
+                    LoweringReport::ChecksFailed(_) => (),
+                    LoweringReport::Dockerfile(_) | LoweringReport::Image(_) | LoweringReport::Surroundings(_) => {
+                        checked.faults.push(fault.into_diagnostic());
+                    }
+                }
             }
-            (checked.warnings, checked.notes) = warnings.into_iter().partition(is_of_check);
-            // `check=error=true` adds one error that sums the findings up: here each finding is reported by itself.
-            checked.faults = faults.into_iter().filter(|it| !is_of_check(it)).collect();
         }
     }
     let mut seen = HashSet::new();
-    checked.warnings.retain(|it| seen.insert((it.message.clone(), it.labels.first().map(|label| label.at))));
+    checked.findings.retain(|finding| seen.insert((finding.rule.name, finding.detail.clone(), finding.at)));
     Ok(checked)
 }
 
-fn is_of_check(it: &Diagnostic) -> bool {
-    it.code.starts_with("bake::check::")
+fn diagnostics(all: Vec<LoweringDiagnostic>) -> Vec<Diagnostic> {
+    all.into_iter().map(LoweringDiagnostic::into_diagnostic).collect()
 }

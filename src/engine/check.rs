@@ -11,23 +11,25 @@ use super::{
     context::Contexts,
     image::Images,
     lower::{Lowering, PendingLower, built},
+    lowering_diagnostic::{LoweringDiagnostic, about_options, names},
 };
 use crate::{
     dockerfile::{
         self,
-        options::{Asked, BuiltContext, KnownImages, LowerOutcome, NamedContext},
+        check::report::CheckFinding,
+        options::{BuiltContext, KnownImages, LowerFaults, LowerOutcome, NamedContext, Query},
     },
     graph::Graph,
-    plan::{Build, Plan, PlanNode, TargetName, build::DockerfileInput},
+    plan::{Build, Plan, TargetName, build::DockerfileInput},
     report::Diagnostic,
     spec::context,
 };
 
-/// Findings about the Dockerfiles of a plan.
+/// The findings about the Dockerfiles of a plan.
 #[derive(Default)]
 pub(crate) struct Looked {
     /// Faults, each with the targets that have it. A fault of a file that several builds read is listed for each build.
-    pub(crate) findings: Vec<(Diagnostic, Vec<TargetName>)>,
+    pub(crate) findings: Vec<Diagnostic>,
     /// Targets whose Dockerfile lies in a context that would have to be fetched.
     pub(crate) unseen: Vec<TargetName>,
 }
@@ -36,12 +38,10 @@ pub(crate) struct Looked {
 pub(crate) async fn check(plan: &Plan, contexts: &Contexts) -> Looked {
     let lowering = Lowering { contexts, outside: None, is_env_set: &|_| false, all_stages: true };
     let mut looked = Looked::default();
-    let mut known = KnownImages { images: HashMap::new(), assume: true };
+    let mut known = KnownImages { assume: true, ..KnownImages::default() };
     let mut graph = Graph::default();
     let mut results: HashMap<NodeIndex, Arc<BuiltContext>> = HashMap::new();
-    let order = petgraph::algo::toposort(&plan.graph, None).expect("plans are acyclic");
-    for node in order {
-        let PlanNode::Build(build) = &plan.graph[node] else { continue };
+    for (node, build) in plan.builds_in_order() {
         if is_elsewhere(build) {
             // A target has one build for each platform.
             let new: Vec<_> = build.wanted_by.iter().filter(|it| !looked.unseen.contains(it)).cloned().collect();
@@ -51,7 +51,7 @@ pub(crate) async fn check(plan: &Plan, contexts: &Contexts) -> Looked {
         let PendingLower { file, mut options, linked, .. } = match lowering.pending(plan, node, build).await {
             Ok(it) => it,
             Err(all) => {
-                looked.add(all, build);
+                looked.add(all.into_iter().map(LoweringDiagnostic::into_diagnostic), build);
                 continue;
             }
         };
@@ -66,51 +66,46 @@ pub(crate) async fn check(plan: &Plan, contexts: &Contexts) -> Looked {
             match dockerfile::lower(&file.file, &options, &known, &mut graph) {
                 LowerOutcome::Done(lowered) => {
                     results.insert(node, Arc::new(built(&lowered)));
-                    looked.add(lowered.warnings, build);
-                    let given = |it: Diagnostic| it.at(build.at("args"), "given here");
-                    looked.add(lowered.unused_args.into_iter().map(given).collect(), build);
+                    looked.add(lowered.findings.iter().map(CheckFinding::explained), build);
+                    looked.add(about_options(&lowered, build), build);
                     break;
                 }
-                LowerOutcome::Failed(all) => {
-                    looked.add(all, build);
+                LowerOutcome::Failed(failed) => {
+                    let LowerFaults { findings, faults, unread, checks_failed } = *failed;
+                    looked.add(findings.iter().map(CheckFinding::explained), build);
+                    looked.add(faults.into_iter().chain(unread).chain(checks_failed), build);
                     break;
                 }
-                LowerOutcome::Needs(asked) => {
-                    let faults = answer(asked, &mut known);
-                    if !faults.is_empty() {
-                        looked.add(faults, build);
-                        break;
-                    }
-                }
+                LowerOutcome::Needs(asked) => answer(asked, &mut known),
             }
         }
     }
     looked
 }
 
-/// Answers questions about images in OCI layouts; the faults of those that cannot be read.
-fn answer(asked: Vec<Asked>, known: &mut KnownImages) -> Vec<Diagnostic> {
-    let mut faults = Vec::new();
-    for Asked { query, at, .. } in asked {
+/// Answers questions about images in OCI layouts.
+fn answer(asked: Vec<Query>, known: &mut KnownImages) {
+    for query in asked {
         match Images::in_layout(&query) {
-            Ok(info) => {
-                known.images.insert(query, info);
-            }
-            Err(fault) if fault.labels.is_empty() => faults.push(fault.at(at, "asked for here")),
-            Err(fault) => faults.push(fault),
+            Ok(info) => drop(known.images.insert(query, info)),
+            Err(fault) => drop(known.unread.insert(query, fault)),
         }
     }
-    faults
 }
 
 /// Whether the Dockerfile lies in a git repository or a download, which is not fetched here.
 fn is_elsewhere(build: &Build) -> bool {
-    matches!(build.context, context::ContextSource::Git(_) | context::ContextSource::Http(_))
-        && matches!(build.dockerfile, DockerfileInput::InContext(_))
+    use context::ContextSource::{Archive, Built, Git, Http};
+    match &build.context {
+        // It has no Dockerfile.
+        Built(_) => true,
+        Git(_) | Http(_) | Archive(_) => matches!(build.dockerfile, DockerfileInput::InContext(_)),
+        _ => false,
+    }
 }
 
 impl Looked {
-    fn add(&mut self, all: Vec<Diagnostic>, build: &Build) {
-        self.findings.extend(all.into_iter().map(|it| (it, build.wanted_by.clone())));
+    fn add(&mut self, all: impl IntoIterator<Item = Diagnostic>, build: &Build) {
+        self.findings.extend(all.into_iter().map(|diagnostic| diagnostic.of(names(build))));
     }
 }

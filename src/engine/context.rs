@@ -31,28 +31,28 @@ pub(crate) struct Contexts {
     parsed: Mutex<HashMap<WantedContext, Arc<LocalContext>>>,
 }
 
-/// A parsed Dockerfile with its faults.
+/// A Dockerfile that was read and parsed, with the faults of its text.
 pub(crate) struct LocalContext {
     pub(crate) source: SourceId,
     pub(crate) file: ParsedDockerfile,
+    /// It was read from the file in lower case.
+    pub(crate) is_lower_case: bool,
     pub(crate) faults: Vec<Diagnostic>,
 }
 
-/// Identifies a Dockerfile: the file, or the target that has it inline.
+/// Which Dockerfile a build wants: a file of this machine, or a text. Each is read and parsed once a run.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum WantedContext {
-    /// The paths of the plan: of the file, and of the one in lower case that is taken when it does not exist.
-    File {
-        path: String,
-        lower_case: Option<String>,
-    },
-    Inline {
-        target: String,
-        text: String,
-    },
+    /// Paths as they stand in the plan. `lower_case` is read instead if there is no file at `path` (`dockerfile` for
+    /// `Dockerfile`, as BuildKit does).
+    File { path: String, lower_case: Option<String> },
+    /// A text that is no file of this machine: `dockerfile-inline`, or the Dockerfile of a remote context. `target` is
+    /// the first target that wants the build.
+    Inline { target: String, text: String },
 }
 
 impl Contexts {
+    /// No Dockerfile is read yet. `paths` has what may be read; `sources` the texts that spans already refer to.
     pub(crate) fn new(cwd: PathBuf, paths: HostPaths, sources: SourceMap) -> Self {
         Self { cwd, paths, sources: Mutex::new(sources), parsed: Mutex::default() }
     }
@@ -78,7 +78,7 @@ impl Contexts {
         path.strip_prefix(&self.cwd).unwrap_or(&path).display().to_string()
     }
 
-    /// The Dockerfile of a local context.
+    /// Reads and parses a Dockerfile, or returns it if it was read before. `shown` is its name in diagnostics.
     ///
     /// # Errors
     /// When it is missing, cannot be read or is not UTF-8. Faults of its text are in the result.
@@ -86,6 +86,7 @@ impl Contexts {
         if let Some(parsed) = self.parsed.lock().unwrap_or_else(PoisonError::into_inner).get(&wanted) {
             return Ok(parsed.clone());
         }
+        let mut is_lower_case = false;
         let text = match &wanted {
             WantedContext::Inline { text, .. } => text.clone(),
             WantedContext::File { path, lower_case } => {
@@ -94,12 +95,13 @@ impl Contexts {
                     (Err(fault), Some(other)) if fault.is_missing() => self.path(other).read(MAX_DOCKERFILE).ok(),
                     _ => None,
                 };
+                is_lower_case = other.is_some();
                 text(other.map_or(found, Ok), &self.path(path), shown)?
             }
         };
         let source = self.sources.lock().unwrap_or_else(PoisonError::into_inner).add(shown, text.as_str());
         let (file, faults) = dockerfile::parse(source, &text);
-        let parsed = Arc::new(LocalContext { source, file, faults });
+        let parsed = Arc::new(LocalContext { source, file, is_lower_case, faults });
         self.parsed.lock().unwrap_or_else(PoisonError::into_inner).insert(wanted, parsed.clone());
         Ok(parsed)
     }

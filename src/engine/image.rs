@@ -8,26 +8,34 @@ use tokio::sync::{Mutex, OnceCell};
 
 use crate::{
     dockerfile::options::{ImageInfo, Query},
-    graph::{ImageLayer, ImageOp, LayerOrigin},
-    oci::{Digest, Reference},
+    graph::ImageOp,
+    oci::{Digest, ImageLayer, LayerOrigin, Reference},
     registry::{self, Documents, Layout, RegistryError},
     report::Diagnostic,
     store::Store,
 };
 
-/// The images that the Dockerfiles of this run name.
+/// The manifests, configs and layer lists of the images that the Dockerfiles of this run name; each is read once.
 pub(crate) struct Images {
     client: Arc<registry::Client>,
     store: Store,
+    /// Whether what is read from registries is kept in the store.
+    keeps: bool,
     known: Mutex<HashMap<Query, Arc<OnceCell<ImageInfo>>>>,
 }
 
 impl Images {
+    /// No image is known yet; what is read from registries is kept in `store`.
     pub(crate) fn new(client: Arc<registry::Client>, store: Store) -> Self {
-        Self { client, store, known: Mutex::default() }
+        Self { client, store, keeps: true, known: Mutex::default() }
     }
 
-    /// Manifest, config and layers of an image, read from its registry or layout the first time.
+    /// As [`new`](Self::new), but nothing is kept.
+    pub(crate) fn not_kept(client: Arc<registry::Client>, store: Store) -> Self {
+        Self { keeps: false, ..Self::new(client, store) }
+    }
+
+    /// Reads the manifest, config and layers of an image from its registry or layout; only the first time.
     ///
     /// # Errors
     /// When it cannot be found or read, or has nothing for the platform.
@@ -43,7 +51,7 @@ impl Images {
         }
     }
 
-    /// Manifest, config and layers of an image in an OCI layout.
+    /// Reads the manifest, config and layers of an image in an OCI layout.
     ///
     /// # Errors
     /// When it cannot be found or read, has nothing for the platform, or lies in a registry.
@@ -57,13 +65,13 @@ impl Images {
             .and_then(|layout| layout.image(tag.as_deref(), digest.as_ref(), &query.platform))
             .map_err(|error| fault(&query.reference, &error))?;
         let digest = found.manifest.digest;
-        Ok(info(format!("oci-layout://{folder}@{digest}"), LayerOrigin::Layout { folder: folder.clone() }, found))
+        Ok(info(format!("oci-layout://{folder}@{digest}"), LayerOrigin::Layout { folder: folder.into() }, found))
     }
 
     async fn in_registry(&self, query: &Query) -> Result<ImageInfo, Diagnostic> {
         let reference = Reference::parse(&query.reference)
             .map_err(|error| Diagnostic::error("bake::engine::bad_reference", error.to_string()))?;
-        let kept = KeptImage(self.store.clone());
+        let kept = KeptImage { store: self.store.clone(), keeps: self.keeps };
         let found = self
             .client
             .image(&reference, &query.platform, &kept)
@@ -76,16 +84,21 @@ impl Images {
 }
 
 /// Keeps manifests and configs as blobs of the store.
-struct KeptImage(Store);
+struct KeptImage {
+    store: Store,
+    keeps: bool,
+}
 
 impl Documents for KeptImage {
     fn get(&self, digest: &Digest) -> Option<Vec<u8>> {
-        self.0.blob_bytes(digest).ok()
+        self.store.blob_bytes(digest).ok()
     }
 
     fn put(&self, bytes: &[u8]) {
         // A failed write only costs a request of the next run.
-        drop(self.0.put_blob(bytes));
+        if self.keeps {
+            drop(self.store.put_blob(bytes));
+        }
     }
 }
 

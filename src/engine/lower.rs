@@ -9,52 +9,52 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use indexmap::IndexMap;
+use indexmap::{IndexMap, IndexSet};
 use petgraph::{Direction, graph::NodeIndex, visit::EdgeRef as _};
 
 use super::{
     context::{Contexts, LocalContext, WantedContext},
+    epoch,
     image::Images,
-    secret,
+    lowering_diagnostic::{LoweringDiagnostic, LoweringReport, about_options, at_attribute, dedup, surroundings},
+    remote, secret,
 };
 use crate::{
     dockerfile::{
         self, ParsedDockerfile,
         options::{
-            Allow, Asked, BuiltContext, ImageInfo, KnownImages, LowerOptions, LowerOutcome, Lowered, NamedContext,
-            NoCache, Query,
+            Allow, BuiltContext, ImageInfo, KnownImages, LowerOptions, LowerOutcome, Lowered, NamedContext, NoCache,
+            Query,
         },
     },
-    graph::{self, Graph, StepNetwork, StepResources},
-    layer::view::{Follow, LayerView},
+    graph::{Graph, StepFile},
     oci::Platform,
     plan::{
-        Build, Plan, PlanLink, PlanNode,
+        Build, Plan, PlanLink,
         build::{OptionalFiles, ignore_file_of},
     },
-    report::{Diagnostic, url::without_credentials},
-    solve::{
-        base,
-        failure::SolveFailure,
-        op::source,
-        world::{SolveScope, SolveWorld},
-    },
+    report::Diagnostic,
+    solve::world::{SolveScope, SolveWorld},
     spec::{
-        self, BuildNetwork, Entitlement, ResourceLimits, call::Method, context, dockerfile::DockerfileInput,
-        resources::SwapLimit,
+        self, Entitlement,
+        call::Method,
+        context,
+        dockerfile::DockerfileInput,
+        policy::{CANNOT_JUDGE, POLICY_ENDING, POLICY_HELP, UnnamedPolicies, policy_of},
     },
 };
 
-/// All builds of a plan lowered into one graph.
+/// All builds of a plan, lowered into one graph.
 pub(crate) struct PreparedBuild {
     pub(crate) graph: Graph,
     /// One scope for each vertex: that of the build that added it first.
     pub(crate) scopes: Vec<Arc<SolveScope>>,
     pub(crate) builds: HashMap<NodeIndex, Arc<Lowered>>,
-    pub(crate) warnings: Vec<Diagnostic>,
+    /// No errors among them.
+    pub(crate) warnings: Vec<LoweringDiagnostic>,
 }
 
-/// What lowering needs: contexts, and where images come from.
+/// The contexts, and the source of images, with which builds are lowered.
 pub(crate) struct Lowering<'a> {
     pub(crate) contexts: &'a Contexts,
     /// `None`: nothing is fetched and no registry is asked.
@@ -77,7 +77,18 @@ pub(crate) async fn lowering<T>(
     all_stages: bool,
     work: impl AsyncFnOnce(&Lowering<'_>) -> T,
 ) -> T {
-    let images = Images::new(world.sources.client.clone(), world.store.clone());
+    lowering_with(Images::new(world.sources.client.clone(), world.store.clone()), world, contexts, all_stages, work)
+        .await
+}
+
+/// As [`lowering`], with what reads the images.
+pub(crate) async fn lowering_with<T>(
+    images: Images,
+    world: &SolveWorld,
+    contexts: &Contexts,
+    all_stages: bool,
+    work: impl AsyncFnOnce(&Lowering<'_>) -> T,
+) -> T {
     let env = world.env.clone();
     let is_env_set = move |name: &str| env.contains_key(name);
     work(&Lowering { contexts, outside: Some(Outside { images: &images, world }), is_env_set: &is_env_set, all_stages })
@@ -92,26 +103,34 @@ pub(super) struct PendingLower {
     /// Builds whose results are named contexts of this one, by the name of the context.
     pub(super) linked: Vec<(String, NodeIndex)>,
     scope: Arc<SolveScope>,
+    warnings: Vec<LoweringDiagnostic>,
 }
 
 impl Lowering<'_> {
     /// Lowers all builds.
     ///
     /// # Errors
-    /// Every fault of every build.
-    pub(crate) async fn run(&self, plan: &Plan) -> Result<PreparedBuild, Vec<Diagnostic>> {
+    /// Every fault of every build, and the findings of checks.
+    pub(crate) async fn run(&self, plan: &Plan) -> Result<PreparedBuild, Vec<LoweringDiagnostic>> {
         let mut faults = Vec::new();
         let mut failed: HashSet<NodeIndex> = HashSet::new();
-        let mut pending = Vec::new();
-        let order = petgraph::algo::toposort(&plan.graph, None).expect("plans are acyclic");
-        for node in order {
-            if let PlanNode::Build(build) = &plan.graph[node] {
-                match self.pending(plan, node, build).await {
-                    Ok(it) => pending.push(it),
-                    Err(diagnostics) => {
-                        faults.extend(diagnostics);
-                        failed.insert(node);
-                    }
+        let (mut pending, mut warnings) = (Vec::new(), Vec::new());
+        for (node, build) in plan.builds_in_order() {
+            if matches!(build.context, context::ContextSource::Built(_)) {
+                // It has no Dockerfile: the engine looks it up.
+                let fault = read_by_others(plan, node, build).map(LoweringReport::Surroundings);
+                faults.extend(fault.map(|it| it.about(build)));
+                failed.insert(node);
+                continue;
+            }
+            match self.pending(plan, node, build).await {
+                Ok(mut it) => {
+                    warnings.append(&mut it.warnings);
+                    pending.push(it);
+                }
+                Err(diagnostics) => {
+                    faults.extend(diagnostics);
+                    failed.insert(node);
                 }
             }
         }
@@ -121,22 +140,20 @@ impl Lowering<'_> {
             known: KnownImages::default(),
             builds: HashMap::new(),
             scopes: Vec::new(),
-            warnings: Vec::new(),
-            warned: HashSet::new(),
+            warnings,
         };
         while !pending.is_empty() {
             let (asked, waiting) = self.round(&mut work, pending, &mut failed, &mut faults);
-            let unanswered = self.answer(&mut work.known, asked, &mut faults).await;
-            pending = waiting;
-            if unanswered {
+            if asked.is_empty() {
                 break;
             }
+            self.answer(&mut work.known, asked).await;
+            pending = waiting;
         }
-        if faults.iter().any(Diagnostic::is_error) {
+        if !faults.is_empty() {
             dedup(&mut faults);
             return Err(faults);
         }
-        work.warnings.extend(faults);
         dedup(&mut work.warnings);
         let Work { graph, builds, scopes, warnings, .. } = work;
         Ok(PreparedBuild { graph, scopes, builds, warnings })
@@ -149,9 +166,9 @@ impl Lowering<'_> {
         work: &mut Work<'_>,
         pending: Vec<PendingLower>,
         failed: &mut HashSet<NodeIndex>,
-        faults: &mut Vec<Diagnostic>,
-    ) -> (Vec<Asked>, Vec<PendingLower>) {
-        let (mut asked, mut waiting) = (Vec::new(), Vec::new());
+        faults: &mut Vec<LoweringDiagnostic>,
+    ) -> (IndexSet<Query>, Vec<PendingLower>) {
+        let (mut asked, mut waiting) = (IndexSet::new(), Vec::new());
         for mut it in pending {
             if it.linked.iter().any(|(_, from)| failed.contains(from)) {
                 failed.insert(it.node);
@@ -168,21 +185,21 @@ impl Lowering<'_> {
             match dockerfile::lower(&it.file.file, &it.options, &work.known, &mut work.graph) {
                 LowerOutcome::Done(lowered) => {
                     work.fill_scopes(it.scope.clone());
-                    if work.warned.insert(it.file.source) {
-                        work.warnings.extend(lowered.warnings.iter().cloned());
-                    }
-                    work.warnings.extend(lowered.unused_args.iter().cloned());
+                    let build = work.plan.build(it.node);
+                    let findings = lowered.findings.iter().cloned().map(LoweringReport::Finding);
+                    let others = about_options(&lowered, build).into_iter().map(LoweringReport::Dockerfile);
+                    work.warnings.extend(findings.chain(others).map(|it| it.about(build)));
                     work.builds.insert(it.node, Arc::new(*lowered));
                 }
                 LowerOutcome::Needs(more) => {
                     asked.extend(more);
                     waiting.push(it);
                 }
-                LowerOutcome::Failed(diagnostics) => {
+                LowerOutcome::Failed(found) => {
                     let build = work.plan.build(it.node);
                     // A fault without a place in the Dockerfile gets the place of the attribute in the bake file.
                     let attribute = if lacks_stage(&it.file.file, build) { "target" } else { "dockerfile" };
-                    faults.extend(diagnostics.into_iter().map(|fault| at_attribute(fault, build, attribute)));
+                    faults.extend(LoweringDiagnostic::of_failed(*found, build, attribute));
                     failed.insert(it.node);
                 }
             }
@@ -190,35 +207,15 @@ impl Lowering<'_> {
         (asked, waiting)
     }
 
-    /// Answers all questions concurrently; true if there was none, or one of them has no answer.
-    async fn answer(&self, known: &mut KnownImages, asked: Vec<Asked>, faults: &mut Vec<Diagnostic>) -> bool {
-        let mut distinct: IndexMap<Query, _> = IndexMap::new();
-        for Asked { query, at, near } in asked {
-            distinct.entry(query).or_insert((at, near));
-        }
-        if distinct.is_empty() {
-            return true;
-        }
-        let answers = distinct.iter().map(|(query, from)| async move { (query, from, self.ask(query).await) });
-        let mut unanswered = false;
-        for (query, (at, near), answer) in join_all(answers).await {
+    /// Answers all questions concurrently.
+    async fn answer(&self, known: &mut KnownImages, asked: IndexSet<Query>) {
+        let answers = asked.into_iter().map(async |query| (self.ask(&query).await, query));
+        for (answer, query) in join_all(answers).await {
             match answer {
-                Ok(info) => {
-                    known.images.insert(query.clone(), info);
-                }
-                Err(mut diagnostic) => {
-                    if diagnostic.labels.is_empty() {
-                        diagnostic = diagnostic.at(*at, "asked for here");
-                    }
-                    if let Some(stage) = near {
-                        diagnostic = diagnostic.help(format!("did you mean the stage `{stage}`?"));
-                    }
-                    faults.push(diagnostic);
-                    unanswered = true;
-                }
+                Ok(info) => drop(known.images.insert(query, info)),
+                Err(fault) => drop(known.unread.insert(query, fault)),
             }
         }
-        unanswered
     }
 
     async fn ask(&self, query: &Query) -> Result<ImageInfo, Diagnostic> {
@@ -236,7 +233,7 @@ impl Lowering<'_> {
         &self,
         plan: &Plan,
         node: NodeIndex,
-    ) -> Result<(Arc<LocalContext>, LowerOptions), Vec<Diagnostic>> {
+    ) -> Result<(Arc<LocalContext>, LowerOptions), Vec<LoweringDiagnostic>> {
         let PendingLower { file, options, .. } = self.pending(plan, node, plan.build(node)).await?;
         Ok((file, options))
     }
@@ -250,65 +247,26 @@ impl Lowering<'_> {
         plan: &Plan,
         node: NodeIndex,
         build: &Build,
-    ) -> Result<PendingLower, Vec<Diagnostic>> {
-        let one = |diagnostic: Diagnostic| vec![at_attribute(diagnostic, build, "context")];
-        let remote = match &build.context {
-            context::ContextSource::Local(_) => None,
-            context::ContextSource::Git(url) | context::ContextSource::Http(url) => {
-                Some(remote_context(url, build).map_err(one)?)
-            }
-            _ => {
-                return Err(one(Diagnostic::error(
-                    "bake::engine::context_kind",
-                    "the main context must be a directory, a git repository or a download",
-                )
-                .help("an image or a target is a named context: `contexts = { name = \"…\" }`")));
-            }
-        };
-        let target = build.wanted_by.first().map(ToString::to_string).unwrap_or_default();
-        let OptionalFiles { lower_case, ignore } = build.optional_files();
-        let (wanted, shown) = match (&build.dockerfile, build.dockerfile_path()) {
-            (DockerfileInput::Inline(text), _) => {
-                let shown = format!("dockerfile-inline of {target}");
-                (WantedContext::Inline { target, text: text.clone() }, shown)
-            }
-            (_, Some(path)) => {
-                let shown = self.contexts.shown(&path);
-                (WantedContext::File { path, lower_case }, shown)
-            }
-            (DockerfileInput::InContext(name) | DockerfileInput::Local(name), None) => {
-                let remote = remote.as_ref().expect("a Dockerfile without a path is in a remote context");
-                let text = self.remote_dockerfile(remote, name).await.map_err(one)?;
-                (WantedContext::Inline { target, text }, name.clone())
-            }
-        };
+    ) -> Result<PendingLower, Vec<LoweringDiagnostic>> {
+        let at_context = |fault: Diagnostic| vec![surroundings(fault, build, "context")];
+        let remote = remote::main_context(build).map_err(at_context)?;
+        let (wanted, shown) = self.wanted_dockerfile(build, remote.as_ref()).await.map_err(at_context)?;
         let main = match (remote, &build.context) {
             (None, context::ContextSource::Local(folder)) => {
-                self.contexts.folder(folder, "the build context", &ignore).map_err(one)?
+                let ignore = build.optional_files().ignore;
+                self.contexts.folder(folder, "the build context", &ignore).map_err(at_context)?
             }
             (remote, _) => remote.expect("a context that is not a folder is remote"),
         };
-        let file = self
-            .contexts
-            .dockerfile(wanted, &shown)
-            .map_err(|diagnostic| vec![at_attribute(diagnostic, build, "dockerfile")])?;
+        let file =
+            self.contexts.dockerfile(wanted, &shown).map_err(|fault| vec![surroundings(fault, build, "dockerfile")])?;
         if file.faults.iter().any(Diagnostic::is_error) {
-            return Err(file.faults.clone());
+            return Err(file.faults.iter().cloned().map(|it| LoweringReport::Dockerfile(it).about(build)).collect());
         }
-        let mut contexts = IndexMap::new();
-        let mut faults = Vec::new();
-        for (name, context) in &build.contexts {
-            match self.named(name, context) {
-                Ok(Some(found)) => {
-                    contexts.insert(name.clone(), found);
-                }
-                Ok(None) => (),
-                Err(diagnostic) => faults.push(at_attribute(diagnostic, build, "contexts")),
-            }
+        if let Some(path) = self.policy_beside(build, file.is_lower_case) {
+            return Err(vec![surroundings(policy_fault(&path), build, "dockerfile")]);
         }
-        if !faults.is_empty() {
-            return Err(faults);
-        }
+        let contexts = self.named_contexts(build)?;
         let linked = plan
             .graph
             .edges_directed(node, Direction::Incoming)
@@ -318,45 +276,74 @@ impl Lowering<'_> {
             })
             .collect();
         let scope = self.scope(build);
-        let options = self.options(build, &scope, main, contexts);
-        Ok(PendingLower { node, file, options, linked, scope })
+        let mut options = self.options(build, &scope, main, contexts);
+        let mut warnings = Vec::new();
+        if let (Some(Outside { world, .. }), Method::Build) = (&self.outside, build.call.method) {
+            let at_args = |fault: Diagnostic| surroundings(fault, build, "args");
+            let told = epoch::resolve(world, &file.file, &mut options).await.map_err(|fault| vec![at_args(fault)])?;
+            warnings.extend(told.map(at_args));
+        }
+        Ok(PendingLower { node, file, options, linked, scope, warnings })
     }
 
-    /// The text of the Dockerfile in a remote context: the file of this name, or the download itself if it is not an archive.
-    async fn remote_dockerfile(&self, context: &NamedContext, name: &str) -> Result<String, Diagnostic> {
-        const MAX: u64 = 16 << 20;
-        let Some(Outside { world, .. }) = &self.outside else {
-            let message = format!("the Dockerfile is not fetched: {name}");
-            return Err(Diagnostic::error("bake::engine::not_fetched", message));
-        };
-        let op = match context {
-            NamedContext::Git(git) => graph::Op::Git(git.clone()),
-            NamedContext::Http(http) => graph::Op::Http(http.clone()),
-            _ => return Err(Diagnostic::error("bake::engine::context_kind", "the context is not remote")),
-        };
-        let mut graph = Graph::default();
-        let meta = graph::Meta { name: "[internal] load remote build context".to_owned(), ..graph::Meta::default() };
-        let ix = graph.add(op, Vec::new(), Platform::host(), meta);
-        let step = crate::report::event::StepId(u32::MAX);
-        let fetched = source::fetch(world, graph.get(ix), step).await.map_err(SolveFailure::into_diagnostic)?;
-        let tree = fetched.into_tree();
-        let no_images = base::ImageSteps::default();
-        let dirs = base::materialise(world, &tree, &no_images).await.map_err(SolveFailure::into_diagnostic)?;
-        let unreadable = |e: &std::io::Error| {
-            Diagnostic::error("bake::engine::dockerfile_unreadable", format!("the Dockerfile cannot be read: {name}"))
-                .cause(e)
-        };
-        let view = LayerView::open(&dirs).map_err(|e| unreadable(&e))?;
-        let path = format!("/{name}");
-        let lone = matches!(context, NamedContext::Http(http) if view.lookup(format!("/{}", http.filename), Follow::Last).ok().flatten().is_some());
-        let path = match context {
-            NamedContext::Http(http) if lone => format!("/{}", http.filename),
-            _ => path,
-        };
-        let bytes = view.read(&path, MAX).map_err(|e| unreadable(&e))?;
-        String::from_utf8(bytes).map_err(|_| {
-            Diagnostic::error("bake::engine::dockerfile_not_utf8", format!("the Dockerfile is not UTF-8: {name}"))
+    /// The policy file that lies beside the Dockerfile of a build and counts for it, as users know it.
+    fn policy_beside(&self, build: &Build, is_lower_case: bool) -> Option<String> {
+        let OptionalFiles { lower_case, policy, .. } = build.optional_files();
+        let policy = policy?;
+        if self.contexts.path(&policy).exists() {
+            return Some(self.contexts.shown(&policy));
+        }
+        // What is called `dockerfile` has its own.
+        let other = lower_case.filter(|path| is_lower_case && self.contexts.path(path).has_beside(POLICY_ENDING))?;
+        Some(self.contexts.shown(&policy_of(&other)))
+    }
+
+    /// Where the Dockerfile of a build is, and what messages call it. That of a remote context is fetched.
+    async fn wanted_dockerfile(
+        &self,
+        build: &Build,
+        remote: Option<&NamedContext>,
+    ) -> Result<(WantedContext, String), Diagnostic> {
+        let target = build.wanted_by.first().map(ToString::to_string).unwrap_or_default();
+        Ok(match (&build.dockerfile, build.dockerfile_path()) {
+            (DockerfileInput::Inline(text), _) => {
+                let shown = format!("dockerfile-inline of {target}");
+                (WantedContext::Inline { target, text: text.clone() }, shown)
+            }
+            (_, Some(path)) => {
+                let shown = self.contexts.shown(&path);
+                let lower_case = build.optional_files().lower_case;
+                (WantedContext::File { path, lower_case }, shown)
+            }
+            (DockerfileInput::InContext(name) | DockerfileInput::Local(name), None) => {
+                let remote = remote.expect("a Dockerfile without a path is in a remote context");
+                let Some(Outside { world, .. }) = &self.outside else {
+                    let message = format!("the Dockerfile is not fetched: {name}");
+                    return Err(Diagnostic::error("bake::engine::not_fetched", message));
+                };
+                let found = remote::dockerfile(world, remote, name).await?;
+                if found.has_policy && build.unnamed_policies == UnnamedPolicies::All {
+                    return Err(policy_fault(&policy_of(name)));
+                }
+                (WantedContext::Inline { target, text: found.text }, name.clone())
+            }
         })
+    }
+
+    /// The named contexts of a build that are not results of other targets.
+    fn named_contexts(&self, build: &Build) -> Result<IndexMap<String, NamedContext>, Vec<LoweringDiagnostic>> {
+        let mut contexts = IndexMap::new();
+        let mut faults = Vec::new();
+        for (name, context) in &build.contexts {
+            match self.named(name, context) {
+                Ok(Some(found)) => {
+                    contexts.insert(name.clone(), found);
+                }
+                Ok(None) => (),
+                Err(fault) => faults.push(surroundings(fault, build, "contexts")),
+            }
+        }
+        if faults.is_empty() { Ok(contexts) } else { Err(faults) }
     }
 
     /// Resolves a named context; `None` for the result of another target, which is added when that build is lowered.
@@ -377,9 +364,14 @@ impl Lowering<'_> {
                 let ignore = [ignore_file_of(path)];
                 self.contexts.folder(path, &format!("the context `{name}`"), &ignore)?
             }
-            context::ContextSource::Git(url) | context::ContextSource::Http(url) => remote(url, false, false)?,
+            context::ContextSource::Git(url) | context::ContextSource::Http(url) => remote::context(url, false, false)?,
+            context::ContextSource::Archive(digest) => remote::archive(digest)?,
             context::ContextSource::Stdin => {
                 return Err(Diagnostic::error("bake::engine::stdin_context", "standard input cannot be a context"));
+            }
+            context::ContextSource::Built(_) => {
+                let message = "an image that was built here is exported by its name; it cannot be a context";
+                return Err(Diagnostic::error("bake::engine::built_context", message).help(BUILT_HELP));
             }
         }))
     }
@@ -392,45 +384,77 @@ impl Lowering<'_> {
         contexts: IndexMap<String, NamedContext>,
     ) -> LowerOptions {
         let has = |wanted: &dyn Fn(&Entitlement) -> bool| build.entitlements.iter().any(wanted);
+        let (mut build_args, mut hidden_args) = (build.args.clone(), build.hidden_args.clone());
+        // The proxies of the user's machine are arguments of no build: the history does not show what they are.
+        for (name, value) in self.outside.iter().flat_map(|outside| outside.world.proxies.iter()) {
+            if !build.args.keys().any(|given| given.eq_ignore_ascii_case(name)) {
+                for name in [name.clone(), name.to_ascii_lowercase()] {
+                    hidden_args.insert(name.clone());
+                    build_args.insert(name, value.clone());
+                }
+            }
+        }
         LowerOptions {
             target: build.stage.clone(),
             platform: build.platform.clone(),
             explicit_platform: build.explicit_platform,
             build_platform: Platform::host(),
-            build_args: build.args.clone(),
-            hidden_args: build.hidden_args.clone(),
+            build_args,
+            hidden_args,
             labels: build.labels.clone(),
             no_cache: match (build.no_cache, build.no_cache_filter.as_slice()) {
                 (true, _) => NoCache::All,
                 (false, []) => NoCache::No,
                 (false, stages) => NoCache::Stages(stages.to_vec()),
             },
-            network: match build.network {
-                BuildNetwork::Default => StepNetwork::Default,
-                BuildNetwork::None => StepNetwork::None,
-                BuildNetwork::Host => StepNetwork::Host,
-            },
+            network: build.network,
             allow: Allow {
                 network_host: has(&|it| matches!(it, Entitlement::NetworkHost)),
                 security_insecure: has(&|it| matches!(it, Entitlement::SecurityInsecure)),
             },
-            extra_hosts: build.extra_hosts.iter().map(|host| (host.name.clone(), host.address.clone())).collect(),
+            extra_hosts: build.extra_hosts.clone(),
             shm_size: build.shm_size,
-            ulimits: build.ulimits.iter().map(ToString::to_string).collect(),
+            ulimits: build.ulimits.clone(),
             hostname: build.args.get("BUILDKIT_SANDBOX_HOSTNAME").cloned(),
-            resources: resources(&build.resources),
-            secrets: scope.secrets.iter().map(|(id, source)| (id.clone(), source.to_string())).collect(),
-            agents: scope
-                .ssh
-                .iter()
-                .map(|(id, socket)| (id.clone(), socket.clone().unwrap_or_else(|| "SSH_AUTH_SOCK".to_owned())))
-                .collect(),
+            resources: build.resources.clone(),
+            cache_namespace: build.cache_namespace.text().into_owned(),
+            secrets: scope.secrets.iter().map(|(id, source)| (id.clone(), source.origin())).collect(),
+            agents: scope.ssh.iter().map(|(id, paths)| (id.clone(), secret::agent_origin(paths))).collect(),
             multi_platform: build.multi_platform,
-            label_prefix: build.wanted_by.first().map(ToString::to_string).unwrap_or_default(),
+            step_file: Arc::new(self.step_file(build)),
+            label_prefix: build.wanted_by.first().map(|name| name.0.clone()).unwrap_or_default(),
             contexts,
             main,
             source_date_epoch: None,
             all_stages: self.all_stages && build.stage.is_none() && build.call.method == Method::Check,
+        }
+    }
+
+    /// What tells the Dockerfile of a build from others, and what no record of its steps may hold.
+    fn step_file(&self, build: &Build) -> StepFile {
+        let absolute = |path: &str| self.contexts.path(path).path().display().to_string();
+        let context = match &build.context {
+            context::ContextSource::Local(folder) => absolute(folder),
+            // Another archive is another text, and still the context of the same project.
+            context::ContextSource::Archive(_) | context::ContextSource::Stdin => String::new(),
+            context::ContextSource::Git(text)
+            | context::ContextSource::Http(text)
+            | context::ContextSource::Image(text)
+            | context::ContextSource::Target(text)
+            | context::ContextSource::Built(text) => text.clone(),
+            context::ContextSource::OciLayout { path, tag: _, digest: _ } => absolute(path),
+        };
+        let file = match (build.dockerfile_path(), &build.dockerfile) {
+            (Some(path), _) => absolute(&path),
+            (None, DockerfileInput::Inline(_)) => {
+                build.wanted_by.first().map(|name| format!("inline {name}")).unwrap_or_default()
+            }
+            (None, DockerfileInput::InContext(name) | DockerfileInput::Local(name)) => name.clone(),
+        };
+        let hidden = build.hidden_args.iter().filter_map(|name| build.args.get(name));
+        StepFile {
+            id: format!("{file}\n{context}"),
+            hidden: hidden.filter(|value| !value.is_empty()).cloned().collect(),
         }
     }
 
@@ -445,10 +469,8 @@ impl Lowering<'_> {
         }
         for ssh in &build.ssh {
             let id = if ssh.id.is_empty() { "default".to_owned() } else { ssh.id.clone() };
-            let path = ssh.paths.first().map(|path| self.contexts.path(path).path().display().to_string());
-            scope.ssh.insert(id, path);
+            scope.ssh.insert(id, ssh.paths.iter().map(|path| self.contexts.path(path)).collect());
         }
-        scope.cache_namespace = build.args.get("BUILDKIT_CACHE_MOUNT_NS").cloned().unwrap_or_default();
         Arc::new(scope)
     }
 }
@@ -459,9 +481,7 @@ struct Work<'a> {
     known: KnownImages,
     builds: HashMap<NodeIndex, Arc<Lowered>>,
     scopes: Vec<Arc<SolveScope>>,
-    warnings: Vec<Diagnostic>,
-    /// Dockerfiles whose warnings were taken over: once, not for each target and platform.
-    warned: HashSet<crate::report::SourceId>,
+    warnings: Vec<LoweringDiagnostic>,
 }
 
 impl Work<'_> {
@@ -486,23 +506,6 @@ pub(super) fn built(lowered: &Lowered) -> BuiltContext {
     }
 }
 
-/// The limits of a build's steps.
-fn resources(limits: &ResourceLimits) -> StepResources {
-    let ResourceLimits { memory, memory_swap, cpu_shares, cpu_period, cpu_quota, cpuset_cpus, cpuset_mems } = limits;
-    StepResources {
-        memory: *memory,
-        memory_swap: memory_swap.map(|swap| match swap {
-            SwapLimit::Unlimited => -1,
-            SwapLimit::Bytes(bytes) => i64::try_from(bytes).unwrap_or(i64::MAX),
-        }),
-        cpu_shares: *cpu_shares,
-        cpu_period: *cpu_period,
-        cpu_quota: *cpu_quota,
-        cpuset_cpus: cpuset_cpus.clone(),
-        cpuset_mems: cpuset_mems.clone(),
-    }
-}
-
 /// Whether the Dockerfile has stages, and none of the name that the build asks for.
 fn lacks_stage(file: &ParsedDockerfile, build: &Build) -> bool {
     let Some(wanted) = build.stage.as_ref().filter(|wanted| !wanted.is_empty()) else { return false };
@@ -511,38 +514,20 @@ fn lacks_stage(file: &ParsedDockerfile, build: &Build) -> bool {
     !file.stages.is_empty() && names.all(|name| name.value != wanted)
 }
 
-/// A git repository or download as the main context.
-fn remote_context(url: &str, build: &Build) -> Result<NamedContext, Diagnostic> {
-    let keep = build.args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR").is_some_and(|it| matches!(it.as_str(), "1" | "true"));
-    remote(url, keep, true)
+const BUILT_HELP: &str =
+    "write it as an OCI layout and name that: `type=oci,tar=false,dest=FOLDER`, `oci-layout://FOLDER`";
+
+/// The fault of a build for which a policy counts: this engine cannot judge it, and does not go past it.
+fn policy_fault(path: &str) -> Diagnostic {
+    Diagnostic::error("bake::engine::policy", format!("{CANNOT_JUDGE}: {path}"))
+        .help(format!("a file of this name counts for the Dockerfile beside it; {POLICY_HELP}"))
 }
 
-/// A git repository or download as a context; `unpack`: an archive is unpacked.
-fn remote(url: &str, keep_git_dir: bool, unpack: bool) -> Result<NamedContext, Diagnostic> {
-    let bad = |why: String| Diagnostic::error("bake::engine::bad_url", format!("{why}: {}", without_credentials(url)));
-    match dockerfile::remote::git(url, true) {
-        Some(source) => {
-            let source = source.map_err(bad)?;
-            let keep_git_dir = source.keep_git_dir.unwrap_or(keep_git_dir);
-            Ok(NamedContext::Git(graph::GitOp { keep_git_dir, ..source.git }))
-        }
-        None => {
-            let http = graph::HttpOp { url: url.to_owned(), checksum: None, filename: "context".to_owned(), unpack };
-            Ok(NamedContext::Http(http))
-        }
-    }
-}
-
-fn at_attribute(diagnostic: Diagnostic, build: &Build, attribute: &str) -> Diagnostic {
-    if !diagnostic.labels.is_empty() {
-        return diagnostic;
-    }
-    let target = build.wanted_by.first().map(ToString::to_string).unwrap_or_default();
-    diagnostic.at(build.at(attribute), format!("for target `{target}`"))
-}
-
-/// Removes repetitions: a fault of a file that several targets read is reported once.
-fn dedup(diagnostics: &mut Vec<Diagnostic>) {
-    let mut seen = HashSet::new();
-    diagnostics.retain(|it| seen.insert((it.code, it.message.clone(), it.labels.first().map(|label| label.at))));
+/// The fault of a build that has no Dockerfile, if other builds read its result.
+fn read_by_others(plan: &Plan, node: NodeIndex, build: &Build) -> Option<Diagnostic> {
+    let mut links = plan.graph.edges_directed(node, Direction::Outgoing);
+    links.any(|edge| matches!(edge.weight(), PlanLink::Context { .. })).then(|| {
+        let message = "an image that was built here is exported by its name; it cannot be a context";
+        at_attribute(Diagnostic::error("bake::engine::built_context", message).help(BUILT_HELP), build, "context")
+    })
 }

@@ -8,20 +8,28 @@
 
 pub(crate) mod base;
 pub(crate) mod boundary;
+pub(crate) mod build_info;
 pub(crate) mod cache;
 pub(crate) mod call;
 pub(crate) mod check;
 pub(crate) mod context;
 pub(crate) mod embedded;
+mod epoch;
+pub(crate) mod explain;
+mod host_gateway;
 pub(crate) mod image;
 pub(crate) mod lower;
+pub(crate) mod lowering_diagnostic;
+mod own_input;
 pub(crate) mod provenance;
+mod remote;
 pub(crate) mod secret;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use crate::{
-    export::ExportReceipt,
-    solve::{cancel::SolveCancel, runner::Runner},
+    dockerfile::check::report::CheckFinding,
+    export::{ExportReceipt, PendingRelease, engine_answers, pending_releases},
+    solve::{cancel::SolveCancel, runner::Runner, shared::SharedCaches},
 };
-pub(crate) use boundary::{CancelMode, Engine, NodeFailure, PreparedEngine};
+pub(crate) use boundary::{CancelMode, Engine, NodeFailure, PreparedEngine, PublishedExport};

@@ -1,56 +1,119 @@
 //! The facts that provenance states about a build.
 //!
-//! Facts come from the plan and the graph; no secret's value is ever among them.
+//! Facts come from the plan and the graph; no secret's value is ever among them, and no path of this machine: a folder goes by
+//! the name of its context.
 
-use std::collections::HashSet;
+use std::{collections::BTreeSet, path::Path};
 
 use serde_json::{Value, json};
 
-use super::context::{Contexts, WantedContext};
+use super::{
+    context::{Contexts, WantedContext},
+    remote,
+};
 use crate::{
-    dockerfile::options::Lowered,
+    dockerfile::options::{Lowered, NamedContext},
     export::Provenance,
-    graph::{Graph, LayerOrigin, Op, StepNetwork, VertexIx},
-    oci::Reference,
+    graph::{GitOp, Graph, HttpOp, ImageOp, Op, VertexIx},
+    oci::{Digest, LayerOrigin, Platform, Reference, purl},
     plan::{Build, build::OptionalFiles},
     report::{Hidden, hidden::MASK, url::without_credentials},
-    spec::{BuildNetwork, context::ContextSource, dockerfile::DockerfileInput},
+    solve::op::source,
+    spec::{NetworkMode, context::ContextSource, dockerfile::DockerfileInput},
 };
 
-/// Collects the facts about a build; the time of its end is added when it has ended. `started` is RFC 3339.
-pub(crate) fn facts(build: &Build, lowered: &Lowered, graph: &Graph, contexts: &Contexts, started: &str) -> Provenance {
-    let mut facts = Provenance { started: started.to_owned(), ..Provenance::default() };
-    match &build.context {
-        ContextSource::Git(url) | ContextSource::Http(url) => {
-            facts.config_uri = Some(without_credentials(url).into_owned());
+/// The facts about a build that has not run: what its sources of unknown content are is asked when it has.
+pub(crate) struct PendingProvenance {
+    facts: Provenance,
+    /// Git repositories and downloads: the digest of the vertex, and the URI.
+    fetched: Vec<(Digest, String)>,
+}
+
+impl PendingProvenance {
+    /// Collects what is known before the build runs. `started` is RFC 3339.
+    pub(crate) fn of(build: &Build, lowered: &Lowered, graph: &Graph, contexts: &Contexts, started: &str) -> Self {
+        let mut facts = Provenance { started: started.to_owned(), ..Provenance::default() };
+        facts.config_uri = match remote::main_context(build) {
+            Ok(Some(NamedContext::Git(git))) => Some(git_uri(&git)),
+            Ok(Some(NamedContext::Http(http))) if !source::is_stored_archive(&http) => Some(http_uri(&http)),
+            _ => None,
+        };
+        let (path, OptionalFiles { lower_case, .. }) = (build.dockerfile_path(), build.optional_files());
+        facts.config_path = dockerfile_name(build).to_owned();
+        let wanted = match &build.dockerfile {
+            DockerfileInput::Inline(text) => {
+                let target = build.wanted_by.first().map(ToString::to_string).unwrap_or_default();
+                Some(WantedContext::Inline { target, text: text.clone() })
+            }
+            DockerfileInput::InContext(_) | DockerfileInput::Local(_) => {
+                path.map(|path| WantedContext::File { path, lower_case })
+            }
+        };
+        let text = wanted.and_then(|wanted| contexts.text(&wanted)).map(|text| text.as_bytes().to_vec());
+        facts.source = text.map(|text| (facts.config_path.clone(), bytes_without_credentials(text)));
+        facts.args = request(build);
+        facts.secrets = build.secrets.iter().map(|it| (it.id.clone(), false)).collect();
+        facts.ssh = build.ssh.iter().map(|it| (it.id.clone(), false)).collect();
+        let local = |it: &ContextSource| matches!(it, ContextSource::Local(_));
+        if local(&build.context) {
+            facts.locals.extend(["context".to_owned(), "dockerfile".to_owned()]);
         }
-        _ => {}
+        facts.locals.extend(build.contexts.iter().filter(|(_, it)| local(it)).map(|(name, _)| name.clone()));
+        let mut pending = Self { facts, fetched: Vec::new() };
+        pending.add_graph(build, contexts, graph, lowered.result);
+        hide_args(&mut pending.facts.graph, build);
+        pending
     }
-    let (path, OptionalFiles { lower_case, .. }) = (build.dockerfile_path(), build.optional_files());
-    let wanted = match &build.dockerfile {
-        DockerfileInput::Inline(text) => {
-            facts.config_path = "Dockerfile".to_owned();
-            let target = build.wanted_by.first().map(ToString::to_string).unwrap_or_default();
-            Some(WantedContext::Inline { target, text: text.clone() })
+
+    /// The facts after the build. `pin` returns the commit or digest of a fetched source by its vertex; `finished` is RFC 3339.
+    pub(crate) fn finish(&self, finished: String, pin: impl Fn(&Digest) -> Option<String>) -> Provenance {
+        let mut facts = Provenance { finished, ..self.facts.clone() };
+        for (vertex, uri) in &self.fetched {
+            let Some(digest) = pin(vertex).as_deref().and_then(digest_of_pin) else {
+                facts.complete = false;
+                continue;
+            };
+            if facts.config_uri.as_ref() == Some(uri) {
+                facts.config_digest = Some(digest.clone());
+            }
+            facts.materials.push((uri.clone(), digest));
         }
-        DockerfileInput::InContext(name) | DockerfileInput::Local(name) => {
-            facts.config_path.clone_from(name);
-            path.map(|path| WantedContext::File { path, lower_case })
-        }
+        facts.materials.sort();
+        facts.materials.dedup();
+        facts.hermetic &= facts.complete;
+        facts
+    }
+}
+
+/// The algorithm and the digits of a pin: the id of a commit, or `sha256:…`.
+fn digest_of_pin(pin: &str) -> Option<(String, String)> {
+    let (algorithm, hex) = match (pin.split_once(':'), pin.len()) {
+        (Some(both), _) => both,
+        (None, 40) => ("sha1", pin),
+        (None, 64) => ("sha256", pin),
+        (None, _) => return None,
     };
-    let text = wanted.and_then(|wanted| contexts.text(&wanted)).map(|text| text.as_bytes().to_vec());
-    facts.source = text.map(|text| (facts.config_path.clone(), bytes_without_credentials(text)));
-    facts.args = request(build);
-    facts.secrets = build.secrets.iter().map(|it| (it.id.clone(), false)).collect();
-    facts.ssh = build.ssh.iter().map(|it| (it.id.clone(), false)).collect();
-    let local = |it: &ContextSource| matches!(it, ContextSource::Local(_));
-    if local(&build.context) {
-        facts.locals.extend(["context".to_owned(), "dockerfile".to_owned()]);
+    Some((algorithm.to_owned(), hex.to_owned()))
+}
+
+/// The Dockerfile as others may know it: its path in the context, else its name alone.
+pub(super) fn dockerfile_name(build: &Build) -> &str {
+    match &build.dockerfile {
+        DockerfileInput::Inline(_) => "Dockerfile",
+        DockerfileInput::InContext(path) if !path.starts_with('/') && !path.starts_with("..") => path,
+        DockerfileInput::InContext(path) | DockerfileInput::Local(path) => {
+            path.rsplit('/').next().unwrap_or("Dockerfile")
+        }
     }
-    facts.locals.extend(build.contexts.iter().filter(|(_, it)| local(it)).map(|(name, _)| name.clone()));
-    from_graph(&mut facts, graph, lowered.result);
-    hide_args(&mut facts.graph, build);
-    facts
+}
+
+/// The name of the build's context that stands for an OCI layout folder. One that a linked target reads has no name here.
+pub(super) fn layout_name<'a>(build: &'a Build, contexts: &Contexts, folder: &Path) -> Option<&'a str> {
+    let is_this = |context: &ContextSource| match context {
+        ContextSource::OciLayout { path, .. } => contexts.path(path).path() == folder,
+        _ => false,
+    };
+    build.contexts.iter().find(|(_, context)| is_this(context)).map(|(name, _)| name.as_str())
 }
 
 /// The Dockerfile without the credentials of its URLs; other bytes than UTF-8 are left as they are.
@@ -91,13 +154,11 @@ fn request(build: &Build) -> Vec<(String, String)> {
         let value = match context {
             ContextSource::Target(target) => format!("input:{target}"),
             ContextSource::Image(reference) => format!("docker-image://{reference}"),
-            ContextSource::OciLayout { path, tag, digest } => {
-                let tag = tag.as_ref().map(|it| format!(":{it}")).unwrap_or_default();
-                let digest = digest.as_ref().map(|it| format!("@{it}")).unwrap_or_default();
-                format!("oci-layout://{path}{tag}{digest}")
-            }
+            ContextSource::OciLayout { .. } => format!("oci-layout:{name}"),
             ContextSource::Git(url) | ContextSource::Http(url) => without_credentials(url).into_owned(),
-            ContextSource::Local(_) | ContextSource::Stdin => format!("local:{name}"),
+            ContextSource::Local(_) | ContextSource::Stdin | ContextSource::Archive(_) | ContextSource::Built(_) => {
+                format!("local:{name}")
+            }
         };
         args.push((format!("context:{name}"), value));
     }
@@ -107,78 +168,112 @@ fn request(build: &Build) -> Vec<(String, String)> {
     if build.no_cache {
         args.push(("no-cache".to_owned(), String::new()));
     }
-    if build.network != BuildNetwork::Default {
+    if build.network != NetworkMode::Default {
         args.push(("force-network-mode".to_owned(), build.network.name().to_owned()));
     }
     args
 }
 
-/// Adds materials and steps, and whether the build is complete and hermetic.
-fn from_graph(facts: &mut Provenance, graph: &Graph, result: VertexIx) {
-    (facts.complete, facts.hermetic) = (true, true);
-    let mut wanted = HashSet::from([result]);
-    // Inputs have lower indices than their users, so one pass from the end finds all that is needed.
-    let all: Vec<_> = graph.iter().collect();
-    for (ix, vertex) in all.iter().rev() {
-        if wanted.contains(ix) {
-            wanted.extend(vertex.inputs.iter().copied());
+/// The vertices that a result is made of, itself included, inputs before their users.
+pub(super) fn needed(graph: &Graph, result: VertexIx) -> Vec<VertexIx> {
+    let mut wanted = BTreeSet::from([result]);
+    let mut open = vec![result];
+    while let Some(ix) = open.pop() {
+        open.extend(graph.get(ix).inputs.iter().copied().filter(|input| wanted.insert(*input)));
+    }
+    // Inputs have lower indices than their users.
+    wanted.into_iter().collect()
+}
+
+impl PendingProvenance {
+    /// Adds materials and steps, and whether the build is complete and hermetic.
+    fn add_graph(&mut self, build: &Build, contexts: &Contexts, graph: &Graph, result: VertexIx) {
+        (self.facts.complete, self.facts.hermetic) = (true, true);
+        let step = |ix: VertexIx| format!("step{}", ix.index());
+        for ix in needed(graph, result) {
+            let vertex = graph.get(ix);
+            match &vertex.op {
+                Op::Image(image) => {
+                    let digest = ("sha256".to_owned(), image.manifest.hex());
+                    let uri = image_uri(image, &vertex.platform, build, contexts);
+                    self.facts.materials.push((uri, digest));
+                }
+                Op::Git(git) => {
+                    self.fetched.push((vertex.digest, git_uri(git)));
+                }
+                // An archive that was handed over has no address.
+                Op::Http(http) if source::is_stored_archive(http) => self.facts.complete = false,
+                Op::Http(http) => self.fetched.push((vertex.digest, http_uri(http))),
+                Op::Local(_) => self.facts.complete = false,
+                Op::Exec(exec) => self.facts.hermetic &= exec.network == NetworkMode::None,
+                Op::Scratch | Op::File(_) | Op::Merge => {}
+            }
+            let inputs: Vec<Value> = vertex.inputs.iter().map(|it| json!(format!("{}:0", step(*it)))).collect();
+            let op = op_without_machine(&vertex.op, |folder| layout_name(build, contexts, folder));
+            self.facts.graph.push(json!({"id": step(ix), "op": op, "inputs": inputs}));
         }
     }
-    let step = |ix: VertexIx| format!("step{}", ix.index());
-    for (ix, vertex) in all.into_iter().filter(|(ix, _)| wanted.contains(ix)) {
-        match &vertex.op {
-            Op::Image(image) => {
-                let digest = ("sha256".to_owned(), image.manifest.hex());
-                let (kind, name) = match &image.origin {
-                    LayerOrigin::Registry { .. } => ("docker", image.reference.clone()),
-                    LayerOrigin::Layout { .. } => ("oci", image.reference.clone()),
-                };
-                let name = Reference::parse(&name).map_or_else(
-                    |_| name.split('@').next().unwrap_or_default().to_owned(),
-                    |it| {
-                        let tag = it.tag.as_ref().map(|tag| format!("@{tag}")).unwrap_or_default();
-                        format!("{}{tag}", it.familiar_name())
-                    },
-                );
-                let platform = vertex.platform.to_string().replace('/', "%2F");
-                facts.materials.push((format!("pkg:{kind}/{name}?platform={platform}"), digest));
-            }
-            Op::Git(git) => {
-                let hex =
-                    git.reference.clone().filter(|it| it.len() == 40 && it.bytes().all(|b| b.is_ascii_hexdigit()));
-                match hex.or_else(|| git.checksum.clone().filter(|it| it.len() == 40)) {
-                    Some(hex) => {
-                        facts.materials.push((without_credentials(&git.url).into_owned(), ("sha1".to_owned(), hex)));
-                    }
-                    None => facts.complete = false,
+}
+
+/// A repository with the branch, tag or commit that was asked for.
+fn git_uri(git: &GitOp) -> String {
+    let reference = git.reference.as_ref().map(|it| format!("#{it}")).unwrap_or_default();
+    format!("{}{reference}", without_credentials(&git.url))
+}
+
+fn http_uri(http: &HttpOp) -> String {
+    without_credentials(&http.url).into_owned()
+}
+
+/// The package URL of an image.
+fn image_uri(image: &ImageOp, platform: &Platform, build: &Build, contexts: &Contexts) -> String {
+    match &image.origin {
+        LayerOrigin::Layout { folder } => {
+            let name = layout_name(build, contexts, folder).unwrap_or("image");
+            purl::of_layout(name, image.manifest, platform)
+        }
+        LayerOrigin::Registry { domain, path } => {
+            let unnamed =
+                || Reference { domain: domain.clone(), path: path.clone(), tag: None, digest: Some(image.manifest) };
+            let reference = Reference::parse(&image.reference).unwrap_or_else(|_| unnamed());
+            purl::of_image(&reference, platform)
+        }
+    }
+}
+
+/// An op as JSON, without what is of this machine alone: paths, passwords. `name` returns what a layout folder is called.
+fn op_without_machine<'a>(op: &Op, name: impl Fn(&Path) -> Option<&'a str>) -> Value {
+    let mut value = serde_json::to_value(op).unwrap_or_default();
+    match op {
+        Op::Git(_) | Op::Http(_) => {
+            for url in ["/Git/url", "/Http/url"] {
+                if let Some(url) = value.pointer_mut(url) {
+                    *url = without_credentials(url.as_str().unwrap_or_default()).into();
                 }
             }
-            Op::Http(http) => match http.checksum {
-                Some(checksum) => facts
-                    .materials
-                    .push((without_credentials(&http.url).into_owned(), ("sha256".to_owned(), checksum.hex()))),
-                None => facts.complete = false,
-            },
-            Op::Local(_) => facts.complete = false,
-            Op::Exec(exec) => facts.hermetic &= exec.network == StepNetwork::None,
-            Op::Scratch | Op::File(_) | Op::Merge => {}
         }
-        let inputs: Vec<Value> = vertex.inputs.iter().map(|it| json!(format!("{}:0", step(*it)))).collect();
-        let mut op = serde_json::to_value(&vertex.op).unwrap_or_default();
-        for source in ["Git", "Http"] {
-            if let Some(url) = op.pointer_mut(&format!("/{source}/url")) {
-                *url = without_credentials(url.as_str().unwrap_or_default()).into();
+        Op::Local(_) => {
+            if let Some(local) = value.get_mut("Local").and_then(Value::as_object_mut) {
+                local.remove("folder");
+                local.remove("ignore_file");
             }
         }
-        if let Some(exec) = op.get_mut("Exec").and_then(Value::as_object_mut) {
-            // It may hold a password.
-            exec.remove("proxy");
-            // Paths of this machine.
-            exec.remove("sources");
+        Op::Image(image) => {
+            if let LayerOrigin::Layout { folder } = &image.origin {
+                let name = name(folder).unwrap_or("image");
+                value["Image"]["reference"] = format!("oci-layout:{name}@{}", image.manifest).into();
+                value["Image"]["origin"] = json!({"Layout": {}});
+            }
         }
-        facts.graph.push(json!({"id": step(ix), "op": op, "inputs": inputs}));
+        Op::Exec(_) => {
+            if let Some(exec) = value.get_mut("Exec").and_then(Value::as_object_mut) {
+                // It may hold a password.
+                exec.remove("proxy");
+                // Paths of this machine.
+                exec.remove("sources");
+            }
+        }
+        Op::Scratch | Op::File(_) | Op::Merge => (),
     }
-    facts.materials.sort();
-    facts.materials.dedup();
-    facts.hermetic &= facts.complete;
+    value
 }

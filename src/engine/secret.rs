@@ -1,12 +1,13 @@
-//! Sources of a target's secrets: a file or an environment variable. A value is read only when a step needs it.
+//! Sources of a target's secrets and agents: files, or environment variables. A value is read only when a step needs it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use crate::{
     fetch::GitSecrets,
     grant::GrantedRead,
     plan::{Plan, PlanNode},
     solve::world::SecretSource,
+    spec::SecretOrigin,
 };
 
 /// The source of a secret as the target declares it: `env`, `src`, or by its id alone (the variable of that name if it
@@ -24,6 +25,15 @@ pub(crate) fn source(
         (None, None) if is_set(id) => SecretSource::Env(id.to_owned()),
         (None, None) => SecretSource::File(path_of(id)),
     }
+}
+
+/// What tells an agent with these files from others within a run.
+pub(crate) fn agent_origin(paths: &[GrantedRead]) -> SecretOrigin {
+    let paths: Vec<String> = paths.iter().map(|path| path.path().display().to_string()).collect();
+    if paths.is_empty() {
+        return SecretOrigin::Env("SSH_AUTH_SOCK".to_owned());
+    }
+    SecretOrigin::File(PathBuf::from(paths.join(",")))
 }
 
 /// A longer token, in bytes, is not read.

@@ -12,7 +12,7 @@ use std::{
 use petgraph::graph::NodeIndex;
 
 use super::{
-    Runner, SolveCancel,
+    Runner, SharedCaches, SolveCancel,
     boundary::{CancelMode, Engine as _, NodeFailure, PreparedEngine},
     context::{Contexts, WantedContext},
     embedded::{EngineSetup, prepare},
@@ -58,14 +58,18 @@ impl Place {
         let mut writable = Allowed::default();
         writable.allow(Path::new("."), self.path());
         EngineSetup {
+            step_log: crate::spec::StepLogLimits::default(),
             store: Store::open(&self.path().join("home")).unwrap(),
             client: registry::Client::new(ClientOptions::new(none)),
             sink: Arc::new(move |event| events.lock().unwrap().push(event)),
             jobs: 2,
             runner: Arc::new(Runner::new(Default::default())),
             env: Arc::default(),
+            secret_env: Arc::default(),
+            proxies: Arc::default(),
             cwd: self.path().to_owned(),
             cancel: SolveCancel::new().unwrap(),
+            caches: SharedCaches::default(),
             command: none,
             now: || "2026-01-01T00:00:00.000000000Z".to_owned(),
             epoch_now: 1_767_225_600,

@@ -18,12 +18,13 @@ use super::{
     print::list::{ListedTarget, ListedVariable, group_description},
     target::{
         block::{ExpandedBlock, is_valid_name},
-        defaults::fill_in,
+        defaults::{fill_in, load_by_default},
         field::{self, Field, Misfit, TargetFields},
         group::{GroupNames, TargetGroup},
         inherit::{Own, Resolver},
-        link::{self, Resolved},
+        link::{self, LinkedTarget},
         overrides::Overrides,
+        shared_caches::{CacheDefault, CacheDefaults},
         typed::{Target, TargetName, TargetWorld},
     },
     unknown,
@@ -31,11 +32,12 @@ use super::{
 };
 use crate::{
     definition::{
-        attribute::{self, AttributeRow, GROUP_TARGETS, Id},
+        attribute::{self, AttributeRow, GROUP_RELEASE, GROUP_TARGETS, Id, cache_row},
         load::Definition,
         syntax::{Expr, ExprKind},
     },
-    report::{Diagnostic, Hidden, Span, hidden::MASK, suggest},
+    report::{Diagnostic, Hidden, Span, Spanned, hidden::MASK, suggest},
+    spec::ExecutionMode,
 };
 
 /// Evaluates a definition and resolves the targets that `input.names` ask for. `local_platform` is the value of
@@ -57,7 +59,7 @@ pub(crate) fn evaluate(definition: &Definition, input: &Input, local_platform: &
     (evaluated, diagnostics)
 }
 
-/// The result of `--list`.
+/// The result of `--list`, with its diagnostics.
 pub(crate) struct Listed<T> {
     pub(crate) all: Vec<T>,
     /// Errors and warnings that concern the whole definition.
@@ -68,35 +70,37 @@ pub(crate) struct Listed<T> {
     pub(crate) hidden: Hidden,
 }
 
-/// All targets and groups, for `--list`.
+/// Lists all targets and groups of a definition, for `--list`. All are asked for, so a fault of one is a fault of the list.
 pub(crate) fn list_targets(definition: &Definition, input: &Input, local_platform: &str) -> Listed<ListedTarget> {
     let scope = Scope::new(definition, input, local_platform);
     let blocks = Blocks::new(&scope, definition);
-    let targets = blocks.own.iter().map(|it| ListedTarget {
-        name: it.name.clone(),
-        description: it.fields.text(Id::Description).map(ToString::to_string).unwrap_or_default(),
+    let targets = blocks.own.iter().map(|target| ListedTarget {
+        name: target.name.clone(),
+        description: target.fields.text(Id::Description).map(ToString::to_string).unwrap_or_default(),
         is_group: false,
     });
-    let groups = blocks.groups.values().map(|it| ListedTarget {
-        name: it.name.clone(),
-        description: group_description(it.description.as_deref(), &it.members),
+    let groups = blocks.groups.values().map(|group| ListedTarget {
+        name: group.name.clone(),
+        description: group_description(group.description.as_deref(), &group.members),
         is_group: true,
     });
     let all = targets.chain(groups).collect();
-    blocks.into_listed(all)
+    let mut listed = blocks.into_listed(all);
+    listed.diagnostics.append(&mut listed.unneeded_faults);
+    listed
 }
 
-/// All variables with their final values, for `--list`.
+/// Lists all variables of a definition with their final values, for `--list`.
 pub(crate) fn list_variables(definition: &Definition, input: &Input, local_platform: &str) -> Listed<ListedVariable> {
     let scope = Scope::new(definition, input, local_platform);
     let blocks = Blocks::new(&scope, definition);
-    let listed = scope.variables().into_iter().map(|it| ListedVariable {
-        name: it.name,
-        description: it.description.map(|it| it.to_string()).unwrap_or_default(),
-        type_name: it.ty.as_ref().map(ToString::to_string).unwrap_or_default(),
-        value: match &it.value {
+    let listed = scope.variables().into_iter().map(|variable| ListedVariable {
+        name: variable.name,
+        description: variable.description.map(|it| it.to_string()).unwrap_or_default(),
+        type_name: variable.ty.as_ref().map(ToString::to_string).unwrap_or_default(),
+        value: match &variable.value {
             Value::Null(_) => None,
-            _ if it.sensitive => Some(MASK.to_owned()),
+            _ if variable.sensitive => Some(MASK.to_owned()),
             value => Some({
                 let text = value.to_text().map_or_else(|| value.to_json_text(true), |text| text.to_string());
                 scope.hidden.borrow().mask(&text).into_owned()
@@ -112,6 +116,8 @@ struct Blocks<'s, 'a> {
     scope: &'s Scope<'a>,
     own: Vec<Own>,
     groups: IndexMap<Arc<str>, TargetGroup>,
+    /// By namespace.
+    cache_blocks: Vec<CacheDefaults>,
     /// Names are missing because of an error in a matrix or in something that concerns the whole definition.
     is_incomplete: bool,
     /// Diagnostics that belong to no block; those of blocks are kept by the scope.
@@ -120,8 +126,14 @@ struct Blocks<'s, 'a> {
 
 impl<'s, 'a> Blocks<'s, 'a> {
     fn new(scope: &'s Scope<'a>, definition: &Definition) -> Self {
-        let mut blocks =
-            Self { scope, own: Vec::new(), groups: IndexMap::new(), is_incomplete: false, diagnostics: Vec::new() };
+        let mut blocks = Self {
+            scope,
+            own: Vec::new(),
+            groups: IndexMap::new(),
+            cache_blocks: Vec::new(),
+            is_incomplete: false,
+            diagnostics: Vec::new(),
+        };
         definition.all_bodies().for_each(|body| unknown::check(body, &mut blocks.diagnostics));
         blocks.unknown_vars(definition.compose.is_some());
         let expanded = scope.expanded();
@@ -134,6 +146,7 @@ impl<'s, 'a> Blocks<'s, 'a> {
                 blocks.group(it);
             }
         }
+        blocks.cache_blocks = blocks.cache_blocks();
         blocks.matrix_groups();
         blocks.include_groups();
         scope.check();
@@ -239,8 +252,9 @@ impl<'s, 'a> Blocks<'s, 'a> {
         for it in warnings {
             self.scope.record_fault(Some(name.clone()), misfit(row, &whose, it, expr, Diagnostic::warning));
         }
-        decoded
-            .map_err(|it| self.scope.record_fault(Some(name.clone()), misfit(row, &whose, it, expr, Diagnostic::error)))
+        decoded.map_err(|found| {
+            self.scope.record_fault(Some(name.clone()), misfit(row, &whose, found, expr, Diagnostic::error));
+        })
     }
 
     fn group(&mut self, expanded: &ExpandedBlock<'a>) {
@@ -263,11 +277,18 @@ impl<'s, 'a> Blocks<'s, 'a> {
             }
         }
         // A group with an error still exists: references to it are not reported as unknown.
-        let without_members =
-            TargetGroup { name: name.clone(), description: None, members: Vec::new(), at: label, is_matrix: false };
+        let without_members = TargetGroup {
+            name: name.clone(),
+            description: None,
+            members: Vec::new(),
+            at: label,
+            is_matrix: false,
+            release: None,
+        };
         self.groups.insert(name.clone(), without_members);
         let Ok(description) = self.scope.attribute(expanded, "description") else { return };
         let description = description.and_then(|it| it.value.to_text());
+        let Ok(release) = self.release(expanded) else { return };
         let Ok(targets) = self.scope.attribute(expanded, "targets") else { return };
         let members = match targets {
             Some(it) => match self.decode(&GROUP_TARGETS, "group", name, &it.value, it.expr) {
@@ -291,8 +312,29 @@ impl<'s, 'a> Blocks<'s, 'a> {
             return;
         };
         // A later block of the name replaces an earlier one, in the earlier one's place.
-        self.groups
-            .insert(name.clone(), TargetGroup { name: name.clone(), description, members, at, is_matrix: false });
+        self.groups.insert(
+            name.clone(),
+            TargetGroup { name: name.clone(), description, members, at, is_matrix: false, release },
+        );
+    }
+
+    /// `release` of a group. A fault is recorded.
+    fn release(&self, expanded: &ExpandedBlock<'a>) -> Result<Option<Spanned<ExecutionMode>>, ()> {
+        let name = &expanded.name;
+        let Some(found) = self.scope.attribute(expanded, "release")? else { return Ok(None) };
+        let Some(Field::Text(text)) = self.decode(&GROUP_RELEASE, "group", name, &found.value, found.expr)? else {
+            return Ok(None);
+        };
+        match ExecutionMode::parse(&text) {
+            Ok(mode) => Ok(Some(Spanned::new(mode, found.at))),
+            Err(fault) => {
+                let message = format!("`release` of group `{name}`: {}", fault.message);
+                let mut diagnostic = Diagnostic::error("bake::eval::bad_release", message).at(found.at, "this value");
+                diagnostic.help = fault.help;
+                self.scope.record_fault(Some(name.clone()), diagnostic);
+                Err(())
+            }
+        }
     }
 
     /// A matrix makes a group of the label of its block, unless there is a group of that name.
@@ -302,8 +344,14 @@ impl<'s, 'a> Blocks<'s, 'a> {
                 continue;
             }
             let at = block.at;
-            let group =
-                TargetGroup { name: label.clone(), description: None, members: members.clone(), at, is_matrix: true };
+            let group = TargetGroup {
+                name: label.clone(),
+                description: None,
+                members: members.clone(),
+                at,
+                is_matrix: true,
+                release: None,
+            };
             self.groups.insert(label.clone(), group);
         }
     }
@@ -320,7 +368,8 @@ impl<'s, 'a> Blocks<'s, 'a> {
                 && !self.groups.contains_key(&name)
             {
                 let (members, at) = (vec![default], included.at);
-                let group = TargetGroup { name: name.clone(), description: None, members, at, is_matrix: false };
+                let group =
+                    TargetGroup { name: name.clone(), description: None, members, at, is_matrix: false, release: None };
                 self.groups.insert(name, group);
             }
         }
@@ -348,6 +397,31 @@ impl<'s, 'a> Blocks<'s, 'a> {
         }
     }
 
+    /// What the `cache` blocks of each namespace say, in the order of the namespaces; the last one is the root.
+    fn cache_blocks(&self) -> Vec<CacheDefaults> {
+        let default = |namespace: usize, id: Id| {
+            let row = cache_row(id);
+            let (attribute, value) = self.scope.cache_attribute(namespace, row.name)?;
+            let expr = &attribute.expr;
+            let mut warnings = Vec::new();
+            let decoded = field::decode(row, &value, Some(expr), &mut warnings);
+            let whose = format_args!("the `cache` block");
+            for it in warnings {
+                self.scope.record_fault(None, misfit(row, &whose, it, expr, Diagnostic::warning));
+            }
+            match decoded {
+                Ok(field) => Some(CacheDefault { field: self.scope.rebased(row, field?, expr), at: attribute.name.at }),
+                Err(found) => {
+                    self.scope.record_fault(None, misfit(row, &whose, found, expr, Diagnostic::error));
+                    None
+                }
+            }
+        };
+        let of =
+            |namespace| CacheDefaults { from: default(namespace, Id::CacheFrom), to: default(namespace, Id::CacheTo) };
+        (0..self.scope.namespaces.len()).map(of).collect()
+    }
+
     /// Resolves the requested targets and those that they need. Also returns the names of all targets and groups that
     /// took part.
     fn resolve(&self, input: &Input, diagnostics: &mut Vec<Diagnostic>) -> (Evaluation, HashSet<Arc<str>>) {
@@ -358,10 +432,10 @@ impl<'s, 'a> Blocks<'s, 'a> {
         let overrides = Overrides::new(&input.overrides, &input.env, &names, &members, diagnostics);
         let mut resolver = Resolver::new(&self.own, &overrides, &members);
         selection.targets.iter().for_each(|it| resolver.keep(it));
-        let mut resolved: IndexMap<Arc<str>, Resolved> = IndexMap::new();
+        let mut resolved: IndexMap<Arc<str>, LinkedTarget> = IndexMap::new();
         for name in &selection.targets {
             if let Some(fields) = resolver.resolve(name, diagnostics) {
-                resolved.insert(name.clone(), Resolved { fields, is_linked: false });
+                resolved.insert(name.clone(), LinkedTarget { fields, is_linked: false });
             }
         }
         link::follow(&mut resolved, &mut resolver, &members, diagnostics);
@@ -370,6 +444,10 @@ impl<'s, 'a> Blocks<'s, 'a> {
         let world =
             TargetWorld { host: self.scope.host_platform(), no_default_attestations: input.no_default_attestations };
         let mut targets = IndexMap::with_capacity(resolved.len());
+        let of_variables = CacheDefaults::of_variables(&input.caches, diagnostics);
+        let of_root = self.cache_blocks.last().cloned().unwrap_or_default();
+        let caches: Vec<CacheDefaults> =
+            self.cache_blocks.iter().map(|of_file| of_variables.clone().or(of_file).or(&of_root)).collect();
         for (name, it) in resolved {
             let at = resolver.own(&name).map(|it| it.at).expect("a resolved target has blocks");
             let mut fields = it.fields;
@@ -380,6 +458,10 @@ impl<'s, 'a> Blocks<'s, 'a> {
                 input.remote.as_deref(),
                 input.source_date_epoch.as_deref(),
             );
+            caches[self.scope.namespace_ix(at)].fill_in(&mut fields);
+            if input.loads_by_default && !it.is_linked {
+                load_by_default(&mut fields, at);
+            }
             let target = Target::new(&name, at, it.is_linked, fields, &world, diagnostics);
             targets.insert(TargetName(name), target);
         }
@@ -393,7 +475,7 @@ impl<'s, 'a> Blocks<'s, 'a> {
             targets,
             groups,
             arguments: selection.arguments,
-            grants: overrides.grants(),
+            grants: [overrides.grants(), of_variables.grants()].concat(),
             hidden: self.scope.hidden.borrow().clone(),
             unneeded_faults: Vec::new(),
         };

@@ -10,7 +10,7 @@ use super::target::{
 };
 use crate::{
     report::{Diagnostic, Hidden},
-    spec::entitlement::Grant,
+    spec::{ExecutionMode, entitlement::Grant},
 };
 
 /// An evaluated definition: the targets and groups of the plan, with no expression left.
@@ -28,4 +28,23 @@ pub(crate) struct Evaluation {
     pub(crate) hidden: Hidden,
     /// Errors and warnings of targets and groups that the plan does not need; they stop nothing.
     pub(crate) unneeded_faults: Vec<Diagnostic>,
+}
+
+impl Evaluation {
+    /// The mode that the groups of the plan ask for by `release`; `None` if none of them asks.
+    ///
+    /// # Errors
+    /// Two groups ask for different modes: a run has one.
+    pub(crate) fn release(&self) -> Result<Option<ExecutionMode>, Box<Diagnostic>> {
+        let mut asked = self.groups.values().filter_map(|group| Some((&group.name, group.release.as_ref()?)));
+        let Some((first, release)) = asked.next() else { return Ok(None) };
+        let Some((other, different)) = asked.find(|(_, other)| other.value != release.value) else {
+            return Ok(Some(release.value));
+        };
+        let message = format!("the groups `{first}` and `{other}` ask for different releases, and a run has one");
+        let fault = Diagnostic::error("bake::eval::release_conflict", message);
+        let fault = fault.at(release.at, format!("`{first}` asks for this"));
+        let fault = fault.at(different.at, format!("`{other}` asks for this"));
+        Err(Box::new(fault.help("build them one after the other, or decide for both with --execution")))
+    }
 }

@@ -7,7 +7,7 @@ use crate::report::{Diagnostic, Severity, Span};
 /// The target or group that an error belongs to; `None` for the whole definition.
 pub(crate) type FaultOwner = Option<Arc<str>>;
 
-/// Why an expression has no value.
+/// Why an expression has no value, and whether its errors are recorded already.
 #[derive(Clone, Debug)]
 pub(crate) enum Fail {
     /// Errors that are not recorded yet; at least one.
@@ -24,6 +24,7 @@ const MAX_IN_ONE: usize = 20;
 const MAX_SHOWN: usize = 50;
 
 impl Fail {
+    /// The failure of one error that is not recorded yet.
     pub(super) fn of(diagnostic: Diagnostic) -> Self {
         Self::Faults(vec![diagnostic])
     }
@@ -60,7 +61,7 @@ impl Fail {
         }
     }
 
-    /// The message, for the error of an enclosing construct.
+    /// The message of the failure, for the error of an enclosing construct; `None` if it is recorded already.
     pub(super) fn text(&self) -> Option<String> {
         match self {
             Self::Faults(faults) => faults.first().map(ToString::to_string),
@@ -84,7 +85,7 @@ pub(super) fn gather<T>(parts: impl Iterator<Item = Result<T, Fail>>, capacity: 
     failed.map_or(Ok(values), Err)
 }
 
-/// All errors recorded so far, by owner.
+/// All errors of a definition recorded so far, by the target or group that they belong to.
 #[derive(Debug, Default)]
 pub(super) struct Faults {
     all: RefCell<Vec<(FaultOwner, Diagnostic)>>,
@@ -93,6 +94,7 @@ pub(super) struct Faults {
 }
 
 impl Faults {
+    /// Records an error or warning under an owner.
     pub(super) fn add(&self, owner: FaultOwner, diagnostic: Diagnostic) {
         self.all.borrow_mut().push((owner, diagnostic));
     }

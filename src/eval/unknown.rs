@@ -3,13 +3,13 @@
 
 use crate::{
     definition::{
-        attribute::{self, BLOCKS, FUNCTION, GROUP, INCLUDE, VALIDATION, VARIABLE},
+        attribute::{self, BLOCKS, CACHE, FUNCTION, GROUP, INCLUDE, VALIDATION, VARIABLE},
         syntax::{Block, Body},
     },
     report::{Diagnostic, Spanned, suggest},
 };
 
-/// Reports all unknown blocks and attributes of a file.
+/// Warns of all unknown blocks and attributes of a file.
 pub(crate) fn check(body: &Body, diagnostics: &mut Vec<Diagnostic>) {
     for block in &body.blocks {
         match &*block.kind.value {
@@ -18,6 +18,7 @@ pub(crate) fn check(body: &Body, diagnostics: &mut Vec<Diagnostic>) {
             "variable" => plain(block, "variable", &VARIABLE, &["validation"], diagnostics),
             "function" => plain(block, "function", &FUNCTION, &[], diagnostics),
             "include" => plain(block, "include", &INCLUDE, &[], diagnostics),
+            "cache" => plain(block, "`cache` block", &CACHE, &[], diagnostics),
             "locals" => {
                 diagnostics.extend(block.body.blocks.iter().map(|it| inner_block("`locals` block", it, false)));
             }

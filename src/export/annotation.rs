@@ -7,11 +7,12 @@ use crate::{
     spec::annotation::{Annotation, AnnotationLevel},
 };
 
-/// The annotations of one level, for one platform; later ones win, those for the platform over those for all.
+/// Selects the annotations of one level (manifest, index, …) for one platform; later ones win, those for the platform
+/// over those for all.
 pub(super) fn at(all: &[Annotation], level: AnnotationLevel, platform: Option<&Platform>) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     for exact in [false, true] {
-        for it in all.iter().filter(|it| it.level == level && it.platform.is_some() == exact) {
+        for it in all.iter().filter(|annotation| annotation.level == level && annotation.platform.is_some() == exact) {
             if !exact || it.platform.as_ref() == platform {
                 found.insert(it.key.clone(), it.value.clone());
             }

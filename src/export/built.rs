@@ -2,11 +2,14 @@
 //!
 //! Plain data. Where the bytes of layers are, and whether they are here yet, is decided in `pack`.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::Value;
 
-use crate::oci::{Descriptor, DiffId, Digest, ImageConfig, Platform};
+use crate::oci::{
+    BaseLayer, Digest, ImageConfig, Platform,
+    key::{key_fields, key_words},
+};
 
 /// Deepest folder of a result, or of a destination, that an export walks into.
 pub(super) const DEEPEST_FOLDER: usize = 1000;
@@ -15,8 +18,8 @@ pub(super) const DEEPEST_FOLDER: usize = 1000;
 #[derive(Clone, Debug)]
 pub(crate) struct BuiltImage {
     pub(crate) platform: Platform,
-    /// The final config with the history and diff ids of the base image; those of the steps of this build are added when
-    /// the image is assembled.
+    /// The config of the result, but with the history and diff ids of the base image; those of the steps of this build are
+    /// added when the image is assembled.
     pub(crate) config: ImageConfig,
     /// History of the steps of this build, in order. As many of them have a layer as there are layers above the base.
     pub(crate) steps: Vec<ExportStep>,
@@ -27,11 +30,46 @@ pub(crate) struct BuiltImage {
     pub(crate) content: Digest,
     /// `SOURCE_DATE_EPOCH` of the build, seconds since 1970.
     pub(crate) epoch: Option<i64>,
-    /// For an inline cache, one entry a step: cache key, identity of the result, number of layers from the lowest.
+    /// For an inline cache: of each step whose layers are the lowest ones of the result, the cache key, the id of its tree,
+    /// and how many layers that is, those of the base image included.
     pub(crate) inline_cache: Option<Vec<(Digest, Digest, usize)>>,
     /// Facts for provenance, if an export states them.
     pub(crate) provenance: Option<Arc<Provenance>>,
+    /// What image configs say about the build, if an export writes it.
+    pub(crate) build_info: Option<Arc<BuildInfo>>,
 }
+
+/// What an image config says about the build of the image. Nothing in it depends on the machine, its paths or the time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct BuildInfo {
+    /// The attributes of the request, under the names that BuildKit's Dockerfile frontend gives them.
+    pub(crate) attributes: BTreeMap<String, String>,
+    /// Sorted, each once.
+    pub(crate) sources: Vec<BuildInfoSource>,
+}
+
+/// Something from outside that a build was made of.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct BuildInfoSource {
+    pub(crate) kind: BuildInfoSourceKind,
+    /// As it was asked for, without credentials: a reference or a URL.
+    pub(crate) reference: String,
+    /// The digest or commit that it was in this build; `None` when that is not known.
+    pub(crate) pin: Option<String>,
+}
+
+/// The kinds of sources of a build, as build information names them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum BuildInfoSourceKind {
+    DockerImage,
+    OciLayout,
+    Git,
+    Http,
+}
+
+key_fields!(BuildInfo { attributes, sources });
+key_fields!(BuildInfoSource { kind, reference, pin });
+key_words!(BuildInfoSourceKind { DockerImage = 0, OciLayout = 1, Git = 2, Http = 3 });
 
 /// The history entry of one step (OCI image spec, image config, `history`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,7 +81,7 @@ pub(crate) struct ExportStep {
     pub(crate) empty: bool,
 }
 
-/// One layer of a result: its snapshot in the store, and for base layers where it was published.
+/// One layer of a result: its snapshot in the store, and, for layers of a base image, where its blob was published.
 #[derive(Clone, Debug)]
 pub(crate) struct LayerRef {
     pub(crate) snapshot: Digest,
@@ -51,21 +89,6 @@ pub(crate) struct LayerRef {
     pub(crate) created: String,
     /// For a layer of a base image: the published layer. It may be neither downloaded nor unpacked yet.
     pub(crate) base: Option<BaseLayer>,
-}
-
-/// A layer of a base image as it was published.
-#[derive(Clone, Debug)]
-pub(crate) struct BaseLayer {
-    pub(crate) diff_id: DiffId,
-    pub(crate) descriptor: Descriptor,
-    pub(crate) origin: BlobOrigin,
-}
-
-/// Where the blob of a base layer can be read: a repository of a registry, or an OCI layout folder.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum BlobOrigin {
-    Registry { domain: String, path: String },
-    Layout { folder: PathBuf },
 }
 
 /// The facts about a build that provenance states (<https://slsa.dev/spec/v1.0/provenance>).

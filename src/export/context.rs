@@ -6,9 +6,10 @@ use std::{future::Future, pin::Pin, sync::Arc};
 
 use serde_json::{Map, Value};
 
-use super::built::{BaseLayer, LayerRef};
+use super::built::LayerRef;
 use crate::{
     grant::Allowed,
+    oci::BaseLayer,
     registry::Client,
     report::{
         Diagnostic,
@@ -28,7 +29,7 @@ pub(crate) trait BaseLayers: Send + Sync {
     fn unpack<'a>(&'a self, layers: &'a [LayerRef]) -> ExportFuture<'a, Result<(), Diagnostic>>;
 }
 
-/// What exporters work with: store, registry client, progress, clock, and what may be written.
+/// What exporters work with: store, registry client, progress, clock, and the paths that may be written.
 #[derive(Clone)]
 pub(crate) struct ExportContext {
     pub(crate) store: Store,
@@ -43,7 +44,14 @@ pub(crate) struct ExportContext {
     pub(crate) writable: Allowed,
 }
 
-/// The outcome of one export.
+/// What a release works with: where it sends images, the journals, and where it tells what became visible.
+pub(crate) struct ReleaseContext {
+    pub(crate) client: Client,
+    pub(crate) store: Store,
+    pub(crate) sink: Sink,
+}
+
+/// The outcome of one export: its entries in the metadata file, and its warnings.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ExportReceipt {
     /// Keys of the metadata file.

@@ -1,38 +1,126 @@
 //! Reads shared caches from a registry or an OCI layout folder. Nothing but their documents is fetched.
 
 use super::{
-    assemble::{Imported, parts, records},
-    built::BlobOrigin,
+    assemble::{Imported, images, parts, records},
     cache::{CacheDest, CacheFrom},
     context::with_causes,
 };
-use crate::registry::{Client, Layout, NoDocuments};
+use crate::{
+    oci::{LayerOrigin, Reference},
+    registry::{Client, Document, Layout, NoDocuments},
+};
+
+/// Why a cache was not read; the text names the place and what went wrong.
+#[derive(Debug)]
+pub(crate) enum ImportFault {
+    /// Nothing was written there yet.
+    Absent(String),
+    Unreadable(String),
+}
+
+impl From<String> for ImportFault {
+    fn from(text: String) -> Self {
+        Self::Unreadable(text)
+    }
+}
 
 /// Reads the records of a cache. Nothing is fetched but its documents.
 ///
+/// Under the reference is a cache, or an image with an inline cache, or an index of such images, as several platforms or
+/// attestations make one.
+///
 /// # Errors
-/// The text names the place and what went wrong.
-pub(crate) async fn import_cache(from: &CacheFrom, client: &Client) -> Result<(Vec<Imported>, BlobOrigin), String> {
+/// When there is none, or it cannot be read.
+pub(crate) async fn import_cache(
+    from: &CacheFrom,
+    client: &Client,
+) -> Result<(Vec<Imported>, LayerOrigin), ImportFault> {
     match &from.place {
         CacheDest::Registry { reference, .. } => {
             let digest = match reference.digest {
                 Some(digest) => digest,
-                None => client.resolve(reference).await.map_err(|e| with_causes(&e))?,
+                None => client.resolve(reference).await.map_err(|error| match error.is_absent() {
+                    true => ImportFault::Absent(with_causes(&error)),
+                    false => ImportFault::Unreadable(with_causes(&error)),
+                })?,
             };
             let root = client.document(reference, &digest, &NoDocuments).await.map_err(|e| with_causes(&e))?;
-            let (config, layers) = parts(&root)?;
-            let bytes =
-                client.blob(reference, &config, || Ok(Vec::new()), &|_| ()).await.map_err(|e| with_causes(&e))?;
-            let origin = BlobOrigin::Registry { domain: reference.domain.clone(), path: reference.path.clone() };
-            Ok((records(&config, &bytes, &layers)?, origin))
+            let mut found = FoundRecords::default();
+            let images = images(&root);
+            if images.is_empty() {
+                found.add(of_registry(reference, client, &root).await);
+            }
+            for image in &images {
+                let document = client.document(reference, image, &NoDocuments).await.map_err(|e| with_causes(&e))?;
+                found.add(of_registry(reference, client, &document).await);
+            }
+            let origin = LayerOrigin::Registry { domain: reference.domain.clone(), path: reference.path.clone() };
+            Ok((found.records()?, origin))
         }
         CacheDest::Local { folder, tag, digest } => {
-            let layout = Layout::open(folder).map_err(|e| with_causes(&e))?;
-            let root = layout.resolve(Some(tag), digest.as_ref()).map_err(|e| with_causes(&e))?;
-            let (config, layers) = parts(&root)?;
-            let mut bytes = Vec::new();
-            layout.copy_blob(&config, &mut bytes).map_err(|e| with_causes(&e))?;
-            Ok((records(&config, &bytes, &layers)?, BlobOrigin::Layout { folder: folder.clone() }))
+            let layout = Layout::open(folder).map_err(|error| match folder.exists() {
+                true => ImportFault::Unreadable(with_causes(&error)),
+                false => ImportFault::Absent(with_causes(&error)),
+            })?;
+            let unnamed = match digest {
+                None => layout.resolve_unnamed(tag).map_err(|e| with_causes(&e))?,
+                Some(_) => None,
+            };
+            let root = match unnamed {
+                Some(root) => root,
+                None => layout.resolve(Some(tag), digest.as_ref()).map_err(|e| with_causes(&e))?,
+            };
+            let mut found = FoundRecords::default();
+            let images = images(&root);
+            if images.is_empty() {
+                found.add(of_layout(&layout, &root));
+            }
+            for image in &images {
+                let document = layout.document(image, None).map_err(|e| with_causes(&e))?;
+                found.add(of_layout(&layout, &document));
+            }
+            Ok((found.records()?, LayerOrigin::Layout { folder: folder.clone() }))
+        }
+    }
+}
+
+async fn of_registry(reference: &Reference, client: &Client, root: &Document) -> Result<Vec<Imported>, String> {
+    let (config, layers) = parts(root)?;
+    let bytes = client.blob(reference, &config, || Ok(Vec::new()), &|_| ()).await.map_err(|e| with_causes(&e))?;
+    records(&config, &bytes, &layers)
+}
+
+fn of_layout(layout: &Layout, root: &Document) -> Result<Vec<Imported>, String> {
+    let (config, layers) = parts(root)?;
+    let mut bytes = Vec::new();
+    layout.copy_blob(&config, &mut bytes).map_err(|e| with_causes(&e))?;
+    records(&config, &bytes, &layers)
+}
+
+/// The records of all images under a reference, of which some may have none.
+#[derive(Default)]
+struct FoundRecords {
+    all: Vec<Imported>,
+    is_any: bool,
+    fault: Option<String>,
+}
+
+impl FoundRecords {
+    fn add(&mut self, found: Result<Vec<Imported>, String>) {
+        match found {
+            Ok(records) => {
+                self.is_any = true;
+                self.all.extend(records);
+            }
+            Err(fault) => self.fault = Some(fault),
+        }
+    }
+
+    /// All of them; the last fault if not one image could be read.
+    fn records(self) -> Result<Vec<Imported>, String> {
+        match self.fault {
+            Some(fault) if !self.is_any => Err(fault),
+            _ => Ok(self.all),
         }
     }
 }

@@ -6,7 +6,8 @@
 //!    pack         layers, packed and compressed once, as blobs
 //!    assemble     config, manifest, index, attestations, cache config (pure)
 //!    remember     receipts: known and still there means that nothing is written
-//!    write        archive, layout, registry, load, folder, tar, cache
+//!    write        archive, layout, registry, load, folder, tar, cache; each also staged for a release
+//! StagedExports ─ release ─► ExportReceipts                             staged outputs become visible together
 //! cache ─► import                                                       shared caches, read before the build
 //! ```
 //!
@@ -19,18 +20,25 @@ mod cache;
 mod context;
 mod import;
 mod options;
+mod owner;
 mod pack;
 mod prepare;
+mod release;
 mod remember;
 mod request;
 mod run;
+mod staged;
 mod write;
 
-pub(crate) use built::{BaseLayer, BlobOrigin, BuiltImage, CacheRecord, ExportStep, LayerRef, Provenance};
+pub(crate) use assemble::Imported as ImportedRecord;
+pub(crate) use built::{
+    BuildInfo, BuildInfoSource, BuildInfoSourceKind, BuiltImage, CacheRecord, ExportStep, LayerRef, Provenance,
+};
 pub(crate) use cache::{CacheFrom, CacheTo};
-pub(crate) use context::{BaseLayers, ExportContext, ExportFuture, ExportReceipt};
-pub(crate) use import::import_cache;
+pub(crate) use context::{BaseLayers, ExportContext, ExportFuture, ExportReceipt, ReleaseContext};
+pub(crate) use import::{ImportFault, import_cache};
 pub(crate) use prepare::{PreparedExport, prepare};
+pub(crate) use release::{PendingRelease, pending_releases, publish, recover};
 pub(crate) use request::{ExportedOutput, Subject};
-pub(crate) use run::export;
-pub(crate) use write::export_cache;
+pub(crate) use run::{export, stage};
+pub(crate) use write::{StagedExport, engine_answers, export_cache};

@@ -20,14 +20,15 @@ use crate::{
         Output,
         annotation::Annotation,
         attest::ProvenanceOptions,
+        local::{FileOwner, LocalAccess, LocalMode},
         output::{
-            ArchiveForm, ArchiveOutput, DockerOutput, ExportEpoch, ImageOptions, LocalMode, OutputDest, SpecialFiles,
+            ArchiveForm, ArchiveOutput, DockerOutput, ExportEpoch, ImageOptions, OutputDest, TarOutput, TreeExtent,
             TreeOutput,
         },
     },
 };
 
-/// An output, ready to be written.
+/// An output whose destination was checked, ready to be written.
 #[derive(Clone, Debug)]
 pub(super) enum ExportPlan {
     Nothing,
@@ -35,7 +36,7 @@ pub(super) enum ExportPlan {
     Tree(TreePlan, TreeTo),
 }
 
-/// How an image is made.
+/// How an image is made and where it goes.
 #[derive(Clone, Debug)]
 pub(super) struct ImagePlan {
     /// The tags of the target, else the names of the output.
@@ -45,7 +46,7 @@ pub(super) struct ImagePlan {
     pub(super) annotations: Vec<Annotation>,
     /// The provenance that is written.
     pub(super) provenance: Option<ProvenanceOptions>,
-    /// More than one platform, or attestations.
+    /// A result of several platforms, or attestations.
     pub(super) index: bool,
 }
 
@@ -56,7 +57,7 @@ impl ImagePlan {
     }
 }
 
-/// Where an image goes.
+/// The destination of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ImageTo {
     /// Made and kept in our own store.
@@ -78,24 +79,27 @@ pub(super) enum ImageTo {
     },
 }
 
-/// How a tree is written.
+/// How a file tree is written and where it goes.
 #[derive(Clone, Debug)]
 pub(super) struct TreePlan {
     /// One folder per platform.
     pub(super) split: bool,
+    /// The result is one of several platforms.
+    pub(super) several: bool,
+    pub(super) extent: TreeExtent,
     pub(super) epoch: ExportEpoch,
     pub(super) attestation_prefix: String,
     pub(super) provenance: Option<ProvenanceOptions>,
 }
 
-/// Where a tree goes.
+/// The destination of a file tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum TreeTo {
-    Folder { folder: PathBuf, delete: bool, special: SpecialFiles },
+    Folder { folder: PathBuf, delete: bool, access: LocalAccess },
     Archive { dest: ArchiveDest },
 }
 
-/// A file, or standard output.
+/// The destination of an archive: a file, or standard output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ArchiveDest {
     Stdout,
@@ -103,7 +107,7 @@ pub(super) enum ArchiveDest {
 }
 
 key_fields!(ImagePlan { names, options, annotations, provenance, index });
-key_fields!(TreePlan { split, epoch, attestation_prefix, provenance });
+key_fields!(TreePlan { split, several, extent, epoch, attestation_prefix, provenance });
 
 impl ExportPlan {
     /// The path on this machine that is written; `None` for standard output and for what is not written here.
@@ -121,7 +125,25 @@ impl ExportPlan {
     }
 }
 
+impl ExportPlan {
+    /// The owner of what is written into a folder, if one is named.
+    pub(super) fn chown(&self) -> Option<FileOwner> {
+        match self {
+            Self::Tree(_, TreeTo::Folder { access, .. }) => access.chown,
+            _ => None,
+        }
+    }
+
+    /// Replaces the owner of what is written into a folder.
+    pub(super) fn set_chown(&mut self, owner: FileOwner) {
+        if let Self::Tree(_, TreeTo::Folder { access, .. }) = self {
+            access.chown = Some(owner);
+        }
+    }
+}
+
 /// Without the destination: a receipt's key has that beside it.
+#[cfg(not(feature = "unkeyed"))]
 impl KeyField for ExportPlan {
     fn add_to(&self, hasher: &mut FieldHasher) {
         match self {
@@ -139,7 +161,7 @@ impl KeyField for ExportPlan {
             Self::Tree(plan, to) => {
                 (2_u64, plan).add_to(hasher);
                 match to {
-                    TreeTo::Folder { folder: _, delete, special } => (0_u64, delete, special).add_to(hasher),
+                    TreeTo::Folder { folder: _, delete, access } => (0_u64, delete, access).add_to(hasher),
                     TreeTo::Archive { dest: _ } => 1_u64.add_to(hasher),
                 }
             }
@@ -147,18 +169,17 @@ impl KeyField for ExportPlan {
     }
 }
 
+#[cfg(feature = "unkeyed")]
+impl KeyField for ExportPlan {
+    fn add_to(&self, _: &mut FieldHasher) {}
+}
+
 /// Looks at the destination of an output.
 ///
 /// # Errors
-/// The destination is not what it must be, or the output wants what this engine cannot make.
+/// The destination is not what it must be.
 pub(super) fn plan(output: &ExportedOutput, subject: &Subject) -> Result<ExportPlan, Box<Diagnostic>> {
     let planner = Planner { output, subject };
-    if subject.attestations.sbom.is_some() && !matches!(output.item.value, Output::Cacheonly | Output::Unknown) {
-        let why = "an sbom needs a scanner, which this engine does not run yet; drop it from `attest`";
-        let message = format!("target `{}`: {why}", subject.target);
-        let fault = Diagnostic::error("bake::export::bad_attestation", message);
-        return Err(Box::new(fault.at(subject.attest_at, "this attestation")));
-    }
     match &output.item.value {
         Output::Image(it) | Output::Registry(it) => {
             let registry = ImageTo::Registry { by_digest: it.push_by_digest, insecure: it.insecure };
@@ -173,11 +194,14 @@ pub(super) fn plan(output: &ExportedOutput, subject: &Subject) -> Result<ExportP
         }
         Output::Local(it) => {
             let folder = planner.folder(it.tree.dest.as_ref())?;
-            let to = TreeTo::Folder { folder, delete: it.mode == LocalMode::Delete, special: it.special };
-            Ok(planner.tree(&it.tree, to))
+            let to = TreeTo::Folder { folder, delete: it.mode == LocalMode::Delete, access: it.access.clone() };
+            Ok(planner.tree(&it.tree, TreeExtent::Whole, to))
         }
-        Output::Tar(it) => Ok(planner.tree(it, TreeTo::Archive { dest: planner.file(it.dest.as_ref())? })),
-        Output::Cacheonly | Output::Unknown => Ok(ExportPlan::Nothing),
+        Output::Tar(TarOutput { tree, extent }) => {
+            let to = TreeTo::Archive { dest: planner.file(tree.dest.as_ref())? };
+            Ok(planner.tree(tree, *extent, to))
+        }
+        Output::Cacheonly(_) | Output::Unknown => Ok(ExportPlan::Nothing),
     }
 }
 
@@ -198,16 +222,18 @@ impl Planner<'_> {
         let provenance = self.subject.attestations.provenance(options.attestation_inline);
         let provenance = provenance.filter(|_| options.oci_mediatypes && !single).cloned();
         let annotations = self.subject.annotations.iter().chain(&options.annotations).cloned().collect();
-        let index = !single && (self.subject.platforms.len() > 1 || provenance.is_some());
+        let index = !single && (self.subject.multi_platform || provenance.is_some());
         ExportPlan::Image(ImagePlan { names, options: options.clone(), annotations, provenance, index }, to)
     }
 
-    fn tree(&self, options: &TreeOutput, to: TreeTo) -> ExportPlan {
-        let several = self.subject.platforms.len() > 1;
+    fn tree(&self, options: &TreeOutput, extent: TreeExtent, to: TreeTo) -> ExportPlan {
+        let several = self.subject.multi_platform;
         // A tar of several platforms always has a folder for each.
         let split = options.platform_split.unwrap_or(several) || several && matches!(to, TreeTo::Archive { .. });
         let plan = TreePlan {
             split,
+            several,
+            extent,
             epoch: options.epoch,
             attestation_prefix: options.attestation_prefix.clone(),
             provenance: self.subject.attestations.provenance(false).cloned(),

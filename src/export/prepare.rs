@@ -6,12 +6,14 @@ use rustix::io::Errno;
 
 use super::{
     options::{self, ExportPlan, ImageTo},
+    owner,
     request::{ExportedOutput, Subject},
 };
 use crate::{
     grant::{self, Allowed, GrantedWrite},
+    oci::Reference,
     report::Diagnostic,
-    spec::attest::ProvenanceOptions,
+    spec::{attest::ProvenanceOptions, output::BuildInfoDetail},
 };
 
 /// An output that was checked before the build and can be run after it.
@@ -30,9 +32,27 @@ impl PreparedExport {
         matches!(self.plan, ExportPlan::Image(_, ImageTo::Registry { .. }))
     }
 
+    /// The names that it gives to an image: tags of the target, else those of the output.
+    pub(crate) fn names(&self) -> &[Reference] {
+        match &self.plan {
+            ExportPlan::Image(plan, _) => &plan.names,
+            ExportPlan::Nothing | ExportPlan::Tree(..) => &[],
+        }
+    }
+
+    /// What is written on this machine, without symbolic links; `None` for standard output and what is not written here.
+    pub(crate) fn written_path(&self) -> Option<&Path> {
+        self.place.as_ref().map(GrantedWrite::path)
+    }
+
     /// Whether the export writes facts about its builds, so that the engine must collect them.
     pub(crate) const fn states_provenance(&self) -> bool {
         self.provenance().is_some()
+    }
+
+    /// Whether the export writes build information into image configs, so that the engine must collect it.
+    pub(crate) fn states_build_info(&self) -> bool {
+        matches!(&self.plan, ExportPlan::Image(plan, _) if plan.options.build_info != BuildInfoDetail::Nothing)
     }
 
     /// An error of the system about a path that this export writes.
@@ -88,6 +108,13 @@ pub(crate) fn prepare(
     let plan = options::plan(output, subject)?;
     let path = plan.path();
     let mut prepared = PreparedExport { output: output.clone(), subject: subject.clone(), plan, place: None };
+    if let Some(chown) = prepared.plan.chown() {
+        let here = owner::in_namespace(chown).ok_or_else(|| {
+            let text = format!("only root may give files to the user {} and the group {}", chown.uid, chown.gid);
+            Box::new(prepared.fault("bake::export::chown", text).help("write your own numbers, or leave `chown` out"))
+        })?;
+        prepared.plan.set_chown(here);
+    }
     if let Some(path) = path {
         prepared.place = Some(prepared.grant(&path, writable)?);
     }

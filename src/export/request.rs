@@ -5,7 +5,6 @@
 use std::{path::PathBuf, sync::Arc};
 
 use crate::{
-    oci::Platform,
     report::Span,
     spec::{
         ImageTag, OptionItem, Output,
@@ -23,13 +22,13 @@ pub(crate) struct ExportedOutput {
 }
 
 impl ExportedOutput {
-    /// `type=` as written.
+    /// The exporter as the user wrote it: the value of `type`.
     pub(super) fn exporter(&self) -> &str {
         self.item.exporter()
     }
 }
 
-/// What a target says about its outputs, known before the build.
+/// What a target says about its outputs, known before the build: names, platforms, annotations.
 #[derive(Clone, Debug)]
 pub(crate) struct Subject {
     /// Name of the target, for messages.
@@ -38,11 +37,9 @@ pub(crate) struct Subject {
     pub(crate) tags: Vec<ImageTag>,
     /// `annotations` of the target; those of the output come after them.
     pub(crate) annotations: Vec<Annotation>,
-    /// Platforms in the order of the target; never empty.
-    pub(crate) platforms: Vec<Platform>,
+    /// The result is one of several platforms, even if it is one: an index, or a folder for each.
+    pub(crate) multi_platform: bool,
     pub(crate) attestations: Attestations,
-    /// The place of `attest`.
-    pub(crate) attest_at: Span,
     /// Relative destinations are relative to it.
     pub(crate) cwd: PathBuf,
     /// Provenance in the metadata file, if it is to have any (`BUILDX_METADATA_PROVENANCE`).

@@ -8,36 +8,65 @@ use super::{
     context::{ExportContext, ExportReceipt},
     options::ExportPlan,
     prepare::PreparedExport,
-    write,
+    write::{self, StagedExport},
 };
 use crate::report::Diagnostic;
 
-/// Writes one output. `builds` are in the order of the subject's platforms.
+/// Writes one output. `builds` are in the order of the target's platforms.
 ///
 /// # Errors
-/// Names target, exporter, destination, and the system's or registry's words.
+/// The diagnostic names target, exporter and destination, with the words of the system or registry.
 pub(crate) async fn export(
     prepared: &PreparedExport,
     builds: &[BuiltImage],
     context: &ExportContext,
 ) -> Result<ExportReceipt, Diagnostic> {
-    if builds.is_empty() {
-        return Err(prepared.fault("bake::export::nothing", "there is no result to write"));
-    }
+    some_result(prepared, builds)?;
     let mut receipt = match &prepared.plan {
         ExportPlan::Nothing => ExportReceipt::default(),
         ExportPlan::Image(plan, to) => write::export_image(prepared, plan, to, builds, context).await?,
         ExportPlan::Tree(plan, to) => write::export_tree(prepared, plan, to, builds, context).await?,
     };
-    if let Some(mode) = prepared.subject.metadata_provenance {
-        for build in builds {
-            let Some(facts) = &build.provenance else { continue };
-            let mut key = "buildx.build.provenance".to_owned();
-            if builds.len() > 1 {
-                key = format!("{key}/{}", build.platform);
-            }
-            receipt.metadata.insert(key, metadata_predicate(facts, mode));
-        }
-    }
+    add_provenance(&mut receipt, prepared, builds);
     Ok(receipt)
+}
+
+/// Makes one output ready, so that nothing is visible before the release. `builds` as in [`export`].
+///
+/// # Errors
+/// As [`export`].
+pub(crate) async fn stage(
+    prepared: &PreparedExport,
+    builds: &[BuiltImage],
+    context: &ExportContext,
+) -> Result<StagedExport, Diagnostic> {
+    some_result(prepared, builds)?;
+    let mut staged = match &prepared.plan {
+        ExportPlan::Nothing => StagedExport::nothing(ExportReceipt::default()),
+        ExportPlan::Image(plan, to) => write::stage_image(prepared, plan, to, builds, context).await?,
+        ExportPlan::Tree(plan, to) => write::stage_tree(prepared, plan, to, builds, context).await?,
+    };
+    add_provenance(&mut staged.receipt, prepared, builds);
+    Ok(staged)
+}
+
+fn some_result(prepared: &PreparedExport, builds: &[BuiltImage]) -> Result<(), Diagnostic> {
+    if builds.is_empty() {
+        return Err(prepared.fault("bake::export::nothing", "there is no result to write"));
+    }
+    Ok(())
+}
+
+/// Adds the provenance that the metadata file is to have.
+fn add_provenance(receipt: &mut ExportReceipt, prepared: &PreparedExport, builds: &[BuiltImage]) {
+    let Some(mode) = prepared.subject.metadata_provenance else { return };
+    let builder_id = prepared.provenance().map_or("", |options| options.builder_id.as_str());
+    for build in builds {
+        let Some(facts) = &build.provenance else { continue };
+        let mut key = "buildx.build.provenance".to_owned();
+        if prepared.subject.multi_platform {
+            key = format!("{key}/{}", build.platform);
+        }
+        receipt.metadata.insert(key, metadata_predicate(facts, mode, builder_id));
+    }
 }

@@ -4,7 +4,7 @@ use std::{io, path::PathBuf};
 
 use crate::oci::Digest;
 
-/// A fault of a download or of git.
+/// Why a download or a git operation failed. Every `url` is shown without its secrets.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FetchError {
     #[error("not a usable URL ({why}): {url}")]

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::oci::Digest;
 
-/// A tree of a git repository that is to be fetched.
+/// A git repository, reference and subdirectory to fetch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct GitSource {
     pub(crate) url: String,
@@ -41,7 +41,7 @@ pub(crate) struct GitSource {
     pub(crate) mtime_commit: bool,
 }
 
-/// The commit that a reference names now.
+/// The commit that a git reference names now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Commit {
     /// Full hexadecimal id of the commit.
@@ -50,7 +50,7 @@ pub(crate) struct Commit {
     pub(crate) name: Option<String>,
 }
 
-/// Resolves references of git repositories and checks out their trees.
+/// A client that resolves references of git repositories and checks out their trees.
 #[derive(Clone)]
 pub(crate) struct GitClient {
     pub(crate) command: GitCommandFn,
@@ -80,11 +80,12 @@ impl GitClient {
         }
     }
 
-    /// Puts the tree of a commit into the empty folder `dest`; `work` is an empty folder on the same file system.
+    /// Writes the tree of a commit into the empty folder `dest`; `work` is an empty folder on the same file system.
+    ///
     /// Files are 0644 or 0755, folders 0755, all of the owner of the process. Returns the commit's time.
     ///
     /// # Errors
-    /// Names the URL and git's own words.
+    /// The error has the URL and git's own words.
     pub(crate) fn checkout(
         &self,
         source: &GitSource,

@@ -32,10 +32,11 @@ use super::{
     shown::{clean, shown_url},
 };
 
-/// Makes a command of a program (`sandbox::command`): clean environment, closed descriptors.
+/// A function that makes the command of a program (`sandbox::command`): clean environment, closed descriptors.
 pub(crate) type GitCommandFn = fn(&std::ffi::OsStr) -> Command;
 
-/// Whether the run was cancelled: a git that runs is then ended. Called often, must be quick.
+/// A function that says whether the run was cancelled: a git that runs is then ended. It is called often and must be
+/// quick.
 pub(crate) type GitCancelFn = Arc<dyn Fn() -> bool + Send + Sync>;
 
 /// Longest output of git that is read, in bytes.
@@ -98,7 +99,7 @@ const CONFIG: &[(&str, &str)] = &[
     ("http.lowSpeedTime", "60"),
 ];
 
-/// Secrets for remotes: by host (`host` or `host:port`), `""` for every host that the build itself names.
+/// The secrets for git remotes: by host (`host` or `host:port`), `""` for every host that the build itself names.
 #[derive(Clone, Default)]
 pub(crate) struct GitSecrets {
     /// `GIT_AUTH_TOKEN`, `GIT_AUTH_TOKEN.host`.
@@ -107,7 +108,7 @@ pub(crate) struct GitSecrets {
     pub(crate) headers: Vec<(String, String)>,
 }
 
-/// What a command that ended has written.
+/// The output of a git command that ended.
 pub(super) struct GitOutput {
     pub(super) out: String,
     /// What it complained about, or how it ended; without credentials, fit for a message.
@@ -115,7 +116,7 @@ pub(super) struct GitOutput {
     pub(super) is_success: bool,
 }
 
-/// Commands about one remote repository.
+/// Runs git commands about one remote repository.
 pub(super) struct GitRunner<'a> {
     pub(super) program: GitCommandFn,
     /// The user's environment.
@@ -126,7 +127,7 @@ pub(super) struct GitRunner<'a> {
 }
 
 impl GitRunner<'_> {
-    /// Git in the repository `git_dir`, or wherever the command is started.
+    /// A git command in the repository `git_dir`, or wherever the command is started.
     pub(super) fn command(&self, git_dir: Option<&Path>) -> Command {
         let mut command = (self.program)("git".as_ref());
         for (name, value) in self.env {
@@ -155,8 +156,10 @@ impl GitRunner<'_> {
         command
     }
 
-    /// `git submodule` in the working tree: what is fetched is verified by the commit that names it, so plain http may
-    /// be among its addresses. Local paths may not: git itself treats the addresses of submodules as not the user's.
+    /// A `git submodule` command in the working tree.
+    ///
+    /// What is fetched is verified by the commit that names it, so plain http may be among its addresses. Local paths
+    /// may not: git itself treats the addresses of submodules as not the user's.
     pub(super) fn submodule_command(&self) -> Command {
         let mut command = self.command(None);
         command.args(["-c", "protocol.http.allow=always", "submodule"]);
@@ -176,8 +179,9 @@ impl GitRunner<'_> {
         config
     }
 
-    /// The origin of the remote, and the header that it alone gets. Only https is trusted with it, and plain http to
-    /// this machine itself, where nobody listens in between.
+    /// The origin of the remote, and the header that it alone gets; `None` without a secret.
+    ///
+    /// Only https is trusted with it, and plain http to this machine itself, where nobody listens in between.
     pub(super) fn authorization(&self) -> Option<(String, String)> {
         let url = url::Url::parse(self.url).ok()?;
         let is_local = match url.host()? {
@@ -204,7 +208,7 @@ impl GitRunner<'_> {
         Some((format!("{}://{with_port}/", url.scheme()), format!("Authorization: {value}")))
     }
 
-    /// Runs git in the repository `bare`; what it writes.
+    /// Runs git in the repository `bare` and returns its output.
     ///
     /// # Errors
     /// When it fails: `action` and the URL name what was tried, with git's own words.
@@ -214,7 +218,7 @@ impl GitRunner<'_> {
         self.checked_output(action, command)
     }
 
-    /// Runs a command that must succeed; what it writes.
+    /// Runs a command that must succeed and returns its output.
     ///
     /// # Errors
     /// As [`Self::output`].
@@ -235,7 +239,7 @@ impl GitRunner<'_> {
         self.run_within("read", command, LIST_TIME)
     }
 
-    /// Runs a command; that it fails is no error here.
+    /// Runs a command to its end; that it fails is no error here.
     ///
     /// # Errors
     /// As [`Self::list`].
@@ -250,6 +254,7 @@ impl GitRunner<'_> {
         let out = read_aside(child.stdout.take());
         let complaints = read_aside(child.stderr.take());
         let start = Instant::now();
+        let _span = tracing::debug_span!("git", action, url = %shown_url(self.url)).entered();
         let status = loop {
             if let Some(status) = child.try_wait().map_err(no_git)? {
                 break status;

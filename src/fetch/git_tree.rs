@@ -16,7 +16,7 @@ use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 /// Deepest folder of a checkout that is walked.
 const DEEPEST: usize = 1000;
 
-/// The path at fault, and what the system said.
+/// The path that an operation failed at, and the error of the system.
 pub(super) type PathFault = (PathBuf, io::Error);
 
 /// Sets modes that do not depend on the umask (files 0644 or 0755, folders 0755) and, if given, the modification time
@@ -49,17 +49,18 @@ pub(super) fn normalise_modes(folder: &Path, time: Option<i64>, depth: usize) ->
     Ok(())
 }
 
-/// Sets both times of a path, in seconds since 1970; of a link itself.
+/// Sets access and modification time of a path, in seconds since 1970; of a link itself.
 pub(super) fn set_time(path: &Path, seconds: i64) -> io::Result<()> {
     let time = Timespec { tv_sec: seconds, tv_nsec: 0 };
     let times = Timestamps { last_access: time, last_modification: time };
     Ok(utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
-/// Removes `.git` here and in submodules, be it a folder or a file; `depth` is that of `folder` in the tree.
+/// Removes `.git` in a work tree and in its submodules, be it a folder or a file; `depth` is that of `folder` in the
+/// tree.
 ///
 /// # Errors
-/// Names the path that cannot be removed, or that lies too deep.
+/// The path that cannot be removed, or that lies too deep.
 pub(super) fn remove_git_dirs(folder: &Path, depth: usize) -> Result<(), PathFault> {
     let at = |path: &Path| {
         let path = path.to_owned();

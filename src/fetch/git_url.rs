@@ -5,7 +5,7 @@
 
 use super::git::GitSource;
 
-/// A git URL taken apart.
+/// The parts of a git URL.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct GitUrl {
     /// Without fragment and query.
@@ -20,7 +20,7 @@ pub(crate) struct GitUrl {
 }
 
 impl GitUrl {
-    /// What is to be fetched, with the defaults for what was not said.
+    /// The source that the URL names, with defaults for what it leaves out.
     pub(crate) fn source(self) -> GitSource {
         GitSource {
             url: self.url,
@@ -49,12 +49,13 @@ pub(crate) fn is_git_url(text: &str) -> bool {
 fn is_scp(text: &str) -> bool {
     let Some((user, rest)) = text.split_once('@') else { return false };
     let Some((host, path)) = rest.split_once(':') else { return false };
-    let word =
-        |it: &str| !it.is_empty() && it.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
+    let word = |text: &str| {
+        !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+    };
     word(user) && word(host) && !host.starts_with('-') && !path.is_empty() && !path.starts_with("//")
 }
 
-/// Takes a git URL apart; `None` when it is none.
+/// Parses a git URL; `None` when it is none.
 ///
 /// # Errors
 /// The text says what is wrong with fragment or query.

@@ -1,6 +1,7 @@
 //! Files of web servers: conditional requests, checksums, limits.
 //!
-//! A file that is known and unchanged is not sent again: `ETag` and `Last-Modified` of the earlier answer are shown.
+//! A file that is known and unchanged is not sent again: `ETag` and `Last-Modified` of the earlier answer are shown. The
+//! file is what counts, not the coding it is sent in (`content_coding`), unless a checksum says otherwise.
 //! Whether a request is needed at all (it is not when a checksum is given and the content is here) is the caller's.
 
 use std::{
@@ -25,6 +26,7 @@ use tokio::{sync::mpsc, time::Instant};
 use url::Url;
 
 use super::{
+    content_coding::{CodedWriter, ContentCoding},
     error::FetchError,
     shown::{clean, shown_url},
 };
@@ -38,7 +40,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(20);
 /// At least so many bytes within so much time.
 const SLOWEST: (u64, Duration) = (8 << 10, Duration::from_secs(30));
 
-/// What an earlier answer said; to be kept under the URL.
+/// The validators and facts of an earlier answer, to be kept under the URL.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct HttpRecord {
     pub(crate) digest: Digest,
@@ -48,14 +50,14 @@ pub(crate) struct HttpRecord {
 }
 
 impl HttpRecord {
-    /// `Last-Modified` in seconds since 1970.
+    /// The `Last-Modified` of the answer, in seconds since 1970.
     pub(crate) fn modified(&self) -> Option<i64> {
         let text = self.last_modified.as_ref()?;
         Some(jiff::fmt::rfc2822::parse(text).ok()?.timestamp().as_second())
     }
 }
 
-/// A file to fetch.
+/// One file to download, with what an earlier answer said of it.
 #[derive(Clone, Debug)]
 pub(crate) struct HttpRequest<'a> {
     pub(crate) url: &'a str,
@@ -67,7 +69,7 @@ pub(crate) struct HttpRequest<'a> {
     pub(crate) known: Option<&'a HttpRecord>,
 }
 
-/// What came of it.
+/// The outcome of a download: a new file, or none because it is unchanged.
 #[derive(Debug)]
 pub(crate) enum Fetched<W> {
     /// The content is that of the known record.
@@ -76,17 +78,17 @@ pub(crate) enum Fetched<W> {
     New(W, HttpRecord),
 }
 
-/// Fetches files. Cheap to make; nothing is opened before the first request.
+/// A client that downloads files. Cheap to make; nothing is opened before the first request.
 #[derive(Clone, Default)]
 pub(crate) struct HttpClient {
     client: Arc<OnceLock<Result<reqwest::Client, String>>>,
 }
 
 impl HttpClient {
-    /// Fetches a file into the writer that `open` makes (again for each attempt), unless it is unchanged.
+    /// Downloads a file into the writer that `open` makes (again for each attempt), unless it is unchanged.
     ///
     /// # Errors
-    /// Names the URL and the server's status, or what went wrong on the way.
+    /// The error has the URL and the server's status, or what went wrong on the way.
     pub(crate) async fn fetch<W: io::Write + Send + 'static>(
         &self,
         request: &HttpRequest<'_>,
@@ -106,12 +108,14 @@ impl HttpClient {
             .as_ref()
             .map_err(|why| FetchError::Transport { url: shown.clone(), why: why.clone() })?;
         let mut attempt = 0;
+        let mut form = WantedForm::File;
         loop {
             attempt += 1;
             let keep = |source| FetchError::Keep { url: shown.clone(), source };
-            match once(client, &url, &shown, request, || open().map_err(keep), progress).await {
+            match once(client, &url, &shown, request, form, || open().map_err(keep), progress).await {
                 Ok(fetched) => return Ok(fetched),
                 Err(HttpFailure::Final(error)) => return Err(error),
+                Err(HttpFailure::IsCoded) => form = WantedForm::AsSent,
                 Err(HttpFailure::Transient(error, wait)) => {
                     let wait = wait.unwrap_or(Duration::from_millis(250) * 2_u32.pow(attempt));
                     if attempt >= ATTEMPTS || wait > LONGEST_WAIT {
@@ -124,8 +128,19 @@ impl HttpClient {
     }
 }
 
+/// What is kept of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum WantedForm {
+    /// The file, without the coding in which it is sent.
+    File,
+    /// The bytes that are sent: the checksum is theirs.
+    AsSent,
+}
+
 enum HttpFailure {
     Final(FetchError),
+    /// The checksum is that of the coded bytes.
+    IsCoded,
     /// With the wait that the server asked for.
     Transient(FetchError, Option<Duration>),
 }
@@ -148,6 +163,7 @@ async fn once<W: io::Write + Send + 'static>(
     url: &Url,
     shown: &str,
     request: &HttpRequest<'_>,
+    form: WantedForm,
     open: impl FnOnce() -> Result<W, FetchError>,
     progress: &(dyn Fn(u64) + Send + Sync),
 ) -> Result<Fetched<W>, HttpFailure> {
@@ -161,6 +177,7 @@ async fn once<W: io::Write + Send + 'static>(
     }
     let response = follow(client, url, shown, request.checksum.is_some(), &headers).await?;
     let status = response.status();
+    tracing::debug!(url = shown, status = status.as_u16(), "server answered");
     if status == StatusCode::NOT_MODIFIED && known.is_some() {
         return Ok(Fetched::Unchanged);
     }
@@ -181,16 +198,30 @@ async fn once<W: io::Write + Send + 'static>(
     }
     let etag = text(response.headers(), &ETAG);
     let last_modified = text(response.headers(), &LAST_MODIFIED);
+    let coding = match (form, ContentCoding::of(response.headers(), url.path())) {
+        (WantedForm::AsSent, _) => ContentCoding::Identity,
+        (WantedForm::File, Ok(coding)) => coding,
+        // It may be the coded bytes that the checksum is of.
+        (WantedForm::File, Err(_)) if request.checksum.is_some() => ContentCoding::Identity,
+        (WantedForm::File, Err(codings)) => return Err(HttpFailure::Final(undecodable(shown, &codings))),
+    };
     let writer = open().map_err(HttpFailure::Final)?;
-    let (writer, digest, size) = match receive(response, request.limit, writer, progress).await {
+    let ReceivedFile { writer, digest, size, sent } = match receive(response, request, coding, writer, progress).await {
         Ok(received) => received,
         Err(Broken::TooLong) => return Err(too_long()),
         Err(Broken::Way(why)) => return Err(transport(why)),
+        Err(Broken::Coding(why)) => {
+            let why = format!("it is not in the content coding that the server names: {why}");
+            return Err(HttpFailure::Final(FetchError::Transport { url: shown.to_owned(), why }));
+        }
         Err(Broken::Writer(source)) => {
             return Err(HttpFailure::Final(FetchError::Keep { url: shown.to_owned(), source }));
         }
     };
     if let Some(wanted) = request.checksum.filter(|it| *it != digest) {
+        if sent == Some(wanted) {
+            return Err(HttpFailure::IsCoded);
+        }
         return Err(HttpFailure::Final(FetchError::Digest { url: shown.to_owned(), wanted, found: digest }));
     }
     Ok(Fetched::New(writer, HttpRecord { digest, size, etag, last_modified }))
@@ -245,28 +276,99 @@ fn redirected(first: &Url, from: &Url, mut next: Url, is_verified: bool) -> Resu
     Ok(next)
 }
 
+fn undecodable(shown: &str, codings: &str) -> FetchError {
+    let why = format!("the server sends it in a content coding that cannot be undone: {codings}");
+    FetchError::Transport { url: shown.to_owned(), why }
+}
+
 enum Broken {
     TooLong,
     Way(String),
+    /// The bytes are not in the coding that they should be in.
+    Coding(io::Error),
     Writer(io::Error),
 }
 
-/// Passes a body on to a thread that hashes and writes it.
+/// A body that was written whole.
+struct ReceivedFile<W> {
+    writer: W,
+    /// Of the file.
+    digest: Digest,
+    size: u64,
+    /// The digest of the coded bytes; only where they are others and a checksum is asked for.
+    sent: Option<Digest>,
+}
+
+/// A writer of the file that a body holds, which hashes it on the way.
+struct FileWriter<W> {
+    writer: W,
+    hasher: Sha256,
+    size: u64,
+    limit: u64,
+}
+
+/// Why a [`FileWriter`] takes no more; it is inside the error that passes through the decoder.
+#[derive(Debug, thiserror::Error)]
+enum FileFault {
+    #[error("the file is too long")]
+    TooLong,
+    #[error("the file cannot be written")]
+    Writer(io::Error),
+}
+
+impl From<io::Error> for Broken {
+    fn from(error: io::Error) -> Self {
+        match error.downcast() {
+            Ok(FileFault::TooLong) => Self::TooLong,
+            Ok(FileFault::Writer(error)) => Self::Writer(error),
+            Err(error) => Self::Coding(error),
+        }
+    }
+}
+
+impl<W: io::Write> io::Write for FileWriter<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_all(bytes).map(|()| bytes.len())
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.size += bytes.len() as u64;
+        if self.size > self.limit {
+            return Err(io::Error::other(FileFault::TooLong));
+        }
+        self.hasher.update(bytes);
+        self.writer.write_all(bytes).map_err(|error| io::Error::other(FileFault::Writer(error)))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.writer.flush().map_err(|error| io::Error::other(FileFault::Writer(error)))
+    }
+}
+
+/// Passes a body on to a thread that decodes, hashes and writes it.
 async fn receive<W: io::Write + Send + 'static>(
     mut response: Response,
-    limit: u64,
-    mut writer: W,
+    request: &HttpRequest<'_>,
+    coding: ContentCoding,
+    writer: W,
     progress: &(dyn Fn(u64) + Send + Sync),
-) -> Result<(W, Digest, u64), Broken> {
+) -> Result<ReceivedFile<W>, Broken> {
+    let limit = request.limit;
+    let is_coded = coding != ContentCoding::Identity && request.checksum.is_some();
     let (pieces, mut incoming) = mpsc::channel::<Bytes>(32);
     let worker = tokio::task::spawn_blocking(move || {
-        let mut hasher = Sha256::new();
+        let mut sent = is_coded.then(Sha256::new);
+        let file = FileWriter { writer, hasher: Sha256::new(), size: 0, limit };
+        let mut file = CodedWriter::new(coding, file)?;
         while let Some(piece) = incoming.blocking_recv() {
-            hasher.update(&piece);
-            writer.write_all(&piece)?;
+            if let Some(sent) = &mut sent {
+                sent.update(&piece);
+            }
+            file.write_all(&piece)?;
         }
-        writer.flush()?;
-        Ok::<_, io::Error>((writer, Digest::from_raw(hasher.finalize().into())))
+        let FileWriter { writer, hasher, size, .. } = file.finish()?;
+        let digest = |hasher: Sha256| Digest::from_raw(hasher.finalize().into());
+        Ok::<_, io::Error>(ReceivedFile { writer, digest: digest(hasher), size, sent: sent.map(digest) })
     });
     let mut size = 0;
     let (mut since, mut at_since) = (Instant::now(), 0);
@@ -293,8 +395,7 @@ async fn receive<W: io::Write + Send + 'static>(
         }
     }
     drop(pieces);
-    let written = worker.await.map_err(io::Error::other).and_then(|it| it);
-    written.map(|(writer, digest)| (writer, digest, size)).map_err(Broken::Writer)
+    worker.await.map_err(|error| Broken::Writer(io::Error::other(error)))?.map_err(Broken::from)
 }
 
 fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {

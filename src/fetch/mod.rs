@@ -1,13 +1,14 @@
 //! Files of web servers (`http`) and trees of git repositories (`git`), and the parser of git URLs (`git_url`).
 //!
 //! ```text
-//! http ───────────────────────────────► error, shown
+//! http ─► content_coding ──────────────► error, shown
 //! git_url ─► git ─► git_command, git_tree ─► error, shown
 //! ```
 //!
 //! Nothing here knows the store or builds: files are written into what the caller opens, trees into the folder that the
 //! caller gives; what was learnt (`HttpRecord`, `Commit`) is handed back for the caller to keep.
 
+mod content_coding;
 mod error;
 mod git;
 mod git_command;

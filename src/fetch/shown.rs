@@ -1,6 +1,6 @@
 //! Foreign text and URLs as messages show them. Pure.
 
-/// A URL fit for a message: without user, password and the values of its query, without control characters.
+/// Makes a URL fit for a message: without user, password and the values of its query, without control characters.
 pub(crate) fn shown_url(text: &str) -> String {
     let (rest, fragment) = text.split_once('#').map_or((text, None), |(rest, fragment)| (rest, Some(fragment)));
     let (rest, query) = rest.split_once('?').map_or((rest, false), |(rest, _)| (rest, true));
@@ -21,7 +21,7 @@ pub(crate) fn shown_url(text: &str) -> String {
     clean(&shown)
 }
 
-/// Foreign text fit for a message: no control characters, at most a few hundred bytes.
+/// Makes a server's or program's text fit for a message: no control characters, at most a few hundred bytes.
 pub(super) fn clean(text: &str) -> String {
     const LONGEST: usize = 600;
     let mut clean = String::new();

@@ -12,7 +12,7 @@ use crate::{
         format::format,
         hcl, json,
         load::Format,
-        read::LoadRequest,
+        read::{ComposeFileReader, ReadReason},
         yaml,
     },
     dockerfile, layer, registry,
@@ -92,8 +92,8 @@ pub fn yaml(data: &[u8]) {
 /// Loads a Compose file that finds no other file.
 pub fn compose(data: &[u8]) {
     struct NoFiles;
-    impl LoadRequest for NoFiles {
-        fn read(&mut self, _: &str) -> Result<Option<(SourceId, Arc<str>)>, Box<Diagnostic>> {
+    impl ComposeFileReader for NoFiles {
+        fn read(&mut self, _: &str, _: ReadReason<'_>) -> Result<Option<(SourceId, Arc<str>)>, Box<Diagnostic>> {
             Ok(None)
         }
     }
@@ -101,7 +101,7 @@ pub fn compose(data: &[u8]) {
     let Ok(documents) = yaml::parse(input.id, input.text) else { return };
     let file = ComposeFile { name: "compose.yaml".to_owned(), source: input.id, documents };
     let env = BTreeMap::from([("V".to_owned(), "value".to_owned()), ("HOME".to_owned(), "/home/user".to_owned())]);
-    input.assert_places(&compose::load(&[file], &env, &BTreeMap::new(), &mut NoFiles).1);
+    input.assert_places(&compose::load(&[file], &env, &BTreeMap::new(), &mut NoFiles).diagnostics);
 }
 
 /// Parses a manifest or an index, chooses a platform, and parses the same bytes as an image config.

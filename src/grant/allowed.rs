@@ -1,6 +1,7 @@
 //! What the user allows, and paths that were compared with it.
 //!
-//! [`GrantedRead`] and [`GrantedWrite`] are made by [`Allowed`] alone.
+//! [`GrantedRead`] and [`GrantedWrite`] are made by [`Allowed`] alone; a path that a killed release was granted is taken up
+//! again by [`GrantedWrite::of_journal`].
 
 use std::{
     fs::File,
@@ -10,11 +11,11 @@ use std::{
     sync::Arc,
 };
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, unlinkat};
 
 use super::{
     open::{self, ReadFault, beneath_root},
-    resolve::{Resolved, resolve},
+    resolve::{ResolvedPath, resolve},
 };
 
 /// The places that may be read, or those that may be written.
@@ -29,10 +30,30 @@ pub(crate) struct Allowed {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Denied(pub(crate) PathBuf);
 
+impl Denied {
+    /// The flag that allows it to be read, as it is typed in a shell.
+    pub(crate) fn read_flag(&self) -> String {
+        format!("--allow=fs.read={}", self.typed_path())
+    }
+
+    /// The flag that allows it to be written, as it is typed in a shell.
+    pub(crate) fn write_flag(&self) -> String {
+        format!("--allow=fs.write={}", self.typed_path())
+    }
+
+    fn typed_path(&self) -> String {
+        let text = self.0.display().to_string();
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,".contains(c);
+        if text.chars().all(is_plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+    }
+}
+
 impl Allowed {
-    /// Allows `path`, relative to `cwd`, and what is below it; `*` is everything.
+    /// Allows `path` and everything below it; the path `*` allows everything.
     ///
-    /// A path that cannot be resolved allows what its text says.
+    /// A relative path starts at `cwd`. Symbolic links are resolved now: a link that is changed later does not change
+    /// what is allowed. The path need not exist. If it cannot be resolved (no permission, a loop of links), `cwd`
+    /// joined with `path` is allowed as it is written, with any `..` in it.
     pub(crate) fn allow(&mut self, path: &Path, cwd: &Path) {
         if path.as_os_str() == "*" {
             self.everything = true;
@@ -41,15 +62,16 @@ impl Allowed {
         }
     }
 
-    fn covers(&self, path: &Path) -> bool {
+    /// Whether it allows a path that has no symbolic links.
+    pub(crate) fn covers(&self, path: &Path) -> bool {
         self.everything || self.places.iter().any(|place| path.starts_with(place))
     }
 
-    /// The handle of a path that is read.
+    /// Grants reading of a resolved path: returns the handle through which alone it can be opened.
     ///
     /// # Errors
     /// The real path, when it is not allowed.
-    pub(crate) fn read(&self, found: Resolved) -> Result<GrantedRead, Denied> {
+    pub(crate) fn read(&self, found: ResolvedPath) -> Result<GrantedRead, Denied> {
         let path = found.path();
         if !self.covers(&path) {
             return Err(Denied(path));
@@ -58,11 +80,11 @@ impl Allowed {
         Ok(GrantedRead { path, opening })
     }
 
-    /// The handle of a path that is written.
+    /// Grants writing to a resolved path: returns the handle through which alone it can be opened.
     ///
     /// # Errors
     /// The real path, when it is not allowed.
-    pub(crate) fn write(&self, found: Resolved) -> Result<GrantedWrite, Denied> {
+    pub(crate) fn write(&self, found: ResolvedPath) -> Result<GrantedWrite, Denied> {
         let path = found.path();
         if !self.covers(&path) {
             return Err(Denied(path));
@@ -120,6 +142,25 @@ impl GrantedRead {
         self.open(OFlags::RDONLY | OFlags::DIRECTORY)
     }
 
+    /// Whether anything is there.
+    pub(crate) fn exists(&self) -> bool {
+        !matches!(self.open(OFlags::PATH), Err(error) if error.kind() == io::ErrorKind::NotFound)
+    }
+
+    /// Whether anything is beside it whose name is its own with this ending.
+    pub(crate) fn has_beside(&self, ending: &str) -> bool {
+        let mut beside = self.path.clone().into_os_string();
+        beside.push(ending);
+        let opened = beneath_root(Path::new(&beside), OFlags::PATH);
+        !matches!(opened, Err(error) if error.kind() == io::ErrorKind::NotFound)
+    }
+
+    /// Whether it is a regular file.
+    pub(crate) fn is_file(&self) -> bool {
+        let stat = self.open(OFlags::PATH).and_then(|file| Ok(rustix::fs::fstat(file)?));
+        stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile)
+    }
+
     /// Reads all of it: a regular file, or a pipe that the user's shell made for it.
     ///
     /// # Errors
@@ -129,7 +170,8 @@ impl GrantedRead {
             // A shell's `<(command)`: the user's own process writes it, and waiting for it is meant.
             Opening::Unnamed(_) => open::read_to_limit(File::from(self.open(OFlags::RDONLY)?), limit),
             Opening::ByPath | Opening::Refused(_) => {
-                let file = self.open(OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
+                let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+                let file = self.open(flags).map_err(|error| open::open_fault(&self.path, error))?;
                 open::read_to_limit(open::regular(file, limit)?, limit)
             }
         }
@@ -197,5 +239,44 @@ impl GrantedWrite {
             return Err(rustix::io::Errno::ISDIR.into());
         };
         Ok((open::make_dirs(parent, Mode::from_raw_mode(0o777))?, Path::new(name)))
+    }
+
+    /// Opens the directory that holds it if it is there, and tells its name there.
+    ///
+    /// # Errors
+    /// As [`GrantedWrite::make_parent`]; also when the directory is missing.
+    pub(crate) fn open_parent(&self) -> io::Result<(OwnedFd, &Path)> {
+        let (Some(parent), Some(name)) = (self.path.parent(), self.path.file_name()) else {
+            return Err(rustix::io::Errno::ISDIR.into());
+        };
+        Ok((beneath_root(parent, OFlags::RDONLY | OFlags::DIRECTORY)?, Path::new(name)))
+    }
+
+    /// How many of the directories that lead to it are missing.
+    pub(crate) fn missing_parents(&self) -> usize {
+        let is_missing = |path: &&Path| {
+            let opened = beneath_root(path, OFlags::PATH | OFlags::DIRECTORY);
+            opened.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+        };
+        self.path.ancestors().skip(1).take_while(is_missing).count()
+    }
+
+    /// Removes the innermost `n` of the directories that lead to it, as far as they are empty.
+    pub(crate) fn remove_empty_parents(&self, n: usize) {
+        for path in self.path.ancestors().skip(1).take(n) {
+            let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return };
+            let removed = beneath_root(parent, OFlags::PATH | OFlags::DIRECTORY)
+                .and_then(|dir| Ok(unlinkat(&dir, name, AtFlags::REMOVEDIR)?));
+            if removed.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// The handle of a path that was granted to an earlier process, which wrote it into a journal of the state directory:
+    /// only the user can write there. As with every handle, a symbolic link that has come into the path since is refused
+    /// when it is opened.
+    pub(crate) const fn of_journal(path: PathBuf) -> Self {
+        Self { path, unnamed: None }
     }
 }

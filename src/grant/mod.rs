@@ -1,7 +1,7 @@
 //! Files of this machine that a definition names: the check of a path and its opening are one act.
 //!
 //! ```text
-//! text of a path ─► resolve ─► Resolved (where it really is) ─► Allowed::read/write ─► GrantedRead, GrantedWrite ─► open
+//! text of a path ─► resolve ─► ResolvedPath (where it really is) ─► Allowed::read/write ─► GrantedRead, GrantedWrite ─► open
 //! ```
 //!
 //! A granted path is absolute and has no symbolic link in it, and it is opened only in ways that follow none. So what is
@@ -12,8 +12,10 @@ mod allowed;
 mod open;
 mod resolve;
 mod table;
+mod work_tree;
 
 pub(crate) use allowed::{Allowed, Denied, GrantedRead, GrantedWrite};
-pub(crate) use open::{ReadFault, SpecialFile, open_real_dir, read_file, read_file_or_shell_pipe};
-pub(crate) use resolve::{Resolved, resolve};
+pub(crate) use open::{ReadFault, SpecialFile, open_beneath, open_real_dir, read_file, read_file_or_shell_pipe};
+pub(crate) use resolve::{ResolvedPath, resolve};
 pub(crate) use table::HostPaths;
+pub(crate) use work_tree::work_tree;

@@ -75,7 +75,7 @@ impl fmt::Display for Size {
 /// When it is missing, no regular file, or larger than `limit` bytes.
 pub(crate) fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>, ReadFault> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = openat(CWD, path, flags, Mode::empty()).map_err(|errno| open_fault(path, errno))?;
+    let file = openat(CWD, path, flags, Mode::empty()).map_err(|errno| open_fault(path, errno.into()))?;
     read_to_limit(regular(file, limit)?, limit)
 }
 
@@ -98,15 +98,14 @@ pub(crate) fn read_file_or_shell_pipe(path: &Path, limit: u64) -> Result<Vec<u8>
     }
 }
 
-/// A socket cannot be opened at all (ENXIO), nor can a device without a driver.
-fn open_fault(path: &Path, errno: Errno) -> ReadFault {
-    let kind = rustix::fs::stat(path).map(|stat| FileType::from_raw_mode(stat.st_mode));
-    match kind {
+/// Names what stands at a path that could not be opened: a socket cannot be opened at all (ENXIO), nor can a device
+/// without a driver.
+pub(super) fn open_fault(path: &Path, error: io::Error) -> ReadFault {
+    let is_absent = matches!(Errno::from_io_error(&error), Some(Errno::NXIO | Errno::NODEV));
+    match rustix::fs::lstat(path).map(|stat| FileType::from_raw_mode(stat.st_mode)) {
         Ok(FileType::Socket) => ReadFault::NoFile(SpecialFile::Socket),
-        Ok(FileType::CharacterDevice | FileType::BlockDevice) if errno == Errno::NXIO || errno == Errno::NODEV => {
-            ReadFault::NoFile(SpecialFile::Device)
-        }
-        _ => ReadFault::Io(errno.into()),
+        Ok(FileType::CharacterDevice | FileType::BlockDevice) if is_absent => ReadFault::NoFile(SpecialFile::Device),
+        _ => ReadFault::Io(error),
     }
 }
 
@@ -154,7 +153,12 @@ pub(super) fn beneath_root(path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
 
 /// The same, a component at a time.
 fn step_by_step(path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
-    let mut dir = openat(CWD, "/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let root = openat(CWD, "/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    steps(root, path, flags)
+}
+
+/// Opens a path below a directory, a component at a time and without following a link.
+fn steps(mut dir: OwnedFd, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
     let names: Vec<_> = path.components().filter(|part| matches!(part, Component::Normal(_))).collect();
     let Some((last, parents)) = names.split_last() else {
         return Ok(openat(&dir, ".", flags, Mode::empty())?);
@@ -164,6 +168,20 @@ fn step_by_step(path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
         dir = openat(&dir, Path::new(name), flags, Mode::empty())?;
     }
     Ok(openat(&dir, Path::new(last), flags | OFlags::NOFOLLOW, Mode::empty())?)
+}
+
+/// Opens a file below a folder whose content is not trusted: symbolic links are followed as long as they stay in the folder
+/// (kernels before 5.6: not at all). What is opened need not be a regular file; a pipe does not block.
+///
+/// # Errors
+/// When it is missing, or (`CrossesDevices`) leads out of the folder.
+pub(crate) fn open_beneath(folder: &OwnedFd, name: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let how = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    match openat2(folder, name, flags, Mode::empty(), how) {
+        Err(Errno::NOSYS | Errno::PERM) => Ok(File::from(steps(folder.try_clone()?, name, flags)?)),
+        opened => Ok(File::from(opened?)),
+    }
 }
 
 /// Opens an absolute directory, made where missing, without following a symbolic link.
@@ -238,6 +256,24 @@ mod tests {
             open(&root.join("real/file"), OFlags::RDONLY).expect("no link");
             open(&root.join("link/file"), OFlags::RDONLY).expect_err("a link on the way");
             open(&root.join("link"), OFlags::RDONLY).expect_err("a link at the end");
+        }
+    }
+
+    #[test]
+    fn links_are_followed_within_an_untrusted_folder() {
+        let outside = tempfile::tempdir().expect("a folder");
+        let root = outside.path().canonicalize().expect("it exists");
+        fs::create_dir_all(root.join("in/sub")).expect("writable");
+        fs::write(root.join("in/file"), "inside").expect("writable");
+        fs::write(root.join("file"), "outside").expect("writable");
+        symlink("../file", root.join("in/sub/inside")).expect("writable");
+        symlink("../../file", root.join("in/sub/outside")).expect("writable");
+        symlink(root.join("in/file"), root.join("in/absolute")).expect("writable");
+        let folder = open_real_dir(&root.join("in")).expect("a folder");
+        let open = |name: &str| open_beneath(&folder, Path::new(name));
+        open("sub/inside").expect("it stays in the folder");
+        for name in ["sub/outside", "absolute", "../file"] {
+            assert_eq!(open(name).expect_err("it leads out").kind(), io::ErrorKind::CrossesDevices, "{name}");
         }
     }
 

@@ -19,7 +19,7 @@ const MOST_LINKS: usize = 40;
 
 /// Where a path leads.
 #[derive(Debug)]
-pub(crate) struct Resolved {
+pub(crate) struct ResolvedPath {
     /// Absolute, without symbolic links, `.` and `..`; for what has no path of its own, the path that was asked for.
     pub(super) existing: PathBuf,
     /// The names below `existing` that are not there.
@@ -28,7 +28,7 @@ pub(crate) struct Resolved {
     pub(super) unnamed: Option<OwnedFd>,
 }
 
-impl Resolved {
+impl ResolvedPath {
     /// The whole path, as it is shown and compared with what is allowed.
     pub(crate) fn path(&self) -> PathBuf {
         let mut path = self.existing.clone();
@@ -44,7 +44,7 @@ impl Resolved {
 ///
 /// # Errors
 /// When a part of the path cannot be looked at or is no directory, or when too many links follow each other.
-pub(crate) fn resolve(path: &Path, cwd: &Path) -> io::Result<Resolved> {
+pub(crate) fn resolve(path: &Path, cwd: &Path) -> io::Result<ResolvedPath> {
     let mut wanted = cwd.join(path);
     for _ in 0..MOST_LINKS {
         match look(&wanted)? {
@@ -56,7 +56,7 @@ pub(crate) fn resolve(path: &Path, cwd: &Path) -> io::Result<Resolved> {
 }
 
 enum Look {
-    Resolved(Resolved),
+    Resolved(ResolvedPath),
     /// A link without a target stands in the way: the path with the link replaced.
     DanglingLink(PathBuf),
 }
@@ -88,7 +88,11 @@ fn look(wanted: &Path) -> io::Result<Look> {
         if !missing.is_empty() {
             return Err(Errno::NOTDIR.into());
         }
-        return Ok(Look::Resolved(Resolved { existing: wanted.to_owned(), missing: Vec::new(), unnamed: Some(found) }));
+        return Ok(Look::Resolved(ResolvedPath {
+            existing: wanted.to_owned(),
+            missing: Vec::new(),
+            unnamed: Some(found),
+        }));
     }
     if !missing.is_empty() && !fs::metadata(&real)?.is_dir() {
         return Err(Errno::NOTDIR.into());
@@ -97,7 +101,7 @@ fn look(wanted: &Path) -> io::Result<Look> {
 }
 
 /// `existing` with the components that are not there, the last one first, behind it.
-fn below(mut existing: PathBuf, reversed: &[Component<'_>]) -> Resolved {
+fn below(mut existing: PathBuf, reversed: &[Component<'_>]) -> ResolvedPath {
     let mut missing: Vec<OsString> = Vec::new();
     for part in reversed.iter().rev() {
         match part {
@@ -108,7 +112,7 @@ fn below(mut existing: PathBuf, reversed: &[Component<'_>]) -> Resolved {
             _ => (),
         }
     }
-    Resolved { existing, missing, unnamed: None }
+    ResolvedPath { existing, missing, unnamed: None }
 }
 
 #[cfg(test)]

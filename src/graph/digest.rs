@@ -4,12 +4,15 @@
 //! differs. Every struct is taken apart without `..`: a new field does not compile before it is decided about here.
 
 use super::op::{
-    CacheSharing, CopyAction, Exec, File, FileAction, GitOp, HttpOp, ImageOp, LayerOrigin, Local, ModeChange, MountOp,
-    MountOpKind, Op, OwnerChange, SecretEnv, StepNetwork, StepResources, StepSecurity,
+    CacheSharing, CopyAction, Exec, File, FileAction, GitOp, HttpOp, ImageOp, Local, MountOp, MountOpKind, Op,
+    OwnerChange, SecretEnv, StepSource,
 };
-use crate::oci::{Digest, Platform, digest::FieldHasher};
+use crate::{
+    oci::{Digest, LayerOrigin, ModeChange, Platform, digest::FieldHasher},
+    spec::{ExtraHost, NetworkMode, ResourceLimits, SecurityMode},
+};
 
-/// The digest of a vertex whose inputs have these digests.
+/// Computes the digest of a vertex whose inputs have these digests.
 pub(super) fn of_vertex<'a>(op: &Op, platform: &Platform, inputs: impl ExactSizeIterator<Item = &'a Digest>) -> Digest {
     let mut hasher = FieldHasher::new("vertex/2");
     match op {
@@ -39,7 +42,7 @@ fn image(hasher: &mut FieldHasher, op: &ImageOp) {
     hasher.text(reference).digest(manifest);
     match origin {
         LayerOrigin::Registry { domain, path } => hasher.text("registry").text(domain).text(path),
-        LayerOrigin::Layout { folder } => hasher.text("layout").text(folder),
+        LayerOrigin::Layout { folder } => hasher.text("layout").text(&folder.to_string_lossy()),
     };
 }
 
@@ -87,20 +90,21 @@ fn exec(hasher: &mut FieldHasher, op: &Exec) {
         resources,
     } = op;
     texts(hasher, args);
-    for list in [env, extra_hosts, proxy, sources] {
-        pairs(hasher, list);
-    }
+    pairs(hasher, env.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+    pairs(hasher, extra_hosts.iter().map(|ExtraHost { name, address }| (name.as_str(), address.as_str())));
+    pairs(hasher, proxy.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+    pairs(hasher, sources.iter().map(StepSource::key_texts));
     hasher.text(cwd).text(user).optional(hostname.as_deref());
     hasher.text(match network {
-        StepNetwork::Default => "default",
-        StepNetwork::None => "none",
-        StepNetwork::Host => "host",
+        NetworkMode::Default => "default",
+        NetworkMode::None => "none",
+        NetworkMode::Host => "host",
     });
     hasher.text(match security {
-        StepSecurity::Sandbox => "sandbox",
-        StepSecurity::Insecure => "insecure",
+        SecurityMode::Sandbox => "sandbox",
+        SecurityMode::Insecure => "insecure",
     });
-    texts(hasher, ulimits);
+    texts(hasher, &ulimits.iter().map(ToString::to_string).collect::<Vec<_>>());
     number(hasher, *shm_size);
     hasher.number(secret_env.len() as u64);
     for SecretEnv { name, id, required } in secret_env {
@@ -113,10 +117,10 @@ fn exec(hasher: &mut FieldHasher, op: &Exec) {
     }
 }
 
-fn limits(hasher: &mut FieldHasher, resources: &StepResources) {
-    let StepResources { memory, memory_swap, cpu_shares, cpu_period, cpu_quota, cpuset_cpus, cpuset_mems } = resources;
+fn limits(hasher: &mut FieldHasher, resources: &ResourceLimits) {
+    let ResourceLimits { memory, memory_swap, cpu_shares, cpu_period, cpu_quota, cpuset_cpus, cpuset_mems } = resources;
     number(hasher, *memory);
-    number(hasher, memory_swap.map(i64::cast_unsigned));
+    number(hasher, memory_swap.map(|swap| swap.to_number().cast_unsigned()));
     for limit in [cpuset_cpus, cpuset_mems] {
         hasher.optional(limit.as_deref());
     }
@@ -130,8 +134,8 @@ fn mount(hasher: &mut FieldHasher, kind: &MountOpKind) {
         MountOpKind::Bind { input, source, writable } => {
             flags(hasher.text("bind").number(*input as u64).text(source), &[*writable]);
         }
-        MountOpKind::Cache { id, sharing, seed, mode, uid, gid, readonly } => {
-            hasher.text("cache").text(id).text(match sharing {
+        MountOpKind::Cache { id, namespace, sharing, seed, mode, uid, gid, readonly } => {
+            hasher.text("cache").text(id).text(namespace).text(match sharing {
                 CacheSharing::Shared => "shared",
                 CacheSharing::Private => "private",
                 CacheSharing::Locked => "locked",
@@ -237,10 +241,10 @@ fn texts(hasher: &mut FieldHasher, list: &[String]) {
     }
 }
 
-fn pairs(hasher: &mut FieldHasher, list: &[(String, String)]) {
+fn pairs<T: AsRef<str>>(hasher: &mut FieldHasher, list: impl ExactSizeIterator<Item = (T, T)>) {
     hasher.number(list.len() as u64);
     for (name, value) in list {
-        hasher.text(name).text(value);
+        hasher.text(name.as_ref()).text(value.as_ref());
     }
 }
 
@@ -255,6 +259,10 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
+    use crate::{
+        graph::op::StepSourceKind,
+        spec::{SwapLimit, Ulimit, UlimitName},
+    };
 
     fn digest(op: &Op) -> Digest {
         of_vertex(op, &Platform::host(), [].iter())
@@ -273,18 +281,20 @@ mod tests {
             with(&|_| ()),
             with(&|exec| exec.args.push("a".to_owned())),
             with(&|exec| exec.env.push(pair())),
-            with(&|exec| exec.extra_hosts.push(pair())),
+            with(&|exec| exec.extra_hosts.push(ExtraHost { name: "a".to_owned(), address: "b".to_owned() })),
             with(&|exec| exec.proxy.push(pair())),
-            with(&|exec| exec.sources.push(pair())),
+            with(&|exec| {
+                exec.sources.push(StepSource { kind: StepSourceKind::Secret, id: "a".to_owned(), origin: None });
+            }),
             with(&|exec| exec.cwd.push('a')),
             with(&|exec| exec.user.push('a')),
             with(&|exec| exec.hostname = Some(String::new())),
-            with(&|exec| exec.network = StepNetwork::Host),
-            with(&|exec| exec.security = StepSecurity::Insecure),
-            with(&|exec| exec.ulimits.push("a".to_owned())),
+            with(&|exec| exec.network = NetworkMode::Host),
+            with(&|exec| exec.security = SecurityMode::Insecure),
+            with(&|exec| exec.ulimits.push(Ulimit { name: UlimitName::Core, soft: 0, hard: 0 })),
             with(&|exec| exec.shm_size = Some(0)),
             with(&|exec| exec.resources.memory = Some(1)),
-            with(&|exec| exec.resources.memory_swap = Some(1)),
+            with(&|exec| exec.resources.memory_swap = Some(SwapLimit::Unlimited)),
             with(&|exec| exec.resources.cpu_quota = Some(1)),
             with(&|exec| exec.resources.cpu_period = Some(1)),
             with(&|exec| exec.mounts.push(mount(MountOpKind::Tmpfs { size: None }))),

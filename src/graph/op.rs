@@ -2,13 +2,14 @@
 //!
 //! Paths inside an image are plain text with `/`, absolute and cleaned unless said otherwise; they are never host paths.
 
-use std::fmt;
+use serde::Serialize;
 
-use serde::{Deserialize, Serialize};
+use crate::{
+    oci::{Digest, ImageLayer, LayerOrigin, ModeChange},
+    spec::{ExtraHost, NetworkMode, ResourceLimits, SecretOrigin, SecurityMode, Ulimit},
+};
 
-use crate::oci::{Descriptor, DiffId, Digest};
-
-/// What a vertex does.
+/// The operation of a vertex.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) enum Op {
     /// An empty tree. No inputs.
@@ -25,11 +26,12 @@ pub(crate) enum Op {
     Exec(Box<Exec>),
     /// Changes a tree by copying and making files. Input 0 is the tree that is changed; actions name further inputs.
     File(File),
-    /// Input 0 with the layers of inputs 1.. put above it, without looking at it (`COPY --link`).
+    /// Input 0 with the layers of inputs 1.. put above it (`COPY --link`). Of input 0 nothing counts but the mode and owner of
+    /// directories on the way to what is copied.
     Merge,
 }
 
-/// An image whose manifest is resolved: the tag has been pinned.
+/// An image whose manifest is resolved, so that its tag is pinned.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct ImageOp {
     /// As shown to the user, pinned: `docker.io/library/alpine:3@sha256:…`.
@@ -38,22 +40,6 @@ pub(crate) struct ImageOp {
     pub(crate) origin: LayerOrigin,
     /// Lowest first. Their diff ids are the content of the result.
     pub(crate) layers: Vec<ImageLayer>,
-}
-
-/// Where the blobs of an image are read.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub(crate) enum LayerOrigin {
-    /// A repository of a registry.
-    Registry { domain: String, path: String },
-    /// An OCI layout folder of the host, absolute.
-    Layout { folder: String },
-}
-
-/// One layer of a base image.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct ImageLayer {
-    pub(crate) diff_id: DiffId,
-    pub(crate) descriptor: Descriptor,
 }
 
 /// A directory of the host. Its content is hashed where it lies, when something copies from it.
@@ -94,7 +80,7 @@ pub(crate) struct HttpOp {
     pub(crate) unpack: bool,
 }
 
-/// A process to run.
+/// A process to run in the tree of the first input (RUN).
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Exec {
     /// Argument vector; never empty.
@@ -105,57 +91,48 @@ pub(crate) struct Exec {
     /// As written in USER, resolved in the root's own passwd: empty is root.
     pub(crate) user: String,
     pub(crate) hostname: Option<String>,
-    pub(crate) network: StepNetwork,
-    pub(crate) security: StepSecurity,
+    pub(crate) network: NetworkMode,
+    pub(crate) security: SecurityMode,
     pub(crate) mounts: Vec<MountOp>,
-    /// Name and address.
-    pub(crate) extra_hosts: Vec<(String, String)>,
-    /// `name=soft:hard`.
-    pub(crate) ulimits: Vec<String>,
+    pub(crate) extra_hosts: Vec<ExtraHost>,
+    pub(crate) ulimits: Vec<Ulimit>,
     pub(crate) shm_size: Option<u64>,
     /// Proxy variables: given to the process, never part of a key.
     pub(crate) proxy: Vec<(String, String)>,
     /// Environment variables whose values are secrets.
     pub(crate) secret_env: Vec<SecretEnv>,
-    /// Where its secrets and agents are taken from: kind and id, and the source. Steps that are equal but for these are
-    /// two vertices; see [`Graph::ambiguous`](super::Graph::ambiguous).
-    pub(crate) sources: Vec<(String, String)>,
-    pub(crate) resources: StepResources,
+    /// Its secrets and agents. Steps that are equal but for these are two vertices; see
+    /// [`Graph::ambiguous`](super::vertex::Graph::ambiguous).
+    pub(crate) sources: Vec<StepSource>,
+    pub(crate) resources: ResourceLimits,
 }
 
-/// Limits of a process; never part of a key.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub(crate) struct StepResources {
-    /// Bytes.
-    pub(crate) memory: Option<u64>,
-    /// Bytes of memory and swap together; -1 is unlimited.
-    pub(crate) memory_swap: Option<i64>,
-    pub(crate) cpu_shares: Option<i64>,
-    pub(crate) cpu_period: Option<i64>,
-    pub(crate) cpu_quota: Option<i64>,
-    pub(crate) cpuset_cpus: Option<String>,
-    pub(crate) cpuset_mems: Option<String>,
+/// A secret or agent that a process uses, and where its build takes it from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub(crate) struct StepSource {
+    pub(crate) kind: StepSourceKind,
+    pub(crate) id: String,
+    /// `None` if the build has none of this id.
+    pub(crate) origin: Option<SecretOrigin>,
 }
 
-/// The network of a process (`RUN --network`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub(crate) enum StepNetwork {
-    /// That of the sandbox.
-    #[default]
-    Default,
-    /// Loopback only.
-    None,
-    /// That of the host; asks for the entitlement `network.host`.
-    Host,
+/// What a [`StepSource`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+pub(crate) enum StepSourceKind {
+    Secret,
+    /// An agent of ssh.
+    Agent,
 }
 
-/// How much a process may do (`RUN --security`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub(crate) enum StepSecurity {
-    #[default]
-    Sandbox,
-    /// With all capabilities; asks for the entitlement `security.insecure`.
-    Insecure,
+impl StepSource {
+    /// The source as the two texts that enter keys: what it is, and where it comes from. Never changed: keys are stored.
+    pub(crate) fn key_texts(&self) -> (String, String) {
+        let kind = match self.kind {
+            StepSourceKind::Secret => "secret",
+            StepSourceKind::Agent => "ssh",
+        };
+        (format!("{kind} {}", self.id), self.origin.as_ref().map(ToString::to_string).unwrap_or_default())
+    }
 }
 
 /// An environment variable of a process whose value is a secret.
@@ -174,7 +151,7 @@ pub(crate) struct MountOp {
     pub(crate) kind: MountOpKind,
 }
 
-/// What is mounted.
+/// The kinds of mounts of a process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) enum MountOpKind {
     /// `source` of input `input`. Writes, if allowed at all, are thrown away after the command.
@@ -186,6 +163,9 @@ pub(crate) enum MountOpKind {
     /// A directory that outlives the run. `seed` fills it when it is first made.
     Cache {
         id: String,
+        /// Mounts of one id in different namespaces are different directories. Empty for what all local builds share.
+        #[serde(skip_serializing_if = "String::is_empty")]
+        namespace: String,
         sharing: CacheSharing,
         seed: Option<(usize, String)>,
         mode: Option<u32>,
@@ -227,13 +207,13 @@ pub(crate) enum CacheSharing {
     Locked,
 }
 
-/// Changes to a tree, applied in order into one layer.
+/// Changes to a tree (COPY, ADD, WORKDIR), applied in order into one layer.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct File {
     pub(crate) actions: Vec<FileAction>,
 }
 
-/// One change of a tree.
+/// One change of a tree by a [`File`] op.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) enum FileAction {
     /// COPY, or ADD of what is not remote (<https://docs.docker.com/reference/dockerfile/#copy>).
@@ -267,7 +247,7 @@ pub(crate) struct CopyAction {
     pub(crate) default_file_mode: Option<u32>,
 }
 
-/// `--chown`: names are looked up in the destination's passwd and group.
+/// The owner of `--chown`: names are looked up in the destination's passwd and group files.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct OwnerChange {
     pub(crate) user: String,
@@ -276,20 +256,22 @@ pub(crate) struct OwnerChange {
     pub(crate) at_workdir: bool,
 }
 
-/// `--chmod`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) enum ModeChange {
-    /// Replaces the permission bits, set-id and sticky bits included.
-    Octal(u32),
-    /// Checked, in BSD chmod grammar.
-    Symbolic(String),
-}
-
-impl fmt::Display for ModeChange {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Octal(mode) => write!(f, "{mode:o}"),
-            Self::Symbolic(text) => f.write_str(text),
+#[cfg(test)]
+impl CopyAction {
+    /// A copy from the first input beside the tree, as a bare `COPY` from a context makes it.
+    pub(crate) fn of_paths(source: &str, dest: &str) -> Self {
+        Self {
+            input: 1,
+            source: source.to_owned(),
+            dest: dest.to_owned(),
+            owner: None,
+            mode: None,
+            unpack: false,
+            parents: false,
+            exclude: Vec::new(),
+            optional: false,
+            reset_owner: true,
+            default_file_mode: None,
         }
     }
 }
@@ -304,8 +286,8 @@ impl Exec {
             cwd: "/".to_owned(),
             user: String::new(),
             hostname: None,
-            network: StepNetwork::Default,
-            security: StepSecurity::Sandbox,
+            network: NetworkMode::Default,
+            security: SecurityMode::Sandbox,
             mounts: Vec::new(),
             extra_hosts: Vec::new(),
             ulimits: Vec::new(),
@@ -313,7 +295,7 @@ impl Exec {
             proxy: Vec::new(),
             secret_env: Vec::new(),
             sources: Vec::new(),
-            resources: StepResources::default(),
+            resources: ResourceLimits::default(),
         }
     }
 }

@@ -8,13 +8,15 @@
 //! `[^a]` may take a slash, and a pattern is taken apart so that the literal ones, which are nearly all, cost one
 //! comparison in the walk of a context.
 
+use crate::spec::path;
+
 /// A compiled list of patterns; the last one that matches a path or one of its parents decides.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Patterns {
     list: Vec<Pattern>,
 }
 
-/// One pattern is malformed.
+/// A malformed pattern of an ignore file or of `--exclude`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{why}: {pattern}")]
 pub(crate) struct PatternError {
@@ -22,7 +24,7 @@ pub(crate) struct PatternError {
     pub(crate) why: &'static str,
 }
 
-/// What is known about a directory, to decide for its children without looking at the parents again.
+/// The verdict on a directory, by which its children are decided without matching the parents again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Verdict {
     /// The path itself is matched.
@@ -82,31 +84,26 @@ impl Patterns {
         Ok(Self { list })
     }
 
-    /// There are no patterns.
+    /// Whether there are no patterns.
     pub(crate) fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
 
-    /// Some pattern starts with `!`.
+    /// Whether some pattern starts with `!`.
     pub(crate) fn has_exceptions(&self) -> bool {
         self.list.iter().any(|it| it.exception)
     }
 
-    /// A pattern that takes everything in the root: `*`, `**`, `**/*`.
-    pub(crate) fn takes_all(&self) -> bool {
-        self.list.iter().any(|it| {
-            !it.exception
-                && it.prefix.is_empty()
-                && match &it.kind {
-                    PatternKind::Below => true,
-                    PatternKind::General(tokens) => {
-                        matches!(
-                            tokens.as_slice(),
-                            [PatternToken::Some] | [PatternToken::Rest] | [PatternToken::Folders, PatternToken::Some]
-                        )
-                    }
-                    _ => false,
-                }
+    /// Whether the patterns of an ignore file hide `path` (relative, cleaned, with `/`; `.` or nothing for the root) and, if
+    /// it is a directory, everything in it: the last pattern that takes the whole of it comes after all exceptions that could
+    /// match it, a parent of it, or something in it.
+    pub(crate) fn hide(&self, path: &str) -> bool {
+        let is_root = matches!(path, "" | ".");
+        let takes = |it: &Pattern| if is_root { it.takes_root() } else { parents(path).any(|part| it.matches(part)) };
+        let excepts = |it: &Pattern| is_root || takes(it) || it.may_match_below(path);
+        self.list.iter().fold(false, |hidden, it| match it.exception {
+            false => hidden || takes(it),
+            true => hidden && !excepts(it),
         })
     }
 
@@ -120,7 +117,7 @@ impl Patterns {
         })
     }
 
-    /// The verdict for a directory inside `parent` (`Verdict::default()` for the root's children).
+    /// Computes the verdict for a directory inside `parent` (`Verdict::default()` for the root's children).
     pub(crate) fn enter(&self, parent: &Verdict, path: &str) -> Verdict {
         let mut matched = false;
         let mut by_pattern = Vec::with_capacity(self.list.len());
@@ -143,7 +140,7 @@ impl Patterns {
     }
 
     /// Whether an exception could match something below the directory `path`: a matched directory must then be walked
-    /// all the same. May say yes too often, never no wrongly.
+    /// all the same. May be true too often, never false wrongly.
     pub(crate) fn may_except_below(&self, path: &str) -> bool {
         self.list.iter().any(|it| it.exception && it.may_match_below(path))
     }
@@ -167,10 +164,10 @@ impl Pattern {
             Some(body) => (true, body.trim()),
             None => (false, trimmed),
         };
-        let tokens = tokens(&clean(body)).map_err(bad)?;
+        let tokens = tokens(&path::clean(body)).map_err(bad)?;
         let n_literal = tokens.iter().take_while(|it| matches!(it, PatternToken::Literal(_))).count();
         let literal = |tokens: &[PatternToken]| -> Option<String> {
-            tokens.iter().map(|it| if let PatternToken::Literal(c) = it { Some(*c) } else { None }).collect()
+            tokens.iter().map(|token| if let PatternToken::Literal(c) = token { Some(*c) } else { None }).collect()
         };
         let prefix = literal(&tokens[..n_literal]).expect("these are literals");
         let rest = &tokens[n_literal..];
@@ -197,13 +194,39 @@ impl Pattern {
         }
     }
 
+    /// Whether it matches everything in the root: `*`, `**`, `**/*`.
+    fn takes_root(&self) -> bool {
+        use PatternToken::{Folders, Rest, Some};
+        self.prefix.is_empty()
+            && match &self.kind {
+                PatternKind::Below => true,
+                PatternKind::General(tokens) => matches!(tokens.as_slice(), [Some] | [Rest] | [Folders, Some]),
+                _ => false,
+            }
+    }
+
+    /// How many slashes every path has that the pattern matches, if that is the same for all.
+    fn depth_of(&self, tokens: &[PatternToken]) -> Option<usize> {
+        tokens.iter().try_fold(depth(&self.prefix), |slashes, token| match token {
+            PatternToken::Literal('/') => Some(slashes + 1),
+            PatternToken::Literal(_) | PatternToken::One | PatternToken::Some => Some(slashes),
+            PatternToken::Folders | PatternToken::Rest | PatternToken::Class { .. } => None,
+        })
+    }
+
     fn may_match_below(&self, path: &str) -> bool {
         let inside = |text: &str| text.strip_prefix(path).is_some_and(|rest| rest.starts_with('/'));
-        match self.kind {
+        match &self.kind {
             PatternKind::Exact => inside(&self.prefix),
+            PatternKind::General(tokens) if self.depth_of(tokens).is_some_and(|it| it <= depth(path)) => false,
             _ => inside(&self.prefix) || path.starts_with(&self.prefix) || format!("{path}/").starts_with(&self.prefix),
         }
     }
+}
+
+/// The number of slashes in a path.
+fn depth(path: &str) -> usize {
+    path.matches('/').count()
 }
 
 /// `a`, `a/b`, `a/b/c` for `a/b/c`.
@@ -313,29 +336,6 @@ fn reach(tokens: &[PatternToken], states: &mut [bool], mut i: usize) {
     }
 }
 
-/// Removes `.`, `..`, doubled and trailing slashes from a path, by its text alone. The empty path is `.`.
-pub(crate) fn clean(path: &str) -> String {
-    let rooted = path.starts_with('/');
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => (),
-            ".." => match parts.last() {
-                Some(&"..") | None if !rooted => parts.push(".."),
-                Some(_) => drop(parts.pop()),
-                None => (),
-            },
-            part => parts.push(part),
-        }
-    }
-    let joined = parts.join("/");
-    match (rooted, joined.is_empty()) {
-        (true, _) => format!("/{joined}"),
-        (false, true) => ".".to_owned(),
-        (false, false) => joined,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -387,6 +387,25 @@ mod tests {
     }
 
     #[test]
+    fn what_an_ignore_file_hides_as_a_whole_is_known() {
+        let hidden = |patterns: &[&str], path: &str| Patterns::new(patterns).expect("fine").hide(path);
+        let table: &[(&[&str], &str, &str)] = &[
+            (&["*", "!a.txt", "!sub/keep"], "secret.txt other/x", "a.txt sub sub/keep ."),
+            (&["*", "!sub", "sub/no"], "sub/no sub/no/x", "sub sub/yes"),
+            (&["!a", "*"], "a . b", ""),
+            (&["d", "!d/e", "d"], "d d/e", "."),
+            (&["*", "!**/*.c"], "", "src d/src a.c ."),
+            (&["**/x", "!keep"], "x d/x", "keep d ."),
+            (&["a.txt"], "a.txt", "b ."),
+        ];
+        for (patterns, yes, no) in table {
+            yes.split_whitespace().for_each(|path| assert!(hidden(patterns, path), "{patterns:?} hide {path}"));
+            no.split_whitespace().for_each(|path| assert!(!hidden(patterns, path), "{patterns:?} leave {path}"));
+        }
+        assert!(hidden(&["**"], "") && !hidden(&[], ""));
+    }
+
+    #[test]
     fn malformed_patterns_are_named() {
         let fault = |it: &str| Patterns::new(&[it]).expect_err("it is malformed").to_string();
         assert_eq!(fault("[a"), "syntax error in pattern, a bracket is not closed: [a");
@@ -410,11 +429,10 @@ mod tests {
         let patterns = Patterns::new(&["*", "!d/e/f", "!src/*.c"]).expect("fine");
         assert!(patterns.may_except_below("d") && patterns.may_except_below("src"));
         assert!(!patterns.may_except_below("q") && !patterns.may_except_below("dx"));
-    }
-
-    #[test]
-    fn paths_are_cleaned() {
-        let table = [("a//b/./c/", "a/b/c"), ("/../a", "/a"), ("../a", "../a"), ("a/..", "."), ("", "."), ("/", "/")];
-        table.iter().for_each(|(path, expected)| assert_eq!(clean(path), *expected));
+        assert!(!patterns.may_except_below("src/deep"));
+        let patterns = Patterns::new(&["*", "!*.md", "!*/*/?x", "![ab]/c"]).expect("fine");
+        assert!(patterns.may_except_below("q/r") && patterns.may_except_below("a/b/c/d"), "a class may take a slash");
+        let patterns = Patterns::new(&["*", "!*.md", "!*/*/?x"]).expect("fine");
+        assert!(patterns.may_except_below("q/r") && !patterns.may_except_below("q/r/s"));
     }
 }

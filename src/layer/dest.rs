@@ -1,8 +1,8 @@
 //! The directory that a layer is unpacked into: an overlayfs upper directory above the layers below it.
 //!
-//! Every path is walked here, name by name, from an open directory, over this layer and what is below. Links are
-//! interpreted inside that tree, as the container's kernel would; the host's kernel never follows one for us. So nothing
-//! outside `root` can be reached, whatever the archive says.
+//! Every path is walked here, name by name, from an open directory, through this layer and those below. Symbolic links are
+//! interpreted inside that tree, as they are in a container; the kernel is never asked to follow one. So nothing outside
+//! `root` can be reached, whatever the archive says.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -16,34 +16,36 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags},
+    fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps, XattrFlags},
     io::Errno,
 };
 
 use super::{
     error::LayerError,
-    view::{EntryKind, Follow, LayerView, ViewEntry, at},
+    view::{EntryKind, Follow, LayerView, ViewEntry, at, owners},
 };
 
 use crate::archive::{ArchiveError, TarMember};
 
 type DestResult<T> = std::result::Result<T, LayerError>;
 
-/// Links followed on the way to one entry: as many as the kernel follows.
+/// The most links that are followed on the way to one entry: the limit of the kernel, see path_resolution(7).
 const MAX_LINKS: usize = 40;
 /// Longest path, as for system calls.
 const MAX_PATH: usize = 4095;
 const MAX_NAME: usize = 255;
 /// Bytes of paths of directories that are remembered until the end. Directories deep below each other can have paths far
-/// longer than the headers that made them. The images of a distribution have a hundredth of this.
+/// longer than the headers that made them. The images of distributions need a hundredth of it.
 const MAX_REMEMBERED: usize = 256 << 20;
 /// Directories kept open for the next entries.
 const KEPT_OPEN: usize = 8;
 
-/// The tree that is being made.
+/// The tree that a layer is unpacked into: an overlayfs upper directory, above the layers below.
+///
+/// Every path is opened below its root, so that no link of the archive leads out of it.
 pub(super) struct UnpackDest {
     root: OwnedFd,
-    /// What is below, if there is something.
+    /// The layers below; `None` if there are none.
     lowers: Option<LayerView>,
     open: HashMap<Vec<u8>, Rc<UnpackFolder>>,
     /// Directories that hide what is below them.
@@ -54,7 +56,7 @@ pub(super) struct UnpackDest {
     remembered: usize,
 }
 
-/// An open directory of the tree.
+/// An open directory of the tree that is unpacked to.
 pub(super) struct UnpackFolder {
     fd: OwnedFd,
     /// From the root, without links.
@@ -63,7 +65,7 @@ pub(super) struct UnpackFolder {
     merged: bool,
 }
 
-/// Who owns a thing and what may be done with it.
+/// Owner, mode, times and attributes of an entry.
 pub(super) struct Metadata<'a> {
     pub(super) mode: u32,
     pub(super) uid: u32,
@@ -73,6 +75,7 @@ pub(super) struct Metadata<'a> {
 }
 
 impl<'a> Metadata<'a> {
+    /// The metadata of a member of an archive.
     pub(super) fn of(member: &'a TarMember) -> Self {
         let TarMember { mode, uid, gid, mtime, xattrs, .. } = member;
         Self { mode: *mode, uid: *uid, gid: *gid, mtime: *mtime, xattrs }
@@ -83,7 +86,10 @@ impl<'a> Metadata<'a> {
     }
 }
 
-/// The names of a path in an archive, taken from the root: `..` stops there.
+/// Splits a path of an archive into names from the root; `..` stops at the root.
+///
+/// # Errors
+/// When a name has more than 255 bytes, or the path more than 4095: the kernel would refuse them.
 pub(super) fn names(path: &[u8]) -> DestResult<Vec<&[u8]>> {
     let mut names = Vec::new();
     for name in path.split(|byte| *byte == b'/') {
@@ -101,7 +107,7 @@ pub(super) fn names(path: &[u8]) -> DestResult<Vec<&[u8]>> {
 }
 
 impl UnpackDest {
-    /// An empty directory of the host, above layers.
+    /// Opens `root`, an empty directory of the host, as the place of a layer above `lowers` (bottom first).
     pub(super) fn open(root: &Path, lowers: &[PathBuf]) -> DestResult<Self> {
         let shown = root.as_os_str().as_bytes();
         let lowers = match lowers {
@@ -118,7 +124,9 @@ impl UnpackDest {
         self.root.try_clone().map_err(LayerError::io("open", b"/"))
     }
 
-    /// The directory with this path in the archive; made if it does not exist, with the metadata that it has below.
+    /// Opens the directory with this path in the archive; a missing one is made, with the metadata that it has below.
+    ///
+    /// `mtime` is the time of directories that are nowhere below either.
     pub(super) fn folder(&mut self, names: &[&[u8]], mtime: (i64, u32)) -> DestResult<Rc<UnpackFolder>> {
         let key = names.join(&b'/');
         if let Some(folder) = self.open.get(&key) {
@@ -252,7 +260,7 @@ impl UnpackDest {
         self.set_folder(dir.as_fd(), path, metadata)
     }
 
-    /// A directory entry of the archive.
+    /// Makes the directory of an archive entry, or sets the metadata of the one that is there.
     pub(super) fn put_folder(
         &mut self,
         folder: &UnpackFolder,
@@ -277,14 +285,14 @@ impl UnpackDest {
         }
     }
 
-    /// Metadata of the root itself.
+    /// Sets the metadata of the root itself.
     pub(super) fn put_root(&mut self, metadata: &Metadata<'_>) -> DestResult<()> {
         let root = self.root()?;
         self.set_folder(root.as_fd(), PathBuf::new(), metadata)
     }
 
     fn set_folder(&mut self, dir: BorrowedFd<'_>, path: PathBuf, metadata: &Metadata<'_>) -> DestResult<()> {
-        set_open(dir, metadata, path.as_os_str().as_bytes())?;
+        set_metadata(dir, metadata, path.as_os_str().as_bytes())?;
         self.remember(&path)?;
         self.times.insert(path, metadata.mtime);
         Ok(())
@@ -300,7 +308,8 @@ impl UnpackDest {
         Ok(())
     }
 
-    /// Makes room for an entry that is no directory.
+    /// Removes what is at `name`, a directory with all that is in it, to make room for an entry that is not a
+    /// directory.
     pub(super) fn clear(&mut self, folder: &UnpackFolder, name: &OsStr) -> DestResult<()> {
         let path = folder.path.join(name);
         let shown = path.as_os_str().as_bytes();
@@ -319,7 +328,7 @@ impl UnpackDest {
         }
     }
 
-    /// Removes a directory with all in it.
+    /// Removes a directory with everything in it.
     fn remove_folder(&mut self, path: PathBuf) -> DestResult<()> {
         self.times.retain(|other, _| !other.starts_with(&path));
         self.opaque.retain(|other| !other.starts_with(&path));
@@ -347,7 +356,7 @@ impl UnpackDest {
         Ok(())
     }
 
-    /// `.wh.NAME`: hides what is below. It says nothing of what this layer itself brings under the name.
+    /// `.wh.NAME`: hides the entry of that name in the layers below. An entry of this layer stays.
     pub(super) fn whiteout(&mut self, folder: &UnpackFolder, name: &OsStr) -> DestResult<()> {
         let path = folder.path.join(name);
         let shown = path.as_os_str().as_bytes();
@@ -359,7 +368,7 @@ impl UnpackDest {
         }
     }
 
-    /// `.wh..wh..opq`: hides all that is below in this directory.
+    /// Hides all that the layers below have in a directory (`.wh..wh..opq`, OCI image spec, layer.md, opaque whiteout).
     pub(super) fn opaque(&mut self, folder: &UnpackFolder) -> DestResult<()> {
         self.hide_below(&folder.path.clone())
     }
@@ -375,7 +384,15 @@ impl UnpackDest {
         Ok(())
     }
 
-    /// A hard link. The target is of this layer, or is brought up from below as the kernel would.
+    /// Makes `name` in `folder` a hard link to `target`, replacing what is there (OCI image spec, layer.md,
+    /// "Hardlinks").
+    ///
+    /// `target` is a path from the root, name by name; links among its parents are followed inside the tree, a link at
+    /// its end is linked itself. A target that only the layers below have is first copied into this layer, as overlayfs
+    /// does. A link to itself is left as it is. `shown` is the path in the archive, for errors.
+    ///
+    /// # Errors
+    /// When the target is missing, hidden by a whiteout, a directory, or a device or pipe of a layer below.
     pub(super) fn hard_link(
         &mut self,
         folder: &UnpackFolder,
@@ -415,8 +432,8 @@ impl UnpackDest {
                 let mut source = lowers.open_file(&path).map_err(LayerError::io("open", shown))?;
                 let mut file = new_file(folder, name, shown)?;
                 std::io::copy(&mut source, &mut file).map_err(LayerError::io("copy", shown))?;
-                set_open(file.as_fd(), &metadata, shown)?;
-                set_open_times(file.as_fd(), metadata.mtime, shown)
+                set_metadata(file.as_fd(), &metadata, shown)?;
+                set_times(file.as_fd(), metadata.mtime, shown)
             }
             EntryKind::Symlink => {
                 let target = lowers.read_link(&path).map_err(LayerError::io("read the link", shown))?;
@@ -426,18 +443,18 @@ impl UnpackDest {
         }
     }
 
-    /// Sets the times of the directories.
+    /// Sets the modification times of the directories, which every entry made in them has changed. Call it last.
     pub(super) fn finish(self) -> DestResult<()> {
         for (path, mtime) in &self.times {
             let shown = path.as_os_str().as_bytes();
             let dir = at::dir(self.root.as_fd(), path).map_err(LayerError::io("open", shown))?;
-            set_open_times(dir.as_fd(), *mtime, shown)?;
+            set_times(dir.as_fd(), *mtime, shown)?;
         }
         Ok(())
     }
 }
 
-/// What a name of the tree is, this layer over those below.
+/// What a name of the merged tree is: the entry of this layer, else that of a layer below.
 enum DestEntryKind {
     Ours(EntryKind),
     /// Hides what is below.
@@ -454,22 +471,28 @@ fn unlink(folder: &UnpackFolder, name: &OsStr, shown: &[u8]) -> DestResult<()> {
     rustix::fs::unlinkat(&folder.fd, name, AtFlags::empty()).map_err(LayerError::io("remove", shown))
 }
 
-/// A new file, where nothing is.
+/// Creates the empty file `name` in `folder`, where nothing of that name may be.
 pub(super) fn new_file(folder: &UnpackFolder, name: &OsStr, shown: &[u8]) -> DestResult<std::fs::File> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = rustix::fs::openat(&folder.fd, name, flags, Mode::RUSR | Mode::WUSR);
     Ok(file.map_err(LayerError::io("make", shown))?.into())
 }
 
-/// Owner, mode and attributes of an open file or directory. In this order: a change of owner takes setuid and
-/// capabilities away.
-pub(super) fn set_open(fd: BorrowedFd<'_>, metadata: &Metadata<'_>, shown: &[u8]) -> DestResult<()> {
+/// Sets owner, mode and extended attributes of an open file or directory; not its times (see [`set_times`]).
+///
+/// The order matters: chown(2) clears set-user-ID and capabilities. Attributes that an archive may not set are left out
+/// ([`is_kept`]), as are all of them where the file system has none, and `security.capability` where we may not set it.
+/// `shown` is the path in the archive, for errors.
+///
+/// # Errors
+/// Those of the system; also when the user or group id is 2^32-1, which to chown(2) means "leave it".
+pub(super) fn set_metadata(fd: BorrowedFd<'_>, metadata: &Metadata<'_>, shown: &[u8]) -> DestResult<()> {
     let (uid, gid) = ids(metadata, shown)?;
-    rustix::fs::fchown(fd, Some(uid), Some(gid)).map_err(|error| owner(error, metadata, shown))?;
+    owners::give(fd, uid, gid).map_err(|error| owner(error, metadata, shown))?;
     rustix::fs::fchmod(fd, Mode::from_raw_mode(metadata.mode)).map_err(LayerError::io("set the mode of", shown))?;
     for (name, value) in metadata.xattrs.iter().filter(|(name, _)| is_kept(name)) {
         match rustix::fs::fsetxattr(fd, OsStr::from_bytes(name), value, XattrFlags::empty()) {
-            // File systems without attributes, and capabilities where we may not give them.
+            // Not every file system has attributes, and setting capabilities needs a privilege.
             Ok(()) | Err(Errno::NOTSUP) => (),
             Err(Errno::PERM) if name == b"security.capability" => (),
             Err(error) => return Err(LayerError::io("set an attribute of", shown)(error)),
@@ -478,13 +501,22 @@ pub(super) fn set_open(fd: BorrowedFd<'_>, metadata: &Metadata<'_>, shown: &[u8]
     Ok(())
 }
 
-/// Attributes that an archive may set. Overlayfs's own would let it play with what is below.
+/// Whether an archive may set this extended attribute: `user.*` and `security.capability`.
+///
+/// `user.overlay.*` is left out, because overlayfs would take it for its own and an archive could change what the
+/// layers below show; so is what `bake` would take for its own.
 pub(super) fn is_kept(name: &[u8]) -> bool {
     name == b"security.capability"
-        || name.starts_with(b"user.") && name.len() > 5 && name.len() <= 255 && !name.starts_with(b"user.overlay.")
+        || name.starts_with(b"user.")
+            && name.len() > 5
+            && name.len() <= 255
+            && !name.starts_with(b"user.overlay.")
+            && !name.starts_with(owners::OWN_PREFIX)
 }
 
-pub(super) fn set_open_times(fd: BorrowedFd<'_>, mtime: (i64, u32), shown: &[u8]) -> DestResult<()> {
+/// Sets access and modification time of an open file or directory to `mtime` (seconds since 1970, nanoseconds). `shown`
+/// is the path in the archive, for errors.
+pub(super) fn set_times(fd: BorrowedFd<'_>, mtime: (i64, u32), shown: &[u8]) -> DestResult<()> {
     rustix::fs::futimens(fd, &timestamps(mtime)).map_err(LayerError::io("set the time of", shown))
 }
 
@@ -493,19 +525,19 @@ fn timestamps((seconds, nanoseconds): (i64, u32)) -> Timestamps {
     Timestamps { last_access: time, last_modification: time }
 }
 
-fn ids(metadata: &Metadata<'_>, shown: &[u8]) -> DestResult<(Uid, Gid)> {
-    // The greatest number means "leave it".
+fn ids(metadata: &Metadata<'_>, shown: &[u8]) -> DestResult<(u32, u32)> {
+    // chown(2) takes the largest id to mean "do not change".
     if metadata.uid == u32::MAX || metadata.gid == u32::MAX {
         return Err(owner(Errno::INVAL, metadata, shown));
     }
-    Ok((Uid::from_raw(metadata.uid), Gid::from_raw(metadata.gid)))
+    Ok((metadata.uid, metadata.gid))
 }
 
 fn owner(error: Errno, metadata: &Metadata<'_>, shown: &[u8]) -> LayerError {
     LayerError::Owner { entry: shown.to_owned(), uid: metadata.uid, gid: metadata.gid, source: error.into() }
 }
 
-/// A symbolic link, where nothing is.
+/// Creates the symbolic link `name` in `folder`, where nothing of that name may be, with owner, time and attributes.
 pub(super) fn symlink(
     folder: &UnpackFolder,
     name: &OsStr,
@@ -518,8 +550,8 @@ pub(super) fn symlink(
     set_closed(folder, name, metadata, shown)
 }
 
-/// A device or a named pipe, where nothing is. A device that this process may not make, as in a user namespace, is left
-/// out.
+/// Makes a device or a named pipe under a name that is free. A device that this process may not make, as in a user
+/// namespace, is left out.
 pub(super) fn node(
     folder: &UnpackFolder,
     name: &OsStr,
@@ -534,16 +566,15 @@ pub(super) fn node(
         other => other.map_err(LayerError::io("make", shown))?,
     }
     set_closed(folder, name, metadata, shown)?;
-    // The owner's change has taken setuid away; and the umask has had its say. It is no link: we have just made it.
+    // The change of owner has cleared setuid, and the umask has cut the mode. The name is not a link: it was just made.
     let mode = Mode::from_raw_mode(metadata.mode);
     rustix::fs::chmodat(&folder.fd, name, mode, AtFlags::empty()).map_err(LayerError::io("set the mode of", shown))
 }
 
-/// Owner and time of what is not to be opened.
+/// Sets the owner of an entry that must not be opened, such as a link or a device.
 fn set_closed(folder: &UnpackFolder, name: &OsStr, metadata: &Metadata<'_>, shown: &[u8]) -> DestResult<()> {
     let (uid, gid) = ids(metadata, shown)?;
-    rustix::fs::chownat(&folder.fd, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
-        .map_err(|error| owner(error, metadata, shown))?;
+    owners::give_at(folder.fd.as_fd(), name, uid, gid).map_err(|error| owner(error, metadata, shown))?;
     rustix::fs::utimensat(&folder.fd, name, &timestamps(metadata.mtime), AtFlags::SYMLINK_NOFOLLOW)
         .map_err(LayerError::io("set the time of", shown))
 }

@@ -1,5 +1,5 @@
-//! Compresses a layer on all cores with bounded memory. The bytes that come out depend on the input, the compression and
-//! the level alone, never on the number of threads.
+//! Compresses a layer on all cores with bounded memory. The output depends on the input, the compression and the
+//! level alone, never on the number of threads.
 
 use std::{
     cell::RefCell,
@@ -10,23 +10,13 @@ use std::{
 use libdeflater::{CompressionLvl, Compressor};
 use sha2::{Digest as _, Sha256};
 
-use super::{error::LayerError, estargz, parallel::Ordered};
+use super::{error::LayerError, estargz, parallel::OrderedJobs};
 use crate::{
     archive::ArchiveError,
-    oci::{DiffId, Digest},
+    oci::{Codec, DiffId, Digest},
 };
 
-/// How a layer is stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Compression {
-    Uncompressed,
-    Gzip,
-    Zstd,
-    /// Gzip with a table of contents, by which single files can be fetched.
-    Estargz,
-}
-
-/// What was written.
+/// The result of [`encode`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Encoded {
     /// Of the uncompressed bytes; for estargz they include its table of contents, so it differs from the input's.
@@ -44,7 +34,7 @@ const MEMBER: usize = 1 << 20;
 /// `level` is that of the option `compression-level`: for gzip and estargz 0 (store) to 9, -1 the default, -2 the least;
 /// for zstd 1 to 22. Numbers outside mean the nearest inside.
 pub(crate) fn encode(
-    compression: Compression,
+    codec: Codec,
     level: Option<i32>,
     mut input: impl Read + Send,
     output: impl Write + Send,
@@ -52,8 +42,8 @@ pub(crate) fn encode(
     let mut output = HashingWriter::new(output);
     let mut plain = Sum::new();
     let mut annotations = BTreeMap::new();
-    match compression {
-        Compression::Uncompressed => {
+    match codec {
+        Codec::Uncompressed => {
             let mut buffer = vec![0; 256 << 10];
             loop {
                 let n = fill(&mut input, &mut buffer)?;
@@ -63,15 +53,15 @@ pub(crate) fn encode(
                 }
             }
         }
-        Compression::Gzip => gzip(gzip_level(level), &mut input, &mut plain, &mut output)?,
-        Compression::Zstd => zstd(level, &mut input, &mut plain, &mut output)?,
-        Compression::Estargz => {
+        Codec::Gzip => gzip(gzip_level(level), &mut input, &mut plain, &mut output)?,
+        Codec::Zstd => zstd(level, &mut input, &mut plain, &mut output)?,
+        Codec::Estargz => {
             annotations = estargz::write(gzip_level(level), &mut input, &mut plain, &mut output)?;
         }
     }
     output.inner.flush().map_err(LayerError::Write)?;
     let digest = output.sum.finish();
-    let diff_id = if compression == Compression::Uncompressed { digest } else { plain.finish() };
+    let diff_id = if codec == Codec::Uncompressed { digest } else { plain.finish() };
     Ok(Encoded { diff_id: DiffId(diff_id), digest, annotations })
 }
 
@@ -82,7 +72,7 @@ fn gzip(
     plain: &mut Sum,
     output: &mut HashingWriter<impl Write>,
 ) -> Result<(), LayerError> {
-    let mut jobs = Ordered::new();
+    let mut jobs = OrderedJobs::new();
     let mut first = true;
     loop {
         let mut block = vec![0; MEMBER];
@@ -99,7 +89,7 @@ fn gzip(
             break;
         }
     }
-    while let Some(member) = jobs.pop().map_err(LayerError::Write)? {
+    while let Some(member) = jobs.next_result().map_err(LayerError::Write)? {
         output.write_all(&member).map_err(LayerError::Write)?;
     }
     Ok(())
@@ -138,7 +128,8 @@ fn gzip_level(level: Option<i32>) -> CompressionLvl {
     CompressionLvl::new(level).unwrap_or_default()
 }
 
-/// One complete gzip member: no name, no time, no operating system.
+/// Compresses bytes into one complete gzip member (RFC 1952): no name, no time, no operating system, so that equal
+/// bytes give equal blobs.
 pub(super) fn compress_member(level: CompressionLvl, bytes: &[u8]) -> Vec<u8> {
     thread_local! {
         /// The last used encoder of this thread: making one costs more than compressing a small file.
@@ -171,38 +162,43 @@ pub(super) fn fill(input: &mut impl Read, buffer: &mut [u8]) -> Result<usize, La
     Ok(n)
 }
 
-/// Digest and count of bytes.
+/// Hashes and counts bytes as they pass.
 pub(super) struct Sum {
     hasher: Sha256,
     size: u64,
 }
 
 impl Sum {
+    /// A sum of no bytes.
     pub(super) fn new() -> Self {
         Self { hasher: Sha256::new(), size: 0 }
     }
 
+    /// Adds bytes.
     pub(super) fn update(&mut self, bytes: &[u8]) {
         self.hasher.update(bytes);
         self.size += bytes.len() as u64;
     }
 
+    /// The number of bytes so far.
     pub(super) const fn size(&self) -> u64 {
         self.size
     }
 
+    /// The sha256 digest of all bytes.
     pub(super) fn finish(self) -> Digest {
         Digest::from_raw(self.hasher.finalize().into())
     }
 }
 
-/// A writer that hashes what goes through.
+/// A writer that hashes and counts what passes through it to `inner`.
 pub(super) struct HashingWriter<W> {
     pub(super) inner: W,
     pub(super) sum: Sum,
 }
 
 impl<W> HashingWriter<W> {
+    /// Starts with an empty sum.
     pub(super) fn new(inner: W) -> Self {
         Self { inner, sum: Sum::new() }
     }

@@ -5,7 +5,7 @@ use std::io;
 
 use crate::archive::{ArchiveError, shown_name};
 
-/// A fault of packing, unpacking or encoding a layer.
+/// Why a layer cannot be packed, unpacked or compressed; each variant names the entry.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LayerError {
     /// The archive is malformed, too large, or cannot be read.
@@ -22,20 +22,20 @@ pub(crate) enum LayerError {
     Io { action: &'static str, entry: Vec<u8>, source: io::Error },
     /// An owner that does not exist in this user namespace.
     #[error(
-        "cannot give `{}` to {uid}:{gid}: {source} (without root, a range of ids in /etc/subuid and /etc/subgid is needed)",
+        "cannot give `{}` to {uid}:{gid}: {source} (without root, a range of ids in /etc/subuid and /etc/subgid is needed, or `BAKE_SINGLE_ID=1`)",
         shown_name(entry)
     )]
     Owner { entry: Vec<u8>, uid: u32, gid: u32, source: io::Error },
 }
 
 impl LayerError {
-    /// For `map_err`: the action and entry of a failed system call.
+    /// Makes an error of a failed system call, for `map_err`: the action and the entry that it was about.
     pub(super) fn io<E: Into<io::Error>>(action: &'static str, entry: &[u8]) -> impl FnOnce(E) -> Self + use<E> {
         let entry = entry.to_owned();
         move |source| Self::Io { action, entry, source: source.into() }
     }
 
-    /// A fault of one entry of an archive.
+    /// An error about one entry of an archive: what is wrong with it.
     pub(super) fn entry(what: &'static str, entry: &[u8]) -> Self {
         ArchiveError::member(what, entry).into()
     }

@@ -23,12 +23,11 @@ use sha2::{Digest as _, Sha256};
 use super::{
     encode::{HashingWriter, Sum, compress_member},
     error::LayerError,
-    parallel::Ordered,
-    tar_write::{TarEntry, TarKind, headers, padding},
+    parallel::OrderedJobs,
 };
 use crate::{
-    archive::{ArchiveError, TarMember, TarMemberKind, TarReader},
-    oci::Digest,
+    archive::{ArchiveError, TAR_END, TarEntry, TarMember, TarMemberKind, TarReader, tar_headers, tar_padding},
+    oci::{Digest, codec::ESTARGZ_TOC},
 };
 
 const TABLE: &str = "stargz.index.json";
@@ -86,7 +85,7 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-/// Compresses `input`, a tar; gives the annotations of the descriptor.
+/// Compresses `input`, a tar; returns the annotations of the descriptor.
 pub(super) fn write(
     level: CompressionLvl,
     input: &mut impl Read,
@@ -124,7 +123,7 @@ pub(super) fn write(
     };
     write(members.output).map_err(LayerError::Write)?;
     Ok(BTreeMap::from([
-        ("containerd.io/snapshot/stargz/toc.digest".to_owned(), Digest::of(&json).to_string()),
+        (ESTARGZ_TOC.to_owned(), Digest::of(&json).to_string()),
         ("io.containers.estargz.uncompressed-size".to_owned(), members.plain.size().to_string()),
     ]))
 }
@@ -233,25 +232,15 @@ fn entry_of(member: &TarMember) -> TocEntry {
 
 /// The tar entry of the table, with the end of the archive.
 fn table_entry(json: &[u8]) -> Vec<u8> {
-    let entry = TarEntry {
-        path: TABLE.as_bytes(),
-        kind: TarKind::File,
-        link: b"",
-        mode: 0o444,
-        uid: 0,
-        gid: 0,
-        mtime: 0,
-        size: json.len() as u64,
-        device: (0, 0),
-        xattrs: &[],
-    };
-    let mut bytes = headers(&entry);
+    let mut bytes = tar_headers(&TarEntry::file(TABLE.as_bytes(), 0o444, json.len() as u64));
     bytes.extend_from_slice(json);
-    bytes.resize(bytes.len() + padding(json.len() as u64) + 1024, 0);
+    bytes.extend_from_slice(tar_padding(json.len() as u64));
+    bytes.extend_from_slice(&TAR_END);
     bytes
 }
 
-/// An empty gzip member that says where the table begins. Written by hand: what an encoder makes of nothing differs.
+/// An empty gzip member that says where the table begins. Written byte by byte, because encoders differ in how they write an
+/// empty member.
 fn footer(table_at: u64) -> Vec<u8> {
     let mut bytes = vec![0x1f, 0x8b, 8, 4, 0, 0, 0, 0, 0, 255, 26, 0, b'S', b'G', 22, 0];
     bytes.extend_from_slice(format!("{table_at:016x}STARGZ").as_bytes());
@@ -260,7 +249,7 @@ fn footer(table_at: u64) -> Vec<u8> {
     bytes
 }
 
-/// One group: what the members hold, and the entries that each is the content of.
+/// One group of members: their uncompressed content, and the entries whose content each of them is.
 type ChunkGroup = Vec<(Vec<u8>, Option<usize>)>;
 
 /// The gzip members, compressed in groups on all cores.
@@ -268,7 +257,7 @@ struct Members<'a, W> {
     level: CompressionLvl,
     plain: &'a mut Sum,
     output: &'a mut HashingWriter<W>,
-    jobs: Ordered<ChunkGroup>,
+    jobs: OrderedJobs<ChunkGroup>,
     group: ChunkGroup,
     group_size: usize,
     /// (entry, offset of its member)
@@ -277,7 +266,7 @@ struct Members<'a, W> {
 
 impl<'a, W: Write> Members<'a, W> {
     fn new(level: CompressionLvl, plain: &'a mut Sum, output: &'a mut HashingWriter<W>) -> Self {
-        let (jobs, group, offsets) = (Ordered::new(), Vec::new(), Vec::new());
+        let (jobs, group, offsets) = (OrderedJobs::new(), Vec::new(), Vec::new());
         Self { level, plain, output, jobs, group, group_size: 0, offsets }
     }
 
@@ -305,7 +294,7 @@ impl<'a, W: Write> Members<'a, W> {
 
     fn finish(&mut self) -> Result<(), LayerError> {
         self.finish_group()?;
-        while let Some(group) = self.jobs.pop().map_err(LayerError::Write)? {
+        while let Some(group) = self.jobs.next_result().map_err(LayerError::Write)? {
             self.write(group)?;
         }
         Ok(())

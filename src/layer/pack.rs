@@ -12,25 +12,34 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rustix::io::Errno;
+
 use super::{
     dest::is_kept,
-    encode::{Compression, Encoded, encode},
+    encode::{Encoded, encode},
     error::LayerError,
     parallel::pipe,
-    tar_write::{TarEntry, TarKind, TarWriter},
     view::{EntryKind, LayerView, LocateWalk as _, ViewEntry, ViewFolder, at},
+};
+use crate::{
+    archive::{TarEntry, TarMemberKind, TarWriter},
+    oci::Codec,
 };
 
 type PackResult<T> = std::result::Result<T, LayerError>;
 
-/// How to pack.
+/// The options of packing a layer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PackOptions {
     /// Later times become this one, in seconds.
     pub(crate) epoch: Option<i64>,
 }
 
-/// Writes what `upper` (an overlayfs upper directory) changes in the tree of `lowers` (bottom first) as a tar.
+/// Writes the changes that `upper` (an overlayfs upper directory) makes in the tree of `lowers` (bottom first) as a
+/// tar, with whiteouts (OCI image spec, layer.md).
+///
+/// # Errors
+/// When a directory or file cannot be read, or `out` not written.
 pub(crate) fn pack(upper: &Path, lowers: &[PathBuf], out: &mut dyn Write, options: PackOptions) -> PackResult<()> {
     let shown = upper.as_os_str().as_bytes();
     // Whiteouts and opaque marks are read here, so the upper directory is taken as it is.
@@ -56,12 +65,14 @@ pub(crate) fn pack(upper: &Path, lowers: &[PathBuf], out: &mut dyn Write, option
     pack.out.finish().map_err(LayerError::Write).map(drop)
 }
 
-/// Packs and compresses at the same time.
+/// Packs a layer and compresses it at the same time, in two threads; returns the digests of the blob.
+///
+/// As [`pack`] and [`encode`].
 pub(crate) fn pack_encoded(
     upper: &Path,
     lowers: &[PathBuf],
     options: PackOptions,
-    compression: Compression,
+    codec: Codec,
     level: Option<i32>,
     output: impl Write + Send,
 ) -> PackResult<Encoded> {
@@ -72,9 +83,9 @@ pub(crate) fn pack_encoded(
             writer.finish(if packed.is_ok() { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) });
             packed
         });
-        let encoded = encode(compression, level, reader, output);
+        let encoded = encode(codec, level, reader, output);
         let packed = packing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        // Of two errors the one that is not a consequence: a failed write breaks the pipe, and a failed read as well.
+        // If both ends failed, the cause is reported: an error of writing to the pipe follows from an error of the encoder.
         match (packed, encoded) {
             (Ok(()), encoded) => encoded,
             (Err(LayerError::Write(_)), Err(error)) => Err(error),
@@ -101,9 +112,9 @@ struct PackFrame {
     written: bool,
     /// The same directory below.
     lower: Option<ViewFolder>,
-    /// All that is below is hidden unless it is here again.
+    /// Entries of the layers below are hidden, unless this layer has them too.
     opaque: bool,
-    /// What is left to do, last first.
+    /// The names that are still to be packed, the next one last.
     names: Vec<Change>,
 }
 
@@ -186,7 +197,7 @@ impl<W: Write> Pack<'_, W> {
         Ok(())
     }
 
-    /// Whether the entry is what is below anyway.
+    /// Whether the layers below have the same entry, so that it is not a change.
     fn is_same(
         &self,
         folder: &ViewFolder,
@@ -195,7 +206,7 @@ impl<W: Write> Pack<'_, W> {
         entry: &ViewEntry,
         below: &ViewEntry,
     ) -> PackResult<bool> {
-        let alike = |it: &ViewEntry| (it.kind, it.mode, it.uid, it.gid, it.rdev);
+        let alike = |entry: &ViewEntry| (entry.kind, entry.mode, entry.uid, entry.gid, entry.rdev);
         if alike(entry) != alike(below) {
             return Ok(false);
         }
@@ -275,22 +286,11 @@ impl<W: Write> Pack<'_, W> {
         let path = folder.path().join(name);
         let shown = path.as_os_str().as_bytes();
         let mtime = self.options.epoch.map_or(entry.mtime.0, |epoch| entry.mtime.0.min(epoch));
-        let mut tar = TarEntry {
-            path: shown,
-            kind: TarKind::File,
-            link: b"",
-            mode: entry.mode,
-            uid: entry.uid,
-            gid: entry.gid,
-            mtime,
-            size: 0,
-            device: (0, 0),
-            xattrs: &[],
-        };
+        let mut tar = TarEntry { uid: entry.uid, gid: entry.gid, mtime, ..TarEntry::file(shown, entry.mode, 0) };
         if entry.kind != EntryKind::Dir && entry.nlink > 1 {
             if let Some(first) = self.first.get(&entry.dev_ino) {
                 let link = first.as_os_str().as_bytes();
-                let tar = TarEntry { kind: TarKind::HardLink, link, ..tar };
+                let tar = TarEntry { kind: TarMemberKind::HardLink, link, ..tar };
                 return self.out.append(&tar, &mut io::empty()).map_err(LayerError::Write);
             }
             self.first.insert(entry.dev_ino, path.clone());
@@ -300,19 +300,19 @@ impl<W: Write> Pack<'_, W> {
         match entry.kind {
             EntryKind::File => return self.write_file(folder, name, entry, tar),
             EntryKind::Dir => {
-                tar.kind = TarKind::Dir;
+                tar.kind = TarMemberKind::Dir;
                 let found = self.upper.xattrs_of(folder, name, entry);
                 xattrs = kept(found.map_err(LayerError::io("read the attributes of", shown))?);
             }
             EntryKind::Symlink => {
-                tar.kind = TarKind::Symlink;
+                tar.kind = TarMemberKind::Symlink;
                 let read = self.upper.link_text(folder, name, entry);
                 target = read.map_err(LayerError::io("read the link", shown))?;
                 tar.link = target.as_bytes();
             }
-            EntryKind::CharDev => (tar.kind, tar.device) = (TarKind::CharDev, entry.rdev),
-            EntryKind::BlockDev => (tar.kind, tar.device) = (TarKind::BlockDev, entry.rdev),
-            EntryKind::Fifo => tar.kind = TarKind::Fifo,
+            EntryKind::CharDev => (tar.kind, tar.device) = (TarMemberKind::CharDev, entry.rdev),
+            EntryKind::BlockDev => (tar.kind, tar.device) = (TarMemberKind::BlockDev, entry.rdev),
+            EntryKind::Fifo => tar.kind = TarMemberKind::Fifo,
             EntryKind::Socket => return Ok(()),
         }
         tar.xattrs = &xattrs;
@@ -342,18 +342,7 @@ impl<W: Write> Pack<'_, W> {
         self.write_parents()?;
         let hidden = [b".wh.", name.as_bytes()].concat();
         let path = folder.path().join(OsStr::from_bytes(&hidden));
-        let tar = TarEntry {
-            path: path.as_os_str().as_bytes(),
-            kind: TarKind::File,
-            link: b"",
-            mode: 0,
-            uid: 0,
-            gid: 0,
-            mtime: 0,
-            size: 0,
-            device: (0, 0),
-            xattrs: &[],
-        };
+        let tar = TarEntry::file(path.as_os_str().as_bytes(), 0, 0);
         self.out.append(&tar, &mut io::empty()).map_err(LayerError::Write)
     }
 }
@@ -374,7 +363,10 @@ fn kept(xattrs: Vec<(OsString, Vec<u8>)>) -> Vec<(Vec<u8>, Vec<u8>)> {
 
 /// Whether an open file has one of the attributes.
 fn has_xattr(file: &impl std::os::fd::AsFd, names: [&str; 2]) -> bool {
-    // Most files have none at all: one call tells.
-    let any = !matches!(rustix::fs::flistxattr(file, &mut [0_u8; 0][..]), Ok(0));
-    any && names.iter().any(|name| rustix::fs::fgetxattr(file, *name, &mut [0_u8; 0][..]).is_ok())
+    // Most files have none, which one call shows: a list of two bytes or more does not fit.
+    let any = !matches!(rustix::fs::flistxattr(file, &mut [0_u8; 1][..]), Ok(0));
+    let is_there = |name: &&str| {
+        !matches!(rustix::fs::fgetxattr(file, *name, &mut [0_u8; 1][..]), Err(Errno::NODATA | Errno::NOTSUP))
+    };
+    any && names.iter().any(is_there)
 }

@@ -14,7 +14,7 @@ const RESERVE: u64 = 64 << 20;
 const BYTES_BETWEEN: u64 = 16 << 20;
 const ENTRIES_BETWEEN: u64 = 1024;
 
-/// The free space of one file system, looked at from time to time.
+/// Watches the free space of one file system while a layer is unpacked, so that it fails early and names the entry.
 pub(super) struct FreeSpace {
     dir: OwnedFd,
     /// Since the last look.
@@ -23,17 +23,17 @@ pub(super) struct FreeSpace {
 }
 
 impl FreeSpace {
-    /// Looks at the space of the file system of `dir` before anything is unpacked there.
+    /// Reads the free space of the file system of `dir`, before anything is unpacked there.
     pub(super) fn new(dir: OwnedFd) -> Result<Self, LayerError> {
         let mut space = Self { dir, bytes: 0, entries: 0 };
         space.look(b"/", 0)?;
         Ok(space)
     }
 
-    /// To be called before an entry with `bytes` bytes of data is made.
+    /// Counts `bytes` bytes of data that an entry is about to take.
     ///
     /// # Errors
-    /// [`LayerError::NoSpace`] if it does not fit.
+    /// [`LayerError::NoSpace`] if they do not fit.
     pub(super) fn take(&mut self, entry: &[u8], bytes: u64) -> Result<(), LayerError> {
         self.entries += 1;
         self.bytes = self.bytes.saturating_add(bytes);
@@ -41,7 +41,7 @@ impl FreeSpace {
     }
 
     fn look(&mut self, entry: &[u8], bytes: u64) -> Result<(), LayerError> {
-        // A file system that cannot tell is not held against the archive.
+        // A file system that does not report its space is no reason to refuse the archive.
         let Ok(stat) = rustix::fs::fstatvfs(&self.dir) else { return Ok(()) };
         // Root may use what is reserved for it.
         let is_root = rustix::process::geteuid().is_root();

@@ -13,15 +13,10 @@ use std::{
 
 use proptest::prelude::*;
 
-use super::{
-    error::LayerError,
-    pack::pack,
-    tar_write::{TarEntry, TarKind},
-    *,
-};
+use super::{error::LayerError, pack::pack, *};
 use crate::{
-    archive::{ArchiveCompression, ArchiveError, decode, detect},
-    oci::Digest,
+    archive::{ArchiveCompression, ArchiveError, TarEntry, TarMemberKind, decode, detect, tar_headers, tar_padding},
+    oci::{Codec, Digest, codec::ESTARGZ_TOC},
 };
 
 /// A tar made entry by entry, with our own headers.
@@ -29,32 +24,32 @@ use crate::{
 struct Archive(Vec<u8>);
 
 impl Archive {
-    fn add(mut self, kind: TarKind, path: &str, link: &str, content: &[u8]) -> Self {
-        let mode = if kind == TarKind::Dir { 0o755 } else { 0o644 };
+    fn add(mut self, kind: TarMemberKind, path: &str, link: &str, content: &[u8]) -> Self {
+        let mode = if kind == TarMemberKind::Dir { 0o755 } else { 0o644 };
         self.push(&entry(kind, path, link, content, mode), content);
         self
     }
 
     fn push(&mut self, entry: &TarEntry<'_>, content: &[u8]) {
-        self.0.extend_from_slice(&tar_write::headers(entry));
+        self.0.extend_from_slice(&tar_headers(entry));
         self.0.extend_from_slice(content);
-        self.0.resize(self.0.len() + tar_write::padding(content.len() as u64), 0);
+        self.0.extend_from_slice(tar_padding(content.len() as u64));
     }
 
     fn file(self, path: &str, content: &str) -> Self {
-        self.add(TarKind::File, path, "", content.as_bytes())
+        self.add(TarMemberKind::File, path, "", content.as_bytes())
     }
 
     fn dir(self, path: &str) -> Self {
-        self.add(TarKind::Dir, path, "", b"")
+        self.add(TarMemberKind::Dir, path, "", b"")
     }
 
     fn link(self, path: &str, target: &str) -> Self {
-        self.add(TarKind::Symlink, path, target, b"")
+        self.add(TarMemberKind::Symlink, path, target, b"")
     }
 
     fn hard(self, path: &str, target: &str) -> Self {
-        self.add(TarKind::HardLink, path, target, b"")
+        self.add(TarMemberKind::HardLink, path, target, b"")
     }
 
     fn end(mut self) -> Vec<u8> {
@@ -63,7 +58,7 @@ impl Archive {
     }
 }
 
-fn entry<'a>(kind: TarKind, path: &'a str, link: &'a str, content: &[u8], mode: u32) -> TarEntry<'a> {
+fn entry<'a>(kind: TarMemberKind, path: &'a str, link: &'a str, content: &[u8], mode: u32) -> TarEntry<'a> {
     TarEntry {
         path: path.as_bytes(),
         kind,
@@ -75,6 +70,7 @@ fn entry<'a>(kind: TarKind, path: &'a str, link: &'a str, content: &[u8], mode: 
         size: content.len() as u64,
         device: (0, 0),
         xattrs: &[],
+        sparse: None,
     }
 }
 
@@ -339,7 +335,7 @@ fn parents_that_an_archive_leaves_out_look_as_below() {
     }
     let rig = Rig::new();
     let mut lower = Archive::default();
-    lower.push(&TarEntry { uid: 7, gid: 8, ..entry(TarKind::Dir, "tmp", "", b"", 0o1777) }, b"");
+    lower.push(&TarEntry { uid: 7, gid: 8, ..entry(TarMemberKind::Dir, "tmp", "", b"", 0o1777) }, b"");
     let lower =
         lower.dir("usr").dir("usr/lib").link("lib", "usr/lib").link("abs", "/usr").file("usr/lib/target", "content");
     let lower = rig.unpack(&lower.end(), "lower", &[]).unwrap();
@@ -372,7 +368,7 @@ fn evil_archives_reach_nothing_outside() {
         Archive::default().file(&format!("{up}/pwn"), "x"),
         Archive::default().link("x", can).file("x/pwn", "x").file("x/victim", "x"),
         Archive::default().link("x", &up).file("x/pwn", "x").dir("x/"),
-        Archive::default().link("x", can).add(TarKind::Dir, "x", "", b""),
+        Archive::default().link("x", can).add(TarMemberKind::Dir, "x", "", b""),
         Archive::default().dir("d").link("d", can).file("d/pwn", "x"),
         Archive::default().link("x", can).hard("h", "x/victim").file("h", "overwritten"),
         Archive::default().hard("h", &format!("{can}/victim")).file("h", "overwritten"),
@@ -406,7 +402,7 @@ fn attributes_of_overlayfs_are_never_taken_from_an_archive() {
         names.iter().map(|name| (name.as_bytes().to_vec(), b"y".to_vec())).collect();
     xattrs.push((b"user.kept".to_vec(), b"1".to_vec()));
     let mut archive = Archive::default();
-    archive.push(&TarEntry { xattrs: &xattrs, ..entry(TarKind::Dir, "d", "", b"", 0o755) }, b"");
+    archive.push(&TarEntry { xattrs: &xattrs, ..entry(TarMemberKind::Dir, "d", "", b"", 0o755) }, b"");
     let dir = rig.unpack(&archive.end(), "layer", &[]).unwrap();
     let mut list = [0; 4096];
     let n = rustix::fs::listxattr(dir.join("d"), &mut list[..]).unwrap();
@@ -488,7 +484,7 @@ fn limits_hold() {
     }
     let mut pax = Archive::default();
     let xattrs = [(b"user.big".to_vec(), vec![b'x'; 2 << 20])];
-    pax.push(&TarEntry { xattrs: &xattrs, ..entry(TarKind::File, "f", "", b"", 0o644) }, b"");
+    pax.push(&TarEntry { xattrs: &xattrs, ..entry(TarMemberKind::File, "f", "", b"", 0o644) }, b"");
     assert!(matches!(rig.unpack(&pax.end(), "pax", &[]), Err(LayerError::Archive(ArchiveError::Limit { .. }))));
 }
 
@@ -501,13 +497,13 @@ fn the_extension_headers_of_one_member_are_bounded_together() {
         (0..n).map(|i| (format!("user.{i}").into_bytes(), vec![b'x'; length])).collect()
     };
     let one = |xattrs: &[(Vec<u8>, Vec<u8>)]| {
-        let headers = tar_write::headers(&TarEntry { xattrs, ..entry(TarKind::File, "f", "", b"", 0o644) });
+        let headers = tar_headers(&TarEntry { xattrs, ..entry(TarMemberKind::File, "f", "", b"", 0o644) });
         // Without the header of the member, which follows the extension.
         headers[..headers.len() - 512].to_vec()
     };
     let unpack = |extensions: Vec<u8>, name: &str| {
         let mut archive = Archive(extensions);
-        archive.push(&entry(TarKind::File, "f", "", b"", 0o644), b"");
+        archive.push(&entry(TarMemberKind::File, "f", "", b"", 0o644), b"");
         rig.unpack(&archive.end(), name, &[])
     };
     // Within the bounds it is the file system that may refuse a value of this size.
@@ -541,15 +537,15 @@ fn sparse_files_of_all_forms_are_read() {
             body.extend_from_slice(format!("{length} {key}={value}\n").as_bytes());
         }
         let mut archive = Archive::default();
-        let mut header = tar_write::headers(&entry(TarKind::File, "PaxHeaders/s", "", &body, 0o644));
+        let mut header = tar_headers(&entry(TarMemberKind::File, "PaxHeaders/s", "", &body, 0o644));
         header[156] = b'x';
         header[148..156].fill(b' ');
         let sum: u32 = header.iter().map(|it| u32::from(*it)).sum();
         header[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
         archive.0.extend_from_slice(&header);
         archive.0.extend_from_slice(&body);
-        archive.0.resize(archive.0.len() + tar_write::padding(body.len() as u64), 0);
-        archive.add(TarKind::File, "GNUSparseFile.0/s", "", data).end()
+        archive.0.extend_from_slice(tar_padding(body.len() as u64));
+        archive.add(TarMemberKind::File, "GNUSparseFile.0/s", "", data).end()
     };
     let one = [
         ("GNU.sparse.major", "1"),
@@ -571,7 +567,7 @@ fn sparse_files_of_all_forms_are_read() {
         assert_eq!(fs::read(dir.join("s")).unwrap(), want, "{i}");
     }
     // The old GNU form: two pieces in the header, a third in a block behind it.
-    let mut gnu = tar_write::headers(&entry(TarKind::File, "s", "", b"abcdef", 0o644));
+    let mut gnu = tar_headers(&entry(TarMemberKind::File, "s", "", b"abcdef", 0o644));
     gnu[156] = b'S';
     gnu[257..265].copy_from_slice(b"ustar  \0");
     gnu[345..512].fill(0);
@@ -609,19 +605,17 @@ fn sample() -> Vec<u8> {
     };
     let big: Vec<u8> = (0..5_000_000).map(|_| noise()).collect();
     let mut archive = Archive::default().dir("d").file("d/empty", "").file("d/small", "small");
-    archive = archive.add(TarKind::File, "d/big", "", &big).link("l", "d").hard("h", "d/small");
+    archive = archive.add(TarMemberKind::File, "d/big", "", &big).link("l", "d").hard("h", "d/small");
     for i in 0..300 {
         archive = archive.file(&format!("d/f{i}"), &format!("{i}").repeat(i));
     }
     archive.end()
 }
 
-const ALL: [Compression; 4] = [Compression::Uncompressed, Compression::Gzip, Compression::Zstd, Compression::Estargz];
-
 #[test]
 fn every_compression_gives_the_bytes_back_on_any_number_of_threads() {
     let tar = sample();
-    for compression in ALL {
+    for compression in Codec::ALL {
         let mut blobs = Vec::new();
         for threads in [1, 2, 5] {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
@@ -632,7 +626,7 @@ fn every_compression_gives_the_bytes_back_on_any_number_of_threads() {
             decode(&blob[..]).unwrap().read_to_end(&mut plain).unwrap();
             assert_eq!(encoded.diff_id.0, Digest::of(&plain));
             assert!(plain.starts_with(&tar), "{compression:?}");
-            assert_eq!(plain.len() == tar.len(), compression != Compression::Estargz);
+            assert_eq!(plain.len() == tar.len(), compression != Codec::Estargz);
             blobs.push(blob);
         }
         assert!(blobs.iter().all(|blob| *blob == blobs[0]), "{compression:?}");
@@ -648,31 +642,31 @@ fn levels_matter_and_zero_stores() {
         blob.len()
     };
     let size = |compression, level| size_of(compression, Some(level), &tar[..]);
-    assert!(size(Compression::Gzip, 0) > tar.len());
-    assert!(size(Compression::Gzip, 1) > size(Compression::Gzip, 9));
-    assert_eq!(size(Compression::Gzip, -1), size_of(Compression::Gzip, None, &tar[..]));
-    assert_eq!(size(Compression::Gzip, 99), size(Compression::Gzip, 9));
+    assert!(size(Codec::Gzip, 0) > tar.len());
+    assert!(size(Codec::Gzip, 1) > size(Codec::Gzip, 9));
+    assert_eq!(size(Codec::Gzip, -1), size_of(Codec::Gzip, None, &tar[..]));
+    assert_eq!(size(Codec::Gzip, 99), size(Codec::Gzip, 9));
     let text: String = (0..100_000).map(|i| format!("line {} of {}\n", i * 7919 % 1000, i % 97)).collect();
-    let zstd = |level| size_of(Compression::Zstd, Some(level), text.as_bytes());
+    let zstd = |level| size_of(Codec::Zstd, Some(level), text.as_bytes());
     assert!(zstd(1) > zstd(19));
     assert_eq!(zstd(-5), zstd(1));
 }
 
 #[test]
 fn empty_input_is_valid_in_every_compression() {
-    for compression in ALL {
+    for compression in Codec::ALL {
         let mut blob = Vec::new();
         encode(compression, None, &[][..], &mut blob).unwrap();
         let mut plain = Vec::new();
         decode(&blob[..]).unwrap().read_to_end(&mut plain).unwrap();
-        assert_eq!(plain.is_empty(), compression != Compression::Estargz, "{compression:?}");
+        assert_eq!(plain.is_empty(), compression != Codec::Estargz, "{compression:?}");
     }
 }
 
 #[test]
 fn gzip_headers_hold_nothing_of_the_machine() {
     let mut blob = Vec::new();
-    encode(Compression::Gzip, None, &b"x"[..], &mut blob).unwrap();
+    encode(Codec::Gzip, None, &b"x"[..], &mut blob).unwrap();
     assert_eq!(blob[..8], [0x1f, 0x8b, 8, 0, 0, 0, 0, 0]);
     assert_eq!(blob[9], 255);
 }
@@ -681,7 +675,7 @@ fn gzip_headers_hold_nothing_of_the_machine() {
 fn the_table_of_an_estargz_leads_to_every_file() {
     let tar = sample();
     let mut blob = Vec::new();
-    let encoded = encode(Compression::Estargz, None, &tar[..], &mut blob).unwrap();
+    let encoded = encode(Codec::Estargz, None, &tar[..], &mut blob).unwrap();
     let footer = &blob[blob.len() - 51..];
     assert!(footer.starts_with(&[0x1f, 0x8b, 0x08, 0x04]));
     assert_eq!((&footer[10..16], &footer[32..38]), (&[26, 0, b'S', b'G', 22, 0][..], &b"STARGZ"[..]));
@@ -696,7 +690,7 @@ fn the_table_of_an_estargz_leads_to_every_file() {
     let mut entries = archive.entries().unwrap();
     let mut json = Vec::new();
     entries.next().unwrap().unwrap().read_to_end(&mut json).unwrap();
-    assert_eq!(encoded.annotations["containerd.io/snapshot/stargz/toc.digest"], Digest::of(&json).to_string());
+    assert_eq!(encoded.annotations[ESTARGZ_TOC], Digest::of(&json).to_string());
     let mut plain = Vec::new();
     decode(&blob[..]).unwrap().read_to_end(&mut plain).unwrap();
     assert_eq!(encoded.annotations["io.containers.estargz.uncompressed-size"], plain.len().to_string());
@@ -710,7 +704,7 @@ fn the_table_of_an_estargz_leads_to_every_file() {
         seen += content.len();
     }
     assert!(seen > 5_000_000);
-    assert!(encode(Compression::Estargz, None, decode(&blob[..]).unwrap(), std::io::sink()).is_err());
+    assert!(encode(Codec::Estargz, None, decode(&blob[..]).unwrap(), std::io::sink()).is_err());
 }
 
 #[test]
@@ -720,10 +714,10 @@ fn packing_and_compressing_at_once_is_the_same_and_errors_come_through() {
     fs::write(upper.join("f"), vec![1; 3_000_000]).unwrap();
     let tar = packed(&upper, &[]);
     let mut blob = Vec::new();
-    let encoded = pack_encoded(&upper, &[], PackOptions::default(), Compression::Zstd, None, &mut blob).unwrap();
+    let encoded = pack_encoded(&upper, &[], PackOptions::default(), Codec::Zstd, None, &mut blob).unwrap();
     assert_eq!(encoded.diff_id.0, Digest::of(&tar));
     let missing = rig.temp.path().join("missing");
-    let error = pack_encoded(&missing, &[], PackOptions::default(), Compression::Gzip, None, &mut blob).unwrap_err();
+    let error = pack_encoded(&missing, &[], PackOptions::default(), Codec::Gzip, None, &mut blob).unwrap_err();
     assert!(error.to_string().contains("missing"), "{error}");
     struct Full;
     impl std::io::Write for Full {
@@ -734,7 +728,7 @@ fn packing_and_compressing_at_once_is_the_same_and_errors_come_through() {
             Ok(())
         }
     }
-    for compression in ALL {
+    for compression in Codec::ALL {
         let error = pack_encoded(&upper, &[], PackOptions::default(), compression, None, Full).unwrap_err();
         assert!(error.to_string().contains("disk full"), "{error}");
     }
@@ -744,7 +738,7 @@ fn packing_and_compressing_at_once_is_the_same_and_errors_come_through() {
 fn compressed_layers_are_found_out_and_damage_is_an_error() {
     let rig = Rig::new();
     let tar = sample();
-    for (i, compression) in ALL.into_iter().enumerate() {
+    for (i, compression) in Codec::ALL.into_iter().enumerate() {
         let mut blob = Vec::new();
         let encoded = encode(compression, None, &tar[..], &mut blob).unwrap();
         let dir = rig.dir(&format!("good{i}"));

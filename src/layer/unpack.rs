@@ -14,7 +14,7 @@ use std::{
 use rustix::fs::FileType;
 
 use super::{
-    dest::{Metadata, UnpackDest, UnpackFolder, names, new_file, node, set_open, set_open_times, symlink},
+    dest::{Metadata, UnpackDest, UnpackFolder, names, new_file, node, set_metadata, set_times, symlink},
     encode::Sum,
     error::LayerError,
     parallel::{PipeReader, pipe},
@@ -27,7 +27,7 @@ use crate::{
 
 type UnpackResult<T> = std::result::Result<T, LayerError>;
 
-/// What an archive may need. Beyond it is an error.
+/// Limits of what an archive may need; more is an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct UnpackLimits {
     /// Headers in the archive.
@@ -43,7 +43,7 @@ impl Default for UnpackLimits {
 }
 
 /// Unpacks a layer into `dest`, an empty directory that becomes an overlayfs upper directory above `lowers` (bottom first),
-/// and gives its diff id: the digest of all uncompressed bytes, those behind the archive included.
+/// and returns its diff id: the digest of all uncompressed bytes, those behind the archive included.
 ///
 /// Parents that the archive does not hold get the metadata that they have below; hard links to files below copy those up.
 /// Whiteouts are those of the OCI image specification, "Image Layer Filesystem Changeset".
@@ -170,8 +170,8 @@ impl Unpacking {
             file.set_len(member.size).map_err(write("write"))?;
         }
         let metadata = Metadata::of(member);
-        set_open(file.as_fd(), &metadata, shown)?;
-        set_open_times(file.as_fd(), metadata.mtime, shown)
+        set_metadata(file.as_fd(), &metadata, shown)?;
+        set_times(file.as_fd(), metadata.mtime, shown)
     }
 }
 

@@ -1,12 +1,13 @@
 //! A merged, read-only look at a tree of stacked layer directories, without mounting anything and without privilege.
 //!
 //! The directories are in the form of overlayfs upper directories: a character device 0/0 hides what is below it, an
-//! opaque directory hides the content of the same directory below. Links of the tree are interpreted here, inside the
-//! tree; the kernel never follows one for us, so nothing outside the directories can be reached.
+//! opaque directory hides the content of the same directory below. Links are interpreted here, inside the tree;
+//! the kernel is never asked to follow one, so nothing outside the directories can be reached.
 //! Nothing is written here (`solve::op`), and no tar is known (`layer::pack`, `layer::unpack`).
 
 pub(crate) mod at;
 pub(crate) mod locate;
+pub(crate) mod owners;
 #[cfg(test)]
 mod tests;
 
@@ -24,7 +25,7 @@ pub(crate) use locate::{LocateWalk, Location};
 
 use rustix::io::Errno;
 
-/// What a name in a tree is.
+/// The type of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum EntryKind {
     File,
@@ -36,7 +37,7 @@ pub(crate) enum EntryKind {
     BlockDev,
 }
 
-/// The metadata of a name in a tree.
+/// The metadata of one name in a tree, as `lstat` gives it, and the layer that it is from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ViewEntry {
     pub(crate) kind: EntryKind,
@@ -66,7 +67,7 @@ pub(crate) enum Follow {
     Last,
 }
 
-/// A tree.
+/// A read-only view of stacked layer directories as one tree, without mounting them; or of one plain directory.
 #[derive(Debug)]
 pub(crate) struct LayerView {
     /// Bottom first.
@@ -85,25 +86,25 @@ pub(crate) struct ViewFolder {
 }
 
 impl ViewFolder {
-    /// From the root, without a leading slash.
+    /// The path from the root, without a leading slash.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 }
 
 impl LayerView {
-    /// The tree of these layer directories, bottom first. None is the empty tree.
+    /// The merged tree of layer directories, bottom first; without any it is the empty tree.
     pub(crate) fn open(dirs: &[PathBuf]) -> io::Result<Self> {
         let layers = dirs.iter().map(|dir| at::host_dir(dir)).collect::<io::Result<_>>()?;
         Ok(Self { layers, overlay: true })
     }
 
-    /// A directory of the host as it is: devices 0/0 and opaque marks mean nothing.
+    /// Opens a directory of the host as it is: devices 0/0 and opaque marks mean nothing.
     pub(crate) fn plain(dir: &Path) -> io::Result<Self> {
         Ok(Self { layers: vec![at::host_dir(dir)?], overlay: false })
     }
 
-    /// It is made of layers in overlayfs form, which never change.
+    /// Whether it is made of layers in overlayfs form, which never change.
     pub(crate) fn is_layers(&self) -> bool {
         self.overlay
     }
@@ -113,17 +114,17 @@ impl LayerView {
         self.layers.iter().map(|dir| Ok(at::entry(&rustix::fs::fstat(dir)?, 0).dev_ino)).collect()
     }
 
-    /// What is at a path (absolute or not, it is taken from the root; `..` stops at the root), if there is something.
+    /// The entry at a path, if there is one. The path is taken from the root, absolute or not; `..` stops at the root.
     pub(crate) fn lookup(&self, path: impl AsRef<OsStr>, follow: Follow) -> io::Result<Option<ViewEntry>> {
         Ok(self.locate(path, follow)?.entry)
     }
 
-    /// Where a path leads.
+    /// Follows a path through the tree: the directory it leads to, and the name in it.
     pub(crate) fn locate(&self, path: impl AsRef<OsStr>, follow: Follow) -> io::Result<Location<ViewFolder>> {
         locate::locate(self, path.as_ref(), follow)
     }
 
-    /// The names in a directory, sorted by their bytes. Links are followed.
+    /// Lists a directory by its path, the names sorted by their bytes. Links are followed.
     pub(crate) fn read_dir(&self, path: impl AsRef<OsStr>) -> io::Result<Vec<(OsString, ViewEntry)>> {
         let place = self.locate(path, Follow::Last)?;
         match place.folder(self)? {
@@ -148,7 +149,7 @@ impl LayerView {
         read_limited(self.open_file(path)?, limit)
     }
 
-    /// The text of a link.
+    /// Reads the text of a symbolic link.
     pub(crate) fn read_link(&self, path: impl AsRef<OsStr>) -> io::Result<OsString> {
         let place = self.locate(path, Follow::No)?;
         match (&place.entry, &place.parent, place.name()) {
@@ -170,7 +171,7 @@ impl LayerView {
         }
     }
 
-    /// The names in a directory, sorted by their bytes.
+    /// Lists an open directory, the names sorted by their bytes.
     pub(crate) fn list(&self, folder: &ViewFolder) -> io::Result<Vec<(OsString, ViewEntry)>> {
         if let [layer] = *folder.layers {
             let mut found = self.list_layer(folder, layer)?;
@@ -207,7 +208,7 @@ impl LayerView {
         }
     }
 
-    /// One directory of one layer.
+    /// Opens the directory of one layer that is merged into `folder`.
     pub(crate) fn layer_dir(&self, folder: &ViewFolder, layer: usize) -> io::Result<OwnedFd> {
         at::dir(self.layer(layer)?, &folder.path)
     }
@@ -242,7 +243,10 @@ impl LocateWalk for LayerView {
 
     fn root_entry(&self) -> io::Result<ViewEntry> {
         match self.layers.last() {
-            Some(top) => Ok(at::entry(&rustix::fs::fstat(top)?, self.layers.len() - 1)),
+            Some(top) => {
+                let stat = owners::of(top.as_fd(), rustix::fs::fstat(top)?)?;
+                Ok(at::entry(&stat, self.layers.len() - 1))
+            }
             None => Ok(ViewEntry::empty_root()),
         }
     }
@@ -303,7 +307,7 @@ impl ViewEntry {
     }
 }
 
-/// All of a file of at most `limit` bytes.
+/// Reads a file whole if it has at most `limit` bytes; a longer one is an error.
 pub(crate) fn read_limited(file: File, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;

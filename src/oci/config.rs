@@ -6,7 +6,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{DiffId, Platform};
+use super::{digest::DiffId, platform::Platform};
 
 /// An image config document (OCI image-spec `config.md`, with Docker's additions).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -35,7 +35,7 @@ pub(crate) struct ImageConfig {
     pub(crate) rest: IndexMap<String, Value>,
 }
 
-/// `config`: defaults of the container.
+/// The defaults of a container (`config` of an image config, OCI image spec, config.md).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct RunConfig {
@@ -71,7 +71,7 @@ pub(crate) struct RunConfig {
     pub(crate) rest: IndexMap<String, Value>,
 }
 
-/// Docker's health check; durations in nanoseconds.
+/// The health check of an image, an extension of Docker; durations in nanoseconds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct Healthcheck {
@@ -89,7 +89,8 @@ pub(crate) struct Healthcheck {
     pub(crate) retries: i64,
 }
 
-/// `rootfs`: the layers, lowest first. Written as `[]`, never null, when there are none.
+/// The layers of an image by their diff ids, lowest first (`rootfs` of an image config). Written as `[]`, never null,
+/// when there are none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RootFs {
     #[serde(rename = "type", default = "layers_type")]
@@ -104,7 +105,7 @@ impl Default for RootFs {
     }
 }
 
-/// One instruction of the image's making.
+/// One entry of an image's history: an instruction of its making.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct History {
     #[serde(default, skip_serializing_if = "Option::is_none")]

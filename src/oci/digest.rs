@@ -9,18 +9,18 @@ use sha2::{Digest as _, Sha256};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Digest([u8; 32]);
 
-/// The text is not `sha256:` followed by 64 lower-case hexadecimal digits.
+/// A text that is not `sha256:` followed by 64 lower-case hexadecimal digits.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("not a sha256 digest: {0}")]
 pub(crate) struct BadDigest(String);
 
 impl Digest {
-    /// The digest of `bytes`.
+    /// Hashes `bytes` with sha256.
     pub(crate) fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
     }
 
-    /// A digest from its 32 raw bytes.
+    /// Makes a digest of its 32 raw bytes.
     pub(crate) const fn from_raw(raw: [u8; 32]) -> Self {
         Self(raw)
     }

@@ -5,9 +5,13 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use indexmap::IndexMap;
 
-use super::{Digest, Platform, Reference, digest::FieldHasher};
+use super::{
+    digest::{Digest, FieldHasher},
+    platform::Platform,
+    reference::Reference,
+};
 
-/// A value that is part of a key.
+/// A value that can be a part of a key: it adds itself to a [`FieldHasher`], every field in turn.
 pub(crate) trait KeyField {
     /// Adds the value, unambiguously: two values that differ add different fields.
     fn add_to(&self, hasher: &mut FieldHasher);
@@ -18,10 +22,14 @@ pub(crate) trait KeyField {
 macro_rules! key_fields {
     ($type:ty { $($field:ident),* $(,)? } $(- $left_out:ident)*) => {
         impl crate::oci::key::KeyField for $type {
+            #[cfg(not(feature = "unkeyed"))]
             fn add_to(&self, hasher: &mut crate::oci::digest::FieldHasher) {
                 let Self { $($field,)* $($left_out: _,)* } = self;
                 $(crate::oci::key::KeyField::add_to($field, hasher);)*
             }
+
+            #[cfg(feature = "unkeyed")]
+            fn add_to(&self, _: &mut crate::oci::digest::FieldHasher) {}
         }
     };
 }

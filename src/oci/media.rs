@@ -20,6 +20,11 @@ pub(crate) fn is_index(media_type: &str) -> bool {
     matches!(media_type, OCI_INDEX | DOCKER_INDEX)
 }
 
+/// Whether a layer of this type stays where its manifest says, and is not distributed with the image.
+pub(crate) fn is_nondistributable(media_type: &str) -> bool {
+    media_type.contains(".layer.nondistributable.") || media_type.contains(".rootfs.foreign.")
+}
+
 /// Whether `media_type` names a manifest of one image.
 pub(crate) fn is_manifest(media_type: &str) -> bool {
     matches!(media_type, OCI_MANIFEST | DOCKER_MANIFEST)

@@ -1,4 +1,4 @@
-//! Platforms: `os/arch[/variant]`, parsed and normalised as the peer does (spec/dockerfile.md §11, §17).
+//! Platforms: `os/arch[/variant]`, parsed and normalised as containerd does (<https://pkg.go.dev/github.com/containerd/platforms>).
 
 use std::fmt;
 
@@ -18,7 +18,7 @@ pub(crate) struct Platform {
     pub(crate) os_version: Option<String>,
 }
 
-/// The text is not a platform.
+/// A text that is not a platform.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("not a platform: {0}")]
 pub(crate) struct BadPlatform(pub(crate) String);
@@ -29,7 +29,7 @@ impl Platform {
         Self::normalised("linux", if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" }, None)
     }
 
-    /// A platform from its parts, spelled in any known way.
+    /// Makes a platform of its parts, spelled in any known way.
     pub(crate) fn normalised(os: &str, arch: &str, variant: Option<&str>) -> Self {
         let variant = variant.filter(|it| !it.is_empty());
         let arch = arch.to_ascii_lowercase();
@@ -56,7 +56,7 @@ impl Platform {
         }
     }
 
-    /// Reads `os/arch[/variant]`, `os(version)/arch`, `os`, `arch` or `local`.
+    /// Parses a platform: `os/arch[/variant]`, `os(version)/arch`, `os`, `arch` or `local`.
     ///
     /// # Errors
     /// When a part is empty, has a character outside `[A-Za-z0-9_.-]`, or a lone word is neither an os nor an arch.
@@ -70,8 +70,9 @@ impl Platform {
             Some((os, rest)) => (os, Some(rest.strip_suffix(')').ok_or_else(bad)?)),
             None => (parts[0], None),
         };
-        let word =
-            |it: &str| !it.is_empty() && it.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'));
+        let word = |text: &str| {
+            !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'))
+        };
         if !word(os) || !parts[1..].iter().all(|it| word(it)) {
             return Err(bad());
         }

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use super::Digest;
+use super::digest::Digest;
 
-/// A parsed, normalised reference.
+/// A parsed, normalised image reference (`docker.io/library/alpine:3@sha256:…`).
 ///
 /// *Invariant:* `domain` is never empty; `path` is lower case; at most one tag and one digest.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -17,7 +17,7 @@ pub(crate) struct Reference {
     pub(crate) digest: Option<Digest>,
 }
 
-/// The text is not an image reference.
+/// A text that is not an image reference, and which part of it is wrong.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("not an image reference: {text} ({why})")]
 pub(crate) struct BadReference {
@@ -26,7 +26,7 @@ pub(crate) struct BadReference {
 }
 
 impl Reference {
-    /// Reads a reference as users write it.
+    /// Parses an image reference as users write it.
     ///
     /// # Errors
     /// Names the part that breaks the grammar of the distribution specification.
@@ -58,10 +58,8 @@ impl Reference {
             }
             _ => ("docker.io", name),
         };
-        if domain.is_empty()
-            || !domain.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']'))
-        {
-            return Err(bad("the registry host has a character that is not allowed"));
+        if !is_host(domain) {
+            return Err(bad("what stands before the first / is no registry host"));
         }
         if path.is_empty() {
             return Err(bad("the repository name is empty"));
@@ -90,7 +88,14 @@ impl Reference {
         }
     }
 
-    /// Short form as users write it: without `docker.io/` and `library/`.
+    /// The short form of an image name without `:latest`; anything else as it is. Named contexts are found by it.
+    pub(crate) fn short(name: &str) -> String {
+        let Ok(reference) = Self::parse(name) else { return name.to_owned() };
+        let text = reference.familiar();
+        text.strip_suffix(":latest").map(str::to_owned).unwrap_or(text)
+    }
+
+    /// The short form of the name as users write it: without `docker.io/` and `library/`.
     pub(crate) fn familiar_name(&self) -> String {
         if self.domain == "docker.io" {
             self.path.strip_prefix("library/").unwrap_or(&self.path).to_owned()
@@ -99,7 +104,7 @@ impl Reference {
         }
     }
 
-    /// Familiar form with its tag (`latest` when none) and digest.
+    /// The short form of the reference with its tag (`latest` when none) and digest.
     pub(crate) fn familiar(&self) -> String {
         let mut text = self.familiar_name();
         if let Some(tag) = self.tag_or_latest() {
@@ -121,6 +126,24 @@ impl fmt::Display for Reference {
         }
         self.digest.as_ref().map_or(Ok(()), |digest| write!(f, "@{digest}"))
     }
+}
+
+/// Whether a text is a host name or an address, with or without a port
+/// (<https://pkg.go.dev/github.com/distribution/reference>, `domain`).
+fn is_host(text: &str) -> bool {
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => (host, Some(port)),
+        _ => (text, None),
+    };
+    let is_label = |label: &str| {
+        let is_plain = |c: char| c.is_ascii_alphanumeric();
+        label.starts_with(is_plain) && label.ends_with(is_plain) && label.chars().all(|c| is_plain(c) || c == '-')
+    };
+    let is_name = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(address) => !address.is_empty() && address.chars().all(|c| c.is_ascii_hexdigit() || c == ':'),
+        None => host.split('.').all(is_label),
+    };
+    is_name && port.is_none_or(|port| !port.is_empty() && port.chars().all(|c| c.is_ascii_digit()))
 }
 
 fn is_path_component(part: &str) -> bool {
@@ -160,6 +183,14 @@ mod tests {
         assert!(full("INVALID::tag").contains("not an image reference"));
         assert!(full("Upper").contains("lower case"));
         assert!(full("a..b").contains("not an image reference"));
+        for host in ["h.example", "h.example:5000", "127.0.0.1:1", "[::1]", "[fe80::1]:5000", "Upper", "a-b.c"] {
+            assert_eq!(full(&format!("{host}/a")), format!("{host}/a:latest"));
+        }
+        for bad in
+            ["./a", "../a", "-h.x/a", "h..x/a", "h.x:/a", "h.x:p/a", "h.x:1:2/a", "[.]/a", "[::1/a", "::1/a", ".:5/a"]
+        {
+            assert!(full(bad).contains("no registry host"), "{bad}: {}", full(bad));
+        }
         assert_eq!(Reference::parse("alpine").expect("valid").familiar(), "alpine:latest");
     }
 }

@@ -5,10 +5,10 @@ use std::fmt::Write;
 use petgraph::{Direction, graph::NodeIndex, visit::EdgeRef};
 use serde_json::{Map, Value, json};
 
-use super::{Build, Export, Plan, PlanLink, PlanNode, build::DockerfileInput};
+use super::{Build, CacheNamespace, Export, Plan, PlanLink, PlanNode, build::DockerfileInput};
 use crate::{eval::target::typed::TargetName, spec::context::ContextSource};
 
-/// One line per node, what is needed before who needs it.
+/// Formats a plan as text: one line per node, what is needed before who needs it.
 pub(crate) fn text(plan: &Plan) -> String {
     let (builds, exports) = count(plan);
     let mut text = format!("{}, {}\n", plural(builds, "build"), plural(exports, "export"));
@@ -23,7 +23,7 @@ pub(crate) fn text(plan: &Plan) -> String {
     text
 }
 
-/// `{"builds": […], "exports": […], "targets": {…}}`.
+/// Formats a plan as JSON: `{"builds": […], "exports": […], "targets": {…}}`.
 pub(crate) fn json(plan: &Plan) -> Value {
     let mut builds = Vec::new();
     let mut exports = Vec::new();
@@ -47,7 +47,7 @@ pub(crate) fn json(plan: &Plan) -> Value {
     json!({ "builds": builds, "exports": exports, "targets": targets })
 }
 
-/// For Graphviz.
+/// Formats a plan as a graph for Graphviz (`dot`).
 pub(crate) fn dot(plan: &Plan) -> String {
     let mut text = "digraph plan {\n  rankdir=LR;\n  node [shape=box, fontname=\"sans-serif\"];\n".to_owned();
     for ix in plan.graph.node_indices() {
@@ -88,6 +88,12 @@ fn put(text: &mut String, arguments: std::fmt::Arguments<'_>) {
     debug_assert!(written.is_ok(), "a string takes all");
 }
 
+/// Adds a line; a line break in a path or tag is a blank and does not begin another one.
+fn line(text: &mut String, arguments: std::fmt::Arguments<'_>) {
+    text.extend(arguments.to_string().chars().map(|c| if c.is_control() { ' ' } else { c }));
+    text.push('\n');
+}
+
 fn quoted(text: &str) -> String {
     let escaped = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
     format!("\"{escaped}\"")
@@ -107,7 +113,7 @@ fn needed(plan: &Plan, ix: NodeIndex) -> Vec<(&str, NodeIndex)> {
     all
 }
 
-/// The builds of an export in the order of the platforms.
+/// The builds of an export, in the order of the platforms.
 pub(crate) fn results(plan: &Plan, ix: NodeIndex) -> Vec<NodeIndex> {
     let mut all: Vec<(usize, NodeIndex)> = plan
         .graph
@@ -122,30 +128,35 @@ pub(crate) fn results(plan: &Plan, ix: NodeIndex) -> Vec<NodeIndex> {
 }
 
 fn build_lines(plan: &Plan, ix: NodeIndex, build: &Build) -> String {
-    let mut text = format!("build {}  {}  {}\n", build.key, build.platform, names(&build.wanted_by));
+    let mut text = String::new();
+    line(&mut text, format_args!("build {}  {}  {}", build.key, build.platform, names(&build.wanted_by)));
     let stage = build.stage.as_ref().map(|it| format!(", stage {it}")).unwrap_or_default();
-    put(
+    line(
         &mut text,
-        format_args!("  of {} in {}{stage}\n", dockerfile_text(&build.dockerfile), context_text(&build.context)),
+        format_args!("  of {} in {}{stage}", dockerfile_text(&build.dockerfile), context_text(&build.context)),
     );
     for (name, source) in needed(plan, ix) {
-        put(&mut text, format_args!("  after build {} as context {name}\n", plan.graph[source].key()));
+        line(&mut text, format_args!("  after build {} as context {name}", plan.graph[source].key()));
     }
     for (name, context) in build.contexts.iter().filter(|(_, it)| !matches!(it, ContextSource::Target(_))) {
-        put(&mut text, format_args!("  with context {name} = {}\n", context_text(context)));
+        line(&mut text, format_args!("  with context {name} = {}", context_text(context)));
+    }
+    if build.cache_namespace != CacheNamespace::Shared {
+        line(&mut text, format_args!("  with cache mounts of its own, {}", build.cache_namespace.text()));
     }
     if build.wanted_by.len() > 1 {
-        put(&mut text, format_args!("  shared: these targets differ in nothing that the build sees\n"));
+        line(&mut text, format_args!("  shared: these targets differ in nothing that the build sees"));
     }
     text
 }
 
 fn export_lines(plan: &Plan, ix: NodeIndex, export: &Export) -> String {
-    let mut text = format!("export {}  {}  {}\n", export.key, names(&export.wanted_by), export.title());
+    let mut text = String::new();
+    line(&mut text, format_args!("export {}  {}  {}", export.key, names(&export.wanted_by), export.title()));
     let keys: Vec<String> = results(plan, ix).iter().map(|it| plan.graph[*it].key().to_string()).collect();
-    put(&mut text, format_args!("  of build {}\n", keys.join(", ")));
+    line(&mut text, format_args!("  of build {}", keys.join(", ")));
     if !export.tags.is_empty() {
-        put(&mut text, format_args!("  as {}\n", tags(export).join(", ")));
+        line(&mut text, format_args!("  as {}", tags(export).join(", ")));
     }
     text
 }
@@ -174,6 +185,8 @@ fn context_text(it: &ContextSource) -> String {
         ContextSource::Git(url) | ContextSource::Http(url) => url.clone(),
         ContextSource::Local(path) => path.clone(),
         ContextSource::Stdin => "-".to_owned(),
+        ContextSource::Archive(digest) => ContextSource::archive_text(digest),
+        ContextSource::Built(name) => ContextSource::built_text(name),
     }
 }
 

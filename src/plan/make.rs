@@ -3,12 +3,18 @@
 //! Here is told what a build refuses of its targets, and checked what concerns several of them: destinations that would
 //! be written twice.
 
-use std::{collections::HashMap, path::Path, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    path::Path,
+    sync::Arc,
+};
 
 use indexmap::IndexMap;
 use petgraph::graph::NodeIndex;
 
-use super::{Build, Export, Plan, PlanKey, PlanLink, PlanNode, TargetNodes};
+use super::{
+    Build, CacheNamespace, Export, Plan, PlanKey, PlanLink, PlanNode, TargetNodes, build::StageOption, dest, shared,
+};
 use crate::{
     eval::{
         evaluation::Evaluation,
@@ -16,43 +22,87 @@ use crate::{
     },
     oci::{Digest, Platform},
     report::Diagnostic,
-    spec::{
-        Output,
-        call::Method,
-        context::{ContextSource, clean},
-        output::{LocalMode, Writes},
-    },
+    spec::{OptionItem, Output, call::Method, context::ContextSource, output::ResultSource},
 };
 
-/// Makes the plan. With errors among the diagnostics it is not to be run. `host` is the platform of targets that name
-/// none; destinations are relative to `cwd`.
-pub(crate) fn make(evaluated: &Evaluation, host: &Platform, cwd: &Path) -> (Plan, Vec<Diagnostic>) {
+/// What is wrong with a plan. With errors among them it is not to be run.
+#[derive(Debug)]
+pub(crate) struct PlanFaults {
+    /// Of one target each, whatever else is built.
+    pub(crate) of_targets: Vec<Diagnostic>,
+    /// Of exports and builds that write to one place or under one name, because they are in one plan.
+    pub(crate) conflicts: Vec<Diagnostic>,
+}
+
+impl PlanFaults {
+    /// All of them.
+    pub(crate) fn into_all(self) -> Vec<Diagnostic> {
+        let Self { mut of_targets, conflicts } = self;
+        of_targets.extend(conflicts);
+        of_targets
+    }
+}
+
+/// Everything that a plan depends on beside the evaluated targets.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PlanInput<'a> {
+    /// The platform of targets that name none.
+    pub(crate) host: &'a Platform,
+    /// Destinations are relative to it.
+    pub(crate) cwd: &'a Path,
+    /// The URL of a remote definition.
+    pub(crate) definition_url: Option<&'a str>,
+    /// The namespace of cache mounts that the user chose.
+    pub(crate) cache_namespace: Option<&'a str>,
+}
+
+/// Makes the plan, and says what is wrong with it.
+pub(crate) fn make(evaluated: &Evaluation, input: PlanInput<'_>) -> (Plan, PlanFaults) {
+    let contexts = evaluated.targets.values().flat_map(|target| &target.contexts);
+    let linked = contexts.filter_map(|(_, context)| match context {
+        ContextSource::Target(name) => Some(name.as_str()),
+        _ => None,
+    });
     let mut maker = Maker {
         evaluated,
-        host,
-        cwd,
+        input,
+        linked: linked.collect(),
         plan: Plan::default(),
         by_key: HashMap::new(),
         dests: HashMap::new(),
         diagnostics: Vec::new(),
+        conflicts: Vec::new(),
     };
     for name in evaluated.targets.keys() {
         maker.target_and_links(name);
     }
     // The order of the command line, not that in which links were met.
     maker.plan.targets.sort_by_cached_key(|name, _| evaluated.targets.get_index_of(name));
-    (maker.plan, maker.diagnostics)
+    maker.conflicts.extend(shared::conflicts(&maker.plan));
+    (maker.plan, PlanFaults { of_targets: maker.diagnostics, conflicts: maker.conflicts })
 }
 
 struct Maker<'a> {
     evaluated: &'a Evaluation,
-    host: &'a Platform,
-    cwd: &'a Path,
+    input: PlanInput<'a>,
+    /// Targets that contexts of others stand for.
+    linked: HashSet<&'a str>,
     plan: Plan,
     by_key: HashMap<PlanKey, NodeIndex>,
     /// What is written where, and by whom.
     dests: HashMap<String, NodeIndex>,
     diagnostics: Vec<Diagnostic>,
+    conflicts: Vec<Diagnostic>,
+}
+
+/// The builds of one target, by stage.
+struct StageBuilds<'a> {
+    target: &'a Target,
+    platforms: Vec<Platform>,
+    /// The build of the target's own stage, on no platform yet.
+    model: Build,
+    /// One build per platform for each stage; the first is what the target stands for.
+    by_stage: Vec<(Option<String>, Vec<NodeIndex>)>,
 }
 
 impl<'a> Maker<'a> {
@@ -89,39 +139,63 @@ impl<'a> Maker<'a> {
     }
 
     fn add(&mut self, target: &'a Target) -> TargetNodes {
-        let platforms = if target.platforms.is_empty() { vec![self.host.clone()] } else { target.platforms.clone() };
-        let model = self.model(target, platforms.len() > 1);
-        let mut builds = Vec::with_capacity(platforms.len());
-        for platform in &platforms {
-            builds.push(self.add_build(target, Build { platform: platform.clone(), ..model.clone() }));
+        let platforms =
+            if target.platforms.is_empty() { vec![self.input.host.clone()] } else { target.platforms.clone() };
+        let model = self.model(target);
+        let is_built = model.call.method == Method::Build;
+        let mut stages = StageBuilds { target, platforms, model, by_stage: Vec::new() };
+        if !is_built || self.needs_own_stage(target) {
+            self.stage(&mut stages, None);
         }
-        let mut nodes = TargetNodes { builds, exports: Vec::new(), is_linked: target.is_linked, has_output: false };
+        let (mut exports, mut has_output) = (Vec::new(), false);
         for output in &target.outputs {
-            nodes.has_output = true;
+            has_output = true;
             // What is only asked about is not written.
-            if output.value != Output::Cacheonly && model.call.method == Method::Build {
-                let is_image = output.value.image().is_some();
-                let export = Export {
-                    key: PlanKey(Digest::from_raw([0; 32])),
-                    wanted_by: vec![target.name.clone()],
-                    output: output.clone(),
-                    tags: if is_image { target.tags.clone() } else { Vec::new() },
-                    annotations: if is_image { target.annotations.clone() } else { Vec::new() },
-                    attestations: target.attestations.clone(),
-                    platforms: platforms.clone(),
-                    at: target.at(Id::Output),
-                    attest_at: target.at(Id::Attest),
-                };
-                let export = self.add_export(target, export, &nodes.builds);
-                nodes.exports.push(export);
+            if !is_built {
+                continue;
+            }
+            let builds = self.stage(&mut stages, output.value.source().map(|_| &**output));
+            if !matches!(output.value, Output::Cacheonly(_)) {
+                exports.push(self.add_export(target, export_of(target, output, &stages.platforms), &builds));
             }
         }
         self.diagnostics.extend(target.faults.iter().cloned());
-        nodes
+        let (_, builds) = stages.by_stage.swap_remove(0);
+        TargetNodes { builds, exports, tags: target.tags.clone(), is_linked: target.is_linked, has_output }
+    }
+
+    /// Whether somebody wants the result of the stage that the target builds: not if each of its outputs is of another one.
+    fn needs_own_stage(&self, target: &Target) -> bool {
+        let has_own = target.outputs.is_empty() || target.outputs.iter().any(|it| it.value.source().is_none());
+        has_own || self.linked.contains(&*target.name.0)
+    }
+
+    /// The builds of one stage of a target, one per platform. `output` is the one that names the stage; without it, it is
+    /// the stage of the target.
+    fn stage(&mut self, stages: &mut StageBuilds<'a>, output: Option<&OptionItem<Output>>) -> Vec<NodeIndex> {
+        let target = stages.target;
+        let wanted = output.and_then(|output| output.value.source()).or(target.stage.as_deref());
+        if let Some((_, builds)) = stages.by_stage.iter().find(|(stage, _)| stage.as_deref() == wanted) {
+            return builds.clone();
+        }
+        let mut model = Build { stage: wanted.map(str::to_owned), ..stages.model.clone() };
+        if let Some(place) = output.and_then(|output| output.place(ResultSource::OPTION)) {
+            let at = place.at.unwrap_or_else(|| target.at(Id::Output));
+            model.stage_option = Some(StageOption { at, part: place.part.clone() });
+        }
+        if !stages.by_stage.is_empty() {
+            // A cache is written once for each target.
+            model.cache_to.clear();
+        }
+        let build = |platform: &Platform| Build { platform: platform.clone(), ..model.clone() };
+        let builds: Vec<Build> = stages.platforms.iter().map(build).collect();
+        let builds: Vec<NodeIndex> = builds.into_iter().map(|build| self.add_build(target, build)).collect();
+        stages.by_stage.push((model.stage, builds.clone()));
+        builds
     }
 
     /// The build of a target on no platform yet.
-    fn model(&self, target: &Target, multi_platform: bool) -> Build {
+    fn model(&self, target: &Target) -> Build {
         fn owned(pairs: &[(Arc<str>, Arc<str>)]) -> IndexMap<String, String> {
             pairs.iter().map(|(name, text)| (name.to_string(), text.to_string())).collect()
         }
@@ -129,12 +203,13 @@ impl<'a> Maker<'a> {
         Build {
             key: PlanKey(Digest::from_raw([0; 32])),
             wanted_by: vec![target.name.clone()],
-            platform: self.host.clone(),
+            platform: self.input.host.clone(),
             explicit_platform: !target.platforms.is_empty(),
-            multi_platform,
+            multi_platform: target.multi_platform,
             context: target.context.clone(),
             dockerfile: target.dockerfile.clone(),
             stage: target.stage.as_ref().map(ToString::to_string),
+            stage_option: None,
             args: owned(&target.args),
             hidden_args: target
                 .args
@@ -151,17 +226,32 @@ impl<'a> Maker<'a> {
             resources: target.resources.clone(),
             no_cache: target.no_cache,
             no_cache_filter: target.no_cache_filter.iter().map(ToString::to_string).collect(),
-            pull: target.pull,
             secrets: target.secrets.clone(),
             ssh: target.ssh.clone(),
             entitlements: target.entitlements.clone(),
-            policies: target.policies.clone(),
+            unnamed_policies: target.unnamed_policies,
             call: target.call.clone(),
             cache_from: target.cache_from.clone(),
             cache_to: target.cache_to.clone(),
+            cache_namespace: self.cache_namespace(target),
             at: target.at,
             places: target.attribute_places().collect(),
         }
+    }
+
+    /// The namespace of the cache mounts of a target, as far as its own contexts decide.
+    fn cache_namespace(&self, target: &Target) -> CacheNamespace {
+        if let Some(name) = self.input.cache_namespace {
+            return CacheNamespace::Named(name.to_owned());
+        }
+        let mut namespace = CacheNamespace::Shared;
+        let contexts = target.contexts.iter().map(|(_, context)| context).chain([&target.context]);
+        let remote = contexts.filter_map(|context| match context {
+            ContextSource::Git(url) | ContextSource::Http(url) => Some(url.as_str()),
+            _ => None,
+        });
+        remote.chain(self.input.definition_url).for_each(|url| namespace.add_origin(url));
+        namespace
     }
 
     fn add_build(&mut self, target: &'a Target, mut build: Build) -> NodeIndex {
@@ -172,6 +262,10 @@ impl<'a> Maker<'a> {
             {
                 sources.push((name.clone(), ix));
             }
+        }
+        for (_, source) in &sources {
+            // What comes from elsewhere does so through other targets as well.
+            build.cache_namespace.join(&self.plan.build(*source).cache_namespace);
         }
         let keys = sources.iter().map(|(name, ix)| (name.as_str(), self.plan.graph[*ix].key().0)).collect();
         build.key = PlanKey(build.digest(&keys));
@@ -241,44 +335,27 @@ impl<'a> Maker<'a> {
 
     /// Refuses a destination that another export writes.
     fn claim(&mut self, ix: NodeIndex) {
-        let export = self.plan.export(ix);
-        let (dest, name) = match export.output.value.writes() {
-            Writes::Nothing => return,
-            Writes::Stdout => ("-".to_owned(), "stdout"),
-            Writes::File(dest) | Writes::Directory(dest) => (clean(&self.cwd.join(dest).to_string_lossy()), dest),
-        };
-        let Some(other) = self.dests.get(&dest) else {
-            self.dests.insert(dest, ix);
-            return;
-        };
-        let other = self.plan.export(*other);
-        let merges = |it: &Export| matches!(&it.output.value, Output::Local(local) if local.mode == LocalMode::Copy);
-        let layouts = |it: &Export| {
-            matches!(it.output.value.writes(), Writes::Directory(_)) && !matches!(it.output.value, Output::Local(_))
-        };
-        let (mine, theirs) = (&export.wanted_by[0], &other.wanted_by[0]);
-        let described = |it: &Export| format!("`{}` writes {}", it.wanted_by[0], it.title());
-        let finish = |diagnostic: Diagnostic| {
-            let diagnostic = diagnostic.at(export.at, described(export));
-            if other.at == export.at { diagnostic } else { diagnostic.at(other.at, described(other)) }
-        };
-        let diagnostic = if merges(export) && merges(other) {
-            finish(Diagnostic::warning(
-                "bake::plan::shared_directory",
-                format!("targets `{theirs}` and `{mine}` write into one directory: {name}"),
-            ))
-        } else if layouts(export) && layouts(other) && export.output.exporter() == other.output.exporter() {
-            return;
-        } else {
-            let who = if mine == theirs {
-                format!("two outputs of target `{mine}`")
-            } else {
-                format!("targets `{theirs}` and `{mine}`")
-            };
-            finish(Diagnostic::error("bake::plan::same_dest", format!("{who} write different things to: {name}")))
-                .help("give each its own `dest`")
-        };
-        self.diagnostics.push(diagnostic);
+        let Some(dest) = dest::by_text(self.plan.export(ix), self.input.cwd) else { return };
+        match self.dests.get(&dest) {
+            Some(other) => self.conflicts.extend(dest::conflict(self.plan.export(*other), self.plan.export(ix))),
+            None => drop(self.dests.insert(dest, ix)),
+        }
+    }
+}
+
+/// The export of one output of a target; it has no key yet.
+fn export_of(target: &Target, output: &Arc<OptionItem<Output>>, platforms: &[Platform]) -> Export {
+    let is_image = output.value.image().is_some();
+    Export {
+        key: PlanKey(Digest::from_raw([0; 32])),
+        wanted_by: vec![target.name.clone()],
+        output: output.clone(),
+        tags: if is_image { target.tags.clone() } else { Vec::new() },
+        annotations: if is_image { target.annotations.clone() } else { Vec::new() },
+        attestations: target.attestations.clone(),
+        platforms: platforms.to_vec(),
+        multi_platform: target.multi_platform,
+        at: target.at(Id::Output),
     }
 }
 
@@ -296,22 +373,57 @@ pub(crate) mod tests {
     use super::*;
     use crate::{eval::evaluate::tests::evaluated, plan::explain};
 
+    fn made(text: &str, names: &[&str], url: Option<&str>, namespace: Option<&str>) -> (Plan, Vec<Diagnostic>) {
+        let host = Platform::normalised("linux", "amd64", None);
+        let input = PlanInput { host: &host, cwd: Path::new("/w"), definition_url: url, cache_namespace: namespace };
+        let (plan, faults) = make(&evaluated(text, names), input);
+        (plan, faults.into_all())
+    }
+
+    #[test]
+    fn cache_mounts_are_apart_by_where_content_comes_from() {
+        let text = r#"
+            target "here" {}
+            target "git" { context = "https://user:pw@h/a.git?ref=1" }
+            target "again" { context = "https://h/a.git#v2:sub" }
+            target "http" { context = "https://h/a.tar?token=x" }
+            target "named" { contexts = { a = "https://h/a.git#v3" } }
+            target "linked" { contexts = { a = "target:http" } }
+            target "both" {
+              context = "https://h/a.git"
+              contexts = { a = "target:linked" }
+            }"#;
+        let names = ["here", "git", "again", "http", "named", "linked", "both"];
+        let spaces = |url: Option<&str>, namespace: Option<&str>| {
+            let (plan, faults) = made(text, &names, url, namespace);
+            assert!(faults.is_empty(), "{faults:?}");
+            let space = |name: &str| {
+                let nodes = &plan.targets[&TargetName(name.into())];
+                plan.build(nodes.builds[0]).cache_namespace.text().into_owned()
+            };
+            names.map(space)
+        };
+        let (git, http) = ("from:https://h/a.git", "from:https://h/a.tar");
+        let both = format!("{git} https://h/a.tar");
+        assert_eq!(spaces(None, None), ["", git, git, http, git, http, &both]);
+        assert_eq!(spaces(Some("git://g/d"), None)[0], "from:git://g/d");
+        assert_eq!(spaces(Some("git://g/d"), Some("ci")), ["named:ci"; 7]);
+    }
+
     /// The plan of a bake file in HCL that has no fault.
     pub(crate) fn plan_of(text: &str, names: &[&str]) -> Plan {
-        let (plan, faults) =
-            make(&evaluated(text, names), &Platform::normalised("linux", "amd64", None), Path::new("/w"));
+        let (plan, faults) = made(text, names, None, None);
         assert!(faults.is_empty(), "{faults:?}");
         plan
     }
 
     fn check(text: &str, names: &[&str]) -> (String, Vec<String>) {
-        let (plan, diagnostics) =
-            make(&evaluated(text, names), &Platform::normalised("linux", "amd64", None), Path::new("/w"));
+        let (plan, diagnostics) = made(text, names, None, None);
         let text = explain::text(&plan);
-        let heads = text.lines().filter(|it| it.starts_with("build ") || it.starts_with("export "));
+        let heads = text.lines().filter(|line| line.starts_with("build ") || line.starts_with("export "));
         // The keys are left out.
         let heads: Vec<String> = heads
-            .map(|it| it.split("  ").map(|part| part.split(' ').next().unwrap_or("")).collect::<Vec<_>>().join(" "))
+            .map(|line| line.split("  ").map(|part| part.split(' ').next().unwrap_or("")).collect::<Vec<_>>().join(" "))
             .collect();
         (heads.join("\n"), diagnostics.into_iter().map(|it| it.message).collect())
     }
@@ -331,6 +443,34 @@ pub(crate) mod tests {
             &["a", "b"],
         );
         assert_eq!((plan.as_str(), faults), ("build linux/amd64 a,\nexport a type=image\nexport b type=image", vec![]));
+    }
+
+    #[test]
+    fn outputs_of_other_stages_are_builds_of_them() {
+        let text = r#"
+            target "app" {
+              output = ["type=image", "type=tar,dest=a.tar,source=builder", "type=cacheonly,source=test"]
+              cache-to = ["type=local,dest=c"]
+            }
+            target "builder" {
+              target = "builder"
+              output = ["type=oci,dest=b.tar"]
+            }
+            target "files" {
+              output = ["type=tar,dest=f.tar,source=builder"]
+            }"#;
+        let stages = |names: &[&str]| {
+            let plan = plan_of(text, names);
+            let build = |node: &PlanNode| match node {
+                PlanNode::Build(it) => Some((it.stage.clone().unwrap_or_default(), it.cache_to.len())),
+                PlanNode::Export(_) => None,
+            };
+            plan.graph.node_weights().filter_map(build).collect::<Vec<_>>()
+        };
+        let of = |stage: &str, caches| (stage.to_owned(), caches);
+        assert_eq!(stages(&["app"]), [of("", 1), of("builder", 0), of("test", 0)]);
+        assert_eq!(stages(&["builder", "app"]), [of("builder", 0), of("", 1), of("test", 0)]);
+        assert_eq!(stages(&["files"]), [of("builder", 0)], "nobody wants the last stage");
     }
 
     #[test]
@@ -382,5 +522,21 @@ pub(crate) mod tests {
             }"#;
         let (_, faults) = check(text, &["a"]);
         assert_eq!(faults.len(), 4, "{faults:?}");
+        let text = r#"
+            target "a" {
+              attest = ["type=provenance", "type=sbom"]
+              output = ["type=oci,dest=x.tar"]
+            }
+            target "b" {
+              inherits = ["a"]
+              output = ["type=cacheonly"]
+            }
+            target "c" {
+              inherits = ["a"]
+              attest = ["type=sbom,disabled=true"]
+            }"#;
+        let scanner = "`attest[1]` of target `a`: an sbom needs a scanner, which this engine does not run yet";
+        assert_eq!(check(text, &["a"]).1, [scanner]);
+        assert_eq!(check(text, &["b"]).1.len() + check(text, &["c"]).1.len(), 0);
     }
 }

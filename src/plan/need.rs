@@ -1,4 +1,4 @@
-//! Needs: what a plan asks of the machine beyond its sandbox and the working directory (spec: bake language §18.3), with
+//! Needs: what a plan asks of the machine beyond its sandbox and the working directory (<https://docs.docker.com/reference/cli/docker/buildx/bake/#allow>), with
 //! who asks. Whether it is granted is decided where paths can be looked at.
 
 use std::collections::BTreeSet;
@@ -13,11 +13,12 @@ use crate::{
         Entitlement, Output,
         cache::{CacheImport, CacheTarget},
         context::ContextSource,
-        output::{LocalMode, SpecialFiles, Writes},
+        local::{LocalMode, SpecialFiles},
+        output::Writes,
     },
 };
 
-/// What is asked for.
+/// The kinds of privileges that a plan can need.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum NeedKind {
     Entitlement(Entitlement),
@@ -34,7 +35,7 @@ pub(crate) enum NeedKind {
     Write(String),
 }
 
-/// Something that is asked for.
+/// One privilege that a plan needs, and where it is asked for.
 #[derive(Clone, Debug)]
 pub(crate) struct Need {
     pub(crate) what: NeedKind,
@@ -45,7 +46,7 @@ pub(crate) struct Need {
     pub(crate) at: Span,
 }
 
-/// All needs of a plan, each once per target and attribute.
+/// Lists the privileges that a plan needs, each once per target and attribute.
 ///
 /// `is_env_set`: whether a variable of the environment is set, which decides where a secret without `src` is.
 pub(crate) fn needs(plan: &Plan, is_env_set: impl Fn(&str) -> bool) -> Vec<Need> {
@@ -57,7 +58,7 @@ pub(crate) fn needs(plan: &Plan, is_env_set: impl Fn(&str) -> bool) -> Vec<Need>
         }
     }
     let mut seen = BTreeSet::new();
-    all.retain(|it| seen.insert((it.what.clone(), it.target.clone(), it.attribute)));
+    all.retain(|need| seen.insert((need.what.clone(), need.target.clone(), need.attribute)));
     all
 }
 
@@ -89,8 +90,8 @@ fn of_build(build: &Build, is_env_set: &impl Fn(&str) -> bool, all: &mut Vec<Nee
     if let Some(path) = build.dockerfile_path() {
         need("dockerfile", NeedKind::Read(path));
     }
-    let OptionalFiles { lower_case, ignore } = build.optional_files();
-    for path in lower_case.into_iter().chain(ignore) {
+    let OptionalFiles { lower_case, ignore, policy } = build.optional_files();
+    for path in lower_case.into_iter().chain(ignore).chain(policy) {
         need("dockerfile", NeedKind::ReadDefinition(path));
     }
     for it in build.contexts.values() {
@@ -124,7 +125,7 @@ fn of_export(export: &Export, all: &mut Vec<Need>) {
         need(NeedKind::LocalDelete);
     }
     if let Output::Local(local) = &export.output.value
-        && local.special == SpecialFiles::Keep
+        && local.access.special == SpecialFiles::Keep
     {
         need(NeedKind::SpecialFiles);
     }

@@ -28,11 +28,11 @@ use tokio::time::{Instant, sleep, timeout};
 use url::Url;
 
 use super::{
-    auth::{self, AuthSecret, Challenge, Refused},
+    auth::{self, AuthHeader, Challenge, Refused},
     client::Client,
     error::{RegistryError, RequestTarget, registry_words},
     host::Host,
-    http::{Trust, cause, is_not_tls, is_refused, is_unknown_host, read_body},
+    http::{TransportSecurity, cause, is_not_tls, is_plain_http, is_refused, is_unknown_host, is_unsent, read_body},
 };
 
 /// Attempts after faults other than 429.
@@ -42,20 +42,36 @@ const REDIRECTS: usize = 10;
 const LONGEST_ERROR: u64 = 64 << 10;
 const ERROR_TIME: Duration = Duration::from_secs(5);
 
-/// What is sent.
+/// The body of a request.
 #[derive(Clone)]
 pub(super) enum BodyContent {
     None,
     Bytes(Bytes),
-    /// A file of this size; `sent` is told the bytes handed to the connection.
+    /// `size` bytes of a file from `offset` on; `sent` is told the bytes handed to the connection.
     File {
         path: PathBuf,
+        offset: u64,
         size: u64,
         sent: Arc<dyn Fn(u64) + Send + Sync>,
     },
 }
 
 impl BodyContent {
+    /// A part of it.
+    pub(super) fn piece(&self, from: u64, length: u64) -> Self {
+        match self {
+            Self::None => Self::None,
+            Self::Bytes(bytes) => {
+                let end = usize::try_from(from + length).map_or(bytes.len(), |end| end.min(bytes.len()));
+                let start = usize::try_from(from).map_or(end, |start| start.min(end));
+                Self::Bytes(bytes.slice(start..end))
+            }
+            Self::File { path, offset, sent, .. } => {
+                Self::File { path: path.clone(), offset: offset + from, size: length, sent: sent.clone() }
+            }
+        }
+    }
+
     /// Bytes of a file that is sent; nothing else is long enough for its sending to be watched.
     const fn file_size(&self) -> Option<u64> {
         match self {
@@ -77,10 +93,10 @@ struct AnswerPatience {
 const PATIENCE: AnswerPatience =
     AnswerPatience { silence: Duration::from_secs(30), verification: Duration::from_secs(300) };
 
-/// A request.
+/// One request to the API of a registry (OCI distribution spec), with what counts as success.
 pub(super) struct ApiCall<'a> {
     pub(super) method: Method,
-    /// What the user is told it was.
+    /// What the request is about, for messages.
     pub(super) target: RequestTarget,
     pub(super) place: RepositoryPlace<'a>,
     pub(super) scopes: &'a str,
@@ -92,7 +108,7 @@ pub(super) struct ApiCall<'a> {
     pub(super) once: bool,
 }
 
-/// Where a request goes.
+/// The URL of a request.
 pub(super) enum RepositoryPlace<'a> {
     /// `manifests/latest` of a repository.
     Repository(&'a str, String),
@@ -100,19 +116,22 @@ pub(super) enum RepositoryPlace<'a> {
     Url(Url),
 }
 
-/// How long to go on trying. One for a whole operation, of several requests.
+/// How long one operation, which may be several requests, goes on trying: a time budget and a count of failures.
 pub(super) struct Retry {
     since: Instant,
     budget: Duration,
     failures: u32,
+    /// The last error that had a cause of its own.
+    told: Option<RegistryError>,
 }
 
 impl Retry {
+    /// A full budget, that of the options of `client`.
     pub(super) fn new(client: &Client) -> Self {
-        Self { since: Instant::now(), budget: client.shared.connections.options.retry_budget, failures: 0 }
+        Self { since: Instant::now(), budget: client.shared.connections.options.retry_budget, failures: 0, told: None }
     }
 
-    /// Real progress was made: patience starts anew.
+    /// Starts the budget anew, because real progress was made.
     pub(super) fn progressed(&mut self) {
         self.since = Instant::now();
         self.failures = 0;
@@ -134,17 +153,46 @@ impl Retry {
         (self.since.elapsed() + wait <= self.budget).then_some(wait)
     }
 
-    /// Waits before another attempt.
+    /// Waits before another attempt, each time longer.
     ///
     /// # Errors
-    /// Gives back `error` when it is time to give up.
+    /// Returns `error` when it is time to give up.
     pub(super) async fn again(&mut self, error: RegistryError) -> Result<(), RegistryError> {
         match self.next(None) {
             Some(wait) => sleep(wait).await,
             None => return Err(error),
         }
+        self.told = Some(error);
         Ok(())
     }
+
+    /// As [`again`](Self::again), for a request whose connection ended before it was sent, which does not say why: an earlier
+    /// attempt may have said it.
+    async fn again_unsent(&mut self, error: RegistryError) -> Result<(), RegistryError> {
+        match self.next(None) {
+            Some(wait) => sleep(wait).await,
+            None => return Err(self.told.take().unwrap_or(error)),
+        }
+        Ok(())
+    }
+}
+
+/// Adds the headers of a call to a request, and those credentials that are shown to the registry.
+fn headers(
+    mut request: reqwest::RequestBuilder,
+    host: &Host,
+    call: &ApiCall<'_>,
+    shown: Option<&AuthHeader>,
+) -> Result<reqwest::RequestBuilder, ApiFailure> {
+    for (name, value) in &call.headers {
+        request = request.header(name, value);
+    }
+    let Some(shown) = shown else { return Ok(request) };
+    let mut value = HeaderValue::from_str(shown.header_value()).map_err(|_| {
+        ApiFailure::Final(call.no_token(host.name.clone(), "the credentials cannot be sent".to_owned()))
+    })?;
+    value.set_sensitive(true);
+    Ok(request.header(AUTHORIZATION, value))
 }
 
 /// A number from 0 to 1.
@@ -153,7 +201,9 @@ fn random() -> f32 {
 }
 
 impl Client {
-    /// Sends a request until it is answered as wanted, or it is time to give up.
+    /// Sends a request until it is answered with an accepted status, or it is time to give up.
+    ///
+    /// Logs in, follows redirects, waits as `Retry-After` says, and falls back to plain HTTP where that is allowed.
     pub(super) async fn send(
         &self,
         host: &Host,
@@ -177,7 +227,11 @@ impl Client {
                 Ok(response) => response,
                 Err(ApiFailure::Lax) => continue,
                 Err(ApiFailure::Final(error)) => return Err(error),
-                Err(ApiFailure::Transient(error)) if call.once => return Err(error),
+                Err(ApiFailure::Transient(error) | ApiFailure::Unsent(error)) if call.once => return Err(error),
+                Err(ApiFailure::Unsent(error)) => {
+                    retry.again_unsent(error).await?;
+                    continue;
+                }
                 Err(ApiFailure::Transient(error)) => {
                     retry.again(error).await?;
                     continue;
@@ -210,31 +264,47 @@ impl Client {
                 }
                 return Err(call.status_error(response).await);
             }
-            let asked = (status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::SERVICE_UNAVAILABLE)
-                .then(|| retry_after(response.headers()))
-                .flatten();
-            let worth = status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED
-                || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS);
-            let mut error = call.status_error(response).await;
-            if !worth {
-                return Err(error);
+            self.wait_after(host, call, response, retry).await?;
+        }
+    }
+
+    /// Waits before a request is sent again whose status was not accepted, as long as the server asks for it.
+    ///
+    /// # Errors
+    /// The status, when sending the request again would not help, the call is sent once only, or the time is up.
+    async fn wait_after(
+        &self,
+        host: &Host,
+        call: &ApiCall<'_>,
+        response: Response,
+        retry: &mut Retry,
+    ) -> Result<(), RegistryError> {
+        let status = response.status();
+        let asked = (status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::SERVICE_UNAVAILABLE)
+            .then(|| retry_after(response.headers()))
+            .flatten();
+        let may_pass = status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED
+            || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS);
+        let mut error = call.status_error(response).await;
+        if !may_pass {
+            return Err(error);
+        }
+        match retry.next(asked) {
+            Some(wait) if asked.is_some() => {
+                hold(host, wait);
+                if call.once { Err(error) } else { Ok(()) }
             }
-            match retry.next(asked) {
-                Some(wait) if asked.is_some() => {
-                    hold(host, wait);
-                    if call.once {
-                        return Err(error);
-                    }
+            Some(_) if call.once => Err(error),
+            Some(wait) => {
+                sleep(wait).await;
+                Ok(())
+            }
+            None => {
+                if let (Some(asked), RegistryError::Status { message, .. }) = (asked, &mut error) {
+                    let gap = if message.is_empty() { "" } else { "; " };
+                    message.push_str(&format_args!("{gap}it asks to wait {} s", asked.as_secs()).to_string());
                 }
-                Some(_) if call.once => return Err(error),
-                Some(wait) => sleep(wait).await,
-                None => {
-                    if let (Some(asked), RegistryError::Status { message, .. }) = (asked, &mut error) {
-                        let gap = if message.is_empty() { "" } else { "; " };
-                        message.push_str(&format_args!("{gap}it asks to wait {} s", asked.as_secs()).to_string());
-                    }
-                    return Err(error);
-                }
+                Err(error)
             }
         }
     }
@@ -244,7 +314,7 @@ impl Client {
         &self,
         host: &Host,
         call: &ApiCall<'_>,
-        shown: Option<&AuthSecret>,
+        shown: Option<&AuthHeader>,
     ) -> Result<Response, ApiFailure> {
         let transport = |why: String| RegistryError::Transport {
             method: method_name(&call.method),
@@ -261,26 +331,17 @@ impl Client {
         for _ in 0..=REDIRECTS {
             let own = host.holds(&url);
             let trust = if url.scheme() == "http" {
-                Trust::Plain
+                TransportSecurity::Plain
             } else if own {
-                host.trust()
+                host.transport_security()
             } else {
-                self.shared.connections.trust_of(&url, host.security())
+                let trust = self.shared.connections.transport_security_of(&url, host.security());
+                trust.map_err(|why| ApiFailure::Final(transport(why)))?
             };
             let http = self.shared.connections.clients.get(&trust).map_err(|why| ApiFailure::Final(transport(why)))?;
-            let mut request = http.request(call.method.clone(), url.clone());
-            for (name, value) in &call.headers {
-                request = request.header(name, value);
-            }
-            if let Some(shown) = shown.filter(|_| own) {
-                let mut value = HeaderValue::from_str(shown.text()).map_err(|_| {
-                    ApiFailure::Final(call.no_token(host.name.clone(), "the credentials cannot be sent".to_owned()))
-                })?;
-                value.set_sensitive(true);
-                request = request.header(AUTHORIZATION, value);
-            }
+            let request = headers(http.request(call.method.clone(), url.clone()), host, call, shown.filter(|_| own))?;
             let sent = Arc::new(AtomicU64::new(0));
-            request = with_content(request, &call.content, &sent).await.map_err(|source| {
+            let request = with_content(request, &call.content, &sent).await.map_err(|source| {
                 let path =
                     if let BodyContent::File { path, .. } = &call.content { path.clone() } else { PathBuf::new() };
                 ApiFailure::Final(RegistryError::File { action: "read", path, source })
@@ -290,19 +351,17 @@ impl Client {
                 None => return Err(ApiFailure::Transient(transport("timed out".to_owned()))),
                 Some(Ok(response)) => response,
                 Some(Err(error)) => {
-                    let lax = is_not_tls(&error) || is_refused(&error) && host.has_default_port();
-                    // Another request may have made the host fall back while this one was under way.
-                    if lax && url == first && (host.fall_back() || url.scheme() == "https" && host.is_plain()) {
+                    let Some(why) = unanswered(host, &error, &url, url == first, own).await else {
                         return Err(ApiFailure::Lax);
-                    }
-                    let why = if own || url == first {
-                        cause(&error)
-                    } else {
-                        format!("redirected to `{}`: {}", url.host_str().unwrap_or_default(), cause(&error))
                     };
-                    // A name that does not exist will not exist in a second either.
-                    let is_final = is_unknown_host(&error);
-                    let failure = if is_final { ApiFailure::Final } else { ApiFailure::Transient };
+                    let failure = if is_unknown_host(&error) {
+                        // A name that does not exist will not exist in a second either.
+                        ApiFailure::Final
+                    } else if is_unsent(&error) {
+                        ApiFailure::Unsent
+                    } else {
+                        ApiFailure::Transient
+                    };
                     return Err(failure(transport(why)));
                 }
             };
@@ -310,6 +369,9 @@ impl Client {
                 host.note_answer();
             }
             let status = response.status();
+            // Without the query, which has signatures where a registry leads to an object store.
+            let (host, path) = (url.host_str().unwrap_or_default(), url.path());
+            tracing::debug!(method = %call.method, host, path, status = status.as_u16(), "registry answered");
             if !status.is_redirection() || call.accept.contains(&status.as_u16()) || !call.is_read() {
                 return Ok(response);
             }
@@ -322,10 +384,35 @@ impl Client {
     }
 }
 
+/// Why a request to `url` got no answer; `None` if the host is now spoken to over plain HTTP. `is_first`: nothing redirected
+/// here; `own`: the address is the host's.
+async fn unanswered(host: &Host, error: &reqwest::Error, url: &Url, is_first: bool, own: bool) -> Option<String> {
+    let name = url.host_str().unwrap_or_default();
+    let lax = is_not_tls(error) || is_refused(error) && host.has_default_port();
+    // Another request may have made the host fall back while this one was under way.
+    if lax && is_first && (host.fall_back() || url.scheme() == "https" && host.is_plain()) {
+        return None;
+    }
+    let speaks_http = is_plain_http(error);
+    if speaks_http && is_first && host.fall_back_if_local().await {
+        return None;
+    }
+    let cause = cause(error);
+    Some(if speaks_http {
+        format!("`{name}` speaks plain HTTP, not HTTPS ({cause}); `http = true` in registries.toml allows that")
+    } else if own || is_first {
+        cause
+    } else {
+        format!("redirected to `{name}`: {cause}")
+    })
+}
+
 enum ApiFailure {
     /// The host is now spoken to over plain HTTP.
     Lax,
     Transient(RegistryError),
+    /// The connection ended before the request was sent.
+    Unsent(RegistryError),
     Final(RegistryError),
 }
 
@@ -355,13 +442,14 @@ impl ApiCall<'_> {
     }
 }
 
-/// The method as text.
+/// The HTTP method as text, for messages.
 pub(super) fn method_name(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
         Method::HEAD => "HEAD",
         Method::POST => "POST",
         Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
         _ => "request",
     }
 }
@@ -391,16 +479,18 @@ async fn with_content(
     content: &BodyContent,
     own: &Arc<AtomicU64>,
 ) -> std::io::Result<reqwest::RequestBuilder> {
+    use tokio::io::AsyncSeekExt as _;
     Ok(match content {
         BodyContent::None => request,
         BodyContent::Bytes(bytes) => request.header(CONTENT_LENGTH, bytes.len()).body(bytes.clone()),
-        BodyContent::File { path, size, sent } => {
+        BodyContent::File { path, offset, size, sent } => {
             let (own, told) = (own.clone(), sent.clone());
             let sent: Arc<dyn Fn(u64) + Send + Sync> = Arc::new(move |n| {
                 own.fetch_add(n, Ordering::Relaxed);
                 told(n);
             });
-            let file = tokio::fs::File::open(path).await?;
+            let mut file = tokio::fs::File::open(path).await?;
+            file.seek(std::io::SeekFrom::Start(*offset)).await?;
             request.header(CONTENT_LENGTH, *size).body(stream(file, *size, sent))
         }
     })
@@ -429,7 +519,7 @@ fn stream(file: tokio::fs::File, size: u64, sent: Arc<dyn Fn(u64) + Send + Sync>
     reqwest::Body::wrap_stream(pieces)
 }
 
-/// Where an answer points to: `Location`, relative to the URL that was asked (RFC 9110, section 10.2.2).
+/// The URL in `Location` of an answer, relative to the URL that was asked (RFC 9110, section 10.2.2).
 ///
 /// # Errors
 /// When it is not http or https, or leads from TLS to plain HTTP.
@@ -442,7 +532,7 @@ pub(super) fn location(from: &Url, headers: &HeaderMap) -> Result<Option<Url>, S
     }
 }
 
-/// `Retry-After`, in seconds or as a date (RFC 9110, section 10.2.3).
+/// The time that `Retry-After` of an answer asks to wait, given in seconds or as a date (RFC 9110, section 10.2.3).
 pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse::<u64>() {

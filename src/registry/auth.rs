@@ -20,14 +20,14 @@ use super::{
     connections::Connections,
     credentials::{self, Credentials},
     error::{RegistryError, registry_words},
-    http::{BodyError, HostSecurity, Trust, cause, clean, is_unknown_host, read_body},
+    http::{BodyError, HostSecurity, TransportSecurity, cause, clean, is_unknown_host, read_body},
 };
 
 /// Longest answer of a token server.
 const LONGEST_TOKEN: u64 = 1 << 20;
 const TOKEN_TIME: Duration = Duration::from_secs(30);
 
-/// What a registry wants to see.
+/// The authentication that a registry asks for in `WWW-Authenticate` (RFC 9110, section 11.6.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Challenge {
     Basic,
@@ -40,7 +40,7 @@ pub(super) enum Challenge {
     },
 }
 
-/// What is known about one registry.
+/// The authentication state of one registry: its challenge, our credentials, and the tokens it gave.
 #[derive(Default)]
 pub(super) struct RegistryAuth {
     state: Mutex<AuthState>,
@@ -56,27 +56,28 @@ struct AuthState {
 
 #[derive(Clone)]
 struct BearerToken {
-    header: AuthSecret,
+    header: AuthHeader,
     until: Instant,
 }
 
-/// An `Authorization` header; never printed.
+/// The value of an `Authorization` header (RFC 9110, 11.6.2). Its `Debug` shows `***`, so that it is never printed.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct AuthSecret(String);
+pub(super) struct AuthHeader(String);
 
-impl AuthSecret {
-    pub(super) fn text(&self) -> &str {
+impl AuthHeader {
+    /// The value itself: `Bearer …` or `Basic …`. Secret: only for the request.
+    pub(super) fn header_value(&self) -> &str {
         &self.0
     }
 }
 
-impl fmt::Debug for AuthSecret {
+impl fmt::Debug for AuthHeader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
     }
 }
 
-/// Why there is nothing to show.
+/// Why there is no `Authorization` header to send.
 pub(super) enum Refused {
     /// The token server may answer if asked again.
     Transient {
@@ -91,14 +92,17 @@ pub(super) enum Refused {
 }
 
 impl RegistryAuth {
-    /// The header for requests with `scopes`, if the registry is known to want one.
+    /// The `Authorization` header for requests with `scopes`; `None` if the registry has not asked for one.
+    ///
+    /// Looks up credentials and fetches a token when it is first needed
+    /// (<https://distribution.github.io/distribution/spec/auth/token/>).
     pub(super) async fn header(
         &self,
         connections: &Connections,
         registry: &str,
         security: HostSecurity,
         scopes: &str,
-    ) -> Result<Option<AuthSecret>, Refused> {
+    ) -> Result<Option<AuthHeader>, Refused> {
         let mut state = self.state.lock().await;
         let Some(challenge) = state.challenge.clone() else { return Ok(None) };
         if let Some(token) = state.tokens.get(scopes).filter(|it| it.until > Instant::now()) {
@@ -116,9 +120,9 @@ impl RegistryAuth {
         };
         let far = Duration::from_secs(24 * 3600);
         let (header, life) = match (&challenge, credentials) {
-            (_, Credentials::Bearer { token }) => (AuthSecret(format!("Bearer {token}")), far),
+            (_, Credentials::Bearer { token }) => (AuthHeader(format!("Bearer {token}")), far),
             (Challenge::Basic, Credentials::Basic { user, password }) => {
-                (AuthSecret(format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))), far)
+                (AuthHeader(format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))), far)
             }
             (Challenge::Basic, _) => {
                 let why = format!("no credentials for `{registry}` are known; log in with `docker login {registry}`");
@@ -127,7 +131,7 @@ impl RegistryAuth {
             (Challenge::Bearer { realm, service, .. }, credentials) => {
                 let request = TokenRequest { realm, service: service.as_deref(), scopes, credentials: &credentials };
                 let (token, life) = request.send(connections, security).await?;
-                (AuthSecret(format!("Bearer {token}")), life)
+                (AuthHeader(format!("Bearer {token}")), life)
             }
         };
         let until = Instant::now() + life.mul_f32(0.9);
@@ -135,8 +139,8 @@ impl RegistryAuth {
         Ok(Some(header))
     }
 
-    /// Takes note of a 401: `shown` is not shown again for `scopes`.
-    pub(super) async fn challenged(&self, challenge: Challenge, scopes: &str, shown: Option<&AuthSecret>) {
+    /// Notes a 401 answer: its challenge, and that the header `shown` is not to be sent for `scopes` again.
+    pub(super) async fn challenged(&self, challenge: Challenge, scopes: &str, shown: Option<&AuthHeader>) {
         let mut state = self.state.lock().await;
         if state.tokens.get(scopes).is_some_and(|token| Some(&token.header) == shown) {
             state.tokens.remove(scopes);
@@ -171,7 +175,7 @@ impl TokenRequest<'_> {
             "http" => return Err(fail("a registry that is reached by TLS must not name a realm without TLS")),
             _ => return Err(fail("the realm is neither http nor https")),
         }
-        let trust = connections.trust_of(&url, security);
+        let trust = connections.transport_security_of(&url, security).map_err(|why| fail(&why))?;
         if secret {
             let answer = self.post(connections, &trust, &url).await?;
             let basic = matches!(self.credentials, Credentials::Basic { .. });
@@ -186,7 +190,7 @@ impl TokenRequest<'_> {
     async fn post(
         &self,
         connections: &Connections,
-        trust: &Trust,
+        trust: &TransportSecurity,
         url: &Url,
     ) -> Result<(StatusCode, Vec<u8>), Refused> {
         let mut form = vec![("client_id", "bake"), ("scope", self.scopes)];
@@ -206,7 +210,12 @@ impl TokenRequest<'_> {
         self.answer(http.post(url.clone()).form(&form)).await
     }
 
-    async fn get(&self, connections: &Connections, trust: &Trust, url: &Url) -> Result<(StatusCode, Vec<u8>), Refused> {
+    async fn get(
+        &self,
+        connections: &Connections,
+        trust: &TransportSecurity,
+        url: &Url,
+    ) -> Result<(StatusCode, Vec<u8>), Refused> {
         let mut query: Vec<(&str, &str)> = self.service.map(|it| ("service", it)).into_iter().collect();
         query.extend(self.scopes.split(' ').filter(|it| !it.is_empty()).map(|it| ("scope", it)));
         let mut request = self.http(connections, trust)?.get(url.clone()).query(&query);
@@ -216,7 +225,7 @@ impl TokenRequest<'_> {
         self.answer(request).await
     }
 
-    fn http(&self, connections: &Connections, trust: &Trust) -> Result<reqwest::Client, Refused> {
+    fn http(&self, connections: &Connections, trust: &TransportSecurity) -> Result<reqwest::Client, Refused> {
         connections.clients.get(trust).map_err(|why| Refused::Final { realm: clean(self.realm), why })
     }
 
@@ -262,7 +271,7 @@ impl TokenRequest<'_> {
     }
 }
 
-/// The challenge of an answer, Bearer before Basic; `None` when there is none that we know.
+/// Parses the challenge of an answer, Bearer before Basic; `None` when there is none that we know.
 pub(super) fn challenge(headers: &HeaderMap) -> Option<Challenge> {
     let mut found = None;
     for value in headers.get_all(WWW_AUTHENTICATE) {
@@ -317,7 +326,7 @@ fn parameters(text: &str) -> BTreeMap<String, String> {
     found
 }
 
-/// Scopes sorted and merged: `repository:a:pull` and `repository:a:push` become `repository:a:pull,push`.
+/// Sorts and merges token scopes: `repository:a:pull` and `repository:a:push` become `repository:a:pull,push`.
 pub(super) fn merge_scopes<'a>(scopes: impl IntoIterator<Item = &'a str>) -> String {
     let mut merged: BTreeMap<&str, std::collections::BTreeSet<&str>> = BTreeMap::new();
     for scope in scopes.into_iter().filter(|it| !it.is_empty()) {

@@ -1,4 +1,4 @@
-//! Connections of a run by how the other side is trusted, and which certificates count for which host.
+//! Connections of a run by how they are secured, and which certificates count for which host.
 //!
 //! Certificates are laid out as Docker does it, a folder for each host:
 //! <https://docs.docker.com/engine/security/certificates/>. No request is sent here.
@@ -8,8 +8,9 @@ use std::{collections::BTreeSet, net::IpAddr, path::PathBuf};
 use url::Url;
 
 use super::{
-    http::{Clients, HostSecurity, Trust},
+    http::{Clients, HostSecurity, TransportSecurity},
     options::ClientOptions,
+    settings::{self, ClientCertificate},
 };
 
 /// The options of a run, and the HTTP clients that were made for them so far.
@@ -24,26 +25,27 @@ impl Connections {
         Self { options, clients: Clients::default() }
     }
 
-    /// How a host is trusted that a registry named: a token server, the target of a redirect.
+    /// How connections to a host that a registry named are secured: a token server, the target of a redirect.
     ///
     /// Its certificate is verified unless the user called the registry insecure, or it is this machine itself.
-    pub(super) fn trust_of(&self, url: &Url, named_by: HostSecurity) -> Trust {
+    ///
+    /// # Errors
+    /// The settings of that host cannot be read.
+    pub(super) fn transport_security_of(&self, url: &Url, named_by: HostSecurity) -> Result<TransportSecurity, String> {
         if url.scheme() == "http" {
-            return Trust::Plain;
+            return Ok(TransportSecurity::Plain);
         }
         if named_by.accepts_any_certificate || named_by.is_plain && is_loopback(url.authority()) {
-            return Trust::Anyone;
+            return Ok(TransportSecurity::AnyCertificate);
         }
-        let options = &self.options;
         let host = url.host_str().unwrap_or_default();
         let name = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
-        let (mut authorities, key_pair) = certificates(options, &name);
-        authorities.extend(options.hosts.get(&name).map(|it| it.ca.clone()).unwrap_or_default());
-        Trust::System { authorities, key_pair }
+        let settings = settings::of(&self.options, &name)?;
+        Ok(TransportSecurity::Verified { authorities: settings.ca, client: settings.client })
     }
 }
 
-/// `localhost`, `127.0.0.0/8`, `[::1]`, with any port.
+/// Whether an authority is this machine: `localhost`, `127.0.0.0/8`, `[::1]`, with any port.
 pub(super) fn is_loopback(authority: &str) -> bool {
     let Ok(url) = Url::parse(&format!("http://{authority}/")) else { return false };
     match url.host() {
@@ -54,8 +56,9 @@ pub(super) fn is_loopback(authority: &str) -> bool {
     }
 }
 
-/// Authorities and the first client key pair in the certificate folders of a host.
-pub(super) fn certificates(options: &ClientOptions, host: &str) -> (Vec<PathBuf>, Option<(PathBuf, PathBuf)>) {
+/// Finds the certificate authorities and the first client key pair in the certificate folders of a host
+/// (`certs.d/HOST`).
+pub(super) fn certificates(options: &ClientOptions, host: &str) -> (Vec<PathBuf>, Option<ClientCertificate>) {
     let (mut authorities, mut key_pair) = (BTreeSet::new(), None);
     for folder in &options.certificate_folders {
         let Ok(entries) = std::fs::read_dir(folder.join(host)) else { continue };
@@ -69,7 +72,7 @@ pub(super) fn certificates(options: &ClientOptions, host: &str) -> (Vec<PathBuf>
                 Some("cert") if key_pair.is_none() => {
                     let key = path.with_extension("key");
                     if key.is_file() {
-                        key_pair = Some((path, key));
+                        key_pair = Some(ClientCertificate { certificate: path, key });
                     }
                 }
                 _ => {}

@@ -1,4 +1,4 @@
-//! Who we are at a registry: `config.json` of Docker, `auth.json` of podman, credential helpers.
+//! Credentials for registries: `config.json` of Docker, `auth.json` of podman, credential helpers.
 //!
 //! Looked up when a registry asks, never before. Secrets leave this module only inside [`Credentials`], whose `Debug`
 //! hides them.
@@ -16,15 +16,16 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Deserialize;
 
 use super::{error::RegistryError, http::clean, options::ClientOptions};
+use crate::grant::read_file_or_shell_pipe;
 
 /// The key of Docker Hub in these files.
 const HUB: &str = "https://index.docker.io/v1/";
 /// Longest file or answer of a helper that is read.
 const LONGEST: u64 = 4 << 20;
-/// A helper may ask the user.
+/// How long a helper may take: it may ask the user.
 const HELPER_TIME: Duration = Duration::from_secs(120);
 
-/// What to show a registry.
+/// What is shown to a registry that asks for authentication.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum Credentials {
     Anonymous,
@@ -80,7 +81,9 @@ struct HelperAnswer {
     secret: String,
 }
 
-/// The credentials for a registry host. Blocks: files and child processes.
+/// Finds the credentials for a registry host in Docker's and podman's configuration, or asks a credential helper.
+///
+/// Blocks: reads files and runs child processes.
 pub(super) fn find(options: &ClientOptions, registry: &str) -> Result<Credentials, RegistryError> {
     let fault = |why: String| RegistryError::Credentials { registry: registry.to_owned(), why };
     let files = options.docker_config.iter().map(|folder| folder.join("config.json"));
@@ -94,15 +97,11 @@ pub(super) fn find(options: &ClientOptions, registry: &str) -> Result<Credential
 }
 
 fn read(path: &Path) -> Result<Option<DockerConfig>, String> {
-    let file = match std::fs::File::open(path) {
-        Ok(file) => file,
-        Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
-            return Ok(None);
-        }
-        Err(error) => return Err(format!("cannot read `{}`: {error}", path.display())),
+    let bytes = match read_file_or_shell_pipe(path, LONGEST) {
+        Ok(bytes) => bytes,
+        Err(fault) if fault.is_missing() => return Ok(None),
+        Err(fault) => return Err(format!("cannot read `{}`: {fault}", path.display())),
     };
-    let mut bytes = Vec::new();
-    file.take(LONGEST).read_to_end(&mut bytes).map_err(|e| format!("cannot read `{}`: {e}", path.display()))?;
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Ok(None);
     }
@@ -137,7 +136,7 @@ fn look_up(
     entry.credentials().map_err(|why| format!("`{}`: {why}", path.display()))
 }
 
-/// How a registry may be called in these files, the proper name first.
+/// The keys under which these files may list a registry, its proper name first.
 fn names(registry: &str) -> Vec<&str> {
     match registry {
         "docker.io" | "index.docker.io" | "registry-1.docker.io" => {
@@ -189,7 +188,7 @@ fn ask(options: &ClientOptions, helper: &str, server: &str) -> Result<Credential
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|e| format!("cannot run `{program}`: {e}"))?;
     if let Some(mut stdin) = child.stdin.take() {
-        // A helper that does not read is judged by what it answers.
+        // A helper that does not read its input may answer all the same.
         stdin.write_all(server.as_bytes()).ok();
     }
     let (answer, success) = finish(child, &program)?;
@@ -209,13 +208,13 @@ fn ask(options: &ClientOptions, helper: &str, server: &str) -> Result<Credential
     })
 }
 
-/// What a helper writes, and whether it was content; it is killed when it takes too long.
+/// The output of a helper, and whether it succeeded. It is killed when it takes too long.
 fn finish(mut child: Child, program: &str) -> Result<(Vec<u8>, bool), String> {
     let read_all = |stream: Option<Box<dyn Read + Send>>| {
         std::thread::spawn(move || {
             let mut bytes = Vec::new();
             if let Some(stream) = stream {
-                // What was read before a fault is judged.
+                // What was read before an error may be the whole answer.
                 stream.take(LONGEST).read_to_end(&mut bytes).ok();
             }
             bytes

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::http::clean;
 use crate::oci::{Digest, Platform};
 
-/// What a request was about: repository and tag, digest or upload of one registry.
+/// What a request was about, for messages: registry, repository, and tag, digest or upload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RequestTarget(Box<Parts>);
 
@@ -21,7 +21,8 @@ struct Parts {
 }
 
 impl RequestTarget {
-    /// `registry` is the host as the user knows it (`docker.io`, not `registry-1.docker.io`), `reference` a tag or digest.
+    /// A target. `registry` is the host as the user knows it (`docker.io`, not `registry-1.docker.io`), `reference` a
+    /// tag or digest.
     pub(super) fn new(registry: &str, repository: &str, reference: &str) -> Self {
         let (registry, repository) = (registry.to_owned(), repository.to_owned());
         Self(Box::new(Parts { registry, repository, reference: reference.to_owned() }))
@@ -39,7 +40,7 @@ impl fmt::Display for RequestTarget {
     }
 }
 
-/// A fault of a registry, of a layout folder, or on the way.
+/// Why a request to a registry, or reading an OCI layout folder, failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RegistryError {
     /// The registry answered, but not with what was asked.
@@ -78,7 +79,20 @@ pub(crate) enum RegistryError {
 }
 
 impl RegistryError {
-    /// Whether the same may work a little later.
+    /// Whether the registry refused for good: neither a fault of the moment nor one of the credentials.
+    pub(crate) const fn is_refusal(&self) -> bool {
+        match self {
+            Self::Status { status, .. } => *status >= 400 && *status < 500 && !matches!(*status, 401 | 403 | 408 | 429),
+            _ => false,
+        }
+    }
+
+    /// Whether the registry says that it has no such thing.
+    pub(crate) const fn is_absent(&self) -> bool {
+        matches!(self, Self::Status { status: 404, .. })
+    }
+
+    /// Whether the same request may succeed a little later.
     pub(super) const fn is_transient(&self) -> bool {
         match self {
             Self::Transport { .. } => true,
@@ -88,7 +102,7 @@ impl RegistryError {
     }
 }
 
-/// The words of a registry's error document, `CODE (message)` of each, cleaned; empty when it is none.
+/// The text of a registry's error document: `CODE (message)` of each error, cleaned; empty when it is none.
 ///
 /// The document is that of the OCI distribution spec, section "Error Codes".
 pub(super) fn registry_words(body: &[u8]) -> String {

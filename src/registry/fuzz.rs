@@ -9,7 +9,7 @@ use super::{
     api,
     auth::{self, Challenge},
     error,
-    image::{self, Document, ImageDocument},
+    image::{self, Document, ParsedDocument},
     pull,
 };
 use crate::oci::{Digest, Platform, media};
@@ -21,12 +21,12 @@ pub(crate) fn fuzz_documents(bytes: &[u8]) {
     for media_type in [own.media_type.clone(), media::OCI_INDEX.to_owned(), media::OCI_MANIFEST.to_owned()] {
         own.media_type = media_type;
         match own.parse() {
-            Ok(ImageDocument::Index(entries)) => {
+            Ok(ParsedDocument::Index(entries)) => {
                 if let Ok(chosen) = image::choose(&entries, &platform) {
                     assert!(entries.contains(chosen), "the choice is one of the entries");
                 }
             }
-            Ok(ImageDocument::Manifest { layers, .. }) => {
+            Ok(ParsedDocument::Manifest { layers, .. }) => {
                 assert!(layers.iter().all(|layer| image::digest_of(layer).is_ok()), "every layer has a sha256 digest");
                 image::read_config(bytes, &layers).ok();
             }

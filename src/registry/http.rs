@@ -1,4 +1,4 @@
-//! HTTP clients by trust, reading of bodies within bounds, and words for what went wrong on the way.
+//! HTTP clients by transport security, reading of bodies within bounds, and words for what went wrong on the way.
 //!
 //! No time limit for answers is set here: how long is too long depends on what is sent (`api`) or read (`read_body`).
 //! Knows nothing of registries. Redirects are never followed here: `api` does that, so that credentials stay home.
@@ -16,21 +16,29 @@ use hickory_resolver::net::NetError;
 use reqwest::{Certificate, Identity, Response, redirect::Policy};
 use tokio::time::{Instant, timeout};
 
+use super::settings::ClientCertificate;
+use crate::grant::read_file;
+
 const CONNECT: Duration = Duration::from_secs(15);
 
-/// How the other side is trusted; clients are shared by those with equal trust.
+/// How connections to a host are secured: plain HTTP, TLS with any certificate, or TLS with a verified one.
+///
+/// Also the key under which [`Clients`] keeps HTTP clients: hosts with equal security share one client and its
+/// connections.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) enum Trust {
-    /// Plain HTTP: no certificate is ever looked at.
+pub(super) enum TransportSecurity {
+    /// Plain HTTP.
     #[default]
     Plain,
-    /// TLS with any certificate.
-    Anyone,
-    /// TLS with the system's authorities and those of these PEM files; client key pairs as (certificate, key).
-    System { authorities: Vec<PathBuf>, key_pair: Option<(PathBuf, PathBuf)> },
+    /// TLS without verification: any certificate is accepted (registries that the user called insecure).
+    AnyCertificate,
+    /// TLS verified against the system's authorities and those in these PEM files. `client` is for hosts that ask
+    /// for a certificate.
+    Verified { authorities: Vec<PathBuf>, client: Option<ClientCertificate> },
 }
 
-/// How a registry itself is reached. It bounds what else may be reached on its word: redirects, token servers.
+/// How a registry itself is reached. It limits what else may be reached because the registry names it: redirects, token
+/// servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct HostSecurity {
     /// Requests go over plain HTTP: it may name plain HTTP servers. One that speaks TLS may not.
@@ -39,15 +47,18 @@ pub(super) struct HostSecurity {
     pub(super) accepts_any_certificate: bool,
 }
 
-/// Clients made so far.
+/// The HTTP clients made so far, by the security of the connection.
 #[derive(Default)]
 pub(super) struct Clients {
-    made: Mutex<HashMap<Trust, reqwest::Client>>,
+    made: Mutex<HashMap<TransportSecurity, reqwest::Client>>,
 }
 
 impl Clients {
-    /// The client for a kind of trust.
-    pub(super) fn get(&self, trust: &Trust) -> Result<reqwest::Client, String> {
+    /// The HTTP client for hosts with this security; made when it is first asked for.
+    ///
+    /// # Errors
+    /// When a PEM file cannot be read or the client cannot be made; the text is for the user.
+    pub(super) fn get(&self, trust: &TransportSecurity) -> Result<reqwest::Client, String> {
         let mut made = self.made.lock().expect("no holder of this lock panics");
         if let Some(client) = made.get(trust) {
             return Ok(client.clone());
@@ -58,7 +69,7 @@ impl Clients {
     }
 }
 
-fn make(trust: &Trust) -> Result<reqwest::Client, String> {
+fn make(trust: &TransportSecurity) -> Result<reqwest::Client, String> {
     // Err means that another caller was first.
     rustls::crypto::ring::default_provider().install_default().ok();
     let mut builder = reqwest::Client::builder()
@@ -69,17 +80,19 @@ fn make(trust: &Trust) -> Result<reqwest::Client, String> {
         .referer(false)
         .http1_only();
     builder = match trust {
-        Trust::Plain | Trust::Anyone => builder.tls_danger_accept_invalid_certs(true),
-        Trust::System { authorities, key_pair } => {
+        TransportSecurity::Plain | TransportSecurity::AnyCertificate => builder.tls_danger_accept_invalid_certs(true),
+        TransportSecurity::Verified { authorities, client } => {
             for path in authorities {
                 let pem = read(path)?;
                 let found = Certificate::from_pem_bundle(&pem).map_err(|e| bad(path, &e))?;
                 builder = builder.tls_certs_merge(found);
             }
-            if let Some((certificate, key)) = key_pair {
+            if let Some(ClientCertificate { certificate, key }) = client {
                 let mut pem = read(certificate)?;
-                pem.push(b'\n');
-                pem.extend(read(key)?);
+                if key != certificate {
+                    pem.push(b'\n');
+                    pem.extend(read(key)?);
+                }
                 builder = builder.identity(Identity::from_pem(&pem).map_err(|e| bad(certificate, &e))?);
             }
             builder
@@ -87,7 +100,7 @@ fn make(trust: &Trust) -> Result<reqwest::Client, String> {
     };
     builder.build().map_err(|e| {
         let cause = cause(&e);
-        if matches!(trust, Trust::System { .. }) {
+        if matches!(trust, TransportSecurity::Verified { .. }) {
             format!("{cause} (install the package ca-certificates, or set SSL_CERT_FILE)")
         } else {
             cause
@@ -96,14 +109,16 @@ fn make(trust: &Trust) -> Result<reqwest::Client, String> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
-    std::fs::read(path).map_err(|e| format!("cannot read `{}`: {e}", path.display()))
+    // Bundles of all authorities have about 250 kB.
+    const LONGEST: u64 = 16 << 20;
+    read_file(path, LONGEST).map_err(|fault| format!("cannot read `{}`: {fault}", path.display()))
 }
 
 fn bad(path: &Path, error: &reqwest::Error) -> String {
     format!("`{}` is not usable: {}", path.display(), cause(error))
 }
 
-/// The innermost words of an error, without the URL (its query may hold a secret).
+/// The innermost message of an error, without the URL (its query may hold a secret).
 pub(super) fn cause(error: &reqwest::Error) -> String {
     if error.is_timeout() {
         return "timed out".to_owned();
@@ -125,7 +140,8 @@ pub(super) fn cause(error: &reqwest::Error) -> String {
     clean(&words.join(": "))
 }
 
-/// Whether the other side does not seem to speak TLS: it answered with something else, or hung up at the greeting.
+/// Whether an error says that the other side does not seem to speak TLS: it answered with something else, or hung up at
+/// the greeting.
 pub(super) fn is_not_tls(error: &reqwest::Error) -> bool {
     error.is_connect()
         && any_cause(error, |cause| {
@@ -136,19 +152,32 @@ pub(super) fn is_not_tls(error: &reqwest::Error) -> bool {
         })
 }
 
-/// Whether nothing listens there.
+/// Whether an error says that the other side answered a TLS greeting with something that is no TLS record, as servers of
+/// plain HTTP do.
+pub(super) fn is_plain_http(error: &reqwest::Error) -> bool {
+    error.is_connect()
+        && any_cause(error, |cause| matches!(cause.downcast_ref(), Some(rustls::Error::InvalidMessage(_))))
+}
+
+/// Whether the connection was refused.
 pub(super) fn is_refused(error: &reqwest::Error) -> bool {
     any_cause(error, |cause| {
         cause.downcast_ref::<io::Error>().is_some_and(|io| io.kind() == io::ErrorKind::ConnectionRefused)
     })
 }
 
-/// Whether the name server says that there is no such host.
+/// Whether an error says that the connection ended before the request was sent: the error of the connection is lost then.
+pub(super) fn is_unsent(error: &reqwest::Error) -> bool {
+    any_cause(error, |cause| cause.downcast_ref().is_some_and(hyper::Error::is_canceled))
+}
+
+/// Whether an error says that the name server knows no such host.
 pub(super) fn is_unknown_host(error: &reqwest::Error) -> bool {
     any_cause(error, |cause| cause.downcast_ref().is_some_and(NetError::is_no_records_found))
 }
 
-/// Whether a test holds for an error beneath. What an `io::Error` wraps is no source of it, and is looked at as well.
+/// Whether a test holds for an error or one of its sources. An `io::Error` does not list what it wraps as its source, so
+/// that is looked at as well.
 fn any_cause(error: &reqwest::Error, test: impl Fn(&(dyn std::error::Error + 'static)) -> bool) -> bool {
     let mut next: Option<&(dyn std::error::Error + 'static)> = error.source();
     while let Some(cause) = next {
@@ -164,7 +193,7 @@ fn any_cause(error: &reqwest::Error, test: impl Fn(&(dyn std::error::Error + 'st
     false
 }
 
-/// A server's or system's text fit for a message: no control characters, at most a few hundred bytes.
+/// Makes a server's or system's text fit for a message: no control characters, at most a few hundred bytes.
 pub(super) fn clean(text: &str) -> String {
     const LONGEST: usize = 400;
     let mut clean = String::new();
@@ -178,7 +207,7 @@ pub(super) fn clean(text: &str) -> String {
     clean
 }
 
-/// Why a body could not be read.
+/// Why the body of an answer could not be read.
 #[derive(Debug)]
 pub(super) enum BodyError {
     Broken(String),
@@ -220,16 +249,16 @@ mod tests {
     }
 
     #[test]
-    fn clients_are_shared_by_trust() {
+    fn clients_are_shared_by_transport_security() {
         let clients = Clients::default();
-        clients.get(&Trust::Plain).expect("needs no certificates");
-        clients.get(&Trust::Anyone).expect("needs no certificates");
+        clients.get(&TransportSecurity::Plain).expect("needs no certificates");
+        clients.get(&TransportSecurity::AnyCertificate).expect("needs no certificates");
         assert_eq!(clients.made.lock().expect("not poisoned").len(), 2);
     }
 
     #[test]
     fn a_missing_authority_is_named() {
-        let trust = Trust::System { authorities: vec!["/nonexistent/ca.crt".into()], key_pair: None };
+        let trust = TransportSecurity::Verified { authorities: vec!["/nonexistent/ca.crt".into()], client: None };
         let error = Clients::default().get(&trust).expect_err("the file does not exist");
         assert!(error.contains("/nonexistent/ca.crt"), "{error}");
     }

@@ -1,6 +1,6 @@
 //! Manifests and indexes as documents: reading them within bounds, choosing the manifest of a platform.
 //!
-//! Pure: bytes in, meaning out. What is refused here never reaches the store or a build.
+//! Pure: parses bytes; fetches and stores nothing. What is refused here never reaches the store or a build.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -10,10 +10,10 @@ use crate::oci::{Descriptor, Digest, ImageConfig, Platform, media};
 
 /// Longest manifest, index or config that is read.
 pub(super) const LONGEST_DOCUMENT: u64 = 8 << 20;
-/// An index may name an index, this deep.
+/// How deep indexes may be nested.
 pub(super) const DEEPEST_INDEX: usize = 8;
 
-/// One manifest or index, verified: `digest` is that of `bytes`.
+/// The bytes of one manifest or index, verified: `digest` is that of `bytes`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Document {
     pub(crate) digest: Digest,
@@ -21,15 +21,15 @@ pub(crate) struct Document {
     pub(crate) bytes: Vec<u8>,
 }
 
-/// Where documents (manifests, indexes, configs) are kept between runs, so that nothing is fetched twice.
+/// Where manifests, indexes and configs are kept between runs, by digest, so that nothing is fetched twice.
 pub(crate) trait Documents: Send + Sync {
     /// The bytes of a digest, verified.
     fn get(&self, digest: &Digest) -> Option<Vec<u8>>;
-    /// Keeps bytes; failing to is no fault.
+    /// Keeps bytes. That they cannot be kept is not an error.
     fn put(&self, bytes: &[u8]);
 }
 
-/// Keeps nothing.
+/// A [`Documents`] that keeps nothing: every document is fetched.
 pub(crate) struct NoDocuments;
 
 impl Documents for NoDocuments {
@@ -52,19 +52,22 @@ pub(crate) struct RegistryImage {
     pub(crate) layers: Vec<Descriptor>,
 }
 
-/// What a document is.
+/// A parsed image document: an index, which lists manifests of several platforms, or the manifest of one image.
+///
+/// OCI image spec, image-index.md and manifest.md; Docker's manifest list and schema 2 manifest alike. *Invariant:*
+/// config and layers of a manifest have sha256 digests. `layers` has the lowest first.
 #[derive(Debug)]
-pub(super) enum ImageDocument {
+pub(super) enum ParsedDocument {
     Index(Vec<Descriptor>),
     Manifest { config: Box<Descriptor>, layers: Vec<Descriptor> },
 }
 
-/// Why an index has nothing for a platform: those that it has.
+/// An index has no manifest for the wanted platform; the platforms that it has, as text.
 #[derive(Debug)]
 pub(super) struct NoMatch(pub(super) Vec<String>);
 
 impl Document {
-    /// A document of bytes whose media type is not known: it says so itself.
+    /// Makes a document of bytes whose media type was not sent with them: it is read from the document, or guessed.
     pub(super) fn of_bytes(digest: Digest, bytes: Vec<u8>) -> Self {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
@@ -74,15 +77,19 @@ impl Document {
             manifests: Option<serde::de::IgnoredAny>,
         }
         let typed: Option<Typed> = serde_json::from_slice(&bytes).ok();
-        let media_type = typed.map_or_else(String::new, |it| {
-            let guess = if it.manifests.is_some() { media::OCI_INDEX } else { media::OCI_MANIFEST };
-            it.media_type.unwrap_or_else(|| guess.to_owned())
+        let media_type = typed.map_or_else(String::new, |document| {
+            let guess = if document.manifests.is_some() { media::OCI_INDEX } else { media::OCI_MANIFEST };
+            document.media_type.unwrap_or_else(|| guess.to_owned())
         });
         Self { digest, media_type, bytes }
     }
 
-    /// Reads the document as what its media type says.
-    pub(super) fn parse(&self) -> Result<ImageDocument, String> {
+    /// Parses the document as what its media type says.
+    ///
+    /// # Errors
+    /// When it is neither index nor manifest, of another schema version than 2 or another media type than the document
+    /// says, lacks its lists, or has a digest that is not sha256. The text is for the user.
+    pub(super) fn parse(&self) -> Result<ParsedDocument, String> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
         struct Raw {
@@ -108,10 +115,10 @@ impl Document {
             return Err("the manifest says it is of another media type than the server".to_owned());
         }
         match (raw.manifests, raw.config, raw.layers) {
-            (Some(manifests), None, None) if media::is_index(media_type) => Ok(ImageDocument::Index(manifests)),
+            (Some(manifests), None, None) if media::is_index(media_type) => Ok(ParsedDocument::Index(manifests)),
             (None, Some(config), Some(layers)) if media::is_manifest(media_type) => {
                 layers.iter().chain([&config]).try_for_each(|it| digest_of(it).map(drop))?;
-                Ok(ImageDocument::Manifest { config: Box::new(config), layers })
+                Ok(ParsedDocument::Manifest { config: Box::new(config), layers })
             }
             _ if media::is_index(media_type) => Err("the index has no list of manifests".to_owned()),
             _ => Err("the manifest has no config or no list of layers".to_owned()),
@@ -119,7 +126,9 @@ impl Document {
     }
 }
 
-/// Reads a config and checks it against the layers of its manifest.
+/// Parses an image config and checks that it has as many diff ids as its manifest has layers.
+///
+/// Keys that are `null` count as missing. The text of an error is for the user.
 pub(super) fn read_config(bytes: &[u8], layers: &[Descriptor]) -> Result<ImageConfig, String> {
     let mut value: Value = serde_json::from_slice(bytes).map_err(|e| format!("the config cannot be read ({e})"))?;
     without_nulls(&mut value);
@@ -157,13 +166,16 @@ fn is_layer(media_type: &str) -> bool {
     known(&oci, &["", "+gzip", "+zstd"]) || known(&docker, &["", ".gzip", ".zstd"])
 }
 
-/// The digest of a descriptor, when it is sha256.
+/// The sha256 digest of a descriptor.
+///
+/// # Errors
+/// When its digest is of another algorithm; the text is for the user.
 pub(super) fn digest_of(descriptor: &Descriptor) -> Result<Digest, String> {
     let text = descriptor.digest().to_string();
     text.parse().map_err(|_| format!("a digest is not of the algorithm sha256: {}", clean(&text)))
 }
 
-/// The entry of an index to go on with for `wanted`.
+/// The entry of an index that runs best on `wanted`.
 pub(super) fn choose<'a>(entries: &'a [Descriptor], wanted: &Platform) -> Result<&'a Descriptor, NoMatch> {
     let platforms: Vec<Option<Platform>> = entries.iter().map(platform_of).collect();
     if let Some(found) = resolve_platform(&platforms, wanted) {
@@ -183,12 +195,13 @@ fn platform_of(descriptor: &Descriptor) -> Option<Platform> {
     Some(normalised)
 }
 
-/// The position in `entries` of what runs best on `wanted`: exactly that platform, else the nearest that it can run.
+/// Chooses the position in `entries` of what runs best on `wanted`: exactly that platform, else the nearest that it can
+/// run.
 ///
 /// An entry without platform is taken when nothing else matches and it is the only one of its kind.
 pub(crate) fn resolve_platform(entries: &[Option<Platform>], wanted: &Platform) -> Option<usize> {
     for acceptable in runnable(wanted) {
-        let found = entries.iter().position(|it| it.as_ref().is_some_and(|it| is_same(it, &acceptable)));
+        let found = entries.iter().position(|platform| platform.as_ref().is_some_and(|it| is_same(it, &acceptable)));
         if found.is_some() {
             return found;
         }
@@ -213,7 +226,8 @@ fn runnable(wanted: &Platform) -> Vec<Platform> {
         platform.os_version.clone_from(&wanted.os_version);
         platform
     };
-    let number = |it: &Platform| it.variant.as_deref().and_then(|it| it.strip_prefix('v')?.parse::<u32>().ok());
+    let number =
+        |platform: &Platform| platform.variant.as_deref().and_then(|it| it.strip_prefix('v')?.parse::<u32>().ok());
     let arms = |from: u32| (5..=from.min(8)).rev().map(|n| of("arm", Some(&format!("v{n}"))));
     let mut all = vec![wanted.clone()];
     match wanted.arch.as_str() {
@@ -257,7 +271,7 @@ mod tests {
         assert_eq!(pick(&[], "linux/amd64"), None);
     }
 
-    fn parse(media_type: &str, text: &str) -> Result<ImageDocument, String> {
+    fn parse(media_type: &str, text: &str) -> Result<ParsedDocument, String> {
         let bytes = text.as_bytes().to_vec();
         Document { digest: Digest::of(&bytes), media_type: media_type.to_owned(), bytes }.parse()
     }
@@ -266,7 +280,7 @@ mod tests {
     fn documents_that_cannot_be_meant_are_refused() {
         let blob = r#"{"mediaType":"x","digest":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","size":0}"#;
         let good = format!(r#"{{"schemaVersion":2,"config":{blob},"layers":[{blob}]}}"#);
-        assert!(matches!(parse(media::OCI_MANIFEST, &good), Ok(ImageDocument::Manifest { .. })));
+        assert!(matches!(parse(media::OCI_MANIFEST, &good), Ok(ParsedDocument::Manifest { .. })));
         let bad = |media_type: &str, text: &str| parse(media_type, text).expect_err("must be refused");
         assert!(bad("text/html", "<html>").contains("text/html"));
         assert!(bad(media::OCI_MANIFEST, &good.replace("sha256", "md5")).contains("md5"));

@@ -1,12 +1,14 @@
 //! OCI layout folders: `oci-layout`, `index.json`, `blobs/sha256/HEX`. Only read; `export` writes them.
 //!
-//! What is read is bounded and verified. Names of files are made of digests alone, so no path leads out.
+//! What is read is bounded and verified. A layout is untrusted: its files are opened beneath its folder, and a link that
+//! leads out of it is refused.
 
 use std::{
     fs::File,
     io::{self, Read},
-    os::unix::fs::OpenOptionsExt,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use serde::Deserialize;
@@ -15,31 +17,42 @@ use sha2::{Digest as _, Sha256};
 use super::{
     error::RegistryError,
     http::clean,
-    image::{DEEPEST_INDEX, Document, ImageDocument, LONGEST_DOCUMENT, RegistryImage, choose, digest_of, read_config},
+    image::{DEEPEST_INDEX, Document, LONGEST_DOCUMENT, ParsedDocument, RegistryImage, choose, digest_of, read_config},
 };
-use crate::oci::{Descriptor, Digest, Platform, Reference};
+use crate::{
+    grant,
+    oci::{Descriptor, Digest, Platform, Reference},
+};
 
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 const IMAGE_NAME: &str = "io.containerd.image.name";
 
-/// An OCI layout folder.
+/// An OCI layout folder that images are read from (OCI image spec, image-layout.md).
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
+    /// For messages.
     folder: PathBuf,
+    opened: Arc<OwnedFd>,
 }
 
 impl Layout {
-    /// Opens a folder; `oci-layout` must be there.
+    /// Opens a folder by its path without symbolic links, as a grant has it; `oci-layout` must be there.
     ///
     /// # Errors
-    /// When it is no layout, or of a version that we do not know.
+    /// When the folder is not a layout, its version is not known, or a part of its path has become a link.
     pub(crate) fn open(folder: &Path) -> Result<Self, RegistryError> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
         struct Version {
             image_layout_version: String,
         }
-        let layout = Self { folder: folder.to_owned() };
+        let opened = grant::open_real_dir(folder).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => {
+                RegistryError::Layout { folder: folder.to_owned(), why: "no such file or directory".to_owned() }
+            }
+            _ => RegistryError::File { action: "open", path: folder.to_owned(), source },
+        })?;
+        let layout = Self { folder: folder.to_owned(), opened: Arc::new(opened) };
         let bytes = layout.read("oci-layout")?;
         let version: Version = serde_json::from_slice(&bytes)
             .map_err(|e| layout.fault(format!("the file `oci-layout` cannot be read ({e})")))?;
@@ -50,13 +63,13 @@ impl Layout {
         Ok(layout)
     }
 
-    /// What a digest names, or a tag, or (with neither) the only image, else the one tagged `latest`.
+    /// The document that a digest or a tag names; with neither, the only image, or else the one tagged `latest`.
     ///
     /// # Errors
     /// Names the tags that are there.
     pub(crate) fn resolve(&self, tag: Option<&str>, digest: Option<&Digest>) -> Result<Document, RegistryError> {
         if let Some(digest) = digest {
-            let known = self.entries()?.into_iter().find(|it| digest_of(it).is_ok_and(|it| it == *digest));
+            let known = self.entries()?.into_iter().find(|entry| digest_of(entry).is_ok_and(|it| it == *digest));
             let media_type = known.map(|it| it.media_type().to_string());
             return self.document(digest, media_type.as_deref());
         }
@@ -84,7 +97,20 @@ impl Layout {
         self.document(&digest, Some(found.media_type().as_ref()))
     }
 
-    /// The image for a platform.
+    /// The document that a tag names for something other than an image, such as a cache: one whose entry has no name of an
+    /// image, though an image may have the same tag. `None` if there is none.
+    ///
+    /// # Errors
+    /// When the index or the document cannot be read.
+    pub(crate) fn resolve_unnamed(&self, tag: &str) -> Result<Option<Document>, RegistryError> {
+        let entries = self.entries()?;
+        let is_named = |it: &Descriptor| it.annotations().as_ref().is_some_and(|all| all.contains_key(IMAGE_NAME));
+        let Some(found) = entries.iter().rfind(|it| has_tag(it, tag) && !is_named(it)) else { return Ok(None) };
+        let digest = digest_of(found).map_err(|why| self.fault(why))?;
+        self.document(&digest, Some(found.media_type().as_ref())).map(Some)
+    }
+
+    /// Reads the image for a platform: index, manifest and config.
     ///
     /// # Errors
     /// As [`Layout::resolve`]; and when there is none for the platform, or a blob is damaged.
@@ -98,7 +124,7 @@ impl Layout {
         let mut manifest = root.clone();
         for _ in 0..DEEPEST_INDEX {
             match manifest.parse().map_err(|why| self.blob_fault(&manifest.digest, &why))? {
-                ImageDocument::Index(entries) => {
+                ParsedDocument::Index(entries) => {
                     let chosen = choose(&entries, platform).map_err(|none| {
                         let has = if none.0.is_empty() { "none".to_owned() } else { none.0.join(", ") };
                         self.fault(format!("there is no image for the platform `{platform}`; it has {has}"))
@@ -106,7 +132,7 @@ impl Layout {
                     let digest = digest_of(chosen).map_err(|why| self.blob_fault(&manifest.digest, &why))?;
                     manifest = self.document(&digest, Some(chosen.media_type().as_ref()))?;
                 }
-                ImageDocument::Manifest { config, layers } => {
+                ParsedDocument::Manifest { config, layers } => {
                     let digest = digest_of(&config).map_err(|why| self.blob_fault(&manifest.digest, &why))?;
                     let bytes = self.small_blob(&digest)?;
                     let config = read_config(&bytes, &layers).map_err(|why| self.blob_fault(&digest, &why))?;
@@ -160,7 +186,8 @@ impl Layout {
         Ok(index.manifests)
     }
 
-    fn document(&self, digest: &Digest, media_type: Option<&str>) -> Result<Document, RegistryError> {
+    /// Reads a document by its digest; without a media type it is that which the document itself has.
+    pub(crate) fn document(&self, digest: &Digest, media_type: Option<&str>) -> Result<Document, RegistryError> {
         let bytes = self.small_blob(digest)?;
         Ok(match media_type {
             Some(media_type) => Document { digest: *digest, media_type: media_type.to_owned(), bytes },
@@ -192,13 +219,13 @@ impl Layout {
     /// A regular file of the layout and its size.
     fn open_file(&self, name: &str) -> Result<(File, u64), RegistryError> {
         let path = self.folder.join(name);
-        // Opening a pipe must not wait for a writer.
-        let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-        let opened = File::options().read(true).custom_flags(flags).open(&path);
-        let file = match opened {
+        let file = match grant::open_beneath(&self.opened, Path::new(name)) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(self.fault(format!("there is no file `{name}`")));
+            }
+            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+                return Err(self.fault(format!("`{name}` is a link that leads out of the layout")));
             }
             Err(source) => return Err(RegistryError::File { action: "open", path, source }),
         };
@@ -235,7 +262,8 @@ fn has_tag(descriptor: &Descriptor, tag: &str) -> bool {
     let names = [annotation(descriptor, REF_NAME), annotation(descriptor, IMAGE_NAME)];
     names.into_iter().flatten().any(|name| {
         name == tag
-            || Reference::parse(name).is_ok_and(|it| name.contains([':', '/']) && it.tag.as_deref() == Some(tag))
+            || Reference::parse(name)
+                .is_ok_and(|reference| name.contains([':', '/']) && reference.tag.as_deref() == Some(tag))
     })
 }
 
@@ -328,6 +356,17 @@ mod tests {
         fs::remove_dir(&path).expect("writable");
         std::os::unix::fs::symlink("/dev/zero", &path).expect("writable");
         assert!(layout.copy_blob(&image.layers[0], &mut Vec::new()).is_err());
+        // The right content, but not here.
+        let elsewhere = tempfile::NamedTempFile::new().expect("a temporary file");
+        fs::write(elsewhere.path(), "layer").expect("writable");
+        fs::remove_file(&path).expect("writable");
+        std::os::unix::fs::symlink(elsewhere.path(), &path).expect("writable");
+        let error = layout.copy_blob(&image.layers[0], &mut Vec::new()).expect_err("it leads out").to_string();
+        assert!(error.contains("leads out of the layout"), "{error}");
+        fs::remove_file(&path).expect("writable");
+        fs::write(path.with_extension("moved"), "layer").expect("writable");
+        std::os::unix::fs::symlink(path.with_extension("moved").file_name().expect("a name"), &path).expect("writable");
+        layout.copy_blob(&image.layers[0], &mut Vec::new()).expect("it stays in the layout");
         fs::write(blob_path(made.folder.path(), &made.root), "x".repeat(20)).expect("writable");
         assert!(layout.image(None, None, &amd64()).is_err());
         fs::write(made.folder.path().join("index.json"), "[".repeat(100_000)).expect("writable");

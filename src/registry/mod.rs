@@ -3,11 +3,12 @@
 //! ```text
 //! pull.rs   resolve, manifests, blobs ───────┐
 //! push.rs   uploads, mounts, manifests ──────┴─► api.rs  one request: redirects, retries
+//! copy.rs   from one repository into another: pull and push
 //!   client.rs       the registries of a run        │
 //!   host.rs         one registry, one mirror ◄─────┤
 //!   auth.rs         challenges, tokens ◄───────────┘
 //!   credentials.rs  config.json, helpers
-//!   connections.rs  certificates ─► http.rs  HTTP clients by trust
+//!   settings        files ─► how a host is reached; connections.rs certificates ─► http.rs HTTP clients by security
 //! layout.rs  the same answers from a folder
 //! image.rs   choice of a platform, reading of manifests: shared by pull and layout
 //! ```
@@ -19,6 +20,7 @@ mod api;
 mod auth;
 mod client;
 mod connections;
+mod copy;
 mod credentials;
 mod error;
 #[cfg(feature = "fuzzing")]
@@ -30,6 +32,8 @@ mod layout;
 mod options;
 mod pull;
 mod push;
+mod replace;
+mod settings;
 #[cfg(test)]
 mod tests;
 
@@ -40,6 +44,7 @@ pub(crate) use fuzz::{fuzz_documents, fuzz_headers};
 pub(crate) use image::{Document, Documents, NoDocuments, RegistryImage};
 pub(crate) use layout::Layout;
 pub(crate) use options::ClientOptions;
+pub(crate) use push::{BlobSource, NameTarget, Push, Upload};
 #[cfg(test)]
-use options::{HostOptions, Mirror};
-pub(crate) use push::{BlobSource, Push, Upload};
+use settings::{HostSettings, MirrorSettings, RegistryAddress};
+pub(crate) use settings::{SettingsFiles, load as load_settings};

@@ -2,13 +2,18 @@
 
 use std::{collections::BTreeMap, ffi::OsString, path::PathBuf, process::Command, time::Duration};
 
-/// Makes a command of a program (`sandbox::command`): clean environment, closed descriptors.
-pub(crate) type HelperCommandFn = fn(&std::ffi::OsStr) -> Command;
+use super::settings::HostSettings;
 
-/// Told the bytes done so far of one transfer; called often, must be quick.
+/// Folders of other tools with settings and certificates by host.
+const CERTIFICATE_FOLDERS: [&str; 3] = ["/etc/containerd/certs.d", "/etc/docker/certs.d", "/etc/containers/certs.d"];
+
+/// Makes a command of a program (`sandbox::command`): clean environment, closed descriptors.
+pub(crate) type CredentialCommandFn = fn(&std::ffi::OsStr) -> Command;
+
+/// A function that is called with the bytes done so far of one transfer; it is called often and must be quick.
 pub(crate) type TransferProgress<'a> = &'a (dyn Fn(u64) + Send + Sync);
 
-/// How registries are reached.
+/// The options of a registry client: hosts, mirrors, credentials, limits.
 #[derive(Clone)]
 pub(crate) struct ClientOptions {
     /// `$DOCKER_CONFIG` or `~/.docker`; its `config.json` is read when first needed.
@@ -17,10 +22,10 @@ pub(crate) struct ClientOptions {
     pub(crate) auth_files: Vec<PathBuf>,
     /// Environment of credential helpers (PATH, HOME, …).
     pub(crate) env: Vec<(OsString, OsString)>,
-    pub(crate) command: HelperCommandFn,
+    pub(crate) command: CredentialCommandFn,
     /// By host as written in references (`docker.io`, `localhost:5000`).
-    pub(crate) hosts: BTreeMap<String, HostOptions>,
-    /// Folders with a subfolder per host that holds `*.crt`, `*.cert`, `*.key`: `/etc/docker/certs.d`.
+    pub(crate) hosts: BTreeMap<String, HostSettings>,
+    /// Folders with a subfolder per host that holds `hosts.toml`, `*.crt`, `*.cert`, `*.key`: `/etc/docker/certs.d`.
     pub(crate) certificate_folders: Vec<PathBuf>,
     /// How long an operation goes on trying without making progress.
     pub(crate) retry_budget: Duration,
@@ -28,36 +33,16 @@ pub(crate) struct ClientOptions {
     pub(crate) parallel: usize,
 }
 
-/// Settings of one registry.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct HostOptions {
-    /// Plain HTTP only.
-    pub(crate) http: bool,
-    /// No verification of certificates; plain HTTP where the answer is not TLS.
-    pub(crate) insecure: bool,
-    /// Tried first, for reading only.
-    pub(crate) mirrors: Vec<Mirror>,
-    /// PEM files of further certificate authorities.
-    pub(crate) ca: Vec<PathBuf>,
-}
-
-/// `host[/path]`: the path is put after `/v2`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Mirror {
-    pub(crate) host: String,
-    pub(crate) path: String,
-}
-
 impl ClientOptions {
     /// Nothing but defaults: no credentials, no mirrors.
-    pub(crate) fn new(command: HelperCommandFn) -> Self {
+    pub(crate) fn new(command: CredentialCommandFn) -> Self {
         Self {
             docker_config: None,
             auth_files: Vec::new(),
             env: Vec::new(),
             command,
             hosts: BTreeMap::new(),
-            certificate_folders: vec!["/etc/docker/certs.d".into(), "/etc/containers/certs.d".into()],
+            certificate_folders: CERTIFICATE_FOLDERS.map(PathBuf::from).into(),
             retry_budget: Duration::from_secs(45),
             parallel: 4,
         }

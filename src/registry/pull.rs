@@ -1,6 +1,6 @@
 //! Reading from a registry: what a tag means now, manifests, blobs.
 
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use reqwest::{
@@ -20,14 +20,14 @@ use super::{
     host::Host,
     http::{BodyError, cause, clean, read_body},
     image::{
-        DEEPEST_INDEX, Document, Documents, ImageDocument, LONGEST_DOCUMENT, RegistryImage, choose, digest_of,
+        DEEPEST_INDEX, Document, Documents, LONGEST_DOCUMENT, ParsedDocument, RegistryImage, choose, digest_of,
         read_config,
     },
     options::TransferProgress,
 };
 use crate::oci::{Descriptor, Digest, Platform, Reference, media};
 
-const ALL_TYPES: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
+pub(super) const ALL_TYPES: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
                          application/vnd.docker.distribution.manifest.list.v2+json, \
                          application/vnd.docker.distribution.manifest.v2+json, */*;q=0.1";
 /// A document must arrive within this time.
@@ -38,13 +38,14 @@ const SLOWEST: (u64, Duration) = (8 << 10, Duration::from_secs(15));
 const PROGRESS: u64 = 1 << 20;
 
 impl Client {
-    /// The digest that `reference` means now: one HEAD. A reference with a digest is looked up by it.
+    /// Finds the digest that a reference names now, with one HEAD request. A reference with a digest is looked up by
+    /// it.
     ///
     /// # Errors
-    /// Names method, registry, repository and the registry's own words.
+    /// The error has method, registry, repository and the registry's own words.
     pub(crate) async fn resolve(&self, reference: &Reference) -> Result<Digest, RegistryError> {
         let mut last = None;
-        for host in self.readers(&reference.domain) {
+        for host in self.readers_of(reference) {
             match self.resolve_at(&host, reference).await {
                 Ok(digest) => return Ok(digest),
                 Err(error) => last = Some(error),
@@ -53,7 +54,7 @@ impl Client {
         Err(last.expect("the registry itself is always a reader"))
     }
 
-    /// The manifest or index of a digest, from `kept` if it is there.
+    /// Reads the manifest or index of a digest, from `kept` if it is there.
     ///
     /// # Errors
     /// As [`Client::resolve`]; and when the bytes are not those of the digest.
@@ -67,7 +68,7 @@ impl Client {
             return Ok(Document::of_bytes(*digest, bytes));
         }
         let mut last = None;
-        for host in self.readers(&reference.domain) {
+        for host in self.readers_of(reference) {
             match self.document_at(&host, reference, &digest.to_string(), Some(digest)).await {
                 Ok(document) => {
                     kept.put(&document.bytes);
@@ -79,7 +80,8 @@ impl Client {
         Err(last.expect("the registry itself is always a reader"))
     }
 
-    /// The image that `reference` names, for `platform`: resolves the tag, reads index, manifest and config.
+    /// Reads the image that a reference names, for a platform: resolves the tag, reads index, manifest and config. No
+    /// layer is fetched.
     ///
     /// # Errors
     /// As [`Client::document`]; and when there is none for the platform.
@@ -99,7 +101,7 @@ impl Client {
             let at = target(reference, &manifest.digest.to_string());
             let fault = |why| RegistryError::Document { target: at.clone(), why };
             match manifest.parse().map_err(fault)? {
-                ImageDocument::Index(entries) => {
+                ParsedDocument::Index(entries) => {
                     let chosen = choose(&entries, platform).map_err(|none| RegistryError::Platform {
                         target: target(reference, reference.tag_or_latest().unwrap_or_default()),
                         wanted: Box::new(platform.clone()),
@@ -108,7 +110,7 @@ impl Client {
                     let digest = digest_of(chosen).map_err(fault)?;
                     manifest = self.document(reference, &digest, kept).await?;
                 }
-                ImageDocument::Manifest { config, layers } => {
+                ParsedDocument::Manifest { config, layers } => {
                     let digest = digest_of(&config).map_err(fault)?;
                     let bytes = self.config_bytes(reference, &config, digest, kept).await?;
                     let config = read_config(&bytes, &layers).map_err(fault)?;
@@ -124,12 +126,25 @@ impl Client {
     }
 
     /// Fetches one blob of the repository of `reference` into the writer that `open` makes, resuming and retrying.
-    /// Given back only when size and digest are right. `open` is called again when all must be read anew.
+    ///
+    /// The writer is returned only when size and digest are right. `open` is called again when all must be read anew.
     ///
     /// # Errors
     /// As [`Client::document`]; a fault of the writer is [`RegistryError::Source`].
     pub(crate) async fn blob<W: io::Write + Send + 'static>(
         &self,
+        reference: &Reference,
+        descriptor: &Descriptor,
+        open: impl FnMut() -> io::Result<W> + Send,
+        progress: TransferProgress<'_>,
+    ) -> Result<W, RegistryError> {
+        self.blob_of(&self.readers_of(reference), reference, descriptor, open, progress).await
+    }
+
+    /// As [`Client::blob`], from these hosts, asked in order.
+    pub(super) async fn blob_of<W: io::Write + Send + 'static>(
+        &self,
+        hosts: &[Arc<Host>],
         reference: &Reference,
         descriptor: &Descriptor,
         mut open: impl FnMut() -> io::Result<W> + Send,
@@ -138,14 +153,14 @@ impl Client {
         let at = target(reference, descriptor.digest().as_ref());
         let digest = digest_of(descriptor).map_err(|why| RegistryError::Document { target: at.clone(), why })?;
         let mut last = None;
-        for host in self.readers(&reference.domain) {
-            let _slot = host.transfers.acquire().await.expect("the semaphore is never closed");
+        for host in hosts {
+            let _slot = host.downloads.acquire().await.expect("the semaphore is never closed");
             // Once more if the content was wrong: it may have been damaged on the way.
             for _ in 0..2 {
                 let writer = open().map_err(|e| RegistryError::Source { digest, why: e.to_string() })?;
                 let sink = BlobSink::start(writer);
-                let wanted = WantedPlatform { digest, size: descriptor.size(), target: at.clone() };
-                match self.blob_at(&host, reference, &wanted, sink, progress).await {
+                let wanted = WantedBlob { digest, size: descriptor.size(), target: at.clone() };
+                match self.blob_at(host, reference, &wanted, sink, progress).await {
                     Ok(writer) => {
                         self.note_held(&reference.domain, &reference.path, digest);
                         return Ok(writer);
@@ -161,7 +176,7 @@ impl Client {
                 }
             }
         }
-        Err(last.expect("the registry itself is always a reader"))
+        Err(last.expect("there is always a host to ask"))
     }
 
     async fn resolve_at(&self, host: &Host, reference: &Reference) -> Result<Digest, RegistryError> {
@@ -192,7 +207,7 @@ impl Client {
         Ok(document.digest)
     }
 
-    async fn document_at(
+    pub(super) async fn document_at(
         &self,
         host: &Host,
         reference: &Reference,
@@ -223,7 +238,7 @@ impl Client {
             return Err(too_long(&call.target));
         }
         let mut last = None;
-        for host in self.readers(&reference.domain) {
+        for host in self.readers_of(reference) {
             match self.bytes_at(&host, &call, Some(digest)).await {
                 Ok((_, bytes)) => {
                     kept.put(&bytes);
@@ -273,7 +288,7 @@ impl Client {
         &self,
         host: &Host,
         reference: &Reference,
-        wanted: &WantedPlatform,
+        wanted: &WantedBlob,
         mut sink: BlobSink<W>,
         progress: TransferProgress<'_>,
     ) -> Result<W, RegistryError> {
@@ -310,7 +325,7 @@ impl Client {
 }
 
 /// A blob as it must be.
-struct WantedPlatform {
+struct WantedBlob {
     digest: Digest,
     size: u64,
     target: RequestTarget,
@@ -329,7 +344,7 @@ enum Received {
 /// Passes a body on from byte `done`.
 async fn receive<W: io::Write + Send + 'static>(
     mut response: Response,
-    wanted: &WantedPlatform,
+    wanted: &WantedBlob,
     done: &mut u64,
     sink: &mut BlobSink<W>,
     progress: TransferProgress<'_>,
@@ -382,7 +397,7 @@ fn is_text(value: &reqwest::header::HeaderValue) -> bool {
     value.to_str().is_ok_and(|it| it.starts_with("text/"))
 }
 
-/// The first byte of a partial answer: `Content-Range: bytes 5-9/10` (RFC 9110, section 14.4).
+/// The offset of the first byte of a partial answer: `Content-Range: bytes 5-9/10` (RFC 9110, section 14.4).
 pub(super) fn range_start(headers: &HeaderMap) -> Option<u64> {
     let text = headers.get(CONTENT_RANGE)?.to_str().ok()?;
     text.strip_prefix("bytes ")?.split('-').next()?.trim().parse().ok()
@@ -417,7 +432,7 @@ impl<W: io::Write + Send + 'static> BlobSink<W> {
         }
     }
 
-    async fn finish(mut self, wanted: &WantedPlatform) -> Result<W, RegistryError> {
+    async fn finish(mut self, wanted: &WantedBlob) -> Result<W, RegistryError> {
         self.pieces = None;
         let written = self.worker.await.map_err(io::Error::other).and_then(|it| it);
         let (writer, found, size) =
@@ -433,7 +448,7 @@ impl<W: io::Write + Send + 'static> BlobSink<W> {
     }
 }
 
-/// What a request about a reference's repository is about.
+/// The [`RequestTarget`] of a request about the repository of a reference.
 pub(super) fn target(reference: &Reference, name: &str) -> RequestTarget {
     RequestTarget::new(&reference.domain, &reference.path, name)
 }
@@ -460,7 +475,7 @@ fn too_long(target: &RequestTarget) -> RegistryError {
     RegistryError::Size { target: target.clone(), wanted, found: "more".to_owned() }
 }
 
-/// `Content-Type` without parameters, cleaned.
+/// The media type in `Content-Type`, without parameters, cleaned.
 pub(super) fn media_type(headers: &HeaderMap) -> String {
     let text = headers.get(CONTENT_TYPE).and_then(|it| it.to_str().ok()).unwrap_or_default();
     clean(text.split(';').next().unwrap_or_default())

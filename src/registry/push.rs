@@ -15,8 +15,9 @@ use std::{
 use futures_util::{StreamExt, TryStreamExt, stream};
 use reqwest::{
     Method,
-    header::{ACCEPT, CONTENT_TYPE},
+    header::{ACCEPT, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, RANGE},
 };
+use serde_json::{Value, json};
 use url::Url;
 
 use super::{
@@ -25,24 +26,33 @@ use super::{
     client::Client,
     error::{RegistryError, RequestTarget},
     host::Host,
-    image::Document,
+    http::{BodyError, read_body},
+    image::{Document, LONGEST_DOCUMENT},
     options::TransferProgress,
+    pull::ALL_TYPES,
 };
-use crate::oci::Digest;
+use crate::oci::{Digest, media};
 
-/// Makes the file of a blob that is not here yet; the text of an error is shown to the user.
+/// Size of a piece in bytes; smaller blobs are always sent whole.
+const PIECE: u64 = 16 << 20;
+
+/// The list of referrers must arrive within this time.
+const REFERRERS_TIME: Duration = Duration::from_secs(30);
+
+/// A function that fetches a blob that is not on this machine yet and returns its file; the text of an error is for the
+/// user.
 pub(crate) type Fetch = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<PathBuf, String>> + Send>> + Send + Sync>;
 
-/// Where the bytes of a blob come from.
+/// Where the bytes of a blob to be pushed come from.
 #[derive(Clone)]
 pub(crate) enum BlobSource {
     Bytes(bytes::Bytes),
     File(PathBuf),
-    /// Asked only if the registry has not got the blob.
+    /// Called only if the registry lacks the blob.
     Fetch(Fetch),
 }
 
-/// One blob that the repository must have.
+/// One blob that a repository must have after a push.
 #[derive(Clone)]
 pub(crate) struct Upload {
     pub(crate) digest: Digest,
@@ -52,12 +62,12 @@ pub(crate) struct Upload {
     pub(crate) found_in: Vec<(String, String)>,
 }
 
-/// All that one repository gets.
+/// Everything that is pushed to one repository.
 pub(crate) struct Push<'a> {
     /// Registry host and path.
     pub(crate) domain: &'a str,
     pub(crate) path: &'a str,
-    /// Given to the root; none: by digest only.
+    /// Tags of the root document; without any it is pushed by digest only.
     pub(crate) tags: &'a [String],
     /// Repeated digests are sent once.
     pub(crate) blobs: Vec<Upload>,
@@ -65,12 +75,23 @@ pub(crate) struct Push<'a> {
     pub(crate) documents: Vec<Document>,
     /// `registry.insecure=true` of the output.
     pub(crate) insecure: bool,
-    /// Told the bytes of all blobs together.
+    /// Called with the bytes that were sent of all blobs together.
     pub(crate) progress: TransferProgress<'a>,
 }
 
+/// A name in a repository: a tag, or the digest of what is named.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NameTarget<'a> {
+    /// Registry host and path.
+    pub(crate) domain: &'a str,
+    pub(crate) path: &'a str,
+    pub(crate) tag: Option<&'a str>,
+    /// `registry.insecure=true` of the output.
+    pub(crate) insecure: bool,
+}
+
 /// The repository that is pushed to.
-struct Repository<'a> {
+pub(super) struct Repository<'a> {
     client: &'a Client,
     host: &'a Host,
     domain: &'a str,
@@ -81,20 +102,13 @@ struct Repository<'a> {
 }
 
 impl Client {
-    /// Sends what the repository lacks. A tag appears only after everything it needs.
+    /// Pushes what a repository lacks. A tag is set only after everything it needs is there.
     ///
     /// # Errors
-    /// Names method, registry, repository and the registry's own words.
+    /// The error has method, registry, repository and the registry's own words.
     pub(crate) async fn push(&self, push: Push<'_>) -> Result<(), RegistryError> {
-        let host = self.origin(push.domain, push.insecure);
-        let repository = Repository {
-            client: self,
-            host: &host,
-            domain: push.domain,
-            path: push.path,
-            scopes: merge_scopes([format!("repository:{}:pull,push", push.path).as_str()]),
-            sent: Arc::default(),
-        };
+        let host = self.writer(push.domain, push.insecure);
+        let repository = Repository::new(self, &host, push.domain, push.path);
         let mut seen = HashSet::new();
         let blobs: Vec<Upload> = push.blobs.into_iter().filter(|it| seen.insert(it.digest)).collect();
         let parallel = self.shared.connections.options.parallel.max(1);
@@ -112,6 +126,36 @@ impl Client {
             repository.manifest(root, tag).await?;
         }
         Ok(())
+    }
+
+    /// Gives a document, all parts of which are in the repository, its name there. That it has it already is no fault.
+    ///
+    /// # Errors
+    /// As [`Client::push`].
+    pub(crate) async fn set_name(&self, target: &NameTarget<'_>, document: &Document) -> Result<(), RegistryError> {
+        let host = self.writer(target.domain, target.insecure);
+        let repository = Repository::new(self, &host, target.domain, target.path);
+        match target.tag {
+            Some(tag) => repository.manifest(document, tag).await,
+            None => repository.manifest(document, &document.digest.to_string()).await,
+        }
+    }
+
+    /// The digest that a tag has now, or whether a digest is there, with the right to change it: one HEAD. `None` if there is
+    /// no such tag, or if the registry does not say.
+    ///
+    /// # Errors
+    /// As [`Client::push`].
+    pub(crate) async fn meaning(&self, target: &NameTarget<'_>) -> Result<Option<Digest>, RegistryError> {
+        let Some(tag) = target.tag else { return Ok(None) };
+        let host = self.writer(target.domain, target.insecure);
+        let repository = Repository::new(self, &host, target.domain, target.path);
+        let mut call = repository.call(Method::HEAD, format!("manifests/{tag}"), tag);
+        call.accept = &[200, 400, 404, 405];
+        call.headers.push((ACCEPT, ALL_TYPES.to_owned()));
+        let response = self.send(&host, &call, &mut Retry::new(self)).await?;
+        let digest = response.headers().get("docker-content-digest").and_then(|value| value.to_str().ok());
+        Ok(digest.filter(|_| response.status() == 200).and_then(|digest| digest.parse().ok()))
     }
 }
 
@@ -136,33 +180,50 @@ async fn with_progress<T>(work: impl Future<Output = T>, sent: &AtomicU64, progr
     }
 }
 
+impl<'a> Repository<'a> {
+    pub(super) fn new(client: &'a Client, host: &'a Host, domain: &'a str, path: &'a str) -> Self {
+        let scopes = merge_scopes([format!("repository:{path}:pull,push").as_str()]);
+        Self { client, host, domain, path, scopes, sent: Arc::default() }
+    }
+}
+
 impl Repository<'_> {
-    /// Makes the repository have a blob. A lost upload is begun anew from the question whether it is there.
+    /// Brings a blob into the repository: it is there, is mounted from another one, or is sent. An upload that broke off
+    /// begins again with the question whether the blob is there. One of a large blob goes on
+    /// in pieces then, so that it does not break off at the same place for ever.
     async fn blob(&self, blob: &Upload) -> Result<(), RegistryError> {
-        let _slot = self.host.transfers.acquire().await.expect("the semaphore is never closed");
+        let _slot = self.host.uploads.acquire().await.expect("the semaphore is never closed");
         let mut retry = Retry::new(self.client);
+        let mut manner = UploadManner::Whole;
         loop {
-            if self.has(blob, &mut retry).await? {
+            if self.has(&blob.digest, &mut retry).await? {
                 break;
             }
-            match self.mount_or_send(blob, &mut retry).await {
-                Ok(()) => break,
-                Err(error) if error.is_transient() => retry.again(error).await?,
-                Err(error) => return Err(error),
+            match (self.mount_or_send(blob, manner, &mut retry).await, manner) {
+                (Ok(()), _) => break,
+                (Err(error), _) if error.is_transient() => {
+                    if manner == UploadManner::Whole && blob.size > PIECE {
+                        manner = UploadManner::Pieces;
+                    }
+                    retry.again(error).await?;
+                }
+                // Registries need not take pieces.
+                (Err(RegistryError::Status { .. }), UploadManner::Pieces) => manner = UploadManner::WholeAgain,
+                (Err(error), _) => return Err(error),
             }
         }
         self.client.note_held(self.domain, self.path, blob.digest);
         Ok(())
     }
 
-    async fn has(&self, blob: &Upload, retry: &mut Retry) -> Result<bool, RegistryError> {
-        let rest = format!("blobs/{}", blob.digest);
-        let mut call = self.call(Method::HEAD, rest, &blob.digest.to_string());
+    pub(super) async fn has(&self, digest: &Digest, retry: &mut Retry) -> Result<bool, RegistryError> {
+        let rest = format!("blobs/{digest}");
+        let mut call = self.call(Method::HEAD, rest, &digest.to_string());
         call.accept = &[200, 404];
         Ok(self.client.send(self.host, &call, retry).await?.status() == 200)
     }
 
-    async fn mount_or_send(&self, blob: &Upload, retry: &mut Retry) -> Result<(), RegistryError> {
+    async fn mount_or_send(&self, blob: &Upload, manner: UploadManner, retry: &mut Retry) -> Result<(), RegistryError> {
         let mut place = None;
         if let Some(from) = self.mount_source(blob) {
             place = match self.mount(blob, &from, retry).await? {
@@ -176,22 +237,93 @@ impl Repository<'_> {
         };
         let own = Arc::new(AtomicU64::new(0));
         let content = self.content(blob, own.clone()).await?;
-        let mut url = place;
-        url.query_pairs_mut().append_pair("digest", &blob.digest.to_string());
-        let call = ApiCall {
-            place: RepositoryPlace::Url(url),
-            headers: vec![(CONTENT_TYPE, "application/octet-stream".to_owned())],
-            content,
-            accept: &[200, 201, 202, 204],
-            once: true,
-            ..self.call(Method::PUT, String::new(), &blob.digest.to_string())
+        let sent = match manner {
+            UploadManner::Whole | UploadManner::WholeAgain => self.finish(blob, place, content, retry).await,
+            UploadManner::Pieces => match self.send_pieces(blob, place, &content, &own, retry).await {
+                Ok(place) => self.finish(blob, place, BodyContent::None, retry).await,
+                Err(error) => Err(error),
+            },
         };
-        let answer = self.client.send(self.host, &call, retry).await;
-        if answer.is_err() {
-            // What was sent in vain does not count.
+        if sent.is_err() {
+            // Bytes of an upload that failed are not counted.
             self.sent.fetch_sub(own.load(Ordering::Relaxed), Ordering::Relaxed);
         }
-        answer.map(drop)
+        sent
+    }
+
+    /// Ends an upload with its last bytes, or with none.
+    async fn finish(
+        &self,
+        blob: &Upload,
+        mut place: Url,
+        content: BodyContent,
+        retry: &mut Retry,
+    ) -> Result<(), RegistryError> {
+        place.query_pairs_mut().append_pair("digest", &blob.digest.to_string());
+        let mut call = self.upload_call(Method::PUT, place, blob);
+        call.headers.push((CONTENT_TYPE, "application/octet-stream".to_owned()));
+        call.content = content;
+        call.accept = &[200, 201, 202, 204];
+        self.client.send(self.host, &call, retry).await.map(drop)
+    }
+
+    /// Sends a blob piece by piece; the place where the upload is ended. After a fault the registry is asked how much it
+    /// has (OCI distribution spec, "Pushing a blob in chunks").
+    async fn send_pieces(
+        &self,
+        blob: &Upload,
+        mut place: Url,
+        content: &BodyContent,
+        own: &AtomicU64,
+        retry: &mut Retry,
+    ) -> Result<Url, RegistryError> {
+        let mut offset = 0;
+        while offset < blob.size {
+            let size = PIECE.min(blob.size - offset);
+            let mut call = self.upload_call(Method::PATCH, place.clone(), blob);
+            call.headers.push((CONTENT_TYPE, "application/octet-stream".to_owned()));
+            call.headers.push((CONTENT_RANGE, format!("{offset}-{}", offset + size - 1)));
+            call.content = content.piece(offset, size);
+            call.accept = &[202];
+            let response = match self.client.send(self.host, &call, retry).await {
+                Ok(response) => response,
+                Err(error) if error.is_transient() => {
+                    retry.again(error).await?;
+                    let mut call = self.upload_call(Method::GET, place.clone(), blob);
+                    call.accept = &[204];
+                    call.once = false;
+                    self.client.send(self.host, &call, retry).await?
+                }
+                Err(error) => return Err(error),
+            };
+            let was_taken = response.status() == 202;
+            let has = received(response.headers()).unwrap_or(if was_taken { offset + size } else { offset });
+            if was_taken && has <= offset {
+                return Err(RegistryError::Transport {
+                    method: method_name(&Method::PATCH),
+                    target: self.target(&blob.digest.to_string()),
+                    cause: "the registry keeps nothing of what is sent".to_owned(),
+                });
+            }
+            if was_taken {
+                retry.progressed();
+            }
+            offset = has;
+            if let Ok(Some(next)) = location(response.url(), response.headers()) {
+                place = next;
+            }
+            // Bytes that have to be sent again were counted already.
+            let counted = own.load(Ordering::Relaxed);
+            own.fetch_sub(counted.saturating_sub(offset), Ordering::Relaxed);
+            self.sent.fetch_sub(counted.saturating_sub(offset), Ordering::Relaxed);
+        }
+        Ok(place)
+    }
+
+    /// A request about an upload. A fault is followed by another question first, not by the same request.
+    fn upload_call(&self, method: Method, place: Url, blob: &Upload) -> ApiCall<'_> {
+        let place = RepositoryPlace::Url(place);
+        ApiCall { place, once: true, ..self.call(method, String::new(), &blob.digest.to_string()) }
     }
 
     /// A repository of this registry that should hold the blob.
@@ -210,7 +342,7 @@ impl Repository<'_> {
         call.accept = &[201, 202, 400, 403, 404, 405];
         let response = match self.client.send(self.host, &call, retry).await {
             Ok(response) => response,
-            // No right to read there: it is sent instead.
+            // There is no right to read that repository: the blob is sent instead.
             Err(RegistryError::Status { status: 401, .. } | RegistryError::Auth { .. }) => {
                 return Ok(MountOutcome::No(None));
             }
@@ -218,7 +350,7 @@ impl Repository<'_> {
         };
         Ok(match response.status().as_u16() {
             201 => MountOutcome::Yes,
-            // An unusable place is no fault: an upload is begun instead.
+            // An upload address that cannot be used is not an error: another upload is begun.
             202 => MountOutcome::No(location(response.url(), response.headers()).ok().flatten()),
             _ => MountOutcome::No(None),
         })
@@ -252,7 +384,7 @@ impl Repository<'_> {
             sent.fetch_add(n, Ordering::Relaxed);
             own.fetch_add(n, Ordering::Relaxed);
         });
-        Ok(BodyContent::File { path, size: blob.size, sent })
+        Ok(BodyContent::File { path, offset: 0, size: blob.size, sent })
     }
 
     /// Puts a manifest under a tag or digest, unless it is there.
@@ -272,7 +404,45 @@ impl Repository<'_> {
         call.headers.push((CONTENT_TYPE, document.media_type.clone()));
         call.content = BodyContent::Bytes(document.bytes.clone().into());
         call.accept = &[200, 201, 202, 204];
-        self.client.send(self.host, &call, &mut retry).await.map(drop)
+        let response = self.client.send(self.host, &call, &mut retry).await?;
+        if let Some(referrer) = Referrer::of(document)
+            && !response.headers().contains_key("oci-subject")
+        {
+            self.add_referrer(&referrer, &mut retry).await?;
+        }
+        Ok(())
+    }
+
+    /// Lists a manifest under the tag of its subject, for a registry without the referrers API (OCI distribution spec,
+    /// "Unavailable Referrers API").
+    async fn add_referrer(&self, referrer: &Referrer, retry: &mut Retry) -> Result<(), RegistryError> {
+        let tag = referrer.subject.replace(':', "-");
+        let rest = format!("manifests/{tag}");
+        let mut call = self.call(Method::GET, rest.clone(), &tag);
+        call.accept = &[200, 404];
+        call.headers.push((ACCEPT, media::OCI_INDEX.to_owned()));
+        let response = self.client.send(self.host, &call, retry).await?;
+        let fault = |why: String| RegistryError::Document { target: self.target(&tag), why };
+        let mut listed: Vec<Value> = Vec::new();
+        if response.status() == 200 {
+            let body = read_body(response, LONGEST_DOCUMENT, REFERRERS_TIME).await;
+            let body = body.map_err(|error| match error {
+                BodyError::Broken(why) => fault(why),
+                BodyError::TooLong => fault("the list of referrers is too long".to_owned()),
+            })?;
+            let index: Value = serde_json::from_slice(&body).map_err(|error| fault(error.to_string()))?;
+            listed.extend(index.get("manifests").and_then(Value::as_array).into_iter().flatten().cloned());
+        }
+        if listed.iter().any(|entry| entry.get("digest") == referrer.descriptor.get("digest")) {
+            return Ok(());
+        }
+        listed.push(referrer.descriptor.clone());
+        let index = json!({"schemaVersion": 2, "mediaType": media::OCI_INDEX, "manifests": listed});
+        let mut call = self.call(Method::PUT, rest, &tag);
+        call.headers.push((CONTENT_TYPE, media::OCI_INDEX.to_owned()));
+        call.content = BodyContent::Bytes(index.to_string().into_bytes().into());
+        call.accept = &[200, 201, 202, 204];
+        self.client.send(self.host, &call, retry).await.map(drop)
     }
 
     fn target(&self, name: &str) -> RequestTarget {
@@ -293,7 +463,51 @@ impl Repository<'_> {
     }
 }
 
-/// What became of a request to mount.
+/// A manifest that says what it is about (OCI image spec, "Image Manifest", `subject`).
+struct Referrer {
+    /// Digest of what it is about.
+    subject: String,
+    /// As the list of referrers has it.
+    descriptor: Value,
+}
+
+impl Referrer {
+    /// `None` for a document without a subject.
+    fn of(document: &Document) -> Option<Self> {
+        let manifest: Value = serde_json::from_slice(&document.bytes).ok()?;
+        let subject = manifest.pointer("/subject/digest")?.as_str()?.to_owned();
+        let kind = manifest.get("artifactType").or_else(|| manifest.pointer("/config/mediaType"));
+        let (media_type, digest) = (&document.media_type, document.digest.to_string());
+        let mut descriptor = json!({"mediaType": media_type, "digest": digest, "size": document.bytes.len()});
+        for (name, value) in [("artifactType", kind), ("annotations", manifest.get("annotations"))] {
+            if let Some(value) = value {
+                descriptor[name] = value.clone();
+            }
+        }
+        Some(Self { subject, descriptor })
+    }
+}
+
+/// How a blob is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum UploadManner {
+    /// In one request, as every registry takes it.
+    Whole,
+    /// Piece by piece, after it broke off.
+    Pieces,
+    /// In one request, as the registry takes no pieces.
+    WholeAgain,
+}
+
+/// How many bytes of an upload the registry has: `Range: 0-LAST`.
+fn received(headers: &HeaderMap) -> Option<u64> {
+    let text = headers.get(RANGE)?.to_str().ok()?;
+    let last: u64 = text.trim_start_matches("bytes=").strip_prefix("0-")?.parse().ok()?;
+    // `0-0` is how registries write that they have nothing; one byte is sent again.
+    Some(if last == 0 { 0 } else { last + 1 })
+}
+
+/// Outcome of a request to mount a blob.
 enum MountOutcome {
     Yes,
     /// An upload may have been begun instead.

@@ -13,22 +13,22 @@ use serde_json::json;
 use super::*;
 use crate::oci::{Descriptor, Digest, Platform, Reference, media};
 
-struct Request {
-    method: String,
-    path: String,
-    query: String,
-    headers: BTreeMap<String, String>,
-    body: Vec<u8>,
+pub(super) struct Request {
+    pub(super) method: String,
+    pub(super) path: String,
+    pub(super) query: String,
+    pub(super) headers: BTreeMap<String, String>,
+    pub(super) body: Vec<u8>,
 }
 
-enum Reply {
+pub(super) enum Reply {
     Answer(u16, Vec<(String, String)>, Vec<u8>),
     /// Announces all, sends so many bytes, closes.
     Cut(Vec<u8>, usize),
     Close,
 }
 
-fn answer(status: u16, body: impl Into<Vec<u8>>) -> Reply {
+pub(super) fn answer(status: u16, body: impl Into<Vec<u8>>) -> Reply {
     Reply::Answer(status, Vec::new(), body.into())
 }
 
@@ -46,13 +46,13 @@ struct Content {
 }
 
 /// The registry; it ends with the process.
-struct Server {
-    host: String,
+pub(super) struct Server {
+    pub(super) host: String,
     content: Arc<Mutex<Content>>,
 }
 
 impl Server {
-    fn start(fault: impl Fn(&Request, usize) -> Option<Reply> + Send + Sync + 'static) -> Self {
+    pub(super) fn start(fault: impl Fn(&Request, usize) -> Option<Reply> + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let host = listener.local_addr().expect("bound").to_string();
         let content = Arc::new(Mutex::new(Content::default()));
@@ -66,7 +66,7 @@ impl Server {
         Self { host, content }
     }
 
-    fn put_blob(&self, repository: &str, bytes: &[u8]) -> Digest {
+    pub(super) fn put_blob(&self, repository: &str, bytes: &[u8]) -> Digest {
         let digest = Digest::of(bytes);
         let mut content = self.content.lock().expect("no test thread panics");
         content.blobs.insert(digest.to_string(), bytes.to_vec());
@@ -74,7 +74,7 @@ impl Server {
         digest
     }
 
-    fn put_manifest(&self, repository: &str, name: &str, media_type: &str, bytes: &[u8]) -> Digest {
+    pub(super) fn put_manifest(&self, repository: &str, name: &str, media_type: &str, bytes: &[u8]) -> Digest {
         let digest = Digest::of(bytes);
         let mut content = self.content.lock().expect("no test thread panics");
         for name in [name, &digest.to_string()] {
@@ -84,7 +84,7 @@ impl Server {
     }
 
     /// An image of one layer, tagged.
-    fn put_image(&self, repository: &str, tag: &str, layer: &[u8]) -> Digest {
+    pub(super) fn put_image(&self, repository: &str, tag: &str, layer: &[u8]) -> Digest {
         let layer_digest = self.put_blob(repository, layer);
         let config = json!({"os":"linux","architecture":"amd64","rootfs":{"type":"layers","diff_ids":[layer_digest]}});
         let config = config.to_string();
@@ -95,15 +95,15 @@ impl Server {
         self.put_manifest(repository, tag, media::OCI_MANIFEST, manifest.to_string().as_bytes())
     }
 
-    fn log(&self) -> Vec<String> {
+    pub(super) fn log(&self) -> Vec<String> {
         self.content.lock().expect("no test thread panics").log.clone()
     }
 
-    fn count(&self, prefix: &str) -> usize {
+    pub(super) fn count(&self, prefix: &str) -> usize {
         self.log().iter().filter(|it| it.starts_with(prefix)).count()
     }
 
-    fn reference(&self, rest: &str) -> Reference {
+    pub(super) fn reference(&self, rest: &str) -> Reference {
         Reference::parse(&format!("{}/{rest}", self.host)).expect("a reference")
     }
 }
@@ -230,7 +230,7 @@ fn command(program: &std::ffi::OsStr) -> std::process::Command {
     std::process::Command::new(program)
 }
 
-fn client(config: Option<&str>) -> (Client, tempfile::TempDir) {
+pub(super) fn client(config: Option<&str>) -> (Client, tempfile::TempDir) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut options = ClientOptions::new(command);
     options.certificate_folders.clear();
@@ -241,7 +241,7 @@ fn client(config: Option<&str>) -> (Client, tempfile::TempDir) {
     (Client::new(options), folder)
 }
 
-fn run<T>(work: impl Future<Output = T>) -> T {
+pub(super) fn run<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -598,6 +598,88 @@ fn refusals_are_final_and_carry_the_registrys_words() {
 }
 
 #[test]
+fn a_large_upload_that_breaks_off_goes_on_in_pieces() {
+    let received = Arc::new(Mutex::new(Vec::new()));
+    let kept = received.clone();
+    let server = Server::start(move |request, n| {
+        let mut kept = kept.lock().expect("no test thread panics");
+        let state = |kept: &[u8]| {
+            let place = ("Location".to_owned(), "/v2/a/blobs/uploads/1?state=a%2Bb".to_owned());
+            vec![place, ("Range".to_owned(), format!("0-{}", kept.len().saturating_sub(1)))]
+        };
+        match (request.method.as_str(), request.path.ends_with("/blobs/uploads/1")) {
+            // The whole blob.
+            ("PUT", true) if n == 1 => Some(Reply::Close),
+            // Half of the second piece arrives.
+            ("PATCH", true) if n == 2 => {
+                kept.extend_from_slice(&request.body[..request.body.len() / 2]);
+                Some(Reply::Close)
+            }
+            ("PATCH", true) => {
+                let range = request.headers.get("content-range").expect("pieces have a range");
+                assert!(range.starts_with(&format!("{}-", kept.len())), "{range}");
+                kept.extend_from_slice(&request.body);
+                Some(Reply::Answer(202, state(&kept), Vec::new()))
+            }
+            ("GET", true) => Some(Reply::Answer(204, state(&kept), Vec::new())),
+            ("PUT", true) => Some(answer(201, "")),
+            _ => None,
+        }
+    });
+    let bytes: Vec<u8> = (0..40_u32 << 20).map(|n| (n >> 12) as u8).collect();
+    let bytes: &'static [u8] = bytes.leak();
+    let (client, _folder) = client(None);
+    push(&client, &server, "a", vec![upload(bytes, &[])]).expect("survived");
+    assert!(*received.lock().expect("no test thread panics") == bytes, "not what was sent");
+    assert_eq!(server.count("PUT /v2/a/blobs/"), 2);
+}
+
+#[test]
+fn a_registry_that_takes_no_pieces_gets_the_whole_again() {
+    let server = Server::start(|request, n| match (request.method.as_str(), request.path.contains("/uploads/1")) {
+        ("PUT", true) if n == 1 => Some(Reply::Close),
+        ("PATCH", true) => Some(answer(405, "")),
+        _ => None,
+    });
+    let bytes: &'static [u8] = vec![7; 20 << 20].leak();
+    let (client, _folder) = client(None);
+    push(&client, &server, "a", vec![upload(bytes, &[])]).expect("sent");
+    assert_eq!((server.count("PATCH"), server.count("PUT /v2/a/blobs/")), (1, 2));
+}
+
+#[test]
+fn referrers_are_listed_where_the_registry_does_not_list_them() {
+    for has_api in [false, true] {
+        let server = Server::start(move |request, _| {
+            let is_ours = has_api && request.method == "PUT" && request.path.contains("/manifests/");
+            is_ours.then(|| Reply::Answer(201, vec![("OCI-Subject".into(), "sha256:…".into())], Vec::new()))
+        });
+        let subject = Digest::of(b"what it is about");
+        let push_one = |text: &'static str| {
+            let bytes = json!({"schemaVersion": 2, "mediaType": media::OCI_MANIFEST, "artifactType": text,
+                "subject": {"digest": subject}, "layers": []});
+            let bytes = bytes.to_string().into_bytes();
+            let document = Document { digest: Digest::of(&bytes), media_type: media::OCI_MANIFEST.into(), bytes };
+            let target = NameTarget { domain: &server.host, path: "a", tag: None, insecure: false };
+            let (client, _folder) = client(None);
+            run(client.set_name(&target, &document)).expect("accepted");
+        };
+        push_one("one");
+        push_one("two");
+        push_one("two");
+        let tag = subject.to_string().replace(':', "-");
+        let content = server.content.lock().expect("no test thread panics");
+        let listed = content.manifests.get(&("a".to_owned(), tag)).map(|(_, bytes)| bytes.clone());
+        assert_eq!(listed.is_some(), !has_api);
+        let Some(listed) = listed else { continue };
+        let listed: serde_json::Value = serde_json::from_slice(&listed).expect("an index");
+        let kinds: Vec<_> =
+            listed["manifests"].as_array().expect("a list").iter().map(|it| &it["artifactType"]).collect();
+        assert_eq!(kinds, ["one", "two"]);
+    }
+}
+
+#[test]
 fn nothing_listening_is_named() {
     let (client, _folder) = client(None);
     let at = Reference::parse("127.0.0.1:1/a:b").expect("a reference");
@@ -610,7 +692,7 @@ fn an_insecure_registry_may_speak_plain_http() {
     let server = Server::start(|_, _| None);
     let (plain, _folder) = client(None);
     let mut options = plain.shared.connections.options.clone();
-    options.hosts.insert(server.host.clone(), HostOptions { insecure: true, ..HostOptions::default() });
+    options.hosts.insert(server.host.clone(), HostSettings { insecure: true, ..HostSettings::default() });
     server.put_image("a", "b", b"x");
     run(Client::new(options).resolve(&server.reference("a:b"))).expect("over plain HTTP");
 }
@@ -622,8 +704,11 @@ fn mirrors_are_asked_first_and_may_fail() {
     let mirror = Server::start(|_, _| None);
     let (plain, _folder) = client(None);
     let mut options = plain.shared.connections.options.clone();
-    let mirrors = vec![Mirror { host: mirror.host.clone(), path: "cache".into() }];
-    options.hosts.insert(origin.host.clone(), HostOptions { mirrors, ..HostOptions::default() });
+    let mirrors = vec![MirrorSettings {
+        address: RegistryAddress::parse(&format!("{}/cache", mirror.host)),
+        settings: HostSettings::default(),
+    }];
+    options.hosts.insert(origin.host.clone(), HostSettings { mirrors, ..HostSettings::default() });
     run(Client::new(options.clone()).resolve(&origin.reference("a:b"))).expect("from the registry itself");
     assert_eq!((mirror.count("HEAD /v2/cache/a/"), origin.count("HEAD")), (1, 1));
     mirror.put_image("cache/a", "b", b"x");

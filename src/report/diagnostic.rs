@@ -1,19 +1,23 @@
 //! The one type in which an error or warning reaches the user: what is wrong, where, and what to type instead.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
+
+use indexmap::IndexSet;
 
 use super::source::Span;
 
-/// How bad it is: an error makes the command fail; a warning does so with `--strict`; a notice, which is about the machine
-/// rather than about what is built, never.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// The severity of a diagnostic.
+///
+/// An error makes the command fail; a warning does so with `--strict`; a notice, which is about the machine rather than
+/// about what is built, never.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Severity {
     Notice,
     Warning,
     Error,
 }
 
-/// A place in a source, and what was seen there.
+/// A place in a source, with a few words on what is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Label {
     pub(crate) at: Span,
@@ -40,10 +44,16 @@ pub(crate) struct Diagnostic {
     pub(crate) causes: Vec<String>,
     /// Text to show as it is after the message: the last lines of a failed step's output.
     pub(crate) output: Option<String>,
+    /// The targets that have the fault.
+    pub(crate) targets: IndexSet<Arc<str>>,
+    /// What the fault is about, if `message` names the target itself: those of several targets with one topic are alike.
+    pub(crate) topic: Option<String>,
+    /// The stage of the Dockerfile that has the fault.
+    pub(crate) stage: Option<Arc<str>>,
 }
 
 impl Diagnostic {
-    /// An error without a place yet.
+    /// Makes an error without a place.
     pub(crate) fn error(code: &'static str, message: impl Into<String>) -> Self {
         Self {
             code,
@@ -53,15 +63,18 @@ impl Diagnostic {
             help: None,
             causes: Vec::new(),
             output: None,
+            targets: IndexSet::new(),
+            topic: None,
+            stage: None,
         }
     }
 
-    /// A notice without a place.
+    /// Makes a notice without a place.
     pub(crate) fn notice(code: &'static str, message: impl Into<String>) -> Self {
         Self { severity: Severity::Notice, ..Self::error(code, message) }
     }
 
-    /// A warning without a place yet.
+    /// Makes a warning without a place.
     pub(crate) fn warning(code: &'static str, message: impl Into<String>) -> Self {
         Self { severity: Severity::Warning, ..Self::error(code, message) }
     }
@@ -80,7 +93,21 @@ impl Diagnostic {
         self
     }
 
-    /// Sets what to type instead.
+    /// Adds targets that have the fault.
+    #[must_use]
+    pub(crate) fn of<T: Into<Arc<str>>>(mut self, targets: impl IntoIterator<Item = T>) -> Self {
+        self.targets.extend(targets.into_iter().map(Into::into));
+        self
+    }
+
+    /// Says what the fault is about, for a message that names its target.
+    #[must_use]
+    pub(crate) fn topic(mut self, topic: impl Into<String>) -> Self {
+        self.topic = Some(topic.into());
+        self
+    }
+
+    /// Sets the help: what to type instead.
     #[must_use]
     pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
@@ -98,6 +125,7 @@ impl Diagnostic {
         self
     }
 
+    /// Whether it is an error: then the command fails.
     pub(crate) const fn is_error(&self) -> bool {
         matches!(self.severity, Severity::Error)
     }

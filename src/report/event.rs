@@ -1,4 +1,4 @@
-//! Progress of a run as a stream of events: the dispatcher numbers them, `ui` renders them.
+//! Progress of a run as a stream of events: the engine numbers the steps, `ui` renders the events.
 //!
 //! An event carries no text formatted for a screen and no secret.
 
@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 use super::diagnostic::Diagnostic;
 use crate::oci::Digest;
 
-/// Numbers one vertex (or export) within a run, in order of first mention.
+/// The number of one step (a vertex or an export) within a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct StepId(pub(crate) u32);
 
@@ -15,7 +15,7 @@ pub(crate) struct StepId(pub(crate) u32);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Why(pub(crate) String);
 
-/// Which stream of a process a line came from.
+/// The stream of a process that some output came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OutputStream {
     Stdout,
@@ -24,7 +24,7 @@ pub(crate) enum OutputStream {
 
 /// How a step ended.
 #[derive(Clone, Debug)]
-pub(crate) enum Ended {
+pub(crate) enum StepEnd {
     /// Found in the cache; nothing ran.
     Cached,
     /// Ran and succeeded.
@@ -35,26 +35,29 @@ pub(crate) enum Ended {
     Cancelled,
 }
 
-/// Something that happened to a step of a run.
+/// Something that happened in a run: to one of its steps (the variants with an `id`), or to the run as a whole.
+///
+/// A step sends `Step`, then `Started` if its own work (a process, file actions) begins, and at last `Ended`. `Moved`
+/// may come without a `Step` (exports), and after `Ended` (layers of a base image, pulled when something looks inside).
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
     /// A step is known. `name` is what the user reads: `[web build 2/5] RUN make`.
     Step { id: StepId, name: Arc<str>, digest: Option<Digest> },
-    /// Its work began.
+    /// The step's own work began; a step found in the cache does not send this.
     Started { id: StepId, why: Option<Why> },
     /// Bytes moved; `total` is 0 when unknown.
     Moved { id: StepId, what: Arc<str>, done: u64, total: u64 },
-    /// Output of its process.
+    /// Output of the step's process.
     Output { id: StepId, stream: OutputStream, bytes: bytes::Bytes },
-    /// A fault that does not stop it.
+    /// A fault that does not stop the run.
     Warning(Arc<Diagnostic>),
-    /// It ended after `took`.
-    Ended { id: StepId, how: Ended, took: Duration },
+    /// The step ended; its work took `took`.
+    Ended { id: StepId, how: StepEnd, took: Duration },
     /// Something written for the user: a file, a folder, a pushed image. `reused` when it was there already.
     Wrote { what: Arc<str>, bytes: u64, reused: bool },
     /// The whole plan runs again for this reason: what earlier events said about steps no longer counts.
     Restarted { reason: Arc<str> },
 }
 
-/// Where events are sent. Unbounded, because producers are paced by their own work.
+/// A function that events are sent to. Unbounded, because producers are paced by their own work.
 pub(crate) type Sink = Arc<dyn Fn(Event) + Send + Sync>;

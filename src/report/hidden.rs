@@ -1,8 +1,13 @@
 //! Texts that must not be shown: values of sensitive variables, and texts that expressions derive from them.
 
-use std::{borrow::Cow, collections::HashSet, fmt, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::{BTreeSet, HashSet},
+    fmt,
+    sync::Arc,
+};
 
-/// What is shown instead.
+/// The text that is shown in place of a sensitive value.
 pub(crate) const MASK: &str = "***";
 /// A shorter text is hidden only where it stands alone: replaced everywhere it would hide half of what is said.
 const MIN_PART: usize = 4;
@@ -13,6 +18,8 @@ pub(crate) struct Hidden {
     texts: HashSet<Arc<str>>,
     /// The texts that are also masked inside other texts, longest first.
     parts: Vec<Arc<str>>,
+    /// The values of sensitive variables, with the names of these.
+    variables: Vec<(Arc<str>, Arc<str>)>,
 }
 
 impl fmt::Debug for Hidden {
@@ -22,6 +29,7 @@ impl fmt::Debug for Hidden {
 }
 
 impl Hidden {
+    /// Whether there is nothing to mask.
     pub(crate) fn is_empty(&self) -> bool {
         self.texts.is_empty()
     }
@@ -37,12 +45,26 @@ impl Hidden {
         }
     }
 
+    /// Adds the value of a sensitive variable.
+    pub(crate) fn insert_variable(&mut self, text: &Arc<str>, name: &str) {
+        self.insert(text);
+        if !text.is_empty() && !self.variables.iter().any(|(known, of)| known == text && &**of == name) {
+            self.variables.push((text.clone(), name.into()));
+        }
+    }
+
+    /// The sensitive variables whose values are masked in a text.
+    pub(crate) fn variables_in(&self, text: &str) -> BTreeSet<&str> {
+        let is_in = |value: &str| value == text || (value.len() >= MIN_PART && text.contains(value));
+        self.variables.iter().filter(|(value, _)| is_in(value)).map(|(_, name)| &**name).collect()
+    }
+
     /// Whether exactly this text is in the set.
     pub(crate) fn contains(&self, text: &str) -> bool {
         self.texts.contains(text)
     }
 
-    /// The text with every hidden text masked.
+    /// Replaces every hidden text in a text by [`MASK`].
     pub(crate) fn mask<'t>(&self, text: &'t str) -> Cow<'t, str> {
         if self.texts.is_empty() {
             return Cow::Borrowed(text);
@@ -59,7 +81,7 @@ impl Hidden {
         shown
     }
 
-    /// Hides also what the texts look like inside of JSON.
+    /// Also hides the forms that the texts have inside JSON strings.
     #[must_use]
     pub(crate) fn with_json(mut self) -> Self {
         for text in self.texts.clone() {

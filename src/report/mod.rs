@@ -1,8 +1,9 @@
-//! What the user is shown, as data: source texts (`source`), errors and warnings (`diagnostic`), progress (`event`),
+//! What the user is shown, as data: source texts (`source`), errors and warnings (`diagnostic`, `fold`), progress (`event`),
 //! texts that must not be shown (`hidden`, `url`). Rendering is done in `ui`; nothing here knows a terminal.
 
 pub(crate) mod diagnostic;
 pub(crate) mod event;
+pub(crate) mod fold;
 pub(crate) mod hidden;
 pub(crate) mod source;
 pub(crate) mod suggest;

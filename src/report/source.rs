@@ -2,12 +2,12 @@
 
 use std::{fmt, sync::Arc};
 
-/// One text in a [`SourceMap`].
+/// The number of one text in a [`SourceMap`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct SourceId(u32);
 
 impl SourceId {
-    /// Its position among all texts of the run.
+    /// The position of the text among all texts of the run.
     pub(crate) const fn index(self) -> usize {
         self.0 as usize
     }
@@ -22,7 +22,7 @@ pub(crate) struct Span {
 }
 
 impl Span {
-    /// The range from the start of `self` to the end of `other`; both lie in the same source.
+    /// The span from the start of `self` to the end of `other`; both lie in the same source.
     pub(crate) fn to(self, other: Self) -> Self {
         Self { source: self.source, start: self.start.min(other.start), end: self.end.max(other.end) }
     }
@@ -36,20 +36,21 @@ pub(crate) struct Spanned<T> {
 }
 
 impl<T> Spanned<T> {
+    /// A value that was read at `at`.
     pub(crate) const fn new(value: T, at: Span) -> Self {
         Self { value, at }
     }
 }
 
-/// One text with the name to show for it.
+/// One text that spans refer to, with the name to show for it.
 #[derive(Clone)]
-pub(crate) struct SourceFile {
+pub(crate) struct SourceText {
     /// What the user calls it: the path as given, `-` for standard input, `--set a.tags=x`, `environment variable TAG`.
     pub(crate) name: Arc<str>,
     pub(crate) text: Arc<str>,
 }
 
-impl fmt::Debug for SourceFile {
+impl fmt::Debug for SourceText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Source({})", self.name)
     }
@@ -58,17 +59,18 @@ impl fmt::Debug for SourceFile {
 /// All texts of a run, in the order in which they were read.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SourceMap {
-    sources: Vec<SourceFile>,
+    sources: Vec<SourceText>,
 }
 
 impl SourceMap {
-    /// Adds a text. Spans hold 32-bit offsets: callers refuse texts over 1 GiB before they come here.
+    /// Adds a text and returns its id. Spans hold 32-bit offsets: callers refuse texts over 1 GiB before they come
+    /// here.
     pub(crate) fn add(&mut self, name: impl Into<Arc<str>>, text: impl Into<Arc<str>>) -> SourceId {
-        self.sources.push(SourceFile { name: name.into(), text: text.into() });
+        self.sources.push(SourceText { name: name.into(), text: text.into() });
         SourceId(u32::try_from(self.sources.len() - 1).expect("a run reads fewer than 2^32 sources"))
     }
 
-    /// How many texts there are.
+    /// The number of texts.
     pub(crate) fn len(&self) -> usize {
         self.sources.len()
     }
@@ -78,8 +80,8 @@ impl SourceMap {
         (0..u32::try_from(self.sources.len()).unwrap_or(u32::MAX)).map(SourceId)
     }
 
-    /// The source of an id made by this map.
-    pub(crate) fn get(&self, id: SourceId) -> &SourceFile {
+    /// The text of an id that this map made.
+    pub(crate) fn get(&self, id: SourceId) -> &SourceText {
         &self.sources[id.0 as usize]
     }
 
@@ -89,7 +91,7 @@ impl SourceMap {
         self.get(at.source).text.get(at.start as usize..at.end as usize).unwrap_or_default()
     }
 
-    /// 1-based line and column (in characters) of a span's start.
+    /// The line and column (in characters) of a span's start, both from 1.
     pub(crate) fn line_column(&self, at: Span) -> (usize, usize) {
         let text = &self.get(at.source).text;
         let mut start = (at.start as usize).min(text.len());

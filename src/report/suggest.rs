@@ -1,6 +1,6 @@
 //! Suggestions for misspelt names: the nearest known name.
 
-/// The candidate nearest to `name`, if one is near enough to be what the user meant.
+/// Finds the candidate nearest to `name`, if one is near enough to be what the user meant.
 ///
 /// Near means at most one edit (Damerau-Levenshtein) for every three characters, one for shorter names, ignoring case.
 /// A name of one letter is never near, because one edit replaces all of it.
@@ -43,7 +43,7 @@ fn distance(a: &str, b: &str, limit: usize) -> usize {
     last[b.len()]
 }
 
-/// `did you mean `x`?`, when something is near.
+/// The help text "did you mean `x`?" with the nearest candidate; `None` when nothing is near.
 pub(crate) fn did_you_mean<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
     nearest(name, candidates).map(|found| format!("did you mean `{found}`?"))
 }

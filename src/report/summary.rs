@@ -4,10 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     Diagnostic,
-    event::{Ended, Event},
+    event::{Event, StepEnd},
 };
 
-/// What has happened in a run so far.
+/// Counts of what happened in a run so far: steps, warnings, outputs.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RunSummary {
     /// Steps that ran and succeeded.
@@ -22,7 +22,7 @@ pub(crate) struct RunSummary {
     pub(crate) took: Duration,
 }
 
-/// Something that was written for the user.
+/// One file, folder or image that was written for the user.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct WrittenOutput {
     /// A path or an image reference.
@@ -34,18 +34,18 @@ pub(crate) struct WrittenOutput {
 }
 
 impl RunSummary {
-    /// Adds what one event says.
+    /// Counts one event.
     pub(crate) fn count(&mut self, event: &Event) {
         match event {
-            Event::Ended { how: Ended::Cached, .. } => self.n_cached += 1,
-            Event::Ended { how: Ended::Done, .. } => self.n_run += 1,
-            Event::Ended { how: Ended::Failed(_), .. } => self.n_failed += 1,
+            Event::Ended { how: StepEnd::Cached, .. } => self.n_cached += 1,
+            Event::Ended { how: StepEnd::Done, .. } => self.n_run += 1,
+            Event::Ended { how: StepEnd::Failed(_), .. } => self.n_failed += 1,
             Event::Warning(warning) => self.warnings.push(Arc::clone(warning)),
             Event::Wrote { what, bytes, reused } => {
                 self.wrote.push(WrittenOutput { what: Arc::clone(what), bytes: *bytes, reused: *reused });
             }
             Event::Restarted { .. } => *self = Self::default(),
-            Event::Ended { how: Ended::Cancelled, .. }
+            Event::Ended { how: StepEnd::Cancelled, .. }
             | Event::Step { .. }
             | Event::Started { .. }
             | Event::Moved { .. }

@@ -5,7 +5,7 @@
 
 use std::{borrow::Cow, ops::Range};
 
-/// A text whose URLs lost their user and password: `http://u:pw@h/x` becomes `http://h/x`.
+/// Removes user and password from all URLs in a text: `http://u:pw@h/x` becomes `http://h/x`.
 ///
 /// A user name alone stays in `ssh://git@host`, where it is part of the address and no secret.
 pub(crate) fn without_credentials(text: &str) -> Cow<'_, str> {
@@ -14,7 +14,7 @@ pub(crate) fn without_credentials(text: &str) -> Cow<'_, str> {
     })
 }
 
-/// A text whose URLs show `*` for each byte of user and password. The length in bytes stays, so that places fit.
+/// Replaces each byte of user and password in all URLs of a text by `*`. The length in bytes stays, so that places fit.
 pub(crate) fn mask_credentials(text: &str) -> Cow<'_, str> {
     replace(text, |shown, userinfo| {
         shown.truncate(shown.len() - userinfo.len() - 1);

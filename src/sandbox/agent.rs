@@ -1,8 +1,9 @@
-//! A socket of our own that forwards to the user's SSH agent: so the command needs no access to the agent's socket
-//! itself, and the agent sees a connection from the user.
+//! A socket of our own on which the SSH agent of a step answers. Behind it is the user's agent, to which it forwards: so the
+//! command needs no access to the agent's socket itself, and the agent sees a connection from the user. Or it is this
+//! process, which signs with keys that the definition names.
 
 use std::{
-    io,
+    io::{self, Read as _, Write as _},
     net::Shutdown,
     os::unix::{
         fs::{PermissionsExt, chown},
@@ -18,18 +19,19 @@ use std::{
 
 use super::{
     error::SandboxError,
-    spec::{SandboxMountKind, Spec},
+    spec::{SandboxMountKind, SandboxSpec, StepAgent},
 };
+use crate::ssh::KeyRing;
 
-/// Forwards connections on a socket to the user's SSH agent until it is dropped.
+/// Answers for the agent of a step on a socket until it is dropped.
 pub(super) struct Forwarder {
     socket: PathBuf,
     stop: Arc<AtomicBool>,
 }
 
 impl Forwarder {
-    /// Listens on `socket`, made with this mode and owner.
-    pub(super) fn start(socket: &Path, agent: &Path, mode: u32, uid: u32, gid: u32) -> io::Result<Self> {
+    /// Starts listening on `socket`, which is made with this mode and owner, with `agent` behind it.
+    pub(super) fn start(socket: &Path, agent: &StepAgent, mode: u32, uid: u32, gid: u32) -> io::Result<Self> {
         let listener = listen(socket)?;
         std::fs::set_permissions(socket, std::fs::Permissions::from_mode(mode & 0o777))?;
         if (uid, gid) != (0, 0) {
@@ -42,8 +44,11 @@ impl Forwarder {
                 if stopped.load(Ordering::Acquire) {
                     break;
                 }
-                let (Ok(inner), Ok(outer)) = (inner, UnixStream::connect(&agent)) else { continue };
-                let _refused = connect(inner, outer);
+                let Ok(inner) = inner else { continue };
+                let _refused = match &agent {
+                    StepAgent::Socket(agent) => UnixStream::connect(agent).and_then(|outer| connect(inner, outer)),
+                    StepAgent::Keys(keys) => serve(inner, Arc::clone(keys)),
+                };
             }
         })?;
         Ok(Self { socket: socket.to_owned(), stop })
@@ -59,7 +64,7 @@ impl Drop for Forwarder {
 }
 
 /// Starts a forwarder for each `--mount=type=ssh` of the step.
-pub(super) fn start_agents(spec: &Spec) -> Result<Vec<Forwarder>, SandboxError> {
+pub(super) fn start_agents(spec: &SandboxSpec) -> Result<Vec<Forwarder>, SandboxError> {
     let mut agents = Vec::new();
     for (ix, mount) in spec.mounts.iter().enumerate() {
         if let SandboxMountKind::Ssh { agent, mode, uid, gid } = &mount.kind {
@@ -74,6 +79,30 @@ pub(super) fn start_agents(spec: &Spec) -> Result<Vec<Forwarder>, SandboxError> 
 /// The name of the socket that forwards to an agent, in the work directory of the step.
 pub(super) fn socket_name(ix: usize) -> String {
     format!("agent{ix}")
+}
+
+/// Answers the requests of one connection, in a thread that ends with it.
+fn serve(mut stream: UnixStream, keys: Arc<KeyRing>) -> io::Result<()> {
+    let mut answer_all = move || -> io::Result<()> {
+        loop {
+            // Each message has its length before it.
+            let mut length = [0; 4];
+            stream.read_exact(&mut length)?;
+            let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
+            if length > KeyRing::MAX_REQUEST {
+                return Err(io::ErrorKind::InvalidData.into());
+            }
+            let mut request = vec![0; length];
+            stream.read_exact(&mut request)?;
+            let answer = keys.answer(&request);
+            let length = u32::try_from(answer.len()).unwrap_or(u32::MAX);
+            stream.write_all(&[&length.to_be_bytes(), &*answer].concat())?;
+        }
+    };
+    thread::Builder::new().name("ssh-agent".to_owned()).spawn(move || {
+        let _end_of_connection = answer_all();
+    })?;
+    Ok(())
 }
 
 /// Copies both ways until both sides are done; the threads end with their connection.

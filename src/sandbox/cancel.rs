@@ -32,7 +32,7 @@ struct CancelSignals {
 }
 
 impl StepCancel {
-    /// A signal that is not raised.
+    /// A handle with nothing cancelled.
     ///
     /// # Errors
     /// When the system has no more descriptors.
@@ -46,8 +46,8 @@ impl StepCancel {
 
     /// Asks running steps to end, and lets no other begin.
     ///
-    /// Processes that catch SIGTERM receive it, the others are halted. A step is killed as soon as none of its processes
-    /// catches SIGTERM (any more), and in any case after ten seconds.
+    /// Processes that catch SIGTERM receive it, the others are halted. A step is killed as soon as none of its
+    /// processes catches SIGTERM (any more), and in any case after ten seconds.
     pub(crate) fn ask(&self) {
         self.raise(ASKED);
     }
@@ -62,12 +62,12 @@ impl StepCancel {
         self.0.level.load(Ordering::Acquire) != RUNNING
     }
 
-    /// Readable once steps are asked to end.
+    /// A descriptor that is readable once steps are asked to end.
     pub(super) fn asked(&self) -> BorrowedFd<'_> {
         self.0.asked.as_fd()
     }
 
-    /// Readable once steps are to be killed.
+    /// A descriptor that is readable once steps are to be killed.
     pub(super) fn killed(&self) -> BorrowedFd<'_> {
         self.0.killed.as_fd()
     }

@@ -1,4 +1,5 @@
-//! Limits by control group, best effort: where the system lets us make groups they hold, elsewhere they are left out.
+//! Limits by control group: where the system lets us make groups they hold, elsewhere the step runs without them, and those
+//! that the user asked for are told ([`UnkeptLimit`]).
 //! Files and values are those of the kernel's documents `admin-guide/cgroup-v1` and `admin-guide/cgroup-v2`.
 
 use std::{
@@ -10,23 +11,36 @@ use std::{
     },
 };
 
-use super::spec::SandboxResources;
+use crate::spec::{ResourceLimits, SwapLimit};
 
-/// The control groups of one step; removed when dropped.
+/// The control groups of one step; they are removed when this is dropped.
 pub(super) struct Cgroups {
     dirs: Vec<PathBuf>,
     memory_events: Option<PathBuf>,
     /// The group that limits processes, and its limit.
     pids: Option<(PathBuf, u64)>,
+    unkept: Vec<UnkeptLimit>,
 }
+
+/// A limit that was asked for and does not hold.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct UnkeptLimit {
+    /// Its name in `resources`.
+    pub(crate) name: &'static str,
+    /// The file or group that could not be written, in the words of the system.
+    pub(crate) cause: String,
+}
+
+/// Limits as the kernel takes them: name in `resources`, file of the group, value if it is given.
+type LimitFiles<'a> = &'a [(&'static str, &'static str, Option<String>)];
 
 const ROOT: &str = "/sys/fs/cgroup";
 
 impl Cgroups {
-    /// Makes the groups that the limits need; none if there are none.
-    pub(super) fn make(limits: &SandboxResources, pids_limit: Option<u64>) -> Self {
-        let mut made = Self { dirs: Vec::new(), memory_events: None, pids: None };
-        if *limits == SandboxResources::default() && pids_limit.is_none() {
+    /// Makes the control groups that the limits need; none if there are no limits, or the system allows none.
+    pub(super) fn make(limits: &ResourceLimits, pids_limit: Option<u64>) -> Self {
+        let mut made = Self { dirs: Vec::new(), memory_events: None, pids: None, unkept: Vec::new() };
+        if *limits == ResourceLimits::default() && pids_limit.is_none() {
             return made;
         }
         static SWEEP: Once = Once::new();
@@ -34,11 +48,16 @@ impl Cgroups {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let name = group_name(COUNT.fetch_add(1, Ordering::Relaxed));
         if Path::new(ROOT).join("cgroup.controllers").exists() {
-            let _without = made.make_v2(limits, pids_limit, &name);
+            made.make_v2(limits, pids_limit, &name);
         } else {
-            let _without = made.make_v1(limits, pids_limit, &name);
+            made.make_v1(limits, pids_limit, &name);
         }
         made
+    }
+
+    /// The limits that were asked for and do not hold.
+    pub(super) fn into_unkept(mut self) -> Vec<UnkeptLimit> {
+        std::mem::take(&mut self.unkept)
     }
 
     /// The limit of processes, if a process of the step could not be started because of it.
@@ -49,49 +68,71 @@ impl Cgroups {
         is_reached.then_some(*limit)
     }
 
-    /// The `cgroup.procs` files: a process enters a group by writing 0 to its file.
+    /// The paths of the `cgroup.procs` files: a process enters a group by writing 0 to its file (cgroups(7)).
     pub(super) fn procs(&self) -> Vec<PathBuf> {
         self.dirs.iter().map(|dir| dir.join("cgroup.procs")).collect()
     }
 
-    /// Whether the kernel killed a process in them because memory ran out.
+    /// Whether the kernel killed a process in the groups because memory ran out.
     pub(super) fn oom_killed(&self) -> bool {
         let Some(file) = &self.memory_events else { return false };
         fs::read_to_string(file).is_ok_and(|text| count(&text, "oom_kill") > 0)
     }
 
-    fn make_v2(&mut self, limits: &SandboxResources, pids_limit: Option<u64>, name: &str) -> io::Result<()> {
-        // Groups with processes can have no limited ones below: ours goes beside that of bake.
-        let own = own_group("")?;
-        let parent = own.parent().filter(|it| it.starts_with(ROOT)).unwrap_or(Path::new(ROOT)).to_owned();
-        // Only what is needed is switched on: the group above is not ours.
-        if *limits != SandboxResources::default() {
-            let _already = fs::write(parent.join("cgroup.subtree_control"), "+memory +cpu +cpuset");
+    fn make_v2(&mut self, limits: &ResourceLimits, pids_limit: Option<u64>, name: &str) {
+        // Version 2 limits swap alone, the option limits memory and swap together.
+        let swap = limits.memory_swap.map(|swap| match swap {
+            SwapLimit::Unlimited => "max".to_owned(),
+            SwapLimit::Bytes(both) => both.saturating_sub(limits.memory.unwrap_or(0)).to_string(),
+        });
+        let quota = limits.cpu_quota.filter(|quota| *quota >= 0).map_or_else(|| "max".to_owned(), |it| it.to_string());
+        let cpu = |given: Option<i64>| given.map(|_| format!("{quota} {}", limits.cpu_period.unwrap_or(100_000)));
+        // 2..262144 shares become a weight of 1..10000.
+        let weight = limits.cpu_shares.map(|shares| 1 + (shares.clamp(2, 262_144) - 2) * 9999 / 262_142);
+        let files = [
+            ("memory", "memory.max", limits.memory.map(|bytes| bytes.to_string())),
+            ("memory-swap", "memory.swap.max", swap),
+            ("cpu-quota", "cpu.max", cpu(limits.cpu_quota)),
+            ("cpu-period", "cpu.max", cpu(limits.cpu_period)),
+            ("cpu-shares", "cpu.weight", weight.map(|it| it.to_string())),
+            ("cpuset-cpus", "cpuset.cpus", limits.cpuset_cpus.clone()),
+            ("cpuset-mems", "cpuset.mems", limits.cpuset_mems.clone()),
+        ];
+        match self.make_group_v2(&files, pids_limit.is_some(), name) {
+            Ok(dir) => {
+                self.memory_events = Some(dir.join("memory.events"));
+                self.write_all(&dir, &files);
+                self.limit_pids(&dir, pids_limit);
+            }
+            Err((path, error)) => self.without(&files, &path, &error),
         }
-        if pids_limit.is_some() {
+    }
+
+    /// Makes a group of version 2 with the controllers that the limits need.
+    fn make_group_v2(
+        &mut self,
+        files: LimitFiles<'_>,
+        pids: bool,
+        name: &str,
+    ) -> Result<PathBuf, (PathBuf, io::Error)> {
+        // Groups with processes can have no limited ones below: ours goes beside that of bake.
+        let own = own_group("").map_err(|error| (PathBuf::from("/proc/self/cgroup"), error))?;
+        let parent = own.parent().filter(|it| it.starts_with(ROOT)).unwrap_or(Path::new(ROOT)).to_owned();
+        // Only what is needed is switched on: the group above is not ours. Each by itself, as one that is missing would keep
+        // the others off; without it the file of its limit is missing.
+        for controller in ["memory", "cpu", "cpuset"] {
+            let is_its = |file: &str| file.split('.').next() == Some(controller);
+            if files.iter().any(|(_, file, value)| value.is_some() && is_its(file)) {
+                let _already = fs::write(parent.join("cgroup.subtree_control"), format!("+{controller}"));
+            }
+        }
+        if pids {
             let _already = fs::write(parent.join("cgroup.subtree_control"), "+pids");
         }
         let dir = parent.join(name);
-        fs::create_dir(&dir)?;
+        fs::create_dir(&dir).map_err(|error| (dir.clone(), error))?;
         self.dirs.push(dir.clone());
-        self.memory_events = Some(dir.join("memory.events"));
-        let max = |bytes: i64| if bytes < 0 { "max".to_owned() } else { bytes.to_string() };
-        let memory = limits.memory.map(u64::cast_signed);
-        let swap = limits.memory_swap.map(|all| if all < 0 { -1 } else { all - memory.unwrap_or(0).min(all) });
-        let cpu = limits.cpu_quota.map(|quota| format!("{} {}", max(quota), limits.cpu_period.unwrap_or(100_000)));
-        // 2..262144 shares become a weight of 1..10000.
-        let weight = limits.cpu_shares.map(|shares| 1 + (shares.clamp(2, 262_144) - 2) * 9999 / 262_142);
-        let values = [
-            ("memory.max", memory.map(max)),
-            ("memory.swap.max", swap.map(max)),
-            ("cpu.max", cpu),
-            ("cpu.weight", weight.map(|it| it.to_string())),
-            ("cpuset.cpus", limits.cpuset_cpus.clone()),
-            ("cpuset.mems", limits.cpuset_mems.clone()),
-        ];
-        write_all(&dir, values);
-        self.limit_pids(&dir, pids_limit);
-        Ok(())
+        Ok(dir)
     }
 
     fn limit_pids(&mut self, dir: &Path, limit: Option<u64>) {
@@ -103,48 +144,83 @@ impl Cgroups {
     }
 
     /// Makes the group of this name below our own one of a controller of version 1.
-    fn make_group(&mut self, controller: &str, name: &str) -> io::Result<PathBuf> {
-        let dir = own_group(controller)?.join(name);
-        fs::create_dir(&dir)?;
+    fn make_group(&mut self, controller: &str, name: &str) -> Result<PathBuf, (PathBuf, io::Error)> {
+        let own = own_group(controller).map_err(|error| (Path::new(ROOT).join(controller), error))?;
+        let dir = own.join(name);
+        fs::create_dir(&dir).map_err(|error| (dir.clone(), error))?;
         self.dirs.push(dir.clone());
         Ok(dir)
     }
 
-    fn make_v1(&mut self, limits: &SandboxResources, pids_limit: Option<u64>, name: &str) -> io::Result<()> {
+    fn make_v1(&mut self, limits: &ResourceLimits, pids_limit: Option<u64>, name: &str) {
         let number = |value: Option<i64>| value.map(|it| it.to_string());
-        if pids_limit.is_some() {
-            // Its own failure leaves the other limits as they are.
-            let _without = self.make_group("pids", name).map(|dir| self.limit_pids(&dir, pids_limit));
+        if pids_limit.is_some()
+            && let Ok(dir) = self.make_group("pids", name)
+        {
+            self.limit_pids(&dir, pids_limit);
         }
-        if limits.memory.is_some() || limits.memory_swap.is_some() {
-            let dir = self.make_group("memory", name)?;
+        let memory = [
+            ("memory", "memory.limit_in_bytes", limits.memory.map(|it| it.to_string())),
+            ("memory-swap", "memory.memsw.limit_in_bytes", number(limits.memory_swap.map(SwapLimit::to_number))),
+        ];
+        if let Some(dir) = self.limited_group("memory", name, &memory) {
             self.memory_events = Some(dir.join("memory.oom_control"));
-            let memory = limits.memory.map(|it| it.to_string());
-            let values =
-                [("memory.limit_in_bytes", memory), ("memory.memsw.limit_in_bytes", number(limits.memory_swap))];
-            write_all(&dir, values);
         }
-        if limits.cpu_shares.is_some() || limits.cpu_quota.is_some() || limits.cpu_period.is_some() {
-            let dir = self.make_group("cpu", name)?;
-            let values = [
-                ("cpu.shares", number(limits.cpu_shares)),
-                ("cpu.cfs_period_us", number(limits.cpu_period)),
-                ("cpu.cfs_quota_us", number(limits.cpu_quota)),
-            ];
-            write_all(&dir, values);
-        }
+        let cpu = [
+            ("cpu-shares", "cpu.shares", number(limits.cpu_shares)),
+            ("cpu-period", "cpu.cfs_period_us", number(limits.cpu_period)),
+            ("cpu-quota", "cpu.cfs_quota_us", number(limits.cpu_quota)),
+        ];
+        self.limited_group("cpu", name, &cpu);
         if limits.cpuset_cpus.is_some() || limits.cpuset_mems.is_some() {
-            let parent = own_group("cpuset")?;
-            let dir = self.make_group("cpuset", name)?;
             // A group of this kind takes processes only when both are set.
             let inherit = |given: &Option<String>, file: &str| {
-                given.clone().or_else(|| Some(fs::read_to_string(parent.join(file)).ok()?.trim().to_owned()))
+                let of_parent = || fs::read_to_string(own_group("cpuset").ok()?.join(file)).ok();
+                given.clone().or_else(|| Some(of_parent()?.trim().to_owned()))
             };
-            let cpus = inherit(&limits.cpuset_cpus, "cpuset.cpus");
-            let mems = inherit(&limits.cpuset_mems, "cpuset.mems");
-            write_all(&dir, [("cpuset.cpus", cpus), ("cpuset.mems", mems)]);
+            let cpuset = [
+                ("cpuset-cpus", "cpuset.cpus", inherit(&limits.cpuset_cpus, "cpuset.cpus")),
+                ("cpuset-mems", "cpuset.mems", inherit(&limits.cpuset_mems, "cpuset.mems")),
+            ];
+            self.limited_group("cpuset", name, &cpuset);
         }
-        Ok(())
+    }
+
+    /// Makes a group of version 1 and writes its limits, if any is given.
+    fn limited_group(&mut self, controller: &str, name: &str, files: LimitFiles<'_>) -> Option<PathBuf> {
+        if files.iter().all(|(_, _, value)| value.is_none()) {
+            return None;
+        }
+        match self.make_group(controller, name) {
+            Ok(dir) => {
+                self.write_all(&dir, files);
+                Some(dir)
+            }
+            Err((path, error)) => {
+                self.without(files, &path, &error);
+                None
+            }
+        }
+    }
+
+    fn write_all(&mut self, dir: &Path, files: LimitFiles<'_>) {
+        for (name, file, value) in files {
+            if let Some(value) = value
+                && let Err(error) = fs::write(dir.join(file), value)
+            {
+                self.unkept.push(UnkeptLimit { name, cause: format!("{file} cannot be set to {value}: {error}") });
+            }
+        }
+    }
+
+    /// Notes that none of these limits holds, because `path` could not be made or read.
+    fn without(&mut self, files: LimitFiles<'_>, path: &Path, error: &io::Error) {
+        let given = files.iter().filter(|(_, _, value)| value.is_some());
+        // The name of a group is another one in each step.
+        let group =
+            path.parent().filter(|_| path.file_name().is_some_and(|it| it.to_string_lossy().starts_with(PREFIX)));
+        let cause = format!("no control group can be made in {}: {error}", group.unwrap_or(path).display());
+        self.unkept.extend(given.map(|(name, _, _)| UnkeptLimit { name, cause: cause.clone() }));
     }
 }
 
@@ -203,7 +279,7 @@ pub(super) fn oom_kills() -> u64 {
     fs::read_to_string("/proc/vmstat").map_or(0, |text| count(&text, "oom_kill"))
 }
 
-/// [`oom_kills`] when the first step was run.
+/// The value of [`oom_kills`] when the first step was run.
 pub(super) fn oom_baseline() -> u64 {
     static BEFORE: OnceLock<u64> = OnceLock::new();
     *BEFORE.get_or_init(oom_kills)
@@ -219,14 +295,6 @@ fn own_group(controller: &str) -> io::Result<PathBuf> {
     });
     let path = path.ok_or(io::ErrorKind::NotFound)?.trim_start_matches('/');
     Ok(Path::new(ROOT).join(controller).join(path))
-}
-
-fn write_all<const N: usize>(dir: &Path, values: [(&str, Option<String>); N]) {
-    for (file, value) in values {
-        if let Some(value) = value {
-            let _without = fs::write(dir.join(file), value);
-        }
-    }
 }
 
 fn count(text: &str, name: &str) -> u64 {

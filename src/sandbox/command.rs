@@ -8,7 +8,7 @@ use std::{
     process::Command,
 };
 
-/// A program with an empty environment and no stdin; the caller adds what it needs.
+/// A command with an empty environment and no stdin; the caller adds what it needs.
 #[expect(clippy::disallowed_methods, reason = "the one place that may")]
 pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
@@ -16,7 +16,7 @@ pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// The executable file of this name in the absolute directories of `path`, as in `$PATH`, or where systems keep theirs.
+/// Finds an executable file by name in the absolute directories of `path`, as in `$PATH`, or where systems keep theirs.
 pub(super) fn find_program(name: &str, path: &str) -> Option<PathBuf> {
     path.split(':')
         .filter(|dir| dir.starts_with('/'))
@@ -25,7 +25,7 @@ pub(super) fn find_program(name: &str, path: &str) -> Option<PathBuf> {
         .find(|file| is_program(file))
 }
 
-/// Whether a path leads to a file that somebody may execute.
+/// Whether a path leads to a regular file that somebody may execute.
 pub(super) fn is_program(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }

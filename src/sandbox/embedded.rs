@@ -15,22 +15,22 @@ use rustix::thread::UnshareFlags;
 use super::{
     agent,
     cancel::StepCancel,
-    cgroup::{self, Cgroups},
+    cgroup::{self, Cgroups, UnkeptLimit},
     command::command,
     error::SandboxError,
-    helper::{HelperReport, NetworkSetup, Start},
+    helper::{HelperReport, NetworkSetup, StepStart},
     namespace,
     network::StepNetworkLease,
     processes::StepProcesses,
     program::own_program,
-    spec::Spec,
+    spec::SandboxSpec,
     stubs, sys,
     watch::{Exit, Started, StepStream, watch},
 };
 
-/// Runs the command to its end; as [`super::Sandbox::run`].
+/// Runs the command of a step to its end in namespaces of our own; as [`super::Sandbox::run`].
 pub(super) fn run(
-    spec: &Spec,
+    spec: &SandboxSpec,
     network: &StepNetworkLease<'_>,
     pids_limit: Option<u64>,
     output: &mut (dyn FnMut(StepStream, &[u8]) + Send),
@@ -39,14 +39,16 @@ pub(super) fn run(
     let _agents = agent::start_agents(spec)?;
     let cgroups = Cgroups::make(&spec.resources, pids_limit);
     let oom_before = cgroup::oom_baseline();
-    let start = Start {
+    let start = StepStart {
         spec,
         user_namespace: namespace::is_user_namespace(),
         cgroups: cgroups.procs(),
         network: match network {
             StepNetworkLease::Loopback => NetworkSetup::Loopback,
-            StepNetworkLease::SharedHost => NetworkSetup::InheritWithoutRaw,
-            StepNetworkLease::Pooled(_) | StepNetworkLease::Host => NetworkSetup::Inherit,
+            shared if !shared.allows_raw_sockets() => NetworkSetup::InheritWithoutRaw,
+            StepNetworkLease::SharedHost | StepNetworkLease::Pooled(_) | StepNetworkLease::Host => {
+                NetworkSetup::Inherit
+            }
         },
         resolv_conf: network.resolv_conf(),
     };
@@ -66,7 +68,7 @@ pub(super) fn run(
     if cancel.is_cancelled() {
         return Err(SandboxError::Cancelled);
     }
-    let Some(made) = read_reports(&ours)? else {
+    let HelperReports { made: Some(made), outside } = read_reports(&ours)? else {
         return Err(SandboxError::HelperDied { status: status.to_string() });
     };
     stubs::clean(&spec.upper, &made);
@@ -74,7 +76,12 @@ pub(super) fn run(
     let code = status.code().or(signal.map(|signal| 128 + signal)).unwrap_or(-1);
     let killed = code == 128 + libc::SIGKILL;
     let oom = cgroups.oom_killed() || (killed && cgroup::oom_kills() > oom_before);
-    Ok(Exit { code, signal, oom, pids_limit: cgroups.reached_pids_limit() })
+    let pids_limit = cgroups.reached_pids_limit();
+    let mut unkept_limits = cgroups.into_unkept();
+    if let Some(cause) = outside {
+        unkept_limits.extend(spec.resources.given().map(|name| UnkeptLimit { name, cause: cause.clone() }));
+    }
+    Ok(Exit { code, signal, oom, pids_limit, unkept_limits })
 }
 
 /// Starts the helper as process 1 of a new pid namespace, tells it what to do, and watches it to its end.
@@ -105,18 +112,29 @@ fn spawn(socket: UnixStream) -> Result<(Child, Started), SandboxError> {
     Started::spawn(helper, StepProcesses::All)
 }
 
-/// What the helper reported before it became the command, or instead of it.
-fn read_reports(mut socket: &UnixStream) -> Result<Option<stubs::MadeStub>, SandboxError> {
+/// What the helper reported before it became the command.
+#[derive(Default)]
+struct HelperReports {
+    /// `None` if it died before it could become the command.
+    made: Option<stubs::MadeStubs>,
+    /// Why it could not enter a control group.
+    outside: Option<String>,
+}
+
+/// # Errors
+/// What the helper reported instead of becoming the command.
+fn read_reports(mut socket: &UnixStream) -> Result<HelperReports, SandboxError> {
     let mut text = Vec::new();
     let read = socket.read_to_end(&mut text);
     read.map_err(|error| SandboxError::io_setup("read the report of its helper", &error))?;
-    let mut ready = None;
+    let mut reports = HelperReports::default();
     for line in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
         match serde_json::from_slice(line) {
-            Ok(HelperReport::Ready(made)) => ready = Some(made),
+            Ok(HelperReport::Ready(made)) => reports.made = Some(made),
+            Ok(HelperReport::Outside(cause)) => reports.outside = Some(cause),
             Ok(HelperReport::Failed(error)) => return Err(error),
             Err(error) => return Err(SandboxError::io_setup("parse the report of its helper", &error.into())),
         }
     }
-    Ok(ready)
+    Ok(reports)
 }

@@ -6,16 +6,16 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// A step of the set-up that failed. It also crosses the socket from the helper.
+/// Why a step could not be set up, or was stopped. It also crosses the socket from the helper.
 #[derive(Clone, Debug, PartialEq, Eq, Error, Serialize, Deserialize)]
 pub(crate) enum SandboxError {
-    #[error("executable not found in PATH {path}: `{program}`")]
+    #[error("executable file not found in $PATH, which is {path}: `{program}`")]
     NotInPath { program: String, path: String },
-    #[error("executable not found in the image: `{program}`")]
+    #[error("no such file or directory, the image has no executable of this name: `{program}`")]
     NotFound { program: String },
-    #[error("`{program}` exists, but its interpreter does not: `{interpreter}`")]
+    #[error("no such file or directory: `{program}` exists, but its interpreter does not: `{interpreter}`")]
     MissingInterpreter { program: String, interpreter: String },
-    #[error("the user of the step has no permission to execute: `{program}`")]
+    #[error("permission denied, the user of the step may not execute: `{program}`")]
     NotExecutable { program: String },
     #[error("exec format error: neither a script with a `#!` line nor a program for this system: `{program}`")]
     NotAProgram { program: String },
@@ -58,7 +58,7 @@ pub(crate) enum SandboxError {
 }
 
 impl SandboxError {
-    /// A step of the set-up that a system call refused; `action` completes "the sandbox could not".
+    /// The error of a system call that a step of the set-up needs; `action` completes "the sandbox could not".
     pub(super) fn setup(action: &str, errno: Errno) -> Self {
         Self::Setup { action: action.to_owned(), errno: errno.raw_os_error() }
     }
@@ -68,7 +68,7 @@ impl SandboxError {
         Self::Setup { action: action.to_owned(), errno: error.raw_os_error().unwrap_or(libc::EINVAL) }
     }
 
-    /// What the user can do about it, if we know.
+    /// The help for the user: what to change on this machine; `None` if we do not know.
     pub(crate) fn help(&self) -> Option<String> {
         Some(match self {
             Self::WrongArchitecture { machine, .. } => format!(
@@ -119,7 +119,7 @@ pub(crate) struct Diagnosis {
     pub(crate) help: String,
 }
 
-/// What to do when ids beyond the user's own are needed.
+/// The help for an image that needs more ids than the user's own.
 pub(super) const SUBUID_HELP: &str = "give the user a range of ids: install the package `uidmap` (shadow-utils), then \
                                       `usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER`";
 

@@ -15,7 +15,10 @@ use super::{error::SandboxError, inside, sys};
 
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Becomes the command; returns only the reason why not. The working directory and the user are the command's own.
+/// Replaces this process by the command of the step; returns only if that fails, with the reason.
+///
+/// The program is looked up in the container's `PATH` below `root`. The working directory and the user are the
+/// command's own already.
 pub(super) fn exec(root: &OwnedFd, args: &[String], env: &[(String, String)]) -> SandboxError {
     let Some(program) = args.first() else { return SandboxError::NotFound { program: String::new() } };
     let c_strings = |list: &mut dyn Iterator<Item = String>| list.map(CString::new).collect::<Result<Vec<_>, _>>();

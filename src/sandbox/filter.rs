@@ -9,6 +9,8 @@ use std::ffi::c_long;
 
 use libc::sock_filter;
 
+use super::spec::StepOwners;
+
 /// `seccomp_data`: the call's number, the architecture, and the low half of the first argument.
 const NUMBER: u32 = 0;
 const ARCH: u32 = 4;
@@ -17,6 +19,9 @@ const FIRST_ARGUMENT: u32 = 16;
 const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
 const EPERM: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM.cast_unsigned();
 const ENOSYS: u32 = libc::SECCOMP_RET_ERRNO | libc::ENOSYS.cast_unsigned();
+
+/// The call does nothing and succeeds.
+const NOTHING: u32 = libc::SECCOMP_RET_ERRNO;
 
 /// The newest call we know: `file_setattr`. Since 424 the numbers are the same everywhere.
 const NEWEST: u32 = 469;
@@ -86,6 +91,8 @@ struct Abi {
     clone: c_long,
     socket: c_long,
     personality: c_long,
+    /// Those that change owners or groups.
+    owners: &'static [c_long],
     /// The last of its own numbers before the common ones, which begin at 403 or 424.
     own_last: u32,
     /// Further numbers that are allowed.
@@ -123,6 +130,7 @@ const ABIS: &[Abi] = &[
         clone: libc::SYS_clone,
         socket: libc::SYS_socket,
         personality: libc::SYS_personality,
+        owners: &[libc::SYS_chown, libc::SYS_fchown, libc::SYS_lchown, libc::SYS_fchownat, libc::SYS_setgroups],
         own_last: 335,
         beyond: None,
     },
@@ -137,6 +145,7 @@ const ABIS: &[Abi] = &[
         clone: 120,
         socket: 359,
         personality: 136,
+        owners: &[16, 81, 95, 182, 198, 206, 207, 212, 298],
         own_last: 386,
         beyond: None,
     },
@@ -150,6 +159,7 @@ const ABIS: &[Abi] = &[
         clone: libc::SYS_clone,
         socket: libc::SYS_socket,
         personality: libc::SYS_personality,
+        owners: &[libc::SYS_fchown, libc::SYS_fchownat, libc::SYS_setgroups],
         own_last: 294,
         beyond: None,
     },
@@ -163,6 +173,7 @@ const ABIS: &[Abi] = &[
         clone: 120,
         socket: 281,
         personality: 136,
+        owners: &[16, 81, 95, 182, 198, 206, 207, 212, 325],
         own_last: 401,
         beyond: Some((0x0f_0001, 0x0f_0006)),
     },
@@ -185,12 +196,16 @@ pub(super) fn missing_names() -> impl Iterator<Item = &'static str> {
     MISSING_EVERYWHERE.iter().map(|(_, name)| *name)
 }
 
-/// The whole filter.
-pub(super) fn program() -> Vec<sock_filter> {
+/// The calls that change owners, which do nothing and succeed where owners are recorded.
+pub(super) const OWNER_CALLS: &[&str] =
+    &["chown", "chown32", "fchown", "fchown32", "fchownat", "lchown", "lchown32", "setgroups", "setgroups32"];
+
+/// The whole system call filter as a BPF program (seccomp(2)).
+pub(super) fn program(owners: StepOwners) -> Vec<sock_filter> {
     let mut code = vec![load(ARCH)];
     for abi in ABIS {
         let mut body = vec![load(NUMBER)];
-        tree(&ranges(abi), &mut body);
+        tree(&ranges(abi, owners), &mut body);
         let len = u32::try_from(body.len()).expect("a filter has at most 4096 instructions");
         code.push(jump(libc::BPF_JEQ, abi.arch, 1, 0));
         code.push(sock_filter { code: (libc::BPF_JMP | libc::BPF_JA) as u16, jt: 0, jf: 0, k: len });
@@ -201,7 +216,7 @@ pub(super) fn program() -> Vec<sock_filter> {
 }
 
 /// The rule of each call number: where a range begins, up to where the next one does.
-fn ranges(abi: &Abi) -> Vec<(u32, SyscallRule)> {
+fn ranges(abi: &Abi, owners: StepOwners) -> Vec<(u32, SyscallRule)> {
     let own = |call: c_long| u32::try_from(call).expect("call numbers are small and positive");
     let mut special = vec![
         (own(abi.clone), SyscallRule::UnlessBits(NEW_NAMESPACES)),
@@ -210,6 +225,9 @@ fn ranges(abi: &Abi) -> Vec<(u32, SyscallRule)> {
     ];
     let denied = abi.denied.iter().map(|call| own(*call)).chain(DENIED_EVERYWHERE.iter().map(|it| it.0));
     special.extend(denied.map(|number| (number, SyscallRule::Return(EPERM))));
+    if owners == StepOwners::Recorded {
+        special.extend(abi.owners.iter().map(|call| (own(*call), SyscallRule::Return(NOTHING))));
+    }
     special.extend(MISSING_EVERYWHERE.iter().map(|it| (it.0, SyscallRule::Return(ENOSYS))));
     special.sort_unstable_by_key(|(number, _)| *number);
     special.dedup_by_key(|(number, _)| *number);
@@ -292,7 +310,10 @@ mod tests {
 
     /// What the filter answers, computed as the kernel would.
     fn answer(arch: u32, number: u32, argument: u32) -> u32 {
-        let code = program();
+        run(&program(StepOwners::Kept), arch, number, argument)
+    }
+
+    fn run(code: &[sock_filter], arch: u32, number: u32, argument: u32) -> u32 {
         let (mut at, mut value) = (0, 0);
         loop {
             let step = code[at];
@@ -360,6 +381,17 @@ mod tests {
             }
             assert_eq!(answer(abi.arch, 435, 0), ENOSYS);
             assert_eq!(answer(abi.arch, abi.own_last + 1, 0), ENOSYS);
+        }
+    }
+
+    #[test]
+    fn changes_of_owners_do_nothing_where_owners_are_recorded() {
+        let code = program(StepOwners::Recorded);
+        for abi in ABIS {
+            for number in abi.owners.iter().map(|it| u32::try_from(*it).unwrap()) {
+                assert_eq!(run(&code, abi.arch, number, 0), NOTHING, "{number} of {:x}", abi.arch);
+                assert_eq!(answer(abi.arch, number, 0), ALLOW, "{number} of {:x}", abi.arch);
+            }
         }
     }
 

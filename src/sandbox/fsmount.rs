@@ -20,14 +20,14 @@ pub(super) const NOSUID: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID;
 pub(super) const NODEV: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NODEV;
 pub(super) const NOEXEC: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOEXEC;
 
-/// A mount that is in no tree yet.
+/// A mount that is attached nowhere yet (fsmount(2), open_tree(2)).
 pub(super) struct Detached {
     fd: OwnedFd,
     /// Attributes that can only be given once it is attached: the kernel is older than 5.12.
     late: MountAttrFlags,
 }
 
-/// A new file system.
+/// Makes a new file system of type `kind`, detached.
 pub(super) fn make(kind: &str, options: &[(&str, &str)], attrs: MountAttrFlags) -> Result<Detached> {
     let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
     // What lists of mounts show in front.
@@ -40,7 +40,7 @@ pub(super) fn make(kind: &str, options: &[(&str, &str)], attrs: MountAttrFlags) 
     Ok(Detached { fd, late: MountAttrFlags::empty() })
 }
 
-/// A bind mount of what `path` leads to, with all that is mounted below; `attrs` are added to those it has.
+/// Makes a bind mount of what `path` leads to, with all that is mounted below; `attrs` are added to those it has.
 pub(super) fn bind(dir: impl AsFd, path: impl Arg, attrs: MountAttrFlags) -> Result<Detached> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
@@ -57,14 +57,16 @@ pub(super) fn bind(dir: impl AsFd, path: impl Arg, attrs: MountAttrFlags) -> Res
     Ok(Detached { fd, late })
 }
 
-/// A bind mount of what the host's `path` leads to.
+/// Makes a bind mount of what the host's `path` leads to.
 pub(super) fn bind_host(path: impl Arg, attrs: MountAttrFlags) -> Result<Detached> {
     bind(CWD, path, attrs)
 }
 
 impl Detached {
-    /// Attaches it on `path` below `dir`; an empty path is `dir` itself. A last component that is a link is not
-    /// followed. The descriptor of its root is still good afterwards.
+    /// Attaches the mount on `path` below `dir`; an empty path is `dir` itself. A last component that is a link is not
+    /// followed.
+    ///
+    /// Returns the descriptor of its root.
     pub(super) fn attach(self, dir: impl AsFd, path: impl Arg) -> Result<OwnedFd> {
         let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
         move_mount(&self.fd, "", dir, path, flags)?;
@@ -75,7 +77,8 @@ impl Detached {
         Ok(self.fd)
     }
 
-    /// The descriptor that keeps it alive without ever being attached; `None` if it lacks some of its attributes.
+    /// The descriptor that keeps the mount alive without ever being attached; `None` if it lacks some of its
+    /// attributes.
     pub(super) fn into_fd(self) -> Option<OwnedFd> {
         self.late.is_empty().then_some(self.fd)
     }

@@ -1,6 +1,6 @@
 //! The side of the helper: `bake __sandbox`, one thread, process 1 of a new pid namespace, its stdin a socket.
 //!
-//! 1. read the [`Start`] until the other side is shut
+//! 1. read the [`StepStart`] until the other side is shut
 //! 2. namespaces: mount, ipc, uts, cgroup, and network if it is to have only a loopback device
 //! 3. make all mounts detached, while the host's files can be seen; mount the root; pivot into it
 //! 4. look up the user; attach /proc, /dev, /sys, then the spec's mounts in the order of their targets
@@ -31,15 +31,16 @@ use super::{
     limits::{self, KEPT},
     mounts,
     root::{self, Workshop},
-    spec::{SandboxSecurity, Spec},
-    stubs::MadeStub,
+    spec::SandboxSpec,
+    stubs::MadeStubs,
     sys, system,
     user::{self, Ids},
 };
+use crate::spec::SecurityMode;
 
-/// What the helper is told.
+/// The instructions to `bake __sandbox`: JSON on its stdin, up to its end.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Start<S> {
+pub(super) struct StepStart<S> {
     pub(super) spec: S,
     /// Whether we are root of a user namespace only.
     pub(super) user_namespace: bool,
@@ -50,29 +51,33 @@ pub(super) struct Start<S> {
     pub(super) resolv_conf: Option<String>,
 }
 
-/// What the helper does about the network namespace in which it was started.
+/// The action of the helper on the network namespace in which it was started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum NetworkSetup {
     /// Leaves it for a new one that has only a loopback device.
     Loopback,
     /// Stays in it.
     Inherit,
-    /// Stays in it, which is the host's, and drops NET_RAW: no packets of others are read or forged there.
+    /// Stays in it and drops NET_RAW, as it is the host's, where packets of others could be read or forged, or frames of
+    /// a step are not looked at.
     InheritWithoutRaw,
 }
 
-/// What it answers, a line each.
+/// The reports of `bake __sandbox`: one line of JSON each.
 #[derive(Serialize, Deserialize)]
 pub(super) enum HelperReport {
     /// All is set up; the command comes next.
-    Ready(MadeStub),
+    Ready(MadeStubs),
+    /// A control group could not be entered, for this reason.
+    Outside(String),
     /// There will be no command.
     Failed(SandboxError),
 }
 
-/// Becomes the command that the spec on stdin asks for; returns an exit code only if that fails.
+/// Becomes the command that the [`StepStart`] on stdin describes; returns, with exit code 1, only if that fails.
 ///
-/// [`super::helper_main`] calls it when the first argument is `__sandbox`.
+/// The fault is sent as [`HelperReport::Failed`] over the same socket. [`super::helper_main`] calls it when the first
+/// argument is `__sandbox`.
 pub(super) fn step_helper_main() -> u8 {
     sys::close_from(3);
     let Ok(socket) = take_stdin() else { return 1 };
@@ -90,16 +95,18 @@ enum Never {}
 fn become_command(mut socket: &UnixStream) -> Result<Never, SandboxError> {
     let mut text = Vec::with_capacity(16 << 10);
     socket.read_to_end(&mut text).map_err(|error| SandboxError::io_setup("read its instructions", &error))?;
-    let start: Start<Spec> = serde_json::from_slice(&text)
+    let start: StepStart<SandboxSpec> = serde_json::from_slice(&text)
         .map_err(|error| SandboxError::io_setup("parse its instructions", &error.into()))?;
     drop(text);
-    let Start { mut spec, user_namespace, cgroups, network, resolv_conf } = start;
+    let StepStart { mut spec, user_namespace, cgroups, network, resolv_conf } = start;
     die_with_parent()?;
     step("start a session", setsid())?;
     umask(Mode::from_raw_mode(0o022));
     for procs in &cgroups {
-        // Limits are best effort.
-        let _without = std::fs::write(procs, "0");
+        // Limits are best effort: the step runs without them, and the user is told.
+        if let Err(error) = std::fs::write(procs, "0") {
+            report(socket, &HelperReport::Outside(format!("a control group cannot be entered: {error}")));
+        }
     }
     enter_namespaces(&spec, network)?;
     let (mut inside, ids) = enter_root(&spec, resolv_conf.as_deref(), user_namespace)?;
@@ -109,11 +116,11 @@ fn become_command(mut socket: &UnixStream) -> Result<Never, SandboxError> {
     keep_last(&mut spec.env);
     enter_cwd(&spec.cwd, &ids, &mut inside)?;
     let root = inside.root().try_clone().map_err(|error| SandboxError::io_setup("keep its root", &error))?;
-    limits::set_rlimits(&spec.rlimits)?;
+    limits::set_rlimits(&spec.ulimits)?;
     own_streams(&ids)?;
     report(socket, &HelperReport::Ready(inside.into_made()));
-    if spec.security == SandboxSecurity::Sandbox {
-        step("install the system call filter", sys::install_filter(&filter::program()))?;
+    if spec.security == SecurityMode::Sandbox {
+        step("install the system call filter", sys::install_filter(&filter::program(spec.owners)))?;
     }
     let allowed = match network {
         NetworkSetup::InheritWithoutRaw => KEPT.difference(CapabilitySet::NET_RAW),
@@ -148,7 +155,7 @@ fn hung_up(socket: &UnixStream) -> bool {
     matches!(poll(&mut fds, Some(&now)), Ok(1)) && fds[0].revents().contains(PollFlags::HUP)
 }
 
-fn enter_namespaces(spec: &Spec, network: NetworkSetup) -> Result<(), SandboxError> {
+fn enter_namespaces(spec: &SandboxSpec, network: NetworkSetup) -> Result<(), SandboxError> {
     let mut flags = UnshareFlags::NEWNS | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS | UnshareFlags::NEWCGROUP;
     if network == NetworkSetup::Loopback {
         flags |= UnshareFlags::NEWNET;
@@ -166,7 +173,11 @@ fn enter_namespaces(spec: &Spec, network: NetworkSetup) -> Result<(), SandboxErr
 }
 
 /// Makes the root and all mounts, and enters it.
-fn enter_root(spec: &Spec, resolv_conf: Option<&str>, user_namespace: bool) -> Result<(Inside, Ids), SandboxError> {
+fn enter_root(
+    spec: &SandboxSpec,
+    resolv_conf: Option<&str>,
+    user_namespace: bool,
+) -> Result<(Inside, Ids), SandboxError> {
     let at = |path: &PathBuf| {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         open(path.as_path(), flags, Mode::empty())
@@ -187,7 +198,7 @@ fn enter_root(spec: &Spec, resolv_conf: Option<&str>, user_namespace: bool) -> R
     Ok((inside, ids))
 }
 
-/// Resolves `USER` by the passwd and group files of the image.
+/// Resolves USER by the passwd and group files of the image.
 pub(super) fn look_up_user(user: &str, inside: &Inside) -> Result<Ids, SandboxError> {
     let read = |file: &str| match inside.read(file, 10 << 20) {
         Ok(content) => Ok(content.unwrap_or_default()),
@@ -220,7 +231,7 @@ fn own_streams(ids: &Ids) -> Result<(), SandboxError> {
     Ok(())
 }
 
-/// Of several values for one name only the last is kept, in the place of the first.
+/// Removes repeated variables: of several values for one name the last is kept, in the place of the first.
 pub(super) fn keep_last(env: &mut Vec<(String, String)>) {
     let mut kept: Vec<(String, String)> = Vec::with_capacity(env.len());
     let mut known: std::collections::HashMap<String, usize> = std::collections::HashMap::with_capacity(env.len());

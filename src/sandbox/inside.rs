@@ -9,18 +9,18 @@ use rustix::{
     io::{Errno, Result},
 };
 
-use super::stubs::{MadeStub, Parent, Stub, restore_mtime};
+use super::stubs::{MadeStubs, Stub, StubParent, restore_mtime};
 
 /// Links followed in one look-up, as in the kernel.
 const MAX_LINKS: usize = 40;
 
-/// The root of the container.
+/// The root of the container, in which paths are opened without ever leaving it.
 pub(super) struct Inside {
     root: OwnedFd,
-    made: MadeStub,
+    made: MadeStubs,
 }
 
-/// What to make where a path is missing.
+/// What is made where a path is missing.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Make {
     /// A directory to mount on, removed again afterwards.
@@ -31,7 +31,7 @@ pub(super) enum Make {
     Dir { uid: u32, gid: u32 },
 }
 
-/// A place in the root.
+/// An opened place in the root of the container.
 pub(super) struct RootPlace {
     pub(super) fd: OwnedFd,
     /// Its path below the root without links, no `/` in front; known only if it had to be walked.
@@ -39,9 +39,9 @@ pub(super) struct RootPlace {
 }
 
 impl Inside {
-    /// The root that `root` is a descriptor of.
+    /// Takes over the descriptor of the root directory.
     pub(super) fn new(root: OwnedFd) -> Self {
-        Self { root, made: MadeStub::default() }
+        Self { root, made: MadeStubs::default() }
     }
 
     /// The descriptor of the root directory.
@@ -49,8 +49,8 @@ impl Inside {
         &self.root
     }
 
-    /// What was made to be mounted on, so far.
-    pub(super) fn into_made(self) -> MadeStub {
+    /// The stubs that were made to be mounted on so far.
+    pub(super) fn into_made(self) -> MadeStubs {
         self.made
     }
 
@@ -59,7 +59,7 @@ impl Inside {
         find(self.root.as_fd(), path)
     }
 
-    /// The content of a regular file of at most `limit` bytes; `None` if it does not exist.
+    /// Reads a regular file of at most `limit` bytes; `None` if it does not exist.
     pub(super) fn read(&self, path: &str, limit: u64) -> std::io::Result<Option<Vec<u8>>> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         let file = match openat2(&self.root, path, flags, Mode::empty(), in_root()) {
@@ -79,7 +79,7 @@ impl Inside {
         Ok(Some(content))
     }
 
-    /// Opens for reference what is at `path`, made if missing.
+    /// Opens for reference (`O_PATH`) what is at `path`; what is missing is made.
     pub(super) fn find_or_make(&mut self, path: &str, make: Make) -> Result<OwnedFd> {
         match self.find(path) {
             Err(Errno::NOENT) => Ok(self.walk(path, make)?.fd),
@@ -151,7 +151,7 @@ impl Inside {
 
 const O_HERE: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// Opens for reference what exists at `path` below `root`, links followed, nothing outside ever reached.
+/// Opens for reference (`O_PATH`) what exists at `path` below `root`; links are followed, but never lead outside.
 pub(super) fn find(root: BorrowedFd<'_>, path: &str) -> Result<OwnedFd> {
     openat2(root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), in_root())
 }
@@ -160,11 +160,11 @@ fn in_root() -> ResolveFlags {
     ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS
 }
 
-fn note_parent(made: &mut MadeStub, path: &[u8], fd: BorrowedFd<'_>) -> Result<()> {
+fn note_parent(made: &mut MadeStubs, path: &[u8], fd: BorrowedFd<'_>) -> Result<()> {
     let known = made.parents.iter().any(|it| it.path == path) || made.stubs.iter().any(|it| it.path == path);
     if !known {
         let stat = fstat(fd)?;
-        made.parents.push(Parent {
+        made.parents.push(StubParent {
             path: path.to_vec(),
             mode: stat.st_mode,
             uid: stat.st_uid,

@@ -3,32 +3,48 @@
 use rustix::{
     fs::{Gid, Uid},
     io::Errno,
-    process::setrlimit,
+    process::{Resource, setrlimit},
     thread::{
         CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set, remove_capability_from_bounding_set,
         set_capabilities, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
     },
 };
 
-use super::{
-    error::SandboxError,
-    spec::{Rlimit, SandboxSecurity},
-    user::Ids,
-};
+use super::{error::SandboxError, user::Ids};
+use crate::spec::{SecurityMode, Ulimit, UlimitName};
 
-/// Sets the limits that were asked for; the others are inherited.
-pub(super) fn set_rlimits(limits: &[Rlimit]) -> Result<(), SandboxError> {
-    let value = |number: u64| (number != u64::MAX).then_some(number);
+/// Sets the resource limits that were asked for (setrlimit(2)); the others are inherited.
+pub(super) fn set_rlimits(limits: &[Ulimit]) -> Result<(), SandboxError> {
     for limit in limits {
-        let Some(resource) = limit.resource() else { continue };
-        let both = rustix::process::Rlimit { current: value(limit.soft), maximum: value(limit.hard) };
-        setrlimit(resource, both).map_err(|errno| SandboxError::Limit {
-            limit: format!("the limit `{}`", limit.name),
-            value: format!("{}:{}", limit.soft.cast_signed(), limit.hard.cast_signed()),
+        let (soft, hard) = limit.values();
+        let both = rustix::process::Rlimit { current: soft, maximum: hard };
+        setrlimit(resource(limit.name), both).map_err(|errno| SandboxError::Limit {
+            limit: format!("the limit `{}`", limit.name.as_str()),
+            value: format!("{}:{}", limit.soft, limit.hard),
             errno: errno.raw_os_error(),
         })?;
     }
     Ok(())
+}
+
+fn resource(name: UlimitName) -> Resource {
+    match name {
+        UlimitName::Core => Resource::Core,
+        UlimitName::Cpu => Resource::Cpu,
+        UlimitName::Data => Resource::Data,
+        UlimitName::Fsize => Resource::Fsize,
+        UlimitName::Locks => Resource::Locks,
+        UlimitName::Memlock => Resource::Memlock,
+        UlimitName::Msgqueue => Resource::Msgqueue,
+        UlimitName::Nice => Resource::Nice,
+        UlimitName::Nofile => Resource::Nofile,
+        UlimitName::Nproc => Resource::Nproc,
+        UlimitName::Rss => Resource::Rss,
+        UlimitName::Rtprio => Resource::Rtprio,
+        UlimitName::Rttime => Resource::Rttime,
+        UlimitName::Sigpending => Resource::Sigpending,
+        UlimitName::Stack => Resource::Stack,
+    }
 }
 
 /// The capabilities of a process in the sandbox: those that containers have by default.
@@ -47,12 +63,12 @@ pub(super) const KEPT: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::KILL)
     .union(CapabilitySet::AUDIT_WRITE);
 
-/// Becomes the user, with the capabilities that are left to it. Nothing that needs more may come after.
+/// Changes to the user of the step, with the capabilities that are left to it. Nothing that needs more may come after.
 ///
-/// `allowed` are the capabilities of a step in the sandbox; others it loses.
+/// `allowed` are the capabilities of a step in the sandbox; it loses all others.
 pub(super) fn become_user(
     ids: &Ids,
-    security: SandboxSecurity,
+    security: SecurityMode,
     allowed: CapabilitySet,
     user_namespace: bool,
 ) -> Result<(), SandboxError> {
@@ -62,10 +78,10 @@ pub(super) fn become_user(
     };
     let had = capabilities(None).map_err(failed("read its capabilities"))?;
     let kept = match security {
-        SandboxSecurity::Sandbox => had.permitted & allowed,
-        SandboxSecurity::Insecure => had.permitted,
+        SecurityMode::Sandbox => had.permitted & allowed,
+        SecurityMode::Insecure => had.permitted,
     };
-    if security == SandboxSecurity::Sandbox {
+    if security == SecurityMode::Sandbox {
         for bit in 0..u64::BITS {
             let one = CapabilitySet::from_bits_retain(1 << bit);
             if !allowed.contains(one) && remove_capability_from_bounding_set(one) == Err(Errno::INVAL) {

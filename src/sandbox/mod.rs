@@ -10,7 +10,7 @@
 //! Or, where the user prefers one, runc or crun in place of the helper: `runtime.rs`. Network namespaces come from a
 //! pool: `network/`.
 //!
-//! Knows nothing of builds: a [`Spec`] names host directories and values only. Nothing here reads the environment.
+//! Knows nothing of builds: a [`SandboxSpec`] names host directories and values only. Nothing here reads the environment.
 
 mod agent;
 mod cancel;
@@ -22,6 +22,7 @@ mod exec;
 mod filter;
 mod fsmount;
 mod helper;
+mod helper_main;
 mod inside;
 mod limits;
 mod mounts;
@@ -43,27 +44,16 @@ mod user;
 mod watch;
 
 pub(crate) use cancel::StepCancel;
+pub(crate) use cgroup::UnkeptLimit;
 pub(crate) use command::command;
 pub(crate) use error::SandboxError;
+pub(crate) use helper_main::helper_main;
 pub(crate) use mounts::make_skeleton;
-pub(crate) use namespace::enter_user_namespace;
+pub(crate) use namespace::{NamespaceIds, enter_user_namespace, wait_for_ended_threads};
 pub(crate) use network::{HostNetworkNotice, NetworkChoice};
 pub(crate) use run::{DEFAULT_PIDS_LIMIT, Sandbox, SandboxOptions};
 pub(crate) use runtime::Runtime;
-pub(crate) use spec::{
-    Rlimit, SandboxMount, SandboxMountKind, SandboxNetwork, SandboxResources, SandboxSecurity, Spec,
-};
+pub(crate) use spec::{SandboxMount, SandboxMountKind, SandboxSpec, StepAgent, StepOwners};
 pub(crate) use sys::allocate_for_one_thread;
+pub(crate) use user::ids_of_user;
 pub(crate) use watch::{Exit, StepStream};
-
-/// Becomes the helper that the first argument of the program names, and returns its exit code; `None` if it names none.
-///
-/// To be called before anything else, while the process has one thread.
-pub(crate) fn helper_main(argument: &std::ffi::OsStr) -> Option<u8> {
-    match argument.to_str()? {
-        "__sandbox" => Some(helper::step_helper_main()),
-        "__network" => Some(network::network_helper_main()),
-        "__runtime" => Some(runtime_helper::runtime_helper_main()),
-        _ => None,
-    }
-}

@@ -18,18 +18,20 @@ use super::{
     fsmount::{self, Detached, NODEV, NOEXEC, NOSUID, RDONLY},
     inside::{self, Inside, Make},
     root::{self, Workshop},
-    spec::{SandboxMount, SandboxMountKind, SandboxSecurity, Spec},
+    spec::{SandboxMount, SandboxMountKind, SandboxSpec},
 };
+use crate::spec::{NetworkMode, SecurityMode};
 
-/// A detached mount, and the path in the root where it belongs.
+/// One mount that is made but not attached yet, and the path in the root where it belongs.
 pub(super) struct PreparedMounts {
     pub(super) target: String,
     pub(super) tree: Detached,
     pub(super) is_dir: bool,
 }
 
-/// Fills a directory that may lie below all other layers: then the files that every container is given have a place to
-/// be mounted on, and nothing has to be made and removed for them in each step. It is to be on the layers' file system.
+/// Fills a directory that may lie below all other layers with the mount points that every container needs.
+///
+/// With it nothing has to be made and removed for them in each step. It is to be on the file system of the layers.
 pub(crate) fn make_skeleton(dir: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
     let etc = dir.join("etc");
@@ -40,10 +42,12 @@ pub(crate) fn make_skeleton(dir: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Makes the mounts of the spec, and the files every container has, in the order of their targets. `resolv_conf` is the
-/// content of that file where the host's own would not work.
+/// Makes the mounts of the spec, and of the files that every container has, in the order of their targets; nothing is
+/// attached yet.
+///
+/// `resolv_conf` is the content of that file where the host's own would not work.
 pub(super) fn prepare(
-    spec: &Spec,
+    spec: &SandboxSpec,
     resolv_conf: Option<&str>,
     shop: &Workshop<'_>,
 ) -> Result<Vec<PreparedMounts>, SandboxError> {
@@ -79,12 +83,12 @@ pub(super) fn prepare(
 fn make(
     mount: &SandboxMount,
     ix: usize,
-    security: SandboxSecurity,
+    security: SecurityMode,
     shop: &Workshop<'_>,
 ) -> Result<Detached, SandboxError> {
     let nodev = match security {
-        SandboxSecurity::Sandbox => NODEV,
-        SandboxSecurity::Insecure => MountAttrFlags::empty(),
+        SecurityMode::Sandbox => NODEV,
+        SecurityMode::Insecure => MountAttrFlags::empty(),
     };
     let readonly = |yes: bool| if yes { RDONLY } else { MountAttrFlags::empty() };
     let failed = |errno: Errno| cannot_mount(&mount.target, errno);
@@ -136,11 +140,15 @@ fn tree(
     fsmount::bind(found, "", attrs)
 }
 
-/// The `resolv.conf` of a step on a host that has none.
+/// The `resolv.conf` of a step on a host that has no name server.
 pub(super) const PUBLIC_DNS: &str = "nameserver 8.8.8.8\nnameserver 8.8.4.4\n";
 
 /// Files in memory: secrets, texts, `/etc/hosts`, and `/etc/resolv.conf` where its content is given.
-fn files(spec: &Spec, resolv_conf: Option<&str>, shop: &Workshop<'_>) -> Result<Vec<PreparedMounts>, SandboxError> {
+fn files(
+    spec: &SandboxSpec,
+    resolv_conf: Option<&str>,
+    shop: &Workshop<'_>,
+) -> Result<Vec<PreparedMounts>, SandboxError> {
     let failed = |errno: Errno| SandboxError::Setup {
         action: "make the files of the container".to_owned(),
         errno: errno.raw_os_error(),
@@ -182,11 +190,17 @@ fn files(spec: &Spec, resolv_conf: Option<&str>, shop: &Workshop<'_>) -> Result<
     Ok(prepared)
 }
 
-fn hosts(spec: &Spec) -> String {
+fn hosts(spec: &SandboxSpec) -> String {
     let name = &spec.hostname;
     let mut text = format!("127.0.0.1\tlocalhost {name}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
-    for (name, address) in &spec.extra_hosts {
-        text.extend([address, "\t", name, "\n"]);
+    for host in &spec.extra_hosts {
+        let address = match (host.is_gateway(), spec.network) {
+            (false, _) => &host.address,
+            (true, NetworkMode::Host) => "127.0.0.1",
+            // Not reached: whoever lowered the build has said so.
+            (true, NetworkMode::Default | NetworkMode::None) => continue,
+        };
+        text.extend([address, "\t", &host.name, "\n"]);
     }
     text
 }
@@ -201,7 +215,7 @@ fn write_file(dir: BorrowedFd<'_>, name: &str, mut content: &[u8], mode: u32) ->
     rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))
 }
 
-/// Attaches the mounts to the root of the step, in their order.
+/// Attaches the prepared mounts to the root of the step, in their order.
 pub(super) fn attach(prepared: Vec<PreparedMounts>, inside: &mut Inside) -> Result<(), SandboxError> {
     for PreparedMounts { target, tree, is_dir } in prepared {
         let make = if is_dir { Make::MountDir } else { Make::MountFile };

@@ -20,14 +20,24 @@ use super::{
     sys,
 };
 
+/// The ids that the user namespace of the process has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NamespaceIds {
+    /// More than the user's own: files can have owners.
+    Several,
+    /// The user's own alone, as root.
+    One,
+}
+
 /// Makes this process root of a user namespace with a mount namespace of its own, unless it is root already: then it
 /// only gets mounts of its own. Must be called while the process has one thread.
 ///
 /// The ids of the namespace are the user's own as 0, and those that /etc/subuid and /etc/subgid give from 1 on. Without
-/// such there is only 0: then nothing can have another owner, and commands can only run as root.
-pub(crate) fn enter_user_namespace() -> Result<(), Diagnosis> {
+/// such there is only 0: then nothing can have another owner, and commands can only run as root. Returns which of the two it
+/// is.
+pub(crate) fn enter_user_namespace() -> Result<NamespaceIds, Diagnosis> {
     if geteuid().is_root() && isolate_mounts().is_ok() {
-        return Ok(());
+        return Ok(NamespaceIds::Several);
     }
     let mapping = IdMapping::find();
     let flags = UnshareFlags::NEWUSER | UnshareFlags::NEWNS;
@@ -43,7 +53,23 @@ pub(crate) fn enter_user_namespace() -> Result<(), Diagnosis> {
     // Groups cannot be changed where only the user's own is known; then they do no harm either.
     let _kept = set_thread_groups(&[]);
     set_thread_res_gid(gid, gid, gid).and_then(|()| set_thread_res_uid(uid, uid, uid)).map_err(diagnose)?;
-    make_private().map_err(diagnose)
+    make_private().map_err(diagnose)?;
+    Ok(match mapping {
+        IdMapping::Ranges { .. } | IdMapping::Identity { .. } => NamespaceIds::Several,
+        IdMapping::Single => NamespaceIds::One,
+    })
+}
+
+/// Waits until this thread is the only one of the process again. A thread that was joined counts until the kernel has taken
+/// it off the list, and a user namespace can be entered only by a process with one thread (`unshare(2)`, `CLONE_NEWUSER`).
+pub(crate) fn wait_for_ended_threads() {
+    const MOST_ROUNDS: usize = 10_000;
+    for _ in 0..MOST_ROUNDS {
+        if fs::read_dir("/proc/self/task").map_or(true, |threads| threads.count() <= 1) {
+            return;
+        }
+        std::thread::yield_now();
+    }
 }
 
 /// Gives this process its own mounts, so that none of ours is seen outside or stays behind. Needs root.
@@ -145,7 +171,8 @@ fn write_maps(mapping: &IdMapping, parent: u32, mut wait: io::PipeReader) -> boo
     }
 }
 
-/// Maps one id of the enclosing user namespace to root of the one that this process has just entered.
+/// Maps one id of the enclosing user namespace to root of the namespace that this process has just entered
+/// (user_namespaces(7)).
 pub(super) fn map_single(uid: u32, gid: u32) -> io::Result<()> {
     fs::write("/proc/self/uid_map", format!("0 {uid} 1"))?;
     // Absent before Linux 3.19.

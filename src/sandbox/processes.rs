@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Which of a started process and its descendants belong to the step itself.
+/// Which descendants of a started process belong to the step: all, or only those below the runtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StepProcesses {
     /// All of them: the process became the command of the step.
@@ -13,9 +13,11 @@ pub(super) enum StepProcesses {
     BelowRuntime,
 }
 
-/// Asks the processes of a step to end: SIGTERM for those that catch it, and for what these have started. The rest is
-/// halted by SIGSTOP, so that a shell whose command ended does not go on to the next one. Returns whether any process
-/// catches SIGTERM.
+/// Asks the processes of a step to end: those that catch SIGTERM receive it, and so do the processes that these have
+/// started.
+///
+/// The rest is halted by SIGSTOP, so that a shell whose command ended does not go on to the next one. Returns whether
+/// any process catches SIGTERM.
 pub(super) fn ask_to_end(started: Pid, which: StepProcesses) -> bool {
     let mut catching: Vec<Pid> = Vec::new();
     for (pid, parent) in list(started, which) {

@@ -7,7 +7,8 @@ use std::{
 
 use super::fsmount;
 
-/// Our own program, by a read-only mount of its own: through /proc/PID/exe a container's root could write to it.
+/// The path of our own program by a read-only mount of its own: through /proc/PID/exe a container's root could write to
+/// it.
 pub(super) fn own_program() -> &'static str {
     static PROGRAM: OnceLock<(String, Option<OwnedFd>)> = OnceLock::new();
     let (path, _kept) = PROGRAM.get_or_init(|| match read_only_program() {

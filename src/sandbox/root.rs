@@ -14,12 +14,13 @@ use rustix::{
     process::{chroot, fchdir, pivot_root},
 };
 
-use super::{error::SandboxError, fsmount, spec::Spec, stubs::restore_mtime};
+use super::{error::SandboxError, fsmount, spec::SandboxSpec, stubs::restore_mtime};
 
 const O_DIR: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
-/// Where mounts are made: a directory on the file system of the upper one that can be mounted on any number of times,
-/// because all of these mounts go away with the old root.
+/// A directory on the file system of the upper one on which the mounts of a step are made.
+///
+/// It can be mounted on any number of times, because all of these mounts go away with the old root.
 pub(super) struct Workshop<'a> {
     pub(super) path: &'a Path,
     /// The directory itself, below all mounts.
@@ -28,7 +29,11 @@ pub(super) struct Workshop<'a> {
 }
 
 /// Mounts the root of the step on the workshop.
-pub(super) fn mount_root(spec: &Spec, upper: &OwnedFd, shop: &Workshop<'_>) -> std::result::Result<(), SandboxError> {
+pub(super) fn mount_root(
+    spec: &SandboxSpec,
+    upper: &OwnedFd,
+    shop: &Workshop<'_>,
+) -> std::result::Result<(), SandboxError> {
     let failed = |errno: Errno| SandboxError::Overlay { count: spec.layers.len(), errno: errno.raw_os_error() };
     if spec.layers.is_empty() {
         // Nothing below: the upper directory is the root as it is.
@@ -40,7 +45,7 @@ pub(super) fn mount_root(spec: &Spec, upper: &OwnedFd, shop: &Workshop<'_>) -> s
     overlay(&lowers, upper, &shop.dir, shop).map_err(failed)
 }
 
-/// Opens directories for reference.
+/// Opens directories for reference (`O_PATH`).
 pub(super) fn open_all(dirs: &[PathBuf]) -> Result<Vec<OwnedFd>> {
     dirs.iter().map(|dir| open(dir.as_path(), O_DIR, Mode::empty())).collect()
 }
@@ -59,10 +64,11 @@ pub(super) fn overlay(lowers: &[OwnedFd], upper: &OwnedFd, work: &OwnedFd, shop:
         let _infallible = write!(options, "{colon}{}", lower.as_raw_fd());
     }
     let _infallible = write!(options, ",upperdir={},workdir={}", upper.as_raw_fd(), work.as_raw_fd());
-    // The upper must be a plain diff that means the same in any stack: it may hold no names or inode numbers of other layers.
+    // The upper must be a plain diff that means the same in any stack: it may hold no inode numbers of other layers. The
+    // names of renamed directories, without which a rename fails, are taken out after the step.
     options.push_str(match shop.user_namespace {
-        false => ",index=off,xino=off,redirect_dir=off,metacopy=off",
-        // These attributes imply the other two, which may then not be named.
+        false => ",index=off,xino=off,redirect_dir=on,metacopy=off",
+        // With these attributes overlayfs has neither of the other two, which may then not be named.
         true => ",index=off,xino=off,userxattr",
     });
     let fds = open("/proc/self/fd", O_DIR, Mode::empty())?;
@@ -90,7 +96,7 @@ fn copy_attributes(from: &OwnedFd, to: &OwnedFd) -> Result<()> {
     restore_mtime(to.as_fd(), &stat)
 }
 
-/// Makes what is mounted on the workshop the root of this process, and detaches the old root.
+/// Makes what is mounted on the workshop the root of this process, and detaches the old root (pivot_root(2)).
 pub(super) fn enter(shop: &Workshop<'_>) -> Result<()> {
     let root = open(shop.path, O_DIR, Mode::empty())?;
     fchdir(&root)?;

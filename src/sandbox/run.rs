@@ -1,16 +1,22 @@
 //! Running steps: one face for our own helper and for container runtimes.
 
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, PoisonError},
+};
+
 use super::{
     cancel::StepCancel,
+    cgroup::UnkeptLimit,
     embedded,
     error::SandboxError,
     network::{HostNetworkNotice, NetworkChoice, NetworkPool},
     runtime::{self, Runtime},
-    spec::Spec,
+    spec::{SandboxSpec, StepOwners},
     watch::{Exit, StepStream},
 };
 
-/// How the steps of a run are to be run.
+/// The options for all steps of a run: runtime, network, limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SandboxOptions {
     pub(crate) runtime: Runtime,
@@ -18,16 +24,23 @@ pub(crate) struct SandboxOptions {
     /// The largest number of processes and threads of a step; `None` is unlimited. It holds where the system lets us make
     /// control groups.
     pub(crate) pids_limit: Option<u64>,
+    /// As the user namespace of the process asks for.
+    pub(crate) owners: StepOwners,
 }
 
 impl Default for SandboxOptions {
-    /// Our own helper, in the network of the host without NET_RAW, and the usual limit of processes.
+    /// Our own helper, in the network of the host without NET_RAW, the usual limit of processes, owners kept by the kernel.
     fn default() -> Self {
-        Self { runtime: Runtime::Embedded, network: NetworkChoice::Host, pids_limit: Some(DEFAULT_PIDS_LIMIT) }
+        Self {
+            runtime: Runtime::Embedded,
+            network: NetworkChoice::Host,
+            pids_limit: Some(DEFAULT_PIDS_LIMIT),
+            owners: StepOwners::Kept,
+        }
     }
 }
 
-/// The limit of processes that a step has unless the user sets another.
+/// The number of processes that a step may have unless the user sets another limit.
 pub(crate) const DEFAULT_PIDS_LIMIT: u64 = 32_768;
 
 /// Runs the steps of one run of `bake`, and keeps what they use one after another: network namespaces.
@@ -35,13 +48,15 @@ pub(crate) struct Sandbox {
     runtime: Runtime,
     networks: NetworkPool,
     pids_limit: Option<u64>,
+    /// The limits of which an [`Exit`] said that they do not hold.
+    told_limits: Mutex<BTreeSet<UnkeptLimit>>,
 }
 
 impl Sandbox {
-    /// Starts nothing yet.
+    /// A sandbox with these options; nothing is started yet.
     pub(crate) fn new(options: SandboxOptions) -> Self {
-        let SandboxOptions { runtime, network, pids_limit } = options;
-        Self { runtime, networks: NetworkPool::new(network), pids_limit }
+        let SandboxOptions { runtime, network, pids_limit, owners: _ } = options;
+        Self { runtime, networks: NetworkPool::new(network), pids_limit, told_limits: Mutex::default() }
     }
 
     /// Runs the command of a step to its end; blocks. `output` receives its streams in pieces of any length, as they come.
@@ -50,21 +65,30 @@ impl Sandbox {
     /// When the command was never started, or was cancelled. A command that started and failed is an [`Exit`].
     pub(crate) fn run(
         &self,
-        spec: &Spec,
+        spec: &SandboxSpec,
         output: &mut (dyn FnMut(StepStream, &[u8]) + Send),
         cancel: &StepCancel,
     ) -> Result<Exit, SandboxError> {
         if cancel.is_cancelled() {
             return Err(SandboxError::Cancelled);
         }
-        let network = self.networks.acquire(spec)?;
-        match &self.runtime {
+        let network = {
+            let _span = tracing::debug_span!("network of a step").entered();
+            self.networks.acquire(spec)?
+        };
+        let _span = tracing::debug_span!("process of a step", args = ?spec.args).entered();
+        let mut exit = match &self.runtime {
             Runtime::Embedded => embedded::run(spec, &network, self.pids_limit, output, cancel),
             Runtime::Program(program) => runtime::run(program, spec, &network, self.pids_limit, output, cancel),
-        }
+        }?;
+        let mut told = self.told_limits.lock().unwrap_or_else(PoisonError::into_inner);
+        exit.unkept_limits.retain(|limit| told.insert(limit.clone()));
+        drop(told);
+        Ok(exit)
     }
 
-    /// Why steps share the network of the host although the user did not ask for it: returned once.
+    /// Takes the reason why steps share the network of the host although the user did not ask for it; `None` if there
+    /// is none, or it was taken before.
     pub(crate) fn take_network_notice(&self) -> Option<HostNetworkNotice> {
         self.networks.take_notice()
     }

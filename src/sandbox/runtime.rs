@@ -5,7 +5,7 @@
 //!   ─► /proc/self/exe __runtime ─► PROGRAM run ─► exit code; what was only made to be mounted on is removed from the layer
 //! ```
 //!
-//! The bundle lies in `Spec::work`. Its mounts belong to the thread and the program, and go away with them. The same is
+//! The bundle lies in `SandboxSpec::work`. Its mounts belong to the thread and the program, and go away with them. The same is
 //! mounted, allowed and hidden as by the helper, but for what a runtime cannot express: an unknown system call reaches
 //! the kernel. The step ends with `bake`, however that ends: `runtime_helper.rs`.
 
@@ -43,13 +43,14 @@ use super::{
     program::own_program,
     root::{self, Workshop},
     runtime_helper::{RuntimeCommand, RuntimeLifetime, RuntimeStart},
-    spec::{SandboxResources, SandboxSecurity, Spec},
+    spec::{SandboxSpec, StepOwners},
     stubs, sys, system,
     user::Ids,
     watch::{Exit, Started, StepStream, watch},
 };
+use crate::spec::{ResourceLimits, SecurityMode, SwapLimit};
 
-/// What runs the steps.
+/// The program that runs steps: `bake` itself, or an OCI runtime such as runc or crun.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Runtime {
     /// Our own helper.
@@ -60,7 +61,8 @@ pub(crate) enum Runtime {
 }
 
 impl Runtime {
-    /// The runtime of this name: `embedded`, a path, or a program looked up in `path` and where the system's own are.
+    /// Finds the runtime of this name: `embedded`, a path, or a program looked up in `path` and where the system's own
+    /// are.
     pub(crate) fn find(name: &str, path: &str) -> Option<Self> {
         if name == "embedded" {
             return Some(Self::Embedded);
@@ -73,10 +75,10 @@ impl Runtime {
     }
 }
 
-/// Runs the command to its end with `program`; as [`super::Sandbox::run`].
+/// Runs the command of a step to its end with the OCI runtime `program`; as [`super::Sandbox::run`].
 pub(super) fn run(
     program: &Path,
-    spec: &Spec,
+    spec: &SandboxSpec,
     network: &StepNetworkLease<'_>,
     pids_limit: Option<u64>,
     output: &mut (dyn FnMut(StepStream, &[u8]) + Send),
@@ -85,7 +87,7 @@ pub(super) fn run(
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let id = format!("bake-{}-r{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
     // Limits that the user asked for are the runtime's; this one holds for all that it starts.
-    let cgroups = Cgroups::make(&SandboxResources::default(), pids_limit);
+    let cgroups = Cgroups::make(&ResourceLimits::default(), pids_limit);
     let container =
         Container { program, id, bundle: spec.work.join("bundle"), network, pids_limit, cgroups: cgroups.procs() };
     let _agents = agent::start_agents(spec)?;
@@ -102,7 +104,9 @@ pub(super) fn run(
         return Err(SandboxError::Cancelled);
     }
     let code = match status.code() {
-        Some(0) => return Ok(Exit { code: 0, signal: None, oom: false, pids_limit: None }),
+        Some(0) => {
+            return Ok(Exit { code: 0, signal: None, oom: false, pids_limit: None, unkept_limits: Vec::new() });
+        }
         Some(code) => code,
         None => return Err(container.fault(&status.to_string())),
     };
@@ -111,7 +115,8 @@ pub(super) fn run(
     }
     let signal = (128..160).contains(&code).then(|| code - 128).filter(|signal| *signal == libc::SIGKILL);
     let oom = signal.is_some() && cgroup::oom_kills() > oom_before;
-    Ok(Exit { code, signal, oom, pids_limit: cgroups.reached_pids_limit() })
+    // A runtime that cannot keep a limit of the spec does not start the step.
+    Ok(Exit { code, signal, oom, pids_limit: cgroups.reached_pids_limit(), unkept_limits: Vec::new() })
 }
 
 /// A step as the runtime knows it.
@@ -129,10 +134,10 @@ impl Container<'_> {
     /// Makes the mounts, starts the runtime and watches it to its end.
     fn keep(
         &self,
-        spec: &Spec,
+        spec: &SandboxSpec,
         output: &mut dyn FnMut(StepStream, &[u8]),
         cancel: &StepCancel,
-    ) -> Result<(ExitStatus, stubs::MadeStub), SandboxError> {
+    ) -> Result<(ExitStatus, stubs::MadeStubs), SandboxError> {
         step("make namespaces", sys::unshare(UnshareFlags::NEWNS))?;
         let private = MountPropagationFlags::REC | MountPropagationFlags::PRIVATE;
         step("make its mounts private", mount_change("/", private))?;
@@ -160,7 +165,7 @@ impl Container<'_> {
     }
 
     /// Writes the bundle; what was made in the root only to be mounted on.
-    fn prepare(&self, spec: &Spec) -> Result<stubs::MadeStub, SandboxError> {
+    fn prepare(&self, spec: &SandboxSpec) -> Result<stubs::MadeStubs, SandboxError> {
         let (rootfs, shop_dir) = (self.bundle.join("rootfs"), self.bundle.join("shop"));
         for dir in [&self.bundle, &rootfs, &shop_dir] {
             fs::create_dir(dir).map_err(|error| SandboxError::io_setup("make the bundle of the runtime", &error))?;
@@ -232,8 +237,8 @@ impl Container<'_> {
 
     /// crun refuses to run where version 2 of the control groups has only some of the controllers. Without limits to set
     /// it does not need them: then it is not to see them.
-    fn hide_mixed_cgroups(&self, spec: &Spec) {
-        if self.is_crun() && spec.resources == SandboxResources::default() {
+    fn hide_mixed_cgroups(&self, spec: &SandboxSpec) {
+        if self.is_crun() && spec.resources == ResourceLimits::default() {
             let cover = fsmount::make("tmpfs", &[], fsmount::RDONLY);
             let _not_mixed = cover.and_then(|it| it.attach(CWD, "/sys/fs/cgroup/unified"));
         }
@@ -252,9 +257,13 @@ impl Container<'_> {
     }
 
     /// Starts the runtime below its helper, which ends when the socket closes.
-    fn spawn(&self, spec: &Spec, lifetime: RuntimeLifetime) -> Result<(Child, Started, UnixStream), SandboxError> {
+    fn spawn(
+        &self,
+        spec: &SandboxSpec,
+        lifetime: RuntimeLifetime,
+    ) -> Result<(Child, Started, UnixStream), SandboxError> {
         let mut run = self.command();
-        if self.is_crun() && spec.resources == SandboxResources::default() {
+        if self.is_crun() && spec.resources == ResourceLimits::default() {
             run.arg("--cgroup-manager=disabled");
         }
         run.arg("run").arg("--bundle").arg(&self.bundle).arg(&self.id);
@@ -292,8 +301,8 @@ impl Container<'_> {
         let text = fs::read_to_string(self.bundle.join("log")).ok()?;
         let entries = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         entries
-            .filter(|it| matches!(it["level"].as_str(), Some("error" | "fatal")))
-            .filter_map(|it| it["msg"].as_str().map(|text| text.trim().to_owned()))
+            .filter(|entry| matches!(entry["level"].as_str(), Some("error" | "fatal")))
+            .filter_map(|entry| entry["msg"].as_str().map(|text| text.trim().to_owned()))
             .next_back()
     }
 
@@ -302,7 +311,7 @@ impl Container<'_> {
     }
 }
 
-fn workshop<'a>(path: &'a Path, spec: &Spec, user_namespace: bool) -> Result<Workshop<'a>, SandboxError> {
+fn workshop<'a>(path: &'a Path, spec: &SandboxSpec, user_namespace: bool) -> Result<Workshop<'a>, SandboxError> {
     Ok(Workshop { path, dir: dir(&spec.work)?, user_namespace })
 }
 
@@ -317,7 +326,7 @@ const TTY: u32 = 5;
 /// The container as the runtime specification has it.
 fn config(
     container: &Container<'_>,
-    spec: &Spec,
+    spec: &SandboxSpec,
     ids: &Ids,
     cwd: &str,
     user_namespace: bool,
@@ -328,7 +337,7 @@ fn config(
             return Err(SandboxError::Unmapped { id });
         }
     }
-    let insecure = spec.security == SandboxSecurity::Insecure;
+    let insecure = spec.security == SecurityMode::Insecure;
     let mut env = spec.env.clone();
     if !env.iter().any(|(name, _)| name == "HOME") {
         env.push(("HOME".to_owned(), ids.home.clone()));
@@ -336,19 +345,18 @@ fn config(
     keep_last(&mut env);
     let env: Vec<String> = env.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let had = step("read its capabilities", capabilities(None))?.permitted;
-    let allowed = match container.network {
-        StepNetworkLease::SharedHost => KEPT.difference(CapabilitySet::NET_RAW),
-        _ => KEPT,
-    };
+    let allowed = if container.network.allows_raw_sockets() { KEPT } else { KEPT.difference(CapabilitySet::NET_RAW) };
     let bounding = names(if insecure { had } else { had & allowed });
     // Another user than root has none until it executes something that gives them.
     let effective = if ids.uid == 0 { bounding.clone() } else { Vec::new() };
     let rlimits: Vec<Value> = spec
-        .rlimits
+        .ulimits
         .iter()
-        .map(|it| {
-            let kind = format!("RLIMIT_{}", it.name.to_ascii_uppercase());
-            json!({"type": kind, "soft": it.soft, "hard": it.hard})
+        .map(|limit| {
+            let kind = format!("RLIMIT_{}", limit.name.as_str().to_ascii_uppercase());
+            let (soft, hard) = limit.values();
+            // Runtimes take the largest number for no limit, as the kernel does.
+            json!({"type": kind, "soft": soft.unwrap_or(u64::MAX), "hard": hard.unwrap_or(u64::MAX)})
         })
         .collect();
     // A namespace with the user's own id alone knows no groups.
@@ -373,7 +381,7 @@ fn config(
         "devices": [],
     });
     if !insecure {
-        linux["seccomp"] = seccomp();
+        linux["seccomp"] = seccomp(spec.owners);
     }
     Ok(json!({
         "ociVersion": "1.0.2",
@@ -396,13 +404,13 @@ fn config(
 
 /// /proc, /dev, /sys. Each device is a mount of its own, as with the helper, and comes with the other mounts: a runtime
 /// finds them made, and none that the command makes can be used, whether or not a control group says so too.
-fn system_mounts(spec: &Spec, network: &StepNetworkLease<'_>, user_namespace: bool) -> Vec<Value> {
+fn system_mounts(spec: &SandboxSpec, network: &StepNetworkLease<'_>, user_namespace: bool) -> Vec<Value> {
     let shm = format!("size={}", spec.shm_size.unwrap_or(64 << 20));
     let mut pts = vec!["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"];
     if !user_namespace || is_mapped("gid_map", TTY) {
         pts.push("gid=5");
     }
-    let insecure = spec.security == SandboxSecurity::Insecure;
+    let insecure = spec.security == SecurityMode::Insecure;
     let mut dev = vec!["nosuid", "strictatime", "mode=755", "size=65536k"];
     dev.extend((!insecure).then_some("nodev"));
     let sys_mode = if insecure { "rw" } else { "ro" };
@@ -428,10 +436,10 @@ fn system_mounts(spec: &Spec, network: &StepNetworkLease<'_>, user_namespace: bo
 }
 
 /// `pids_limit` is left out in a user namespace: a runtime fails where it may make no control groups.
-fn resources(spec: &Spec, pids_limit: Option<u64>) -> Value {
+fn resources(spec: &SandboxSpec, pids_limit: Option<u64>) -> Value {
     let it = &spec.resources;
-    let mut devices = vec![json!({"allow": spec.security == SandboxSecurity::Insecure, "access": "rwm"})];
-    if spec.security == SandboxSecurity::Sandbox {
+    let mut devices = vec![json!({"allow": spec.security == SecurityMode::Insecure, "access": "rwm"})];
+    if spec.security == SecurityMode::Sandbox {
         // To make nodes is allowed, to use them not: the file systems of the container hold none.
         devices.push(json!({"allow": true, "type": "c", "access": "m"}));
         devices.push(json!({"allow": true, "type": "b", "access": "m"}));
@@ -440,7 +448,7 @@ fn resources(spec: &Spec, pids_limit: Option<u64>) -> Value {
     if let Some(limit) = pids_limit {
         all["pids"]["limit"] = json!(limit);
     }
-    let memory = [("limit", it.memory.map(u64::cast_signed)), ("swap", it.memory_swap)];
+    let memory = [("limit", it.memory.map(u64::cast_signed)), ("swap", it.memory_swap.map(SwapLimit::to_number))];
     let cpu = [("shares", it.cpu_shares), ("period", it.cpu_period), ("quota", it.cpu_quota)];
     for (kind, values) in [("memory", &memory[..]), ("cpu", &cpu[..])] {
         for (key, value) in values {
@@ -458,7 +466,7 @@ fn resources(spec: &Spec, pids_limit: Option<u64>) -> Value {
 }
 
 /// Our filter in the words of the specification: what is denied, and no more.
-fn seccomp() -> Value {
+fn seccomp(owners: StepOwners) -> Value {
     let denied = |names: Vec<&str>, errno: i32| json!({"names": names, "action": "SCMP_ACT_ERRNO", "errnoRet": errno});
     let argument = |name: &str, op: &str, value: u32, two: u32| {
         json!({"names": [name], "action": "SCMP_ACT_ERRNO", "errnoRet": libc::EPERM,
@@ -470,6 +478,9 @@ fn seccomp() -> Value {
         denied(filter::missing_names().collect(), libc::ENOSYS),
         argument("socket", "SCMP_CMP_EQ", libc::AF_VSOCK.cast_unsigned(), 0),
     ];
+    if owners == StepOwners::Recorded {
+        rules.push(denied(filter::OWNER_CALLS.to_vec(), 0));
+    }
     rules.extend(bits(filter::NEW_NAMESPACES).map(|bit| argument("clone", "SCMP_CMP_MASKED_EQ", bit, bit)));
     // A bit that no personality has is set when the current one is asked for.
     const ASKS: u32 = 0x1000_0000;
@@ -527,7 +538,7 @@ mod tests {
 
     #[test]
     fn the_filter_has_a_name_for_each_call_that_ours_denies() {
-        let text = seccomp().to_string();
+        let text = seccomp(StepOwners::Kept).to_string();
         for name in ["mount", "bpf", "open_by_handle_at", "io_uring_setup", "clone3", "AF_VSOCK"] {
             let quoted = format!("\"{name}\"");
             assert_eq!(text.contains(&quoted), name != "AF_VSOCK", "{name}");

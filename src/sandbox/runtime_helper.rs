@@ -26,11 +26,12 @@ use super::{
     sys,
 };
 
-/// What the helper is told, a line.
+/// The instructions to `bake __runtime`: one line of JSON on its stdin, sent before anything else.
 #[derive(Serialize, Deserialize)]
 pub(super) struct RuntimeStart {
+    /// Runs the container (`runc run …`); its exit code becomes that of the helper.
     pub(super) run: RuntimeCommand,
-    /// Kills the container that `run` started.
+    /// Kills and removes that container (`runc delete --force …`); used with [`RuntimeLifetime::Watched`] only.
     pub(super) delete: RuntimeCommand,
     /// Control groups to enter: their `cgroup.procs` files.
     pub(super) cgroups: Vec<PathBuf>,
@@ -45,7 +46,7 @@ pub(super) struct RuntimeCommand {
     env: Vec<(OsString, OsString)>,
 }
 
-/// How it is made sure that a step ends with `bake`.
+/// The means by which a step of an OCI runtime is ended when `bake` ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum RuntimeLifetime {
     /// The helper is process 1 of a pid namespace, all of which the kernel kills when it ends.
@@ -56,7 +57,7 @@ pub(super) enum RuntimeLifetime {
 }
 
 impl RuntimeCommand {
-    /// What `command` would run.
+    /// The program, arguments and environment of a command.
     pub(super) fn of(command: &Command) -> Self {
         let owned = |it: &std::ffi::OsStr| it.to_owned();
         let env = command.get_envs().filter_map(|(name, value)| Some((owned(name), owned(value?))));
@@ -74,7 +75,7 @@ impl RuntimeCommand {
     }
 }
 
-/// Runs the container that stdin describes; returns its exit code.
+/// Runs the container that stdin describes and returns its exit code.
 ///
 /// `sandbox::helper_main` calls it when the first argument is `__runtime`.
 pub(super) fn runtime_helper_main() -> u8 {

@@ -1,13 +1,17 @@
 //! What to run, and in what surroundings: plain data that crosses a pipe to the helper. No graph types, no look-ups.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
-use rustix::process::Resource;
 use serde::{Deserialize, Serialize};
+
+use crate::{
+    spec::{ExtraHost, NetworkMode, ResourceLimits, SecurityMode, Ulimit},
+    ssh::KeyRing,
+};
 
 /// A process to run. Host paths are absolute and trusted; paths in the container are not.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Spec {
+pub(crate) struct SandboxSpec {
     /// The trees below the root, bottom first; empty for a root that starts out empty.
     pub(crate) layers: Vec<PathBuf>,
     /// Empty; receives the changes, in overlayfs upper-directory form. Mode, owner and time of the topmost layer's root
@@ -24,40 +28,29 @@ pub(crate) struct Spec {
     /// `USER` as written: empty, `name`, `name:group`, `uid`, `uid:gid`, `:group`.
     pub(crate) user: String,
     pub(crate) hostname: String,
-    pub(crate) network: SandboxNetwork,
-    pub(crate) security: SandboxSecurity,
+    pub(crate) network: NetworkMode,
+    pub(crate) security: SecurityMode,
+    pub(crate) owners: StepOwners,
     /// Beside the root; in any order.
     pub(crate) mounts: Vec<SandboxMount>,
-    /// Name and address.
-    pub(crate) extra_hosts: Vec<(String, String)>,
-    pub(crate) rlimits: Vec<Rlimit>,
+    pub(crate) extra_hosts: Vec<ExtraHost>,
+    pub(crate) ulimits: Vec<Ulimit>,
     /// Size of `/dev/shm` in bytes; 64 MiB if not given.
     pub(crate) shm_size: Option<u64>,
-    pub(crate) resources: SandboxResources,
+    pub(crate) resources: ResourceLimits,
 }
 
-/// Which network the process sees.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum SandboxNetwork {
-    /// A namespace of its own with access to the outside; where none can be had, the host's, without NET_RAW.
-    #[default]
-    Default,
-    /// Only a loopback device, up.
-    None,
-    /// That of the host, as an entitlement allows.
-    Host,
+/// What becomes of the owners that a process gives to files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum StepOwners {
+    /// The kernel keeps them; one that the user namespace does not have is refused.
+    Kept,
+    /// To the process everything is root's, and a change of owner does nothing and succeeds. Which owners the files of an
+    /// image have is recorded by the caller.
+    Recorded,
 }
 
-/// How much the process may do.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum SandboxSecurity {
-    #[default]
-    Sandbox,
-    /// All capabilities of `bake`, no system call filter, nothing masked.
-    Insecure,
-}
-
-/// One mount beside the root.
+/// One mount of a process beside its root.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct SandboxMount {
     /// Absolute path in the container; resolved inside the root, made if missing and removed again if still empty.
@@ -65,7 +58,7 @@ pub(crate) struct SandboxMount {
     pub(crate) kind: SandboxMountKind,
 }
 
-/// What is mounted.
+/// The kinds of mounts, with where their content is.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum SandboxMountKind {
     /// The file or directory `source` of a tree (directories, bottom first; at least one), resolved inside it.
@@ -83,75 +76,33 @@ pub(crate) enum SandboxMountKind {
         uid: u32,
         gid: u32,
     },
-    /// A socket that forwards to the agent listening on the host's `agent` socket.
-    Ssh { agent: PathBuf, mode: u32, uid: u32, gid: u32 },
+    /// A socket on which an agent answers.
+    Ssh {
+        /// Not for the helper: it is served by the process that starts the step.
+        #[serde(skip)]
+        agent: StepAgent,
+        mode: u32,
+        uid: u32,
+        gid: u32,
+    },
     /// A read-only file in memory that can be executed, owned by root.
     Text { text: String, mode: u32 },
 }
 
-/// One resource limit, by its name in `--ulimit` (`nofile`); `u64::MAX` is unlimited.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Rlimit {
-    pub(crate) name: String,
-    pub(crate) soft: u64,
-    pub(crate) hard: u64,
+/// Who answers for the agent of a step.
+#[derive(Clone, Debug)]
+pub(crate) enum StepAgent {
+    /// The agent that listens on this socket of the host.
+    Socket(PathBuf),
+    /// This process, with these keys.
+    Keys(Arc<KeyRing>),
 }
 
-/// Limits by control group, as far as the system lets us: never a reason to fail.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct SandboxResources {
-    /// Bytes.
-    pub(crate) memory: Option<u64>,
-    /// Bytes of memory and swap together; -1 is unlimited.
-    pub(crate) memory_swap: Option<i64>,
-    pub(crate) cpu_shares: Option<i64>,
-    pub(crate) cpu_period: Option<i64>,
-    pub(crate) cpu_quota: Option<i64>,
-    pub(crate) cpuset_cpus: Option<String>,
-    pub(crate) cpuset_mems: Option<String>,
-}
-
-impl Rlimit {
-    /// The limit of this name, for setrlimit(2).
-    pub(super) fn resource(&self) -> Option<Resource> {
-        resource_of(&self.name)
+impl Default for StepAgent {
+    /// An agent without keys.
+    fn default() -> Self {
+        Self::Keys(Arc::default())
     }
-
-    /// Reads `name=soft[:hard]`; -1 is unlimited. `None` if it is not of this form or no limit has this name.
-    pub(crate) fn parse(text: &str) -> Option<Self> {
-        let (name, values) = text.split_once('=')?;
-        let number = |value: &str| match value.trim() {
-            "-1" | "unlimited" => Some(u64::MAX),
-            value => value.parse().ok(),
-        };
-        let (soft, hard) = values.split_once(':').unwrap_or((values, values));
-        let (soft, hard) = (number(soft)?, number(hard)?);
-        let known = resource_of(name).is_some();
-        (known && soft <= hard).then(|| Self { name: name.to_owned(), soft, hard })
-    }
-}
-
-/// The limit of this name in `--ulimit`.
-fn resource_of(name: &str) -> Option<Resource> {
-    Some(match name {
-        "as" => Resource::As,
-        "core" => Resource::Core,
-        "cpu" => Resource::Cpu,
-        "data" => Resource::Data,
-        "fsize" => Resource::Fsize,
-        "locks" => Resource::Locks,
-        "memlock" => Resource::Memlock,
-        "msgqueue" => Resource::Msgqueue,
-        "nice" => Resource::Nice,
-        "nofile" => Resource::Nofile,
-        "nproc" => Resource::Nproc,
-        "rss" => Resource::Rss,
-        "rtprio" => Resource::Rtprio,
-        "rttime" => Resource::Rttime,
-        "sigpending" => Resource::Sigpending,
-        "stack" => Resource::Stack,
-        _ => return None,
-    })
 }
 
 /// Bytes as a JSON string where they are text, else as a list of numbers.
@@ -165,6 +116,7 @@ pub(super) mod octets {
         Bytes(Vec<u8>),
     }
 
+    /// Writes bytes as a JSON string where they are UTF-8, else as a list of numbers.
     pub(crate) fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
         match std::str::from_utf8(bytes) {
             Ok(text) => Form::Text(text.into()).serialize(to),
@@ -172,6 +124,7 @@ pub(super) mod octets {
         }
     }
 
+    /// Reads what [`serialize`] wrote.
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
         Ok(match Form::deserialize(from)? {
             Form::Text(text) => text.into_owned().into_bytes(),
@@ -183,17 +136,6 @@ pub(super) mod octets {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn rlimit_reads_soft_and_hard() {
-        let limit = |name: &str, soft, hard| Some(Rlimit { name: name.to_owned(), soft, hard });
-        assert_eq!(Rlimit::parse("nofile=1024:2048"), limit("nofile", 1024, 2048));
-        assert_eq!(Rlimit::parse("core=0"), limit("core", 0, 0));
-        assert_eq!(Rlimit::parse("memlock=-1"), limit("memlock", u64::MAX, u64::MAX));
-        for bad in ["nofile", "nofile=", "nofile=2:1", "nofil=1", "nofile=x", "nofile=1:2:3"] {
-            assert_eq!(Rlimit::parse(bad), None, "{bad}");
-        }
-    }
 
     #[test]
     fn secrets_cross_the_pipe_unchanged() {

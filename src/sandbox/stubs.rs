@@ -15,38 +15,47 @@ use serde::{Deserialize, Serialize};
 
 use super::spec::octets;
 
-/// What was made in the root of a step only to be mounted on.
+/// The files and directories that were made in the root of one step only to be mounted on.
 #[derive(Default, Serialize, Deserialize)]
-pub(super) struct MadeStub {
+pub(super) struct MadeStubs {
     /// In the order of making.
     pub(super) stubs: Vec<Stub>,
-    /// The directories above them that were there, as they were.
-    pub(super) parents: Vec<Parent>,
+    /// The existing directories above the stubs, as they were before.
+    pub(super) parents: Vec<StubParent>,
 }
 
-/// One file or directory; the path is below the root, without links and without `/` in front.
+/// One file or directory that was made to be mounted on.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Stub {
     #[serde(with = "octets")]
     pub(super) path: Vec<u8>,
+    /// Whether it is a directory; else it is an empty file.
     pub(super) dir: bool,
 }
 
-/// A directory that overlayfs copied up because something was made in it.
+/// A directory of the image as it was before a stub was made in it, so that its copy in the upper directory can be
+/// removed.
+///
+/// Making a stub lets overlayfs copy the directory up. [`clean`] removes the copy if it is empty, not opaque, and still
+/// has this mode, owner and modification time: then the command changed nothing in it, and it does not belong in the
+/// layer.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Parent {
+pub(super) struct StubParent {
     #[serde(with = "octets")]
     pub(super) path: Vec<u8>,
+    /// With the file type bits, as in `st_mode`.
     pub(super) mode: u32,
     pub(super) uid: u32,
     pub(super) gid: u32,
+    /// Seconds and nanoseconds.
     pub(super) mtime: (i64, i64),
 }
 
 /// Removes the stubs that are still empty, then the copied-up parents in which nothing else happened.
 ///
-/// Best effort: what cannot be removed stays, as it then belongs to the command's own changes.
-pub(super) fn clean(upper: &Path, made: &MadeStub) {
+/// `upper` is the upper directory of the step's overlay; it runs after the container is gone. Best effort: what cannot
+/// be removed stays, as it then belongs to the command's own changes.
+pub(super) fn clean(upper: &Path, made: &MadeStubs) {
     if made.stubs.is_empty() {
         return;
     }
@@ -54,7 +63,7 @@ pub(super) fn clean(upper: &Path, made: &MadeStub) {
     for stub in made.stubs.iter().rev() {
         let _kept = remove_stub(&upper, stub);
     }
-    let mut parents: Vec<&Parent> = made.parents.iter().filter(|it| !it.path.is_empty()).collect();
+    let mut parents: Vec<&StubParent> = made.parents.iter().filter(|it| !it.path.is_empty()).collect();
     parents.sort_by_key(|it| std::cmp::Reverse(it.path.len()));
     for parent in parents {
         let _kept = remove_unchanged(&upper, parent);
@@ -78,7 +87,7 @@ fn remove_stub(upper: &OwnedFd, stub: &Stub) -> Result<()> {
     restore_mtime(std::os::fd::AsFd::as_fd(&dir), &had)
 }
 
-fn remove_unchanged(upper: &OwnedFd, parent: &Parent) -> Result<()> {
+fn remove_unchanged(upper: &OwnedFd, parent: &StubParent) -> Result<()> {
     let (dir, name) = open_parent(upper, &parent.path)?;
     let had = fstat(&dir)?;
     let copy = openat2(&dir, name, DIR | OFlags::NOFOLLOW, Mode::empty(), beneath())?;
@@ -111,7 +120,7 @@ fn beneath() -> ResolveFlags {
     ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS
 }
 
-/// Gives a directory back the modification time it had.
+/// Sets the modification time of an open directory to that in `had`; the access time stays.
 pub(super) fn restore_mtime(dir: BorrowedFd<'_>, had: &Stat) -> Result<()> {
     let times = Timestamps {
         last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },

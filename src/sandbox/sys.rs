@@ -22,7 +22,7 @@ pub(crate) fn allocate_for_one_thread() {
     }
 }
 
-/// Moves the calling thread into new namespaces.
+/// Moves the calling thread into new namespaces (unshare(2)).
 pub(super) fn unshare(flags: UnshareFlags) -> rustix::io::Result<()> {
     // SAFETY: never called with FILES, so no thread sees another's descriptors change.
     unsafe { rustix::thread::unshare_unsafe(flags) }
@@ -40,7 +40,7 @@ pub(super) fn fork() -> io::Result<Option<c_int>> {
     }
 }
 
-/// Waits for a child made by [`fork`]; true if it ended with 0.
+/// Waits for a child made by [`fork`]; true if it ended with exit code 0.
 pub(super) fn wait(child: c_int) -> io::Result<bool> {
     let mut status = 0;
     loop {
@@ -55,13 +55,13 @@ pub(super) fn wait(child: c_int) -> io::Result<bool> {
     }
 }
 
-/// Ends the process at once, without running what the parent registered.
+/// Ends the process at once (_exit(2)), without running what the parent registered.
 pub(super) fn exit_now(code: c_int) -> ! {
     // SAFETY: always sound.
     unsafe { libc::_exit(code) }
 }
 
-/// Becomes another program; returns only the reason why not.
+/// Replaces this process by another program; returns only if that fails, with the reason.
 pub(super) fn execve(program: &CString, args: &[CString], env: &[CString]) -> rustix::io::Errno {
     let pointers = |list: &[CString]| -> Vec<*const c_char> {
         list.iter().map(|it| it.as_ptr()).chain([std::ptr::null()]).collect()
@@ -90,7 +90,7 @@ pub(super) fn mount_setattr(mount: BorrowedFd<'_>, attrs: MountAttrFlags, recurs
     check(done)
 }
 
-/// Installs a system call filter for the rest of this process's life, and for its descendants.
+/// Installs a system call filter for the rest of this process's life, and for its descendants (seccomp(2)).
 pub(super) fn install_filter(program: &[libc::sock_filter]) -> rustix::io::Result<()> {
     let len = u16::try_from(program.len()).map_err(|_| rustix::io::Errno::TOOBIG)?;
     // The kernel only reads through the pointer.
@@ -113,7 +113,7 @@ pub(super) fn close_from(first: u32) {
     unsafe { libc::syscall(libc::SYS_close_range, c_ulong::from(first), c_ulong::from(u32::MAX), 0) };
 }
 
-/// Puts a copy of the descriptor in the place of stdin.
+/// Replaces stdin by a copy of the descriptor.
 pub(super) fn become_stdin(fd: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: nothing owns descriptor 0 other than as stdin, which may be anything.
     match unsafe { libc::dup2(fd.as_raw_fd(), 0) } {
@@ -122,13 +122,13 @@ pub(super) fn become_stdin(fd: BorrowedFd<'_>) -> io::Result<()> {
     }
 }
 
-/// Undoes what the Rust runtime does to SIGPIPE: an ignored signal would stay ignored in the command.
+/// Resets SIGPIPE to its default, which the Rust runtime ignores: an ignored signal would stay ignored in the command.
 pub(super) fn default_sigpipe() {
     // SAFETY: no handler of ours is replaced.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
 }
 
-/// Switches the loopback device of the current network namespace on.
+/// Switches on the loopback device of the current network namespace.
 pub(super) fn loopback_up(socket: BorrowedFd<'_>) -> rustix::io::Result<()> {
     // SAFETY: all-zero bytes are a valid `ifreq`.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };

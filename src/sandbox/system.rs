@@ -17,17 +17,19 @@ use super::{
     fsmount::{self, Detached, NODEV, NOEXEC, NOSUID, RDONLY},
     inside::{Inside, Make},
     namespace::is_user_namespace,
-    spec::{SandboxSecurity, Spec},
+    spec::SandboxSpec,
 };
+use crate::spec::SecurityMode;
 
-/// The kernel's file systems and devices of a step, not mounted yet. They are made before the root is entered, because
-/// some can only be bound from the host's own.
+/// The kernel's file systems and devices of a step, made but not attached yet.
+///
+/// They are made before the root is entered, because some can only be bound from the host's own.
 pub(super) struct System {
     proc: Detached,
     sys: Detached,
     cgroup: Option<Detached>,
     devices: Vec<(&'static str, Detached)>,
-    security: SandboxSecurity,
+    security: SecurityMode,
 }
 
 /// The devices that every step has.
@@ -56,16 +58,18 @@ const LINKS: &[(&str, &str)] = &[
     ("core", "/proc/kcore"),
     ("ptmx", "pts/ptmx"),
 ];
-/// Below /proc: covered, as the default profile of containers does.
+/// Names below /proc that are covered, as the default profile of containers does.
 pub(super) const MASKED_PROC: &[&str] =
     &["acpi", "asound", "kcore", "keys", "latency_stats", "timer_list", "timer_stats", "sched_debug", "scsi"];
-/// Below /sys: covered likewise.
+/// Names below /sys that are covered, as the default profile of containers does.
 pub(super) const MASKED_SYS: &[&str] = &["firmware", "devices/virtual/powercap"];
-/// Below /proc: read-only.
+/// Names below /proc that are read-only.
 pub(super) const READONLY_PROC: &[&str] = &["bus", "fs", "irq", "sys", "sysrq-trigger"];
 
-/// Makes the mounts, or binds those of the host where the kernel allows no new ones. Something is mounted on `work`, which nothing else uses by its path afterwards.
-pub(super) fn prepare(spec: &Spec, work: &Path) -> std::result::Result<System, SandboxError> {
+/// Makes the file systems and devices of a step, or binds those of the host where the kernel allows no new ones.
+///
+/// Something is mounted on `work`, which nothing else uses by its path afterwards.
+pub(super) fn prepare(spec: &SandboxSpec, work: &Path) -> std::result::Result<System, SandboxError> {
     let all = NOSUID | NODEV | NOEXEC;
     let failed = |target: &str| {
         let target = target.to_owned();
@@ -78,8 +82,8 @@ pub(super) fn prepare(spec: &Spec, work: &Path) -> std::result::Result<System, S
         other => other,
     };
     let sys_attrs = match spec.security {
-        SandboxSecurity::Sandbox => all | RDONLY,
-        SandboxSecurity::Insecure => all,
+        SecurityMode::Sandbox => all | RDONLY,
+        SecurityMode::Insecure => all,
     };
     let sys = match fsmount::make("sysfs", &[], sys_attrs) {
         Err(Errno::PERM) => fsmount::bind_host("/sys", sys_attrs),
@@ -95,16 +99,16 @@ pub(super) fn prepare(spec: &Spec, work: &Path) -> std::result::Result<System, S
     Ok(System { proc, sys, cgroup, devices, security: spec.security })
 }
 
-/// The devices of a step, by their names in /dev, each a mount of its own.
+/// Makes the devices of a step, by their names in /dev, each a mount of its own.
 ///
 /// They are nodes of our own in memory, mounted on `work`: what the step does to their modes and owners does not reach
 /// those of the host. Where the system lets us make no nodes, in a user namespace above all, they are the host's by
 /// read-only mounts: one can write to the device, but not change the node.
 pub(super) fn devices(
-    security: SandboxSecurity,
+    security: SecurityMode,
     work: &Path,
 ) -> std::result::Result<Vec<(&'static str, Detached)>, SandboxError> {
-    let more = if security == SandboxSecurity::Insecure { MORE_DEVICES } else { &[] };
+    let more = if security == SecurityMode::Insecure { MORE_DEVICES } else { &[] };
     let memory = fsmount::make("tmpfs", &[("mode", "0700")], NOSUID | NOEXEC).and_then(|it| it.attach(CWD, work));
     let memory = memory.map_err(|errno| SandboxError::setup("make a file system in memory", errno))?;
     let mut devices = Vec::new();
@@ -141,8 +145,8 @@ fn device(name: &str, memory: &OwnedFd) -> Result<Detached> {
     }
 }
 
-/// Attaches the mounts to the root of the step.
-pub(super) fn attach(system: System, spec: &Spec, inside: &mut Inside) -> std::result::Result<(), SandboxError> {
+/// Attaches the file systems and devices to the root of the step.
+pub(super) fn attach(system: System, spec: &SandboxSpec, inside: &mut Inside) -> std::result::Result<(), SandboxError> {
     let stays = Make::Dir { uid: 0, gid: 0 };
     let on = |target: &str, done: Result<()>| {
         done.map_err(|errno| SandboxError::Mount { target: target.to_owned(), reason: errno.to_string() })
@@ -155,7 +159,7 @@ pub(super) fn attach(system: System, spec: &Spec, inside: &mut Inside) -> std::r
     };
     let security = system.security;
     let proc = attach("/proc", system.proc)?;
-    let dev_attrs = if security == SandboxSecurity::Insecure { NOSUID } else { NOSUID | NODEV };
+    let dev_attrs = if security == SecurityMode::Insecure { NOSUID } else { NOSUID | NODEV };
     let dev = fsmount::make("tmpfs", &[("mode", "755"), ("size", "65536k")], dev_attrs);
     let dev = dev.map_err(|errno| SandboxError::Mount { target: "/dev".to_owned(), reason: errno.to_string() })?;
     let dev = attach("/dev", dev)?;
@@ -164,7 +168,7 @@ pub(super) fn attach(system: System, spec: &Spec, inside: &mut Inside) -> std::r
     if let Some(cgroup) = system.cgroup {
         let _without = cgroup.attach(&sys, "fs/cgroup");
     }
-    if security == SandboxSecurity::Sandbox {
+    if security == SecurityMode::Sandbox {
         on("/proc", protect(&proc, &sys, &dev))?;
     }
     Ok(())

@@ -11,9 +11,10 @@ use std::{
 };
 
 use super::{
-    Exit, NetworkChoice, Rlimit, Runtime, Sandbox, SandboxError, SandboxMount, SandboxMountKind, SandboxNetwork,
-    SandboxOptions, SandboxResources, SandboxSecurity, Spec, StepCancel, StepStream, namespace,
+    Exit, NetworkChoice, Runtime, Sandbox, SandboxError, SandboxMount, SandboxMountKind, SandboxOptions, SandboxSpec,
+    StepAgent, StepCancel, StepOwners, StepStream, namespace,
 };
+use crate::spec::{NetworkMode, ResourceLimits, SecurityMode, Ulimit};
 
 /// Tells `sys::as_helper` to enter a user namespace before the tests begin.
 const AS_USER: &str = "BAKE_TEST_USER_NAMESPACE";
@@ -36,7 +37,7 @@ fn is_able() -> bool {
 /// A root to run in: one layer with busybox, an upper and a work directory.
 struct Place {
     dir: tempfile::TempDir,
-    spec: Spec,
+    spec: SandboxSpec,
 }
 
 impl Place {
@@ -56,7 +57,7 @@ impl Place {
         }
         fs::write(layer.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\napp:x:1000:1000::/home/app:/bin/sh\n").unwrap();
         fs::write(layer.join("etc/group"), "root:x:0:root\napp:x:1000:\nmore:x:50:app\n").unwrap();
-        let spec = Spec {
+        let spec = SandboxSpec {
             layers: vec![layer],
             upper: dir.path().join("upper"),
             work: dir.path().join("work"),
@@ -65,13 +66,14 @@ impl Place {
             cwd: "/".to_owned(),
             user: String::new(),
             hostname: "buildkitsandbox".to_owned(),
-            network: SandboxNetwork::Default,
-            security: SandboxSecurity::Sandbox,
+            network: NetworkMode::Default,
+            security: SecurityMode::Sandbox,
+            owners: StepOwners::Kept,
             mounts: Vec::new(),
             extra_hosts: Vec::new(),
-            rlimits: Vec::new(),
+            ulimits: Vec::new(),
             shm_size: None,
-            resources: SandboxResources::default(),
+            resources: ResourceLimits::default(),
         };
         let place = Self { dir, spec };
         place.fresh();
@@ -87,7 +89,7 @@ impl Place {
         }
     }
 
-    fn with(mut self, change: impl FnOnce(&mut Spec)) -> Self {
+    fn with(mut self, change: impl FnOnce(&mut SandboxSpec)) -> Self {
         change(&mut self.spec);
         self
     }
@@ -110,7 +112,11 @@ impl Place {
     /// What it printed; it must end well.
     fn out(&self) -> String {
         let (exit, text) = self.run().unwrap();
-        assert_eq!(exit, Exit { code: 0, signal: None, oom: false, pids_limit: None }, "{text}");
+        assert_eq!(
+            exit,
+            Exit { code: 0, signal: None, oom: false, pids_limit: None, unkept_limits: Vec::new() },
+            "{text}"
+        );
         text
     }
 
@@ -127,11 +133,16 @@ impl Place {
 
 /// Runs steps in the network of the machine: these tests are about the rest.
 fn run(
-    spec: &Spec,
+    spec: &SandboxSpec,
     output: &mut (dyn FnMut(StepStream, &[u8]) + Send),
     cancel: &StepCancel,
 ) -> Result<Exit, SandboxError> {
-    let options = SandboxOptions { runtime: Runtime::Embedded, network: NetworkChoice::Host, pids_limit: None };
+    let options = SandboxOptions {
+        runtime: Runtime::Embedded,
+        network: NetworkChoice::Host,
+        pids_limit: None,
+        owners: StepOwners::Kept,
+    };
     Sandbox::new(options).run(spec, output, cancel)
 }
 
@@ -153,7 +164,7 @@ fn output_exit_code_and_changes_come_back() {
     let mut streams = Vec::new();
     let cancel = StepCancel::new().unwrap();
     let exit = run(&place.spec, &mut |stream, bytes| streams.push((stream, bytes.to_vec())), &cancel).unwrap();
-    assert_eq!(exit, Exit { code: 3, signal: None, oom: false, pids_limit: None });
+    assert_eq!(exit, Exit { code: 3, signal: None, oom: false, pids_limit: None, unkept_limits: Vec::new() });
     streams.sort_by_key(|(stream, _)| *stream == StepStream::Stderr);
     assert_eq!(streams, [(StepStream::Stdout, b"out\n".to_vec()), (StepStream::Stderr, b"err\n".to_vec())]);
     assert_eq!(fs::read_to_string(place.spec.upper.join("data/new")).unwrap(), "x\n");
@@ -229,7 +240,7 @@ fn capabilities_and_filter_are_those_of_a_container() {
     // Nobody asked for the network of the machine: no raw sockets there.
     check_capabilities(&place.out(), "00000000a80405fb");
     place.fresh();
-    check_capabilities(&place.with(|spec| spec.network = SandboxNetwork::Host).out(), "00000000a80425fb");
+    check_capabilities(&place.with(|spec| spec.network = NetworkMode::Host).out(), "00000000a80425fb");
 }
 
 fn check_capabilities(text: &str, expected: &str) {
@@ -428,7 +439,7 @@ fn many_layers_with_long_paths_fit() {
 fn network_none_has_only_a_loopback_device() {
     needs_containers!();
     let place = Place::new("cat /proc/net/dev | sed 1,2d | sed 's/:.*//;s/ //g'; ls /sys/class/net")
-        .with(|spec| spec.network = SandboxNetwork::None);
+        .with(|spec| spec.network = NetworkMode::None);
     let text = place.out();
     assert_eq!(text.lines().next(), Some("lo"));
     assert!(!text.contains("eth"), "{text}");
@@ -438,7 +449,7 @@ fn network_none_has_only_a_loopback_device() {
 fn limits_hold() {
     needs_containers!();
     let place = Place::new("ulimit -n; ulimit -c")
-        .with(|spec| spec.rlimits = ["nofile=100:200", "core=0"].map(|it| Rlimit::parse(it).unwrap()).to_vec());
+        .with(|spec| spec.ulimits = ["nofile=100:200", "core=0"].map(|text| Ulimit::parse(text).unwrap()).to_vec());
     assert_eq!(place.out(), "100\n0\n");
 }
 
@@ -538,7 +549,7 @@ fn much_output_arrives_whole() {
 fn insecure_may_mount() {
     needs_containers!();
     let place = Place::new("mount -t tmpfs t /tmp && echo mounted; test -w /proc/sys/kernel/hostname && echo rw")
-        .with(|spec| spec.security = SandboxSecurity::Insecure);
+        .with(|spec| spec.security = SecurityMode::Insecure);
     assert!(place.out().starts_with("mounted\n"));
 }
 
@@ -549,7 +560,8 @@ fn an_agent_is_reached_through_a_socket_of_our_own() {
     let place = Place::new("stat -c '%a %F' /run/agent");
     let path = place.dir.path().join("real");
     let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
-    let forward = super::agent::Forwarder::start(&place.spec.work.join("s"), &path, 0o600, 0, 0).unwrap();
+    let agent = StepAgent::Socket(path);
+    let forward = super::agent::Forwarder::start(&place.spec.work.join("s"), &agent, 0o600, 0, 0).unwrap();
     let mut client = std::os::unix::net::UnixStream::connect(place.spec.work.join("s")).unwrap();
     let (mut server, _) = listener.accept().unwrap();
     client.write_all(b"ask").unwrap();
@@ -561,8 +573,26 @@ fn an_agent_is_reached_through_a_socket_of_our_own() {
     client.read_to_string(&mut answer).unwrap();
     assert_eq!((&three, &*answer), (b"ask", "say"));
     drop(forward);
-    let place = place.mount("/run/agent", SandboxMountKind::Ssh { agent: path, mode: 0o600, uid: 0, gid: 0 });
+    let place = place.mount("/run/agent", SandboxMountKind::Ssh { agent, mode: 0o600, uid: 0, gid: 0 });
     assert_eq!(place.out(), "600 socket\n");
+}
+
+#[test]
+fn an_agent_of_our_own_answers_each_request_and_hangs_up_on_nonsense() {
+    use std::io::{Read, Write};
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("s");
+    let _agent = super::agent::Forwarder::start(&socket, &StepAgent::default(), 0o600, 0, 0).unwrap();
+    let mut client = std::os::unix::net::UnixStream::connect(&socket).unwrap();
+    // Which keys there are: none. A request to remove all keys, which is not done.
+    for (request, expected) in [(11, &[0, 0, 0, 5, 12, 0, 0, 0, 0][..]), (19, &[0, 0, 0, 1, 5])] {
+        client.write_all(&[0, 0, 0, 1, request]).unwrap();
+        let mut answer = vec![0; expected.len()];
+        client.read_exact(&mut answer).unwrap();
+        assert_eq!(answer, expected);
+    }
+    client.write_all(&[0xff; 4]).unwrap();
+    assert_eq!(client.read(&mut [0; 1]).unwrap(), 0);
 }
 
 /// All of the above once more, in a process that an ordinary user started.

@@ -15,7 +15,13 @@ pub(super) struct Ids {
 /// The largest id.
 const MAX_ID: u32 = i32::MAX.cast_unsigned();
 
-/// Resolves `name`, `uid`, `name:group`, `uid:gid`, `:group`, or nothing.
+/// The user and primary group of USER as written, by the container's passwd and group files; `None` if a name is not there.
+pub(crate) fn ids_of_user(user: &str, passwd: &[u8], group: &[u8]) -> Option<(u32, u32)> {
+    resolve(user, passwd, group).ok().map(|ids| (ids.uid, ids.gid))
+}
+
+/// Resolves USER (`name`, `uid`, `name:group`, `uid:gid`, `:group`, or nothing) by the container's passwd and group
+/// files.
 pub(super) fn resolve(user: &str, passwd: &[u8], group: &[u8]) -> Result<Ids, SandboxError> {
     let (name, group_name) = match user.split_once(':') {
         Some((name, group)) => (name, Some(group).filter(|it| !it.is_empty())),
@@ -74,14 +80,15 @@ struct User<'a> {
 }
 
 fn users(passwd: &[u8]) -> impl Iterator<Item = User<'_>> {
-    lines(passwd).filter_map(|it| {
-        let home = it.get(5).copied().unwrap_or_default();
-        Some(User { name: it.first()?, uid: id(it.get(2))?, gid: id(it.get(3))?, home })
+    lines(passwd).filter_map(|line| {
+        let home = line.get(5).copied().unwrap_or_default();
+        Some(User { name: line.first()?, uid: id(line.get(2))?, gid: id(line.get(3))?, home })
     })
 }
 
 fn groups_of(group: &[u8], member: &[u8]) -> Vec<u32> {
-    let lists = |it: &Vec<&[u8]>| it.get(3).is_some_and(|all| all.split(|byte| *byte == b',').any(|it| it == member));
+    let lists =
+        |line: &Vec<&[u8]>| line.get(3).is_some_and(|all| all.split(|byte| *byte == b',').any(|it| it == member));
     lines(group).filter(lists).filter_map(|it| id(it.get(2))).collect()
 }
 

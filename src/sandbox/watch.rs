@@ -14,19 +14,20 @@ use rustix::{
 
 use super::{
     cancel::StepCancel,
+    cgroup::UnkeptLimit,
     error::SandboxError,
     processes::{self, StepProcesses},
 };
 
-/// Which stream of a step some bytes came from.
+/// The stream of a step that some bytes came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StepStream {
     Stdout,
     Stderr,
 }
 
-/// How the command of a step ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The end of a step's command: its exit code or signal.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Exit {
     /// The exit code of the command; 128 + the signal if a signal killed it.
     pub(crate) code: i32,
@@ -36,9 +37,11 @@ pub(crate) struct Exit {
     pub(crate) oom: bool,
     /// The step reached its limit of processes, which is this.
     pub(crate) pids_limit: Option<u64>,
+    /// The limits of the spec that did not hold for it.
+    pub(crate) unkept_limits: Vec<UnkeptLimit>,
 }
 
-/// A started process and its output.
+/// A started process and the pipes of its output.
 pub(super) struct Started {
     pid: Pid,
     pidfd: OwnedFd,
@@ -48,7 +51,7 @@ pub(super) struct Started {
 }
 
 impl Started {
-    /// Spawns `command` with its output connected to us.
+    /// Starts `command` with its output connected to us.
     pub(super) fn spawn(
         mut command: std::process::Command,
         which: StepProcesses,
@@ -90,7 +93,13 @@ enum StepStopState {
     Killed,
 }
 
-/// Passes output on until the command has ended and all of its output is read. `stop` kills the step.
+/// Passes output on until the command has ended and all of its output is read.
+///
+/// When `cancel` asks, the step is asked to end; when it kills, or the step takes too long to end, `stop` is called,
+/// which must kill the step.
+///
+/// # Errors
+/// When the system refuses to watch the process or to read its output.
 pub(super) fn watch(
     started: &Started,
     output: &mut dyn FnMut(StepStream, &[u8]),

@@ -23,16 +23,16 @@ use tokio::sync::oneshot;
 use super::{
     blocking::blocking,
     failure::{SolveFailure, store_fault},
-    tree::{LayerTree, TreeBase, TreeLayer},
+    tree::{LayerTree, TreeLayer},
     world::SolveWorld,
 };
 use crate::{
-    graph::{Graph, LayerOrigin, Op, VertexIx},
+    graph::{Graph, Op, StepOrigin, VertexIx},
     layer,
-    oci::{DiffId, Digest, Reference},
+    oci::{BaseLayer, DiffId, Digest, LayerOrigin, Reference},
     registry::Layout,
     report::{
-        Diagnostic, Span,
+        Diagnostic,
         event::{Event, Sink, StepId},
     },
     store::SnapshotMeta,
@@ -43,46 +43,47 @@ const PARALLEL_PULLS: usize = 4;
 /// Progress is reported each time that so many more bytes are done.
 const PROGRESS_STEP: u64 = 1 << 20;
 
-/// Which vertex of a graph stands for the image of a layer.
+/// The vertex of a graph that stands for the image of each base layer, so that pulls are shown under it.
 #[derive(Debug, Default)]
 pub(crate) struct ImageSteps(HashMap<DiffId, ImageStep>);
 
 /// The vertex of an image, as the user knows it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct ImageStep {
     id: StepId,
     /// The instruction that names the image.
-    at: Option<Span>,
+    origin: StepOrigin,
 }
 
 impl ImageSteps {
-    /// The images of a graph. Of images that share a layer the first one stands for it.
+    /// Collects the images of a graph. Of images that share a layer the first one stands for it.
     pub(crate) fn of(graph: &Graph, step_id: impl Fn(VertexIx) -> StepId) -> Self {
         let mut steps = HashMap::new();
         for (ix, vertex) in graph.iter() {
             let Op::Image(image) = &vertex.op else { continue };
             for layer in &image.layers {
-                steps.entry(layer.diff_id).or_insert(ImageStep { id: step_id(ix), at: vertex.meta.at });
+                let step = || ImageStep { id: step_id(ix), origin: vertex.meta.origin.clone() };
+                steps.entry(layer.diff_id).or_insert_with(step);
             }
         }
         Self(steps)
     }
 
-    fn get(&self, base: &TreeBase) -> Option<ImageStep> {
-        self.0.get(&base.layer.diff_id).copied()
+    fn get(&self, base: &BaseLayer) -> Option<&ImageStep> {
+        self.0.get(&base.layer.diff_id)
     }
 
     /// The failure with the place of the instruction that names the image.
-    fn place(&self, base: &TreeBase, failure: SolveFailure) -> SolveFailure {
-        match self.get(base).and_then(|step| step.at) {
-            Some(at) => failure.at(at),
+    fn place(&self, base: &BaseLayer, failure: SolveFailure) -> SolveFailure {
+        match self.get(base) {
+            Some(step) => failure.of_step(&step.origin),
             None => failure,
         }
     }
 
     /// The progress of a layer; `verb` is `pulling` or `extracting`. A layer that no image of the graph has, as those of
     /// shared caches, reports none.
-    fn progress(&self, sink: &Sink, verb: &str, base: &TreeBase) -> LayerProgress {
+    fn progress(&self, sink: &Sink, verb: &str, base: &BaseLayer) -> LayerProgress {
         LayerProgress {
             step: self.get(base).map(|step| step.id),
             sink: sink.clone(),
@@ -124,13 +125,14 @@ impl LayerProgress {
     }
 }
 
-/// Makes the snapshots of a tree exist; their folders, lowest first.
+/// Makes sure that the snapshots of a tree exist, and returns their directories, lowest first.
 ///
 /// *Cost* when all exist: a stat for each layer.
 ///
 /// # Errors
 /// When a layer cannot be pulled, is not what its digests say, or cannot be unpacked;
-/// [`SnapshotGone`](SolveFailure::SnapshotGone) when a layer that `bake` made is no longer whole.
+/// [`SnapshotGone`](SolveFailure::SnapshotGone) when a layer that `bake` made is no longer whole, or one of a shared cache
+/// cannot be had.
 pub(crate) async fn materialise(
     world: &SolveWorld,
     tree: &LayerTree,
@@ -159,7 +161,7 @@ pub(crate) async fn materialise(
             // No blob comes only when a pull failed, whose failure ends both.
             let Ok(blob) = blob.await else { return std::future::pending().await };
             let unpacked = unpack(world, layer, base, blob, &folders[..*n], images).await;
-            unpacked.map_err(|failure| images.place(base, failure))?;
+            unpacked.map_err(|failure| world.caches.failed(base, images.place(base, failure), &world.sink))?;
         }
         Ok(())
     };
@@ -169,7 +171,7 @@ pub(crate) async fn materialise(
 
 async fn send_blob(
     world: &SolveWorld,
-    base: &TreeBase,
+    base: &BaseLayer,
     images: &ImageSteps,
     to: oneshot::Sender<PathBuf>,
 ) -> Result<(), SolveFailure> {
@@ -191,7 +193,7 @@ fn snapshot_gone(layer: &TreeLayer) -> SolveFailure {
 async fn unpack(
     world: &SolveWorld,
     layer: &TreeLayer,
-    base: &TreeBase,
+    base: &BaseLayer,
     blob: PathBuf,
     lowers: &[PathBuf],
     images: &ImageSteps,
@@ -227,11 +229,11 @@ async fn unpack(
     .map_err(SolveFailure::from)
 }
 
-/// The blob of a base layer as a verified file in the store, pulled unless it is there.
+/// Makes sure that the blob of a base layer is in the store, verified; pulls it unless it is there.
 ///
 /// # Errors
-/// When it cannot be pulled or is not what its digest says; names the instruction that asks for the image.
-pub(crate) async fn blob(world: &SolveWorld, base: &TreeBase, images: &ImageSteps) -> Result<PathBuf, SolveFailure> {
+/// When it cannot be pulled or is not what its digest says; with the instruction that asks for the image.
+pub(crate) async fn blob(world: &SolveWorld, base: &BaseLayer, images: &ImageSteps) -> Result<PathBuf, SolveFailure> {
     let digest = base.layer.descriptor.digest().to_string().parse::<Digest>();
     let digest = digest.map_err(|error| images.place(base, layer_fault(base, &error).into()))?;
     let path = world.store.blob_path(&digest);
@@ -242,7 +244,7 @@ pub(crate) async fn blob(world: &SolveWorld, base: &TreeBase, images: &ImageStep
     if world.store.blob_size(&digest).is_none() {
         let progress = images.progress(&world.sink, "pulling", base);
         let pulled = pull(world, base, digest, &progress).await;
-        pulled.map_err(|failure| images.place(base, failure))?;
+        pulled.map_err(|failure| world.caches.failed(base, images.place(base, failure), &world.sink))?;
         progress.end();
     }
     Ok(path)
@@ -250,13 +252,13 @@ pub(crate) async fn blob(world: &SolveWorld, base: &TreeBase, images: &ImageStep
 
 async fn pull(
     world: &SolveWorld,
-    base: &TreeBase,
+    base: &BaseLayer,
     digest: Digest,
     progress: &LayerProgress,
 ) -> Result<(), SolveFailure> {
     match &base.origin {
         LayerOrigin::Layout { folder } => {
-            let (store, folder, base) = (world.store.clone(), PathBuf::from(folder), base.clone());
+            let (store, folder, base) = (world.store.clone(), folder.clone(), base.clone());
             blocking(move || {
                 let layout = Layout::open(&folder).map_err(|error| layer_fault(&base, &error))?;
                 let mut writer = store.blob_writer().map_err(|error| store_fault(&error))?;
@@ -284,14 +286,14 @@ async fn pull(
     }
 }
 
-fn layer_fault_text(base: &TreeBase) -> Diagnostic {
+fn layer_fault_text(base: &BaseLayer) -> Diagnostic {
     Diagnostic::error(
         "bake::solve::base_layer",
         format!("a layer of the base image cannot be used: {}", base.layer.descriptor.digest()),
     )
 }
 
-fn layer_fault(base: &TreeBase, error: &(dyn std::error::Error + 'static)) -> Diagnostic {
+fn layer_fault(base: &BaseLayer, error: &(dyn std::error::Error + 'static)) -> Diagnostic {
     layer_fault_text(base).cause(error)
 }
 

@@ -7,7 +7,7 @@ use std::sync::{
 
 use crate::sandbox;
 
-/// Set once, when the run is to stop; clones share it.
+/// The cancellation of a run: set once; clones share it.
 #[derive(Clone)]
 pub(crate) struct SolveCancel(Arc<CancelState>);
 
@@ -27,33 +27,37 @@ impl SolveCancel {
         Ok(Self(Arc::new(CancelState { is_set: AtomicBool::new(false), wake: tokio::sync::Notify::new(), sandbox })))
     }
 
-    /// Stops running processes and transfers, and everything that would start. Doing so again changes nothing.
-    pub(crate) fn cancel(&self) {
+    /// Cancels the run at once: nothing new begins, transfers stop, and running processes are killed. Calling it again
+    /// changes nothing.
+    pub(crate) fn kill(&self) {
         self.0.is_set.store(true, Ordering::SeqCst);
         self.0.sandbox.cancel();
         self.0.wake.notify_waiters();
     }
 
-    /// Lets nothing begin and stops transfers, but asks running processes to end: they may clean up.
-    pub(crate) fn ask(&self) {
+    /// Cancels the run gently: nothing new begins, transfers stop, and running processes get SIGTERM and time to clean
+    /// up.
+    ///
+    /// [`kill`](Self::kill) may follow and kills them. Asking again changes nothing. See `sandbox::StepCancel::ask`.
+    pub(crate) fn ask_to_end(&self) {
         self.0.is_set.store(true, Ordering::SeqCst);
         self.0.sandbox.ask();
         self.0.wake.notify_waiters();
     }
 
-    /// Whether [`ask`](Self::ask) or [`cancel`](Self::cancel) was called.
+    /// Whether [`ask_to_end`](Self::ask_to_end) or [`kill`](Self::kill) was called.
     pub(crate) fn is_cancelled(&self) -> bool {
         self.0.is_set.load(Ordering::SeqCst)
     }
 
-    /// The part of it that a sandboxed process is stopped by.
+    /// The handle that stops sandboxed processes with this run; given to each process that is started.
     pub(crate) fn sandbox(&self) -> sandbox::StepCancel {
         self.0.sandbox.clone()
     }
 
-    /// Returns when the run is cancelled.
+    /// Waits until the run is cancelled.
     pub(crate) async fn cancelled(&self) {
-        // Registered before the flag is read, so that no call of `cancel` falls between the two.
+        // Registered before the flag is read, so that no call of `kill` falls between the two.
         let mut wait = std::pin::pin!(self.0.wake.notified());
         wait.as_mut().enable();
         if !self.is_cancelled() {
@@ -75,7 +79,7 @@ mod tests {
         });
         tokio::task::yield_now().await;
         assert!(!waiting.is_finished() && !cancel.is_cancelled());
-        cancel.cancel();
+        cancel.kill();
         waiting.await.expect("no panic");
         cancel.cancelled().await;
         assert!(cancel.is_cancelled());

@@ -5,12 +5,12 @@
 use std::sync::Arc;
 
 use crate::{
-    graph::Vertex,
-    report::{Diagnostic, Span},
+    graph::{StepOrigin, Vertex},
+    report::Diagnostic,
     store::StoreError,
 };
 
-/// Why there is no result.
+/// Why a vertex or a build has no result.
 #[derive(Clone, Debug)]
 pub(crate) enum SolveFailure {
     /// This vertex, or one that it needs, is at fault. The same diagnostic reaches every build that needs the vertex:
@@ -30,7 +30,7 @@ impl From<Diagnostic> for SolveFailure {
 }
 
 impl SolveFailure {
-    /// The failure as a diagnostic, for callers that report and do not decide.
+    /// Makes a diagnostic of the failure, for callers that report and do not decide.
     pub(crate) fn into_diagnostic(self) -> Diagnostic {
         match self {
             Self::Failed(diagnostic) | Self::SnapshotGone(diagnostic) => Arc::unwrap_or_clone(diagnostic),
@@ -38,36 +38,35 @@ impl SolveFailure {
         }
     }
 
-    /// The same failure with the place of an instruction, unless the diagnostic has a place already.
-    pub(crate) fn at(self, at: Span) -> Self {
-        let place = |diagnostic: Arc<Diagnostic>| match diagnostic.labels.is_empty() {
-            true => Arc::new(Arc::unwrap_or_clone(diagnostic).at(at, "asked for here")),
-            false => diagnostic,
+    /// Adds the origin of `vertex` to the failure: the place of its instruction, unless there is a place already, its target
+    /// and its stage.
+    pub(crate) fn at_instruction(self, vertex: &Vertex) -> Self {
+        self.of_step(&vertex.meta.origin)
+    }
+
+    /// Adds where the step at fault comes from, unless that is told already.
+    pub(crate) fn of_step(self, origin: &StepOrigin) -> Self {
+        let is_told = |it: &Diagnostic| it.stage.is_some() || !it.targets.is_empty();
+        let tell = |it: Arc<Diagnostic>| match is_told(&it) {
+            true => it,
+            false => Arc::new(origin.tell(Arc::unwrap_or_clone(it))),
         };
         match self {
-            Self::Failed(diagnostic) => Self::Failed(place(diagnostic)),
-            Self::SnapshotGone(diagnostic) => Self::SnapshotGone(place(diagnostic)),
+            Self::Failed(diagnostic) => Self::Failed(tell(diagnostic)),
+            Self::SnapshotGone(diagnostic) => Self::SnapshotGone(tell(diagnostic)),
             Self::Cancelled => Self::Cancelled,
         }
     }
-
-    /// The same failure with the place of the instruction of `vertex`, unless the diagnostic has a place already.
-    pub(crate) fn at_instruction(self, vertex: &Vertex) -> Self {
-        match vertex.meta.at {
-            Some(at) => self.at(at),
-            None => self,
-        }
-    }
 }
 
-/// A fault of the state folder as a diagnostic.
+/// Makes a diagnostic of an error with the state directory: its text is the message, its sources are the cause.
 pub(crate) fn store_fault(error: &StoreError) -> Diagnostic {
     Diagnostic::error("bake::store::failed", error.to_string())
         .cause(error)
-        .help("the state folder is $BAKE_HOME, by default `bake` in the XDG cache folder")
+        .help("the state directory is $BAKE_HOME, by default `bake` in the XDG cache folder")
 }
 
-/// A fault of reading or writing files of contexts and images as a diagnostic, with the errors beneath it.
+/// Makes a diagnostic of an error with files of a context or image: its text is the message, its sources are the cause.
 pub(crate) fn file_fault(error: &dyn std::error::Error, help: Option<String>) -> Diagnostic {
     let mut diagnostic = Diagnostic::error("bake::solve::file", error.to_string());
     if let Some(cause) = error.source() {
@@ -77,12 +76,12 @@ pub(crate) fn file_fault(error: &dyn std::error::Error, help: Option<String>) ->
     diagnostic
 }
 
-/// A fault of opening a stack of layers as a diagnostic.
+/// Makes a diagnostic of an error in opening a stack of layers.
 pub(crate) fn view_fault(error: &std::io::Error) -> Diagnostic {
     Diagnostic::error("bake::solve::view", "the layers of a step cannot be opened").cause(error)
 }
 
-/// A fault of the state folder as a failure.
+/// Makes a failure of an error with the state directory.
 pub(crate) fn store_failure(error: &StoreError) -> SolveFailure {
     store_fault(error).into()
 }

@@ -15,6 +15,7 @@ use super::{
     blocking::blocking,
     content::{
         error::ContentError,
+        files::FileList,
         local::{FileDigests, LocalTree},
         source::{ContentSource, ContentTree},
     },
@@ -52,7 +53,7 @@ struct KnownFolder {
     cache: Arc<CachedDigests>,
 }
 
-/// All local directories of a run, each opened once.
+/// All local directories that a run reads, each opened once.
 pub(crate) struct Locals {
     store: Store,
     known: Mutex<HashMap<Local, Arc<OnceCell<KnownFolder>>>>,
@@ -72,13 +73,13 @@ fn open(store: &Store, local: &Local) -> Result<KnownFolder, Diagnostic> {
 }
 
 impl Locals {
-    /// Knows no directory yet; stat caches are those of `store`.
+    /// No directory is open yet; stat caches are those of `store`.
     pub(crate) fn new(store: Store) -> Self {
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
         Self { store, known: Mutex::default(), turns: Semaphore::new(cores), n_turns: cores }
     }
 
-    /// The directory as a tree, opened at the first call; its files are hashed when content is asked for.
+    /// Opens a local directory as a tree, at the first call; its files are hashed when content is asked for.
     ///
     /// # Errors
     /// When the directory is missing, is not a directory, or cannot be read.
@@ -98,8 +99,10 @@ impl Locals {
     }
 
     /// Begins to walk directories and to hash what is read of them, on as many threads as there are cores: a task for
-    /// each directory would cost more than its walk. Calls `answer` once for each read, with `None` for what cannot be
-    /// read; [`content`](Self::content) then says why.
+    /// each directory would cost more than its walk.
+    ///
+    /// Calls `answer` once for each read, with `None` for what cannot be read; [`content`](Self::content) then says
+    /// why.
     pub(crate) fn look_ahead<K: Copy + Send + 'static>(
         &self,
         wanted: Vec<(Local, Vec<(K, OwnedRead)>)>,
@@ -135,12 +138,12 @@ impl Locals {
         }
     }
 
-    /// A directory as a source of copies.
+    /// A local directory as a source of copies.
     pub(crate) fn source(local: &Local, tree: Arc<LocalTree>) -> ContentSource {
         ContentSource { name: local.name.clone(), tree: ContentTree::Local(tree) }
     }
 
-    /// The content hash of what is read of a directory.
+    /// The content hash of what is read of a local directory.
     ///
     /// # Errors
     /// When a source that was named is not there, or a file cannot be read.
@@ -151,10 +154,22 @@ impl Locals {
         blocking(move || read.content(&source).map_err(ContentError::into_diagnostic)).await
     }
 
+    /// The names that are read of a local directory. What was hashed before is not hashed again.
+    ///
+    /// # Errors
+    /// As [`content`](Self::content).
+    pub(crate) async fn files(&self, local: &Local, read: &StepReads<'_>) -> Result<FileList, Diagnostic> {
+        let source = Self::source(local, self.tree(local).await?);
+        let read = read.into_owned();
+        let _turn = self.turns.acquire().await;
+        let listed = blocking(move || read.content_listed(&source).map_err(ContentError::into_diagnostic)).await;
+        listed.map(|(_, files)| files)
+    }
+
     /// Writes the digests of files that were hashed in this run to the stat caches.
     ///
     /// # Errors
-    /// When the state folder cannot be written.
+    /// When the state directory cannot be written.
     pub(crate) fn save(&self) -> Result<(), crate::store::StoreError> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.values().filter_map(|cell| cell.get()).try_for_each(|known| known.cache.0.save())

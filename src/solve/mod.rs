@@ -12,9 +12,11 @@
 //! | `failure`, `blocking`, `cancel`, `tree` | the words of all below | – |
 //! | `content` | selecting and hashing what is read | `failure` |
 //! | `reads`, `locals` | what an op reads; the directories of the user | `content` |
+//! | `shared` | which shared caches may be used | `failure` |
 //! | `world` | what a solver may touch | the above, `schedule::slots` |
 //! | `base`, `op` | base layers; how each op makes its snapshot | `world`, `content` |
 //! | `lookup`, `schedule`, `run` | keys and records; order and tasks; one step | the above |
+//! | `explain` | why a step runs: its parts, and those of its earlier runs |
 //! | `solver` | puts them together | all |
 //!
 //! A result is a [`LayerTree`](tree::LayerTree). Its identity enters the keys of the vertices that read it, so that a step
@@ -24,6 +26,7 @@ pub(crate) mod base;
 mod blocking;
 pub(crate) mod cancel;
 mod content;
+pub(crate) mod explain;
 pub(crate) mod failure;
 pub(crate) mod locals;
 mod lookup;
@@ -32,6 +35,7 @@ mod reads;
 mod run;
 pub(crate) mod runner;
 pub(crate) mod schedule;
+pub(crate) mod shared;
 pub(crate) mod solver;
 #[cfg(test)]
 mod tests;

@@ -5,6 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use super::{
     content::{
         error::ContentError,
+        files::FileList,
         hash,
         local::LocalTree,
         source::{ContentSource, ContentTree},
@@ -18,7 +19,7 @@ use crate::{
     report::Diagnostic,
 };
 
-/// One read of an input.
+/// One read of an input by an op: what a copy selects, or a path.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum StepReads<'a> {
     /// The sources of a COPY or ADD.
@@ -34,7 +35,7 @@ pub(crate) enum OwnedRead {
     Path(String),
 }
 
-/// Where an input lies while an op runs.
+/// The place of an input while an op runs.
 #[derive(Clone)]
 pub(crate) enum ReadPlace {
     /// The folders of stacked layers, lowest first.
@@ -44,7 +45,7 @@ pub(crate) enum ReadPlace {
 }
 
 impl StepReads<'_> {
-    /// Index into the inputs of the vertex.
+    /// The index of the input among those of the vertex.
     pub(crate) fn input(&self) -> usize {
         match self {
             Self::Copy(copy) => copy.input,
@@ -52,7 +53,7 @@ impl StepReads<'_> {
         }
     }
 
-    /// The same read with its data cloned.
+    /// Clones the data of the read, so that it can be sent to another thread.
     pub(crate) fn into_owned(self) -> OwnedRead {
         match self {
             Self::Copy(copy) => OwnedRead::Copy(Box::new(copy.clone())),
@@ -60,19 +61,24 @@ impl StepReads<'_> {
         }
     }
 
-    /// Stands in the fast key for what is read: the identity of the tree, and the path.
-    pub(crate) fn of_tree(&self, tree: &Digest) -> Digest {
-        let mut hasher = FieldHasher::new("read/tree/1");
-        hasher.digest(tree).text(match self {
+    /// The path that is read, as the instruction has it.
+    pub(crate) fn path(&self) -> &str {
+        match self {
             Self::Copy(copy) => &copy.source,
             Self::Path { path, .. } => path,
-        });
+        }
+    }
+
+    /// The digest that stands for the read in the fast key: of the identity of the tree, and the path.
+    pub(crate) fn of_tree(&self, tree: &Digest) -> Digest {
+        let mut hasher = FieldHasher::new("read/tree/1");
+        hasher.digest(tree).text(self.path());
         hasher.finish()
     }
 }
 
 impl OwnedRead {
-    /// The hash of the content that is read. *Blocks; not on a rayon thread.*
+    /// Hashes the content that is read. *Blocks; not on a rayon thread.*
     ///
     /// # Errors
     /// When it is not there or cannot be read.
@@ -82,9 +88,20 @@ impl OwnedRead {
             Self::Path(path) => hash::of_path(source, path),
         }
     }
+
+    /// As [`Self::content`], and lists what is read.
+    ///
+    /// # Errors
+    /// When it is not there or cannot be read.
+    pub(crate) fn content_listed(&self, source: &ContentSource) -> Result<(Digest, FileList), ContentError> {
+        match self {
+            Self::Copy(copy) => hash::of_copy_listed(source, copy),
+            Self::Path(path) => hash::of_path_listed(source, path),
+        }
+    }
 }
 
-/// What an op reads, in the order in which its key lists it.
+/// Lists what an op reads, in the order in which its key lists it.
 pub(crate) fn reads(op: &Op) -> Vec<StepReads<'_>> {
     match op {
         Op::Exec(exec) => bind_mounts(exec).collect(),
@@ -111,7 +128,7 @@ fn copies(file: &File) -> impl Iterator<Item = StepReads<'_>> {
     })
 }
 
-/// Stacked layers, lowest first, as a source called `name` in messages.
+/// Opens stacked layers, lowest first, as a source called `name` in messages.
 ///
 /// # Errors
 /// When a folder cannot be opened.
@@ -129,19 +146,7 @@ mod tests {
     fn reads_are_listed_in_the_order_of_the_op_and_only_those_with_content() {
         let mkdir = FileAction::Mkdir { path: "/d".to_owned(), owner: None };
         let copy = |input: usize, source: &str| {
-            FileAction::Copy(Box::new(CopyAction {
-                input,
-                source: source.to_owned(),
-                dest: "/".to_owned(),
-                owner: None,
-                mode: None,
-                unpack: false,
-                parents: false,
-                exclude: Vec::new(),
-                optional: false,
-                reset_owner: false,
-                default_file_mode: None,
-            }))
+            FileAction::Copy(Box::new(CopyAction { input, ..CopyAction::of_paths(source, "/") }))
         };
         let op = Op::File(File { actions: vec![copy(2, "b"), mkdir, copy(1, "a")] });
         let inputs: Vec<usize> = reads(&op).iter().map(StepReads::input).collect();

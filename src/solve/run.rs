@@ -19,7 +19,7 @@ use super::{
     world::{SolveScope, SolveWorld},
 };
 use crate::{
-    graph::{Graph, Op, Vertex},
+    graph::{Graph, Op, StepOrigin, Vertex},
     layer::view::LayerView,
     oci::Digest,
     report::{
@@ -29,7 +29,7 @@ use crate::{
     store::{SnapshotId, SnapshotMeta},
 };
 
-/// A step that is to run.
+/// One step that is to run, with its inputs.
 pub(crate) struct StepRun<'a> {
     pub(crate) id: StepId,
     pub(crate) vertex: &'a Vertex,
@@ -40,20 +40,22 @@ pub(crate) struct StepRun<'a> {
     pub(crate) places: Vec<ReadPlace>,
     /// The name that the snapshot of the result gets.
     pub(crate) result: Digest,
+    /// Why it runs, if an earlier run of it is known.
+    pub(crate) why: Option<Why>,
 }
 
-/// Runs a step and keeps its changes under `result`. Tells the sink when the step begins, after it got its slot.
+/// Runs a step and commits its changes as the snapshot `result`. Reports that the step begins after it got its slot.
 ///
 /// Also returns how long the work took, without the wait for the slot; `None` if it never began.
 ///
 /// # Errors
-/// When the step fails, names its instruction; when the run is cancelled.
+/// When the step fails, with its instruction; when the run is cancelled.
 pub(crate) async fn run(
     world: &SolveWorld,
     graph: &Graph,
     step: StepRun<'_>,
 ) -> (Result<(), SolveFailure>, Option<Duration>) {
-    let StepRun { id, vertex, scope, priority, places, result } = step;
+    let StepRun { id, vertex, scope, priority, places, result, why } = step;
     let _slot = tokio::select! {
         slot = world.slots.take(priority) => slot,
         () = world.cancel.cancelled() => return (Err(SolveFailure::Cancelled), None),
@@ -62,11 +64,11 @@ pub(crate) async fn run(
         return (Err(SolveFailure::Cancelled), None);
     }
     let begun = Instant::now();
-    (world.sink)(Event::Started { id, why: None::<Why> });
+    (world.sink)(Event::Started { id, why });
     let done = match &vertex.op {
         Op::Exec(op) => exec::run(world, op, vertex, scope, places, id, result).await,
         Op::File(op) => match sources(graph, vertex, &places) {
-            Ok(sources) => run_file(world, op, sources, places, result).await,
+            Ok(sources) => run_file(world, op, &vertex.meta.origin, sources, places, result).await,
             Err(diagnostic) => Err(diagnostic.into()),
         },
         Op::Scratch | Op::Image(_) | Op::Local(_) | Op::Git(_) | Op::Http(_) | Op::Merge => Ok(()),
@@ -94,6 +96,7 @@ fn sources(graph: &Graph, vertex: &Vertex, places: &[ReadPlace]) -> Result<Vec<C
 async fn run_file(
     world: &SolveWorld,
     op: &crate::graph::File,
+    origin: &StepOrigin,
     sources: Vec<ContentSource>,
     places: Vec<ReadPlace>,
     result: Digest,
@@ -103,15 +106,17 @@ async fn run_file(
         Some(ReadPlace::Local(_)) | None => Vec::new(),
     };
     let (store, op, created, sink) = (world.store.clone(), op.clone(), (world.now)(), world.sink.clone());
+    let origin = origin.clone();
+    let begun = world.begun;
     let work = move || -> Result<(), Diagnostic> {
         let active = store.prepare().map_err(|error| store_fault(&error))?;
         let lower = LayerView::open(&below).map_err(|error| view_fault(&error))?;
         let mut writer = TreeWriter::new(&active.fs(), lower).map_err(|error| view_fault(&error))?;
-        let warnings = file::run(&op.actions, &mut writer, &sources).map_err(FileError::into_diagnostic)?;
+        let warnings = file::run(&op.actions, &mut writer, &sources, begun).map_err(FileError::into_diagnostic)?;
         for warning in warnings {
             let mut diagnostic = Diagnostic::warning("bake::solve::copy", warning.message);
             diagnostic.help = warning.hint;
-            sink(Event::Warning(Arc::new(diagnostic)));
+            sink(Event::Warning(Arc::new(origin.tell(diagnostic))));
         }
         drop(writer);
         active.commit(&SnapshotId(result), SnapshotMeta { created }).map_err(|error| store_fault(&error))

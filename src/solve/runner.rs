@@ -7,25 +7,31 @@ use std::{
 };
 
 use super::failure::store_fault;
-use crate::{report::Diagnostic, sandbox, store::Store};
+use crate::{layer::view::owners, report::Diagnostic, sandbox, store::Store};
 
-/// The sandbox of a run, with what its steps have in common.
+/// The sandbox of a run, with what all its steps have in common.
 pub(crate) struct Runner {
     pub(super) sandbox: sandbox::Sandbox,
+    /// What becomes of the owners of files; the same for steps and for the layers that are written here.
+    pub(super) owners: sandbox::StepOwners,
     /// The lowest layer of every root, made by the first step that needs it.
     skeleton: Mutex<Option<PathBuf>>,
 }
 
 impl Runner {
-    /// Runs steps as `options` say.
+    /// A runner with these options; nothing is started yet.
     pub(crate) fn new(options: sandbox::SandboxOptions) -> Self {
-        Self { sandbox: sandbox::Sandbox::new(options), skeleton: Mutex::default() }
+        let owners = options.owners;
+        if owners == sandbox::StepOwners::Recorded {
+            owners::record();
+        }
+        Self { owners, sandbox: sandbox::Sandbox::new(options), skeleton: Mutex::default() }
     }
 
-    /// A folder with the mount points that every root needs (`/proc`, `/dev`, …), made once in a run.
+    /// The directory with the mount points that every root needs (`/proc`, `/dev`, …), made once in a run.
     ///
     /// # Errors
-    /// When the state folder cannot be written.
+    /// When the state directory cannot be written.
     pub(super) fn skeleton(&self, store: &Store) -> Result<PathBuf, Diagnostic> {
         let mut made = self.skeleton.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(folder) = &*made {

@@ -14,17 +14,18 @@ use super::{
     locals::Locals,
     runner::Runner,
     schedule::slots::Slots,
+    shared::SharedCaches,
     solver::Solver,
     tree::{LayerTree, SolvedTree},
     world::{SolveScope, SolveWorld, SourceFetcher},
 };
 use crate::{
     fetch::{GitSecrets, HttpClient},
-    graph::{CopyAction, File, FileAction, Graph, ImageLayer, ImageOp, LayerOrigin, Local, Meta, Op, VertexIx},
+    graph::{CopyAction, File, FileAction, Graph, ImageOp, Local, Meta, Op, VertexIx},
     layer::UnpackLimits,
-    oci::{Descriptor, DiffId, Digest, Platform},
+    oci::{Descriptor, DiffId, Digest, ImageLayer, LayerOrigin, Platform},
     registry::{Client, ClientOptions},
-    report::event::{Ended, Event, Sink, StepId},
+    report::event::{Event, Sink, StepEnd, StepId},
     sandbox,
     store::Store,
 };
@@ -47,6 +48,7 @@ impl Seen {
 fn world(home: &Path, seen: &Seen) -> SolveWorld {
     let store = Store::open(&home.join("store")).expect("a store");
     SolveWorld {
+        step_log: crate::spec::StepLogLimits::default(),
         locals: Locals::new(store.clone()),
         store,
         slots: Slots::new(2),
@@ -61,26 +63,18 @@ fn world(home: &Path, seen: &Seen) -> SolveWorld {
             fetched: Mutex::default(),
         },
         cancel: SolveCancel::new().expect("descriptors are left"),
+        caches: SharedCaches::default(),
         env: Arc::new(BTreeMap::new()),
+        secret_env: Arc::default(),
+        proxies: Arc::default(),
         now: || "2026-01-01T00:00:00.000000000Z".to_owned(),
+        begun: 1_767_225_600,
     }
 }
 
 /// `COPY a /a` from the folder `context`.
 fn copy_graph(home: &Path) -> (Graph, VertexIx) {
-    let copy = CopyAction {
-        input: 1,
-        source: "a".to_owned(),
-        dest: "/a".to_owned(),
-        owner: None,
-        mode: None,
-        unpack: false,
-        parents: false,
-        exclude: Vec::new(),
-        optional: false,
-        reset_owner: false,
-        default_file_mode: None,
-    };
+    let copy = CopyAction { reset_owner: false, ..CopyAction::of_paths("a", "/a") };
     let local = Local {
         folder: home.join("context").to_str().expect("UTF-8").to_owned(),
         name: "the build context".to_owned(),
@@ -110,7 +104,7 @@ async fn a_step_runs_once_and_again_only_when_its_content_changes() {
     fs::write(home.join("context/a"), "one").expect("it is writable");
     let first = solve(home, &seen).await.expect("the file is there");
     assert!(matches!(first, SolvedTree::Made(_)));
-    let is_done = |event: &Event| matches!(event, Event::Ended { how: Ended::Done, .. });
+    let is_done = |event: &Event| matches!(event, Event::Ended { how: StepEnd::Done, .. });
     assert_eq!(seen.take().iter().filter(|event| is_done(event)).count(), 1);
     let again = solve(home, &seen).await.expect("the file is there");
     assert!(matches!(again, SolvedTree::Cached(_)));
@@ -135,7 +129,7 @@ async fn a_missing_source_and_a_cancelled_run_are_different_failures() {
     let (graph, result) = copy_graph(home);
     let scopes = std::iter::repeat_n(Arc::new(SolveScope::default()), graph.len()).collect();
     let world = world(home, &seen);
-    world.cancel.cancel();
+    world.cancel.kill();
     let cancelled = Solver::new(graph, scopes, world).solve(result).await;
     assert!(matches!(cancelled, Err(SolveFailure::Cancelled)));
 }
@@ -173,7 +167,7 @@ fn image(folder: &Path, names: &[&str]) -> ImageOp {
     ImageOp {
         reference: "base".to_owned(),
         manifest: Digest::of(b"manifest"),
-        origin: LayerOrigin::Layout { folder: folder.to_str().expect("UTF-8").to_owned() },
+        origin: LayerOrigin::Layout { folder: folder.to_owned() },
         layers,
     }
 }

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    graph::{ImageLayer, ImageOp, LayerOrigin},
-    oci::{Digest, digest::FieldHasher},
+    graph::ImageOp,
+    oci::{BaseLayer, Digest, ImageLayer, digest::FieldHasher},
     store::SnapshotId,
 };
 
@@ -16,9 +16,13 @@ use crate::{
 pub(crate) struct LayerTree {
     pub(crate) id: Digest,
     pub(crate) layers: Vec<TreeLayer>,
+    /// For what comes from a shared cache, directly or through other steps: the identity that the cache gives it. It says
+    /// nothing about the content, which the author of the cache chose, and finds steps in shared caches only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) claimed: Option<Digest>,
 }
 
-/// A tree, and whether something ran to make it.
+/// The tree of a solved vertex, and whether something ran to make it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum SolvedTree {
     /// It was in the store; nothing ran.
@@ -28,7 +32,7 @@ pub(crate) enum SolvedTree {
 }
 
 impl SolvedTree {
-    /// The tree, wherever it came from.
+    /// The tree, whether it was cached or made.
     pub(crate) fn into_tree(self) -> LayerTree {
         match self {
             Self::Cached(tree) | Self::Made(tree) => tree,
@@ -45,23 +49,16 @@ pub(crate) struct TreeLayer {
     pub(crate) created: String,
     /// Where it is pulled from, if `bake` did not make it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) base: Option<TreeBase>,
-}
-
-/// A layer of a base image, or of a shared cache.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct TreeBase {
-    pub(crate) layer: ImageLayer,
-    pub(crate) origin: LayerOrigin,
+    pub(crate) base: Option<BaseLayer>,
 }
 
 impl LayerTree {
     /// The empty tree.
     pub(crate) fn scratch() -> Self {
-        Self { id: FieldHasher::new("tree/scratch/1").finish(), layers: Vec::new() }
+        Self { id: FieldHasher::new("tree/scratch/1").finish(), layers: Vec::new(), claimed: None }
     }
 
-    /// The tree of an image: known by its diff ids alone, whatever it is called and wherever it lies.
+    /// The tree of an image, identified by its diff ids alone, whatever it is called and wherever it lies.
     pub(crate) fn of_image(image: &ImageOp) -> Self {
         let ImageOp { reference: _, manifest: _, origin, layers: image_layers } = image;
         let mut chain = FieldHasher::new("tree/image/1");
@@ -73,10 +70,10 @@ impl LayerTree {
                 // A layer may hard-link to files of the layers beneath it, so its snapshot is known by the chain.
                 snapshot: SnapshotId(chain.clone().finish()),
                 created: String::new(),
-                base: Some(TreeBase { layer: layer.clone(), origin: origin.clone() }),
+                base: Some(BaseLayer { layer: layer.clone(), origin: origin.clone() }),
             });
         }
-        if layers.is_empty() { Self::scratch() } else { Self { id: chain.finish(), layers } }
+        if layers.is_empty() { Self::scratch() } else { Self { id: chain.finish(), layers, claimed: None } }
     }
 
     /// This tree with one more layer, made by `bake` at `created` (RFC 3339). `id` is the identity of the whole result and
@@ -84,19 +81,32 @@ impl LayerTree {
     pub(crate) fn with_layer(&self, id: Digest, created: String) -> Self {
         let mut layers = self.layers.clone();
         layers.push(TreeLayer { snapshot: SnapshotId(id), created, base: None });
-        Self { id, layers }
+        Self { id, layers, claimed: None }
     }
 
-    /// The layers of `self`, then those of each of `uppers`, without looking at any of them.
+    /// The identity by which shared caches know it.
+    pub(crate) fn shared_id(&self) -> &Digest {
+        self.claimed.as_ref().unwrap_or(&self.id)
+    }
+
+    /// Stacks the layers of `self` and then those of each of `uppers` (`COPY --link`), without looking at any of them. The
+    /// caller may put other layers in the place of those of `uppers`, if they follow from these trees alone.
     pub(crate) fn merged(&self, uppers: &[&Self]) -> Self {
-        let mut hasher = FieldHasher::new("tree/merge/1");
-        hasher.digest(&self.id);
-        let mut layers = self.layers.clone();
-        for upper in uppers {
-            hasher.digest(&upper.id);
-            layers.extend(upper.layers.iter().cloned());
+        let identity = |of: fn(&Self) -> &Digest| {
+            let mut hasher = FieldHasher::new("tree/merge/2");
+            hasher.digest(of(self));
+            for upper in uppers {
+                hasher.digest(of(upper));
+            }
+            hasher.finish()
+        };
+        let is_claimed = self.claimed.is_some() || uppers.iter().any(|upper| upper.claimed.is_some());
+        let upper_layers = uppers.iter().flat_map(|upper| upper.layers.iter().cloned());
+        Self {
+            id: identity(|tree| &tree.id),
+            layers: self.layers.iter().cloned().chain(upper_layers).collect(),
+            claimed: is_claimed.then(|| identity(Self::shared_id)),
         }
-        Self { id: hasher.finish(), layers }
     }
 }
 
@@ -105,7 +115,7 @@ mod tests {
     use super::*;
     use crate::{
         graph::ImageOp,
-        oci::{Descriptor, DiffId},
+        oci::{Descriptor, DiffId, LayerOrigin},
     };
 
     fn image(reference: &str, diff_ids: &[&[u8]]) -> ImageOp {
@@ -117,7 +127,7 @@ mod tests {
         ImageOp {
             reference: reference.to_owned(),
             manifest: Digest::of(reference.as_bytes()),
-            origin: LayerOrigin::Layout { folder: reference.to_owned() },
+            origin: LayerOrigin::Layout { folder: reference.into() },
             layers: diff_ids.iter().map(layer).collect(),
         }
     }

@@ -1,7 +1,7 @@
 //! Annotations and what carries them: `[TYPE[PLATFORM],…:]KEY=VALUE` of a target, `annotation[-TYPE][[PLATFORM]].KEY` of an
 //! output. See <https://docs.docker.com/build/metadata/annotations/>.
 
-use super::{OptionFault, options::OptionReader};
+use super::{fault::OptionFault, options::OptionReader};
 use crate::{oci::Platform, report::suggest};
 
 /// What carries an annotation.

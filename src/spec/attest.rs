@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use super::{
-    OptionFault, boolean, csv, not_key_value,
+    csv::{self, not_key_value},
+    fault::{OptionFault, boolean},
     options::{OptionItem, OptionReader, OptionTexts, unknown_type},
 };
 
 /// One attestation request; of several with one type the last counts.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
+#[cfg_attr(not(feature = "unkeyed"), derive(PartialEq, Eq))]
 pub(crate) struct Attest {
     /// It says that there is to be no such attestation.
     pub(crate) disabled: bool,
@@ -16,7 +18,8 @@ pub(crate) struct Attest {
 }
 
 /// The attestation that is asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
+#[cfg_attr(not(feature = "unkeyed"), derive(PartialEq, Eq))]
 pub(crate) enum AttestKind {
     Provenance(ProvenanceOptions),
     Sbom(SbomOptions),
@@ -25,7 +28,8 @@ pub(crate) enum AttestKind {
 }
 
 /// `type=provenance`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
+#[cfg_attr(not(feature = "unkeyed"), derive(PartialEq, Eq))]
 pub(crate) struct ProvenanceOptions {
     pub(crate) mode: ProvenanceMode,
     pub(crate) version: SlsaVersion,
@@ -53,21 +57,25 @@ pub(crate) enum SlsaVersion {
 }
 
 /// `type=sbom`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
+#[cfg_attr(not(feature = "unkeyed"), derive(PartialEq, Eq))]
+#[cfg_attr(feature = "unkeyed", expect(dead_code, reason = "an sbom that is asked for is refused"))]
 pub(crate) struct SbomOptions {
     /// The image of the scanner.
     pub(crate) generator: Option<String>,
 }
 
 /// The attestations of a result: what is asked for, and what comes by default.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
+#[cfg_attr(not(feature = "unkeyed"), derive(PartialEq, Eq))]
 pub(crate) struct Attestations {
     pub(crate) provenance: Option<WantedProvenance>,
     pub(crate) sbom: Option<SbomOptions>,
 }
 
 /// Provenance that a result gets.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
+#[cfg_attr(not(feature = "unkeyed"), derive(PartialEq, Eq))]
 pub(crate) struct WantedProvenance {
     pub(crate) options: ProvenanceOptions,
     /// Nobody asked for it.
@@ -81,12 +89,12 @@ impl Attestations {
     /// The attestations that these requests give. Without a request for provenance it comes by default, for exporters
     /// that keep attestations inline, unless `no_default`.
     pub(crate) fn of<'a>(requests: impl DoubleEndedIterator<Item = &'a Attest> + Clone, no_default: bool) -> Self {
-        let provenance = requests.clone().rev().find_map(|it| match &it.kind {
-            AttestKind::Provenance(options) => Some((it.disabled, options)),
+        let provenance = requests.clone().rev().find_map(|request| match &request.kind {
+            AttestKind::Provenance(options) => Some((request.disabled, options)),
             _ => None,
         });
-        let sbom = requests.rev().find_map(|it| match &it.kind {
-            AttestKind::Sbom(options) => Some((it.disabled, options)),
+        let sbom = requests.rev().find_map(|request| match &request.kind {
+            AttestKind::Sbom(options) => Some((request.disabled, options)),
             _ => None,
         });
         let default = ProvenanceOptions {
@@ -169,6 +177,14 @@ impl OptionItem<Attest> {
     /// The type as written.
     pub(crate) fn type_name(&self) -> &str {
         self.texts().get("type").map_or("", String::as_str)
+    }
+}
+
+#[cfg(test)]
+impl AttestKind {
+    /// The options of an attestation of this type.
+    pub(crate) fn options(kind: &str) -> Vec<&'static str> {
+        OptionItem::known(kind, Self::read)
     }
 }
 

@@ -6,26 +6,29 @@
 use std::collections::BTreeMap;
 
 use super::{
-    OptionFault,
     compression::LayerCompression,
     csv,
+    fault::OptionFault,
     options::{OptionItem, OptionReader, OptionTexts, from_csv, from_object, unknown_type},
 };
 use crate::oci::{Digest, Reference};
 
 /// A cache that is read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
+#[cfg_attr(not(feature = "unkeyed"), derive(PartialEq, Eq))]
 pub(crate) enum CacheImport {
     Registry(RegistryCache),
     Local(LocalCacheSource),
     /// In the image that the target exports.
     Inline,
+    #[cfg_attr(feature = "unkeyed", expect(dead_code, reason = "a build tells that it has no effect yet"))]
     Remote(RemoteCache),
     Unknown,
 }
 
 /// A cache that is written.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
+#[cfg_attr(not(feature = "unkeyed"), derive(PartialEq, Eq))]
 pub(crate) struct CacheExport {
     pub(crate) to: CacheTarget,
     pub(crate) mode: CacheMode,
@@ -34,18 +37,22 @@ pub(crate) struct CacheExport {
 }
 
 /// Where a cache is written.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
+#[cfg_attr(not(feature = "unkeyed"), derive(PartialEq, Eq))]
 pub(crate) enum CacheTarget {
     Registry(RegistryCache, CacheDocument),
     Local(LocalCacheDest, CacheDocument),
     /// In the image that the target exports.
     Inline,
+    #[cfg_attr(feature = "unkeyed", expect(dead_code, reason = "a build tells that it has no effect yet"))]
     Remote(RemoteCache),
     Unknown,
 }
 
 /// Caches of services that this engine does not speak to yet.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
+#[cfg_attr(not(feature = "unkeyed"), derive(PartialEq, Eq))]
+#[cfg_attr(feature = "unkeyed", expect(dead_code, reason = "a build tells that it has no effect yet"))]
 pub(crate) enum RemoteCache {
     Gha(GhaCache),
     S3(S3Cache),
@@ -62,7 +69,8 @@ pub(crate) enum CacheMode {
 }
 
 /// How the documents and layers of a cache are written.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
+#[cfg_attr(not(feature = "unkeyed"), derive(PartialEq, Eq))]
 pub(crate) struct CacheDocument {
     /// As an image manifest, not as an index.
     pub(crate) image_manifest: bool,
@@ -71,7 +79,8 @@ pub(crate) struct CacheDocument {
 }
 
 /// `type=registry`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
+#[cfg_attr(not(feature = "unkeyed"), derive(PartialEq, Eq))]
 pub(crate) struct RegistryCache {
     pub(crate) reference: Reference,
     /// Certificates are not checked, plain HTTP is allowed.
@@ -79,7 +88,8 @@ pub(crate) struct RegistryCache {
 }
 
 /// `type=local` to read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
+#[cfg_attr(not(feature = "unkeyed"), derive(PartialEq, Eq))]
 pub(crate) struct LocalCacheSource {
     /// A layout folder, relative to the working directory.
     pub(crate) src: String,
@@ -88,15 +98,20 @@ pub(crate) struct LocalCacheSource {
 }
 
 /// `type=local` to write.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
+#[cfg_attr(not(feature = "unkeyed"), derive(PartialEq, Eq))]
 pub(crate) struct LocalCacheDest {
     /// A layout folder, relative to the working directory.
     pub(crate) dest: String,
     pub(crate) tag: String,
+    /// What earlier runs wrote is dropped.
+    pub(crate) reset: bool,
 }
 
 /// `type=gha`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
+#[cfg_attr(not(feature = "unkeyed"), derive(PartialEq, Eq))]
+#[cfg_attr(feature = "unkeyed", expect(dead_code, reason = "a build tells that it has no effect yet"))]
 pub(crate) struct GhaCache {
     pub(crate) url: Option<String>,
     pub(crate) url_v2: Option<String>,
@@ -110,7 +125,9 @@ pub(crate) struct GhaCache {
 }
 
 /// What caches in object stores have in common.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
+#[cfg_attr(not(feature = "unkeyed"), derive(PartialEq, Eq))]
+#[cfg_attr(feature = "unkeyed", expect(dead_code, reason = "a build tells that it has no effect yet"))]
 pub(crate) struct ObjectNames {
     pub(crate) prefix: Option<String>,
     pub(crate) manifests_prefix: Option<String>,
@@ -120,7 +137,9 @@ pub(crate) struct ObjectNames {
 }
 
 /// `type=s3`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
+#[cfg_attr(not(feature = "unkeyed"), derive(PartialEq, Eq))]
+#[cfg_attr(feature = "unkeyed", expect(dead_code, reason = "a build tells that it has no effect yet"))]
 pub(crate) struct S3Cache {
     pub(crate) bucket: Option<String>,
     pub(crate) region: Option<String>,
@@ -146,7 +165,9 @@ pub(crate) enum RetryMode {
 }
 
 /// `type=azblob`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
+#[cfg_attr(not(feature = "unkeyed"), derive(PartialEq, Eq))]
+#[cfg_attr(feature = "unkeyed", expect(dead_code, reason = "a build tells that it has no effect yet"))]
 pub(crate) struct AzblobCache {
     pub(crate) account_url: Option<String>,
     pub(crate) account_name: Option<String>,
@@ -155,17 +176,50 @@ pub(crate) struct AzblobCache {
     pub(crate) secret_access_key: Option<String>,
 }
 
-/// `type=gcs`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// `type=gcs`. No release of BuildKit documents it: the options are those of `cache/remotecache/gcs/gcs.go` in
+/// <https://github.com/moby/buildkit> at commit 31f58031780801c78ed3c6880986575d0497e9ec.
+#[derive(Clone, Debug)]
+#[cfg_attr(not(feature = "unkeyed"), derive(PartialEq, Eq))]
+#[cfg_attr(feature = "unkeyed", expect(dead_code, reason = "a build tells that it has no effect yet"))]
 pub(crate) struct GcsCache {
     pub(crate) bucket: Option<String>,
     pub(crate) objects: ObjectNames,
+    /// As written: `24h`.
+    pub(crate) touch_refresh: Option<String>,
     pub(crate) endpoint_url: Option<String>,
-    /// A file with the key of a service account.
-    pub(crate) credentials_file: Option<String>,
+    /// Requests carry no credentials.
+    pub(crate) without_auth: bool,
+    /// The key of a service account as JSON, in base64.
+    pub(crate) gcp_json_key: Option<String>,
+    pub(crate) oidc: GcsIdentity,
 }
 
-const TYPES: &[&str] = &["registry", "local", "inline", "gha", "s3", "azblob", "gcs"];
+/// Workload identity federation for `type=gcs`: a token that is exchanged for one of a service account.
+#[derive(Clone, Debug)]
+#[cfg_attr(not(feature = "unkeyed"), derive(PartialEq, Eq))]
+#[cfg_attr(feature = "unkeyed", expect(dead_code, reason = "a build tells that it has no effect yet"))]
+pub(crate) struct GcsIdentity {
+    pub(crate) token_id: Option<String>,
+    pub(crate) project_id: Option<String>,
+    pub(crate) pool_id: Option<String>,
+    pub(crate) provider_id: Option<String>,
+    pub(crate) service_account_email: Option<String>,
+}
+
+/// Options of `cache-to` of any type.
+const EXPORT_ONLY: &[&str] = &[
+    "mode",
+    "ignore-error",
+    "image-manifest",
+    "oci-mediatypes",
+    "compression",
+    "compression-level",
+    "force-compression",
+];
+/// Options of a local cache that is read.
+const LOCAL_IMPORT_ONLY: &[&str] = &["src", "digest"];
+
+pub(crate) const TYPES: &[&str] = &["registry", "local", "inline", "gha", "s3", "azblob", "gcs"];
 
 impl OptionItem<CacheImport> {
     /// Parses `type=T,k=v…`, or plain references, each of which is a cache of its own.
@@ -238,10 +292,53 @@ impl OptionItem<CacheExport> {
     }
 }
 
+#[cfg(test)]
+impl CacheImport {
+    /// The options of a cache of this type that is read.
+    pub(crate) fn options(kind: &str) -> Vec<&'static str> {
+        OptionItem::known(kind, Self::read)
+    }
+}
+
+#[cfg(test)]
+impl CacheExport {
+    /// The options of a cache of this type that is written.
+    pub(crate) fn options(kind: &str) -> Vec<&'static str> {
+        OptionItem::known(kind, Self::read)
+    }
+}
+
 fn with(texts: &OptionTexts, key: &str, value: String) -> OptionTexts {
     let mut texts = texts.clone();
     texts.insert(key.to_owned(), value);
     texts
+}
+
+/// Caches to read and caches to write.
+type CachesOfBothSides = (Vec<OptionItem<CacheImport>>, Vec<OptionItem<CacheExport>>);
+
+/// Parses a cache that is both read and written, as one variable of the environment gives it: each side takes the options
+/// that it has, and the folder of a local cache may be called `src` or `dest`.
+///
+/// # Errors
+/// When `type` is missing or a field is not `key=value`.
+pub(crate) fn parse_both(text: &str) -> Result<CachesOfBothSides, OptionFault> {
+    let side = |texts: &OptionTexts, folder: &str, dropped: &[&str]| {
+        let mut texts = texts.clone();
+        if texts.get("type").is_some_and(|kind| kind == "local") {
+            let other = if folder == "src" { "dest" } else { "src" };
+            if let Some(path) = texts.remove(other) {
+                texts.entry(folder.to_owned()).or_insert(path);
+            }
+        }
+        texts.retain(|key, _| !dropped.contains(&key.as_str()));
+        texts
+    };
+    let all = texts(text)?;
+    let read_alone: Vec<&str> = EXPORT_ONLY.iter().copied().chain(["reset"]).collect();
+    let from = all.iter().map(|it| OptionItem::read(side(it, "src", &read_alone), CacheImport::read));
+    let to = all.iter().map(|it| OptionItem::read(side(it, "dest", &["digest"]), CacheExport::read));
+    Ok((from.collect(), to.collect()))
 }
 
 fn texts(text: &str) -> Result<Vec<OptionTexts>, OptionFault> {
@@ -278,16 +375,9 @@ impl CacheImport {
                 None => unknown(options, Self::Unknown),
             },
         };
-        // One text often serves as `cache-from` and `cache-to`.
-        options.accepted(&[
-            "mode",
-            "ignore-error",
-            "image-manifest",
-            "oci-mediatypes",
-            "compression",
-            "compression-level",
-            "force-compression",
-        ]);
+        for key in EXPORT_ONLY {
+            options.of_other(key, "cache-from", "cache-to");
+        }
         found
     }
 }
@@ -296,11 +386,17 @@ impl CacheExport {
     fn read(options: &mut OptionReader<'_>) -> Self {
         const MODES: &[(&str, CacheMode)] = &[("min", CacheMode::Min), ("max", CacheMode::Max)];
         let to = CacheTarget::read(options);
-        Self {
-            to,
-            mode: options.choice("mode", MODES, CacheMode::Min, "not a cache mode"),
-            ignore_error: options.flag("ignore-error", false),
+        if matches!(to, CacheTarget::Local(..)) {
+            for key in LOCAL_IMPORT_ONLY {
+                options.of_other(key, "cache-to", "cache-from");
+            }
         }
+        let mode = options.choice("mode", MODES, CacheMode::Min, "not a cache mode");
+        if matches!((&to, mode), (CacheTarget::Inline, CacheMode::Max)) {
+            let message = "`mode=max` has no effect with type=inline: an image holds the layers of its result alone";
+            options.note("mode", message);
+        }
+        Self { to, mode, ignore_error: options.flag("ignore-error", false) }
     }
 }
 
@@ -313,8 +409,7 @@ impl CacheTarget {
             },
             "local" => {
                 let dest = options.required("dest", "a cache");
-                options.accepted(&["reset"]);
-                let local = LocalCacheDest { dest, tag: tag(options) };
+                let local = LocalCacheDest { dest, tag: tag(options), reset: options.flag("reset", false) };
                 Self::Local(local, CacheDocument::read(options))
             }
             "inline" => Self::Inline,
@@ -461,8 +556,17 @@ impl GcsCache {
         Self {
             bucket: options.owned("bucket"),
             objects: ObjectNames::read(options),
+            touch_refresh: options.owned("touch_refresh"),
             endpoint_url: options.owned("endpoint_url"),
-            credentials_file: options.owned("credentials_file"),
+            without_auth: options.flag("without_auth", false),
+            gcp_json_key: options.owned("gcp_json_key"),
+            oidc: GcsIdentity {
+                token_id: options.owned("oidc_token_id"),
+                project_id: options.owned("oidc_project_id"),
+                pool_id: options.owned("oidc_pool_id"),
+                provider_id: options.owned("oidc_provider_id"),
+                service_account_email: options.owned("oidc_service_account_email"),
+            },
         }
     }
 }
@@ -497,6 +601,44 @@ mod tests {
     }
 
     #[test]
+    fn each_side_has_its_own_options() {
+        let from = |text: &str| {
+            let all = OptionItem::<CacheImport>::parse(text).expect("well formed");
+            let faults = all.iter().flat_map(|item| item.faults.iter().chain(&item.unknown));
+            faults.map(|fault| format!("{} ({})", fault.message, fault.part)).collect::<Vec<_>>().join("; ")
+        };
+        assert_eq!(from("type=local,src=c,mode=max"), "`mode` is an option of cache-to, not of cache-from (mode=max)");
+        assert_eq!(
+            from("type=gha,scope=x,ignore-error="),
+            "`ignore-error` is an option of cache-to, not of cache-from (ignore-error=)"
+        );
+        assert_eq!(to("type=local,dest=c,src=c"), "`src` is an option of cache-from, not of cache-to (src=c)");
+        assert_eq!(from("type=registry,ref=r/a,registry.insecure=true"), "");
+    }
+
+    #[test]
+    fn one_text_gives_both_sides_their_options() {
+        let both = |text: &str| {
+            let (from, to) = parse_both(text).expect("well formed");
+            assert!(from.iter().all(|it| it.faults.is_empty() && it.unknown.is_empty()), "{from:?}");
+            assert!(to.iter().all(|it| it.faults.is_empty() && it.unknown.is_empty()), "{to:?}");
+            let text = |texts: &OptionTexts| serde_json::json!(texts).to_string().replace('"', "");
+            let from: Vec<_> = from.iter().map(|it| text(it.texts())).collect();
+            let to: Vec<_> = to.iter().map(|it| text(it.texts())).collect();
+            format!("{} {}", from.join(" "), to.join(" "))
+        };
+        assert_eq!(
+            both("type=registry,ref=r/a,mode=max,ignore-error=true"),
+            "{ref:r/a,type:registry} {ignore-error:true,mode:max,ref:r/a,type:registry}"
+        );
+        assert_eq!(
+            both("type=local,dest=c,reset=true,tag=x"),
+            "{src:c,tag:x,type:local} {dest:c,reset:true,tag:x,type:local}"
+        );
+        assert_eq!(both("r/a"), "{ref:r/a,type:registry} {ref:r/a,type:registry}");
+    }
+
+    #[test]
     fn missing_and_bad_options_are_named() {
         assert_eq!(to("type=local"), "a cache of type `local` wants a `dest` ()");
         assert_eq!(to("type=registry"), "a cache of type `registry` wants a `ref` ()");
@@ -509,7 +651,9 @@ mod tests {
             "image-manifest=true conflicts with oci-mediatypes=false (image-manifest=true)"
         );
         let good = ["type=gha,scope=x,mode=max", "type=s3,bucket=b,region=eu,use_path_style=true", "type=inline"];
-        for text in good.iter().chain(&["type=azblob,account_url=u,name=a;b", "type=gcs,bucket=b,prefix=p/"]) {
+        for text in
+            good.iter().chain(&["type=azblob,account_url=u,name=a;b", "type=gcs,bucket=b,prefix=p/,without_auth=true"])
+        {
             assert_eq!(to(text), "", "{text}");
         }
         assert_eq!(to("type=s3,retry_mode=never"), "not a retry mode: never (retry_mode=never)");

@@ -1,6 +1,9 @@
 //! `call` and `--call`: what is asked of the frontend instead of a build.
 
-use super::{OptionFault, boolean, csv};
+use super::{
+    csv,
+    fault::{OptionFault, boolean},
+};
 use crate::report::suggest;
 
 /// A frontend method.

@@ -1,25 +1,7 @@
 //! How the layers of an image or a cache are compressed: the option `compression`, which outputs and caches share.
 
 use super::options::OptionReader;
-
-/// How layers are compressed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Codec {
-    Uncompressed,
-    Gzip,
-    Estargz,
-    Zstd,
-}
-
-const CODECS: &[(&str, Codec)] =
-    &[("uncompressed", Codec::Uncompressed), ("gzip", Codec::Gzip), ("estargz", Codec::Estargz), ("zstd", Codec::Zstd)];
-
-impl Codec {
-    /// The name in the option `compression`.
-    pub(crate) fn name(self) -> &'static str {
-        CODECS.iter().find(|(_, codec)| *codec == self).map_or("", |(name, _)| name)
-    }
-}
+use crate::oci::Codec;
 
 /// The options `compression`, `compression-level` and `force-compression`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +16,8 @@ pub(crate) struct LayerCompression {
 impl LayerCompression {
     /// Reads the three options.
     pub(super) fn read(options: &mut OptionReader<'_>) -> Self {
-        let codec = options.choice("compression", CODECS, Codec::Gzip, "unsupported compression type");
+        let all = Codec::ALL.map(|codec| (codec.name(), codec));
+        let codec = options.choice("compression", &all, Codec::Gzip, "unsupported compression type");
         let (level, force) = (level(options, codec), options.flag("force-compression", false));
         Self { codec, level, force }
     }
@@ -47,14 +30,9 @@ fn level(options: &mut OptionReader<'_>, codec: Codec) -> Option<i32> {
         options.bad(KEY, text, format!("compression-level is not a whole number: {text}"), None);
         return None;
     };
-    // The levels that the encoders take: https://pkg.go.dev/compress/gzip#pkg-constants, RFC 8878.
-    let range = match codec {
-        Codec::Uncompressed => {
-            options.note(KEY, "compression-level has no effect with compression=uncompressed");
-            return None;
-        }
-        Codec::Gzip | Codec::Estargz => -2..=9,
-        Codec::Zstd => 0..=22,
+    let Some(range) = codec.levels() else {
+        options.note(KEY, format!("compression-level has no effect with compression={}", codec.name()));
+        return None;
     };
     if range.contains(&level) {
         return Some(level);

@@ -17,7 +17,14 @@ pub(crate) enum ContextSource {
     Local(String),
     /// Standard input, which bake refuses.
     Stdin,
+    /// `stdin://DIGEST`: the archive of this digest that `bake build -` read from standard input and put into the store.
+    Archive(String),
+    /// `built-image://NAME`: the image that was last built on this machine under this name. It is exported as it is.
+    Built(String),
 }
+
+const ARCHIVE: &str = "stdin://";
+const BUILT: &str = "built-image://";
 
 impl ContextSource {
     /// Tells the kind by prefix and shape; what is nothing else is a directory.
@@ -37,6 +44,12 @@ impl ContextSource {
         if let Some(rest) = text.strip_prefix("oci-layout://") {
             return oci_layout(rest);
         }
+        if let Some(digest) = text.strip_prefix(ARCHIVE) {
+            return Self::Archive(digest.to_owned());
+        }
+        if let Some(name) = text.strip_prefix(BUILT) {
+            return Self::Built(name.to_owned());
+        }
         if let Some(path) = text.strip_prefix("cwd://") {
             return Self::Local(if path.is_empty() { ".".to_owned() } else { path.to_owned() });
         }
@@ -47,6 +60,16 @@ impl ContextSource {
             return Self::Http(text.to_owned());
         }
         Self::Local(text.to_owned())
+    }
+
+    /// The text of [`ContextSource::Archive`] for the digest of an archive in the store.
+    pub(crate) fn archive_text(digest: &str) -> String {
+        format!("{ARCHIVE}{digest}")
+    }
+
+    /// The text of [`ContextSource::Built`] for the name of an image.
+    pub(crate) fn built_text(name: &str) -> String {
+        format!("{BUILT}{name}")
     }
 
     /// Whether the text is a path that `BUILDX_BAKE_FILE_RELATIVE_PATHS` moves and cleaning changes.
@@ -73,8 +96,9 @@ pub(crate) fn is_git(text: &str) -> bool {
     match base.split_once(':') {
         Some((host, path)) => {
             host.split_once('@').is_some_and(|(user, name)| {
-                let word =
-                    |it: &str| !it.is_empty() && it.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+                let word = |text: &str| {
+                    !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+                };
                 word(user) && word(name)
             }) && !path.is_empty()
         }
@@ -82,8 +106,14 @@ pub(crate) fn is_git(text: &str) -> bool {
     }
 }
 
+/// The parts of a layout's address. Folders may have an `@` in their names, as work spaces of CI systems do: only what is
+/// written as a digest is one.
 fn oci_layout(rest: &str) -> ContextSource {
-    let (rest, digest) = match rest.split_once('@') {
+    let is_digest = |text: &str| {
+        text.split_once(':')
+            .is_some_and(|(algorithm, hex)| matches!(algorithm, "sha256" | "sha384" | "sha512") && !hex.contains('/'))
+    };
+    let (rest, digest) = match rest.rsplit_once('@').filter(|(_, digest)| is_digest(digest)) {
         Some((before, digest)) => (before, Some(digest.to_owned())),
         None => (rest, None),
     };
@@ -93,27 +123,6 @@ fn oci_layout(rest: &str) -> ContextSource {
         None => (rest, None),
     };
     ContextSource::OciLayout { path: path.to_owned(), tag, digest }
-}
-
-/// Removes `.`, `..` and doubled slashes by the text alone; the empty path is `.`.
-pub(crate) fn clean(path: &str) -> String {
-    let rooted = path.starts_with('/');
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => (),
-            ".." if parts.last().is_some_and(|last| *last != "..") => {
-                parts.pop();
-            }
-            ".." if rooted => (),
-            other => parts.push(other),
-        }
-    }
-    match (rooted, parts.is_empty()) {
-        (true, _) => format!("/{}", parts.join("/")),
-        (false, true) => ".".to_owned(),
-        (false, false) => parts.join("/"),
-    }
 }
 
 #[cfg(test)]
@@ -133,21 +142,17 @@ mod tests {
             kind("oci-layout://./l/o:1@sha256:aa"),
             r#"OciLayout { path: "./l/o", tag: Some("1"), digest: Some("sha256:aa") }"#
         );
+        for (text, expected) in [
+            ("/w@2/l@o", r#"OciLayout { path: "/w@2/l@o", tag: None, digest: None }"#),
+            ("/w@2/l@2:1", r#"OciLayout { path: "/w@2/l@2", tag: Some("1"), digest: None }"#),
+            ("/w@2/l:1@sha256:aa", r#"OciLayout { path: "/w@2/l", tag: Some("1"), digest: Some("sha256:aa") }"#),
+            ("w@sha256:aa/l", r#"OciLayout { path: "w@sha256:aa/l", tag: None, digest: None }"#),
+        ] {
+            assert_eq!(kind(&format!("oci-layout://{text}")), expected);
+        }
         assert_eq!(kind("a/b"), r#"Local("a/b")"#);
         assert_eq!(kind("-"), "Stdin");
-    }
-
-    #[test]
-    fn paths_are_cleaned_by_text() {
-        for (path, expected) in [
-            ("./src/../app/", "app"),
-            ("", "."),
-            ("/../a", "/a"),
-            ("../../a", "../../a"),
-            ("a//b/./c", "a/b/c"),
-            ("a/..", "."),
-        ] {
-            assert_eq!(clean(path), expected);
-        }
+        assert_eq!(kind(&ContextSource::archive_text("sha256:aa")), r#"Archive("sha256:aa")"#);
+        assert_eq!(kind(&ContextSource::built_text("app:1")), r#"Built("app:1")"#);
     }
 }

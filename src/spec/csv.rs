@@ -1,6 +1,6 @@
 //! One record of comma-separated values (RFC 4180), as all option strings use it: `type=image,"name=a:1,b:2"`.
 
-use super::OptionFault;
+use super::fault::OptionFault;
 
 /// The fields of one record. Nothing is trimmed; one newline at the end is allowed; the empty text is one empty field.
 ///
@@ -55,6 +55,16 @@ pub(crate) fn fields(text: &str) -> Result<Vec<String>, OptionFault> {
             None => return Ok(fields),
         }
     }
+}
+
+/// Splits one `key=value`; the key is trimmed and in lower case.
+pub(super) fn key_value(field: &str) -> Option<(String, &str)> {
+    field.split_once('=').map(|(key, value)| (key.trim().to_lowercase(), value))
+}
+
+/// The fault of a field that is not `key=value`.
+pub(super) fn not_key_value(field: &str, all: &str) -> OptionFault {
+    OptionFault::new(format!("`{field}` is not `key=value` in: {all}")).help(format!("write `{field}=VALUE`"))
 }
 
 #[cfg(test)]

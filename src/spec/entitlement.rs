@@ -1,6 +1,6 @@
 //! `entitlements` of a target and grants of `--allow`.
 
-use super::OptionFault;
+use super::fault::OptionFault;
 use crate::report::suggest;
 
 /// What a target declares that it needs.
@@ -50,7 +50,8 @@ pub(crate) enum Grant {
     Image,
 }
 
-const GRANTS: [&str; 13] = [
+/// What `--allow` takes.
+pub(crate) const GRANTS: [&str; 13] = [
     "network.host",
     "security.insecure",
     "device",

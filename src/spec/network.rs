@@ -1,25 +1,31 @@
-//! `network`: the network of RUN instructions that do not choose one.
+//! `network` and `RUN --network`: which network a step sees.
 
-use super::OptionFault;
+use serde::{Deserialize, Serialize};
+
+use super::fault::OptionFault;
 use crate::report::suggest;
 
-/// Network of RUN instructions that do not choose.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum BuildNetwork {
+/// The network of a step (`RUN --network`), or of those steps of a build that have none (attribute `network` of a
+/// target).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum NetworkMode {
+    /// A namespace of its own with access to the outside; where none can be had, the host's, without `NET_RAW`.
     #[default]
     Default,
+    /// Only a loopback device.
     None,
+    /// That of the host; asks for the entitlement `network.host`.
     Host,
 }
 
-const NETWORKS: [(&str, BuildNetwork); 3] =
-    [("default", BuildNetwork::Default), ("none", BuildNetwork::None), ("host", BuildNetwork::Host)];
+const NETWORKS: [(&str, NetworkMode); 3] =
+    [("default", NetworkMode::Default), ("none", NetworkMode::None), ("host", NetworkMode::Host)];
 
-impl BuildNetwork {
-    /// Parses `default`, `none`, `host`.
+impl NetworkMode {
+    /// Parses a network: `default`, `none` or `host`, in lower case.
     ///
     /// # Errors
-    /// On anything else.
+    /// On any other text, the empty one too; the help names the nearest known word.
     pub(crate) fn parse(text: &str) -> Result<Self, OptionFault> {
         if let Some((_, network)) = NETWORKS.iter().find(|(name, _)| *name == text) {
             return Ok(*network);

@@ -6,7 +6,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{OptionFault, boolean, csv, key_value, not_key_value};
+use super::{
+    csv::{self, key_value, not_key_value},
+    fault::{OptionFault, boolean},
+};
 use crate::report::{Span, suggest};
 
 /// The canonical text of an item, as `--print` shows it: each option with its value.
@@ -25,15 +28,39 @@ pub(crate) struct OptionItem<T> {
     pub(crate) unknown: Vec<OptionFault>,
     /// Options that have no effect, for a warning.
     pub(crate) notes: Vec<OptionFault>,
+    /// Where options stand whose values are checked only after the item was parsed.
+    places: Vec<OptionPlace>,
 }
 
+/// Where an option of an item stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OptionPlace {
+    key: String,
+    /// `key=value`, as it stands in an item that is written as one text.
+    pub(crate) part: String,
+    /// The item, or the member of an object; `None` when the item does not come from a file.
+    pub(crate) at: Option<Span>,
+}
+
+#[cfg(not(feature = "unkeyed"))]
 impl<T: PartialEq> PartialEq for OptionItem<T> {
     fn eq(&self, other: &Self) -> bool {
         self.texts == other.texts && self.value == other.value
     }
 }
 
+#[cfg(feature = "unkeyed")]
+impl<T> PartialEq for OptionItem<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.texts == other.texts
+    }
+}
+
+#[cfg(not(feature = "unkeyed"))]
 impl<T: Eq> Eq for OptionItem<T> {}
+
+#[cfg(feature = "unkeyed")]
+impl<T> Eq for OptionItem<T> {}
 
 impl<T> OptionItem<T> {
     /// Parses the options of an item.
@@ -41,8 +68,20 @@ impl<T> OptionItem<T> {
         let mut options = OptionReader::new(&texts);
         let value = read(&mut options);
         let unknown = options.unknown();
-        let OptionReader { faults, notes, .. } = options;
-        Self { texts, value, faults, unknown, notes }
+        let OptionReader { faults, notes, places, .. } = options;
+        Self { texts, value, faults, unknown, notes, places }
+    }
+
+    /// The options that a reader of the type `kind` asks for.
+    #[cfg(test)]
+    pub(super) fn known(kind: &str, read: impl FnOnce(&mut OptionReader<'_>) -> T) -> Vec<&'static str> {
+        let texts = OptionTexts::from([("type".to_owned(), kind.to_owned())]);
+        let mut options = OptionReader::new(&texts);
+        drop(read(&mut options));
+        options.known.retain(|key| *key != "type");
+        options.known.sort_unstable();
+        options.known.dedup();
+        options.known
     }
 
     /// Parses changed options of the same item. What has not changed still stands where it stood.
@@ -52,7 +91,15 @@ impl<T> OptionItem<T> {
             let mut before = self.faults.iter().chain(&self.unknown).chain(&self.notes);
             fault.at = before.find(|it| it.key == fault.key).and_then(|it| it.at);
         }
+        for place in &mut changed.places {
+            place.at = self.place(&place.key).and_then(|before| before.at);
+        }
         changed
+    }
+
+    /// Where an option stands whose value is checked after the item was parsed; `None` when it is not given.
+    pub(crate) fn place(&self, key: &str) -> Option<&OptionPlace> {
+        self.places.iter().find(|place| place.key == key)
     }
 
     /// The canonical text: what `--print` shows.
@@ -60,8 +107,9 @@ impl<T> OptionItem<T> {
         &self.texts
     }
 
-    /// Says where the faults stand, for those that do not know it yet. `place` is given the option at fault.
+    /// Says where faults and options stand, for those that do not know it yet. `place` is given the name of the option.
     pub(crate) fn place_faults(&mut self, place: impl Fn(&str) -> Span) {
+        self.places.iter_mut().filter(|it| it.at.is_none()).for_each(|it| it.at = Some(place(&it.key)));
         let all = self.faults.iter_mut().chain(&mut self.unknown).chain(&mut self.notes);
         all.filter(|fault| fault.at.is_none()).for_each(|fault| fault.at = Some(place(&fault.key)));
     }
@@ -96,6 +144,7 @@ pub(crate) struct OptionReader<'a> {
     is_open: bool,
     faults: Vec<OptionFault>,
     notes: Vec<OptionFault>,
+    places: Vec<OptionPlace>,
 }
 
 impl<'a> OptionReader<'a> {
@@ -109,6 +158,7 @@ impl<'a> OptionReader<'a> {
             is_open: false,
             faults: Vec::new(),
             notes: Vec::new(),
+            places: Vec::new(),
         };
         options.kind = options.given("type").unwrap_or_default();
         options
@@ -185,6 +235,16 @@ impl<'a> OptionReader<'a> {
         number
     }
 
+    /// An option with a form of its own; `help` says which.
+    pub(super) fn parsed<V>(&mut self, key: &'static str, parse: fn(&str) -> Option<V>, help: &str) -> Option<V> {
+        let text = self.text(key)?;
+        let value = parse(text);
+        if value.is_none() {
+            self.bad(key, text, format!("`{key}` cannot be: {text}"), Some(help.to_owned()));
+        }
+        value
+    }
+
     /// An option that must be given.
     pub(super) fn required(&mut self, key: &'static str, what: &str) -> String {
         let found = self.owned(key);
@@ -195,11 +255,13 @@ impl<'a> OptionReader<'a> {
         found.unwrap_or_default()
     }
 
-    /// Options that are accepted because scripts for the peer have them, and that mean nothing to this engine.
-    pub(super) fn accepted(&mut self, keys: &[&'static str]) {
-        for key in keys {
-            self.given(key);
-        }
+    /// An option that belongs to another attribute, which is a fault when it is given.
+    pub(super) fn of_other(&mut self, key: &'static str, mine: &str, other: &str) {
+        let Some(value) = self.texts.get(key) else { return };
+        self.taken.push(key);
+        let fault = OptionFault::new(format!("`{key}` is an option of {other}, not of {mine}"));
+        self.faults
+            .push(fault.help(format!("drop it here; to set it, write {other} = [\"…,{key}=…\"]")).of(key, value));
     }
 
     /// All options, for those whose names are not fixed; who takes one says so by [`take`](Self::take).
@@ -217,7 +279,7 @@ impl<'a> OptionReader<'a> {
         self.is_open = true;
     }
 
-    /// Records a bad value.
+    /// Records that option `key` of the item has a bad value; `help` says what to write instead.
     pub(super) fn bad(&mut self, key: &str, value: &str, message: String, help: Option<String>) {
         self.faults.push(OptionFault { help, ..OptionFault::new(message) }.of(key, value));
     }
@@ -237,6 +299,12 @@ impl<'a> OptionReader<'a> {
     pub(super) fn note(&mut self, key: &str, message: impl Into<String>) {
         let value = self.texts.get(key).map_or("", String::as_str);
         self.notes.push(OptionFault::new(message).of(key, value));
+    }
+
+    /// Keeps the place of an option, for whoever checks its value when the item was parsed.
+    pub(super) fn judged_later(&mut self, key: &str) {
+        let value = self.texts.get(key).map_or("", String::as_str);
+        self.places.push(OptionPlace { key: key.to_owned(), part: format!("{key}={value}"), at: None });
     }
 
     /// The options that nobody asked for.

@@ -5,16 +5,18 @@
 use std::collections::BTreeMap;
 
 use super::{
-    OptionFault,
     annotation::{self, Annotation},
-    compression::{Codec, LayerCompression},
-    csv,
+    compression::LayerCompression,
+    csv, engine_store,
+    fault::OptionFault,
+    local::{LocalAccess, LocalMode},
     options::{OptionItem, OptionReader, OptionTexts, from_csv, from_object, unknown_type},
 };
-use crate::oci::{Reference, reference::BadReference};
+use crate::oci::{Codec, Reference, reference::BadReference};
 
 /// One output.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
+#[cfg_attr(not(feature = "unkeyed"), derive(PartialEq, Eq))]
 pub(crate) enum Output {
     Image(ImageOutput),
     /// As `image`, pushed unless it says otherwise.
@@ -22,35 +24,86 @@ pub(crate) enum Output {
     Oci(ArchiveOutput),
     Docker(DockerOutput),
     Local(LocalOutput),
-    Tar(TreeOutput),
+    Tar(TarOutput),
     /// The build runs and nothing is written.
-    Cacheonly,
+    Cacheonly(ResultSource),
     /// A type that this engine does not know.
     Unknown,
 }
 
+/// The option `source`: the stage of the Dockerfile whose result is exported. `None` is the stage that the target builds.
+///
+/// No part of a receipt's key: another stage is another build, which the key contains.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ResultSource(pub(crate) Option<String>);
+
+impl ResultSource {
+    /// The name of the option.
+    pub(crate) const OPTION: &'static str = "source";
+
+    fn read(options: &mut OptionReader<'_>) -> Self {
+        let stage = options.owned(Self::OPTION);
+        if stage.is_some() {
+            // Whether there is such a stage is known when the Dockerfile is read.
+            options.judged_later(Self::OPTION);
+        }
+        Self(stage)
+    }
+}
+
 /// Options of all images.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
+#[cfg_attr(not(feature = "unkeyed"), derive(PartialEq, Eq))]
 pub(crate) struct ImageOptions {
-    /// `name`; the tags of the target count before them.
+    pub(crate) source: ResultSource,
+    /// `name`, then `tag`, which mean the same. Not used if the target has tags.
     pub(crate) names: Vec<Reference>,
     pub(crate) compression: LayerCompression,
     /// Media types of OCI rather than of Docker.
     pub(crate) oci_mediatypes: bool,
     /// Attestation manifests are OCI artifacts.
     pub(crate) oci_artifact: bool,
-    /// Keep attestations that are inline only.
+    /// Export provenance with `inline-only=true` too, such as the one that is made by default.
     pub(crate) attestation_inline: bool,
     /// Keep the media types of layers that must not be distributed.
     pub(crate) prefer_nondist_layers: bool,
-    /// Times in layers are taken back to the epoch.
+    /// In layers above the base image, times after the epoch become the epoch; no effect without one.
     pub(crate) rewrite_timestamp: bool,
+    pub(crate) build_info: BuildInfoDetail,
     pub(crate) epoch: ExportEpoch,
     pub(crate) annotations: Vec<Annotation>,
 }
 
+/// How much of its build an image config describes, in the key `moby.buildkit.buildinfo.v0`: the options `buildinfo` and
+/// `buildinfo-attrs`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BuildInfoDetail {
+    Nothing,
+    /// The frontend, and the sources with their digests.
+    Sources,
+    /// Also the attributes of the request: build arguments and labels with their values, but no secrets.
+    Attributes,
+}
+
+impl BuildInfoDetail {
+    fn read(options: &mut OptionReader<'_>) -> Self {
+        const ATTRIBUTES: &str = "buildinfo-attrs";
+        match (options.flag("buildinfo", true), options.flag(ATTRIBUTES, false)) {
+            (true, false) => Self::Sources,
+            (true, true) => Self::Attributes,
+            (false, has_attributes) => {
+                if has_attributes {
+                    options.conflict(ATTRIBUTES, "buildinfo-attrs=true", "buildinfo=false");
+                }
+                Self::Nothing
+            }
+        }
+    }
+}
+
 /// `image` and `registry`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
+#[cfg_attr(not(feature = "unkeyed"), derive(PartialEq, Eq))]
 pub(crate) struct ImageOutput {
     pub(crate) image: ImageOptions,
     pub(crate) push: bool,
@@ -61,7 +114,8 @@ pub(crate) struct ImageOutput {
 }
 
 /// `oci`, and the archive of `docker`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
+#[cfg_attr(not(feature = "unkeyed"), derive(PartialEq, Eq))]
 pub(crate) struct ArchiveOutput {
     pub(crate) image: ImageOptions,
     pub(crate) form: ArchiveForm,
@@ -77,16 +131,19 @@ pub(crate) enum ArchiveForm {
 }
 
 /// `docker`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
+#[cfg_attr(not(feature = "unkeyed"), derive(PartialEq, Eq))]
 pub(crate) struct DockerOutput {
     pub(crate) archive: ArchiveOutput,
     /// The Docker context into which an image without `dest` is loaded.
     pub(crate) context: Option<String>,
 }
 
-/// `tar`, and what `local` has in common with it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What `tar` and `local` have in common.
+#[derive(Clone, Debug)]
+#[cfg_attr(not(feature = "unkeyed"), derive(PartialEq, Eq))]
 pub(crate) struct TreeOutput {
+    pub(crate) source: ResultSource,
     pub(crate) dest: Option<OutputDest>,
     /// What the names of attestation files begin with.
     pub(crate) attestation_prefix: String,
@@ -95,28 +152,30 @@ pub(crate) struct TreeOutput {
     pub(crate) epoch: ExportEpoch,
 }
 
+/// `tar`.
+#[derive(Clone, Debug)]
+#[cfg_attr(not(feature = "unkeyed"), derive(PartialEq, Eq))]
+pub(crate) struct TarOutput {
+    pub(crate) tree: TreeOutput,
+    pub(crate) extent: TreeExtent,
+}
+
+/// How much of the result an archive of type `tar` holds: the option `mode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TreeExtent {
+    /// `max`: the whole file system.
+    Whole,
+    /// `min`: what the steps above the base image added or changed. What they deleted is not mentioned.
+    Added,
+}
+
 /// `local`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
+#[cfg_attr(not(feature = "unkeyed"), derive(PartialEq, Eq))]
 pub(crate) struct LocalOutput {
     pub(crate) tree: TreeOutput,
     pub(crate) mode: LocalMode,
-    pub(crate) special: SpecialFiles,
-}
-
-/// What happens to other files in the folder of a `local` output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LocalMode {
-    Copy,
-    Delete,
-}
-
-/// What a folder gets of files that give rights on this machine: device nodes, and regular files with the set-user-ID or
-/// set-group-ID bit or with file capabilities.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum SpecialFiles {
-    /// Devices are not made, files lose the bits and capabilities.
-    Drop,
-    Keep,
+    pub(crate) access: LocalAccess,
 }
 
 /// `dest`.
@@ -165,7 +224,7 @@ impl ExportEpoch {
     }
 }
 
-const TYPES: &[&str] = &["image", "registry", "local", "tar", "oci", "docker", "cacheonly"];
+pub(crate) const TYPES: &[&str] = &["image", "registry", "local", "tar", "oci", "docker", "cacheonly"];
 
 impl OptionItem<Output> {
     /// Parses `type=T,dest=D,k=v…`, a lone path, or `-`.
@@ -261,6 +320,14 @@ impl OptionItem<Output> {
     }
 }
 
+#[cfg(test)]
+impl Output {
+    /// The options of an output of this type.
+    pub(crate) fn options(kind: &str) -> Vec<&'static str> {
+        OptionItem::known(kind, Self::read)
+    }
+}
+
 fn of_pairs(pairs: &[(&str, &str)]) -> OptionItem<Output> {
     let texts = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
     OptionItem::read(texts.collect(), Output::read)
@@ -307,8 +374,8 @@ impl Output {
                 Self::Docker(DockerOutput { archive: ArchiveOutput::read(options), context })
             }
             "local" => Self::Local(LocalOutput::read(options)),
-            "tar" => Self::Tar(TreeOutput::read(options)),
-            "cacheonly" => Self::Cacheonly,
+            "tar" => Self::Tar(TarOutput::read(options)),
+            "cacheonly" => Self::Cacheonly(ResultSource::read(options)),
             other => {
                 options.open();
                 options.fault(unknown_type(other, "unknown type of output", TYPES));
@@ -322,8 +389,21 @@ impl Output {
         match self {
             Self::Image(it) | Self::Registry(it) => Some(&it.image),
             Self::Oci(it) | Self::Docker(DockerOutput { archive: it, .. }) => Some(&it.image),
-            Self::Local(_) | Self::Tar(_) | Self::Cacheonly | Self::Unknown => None,
+            Self::Local(_) | Self::Tar(_) | Self::Cacheonly(_) | Self::Unknown => None,
         }
+    }
+
+    /// The stage whose result is exported, if it is not the one that the target builds.
+    pub(crate) fn source(&self) -> Option<&str> {
+        let source = match self {
+            Self::Image(it) | Self::Registry(it) => &it.image.source,
+            Self::Oci(it) | Self::Docker(DockerOutput { archive: it, .. }) => &it.image.source,
+            Self::Local(it) => &it.tree.source,
+            Self::Tar(it) => &it.tree.source,
+            Self::Cacheonly(source) => source,
+            Self::Unknown => return None,
+        };
+        source.0.as_deref()
     }
 
     /// What is written on this machine; nothing for an output that [`dest_fault`](OptionItem::dest_fault) refuses.
@@ -335,8 +415,8 @@ impl Output {
             }
             Self::Docker(it) if it.archive.dest.is_none() => Writes::Nothing,
             Self::Oci(it) | Self::Docker(DockerOutput { archive: it, .. }) => file_or_stdout(it.dest.as_ref()),
-            Self::Tar(it) => file_or_stdout(it.dest.as_ref()),
-            Self::Image(_) | Self::Registry(_) | Self::Cacheonly | Self::Unknown => Writes::Nothing,
+            Self::Tar(it) => file_or_stdout(it.tree.dest.as_ref()),
+            Self::Image(_) | Self::Registry(_) | Self::Cacheonly(_) | Self::Unknown => Writes::Nothing,
         }
     }
 }
@@ -368,26 +448,23 @@ impl OutputDest {
 impl ImageOptions {
     /// `inline`: the default of `attestation-inline`.
     fn read(options: &mut OptionReader<'_>, inline: bool) -> Self {
-        let names = names(options);
+        let (source, names) = (ResultSource::read(options), names(options));
         let compression = LayerCompression::read(options);
         let oci_mediatypes = options.flag("oci-mediatypes", true);
         let oci_artifact = options.given_flag("oci-artifact");
         let image = Self {
+            source,
             names,
             oci_mediatypes,
             oci_artifact: oci_artifact.unwrap_or(true) && oci_mediatypes,
             attestation_inline: options.flag("attestation-inline", inline),
             prefer_nondist_layers: options.flag("prefer-nondist-layers", false),
             rewrite_timestamp: options.flag("rewrite-timestamp", false),
+            build_info: BuildInfoDetail::read(options),
             epoch: ExportEpoch::read(options),
             annotations: annotation::read(options),
             compression,
         };
-        for key in ["buildinfo", "buildinfo-attrs"] {
-            if options.given(key).is_some() {
-                options.note(key, format!("the option `{key}` has no effect any more"));
-            }
-        }
         if !oci_mediatypes {
             if oci_artifact == Some(true) {
                 options.conflict("oci-artifact", "oci-artifact=true", "oci-mediatypes=false");
@@ -400,16 +477,18 @@ impl ImageOptions {
     }
 }
 
-/// `name=*` stands for what a frontend names, and ours names nothing.
+/// The names of `name` and then those of `tag`. `name=*` stands for what a frontend names, and ours names nothing.
 fn names(options: &mut OptionReader<'_>) -> Vec<Reference> {
     let mut names: Vec<Reference> = Vec::new();
-    let Some(text) = options.text("name") else { return names };
-    for name in text.split(',').map(str::trim).filter(|name| !name.is_empty() && *name != "*") {
-        match Reference::parse(name) {
-            Ok(reference) if !names.contains(&reference) => names.push(reference),
-            Ok(_) => {}
-            Err(BadReference { why, .. }) => {
-                options.bad("name", text, format!("invalid tag: {name}"), Some(why.to_owned()));
+    for key in ["name", "tag"] {
+        let Some(text) = options.text(key) else { continue };
+        for name in text.split(',').map(str::trim).filter(|name| !name.is_empty() && *name != "*") {
+            match Reference::parse(name) {
+                Ok(reference) if !names.contains(&reference) => names.push(reference),
+                Ok(_) => {}
+                Err(BadReference { why, .. }) => {
+                    options.bad(key, text, format!("invalid tag: {name}"), Some(why.to_owned()));
+                }
             }
         }
     }
@@ -420,20 +499,11 @@ impl ImageOutput {
     /// `push`: the default of `push`.
     fn read(options: &mut OptionReader<'_>, push: bool) -> Self {
         let image = ImageOptions::read(options, true);
-        // These concern the image store of a container engine.
-        for key in ["store", "name-canonical", "danging-name-empty-only"] {
-            options.flag(key, false);
-        }
-        options.accepted(&["dangling-name-prefix"]);
-        if options.flag("unpack", false) && image.rewrite_timestamp {
+        let (push, push_by_digest) = (options.flag("push", push), options.flag("push-by-digest", false));
+        if engine_store::read(options, push && push_by_digest) && image.rewrite_timestamp {
             options.conflict("rewrite-timestamp", "rewrite-timestamp=true", "unpack=true");
         }
-        Self {
-            image,
-            push: options.flag("push", push),
-            push_by_digest: options.flag("push-by-digest", false),
-            insecure: options.flag("registry.insecure", false),
-        }
+        Self { image, push, push_by_digest, insecure: options.flag("registry.insecure", false) }
     }
 }
 
@@ -454,18 +524,28 @@ impl TreeOutput {
         }
         let dest = OutputDest::read(options);
         let platform_split = options.given_flag("platform-split");
-        Self { dest, attestation_prefix, platform_split, epoch: ExportEpoch::read(options) }
+        Self {
+            source: ResultSource::read(options),
+            dest,
+            attestation_prefix,
+            platform_split,
+            epoch: ExportEpoch::read(options),
+        }
     }
 }
 
 impl LocalOutput {
     fn read(options: &mut OptionReader<'_>) -> Self {
-        const MODES: &[(&str, LocalMode)] = &[("copy", LocalMode::Copy), ("delete", LocalMode::Delete)];
-        const SPECIAL: &[(&str, SpecialFiles)] = &[("drop", SpecialFiles::Drop), ("keep", SpecialFiles::Keep)];
+        Self { tree: TreeOutput::read(options), mode: LocalMode::read(options), access: LocalAccess::read(options) }
+    }
+}
+
+impl TarOutput {
+    fn read(options: &mut OptionReader<'_>) -> Self {
+        const MODES: &[(&str, TreeExtent)] = &[("max", TreeExtent::Whole), ("min", TreeExtent::Added)];
         Self {
             tree: TreeOutput::read(options),
-            mode: options.choice("mode", MODES, LocalMode::Copy, "`mode` is neither copy nor delete"),
-            special: options.choice("special", SPECIAL, SpecialFiles::Drop, "`special` is neither drop nor keep"),
+            extent: options.choice("mode", MODES, TreeExtent::Whole, "`mode` is neither min nor max"),
         }
     }
 }
@@ -513,7 +593,30 @@ mod tests {
             "rewrite-timestamp=true conflicts with unpack=true (rewrite-timestamp=true)"
         );
         assert_eq!(faults("type=image,annotation-index.a=b,push=,store=1"), "");
-        assert_eq!(faults("type=cacheonly"), "");
+        assert_eq!(
+            faults("type=oci,buildinfo=false,buildinfo-attrs=1"),
+            "buildinfo-attrs=true conflicts with buildinfo=false (buildinfo-attrs=1)"
+        );
+        assert_eq!(faults("type=cacheonly,source=x"), "");
+        assert_eq!(faults("type=tar,mode=small"), "`mode` is neither min nor max: small (mode=small)");
+    }
+
+    #[test]
+    fn tag_is_another_word_for_name() {
+        let item = OptionItem::<Output>::parse("type=image,\"tag=a:1,b\",\"name=c,a:1\"").expect("well formed");
+        let names: Vec<String> = item.value.image().expect("an image").names.iter().map(Reference::familiar).collect();
+        assert_eq!(names, ["c:latest", "a:1", "b:latest"]);
+        let bad = OptionItem::<Output>::parse("type=oci,tag=UPPER").expect("well formed");
+        assert_eq!(bad.faults[0].part, "tag=UPPER");
+    }
+
+    #[test]
+    fn every_type_takes_a_source() {
+        for kind in TYPES {
+            let item = OptionItem::<Output>::parse(&format!("type={kind},source=builder")).expect("well formed");
+            assert_eq!((item.value.source(), item.unknown.len()), (Some("builder"), 0), "{kind}");
+            assert_eq!(item.place("source").map(|it| it.part.as_str()), Some("source=builder"), "{kind}");
+        }
     }
 
     #[test]

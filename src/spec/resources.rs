@@ -1,10 +1,12 @@
-//! `resources`: limits of the processes of a build, as written.
+//! `resources`: limits of the processes of a build, as written and as values.
 
-use super::{OptionFault, size};
+use serde::{Deserialize, Serialize};
+
+use super::{fault::OptionFault, size};
 use crate::report::suggest;
 
-/// Limits of the processes of a build.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Limits of the processes of a build, held by control groups as far as the system lets us; never part of a cache key.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ResourceLimits {
     /// Bytes.
     pub(crate) memory: Option<u64>,
@@ -20,11 +22,38 @@ pub(crate) struct ResourceLimits {
 }
 
 /// Memory and swap together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum SwapLimit {
     Unlimited,
     /// Bytes.
     Bytes(u64),
+}
+
+impl ResourceLimits {
+    /// The names of the limits that are given, as in `resources`.
+    pub(crate) fn given(&self) -> impl Iterator<Item = &'static str> {
+        let Self { memory, memory_swap, cpu_shares, cpu_period, cpu_quota, cpuset_cpus, cpuset_mems } = self;
+        let given = [
+            memory.is_some(),
+            memory_swap.is_some(),
+            cpu_shares.is_some(),
+            cpu_period.is_some(),
+            cpu_quota.is_some(),
+            cpuset_cpus.is_some(),
+            cpuset_mems.is_some(),
+        ];
+        KEYS.into_iter().zip(given).filter(|(_, is_given)| *is_given).map(|(name, _)| name)
+    }
+}
+
+impl SwapLimit {
+    /// Bytes, as the kernel and OCI runtimes take them; -1 is unlimited.
+    pub(crate) fn to_number(self) -> i64 {
+        match self {
+            Self::Unlimited => -1,
+            Self::Bytes(bytes) => i64::try_from(bytes).unwrap_or(i64::MAX),
+        }
+    }
 }
 
 /// All limits as written, as definitions merge and `--print` shows them; sizes are parsed by [`limits`](Self::limits).

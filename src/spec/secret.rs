@@ -1,8 +1,13 @@
 //! `secret`: a value that a step may read and no layer keeps.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt, path::PathBuf};
 
-use super::{OptionFault, csv, key_value, not_key_value};
+use serde::Serialize;
+
+use super::{
+    csv::{self, key_value, not_key_value},
+    fault::OptionFault,
+};
 use crate::report::suggest;
 
 /// Where a secret comes from. With neither `src` nor `env`: the environment variable named `id`, else the file `id`.
@@ -16,7 +21,26 @@ pub(crate) struct Secret {
     pub(crate) env: Option<String>,
 }
 
-const KEYS: [&str; 5] = ["id", "src", "source", "env", "type"];
+/// Where a build takes the value of a secret, or an agent, from: a file (a socket, for an agent) or what an environment
+/// variable says. Identifies the source within a run; the value is never part of it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub(crate) enum SecretOrigin {
+    /// A path of the host.
+    File(PathBuf),
+    Env(String),
+}
+
+impl fmt::Display for SecretOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "file {}", path.display()),
+            Self::Env(name) => write!(f, "env {name}"),
+        }
+    }
+}
+
+/// What a secret is written with.
+pub(crate) const KEYS: [&str; 5] = ["id", "src", "source", "env", "type"];
 
 impl Secret {
     /// Reads `id=I,src=FILE`, `id=I,env=NAME`, `type=env,id=I,src=NAME`.

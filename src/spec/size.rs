@@ -1,6 +1,6 @@
 //! Sizes in bytes: `64m`, `1.5GiB`, `1024`.
 
-use super::OptionFault;
+use super::fault::OptionFault;
 
 /// Reads a size; units are powers of 1024, `b`, `k`, `m`, `g`, `t`, `p`, with or without `ib`, case does not count.
 ///
@@ -19,7 +19,7 @@ pub(crate) fn parse(text: &str) -> Result<u64, OptionFault> {
     if !matches!(rest, "" | "b" | "ib") || (rest == "ib" && prefix.is_none()) {
         return Err(bad());
     }
-    let shift = prefix.map_or(0, |it| 10 * ("kmgtp".find(it).expect("one of these five") + 1));
+    let shift = prefix.map_or(0, |prefix| 10 * ("kmgtp".find(prefix).expect("one of these five") + 1));
     let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
     if whole.is_empty() || fraction.is_empty() || !fraction.bytes().all(|b| b.is_ascii_digit()) {
         return Err(bad());
@@ -45,7 +45,8 @@ mod tests {
         check("10", Some(10));
         check("10b", Some(10));
         check("1 kb", Some(1024));
-        for bad in ["", "lots", "m", "1.", ".5", "1x", "-1", "99999999999999999999", "9999999999p", "1ib"] {
+        check("4M", Some(4 << 20));
+        for bad in ["", "lots", "m", "1.", ".5", "1x", "-1", "99999999999999999999", "9999999999p", "1ib", "1..2"] {
             check(bad, None);
         }
     }

@@ -1,6 +1,6 @@
 //! `tags`: names of the image.
 
-use super::OptionFault;
+use super::fault::OptionFault;
 use crate::oci::Reference;
 
 /// One name of the image.

@@ -2,35 +2,63 @@
 
 use std::fmt;
 
-use super::OptionFault;
+use serde::{Deserialize, Serialize};
+
+use super::fault::OptionFault;
 use crate::report::suggest;
 
-/// One limit; -1 is unlimited.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// One limit of setrlimit(2). A negative number is unlimited.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Ulimit {
-    pub(crate) name: String,
+    pub(crate) name: UlimitName,
     pub(crate) soft: i64,
     pub(crate) hard: i64,
 }
 
-/// The limits that Linux has.
-pub(crate) const NAMES: [&str; 15] = [
-    "core",
-    "cpu",
-    "data",
-    "fsize",
-    "locks",
-    "memlock",
-    "msgqueue",
-    "nice",
-    "nofile",
-    "nproc",
-    "rss",
-    "rtprio",
-    "rttime",
-    "sigpending",
-    "stack",
+/// What is limited: the names of `--ulimit`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum UlimitName {
+    Core,
+    Cpu,
+    Data,
+    Fsize,
+    Locks,
+    Memlock,
+    Msgqueue,
+    Nice,
+    Nofile,
+    Nproc,
+    Rss,
+    Rtprio,
+    Rttime,
+    Sigpending,
+    Stack,
+}
+
+const NAMES: [(&str, UlimitName); 15] = [
+    ("core", UlimitName::Core),
+    ("cpu", UlimitName::Cpu),
+    ("data", UlimitName::Data),
+    ("fsize", UlimitName::Fsize),
+    ("locks", UlimitName::Locks),
+    ("memlock", UlimitName::Memlock),
+    ("msgqueue", UlimitName::Msgqueue),
+    ("nice", UlimitName::Nice),
+    ("nofile", UlimitName::Nofile),
+    ("nproc", UlimitName::Nproc),
+    ("rss", UlimitName::Rss),
+    ("rtprio", UlimitName::Rtprio),
+    ("rttime", UlimitName::Rttime),
+    ("sigpending", UlimitName::Sigpending),
+    ("stack", UlimitName::Stack),
 ];
+
+impl UlimitName {
+    /// The name in `--ulimit`.
+    pub(crate) fn as_str(self) -> &'static str {
+        NAMES.iter().find(|(_, name)| *name == self).map(|(text, _)| *text).expect("every limit has a row")
+    }
+}
 
 impl Ulimit {
     /// Reads `name=soft[:hard]`.
@@ -41,13 +69,16 @@ impl Ulimit {
         let form = "write name=soft or name=soft:hard, as in nofile=1024:2048";
         let (name, limits) =
             text.split_once('=').ok_or_else(|| OptionFault::new(format!("not a ulimit: {text}")).help(form))?;
-        if !NAMES.contains(&name) {
+        let Some((_, known)) = NAMES.iter().find(|(known, _)| *known == name) else {
+            let names = NAMES.map(|(known, _)| known);
             let help =
-                suggest::did_you_mean(name, NAMES).unwrap_or_else(|| format!("known limits: {}", NAMES.join(", ")));
+                suggest::did_you_mean(name, names).unwrap_or_else(|| format!("known limits: {}", names.join(", ")));
             return Err(OptionFault::new(format!("`{name}` is not the name of a limit: {text}")).help(help));
-        }
-        let number = |it: &str| {
-            it.parse::<i64>().map_err(|_| OptionFault::new(format!("`{it}` is not a whole number: {text}")).help(form))
+        };
+        let number = |value: &str| {
+            value
+                .parse::<i64>()
+                .map_err(|_| OptionFault::new(format!("`{value}` is not a whole number: {text}")).help(form))
         };
         let (soft, hard) = match limits.split_once(':') {
             Some((soft, hard)) => (number(soft)?, number(hard)?),
@@ -56,19 +87,32 @@ impl Ulimit {
         if hard != -1 && (soft == -1 || soft > hard) {
             return Err(OptionFault::new(format!("the soft limit {soft} is over the hard limit {hard}: {text}")));
         }
-        Ok(Self { name: name.to_owned(), soft, hard })
+        Ok(Self { name: *known, soft, hard })
+    }
+
+    /// The soft and the hard limit; `None` is unlimited.
+    pub(crate) fn values(&self) -> (Option<u64>, Option<u64>) {
+        (u64::try_from(self.soft).ok(), u64::try_from(self.hard).ok())
     }
 }
 
 impl fmt::Display for Ulimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}={}:{}", self.name, self.soft, self.hard)
+        write!(f, "{}={}:{}", self.name.as_str(), self.soft, self.hard)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn negative_limits_are_unlimited() {
+        let values = |text: &str| Ulimit::parse(text).map(|limit| limit.values());
+        assert_eq!(values("nofile=1024:2048"), Ok((Some(1024), Some(2048))));
+        assert_eq!(values("core=0:-1"), Ok((Some(0), None)));
+        assert_eq!(values("memlock=-1"), Ok((None, None)));
+    }
 
     #[test]
     fn ulimits_are_checked() {

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::oci::Digest;
 
-/// Takes bytes, hashes them, and puts them under their digest. Dropped without [`Self::commit`], nothing is kept.
+/// Writes one new blob and hashes it on the way. Dropped without [`Self::commit`], nothing is kept.
 pub(crate) struct BlobWriter {
     store: Store,
     path: PathBuf,
@@ -40,7 +40,7 @@ pub(crate) struct BlobWriter {
 const BUFFER: usize = 128 << 10;
 
 impl BlobWriter {
-    /// Puts the blob under its name and gives its digest and size in bytes; an equal one that is there already wins.
+    /// Gives the blob its name and returns its digest and size in bytes; an equal one that is there already wins.
     ///
     /// # Errors
     /// When the bytes have another digest than `expected`, or cannot be written.
@@ -99,7 +99,7 @@ impl Drop for BlobWriter {
     }
 }
 
-/// Reads a blob and fails at its end if the bytes were not those of its name.
+/// Reads a blob, and fails at its end if the bytes were not those of its digest.
 pub(crate) struct BlobReader {
     store: Store,
     file: File,
@@ -133,13 +133,15 @@ impl io::Read for BlobReader {
 }
 
 impl Store {
-    /// Where the blob is, or would be.
+    /// The file of a blob, which need not exist.
     pub(crate) fn blob_path(&self, digest: &Digest) -> PathBuf {
         self.path("blobs/sha256").join(digest.hex())
     }
 
-    /// The size in bytes of a blob that is there and sound. *Cost:* one `stat`; a read of the whole blob if its time is not
-    /// the one it was given, or if it is not known to have survived a power loss.
+    /// The size in bytes of a blob; `None` if it is missing or damaged.
+    ///
+    /// *Cost:* one `stat`; a read of the whole blob if its time is not the one it was given, or if it is not known to
+    /// have survived a power loss.
     pub(crate) fn blob_size(&self, digest: &Digest) -> Option<u64> {
         let path = self.blob_path(digest);
         self.share().ok()?;
@@ -169,6 +171,9 @@ impl Store {
     }
 
     /// Opens a blob that is there and sound.
+    ///
+    /// # Errors
+    /// When it is missing, damaged, or cannot be opened.
     pub(crate) fn open_blob(&self, digest: &Digest) -> StoreResult<File> {
         self.begin_reading()?;
         let missing = || StoreError::Missing { digest: *digest };
@@ -177,14 +182,17 @@ impl Store {
         File::open(&path).map_err(StoreError::io("open", &path))
     }
 
-    /// Opens a blob for reading it whole, hashing on the way: damage that a `stat` does not show is an error at the end.
+    /// Opens a blob for reading it whole, hashing on the way.
+    ///
+    /// If the content has another digest, the read at its end fails with `InvalidData` and the blob leaves the store. Who
+    /// stops before the end has checked nothing. Fails like [`Store::open_blob`].
     pub(crate) fn read_blob(&self, digest: &Digest) -> StoreResult<BlobReader> {
         let (file, path) = (self.open_blob(digest)?, self.blob_path(digest));
         let identity = file.metadata().ok().map(|meta| FileIdentity::of(&meta));
         Ok(BlobReader { store: self.clone(), file, path, identity, digest: *digest, hasher: Some(Sha256::new()) })
     }
 
-    /// A small blob as bytes.
+    /// Reads a small blob whole.
     pub(crate) fn blob_bytes(&self, digest: &Digest) -> StoreResult<Vec<u8>> {
         let mut bytes = Vec::new();
         let mut reader = self.read_blob(digest)?;
@@ -192,7 +200,7 @@ impl Store {
         Ok(bytes)
     }
 
-    /// A new blob, written to by and by.
+    /// Starts a new blob, which is written as a stream and gets its name by [`BlobWriter::commit`].
     pub(crate) fn blob_writer(&self) -> StoreResult<BlobWriter> {
         let path = self.fresh()?;
         let file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&path);
@@ -200,7 +208,7 @@ impl Store {
         Ok(BlobWriter { store: self.clone(), path, file, buffer: Vec::new(), hasher: Sha256::new(), size: 0 })
     }
 
-    /// A new blob of these bytes.
+    /// Stores these bytes as a blob, unless the store has it; returns its digest.
     pub(crate) fn put_blob(&self, bytes: &[u8]) -> StoreResult<Digest> {
         let digest = Digest::of(bytes);
         if self.blob_size(&digest) == Some(bytes.len() as u64) {
@@ -212,7 +220,10 @@ impl Store {
     }
 }
 
-/// The nanoseconds of the modification time of a sound blob.
+/// The seal of a blob: the nanoseconds that its modification time must have, computed from its digest.
+///
+/// 1 to 999_999_999; never zero, which is what file systems without nanoseconds give. A file with other nanoseconds was
+/// not sealed, or was written to since, and is hashed before it is used (see the head of this file).
 pub(super) fn seal_of(digest: &Digest) -> i64 {
     let raw = digest.raw();
     // Never zero, which is what file systems without nanoseconds give.
@@ -225,7 +236,7 @@ fn seal(file: &File, digest: &Digest) -> io::Result<()> {
     Ok(rustix::fs::futimens(file, &Timestamps { last_access, last_modification })?)
 }
 
-/// The digest of a file's content.
+/// Hashes the content of a file. A link at the end of the path is not followed.
 pub(super) fn hash_file(path: &Path) -> io::Result<Digest> {
     let mut file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
     content_digest(&mut file, &mut vec![0; 256 << 10])

@@ -36,7 +36,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-/// Which boot this is and when it began.
+/// One start of the system, told from others by the kernel's boot id (proc_sys_kernel(5), `random/boot_id`).
 pub(super) struct Boot {
     /// `/proc/sys/kernel/random/boot_id`; empty if there is none: then nothing is known to be of this boot.
     pub(super) id: String,
@@ -44,7 +44,7 @@ pub(super) struct Boot {
     pub(super) started: i64,
 }
 
-/// The last `syncfs` of one boot: (nanoseconds since the boot, wall clock nanoseconds).
+/// The time of the last `syncfs` of one boot: nanoseconds since the boot, and of the wall clock.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Synced {
     pub(super) since_boot: i64,
@@ -52,7 +52,8 @@ pub(super) struct Synced {
 }
 
 impl Boot {
-    pub(super) fn now() -> Self {
+    /// The running boot of this machine. Where the kernel does not say which it is (no /proc), the id is empty.
+    pub(super) fn current() -> Self {
         let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         let id: String = id.trim().chars().filter(|c| c.is_ascii_hexdigit() || *c == '-').take(64).collect();
         Self { id, started: wall_clock() - since_boot() }
@@ -69,16 +70,16 @@ pub(super) fn since_boot() -> i64 {
     hundredths.and_then(|it| it.checked_mul(TICK)).unwrap_or(0)
 }
 
-/// What [`since_boot`] is cut to.
+/// The resolution of [`since_boot`], in nanoseconds.
 pub(super) const TICK: i64 = 10_000_000;
 
-/// Nanoseconds of the wall clock.
+/// The time of the wall clock, in nanoseconds since 1970.
 pub(super) fn wall_clock() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(now.as_nanos()).unwrap_or(i64::MAX)
 }
 
-/// The last completed `syncfs` of boot `id`.
+/// Reads when the last completed `syncfs` of boot `id` began; `None` if none is recorded.
 pub(super) fn synced(dir: &Path, id: &str) -> Option<Synced> {
     let text = fs::read_to_string(dir.join(id)).ok()?;
     let (since_boot, wall) = text.strip_suffix('\n')?.trim_start().split_once(' ')?;
@@ -89,12 +90,13 @@ pub(super) fn synced(dir: &Path, id: &str) -> Option<Synced> {
 pub(super) struct Mark(File);
 
 impl Mark {
+    /// Opens the mark of a boot, or creates it. An empty mark records no `syncfs`.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path).map(Self)
     }
 
-    /// One `syncfs` of the file system of the mark, then the mark itself.
+    /// Makes one `syncfs` of the file system of the mark, then writes the mark.
     pub(super) fn sync(&self) -> io::Result<()> {
         sync_and_mark(&self.0)
     }
@@ -123,7 +125,7 @@ pub(super) fn sync_later(mark: &Mark, command: super::state::HelperCommandFn) ->
     helper.process_group(0).current_dir("/").spawn().map(drop)
 }
 
-/// The whole of the helper process: `syncfs`, then the mark, which is its standard input. Gives the exit code.
+/// The main function of the sync helper: `syncfs`, then the mark, which is its standard input. Returns the exit code.
 pub(crate) fn sync_main() -> u8 {
     let mark = io::stdin().as_fd().try_clone_to_owned().map(File::from);
     u8::from(mark.and_then(|mark| sync_and_mark(&mark)).is_err())
@@ -141,7 +143,7 @@ pub(super) fn last_synced_wall(dir: &Path) -> i64 {
     names.filter_map(|name| synced(dir, name.file_name().to_str()?)).map(|it| it.wall).max().unwrap_or(i64::MIN)
 }
 
-/// Bytes the kernel has yet to write, of all programs.
+/// The bytes of all programs that the kernel has yet to write to disk; `None` without /proc.
 pub(super) fn dirty_bytes() -> Option<u64> {
     let text = fs::read_to_string("/proc/meminfo").ok()?;
     let of = |key: &str| -> Option<u64> {
@@ -151,7 +153,7 @@ pub(super) fn dirty_bytes() -> Option<u64> {
     Some((of("Dirty:")? + of("Writeback:")?).saturating_mul(1024))
 }
 
-/// What a `syncfs` of `dirty` bytes takes, guessed for a plain disk.
+/// The estimated duration of a `syncfs` of `dirty` bytes, on a plain disk.
 pub(super) fn sync_cost(dirty: u64) -> Duration {
     Duration::from_millis(5) + Duration::from_secs_f64(dirty as f64 / 400e6)
 }
@@ -162,7 +164,7 @@ mod tests {
 
     #[test]
     fn clocks_agree_about_the_start_of_the_boot() {
-        let (first, second) = (Boot::now(), Boot::now());
+        let (first, second) = (Boot::current(), Boot::current());
         assert_eq!(first.id, second.id);
         assert!((first.started - second.started).abs() < 1_000_000_000);
     }

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::oci::Digest;
 
-/// Who else may use the directory at the same time.
+/// Who may use a cache mount at the same time (`sharing=` of `RUN --mount=type=cache`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MountSharing {
     /// Anyone.
@@ -29,7 +29,7 @@ pub(crate) enum MountSharing {
     Locked,
 }
 
-/// A cache directory in use; free for others when dropped.
+/// The directory of a cache mount in use; it is free for others when dropped.
 #[derive(Debug)]
 pub(crate) struct CacheDir {
     pub(crate) path: PathBuf,
@@ -45,8 +45,9 @@ impl Store {
         self.cache_dir_with(key, sharing, |_| Ok::<_, StoreError>(()))
     }
 
-    /// Sets the directories of `key` aside, so that the next user starts with an empty one. Who uses one at this moment
-    /// goes on with it; it is swept after this run.
+    /// Sets the directories of a cache mount aside, so that the next user starts with an empty one.
+    ///
+    /// Who uses one at this moment goes on with it; it is removed after this run.
     pub(crate) fn forget_cache_dir(&self, key: &Digest) -> StoreResult<()> {
         let dir = self.path("cachemounts").join(key.hex());
         if dir.is_dir() {

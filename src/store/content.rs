@@ -10,6 +10,7 @@
 //! makes the next step pay for each inode that was freed a moment ago.
 
 use std::{
+    collections::HashMap,
     ffi::OsString,
     fs::{self, File},
     io::{self, Read as _},
@@ -42,7 +43,7 @@ use super::{
 };
 use crate::oci::{Digest, digest::FieldHasher};
 
-/// The digest of a tree, as kept beside it.
+/// The stored digest of a snapshot's tree, kept beside the tree.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ContentRecord {
     /// When the snapshot was committed, wall clock nanoseconds: a record of another snapshot that had the name says nothing.
@@ -52,12 +53,12 @@ pub(super) struct ContentRecord {
     pub(super) checked: i64,
 }
 
-/// Where the record lies in the directory of a snapshot.
+/// The file of the content record in the directory of a snapshot.
 pub(super) fn record_path(dir: &Path) -> PathBuf {
     dir.join("digest")
 }
 
-/// What the record of the snapshot in `dir` is about.
+/// The subject of the content record of the snapshot in `dir`, which its checksum covers.
 pub(super) fn subject(dir: &Path) -> String {
     format!("content {}", dir.file_name().unwrap_or_default().to_string_lossy())
 }
@@ -88,7 +89,7 @@ struct ContentWriter {
 }
 
 impl Store {
-    /// Has the digest of a new snapshot computed in the background.
+    /// Has the digest of a new snapshot computed in the background, by a thread of low priority.
     pub(super) fn digest_later(&self, dir: PathBuf, committed: i64) -> StoreResult<()> {
         let sender = {
             let mut queue = self.0.digests.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -112,8 +113,8 @@ impl Store {
         }
     }
 
-    /// The record of the digest of the snapshot in `dir` that was committed at `committed`, and whether the record is
-    /// known to have been on disk; `None` if there is no such record.
+    /// Reads the content record of the snapshot in `dir` that was committed at `committed`, and whether it is known to
+    /// have been on disk; `None` if there is no such record.
     pub(super) fn content_record(&self, dir: &Path, committed: i64) -> Option<(ContentRecord, bool)> {
         let (text, _) = read_small(&record_path(dir)).ok()??;
         let decoded = self.decode(&text, &subject(dir))?;
@@ -121,7 +122,7 @@ impl Store {
         (record.committed == committed).then_some((record, decoded.survived))
     }
 
-    /// Writes that the snapshot in `dir` has this digest now.
+    /// Writes the content record of the snapshot in `dir`: its tree has this digest now.
     pub(super) fn write_content_record(&self, dir: &Path, committed: i64, content: Digest) -> StoreResult<()> {
         self.content_writer()?.write(dir, &ContentRecord { committed, content, checked: boot::wall_clock() })
     }
@@ -190,15 +191,22 @@ impl ContentWriter {
 /// A directory that is still to be read, and the path to it from the root of the tree.
 type PendingDir = Vec<OsString>;
 
-/// The digest of all that a layer or an export takes from the tree at `root`: names, kinds, modes, owners, devices, times
-/// in whole seconds, texts of links, extended attributes that are packed or that overlayfs needs, and the content of files.
-/// `None` if `stop` was set meanwhile.
+/// Hashes a snapshot's tree, to find silent damage: two trees of equal digest have the same names, metadata and
+/// content.
 ///
-/// Nanoseconds are left out because archives, with which caches are moved to other machines, often drop them.
+/// It covers the root itself, and for each name: kind, mode, owner, modification time in whole seconds, and the data of
+/// a file, the text of a link or the number of a device; of directories and files also the extended attributes
+/// `user.*`, `security.capability` and `trusted.overlay.opaque`. Not covered: nanoseconds, which archives that move
+/// caches between machines often drop, and whether two names are hard links of one file. Returns `None` as soon as
+/// `stop` is set.
+///
+/// *Cost:* a read of every file (of one with several names once).
 pub(super) fn tree_digest(root: &Path, stop: &AtomicBool) -> io::Result<Option<Digest>> {
     let root = rustix::fs::open(root, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let mut hasher = FieldHasher::new("tree-content/1");
     let mut buffer = vec![0; 256 << 10];
+    // Files with several names are read once: an image may have hundreds of hard links to one large program.
+    let mut linked: HashMap<(u64, u64), Digest> = HashMap::new();
     let mut pending: Vec<PendingDir> = vec![Vec::new()];
     while let Some(path) = pending.pop() {
         let dir = open_below(&root, &path)?;
@@ -221,10 +229,18 @@ pub(super) fn tree_digest(root: &Path, stop: &AtomicBool) -> io::Result<Option<D
                 }
                 FileType::RegularFile => {
                     add_entry(&mut hasher, &name, &stat);
+                    let inode = (stat.st_dev, stat.st_ino);
                     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
                     let file = rustix::fs::openat(&dir, &name, flags, Mode::empty())?;
                     add_xattrs(&mut hasher, &file)?;
-                    hasher.digest(&content_digest(&mut File::from(file), &mut buffer)?);
+                    let content = match linked.get(&inode) {
+                        Some(content) => *content,
+                        None => content_digest(&mut File::from(file), &mut buffer)?,
+                    };
+                    if stat.st_nlink > 1 {
+                        linked.insert(inode, content);
+                    }
+                    hasher.digest(&content);
                 }
                 FileType::Symlink => {
                     add_entry(&mut hasher, &name, &stat);
@@ -281,33 +297,43 @@ fn add_metadata(hasher: &mut FieldHasher, stat: &Stat) {
 
 /// The attributes that are packed into layers, and those with which overlayfs marks directories.
 fn add_xattrs(hasher: &mut FieldHasher, file: &impl AsFd) -> io::Result<()> {
-    let length = match rustix::fs::flistxattr(file, &mut [0_u8; 0][..]) {
-        Err(Errno::NOTSUP) | Ok(0) => {
-            hasher.number(0);
-            return Ok(());
-        }
+    // An empty buffer would be answered with 0, not with the length: most lists fit into this one.
+    let mut list = vec![0_u8; 512];
+    let length = match grow(&mut list, |list| rustix::fs::flistxattr(file, list)) {
+        Err(Errno::NOTSUP) => 0,
         other => other?,
     };
-    let mut list = vec![0_u8; length];
-    let length = rustix::fs::flistxattr(file, &mut list[..])?;
     let mut names: Vec<&[u8]> = list[..length].split(|byte| *byte == 0).filter(|name| is_hashed(name)).collect();
     names.sort_unstable();
     hasher.number(names.len() as u64);
+    let mut value = vec![0_u8; 64];
     for name in names {
-        let name = std::ffi::OsStr::from_bytes(name);
-        let size = rustix::fs::fgetxattr(file, name, &mut [0_u8; 0][..])?;
-        let mut value = vec![0_u8; size];
-        let size = rustix::fs::fgetxattr(file, name, &mut value[..])?;
-        hasher.bytes(name.as_bytes()).bytes(&value[..size]);
+        let size = grow(&mut value, |value| rustix::fs::fgetxattr(file, std::ffi::OsStr::from_bytes(name), value))?;
+        hasher.bytes(name).bytes(&value[..size]);
     }
     Ok(())
+}
+
+/// Reads into a buffer, which becomes as large as Linux lets lists and values of attributes be (xattr(7)) if it is too small.
+fn grow(
+    buffer: &mut Vec<u8>,
+    mut read: impl FnMut(&mut [u8]) -> rustix::io::Result<usize>,
+) -> rustix::io::Result<usize> {
+    const LARGEST: usize = 64 << 10;
+    match read(buffer) {
+        Err(Errno::RANGE) if buffer.len() < LARGEST => {
+            buffer.resize(LARGEST, 0);
+            read(buffer)
+        }
+        other => other,
+    }
 }
 
 fn is_hashed(name: &[u8]) -> bool {
     name == b"security.capability" || name.starts_with(b"user.") || name == b"trusted.overlay.opaque"
 }
 
-/// The digest of what is left to read of a file.
+/// Hashes what is left to read of a file.
 pub(super) fn content_digest(file: &mut File, buffer: &mut [u8]) -> io::Result<Digest> {
     let mut hasher = Sha256::new();
     loop {

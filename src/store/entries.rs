@@ -8,7 +8,7 @@ use std::{
 use super::state::mtime;
 use crate::oci::Digest;
 
-/// What kind of thing takes room.
+/// The kinds of things in the store that take room and can be removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum UsageKind {
     /// A layer: of an image, or made by a step.
@@ -23,7 +23,7 @@ pub(crate) enum UsageKind {
     Record,
 }
 
-/// When a thing was last used, wall clock nanoseconds; `None` if it is not there.
+/// The time when a thing was last used, in nanoseconds of the wall clock; `None` if it is not there.
 pub(super) fn last_used(kind: UsageKind, path: &Path) -> Option<i64> {
     let time_of = |path: &Path| fs::symlink_metadata(path).ok().map(|meta| mtime(&meta));
     match kind {
@@ -38,12 +38,12 @@ pub(super) fn name_digest(path: &Path) -> Option<Digest> {
     Digest::from_hex(path.file_name()?.to_str()?).ok()
 }
 
-/// The paths in a directory; none if there is no such directory.
+/// Lists the paths in a directory; none if there is no such directory.
 pub(super) fn list(dir: &Path) -> Vec<PathBuf> {
     fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
 }
 
-/// The paths of all records below `index`.
+/// Lists the paths of all records below `index`.
 pub(super) fn list_records(index: &Path) -> Vec<PathBuf> {
     list(index).iter().flat_map(|table| list(table)).flat_map(|part| list(&part)).collect()
 }

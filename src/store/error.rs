@@ -10,7 +10,7 @@ use crate::oci::Digest;
 /// The result of a function of the store that can fail.
 pub(crate) type StoreResult<T> = std::result::Result<T, StoreError>;
 
-/// A failure of the store. Every message names the file or digest.
+/// Why an operation of the store failed. Every message names the file or digest.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StoreError {
     /// The system refused; the source says why (disk full, read-only file system, ...).
@@ -41,13 +41,13 @@ pub(crate) enum StoreError {
 }
 
 impl StoreError {
-    /// For `map_err`: the action and path of a failed system call.
+    /// Makes an error of a failed system call, for `map_err`: the action and the path that it was about.
     pub(super) fn io<E: Into<io::Error>>(action: &'static str, path: &Path) -> impl FnOnce(E) -> Self + use<E> {
         let path = path.to_owned();
         move |source| Self::Io { action, path, source: source.into() }
     }
 
-    /// Whether the file system is read-only: results can then be used but not kept.
+    /// Whether the error says that the file system is read-only: results can then be used but not kept.
     pub(crate) fn is_read_only(&self) -> bool {
         matches!(self, Self::Io { source, .. } if source.raw_os_error() == Some(rustix::io::Errno::ROFS.raw_os_error()))
     }

@@ -13,7 +13,7 @@ use super::{
     state::Store,
 };
 
-/// Who chose the state directory.
+/// Who chose the path of the state directory: the user, or the default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HomeChoice {
     /// Nobody: it is the default place below the user's home directory.
@@ -22,14 +22,14 @@ pub(crate) enum HomeChoice {
     Named,
 }
 
-/// The state directory that is asked for.
+/// The path of the state directory, before it is checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct HomeDir {
     pub(crate) path: PathBuf,
     pub(crate) choice: HomeChoice,
 }
 
-/// The store of a state directory that passed the check.
+/// The store of a state directory that passed the checks of [`HomeDir::open`].
 pub(crate) struct CheckedHome {
     pub(crate) store: Store,
     /// The user id that the directory belongs to, if that is neither ours nor root's. Worth one warning: in containers of
@@ -44,13 +44,26 @@ impl HomeDir {
     /// # Errors
     /// When users other than its owner can write to it (a group does not count if it is our own primary group, which is
     /// usually private), or when it is the default place and belongs to neither us nor root.
+    ///
+    /// A directory with the sticky bit that all may write to, such as `/tmp` or the root of a `tmpfs`, is fine where it was
+    /// named: what lies in it can be replaced by its owner alone, and the folder of the store in it must be ours or root's.
     pub(crate) fn open(&self) -> StoreResult<CheckedHome> {
         let path = match fs::canonicalize(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.path.clone(),
             other => other.map_err(StoreError::io("find", &self.path))?,
         };
-        let owner = owner_if_closed(&path)?;
-        owner_if_closed(&path.join("v1"))?;
+        let root = path.join(ROOT);
+        let owner = match owner_if_closed(&path) {
+            Err(StoreError::OpenHome { mode, .. }) if mode & STICKY != 0 && self.choice == HomeChoice::Named => {
+                check_own_root(&root)?;
+                None
+            }
+            other => {
+                let owner = other?;
+                owner_if_closed(&root)?;
+                owner
+            }
+        };
         let us = rustix::process::geteuid().as_raw();
         let foreign_owner = owner.filter(|owner| *owner != us && *owner != 0);
         match foreign_owner {
@@ -58,6 +71,31 @@ impl HomeDir {
             _ => Ok(CheckedHome { store: Store::open(&path)?, foreign_owner }),
         }
     }
+}
+
+/// The folder of the store in the state directory: its format version.
+pub(super) const ROOT: &str = "v1";
+
+/// Only the owner of an entry may replace it (`S_ISVTX`, inode(7)).
+const STICKY: u32 = 0o1000;
+
+/// Checks that the folder of the store at `root`, whose parent all may write to, was made by us or root and that nobody else
+/// can write to it. That it does not exist yet is fine: `Store` checks it again when it has made it.
+pub(super) fn check_own_root(root: &Path) -> StoreResult<()> {
+    let meta = match fs::symlink_metadata(root) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(StoreError::io("look at", root))?,
+    };
+    let us = rustix::process::geteuid().as_raw();
+    if !meta.is_dir() || meta.uid() != us && meta.uid() != 0 {
+        return Err(StoreError::ForeignHome { path: root.to_owned(), owner: meta.uid() });
+    }
+    owner_if_closed(root).map(drop)
+}
+
+/// Whether all may make files in `home`, and only the sticky bit protects what lies there.
+pub(super) fn is_shared_by_all(home: &Path) -> bool {
+    fs::metadata(home).is_ok_and(|meta| meta.mode() & 0o002 != 0)
 }
 
 /// The user id that owns a directory which nobody else can write to; `None` if there is no such directory.
@@ -93,7 +131,7 @@ mod tests {
         let (home, link) = (temp.path().join("home"), temp.path().join("link"));
         fs::create_dir(&home).unwrap();
         symlink(&home, &link).unwrap();
-        for (mode, is_fine) in [(0o700, true), (0o755, true), (0o777, false), (0o1777, false), (0o702, false)] {
+        for (mode, is_fine) in [(0o700, true), (0o755, true), (0o777, false), (0o1777, true), (0o702, false)] {
             set_mode(&home, mode);
             for path in [&home, &link] {
                 let opened = open(path, HomeChoice::Named);
@@ -104,6 +142,26 @@ mod tests {
         fs::create_dir(home.join("v1")).unwrap();
         set_mode(&home.join("v1"), 0o777);
         assert!(matches!(open(&link, HomeChoice::Named), Err(StoreError::OpenHome { .. })));
+    }
+
+    #[test]
+    fn where_all_may_write_the_store_must_be_our_own() {
+        let temp = tempfile::tempdir().unwrap();
+        let home = temp.path().join("home");
+        fs::create_dir(&home).unwrap();
+        set_mode(&home, 0o1777);
+        assert!(matches!(open(&home, HomeChoice::Default), Err(StoreError::OpenHome { .. })));
+        symlink(temp.path(), home.join("v1")).unwrap();
+        assert!(matches!(open(&home, HomeChoice::Named), Err(StoreError::ForeignHome { .. })));
+        fs::remove_file(home.join("v1")).unwrap();
+        let store = open(&home, HomeChoice::Named).unwrap().store;
+        // Somebody is faster.
+        symlink(temp.path(), home.join("v1")).unwrap();
+        assert!(store.put_blob(b"x").is_err());
+        fs::remove_file(home.join("v1")).unwrap();
+        open(&home, HomeChoice::Named).unwrap().store.put_blob(b"x").unwrap();
+        assert_eq!(fs::metadata(home.join("v1")).unwrap().mode() & 0o777, 0o700);
+        assert!(open(&home, HomeChoice::Named).is_ok());
     }
 
     #[test]

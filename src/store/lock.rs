@@ -19,7 +19,7 @@ use super::{
 };
 use crate::oci::Digest;
 
-/// Held until dropped.
+/// The lock of one key, held until it is dropped or the process ends.
 #[derive(Debug)]
 pub(crate) struct KeyLock {
     path: PathBuf,
@@ -33,7 +33,7 @@ impl Drop for KeyLock {
 }
 
 impl Store {
-    /// Waits until no other holder of `key` is left, in this process or another. *Blocks the thread.*
+    /// Locks a key, waiting until no other holder is left, in this process or another. *Blocks the thread.*
     pub(crate) fn lock(&self, key: &Digest) -> StoreResult<KeyLock> {
         self.begin()?;
         let path = self.path("locks").join(key.hex());
@@ -45,7 +45,7 @@ impl Store {
         }
     }
 
-    /// As [`Self::lock`], but gives `None` at once if the key is held.
+    /// Locks a key if it is free; `None` at once if another holds it.
     pub(crate) fn try_lock(&self, key: &Digest) -> StoreResult<Option<KeyLock>> {
         self.begin()?;
         let path = self.path("locks").join(key.hex());
@@ -76,7 +76,7 @@ pub(super) fn sweep(dir: &Path) {
 }
 
 /// Whether `path` still leads to the open file.
-fn still_named(file: &File, path: &Path) -> bool {
+pub(super) fn still_named(file: &File, path: &Path) -> bool {
     match (file.metadata(), fs::symlink_metadata(path)) {
         (Ok(ours), Ok(named)) => ours.dev() == named.dev() && ours.ino() == named.ino(),
         _ => false,

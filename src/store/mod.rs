@@ -12,6 +12,7 @@
 //!   cachemounts/HEX/N/fs      directories of `RUN --mount=type=cache`; N.lock beside them         cachemount.rs
 //!   git/                      bare repositories, one for each remote; `fetch` keeps them
 //!   locks/HEX                 held while a process makes the thing with this key                  lock.rs
+//!   journals/NAME             what a process is about to make visible outside              journal.rs
 //!   synced/BOOT               when the last syncfs of a boot began                                boot.rs
 //!   tmp/RUN/                  everything half made by one process; `alive` in it is locked        run.rs
 //!   tmp/lock, store.lock, touch.lock
@@ -32,6 +33,7 @@
 //! | between the commit of a snapshot and its digest | a snapshot without `digest` | it is used as long as nothing casts doubt on it; `verify` makes the digest |
 //! | holding a lock of a key | an empty file in `locks`, unlocked by the kernel | its next holder, or `prune` |
 //! | sweeping, pruning or verifying | what was taken lies below the `tmp/RUN` of the dead process | the next sweep |
+//! | making the changes of a journal | the journal, unlocked | the next build: it makes the rest of the changes |
 //! | in a cache mount | whatever the command had written there | no one: as with any such mount |
 //! | during `syncfs` | an older mark in `synced`, or an empty one | – |
 //!
@@ -59,6 +61,8 @@ mod content;
 mod entries;
 mod error;
 mod home;
+mod journal;
+mod limits;
 mod lock;
 mod prune;
 mod record;
@@ -73,10 +77,13 @@ mod verify;
 pub(crate) use self::{
     boot::{SYNC_COMMAND, sync_main},
     cachemount::{CacheDir, MountSharing},
+    entries::UsageKind,
     error::StoreError,
     home::{HomeChoice, HomeDir},
+    journal::Journal,
+    limits::SpaceLimits,
     lock::KeyLock,
-    prune::{PruneOptions, Usage},
+    prune::{PruneOptions, Usage, UsedItem},
     record::Table,
     snapshot::{SnapshotId, SnapshotMeta},
     stat::{StatCache, StatKey},

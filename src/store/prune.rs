@@ -11,12 +11,13 @@ use super::{
     boot,
     entries::{UsageKind, last_used, list, list_records, name_digest},
     error::StoreResult,
+    limits::SpaceLimits,
     state::Store,
     take::TakeRequest,
 };
 use crate::oci::Digest;
 
-/// One thing that takes room.
+/// One thing in the store that takes room.
 #[derive(Clone, Debug)]
 pub(crate) struct UsedItem {
     pub(crate) kind: UsageKind,
@@ -30,36 +31,45 @@ pub(crate) struct UsedItem {
     used: i64,
 }
 
-/// Everything that takes room, the least recently used first.
+/// Everything in the store that takes room: what no record leads to first, then the least recently used.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Usage {
     pub(crate) items: Vec<UsedItem>,
-    pub(crate) blobs: u64,
-    pub(crate) n_blobs: usize,
-    pub(crate) snapshots: u64,
-    pub(crate) n_snapshots: usize,
-    pub(crate) cache_mounts: u64,
-    pub(crate) n_cache_mounts: usize,
-    pub(crate) n_records: usize,
 }
 
-impl Usage {
-    /// Bytes of everything.
-    pub(crate) fn total(&self) -> u64 {
-        self.items.iter().map(|item| item.bytes).sum()
+impl UsedItem {
+    /// The name in its folder: the digits of a digest, or of a key.
+    pub(crate) fn name(&self) -> &str {
+        self.path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
     }
 }
 
-/// What to remove. Without either, only what no record leads to.
+impl Usage {
+    /// The sum of all sizes, in bytes.
+    pub(crate) fn total(&self) -> u64 {
+        self.items.iter().map(|item| item.bytes).sum()
+    }
+
+    /// What of it the options choose, whatever the limits.
+    pub(crate) fn only(self, options: &PruneOptions) -> Self {
+        Self { items: wanted(self, options, None) }
+    }
+}
+
+/// The choice of what prune removes. Without any option: only what no record leads to.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PruneOptions {
     /// Everything, cache mounts too.
     pub(crate) all: bool,
     /// What was not used for so long.
     pub(crate) older_than: Option<Duration>,
+    /// Only things of these kinds; empty: of all.
+    pub(crate) kinds: Vec<UsageKind>,
+    /// Only so much that these limits hold, the least recently used first.
+    pub(crate) space: SpaceLimits,
 }
 
-/// What was removed.
+/// The result of pruning: what was removed, and what stayed because a running build may use it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Pruned {
     pub(crate) items: Vec<UsedItem>,
@@ -72,7 +82,7 @@ pub(crate) struct Pruned {
 }
 
 impl Store {
-    /// Everything that takes room. *Cost:* walks every tree.
+    /// Lists everything in the store that takes room. *Cost:* walks every tree.
     pub(crate) fn usage(&self) -> Usage {
         drop(self.share());
         let mut items = Vec::new();
@@ -97,30 +107,27 @@ impl Store {
             item.last_used = item.used.max(by_record.copied().unwrap_or(i64::MIN)) / 1_000_000_000;
         }
         items.sort_by(|a, b| (a.named, a.last_used, &a.path).cmp(&(b.named, b.last_used, &b.path)));
-        let of = |kind| items.iter().filter(move |item| item.kind == kind);
-        let bytes = |kind| of(kind).map(|item| item.bytes).sum();
-        Usage {
-            blobs: bytes(UsageKind::Blob),
-            n_blobs: of(UsageKind::Blob).count(),
-            snapshots: bytes(UsageKind::Snapshot),
-            n_snapshots: of(UsageKind::Snapshot).count(),
-            cache_mounts: bytes(UsageKind::CacheMount),
-            n_cache_mounts: of(UsageKind::CacheMount).count(),
-            n_records: of(UsageKind::Record).count(),
-            items,
-        }
+        Usage { items }
     }
 
-    /// Removes what `options` say and no running build can be using.
+    /// Removes what `options` choose, except what a running build can be using.
     pub(crate) fn prune(&self, options: &PruneOptions) -> StoreResult<Pruned> {
         if !self.0.root.is_dir() {
             return Ok(Pruned::default());
         }
         // Sizes take long to find; builds need not wait for that.
-        let wanted = wanted(self.usage(), options);
+        let usage = self.usage();
+        let excess = options
+            .space
+            .keep(usage.total(), self.disk_space()?.free)
+            .map(|keep| usage.total() - keep.min(usage.total()));
+        let wanted = wanted(usage, options, excess);
         let mut pruned = self.with_taking(|taking| {
             let mut pruned = Pruned::default();
             for item in wanted {
+                if excess.is_some_and(|excess| pruned.bytes >= excess) {
+                    break;
+                }
                 let request = TakeRequest { kind: item.kind, path: &item.path, used: item.used, examined: None };
                 if taking.take(&request)? {
                     pruned.bytes += item.bytes;
@@ -137,13 +144,16 @@ impl Store {
     }
 }
 
-/// What is to go, in this order.
-fn wanted(usage: Usage, options: &PruneOptions) -> Vec<UsedItem> {
+/// What may go, in this order. With an `excess` in bytes, only as much of it as that will.
+fn wanted(usage: Usage, options: &PruneOptions, excess: Option<u64>) -> Vec<UsedItem> {
     let age = options.older_than.map_or(0, |age| i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
     let old_before = boot::wall_clock().saturating_div(1_000_000_000).saturating_sub(age);
-    let named_too = options.all || options.older_than.is_some();
+    let named_too = options.all || options.older_than.is_some() || excess.is_some() || !options.kinds.is_empty();
     let mut wanted = usage.items;
-    wanted.retain(|item| (named_too || !item.named) && (age == 0 || item.last_used <= old_before));
+    wanted.retain(|item| {
+        let is_kind = options.kinds.is_empty() || options.kinds.contains(&item.kind);
+        is_kind && (named_too || !item.named) && (age == 0 || item.last_used <= old_before)
+    });
     wanted
 }
 
@@ -197,7 +207,9 @@ mod tests {
         fs::File::open(path).unwrap().set_modified(time).unwrap();
     }
 
-    const ALL: PruneOptions = PruneOptions { all: true, older_than: None };
+    fn all() -> PruneOptions {
+        PruneOptions { all: true, ..PruneOptions::default() }
+    }
 
     fn fill(store: &Store, name: &str) -> SnapshotId {
         let id = SnapshotId(Digest::of(name.as_bytes()));
@@ -218,7 +230,7 @@ mod tests {
         let pruned = store.prune(&PruneOptions::default()).unwrap();
         assert_eq!((pruned.items.len(), pruned.in_use, pruned.busy), (2, 0, false));
         assert!(store.has_snapshot(&kept) && !store.has_snapshot(&lost));
-        store.prune(&ALL).unwrap();
+        store.prune(&all()).unwrap();
         assert_eq!(store.usage().items.len(), 0);
         assert_eq!(store.usage().total(), 0);
     }
@@ -231,12 +243,12 @@ mod tests {
         age(&running.snapshot_dir(&old).join("meta"), 10);
         let mount = running.cache_dir(&old.0, MountSharing::Shared).unwrap();
         let other = Store::open(home.path()).unwrap();
-        let pruned = other.prune(&ALL).unwrap();
+        let pruned = other.prune(&all()).unwrap();
         assert_eq!((pruned.items.len(), pruned.in_use), (1, 2));
         assert!(!running.has_snapshot(&old) && running.has_snapshot(&new));
         assert!(mount.path.is_dir());
         drop((mount, running));
-        assert_eq!(other.prune(&ALL).unwrap().items.len(), 2);
+        assert_eq!(other.prune(&all()).unwrap().items.len(), 2);
     }
 
     #[test]
@@ -247,7 +259,7 @@ mod tests {
         age(&running.snapshot_dir(&id).join("meta"), 10);
         assert!(running.has_snapshot(&id));
         let other = Store::open(home.path()).unwrap();
-        other.prune(&ALL).unwrap();
+        other.prune(&all()).unwrap();
         assert!(running.has_snapshot(&id));
     }
 
@@ -264,6 +276,27 @@ mod tests {
         assert_eq!(store.prune(&older).unwrap().items.len(), 3);
         let left: Vec<_> = blobs.iter().map(|blob| store.blob_path(blob).exists()).collect();
         assert_eq!(left, [false, false, false, true]);
+    }
+
+    #[test]
+    fn the_least_recently_used_goes_until_the_limits_hold() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path()).unwrap();
+        let blobs: Vec<_> = (0..4_u8).map(|i| store.put_blob(&[i; 100_000]).unwrap()).collect();
+        for (i, blob) in blobs.iter().enumerate() {
+            age(&store.blob_path(blob), 10 - i as u64);
+        }
+        let left = || blobs.iter().map(|blob| store.blob_path(blob).exists()).collect::<Vec<_>>();
+        let within = |max_used| SpaceLimits { max_used: Some(max_used), ..SpaceLimits::default() };
+        let prune = |space| store.prune(&PruneOptions { space, ..PruneOptions::default() }).unwrap().items.len();
+        assert_eq!((prune(within(10 << 20)), left()), (0, vec![true; 4]));
+        assert_eq!((prune(within(250_000)), left()), (2, vec![false, false, true, true]));
+        assert!(store.usage().total() <= 250_000);
+        // A run that wrote keeps the limit by itself; what it wrote is the newest.
+        assert_eq!(store.keep_within(within(110_000)).unwrap().map(|pruned| pruned.items.len()), Some(1));
+        assert_eq!(left(), [false, false, false, true]);
+        let quiet = Store::open(home.path()).unwrap();
+        assert!(quiet.keep_within(within(0)).unwrap().is_none(), "it has written nothing");
     }
 
     #[test]
@@ -289,7 +322,7 @@ mod tests {
             scope.spawn(|| {
                 while !done.load(std::sync::atomic::Ordering::SeqCst) {
                     let store = Store::open(home.path()).unwrap();
-                    store.prune(&ALL).unwrap();
+                    store.prune(&all()).unwrap();
                 }
             });
             let results: Vec<_> = builders.into_iter().map(std::thread::ScopedJoinHandle::join).collect();

@@ -35,6 +35,12 @@ pub(crate) enum Table {
     Receipt,
     /// A request to a server ─► what it answered.
     Http,
+    /// A name that was built ─► its image.
+    Image,
+    /// An instruction ─► what its last runs were made from.
+    Step,
+    /// What a step read ─► the names in it.
+    Files,
 }
 
 impl Table {
@@ -42,7 +48,8 @@ impl Table {
     /// names is compared with a digest before it is used. See `boot.rs`.
     const fn names_what_is_checked(self) -> bool {
         match self {
-            Self::Build | Self::Vertex | Self::Blob | Self::Http => true,
+            // Of the last two nothing but words is made.
+            Self::Build | Self::Vertex | Self::Blob | Self::Http | Self::Image | Self::Step | Self::Files => true,
             // It names files outside the state directory.
             Self::Receipt => false,
         }
@@ -55,6 +62,9 @@ impl Table {
             Self::Blob => "blob-1",
             Self::Receipt => "receipt-1",
             Self::Http => "http-1",
+            Self::Image => "image-1",
+            Self::Step => "step-1",
+            Self::Files => "files-1",
         }
     }
 }
@@ -63,7 +73,12 @@ impl Table {
 const LIMIT: u64 = 64 << 20;
 
 impl Store {
-    /// The record of `key`; `None` if there is none, or none that is whole or can be believed (it is removed then).
+    /// Reads the record of `key`; `None` if there is none that can be used. Notes that it was used, for prune.
+    ///
+    /// A record is removed, and so counts as a cache miss, if its checksum is wrong, if it is no `T`, or if it is a
+    /// receipt that a power loss may have outlived (see `boot.rs`). `T` must be the type that was put under this table.
+    ///
+    /// *Cost:* an open and a read; about once a day also a change of the file's modification time.
     pub(crate) fn get<T: DeserializeOwned>(&self, table: Table, key: &Digest) -> Option<T> {
         let path = self.record_path(table, key);
         let text = match read_small(&path) {
@@ -90,11 +105,23 @@ impl Store {
         value
     }
 
-    /// Sets the record of `key`, replacing the one that is there.
+    /// Whether there is a record of `key`, whole or not. Notes that it was used, for prune.
+    pub(crate) fn has_record(&self, table: Table, key: &Digest) -> bool {
+        let path = self.record_path(table, key);
+        let Ok(meta) = fs::symlink_metadata(&path) else { return false };
+        if is_stale(mtime(&meta)) {
+            renew(&path);
+        }
+        meta.is_file()
+    }
+
+    /// Writes the record of `key`, replacing the one that is there. It gets its name by rename: readers see the old or
+    /// the new one.
     pub(crate) fn put<T: Serialize>(&self, table: Table, key: &Digest, value: &T) -> StoreResult<()> {
         self.write_record(&self.record_path(table, key), &subject(table, key), value)
     }
 
+    /// The file of a record: `index/TABLE/XX/KEY`, where `XX` are the first two digits of the key.
     pub(super) fn record_path(&self, table: Table, key: &Digest) -> PathBuf {
         let hex = key.hex();
         self.0.root.join("index").join(table.folder()).join(&hex[..2]).join(&hex)
@@ -108,7 +135,7 @@ impl Store {
         written.and_then(|()| self.publish(&fresh, path)).inspect_err(|_| drop(fs::remove_file(&fresh)))
     }
 
-    /// The record of a text about `subject`; `None` if it is not whole.
+    /// Parses the text of a record about `subject` and says whether it is known to be on disk; `None` if it is damaged.
     pub(super) fn decode<'a>(&self, text: &'a [u8], subject: &str) -> Option<DecodedRecord<'a>> {
         let (boot, since_boot, json) = parse(text, subject)?;
         let survived = (boot == self.boot().id && boot != "-")
@@ -117,7 +144,7 @@ impl Store {
     }
 }
 
-/// A record that is whole.
+/// A record whose checksum is right.
 pub(super) struct DecodedRecord<'a> {
     pub(super) json: &'a [u8],
     /// It was written in this boot, or before a `syncfs` of its own.
@@ -166,7 +193,8 @@ fn subject(table: Table, key: &Digest) -> String {
     format!("{} {}", table.folder(), key.hex())
 }
 
-/// A small file and when it was last used; `Err` if something else lies there.
+/// Reads a small file, and its modification time, which is when it was last used; `Err` if something else than a small
+/// file has the name.
 pub(super) fn read_small(path: &Path) -> std::result::Result<Option<(Vec<u8>, i64)>, ()> {
     let mut file = match File::open(path) {
         Ok(file) => file,
@@ -185,7 +213,7 @@ pub(super) fn read_small(path: &Path) -> std::result::Result<Option<(Vec<u8>, i6
     }
 }
 
-/// Renews the use of a file; that it cannot be done is fine.
+/// Sets the modification time of a file to now, so that prune sees that it is used. That it cannot be set is no fault.
 pub(super) fn renew(path: &Path) {
     drop(File::open(path).and_then(|file| file.set_modified(std::time::SystemTime::now())));
 }

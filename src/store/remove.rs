@@ -15,8 +15,10 @@ use rustix::{
     io::Errno,
 };
 
-/// Which file or directory a name led to, and in which state. A file that was written to, or that another one has
-/// replaced, has another identity, even if the kernel gave it the same inode number.
+/// Tells one state of a file or directory from another: its device, inode and time of last change.
+///
+/// A file that was written to, or that another one has replaced, has another identity, even if the kernel gave it the
+/// same inode number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FileIdentity {
     device: u64,
@@ -26,17 +28,18 @@ pub(super) struct FileIdentity {
 }
 
 impl FileIdentity {
+    /// The identity in the `stat` data of a file.
     pub(super) fn of(meta: &std::fs::Metadata) -> Self {
         Self { device: meta.dev(), inode: meta.ino(), changed: (meta.ctime(), meta.ctime_nsec()) }
     }
 
-    /// That of what lies at `path`, not followed if it is a link; `None` if nothing does.
+    /// The identity of what lies at `path`, a link itself and not its target; `None` if nothing does.
     pub(super) fn at(path: &Path) -> Option<Self> {
         std::fs::symlink_metadata(path).ok().map(|meta| Self::of(&meta))
     }
 }
 
-/// Removes `path` and all below it; that there is nothing is fine.
+/// Removes `path` and all below it; a missing path is no error.
 ///
 /// A directory inside a directory is first moved up to the top, so that neither the stack, the number of open files nor
 /// the length of a path grows with the depth.

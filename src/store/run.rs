@@ -19,7 +19,7 @@ use super::{
     remove::remove_tree,
 };
 
-/// `tmp/RUN` while the process lives.
+/// The temporary directory of one run, `tmp/RUN`, whose file `alive` is locked while the process lives.
 pub(super) struct StoreRun {
     dir: PathBuf,
     /// Held exclusively; its modification time is the start of the run.
@@ -28,7 +28,7 @@ pub(super) struct StoreRun {
 }
 
 impl StoreRun {
-    /// Makes `tmp/RUN`, and takes over what dead runs have left, to be removed in the background.
+    /// Makes the temporary directory of this run, and takes over those of dead runs, to be removed in the background.
     ///
     /// `tmp/lock` is held meanwhile, so that no one takes a directory for dead before its `alive` file is locked.
     pub(super) fn start(tmp: &Path) -> StoreResult<Self> {
@@ -49,7 +49,7 @@ impl StoreRun {
         Ok(run)
     }
 
-    /// A fresh path inside the directory of this run.
+    /// A new path inside the directory of this run; nothing is made there.
     pub(super) fn fresh(&self) -> PathBuf {
         self.dir.join(self.next.fetch_add(1, Ordering::Relaxed).to_string())
     }
@@ -82,7 +82,7 @@ impl Drop for StoreRun {
     }
 }
 
-/// When the oldest run that lives has started, wall clock nanoseconds; `except` is our own.
+/// The time when the oldest living run started, in nanoseconds of the wall clock; `except` is our own.
 pub(super) fn oldest_live(tmp: &Path, except: &StoreRun) -> Option<i64> {
     let names = fs::read_dir(tmp).into_iter().flatten().flatten();
     let live = names.map(|entry| entry.path()).filter(|path| *path != except.dir && path.is_dir() && lives(path));
@@ -124,7 +124,7 @@ pub(super) fn lock_file(path: &Path, how: FlockOperation) -> StoreResult<File> {
     Ok(file)
 }
 
-/// `flock` that survives signals.
+/// Calls `flock` again when a signal interrupts it.
 pub(super) fn flock_retry(file: &File, how: FlockOperation) -> io::Result<()> {
     loop {
         match flock(file, how) {

@@ -35,7 +35,7 @@ use crate::oci::Digest;
 #[serde(transparent)]
 pub(crate) struct SnapshotId(pub(crate) Digest);
 
-/// What is known of a snapshot beside its tree.
+/// The facts about a snapshot that are kept beside its tree.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SnapshotMeta {
     /// RFC 3339; what history and config say about it.
@@ -58,7 +58,7 @@ pub(crate) struct Active {
 }
 
 impl Active {
-    /// The tree, at first an empty directory of mode 0755.
+    /// The directory with the tree, at first empty and of mode 0755.
     pub(crate) fn fs(&self) -> PathBuf {
         self.dir.join("fs")
     }
@@ -68,7 +68,7 @@ impl Active {
         self.dir.join("work")
     }
 
-    /// Gives the tree its name. A usable snapshot that has the name already wins, and this one is dropped: both are
+    /// Gives the snapshot its name. A usable one that has the name already wins, and this one is dropped: both are
     /// right.
     pub(crate) fn commit(self, id: &SnapshotId, meta: SnapshotMeta) -> StoreResult<()> {
         if self.store.usable(id) {
@@ -84,6 +84,7 @@ impl Active {
             match self.store.publish_guarded(&self.dir, &to) {
                 Ok(()) => {
                     self.store.known_sound(id);
+                    tracing::debug!(id = %id.0, "snapshot committed");
                     return self.store.digest_later(to, kept.committed);
                 }
                 Err(StoreError::Io { source, .. }) if taken(&source) => {
@@ -121,7 +122,8 @@ impl Drop for Active {
 }
 
 impl Store {
-    /// Where the tree of `id` is, or would be. Says to prune that it is used.
+    /// The directory with the tree of snapshot `id`, which need not exist. Notes that it is used, so that prune leaves
+    /// it.
     pub(crate) fn snapshot_fs(&self, id: &SnapshotId) -> PathBuf {
         // Without a run directory only the second day of grace protects the snapshot; a failure to make one will be
         // reported by whatever this run tries to write next.
@@ -129,8 +131,11 @@ impl Store {
         self.snapshot_dir(id).join("fs")
     }
 
-    /// Whether there is a snapshot of this name. Its tree may have been damaged: before it is read, [`Self::usable`] is to
-    /// be asked. *Cost:* a read of one small file.
+    /// Whether the store has a snapshot of this name. Notes that it was used, for prune.
+    ///
+    /// Its tree may be damaged: call [`Self::usable`] before reading it. False also when the store cannot be locked.
+    ///
+    /// *Cost:* one small file and one `stat`; about once a day also a change of that file's modification time.
     pub(crate) fn has_snapshot(&self, id: &SnapshotId) -> bool {
         self.kept(id).is_some()
     }
@@ -157,7 +162,7 @@ impl Store {
         dir.join("fs").is_dir().then_some((kept, decoded.survived))
     }
 
-    /// Starts a new snapshot.
+    /// Starts a new snapshot: an empty tree in a temporary directory, which gets its name by [`Active::commit`].
     pub(crate) fn prepare(&self) -> StoreResult<Active> {
         let active = Active { store: self.clone(), dir: self.tmp_dir()? };
         for path in [active.fs(), active.work()] {
@@ -169,8 +174,9 @@ impl Store {
         Ok(active)
     }
 
-    /// Whether the snapshot is there and its tree is as it was committed. A damaged one is removed, so that it is made
-    /// again. To be asked before the tree is read or run on.
+    /// Whether a snapshot exists and its tree is as it was committed. Call it before the tree is read or mounted.
+    ///
+    /// A damaged snapshot is removed, so that it is made again.
     ///
     /// *Cost:* one `stat` for each of its files, once a run; a read of the tree if there is doubt (see the head of this
     /// file).
@@ -219,6 +225,7 @@ impl Store {
         self.discard(&self.snapshot_dir(id), examined)
     }
 
+    /// The directory of a snapshot, which holds its tree and its record.
     pub(super) fn snapshot_dir(&self, id: &SnapshotId) -> PathBuf {
         self.0.root.join("snapshots").join(id.0.hex())
     }
@@ -228,7 +235,7 @@ impl Store {
     }
 }
 
-/// What the record beside the tree is about.
+/// The subject of the record of a snapshot, which its checksum covers.
 pub(super) fn subject(id: &SnapshotId) -> String {
     format!("snapshot {}", id.0.hex())
 }
@@ -239,7 +246,7 @@ fn taken(error: &io::Error) -> bool {
     matches!(error.kind(), K::DirectoryNotEmpty | K::AlreadyExists | K::NotADirectory | K::IsADirectory)
 }
 
-/// What the times of a tree say about changes since it was committed.
+/// What the file times in a tree say about changes since it was committed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum SnapshotChange {
     None,

@@ -28,7 +28,7 @@ use super::{
 };
 use crate::oci::Digest;
 
-/// What identifies the state of a file; from `lstat`.
+/// The `stat` data that identify the state of a file; from `lstat`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StatKey {
     pub(crate) size: u64,
@@ -39,7 +39,7 @@ pub(crate) struct StatKey {
     pub(crate) device: u64,
 }
 
-/// The digests of the files of one folder. May be used by many threads at once.
+/// The known digests of the files of one folder, by their `stat` data. May be used by many threads at once.
 pub(crate) struct StatCache {
     store: Store,
     path: PathBuf,
@@ -65,7 +65,7 @@ const FORGET_AFTER: u8 = 8;
 const SETTLED: i64 = 2_000_000_000;
 
 impl Store {
-    /// The stat cache of `folder`, an absolute path. To be opened before the walk begins.
+    /// Opens the stat cache of `folder`, an absolute path. Call it before the walk begins.
     pub(crate) fn stat_cache(&self, folder: &Path) -> StatCache {
         let began = boot::wall_clock();
         let name = Digest::of(folder.as_os_str().as_encoded_bytes()).hex();
@@ -97,7 +97,7 @@ impl Store {
 }
 
 impl StatCache {
-    /// The digest of the file at `path` (relative to the folder, as bytes) if it is as it was.
+    /// The digest of the file at `path` (relative to the folder, as bytes), if it is unchanged since it was hashed.
     pub(crate) fn get(&self, path: &[u8], stat: &StatKey) -> Option<Digest> {
         let hash = hash(path);
         let bucket = prefix(hash, self.bits);
@@ -117,7 +117,7 @@ impl StatCache {
         None
     }
 
-    /// Remembers the digest of a file. `stat` must be that of the file both before and after it was read.
+    /// Records the digest of a file. `stat` must be that of the file both before and after it was read.
     pub(crate) fn put(&self, path: &[u8], stat: &StatKey, digest: &Digest) {
         let nanoseconds = |(s, ns): (i64, u32)| s.saturating_mul(1_000_000_000).saturating_add(i64::from(ns));
         let settled = self.began - SETTLED;
@@ -133,7 +133,7 @@ impl StatCache {
         self.changed.store(true, Ordering::Relaxed);
     }
 
-    /// Writes the cache if something was inserted.
+    /// Writes the cache to disk if something was recorded.
     pub(crate) fn save(&self) -> StoreResult<()> {
         if !self.changed.swap(false, Ordering::Relaxed) {
             return Ok(());
@@ -165,7 +165,7 @@ impl StatCache {
     }
 }
 
-/// Whether the bytes are a stat cache as it was written.
+/// Whether the bytes are a complete stat cache of this format, by its checksum.
 pub(super) fn is_whole(bytes: &[u8]) -> bool {
     bytes.len() >= HEAD
         && bytes.starts_with(MAGIC)

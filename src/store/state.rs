@@ -19,17 +19,19 @@ use rustix::fs::FlockOperation;
 use super::{
     boot::{self, Boot, Mark},
     error::{StoreError, StoreResult},
+    home,
     remove::{FileIdentity, remove_tree},
     run::{StoreRun, flock_retry, lock_file, make_dir},
 };
 
-/// Makes the command that runs a program, with the environment that child processes get.
+/// A function that makes the command of a program, with the environment that child processes get.
 pub(crate) type HelperCommandFn = fn(&std::ffi::OsStr) -> std::process::Command;
 
 /// The state directory, as used by one run. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Store(pub(super) Arc<StoreInner>);
 
+/// The shared state of all clones of a [`Store`]: paths, locks, and what this run knows of its snapshots.
 pub(super) struct StoreInner {
     /// `$BAKE_HOME/v1`.
     pub(super) root: PathBuf,
@@ -43,22 +45,24 @@ pub(super) struct StoreInner {
     starting: Mutex<()>,
     /// Something was published by this run.
     wrote: AtomicBool,
+    /// As `wrote`, until [`Store::finish_run`].
+    unsynced: AtomicBool,
     /// Snapshots made or examined by this run, by the hexadecimal digits of their names.
     pub(super) sound: Mutex<HashSet<crate::oci::Digest>>,
     /// The thread that computes digests of new snapshots; started by the first of them.
     pub(super) digests: Mutex<Option<super::content::DigestQueue>>,
 }
 
-/// Uses are renewed when they are older than this, in nanoseconds.
+/// The age, in nanoseconds, after which the time of last use is renewed.
 pub(super) const STALE: i64 = 24 * 3600 * 1_000_000_000;
 
 impl Store {
-    /// The store below `home`, whose owner and mode were checked by [`super::HomeDir::open`]. Touches no file: nothing is
-    /// made before something is kept.
+    /// Opens the store below `home`, whose owner and mode were checked by [`super::HomeDir::open`]. Touches no file:
+    /// nothing is made before something is kept.
     pub(crate) fn open(home: &Path) -> StoreResult<Self> {
         let home = std::path::absolute(home).map_err(StoreError::io("find", home))?;
         Ok(Self(Arc::new(StoreInner {
-            root: home.join("v1"),
+            root: home.join(home::ROOT),
             boot: OnceLock::new(),
             last_synced: OnceLock::new(),
             began: Instant::now(),
@@ -66,12 +70,13 @@ impl Store {
             run: OnceLock::new(),
             starting: Mutex::new(()),
             wrote: AtomicBool::new(false),
+            unsynced: AtomicBool::new(false),
             sound: Mutex::new(HashSet::new()),
             digests: Mutex::new(None),
         })))
     }
 
-    /// A fresh empty directory for this run, removed when the run ends. On the file system of the snapshots.
+    /// Makes an empty directory for this run, removed when the run ends. It is on the file system of the snapshots.
     pub(crate) fn tmp_dir(&self) -> StoreResult<PathBuf> {
         let path = self.fresh()?;
         make_dir(&path)?;
@@ -84,8 +89,12 @@ impl Store {
     /// that nobody waits for it. `command` starts that helper; that it cannot be started is no fault, because what is
     /// not known to be synced is compared with its digest before it is used in a later boot (see `boot.rs`).
     pub(crate) fn finish_run(&self, command: HelperCommandFn) -> StoreResult<()> {
-        self.finish_digests();
-        if !self.0.wrote.swap(false, Ordering::SeqCst) || boot::is_volatile(&self.0.root) {
+        {
+            let _span = tracing::debug_span!("digests of new snapshots").entered();
+            self.finish_digests();
+        }
+        let _span = tracing::debug_span!("sync of the store").entered();
+        if !self.0.unsynced.swap(false, Ordering::SeqCst) || boot::is_volatile(&self.0.root) {
             return Ok(());
         }
         match boot::dirty_bytes() {
@@ -112,7 +121,7 @@ impl Store {
         path
     }
 
-    /// One `syncfs`, and the mark that records it.
+    /// Makes one `syncfs` of the file system of the store, and records it in the mark of this boot.
     pub(super) fn sync(&self) -> StoreResult<()> {
         match self.mark()? {
             Some(mark) => mark.sync().map_err(StoreError::io("sync", &self.0.root)),
@@ -135,12 +144,14 @@ impl Store {
         Mark::open(&path).map(Some).map_err(StoreError::io("open", &path))
     }
 
+    /// A path below the versioned root of the store.
     pub(super) fn path(&self, sub: &str) -> PathBuf {
         self.0.root.join(sub)
     }
 
+    /// The running boot; read from the system once.
     pub(super) fn boot(&self) -> &Boot {
-        self.0.boot.get_or_init(Boot::now)
+        self.0.boot.get_or_init(Boot::current)
     }
 
     /// Whether something written between `earliest` and `latest` (wall clock nanoseconds) was written in this boot, or
@@ -150,11 +161,16 @@ impl Store {
         earliest >= self.boot().started + 1_000_000_000 || latest <= self.last_synced()
     }
 
+    /// When the last recorded `syncfs` of any boot began, in nanoseconds of the wall clock; `i64::MIN` if none is
+    /// recorded.
     pub(super) fn last_synced(&self) -> i64 {
         *self.0.last_synced.get_or_init(|| boot::last_synced_wall(&self.path("synced")))
     }
 
-    /// Announces that this process looks at things: prune must not take all.
+    /// Takes the shared lock of the store for this process, so that prune beside it removes nothing that it may look
+    /// at.
+    ///
+    /// Does nothing where no store exists yet.
     pub(super) fn share(&self) -> StoreResult<()> {
         if self.0.shared.get().is_some() {
             return Ok(());
@@ -178,7 +194,8 @@ impl Store {
         Ok(())
     }
 
-    /// Announces that this process uses or makes things.
+    /// Makes the root and the temporary directory of this run, and takes the locks that say that it uses and makes
+    /// things.
     pub(super) fn begin(&self) -> StoreResult<&StoreRun> {
         if let Some(run) = self.0.run.get()
             && self.0.shared.get().is_some()
@@ -229,6 +246,10 @@ impl Store {
 
     fn make_root(&self) -> StoreResult<()> {
         let path = self.path("store.lock");
+        if self.0.root.parent().is_some_and(home::is_shared_by_all) {
+            make_dir(&self.0.root)?;
+            home::check_own_root(&self.0.root)?;
+        }
         match OpenOptions::new().read(true).open(&path) {
             Ok(_) => Ok(()),
             Err(_) => {
@@ -239,14 +260,20 @@ impl Store {
         }
     }
 
-    /// A fresh path in the directory of this run.
+    /// A new path in the directory of this run; nothing is made there.
     pub(super) fn fresh(&self) -> StoreResult<PathBuf> {
         Ok(self.begin()?.fresh())
+    }
+
+    /// Whether this run has put something into the store.
+    pub(super) fn has_written(&self) -> bool {
+        self.0.wrote.load(Ordering::SeqCst)
     }
 
     /// Gives a complete file its final name, replacing a file or directory that has it.
     pub(super) fn publish(&self, from: &Path, to: &Path) -> StoreResult<()> {
         self.0.wrote.store(true, Ordering::SeqCst);
+        self.0.unsynced.store(true, Ordering::SeqCst);
         match fs::rename(from, to) {
             Ok(()) => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => make_dir(to.parent().unwrap_or(to))?,
@@ -265,8 +292,9 @@ impl Store {
         self.publish(from, to)
     }
 
-    /// Removes what lies at `path` if it is still what was examined: the check may have taken long, and another process
-    /// may have put a sound thing there.
+    /// Removes the file or tree at `path`, unless it is another one than was examined; `Ok` in both cases.
+    ///
+    /// The check may have taken long, and another process may have put a sound thing there meanwhile.
     pub(super) fn discard(&self, path: &Path, examined: FileIdentity) -> StoreResult<()> {
         let to = self.fresh()?;
         {
@@ -279,12 +307,12 @@ impl Store {
         remove_tree(&to).map_err(StoreError::io("remove", path))
     }
 
-    /// Held while a use is renewed or a blob or snapshot gets its name; `None` where nothing can be written.
+    /// The lock held while a use is renewed or a blob or snapshot gets its name; `None` where nothing can be written.
     pub(super) fn shared_gate(&self) -> Option<File> {
         lock_file(&self.path("touch.lock"), FlockOperation::LockShared).ok()
     }
 
-    /// Held while a thing is taken away.
+    /// The lock held while a blob or snapshot is taken away.
     pub(super) fn exclusive_gate(&self) -> StoreResult<File> {
         lock_file(&self.path("touch.lock"), FlockOperation::LockExclusive)
     }
@@ -299,18 +327,18 @@ impl Drop for StoreInner {
     }
 }
 
-/// Whether a use at `used` (wall clock nanoseconds) is to be renewed.
+/// Whether the time of last use `used` (nanoseconds of the wall clock) is old enough to be renewed.
 pub(super) fn is_stale(used: i64) -> bool {
     let now = boot::wall_clock();
     now.saturating_sub(used) > STALE || used.saturating_sub(now) > STALE
 }
 
-/// The modification time in nanoseconds.
+/// The modification time of a file, in nanoseconds since 1970.
 pub(super) fn mtime(meta: &fs::Metadata) -> i64 {
     meta.mtime().saturating_mul(1_000_000_000).saturating_add(meta.mtime_nsec())
 }
 
-/// The time of the last change of any kind, which no program can set, in nanoseconds.
+/// The time of the last change of any kind (`st_ctime`), which no program can set, in nanoseconds since 1970.
 pub(super) fn ctime(meta: &fs::Metadata) -> i64 {
     meta.ctime().saturating_mul(1_000_000_000).saturating_add(meta.ctime_nsec())
 }

@@ -18,7 +18,7 @@ use super::{
     state::{STALE, Store},
 };
 
-/// What is to be taken.
+/// One thing that prune or verify wants to take away.
 pub(super) struct TakeRequest<'a> {
     pub(super) kind: UsageKind,
     pub(super) path: &'a Path,
@@ -28,7 +28,7 @@ pub(super) struct TakeRequest<'a> {
     pub(super) examined: Option<FileIdentity>,
 }
 
-/// The right to take things, with the locks that it needs.
+/// The right to take things out of the store, with the locks that it needs.
 pub(super) struct Taking<'a> {
     store: &'a Store,
     /// What was used at this time (wall clock nanoseconds) or later may be in use by a running build.
@@ -37,7 +37,7 @@ pub(super) struct Taking<'a> {
 }
 
 impl Store {
-    /// Runs `work` with the right to take things away, and removes what it took when the locks are gone.
+    /// Runs `work` with the right to take things away, and removes what it took after the locks are released.
     pub(super) fn with_taking<T>(&self, work: impl FnOnce(&Taking<'_>) -> StoreResult<T>) -> StoreResult<T> {
         let trash = self.tmp_dir()?;
         let shared = self.0.shared.get();
@@ -72,7 +72,7 @@ impl Store {
 }
 
 impl Taking<'_> {
-    /// Takes one thing; `false` if it may be in use, or was used since it was listed, and so stays.
+    /// Takes one thing out of the store; `false` if it may be in use, or was used since it was listed, and so stays.
     pub(super) fn take(&self, request: &TakeRequest<'_>) -> StoreResult<bool> {
         let TakeRequest { kind, path, used, examined } = *request;
         // Records may go at any time: then they are misses.

@@ -20,7 +20,7 @@ use super::{
     take::TakeRequest,
 };
 
-/// One damaged thing.
+/// One damaged thing that `cache verify` found, and what happened to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Damage {
     /// The file or directory.
@@ -30,7 +30,7 @@ pub(crate) struct Damage {
     pub(crate) fate: DamageFate,
 }
 
-/// What became of a damaged thing.
+/// What happened to a damaged thing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DamageFate {
     Removed,
@@ -52,8 +52,10 @@ struct FoundDamage {
 }
 
 impl Store {
-    /// Everything that is damaged, ordered by path. It is removed, unless a running build may be using it. Reads every
-    /// blob, and every snapshot: one without a digest, whose run was killed before, gets one.
+    /// Reads every blob and snapshot and returns what is damaged, ordered by path.
+    ///
+    /// Damaged things are removed, unless a running build may be using them. A snapshot without a digest, whose run was
+    /// killed before, gets one.
     pub(crate) fn verify(&self) -> Vec<Damage> {
         drop(self.share());
         let found = self.damages();

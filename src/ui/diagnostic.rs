@@ -1,7 +1,7 @@
 //! Diagnostics as text. `miette` draws them; every text that it gets was made harmless before (see `terminal`), and a very
 //! long line is shown in part.
 
-use std::{fmt, sync::Arc};
+use std::{collections::HashMap, fmt, sync::Arc};
 
 use miette::{
     GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteError, MietteSpanContents, SourceCode, SourceSpan,
@@ -9,7 +9,10 @@ use miette::{
 };
 
 use super::terminal::{harmless, harmless_lines};
-use crate::report::{Diagnostic, Label, Severity, SourceMap};
+use crate::report::{
+    Diagnostic, Label, Severity, SourceId, SourceMap, Span,
+    fold::{FoldedDiagnostic, fold, some_of},
+};
 
 /// Colour and width of rendered diagnostics.
 #[derive(Clone, Copy, Debug)]
@@ -20,7 +23,7 @@ pub(crate) struct DiagnosticLook {
 }
 
 /// Further diagnostics are counted, not shown.
-const MAX_SHOWN: usize = 50;
+pub(super) const MAX_SHOWN: usize = 50;
 /// A source line with more bytes than this is shown in part.
 const LONG_LINE: usize = 400;
 /// How many bytes of a long line are shown on either side of the label.
@@ -28,22 +31,42 @@ const AROUND: usize = 120;
 /// The largest excerpt in bytes.
 const MAX_EXCERPT: usize = 4000;
 
-/// All diagnostics as text: errors first, then by file and place, at most [`MAX_SHOWN`].
+/// Renders all diagnostics as text, equal ones as one: warnings first, so that the errors stand last; each by file and place,
+/// the first `at_most` of each.
 ///
 /// Sources come in the order in which they were read; diagnostics without a place come last.
-pub(crate) fn render(diagnostics: &[Diagnostic], sources: &SourceMap, look: DiagnosticLook) -> String {
+pub(crate) fn render(diagnostics: &[Diagnostic], sources: &SourceMap, look: DiagnosticLook, at_most: usize) -> String {
     let mut order: Vec<&Diagnostic> = diagnostics.iter().collect();
-    let place = |it: &Diagnostic| it.labels.first().map(|it| (it.at.source, it.at.start));
-    order.sort_by_key(|it| (!it.is_error(), it.labels.is_empty(), place(it)));
+    let place = |diagnostic: &Diagnostic| diagnostic.labels.first().map(|it| (it.at.source, it.at.start));
+    order.sort_by_key(|diagnostic| (diagnostic.is_error(), diagnostic.labels.is_empty(), place(diagnostic)));
+    let (errors, warnings): (Vec<_>, Vec<_>) = fold(order).into_iter().partition(|it| it.first.is_error());
+    let mut excerpts = Excerpts { sources, known: HashMap::new() };
     let mut text = String::new();
-    for diagnostic in order.iter().take(MAX_SHOWN) {
-        text.push_str(&render_one(diagnostic, sources, look));
-    }
-    if order.len() > MAX_SHOWN {
-        let more = order.len() - MAX_SHOWN;
-        text.extend(["and ", &more.to_string(), " more\n"]);
+    for (all, what) in [(warnings, "warnings"), (errors, "errors")] {
+        for diagnostic in all.iter().take(at_most) {
+            text.push_str(&render_one(diagnostic, &mut excerpts, look));
+        }
+        if all.len() > at_most {
+            text.extend(["and ", &(all.len() - at_most).to_string(), " more ", what, "\n"]);
+        }
     }
     text
+}
+
+/// The texts of a map, each made harmless once.
+struct Excerpts<'a> {
+    sources: &'a SourceMap,
+    known: HashMap<SourceId, Excerpt>,
+}
+
+impl Excerpts<'_> {
+    fn get(&mut self, id: SourceId) -> Excerpt {
+        let make = || {
+            let source = self.sources.get(id);
+            Excerpt { name: harmless(&source.name), text: harmless_lines(&source.text).into() }
+        };
+        self.known.entry(id).or_insert_with(make).clone()
+    }
 }
 
 /// The text from the first line that contains `mark`; empty if there is none.
@@ -52,17 +75,18 @@ fn from_line_with<'t>(text: &'t str, mark: &str) -> &'t str {
     text.find(mark).map_or("", |at| &text[line(at)..])
 }
 
-fn render_one(diagnostic: &Diagnostic, sources: &SourceMap, look: DiagnosticLook) -> String {
+fn render_one(folded: &FoldedDiagnostic<'_>, excerpts: &mut Excerpts<'_>, look: DiagnosticLook) -> String {
+    let diagnostic = folded.first;
     let theme = if look.color { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
     let handler = GraphicalReportHandler::new_themed(theme)
         .with_width(look.width.unwrap_or(100_000))
         .with_break_words(false)
         .with_links(false);
-    let shown = Shown::new(diagnostic, sources);
-    let draw = |it: &Shown| {
+    let shown = Shown::new(diagnostic, excerpts);
+    let draw = |diagnostic: &Shown| {
         let mut text = String::new();
-        if handler.render_report(&mut text, it).is_err() {
-            text = format!("{}\n", it.message);
+        if handler.render_report(&mut text, diagnostic).is_err() {
+            text = format!("{}\n", diagnostic.message);
         }
         text.trim_start_matches('\n').to_owned()
     };
@@ -81,12 +105,32 @@ fn render_one(diagnostic: &Diagnostic, sources: &SourceMap, look: DiagnosticLook
     for note in &shown.elsewhere {
         text.extend(["  see: ", note, "\n"]);
     }
+    text.push_str(&whose(folded, excerpts.sources));
     if let Some(output) = &diagnostic.output {
         for line in output.lines() {
             text.extend(["  │ ", &harmless(line), "\n"]);
         }
     }
     text.push('\n');
+    text
+}
+
+/// The lines about further places, targets and stage.
+fn whose(folded: &FoldedDiagnostic<'_>, sources: &SourceMap) -> String {
+    let FoldedDiagnostic { first, targets, more } = folded;
+    let mut text = String::new();
+    if !more.is_empty() {
+        let place = |at: &Span| line(&sources.place(*at));
+        text.extend(["  see: ", &some_of(more.iter().map(place)), "\n"]);
+    }
+    // A message that names its target does so for one.
+    if targets.len() > 1 || targets.len() == 1 && first.topic.is_none() {
+        let word = if targets.len() == 1 { "target" } else { "targets" };
+        text.extend(["  ", word, ": ", &some_of(targets.iter().map(|name| line(name))), "\n"]);
+    }
+    if let Some(stage) = &first.stage {
+        text.extend(["  stage: ", &line(stage), "\n"]);
+    }
     text
 }
 
@@ -120,20 +164,18 @@ struct Shown {
 }
 
 impl Shown {
-    fn new(diagnostic: &Diagnostic, sources: &SourceMap) -> Self {
+    fn new(diagnostic: &Diagnostic, excerpts: &mut Excerpts<'_>) -> Self {
+        let sources = excerpts.sources;
         let main = diagnostic.labels.first().map(|it| it.at.source);
         let (here, there): (Vec<&Label>, Vec<&Label>) =
             diagnostic.labels.iter().partition(|it| Some(it.at.source) == main);
-        let excerpt = main.map(|id| {
-            let source = sources.get(id);
-            Excerpt { name: harmless(&source.name), text: harmless_lines(&source.text).into() }
-        });
+        let excerpt = main.map(|id| excerpts.get(id));
         let mut groups = excerpt.as_ref().map(|it| it.groups(&here)).unwrap_or_default().into_iter();
         let labels = groups.next().unwrap_or_default();
-        let place = |it: &&Label| format!("{}: {}", line(&sources.place(it.at)), line(&it.text));
+        let place = |label: &&Label| format!("{}: {}", line(&sources.place(label.at)), line(&label.text));
         // A label that is near the first one shares its excerpt, whose head names one place only.
         let first_line = here.first().map_or(0, |it| sources.line_column(it.at).0);
-        let is_near = |it: &&&Label| (1..=2).contains(&sources.line_column(it.at).0.abs_diff(first_line));
+        let is_near = |label: &&&Label| (1..=2).contains(&sources.line_column(label.at).0.abs_diff(first_line));
         let elsewhere = here.iter().filter(is_near).chain(&there).map(place).collect();
         let cause =
             diagnostic.causes.iter().rev().fold(None, |inner, text| Some(Box::new(Cause { text: line(text), inner })));
@@ -269,10 +311,10 @@ impl Excerpt {
         let end = self.bound(label.at.end as usize).min(last).max(start);
         let Some(part) = label.part.as_deref().filter(|it| !it.is_empty()) else { return (start, end) };
         // Quotes do not belong to what is named, but keep `a` from being found in `base`.
-        let found = [format!("\"{part}\""), format!("'{part}'"), part.to_owned()].into_iter().find_map(|it| {
-            let mut all = self.text[start..end].match_indices(&it);
+        let found = [format!("\"{part}\""), format!("'{part}'"), part.to_owned()].into_iter().find_map(|quoted| {
+            let mut all = self.text[start..end].match_indices(&quoted);
             let first = all.next()?.0 + start;
-            all.next().is_none().then(|| (first, first + it.len()))
+            all.next().is_none().then(|| (first, first + quoted.len()))
         });
         found.unwrap_or((start, end))
     }
@@ -351,7 +393,7 @@ mod tests {
         let source: SourceId = sources.add("a.hcl", text);
         let at = Span { source, start: u32::try_from(start).expect("small"), end: u32::try_from(end).expect("small") };
         let diagnostic = Diagnostic::error("bake::test", "wrong").at(at, "here");
-        render(&[diagnostic], &sources, DiagnosticLook { color: false, width: None })
+        render(&[diagnostic], &sources, DiagnosticLook { color: false, width: None }, MAX_SHOWN)
     }
 
     #[test]

@@ -3,11 +3,15 @@
 use std::{
     borrow::Cow,
     io::{self, IsTerminal, Write},
-    sync::OnceLock,
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use super::{
-    diagnostic::{DiagnosticLook, render},
+    diagnostic::{DiagnosticLook, MAX_SHOWN, render},
+    machine,
     terminal::{harmless_json, harmless_lines},
 };
 use crate::report::{Diagnostic, Hidden, SourceMap};
@@ -15,12 +19,12 @@ use crate::report::{Diagnostic, Hidden, SourceMap};
 /// Sensitive values. Everything that is written is masked with them.
 static HIDDEN: OnceLock<Hidden> = OnceLock::new();
 
-/// Masks these values from now on. Only the first call has an effect.
+/// Sets the values that are masked in all output from now on. Only the first call has an effect.
 pub(crate) fn hide(hidden: Hidden) {
     HIDDEN.get_or_init(|| hidden.with_json());
 }
 
-/// The text with sensitive values masked.
+/// Masks the sensitive values in a text.
 pub(crate) fn shown(text: &str) -> Cow<'_, str> {
     HIDDEN.get().map_or(Cow::Borrowed(text), |hidden| hidden.mask(text))
 }
@@ -53,13 +57,24 @@ pub(crate) fn styled_data(text: &str) -> io::Result<()> {
     }
 }
 
-/// Text of others as it may stand in styled text for standard output.
+/// Makes foreign text fit to stand in styled text for standard output.
 pub(crate) fn fit_for_stdout(text: &str) -> Cow<'_, str> {
     if stdout_is_terminal() { harmless_lines(text) } else { Cow::Borrowed(text) }
 }
 
+/// Whether what is told on standard error is read by a program; see [`tell_programs`].
+static FOR_PROGRAMS: AtomicBool = AtomicBool::new(false);
+
+/// From now on diagnostics and messages are JSON, one object a line, as progress is (`--progress=rawjson`).
+pub(crate) fn tell_programs() {
+    FOR_PROGRAMS.store(true, Ordering::Relaxed);
+}
+
 /// Writes a message to standard error; nothing in it steers a terminal. A message that cannot be written is dropped.
 pub(crate) fn words(text: &str) {
+    if FOR_PROGRAMS.load(Ordering::Relaxed) {
+        return write_line(&machine::message(&shown(text)));
+    }
     write_stderr(&harmless_lines(&shown(text)));
 }
 
@@ -67,15 +82,43 @@ fn write_stderr(text: &str) {
     drop(io::stderr().lock().write_all(text.as_bytes()));
 }
 
-/// Shows diagnostics on standard error.
+/// Writes one JSON text as a line of standard error.
+fn write_line(json: &str) {
+    write_stderr(&format!("{}\n", harmless_json(json)));
+}
+
+/// Shows diagnostics on standard error; of very many only the first.
 pub(crate) fn diagnostics(all: &[Diagnostic], sources: &SourceMap, color: bool) {
-    if !all.is_empty() {
+    show(all, sources, color, MAX_SHOWN);
+}
+
+/// As [`diagnostics`], and shows all of them, however many they are.
+pub(crate) fn all_diagnostics(all: &[Diagnostic], sources: &SourceMap, color: bool) {
+    show(all, sources, color, usize::MAX);
+}
+
+fn show(all: &[Diagnostic], sources: &SourceMap, color: bool, at_most: usize) {
+    if FOR_PROGRAMS.load(Ordering::Relaxed) {
+        all.iter().for_each(|it| write_line(&machine::line(&masked(it), sources)));
+    } else if !all.is_empty() {
         // Rendering has made the texts harmless and added colours of our own.
-        write_stderr(&shown(&render(all, sources, look(color))));
+        write_stderr(&shown(&render(all, sources, look(color), at_most)));
     }
 }
 
-/// Colour and width for standard error; `color` says whether the user allows colour.
+/// A diagnostic without sensitive values: in base64 they could not be found.
+fn masked(it: &Diagnostic) -> Diagnostic {
+    let mask = |text: &String| shown(text).into_owned();
+    Diagnostic {
+        message: mask(&it.message),
+        help: it.help.as_ref().map(mask),
+        causes: it.causes.iter().map(mask).collect(),
+        output: it.output.as_ref().map(mask),
+        ..it.clone()
+    }
+}
+
+/// The colour and width for standard error; `color` says whether the user allows colour.
 pub(crate) fn look(color: bool) -> DiagnosticLook {
     let is_terminal = io::stderr().is_terminal();
     let width =

@@ -39,8 +39,8 @@ fn stand_in(c: char) -> char {
     }
 }
 
-/// The text as one line in which nothing steers a terminal and no URL has a password: a line break is replaced as well.
-/// The length in bytes stays.
+/// Makes one line of a text, in which nothing steers a terminal and no URL has a password; line breaks are replaced as
+/// well. The length in bytes stays.
 pub(crate) fn harmless(text: &str) -> String {
     mask_credentials(text).chars().map(stand_in).collect()
 }
@@ -49,7 +49,7 @@ pub(crate) fn harmless(text: &str) -> String {
 pub(crate) fn harmless_lines(text: &str) -> Cow<'_, str> {
     let keep = |c: char| c == '\n' || control_class(c).is_none();
     let text = mask_credentials(text);
-    if text.chars().all(keep) {
+    if is_plain(&text) || text.chars().all(keep) {
         return text;
     }
     let one = |c: char| match c {
@@ -60,11 +60,18 @@ pub(crate) fn harmless_lines(text: &str) -> Cow<'_, str> {
     Cow::Owned(text.chars().map(one).collect())
 }
 
-/// A JSON text with the same meaning in which nothing steers a terminal: control characters are escaped as JSON escapes
-/// them (RFC 8259, section 7). In JSON text they can only occur inside strings.
+/// Whether a text is only printable ASCII and line breaks: most are, and a look at bytes is quick.
+fn is_plain(text: &str) -> bool {
+    text.bytes().all(|byte| matches!(byte, b'\n' | b' '..=b'~'))
+}
+
+/// Escapes a JSON text so that nothing in it steers a terminal; its meaning stays.
+///
+/// Control characters are escaped as JSON escapes them (RFC 8259, section 7). In JSON text they can only occur inside
+/// strings.
 pub(crate) fn harmless_json(text: &str) -> Cow<'_, str> {
     let keep = |c: char| matches!(c, '\n' | '\r') || control_class(c).is_none();
-    if text.chars().all(keep) {
+    if is_plain(text) || text.chars().all(keep) {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len() + 64);
@@ -78,15 +85,15 @@ pub(crate) fn harmless_json(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Whether sequences that set colours and styles stay in the text.
+/// The choice whether sequences that set colours and styles stay in a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Colors {
     Keep,
     Drop,
 }
 
-/// One line of a program's output as a terminal would show it: of parts that a carriage return overwrites the last one is
-/// kept, control sequences are dropped, bytes that are not UTF-8 are replaced.
+/// Makes one line of a program's output what a terminal would show: of parts that a carriage return overwrites the last
+/// one is kept, control sequences are dropped, bytes that are not UTF-8 are replaced.
 pub(crate) fn line(bytes: &[u8], colors: Colors) -> String {
     let text = String::from_utf8_lossy(bytes);
     let text = text.trim_end_matches(['\r', '\n']);

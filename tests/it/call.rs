@@ -59,7 +59,7 @@ fn a_fault_of_one_target_hides_no_answer_of_another() {
     let json: Value = serde_json::from_str(&ran.stdout).expect("JSON");
     assert_eq!(json["target"]["old"]["check"]["warnings"][0]["ruleName"], "MaintainerDeprecated");
     assert_eq!(json["target"]["old"]["check"]["warnings"][0]["location"]["ranges"][0]["start"]["line"], 2);
-    assert_eq!(json["target"]["old"]["build"]["call"], "check");
+    assert_eq!(json["target"]["old"]["build"]["call"], "lint");
     assert_eq!(json["target"]["broken"]["check"]["buildError"]["message"], "unknown instruction: FOO");
 }
 

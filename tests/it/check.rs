@@ -147,6 +147,83 @@ target "far" {
 }
 
 #[test]
+fn nothing_is_concluded_from_an_image_that_was_not_read() {
+    let bake = bake(
+        r#"target "a" {
+  dockerfile-inline = <<EOT
+FROM image.invalid/base
+ENV COPY_OF=$SET_BY_BASE ALSO=x$SET_BY_BASE
+ARG DEFAULT=$COPY_OF
+USER $COPY_OF
+WORKDIR $DEFAULT
+VOLUME $COPY_OF
+STOPSIGNAL $COPY_OF
+EXPOSE $ALSO $${SET_BY_BASE:?base}
+COPY $COPY_OF /x
+ENV COPY_OF=known
+WORKDIR $COPY_OF
+STOPSIGNAL $COPY_OF
+CMD a shell of the base runs it
+FROM scratch
+CMD a shell
+EOT
+}
+"#,
+    );
+    bake.write(".dockerignore", "*\n");
+    let ran = bake.run(&["check", "--format=json"]);
+    let expected =
+        ["error bad_signal dockerfile-inline of a:12 a", "warning json_args_recommended dockerfile-inline of a:15 a"];
+    assert_eq!(findings(&ran), expected, "{ran:#?}");
+}
+
+#[test]
+fn an_image_that_cannot_be_read_hides_no_other_stage() {
+    let bake = bake(
+        r#"target "a" {
+  contexts          = { gone = "oci-layout://missing" }
+  dockerfile-inline = <<EOT
+FROM gone
+USER $X
+FROM Bad/Name AS bad
+USER $X
+FROM scratch AS good
+COPY a $NAME
+FROM bad
+CMD x
+FROM good
+MAINTAINER me
+EOT
+}
+"#,
+    );
+    let expected = [
+        "error image dockerfile-inline of a:1 a",
+        "error bad_reference dockerfile-inline of a:3 a",
+        "warning undefined_var dockerfile-inline of a:6 a",
+        "warning maintainer_deprecated dockerfile-inline of a:10 a",
+    ];
+    let ran = bake.run(&["check", "--format=json"]);
+    assert_eq!(findings(&ran), expected, "{ran:#?}");
+    let called = bake.run(&["--check", "a"]);
+    assert_eq!(called.code, Some(1), "{called:#?}");
+    assert!(called.stdout.contains("UndefinedVar") && called.stdout.contains("Bad/Name"), "{called:#?}");
+}
+
+#[test]
+fn ignored_sources_are_found_among_exceptions() {
+    let bake = bake("");
+    bake.write("docker-bake.hcl", "target \"a\" {}\n");
+    bake.write(".dockerignore", "*\n!a.txt\n!sub/keep\n!*.md\n");
+    let dockerfile =
+        "FROM scratch\nCOPY a.txt sub/keep /\nCOPY sub /sub\nCOPY *.md *.txt . /\nCOPY b.txt /\nADD other /\n";
+    bake.write("Dockerfile", dockerfile);
+    let ran = bake.run(&["check", "--format=json"]).ok();
+    let expected = ["warning copy_ignored_file Dockerfile:5 a", "warning copy_ignored_file Dockerfile:6 a"];
+    assert_eq!(findings(&ran), expected, "{ran:#?}");
+}
+
+#[test]
 fn outputs_conflict_only_in_what_is_built_together() {
     let target = |name: &str| {
         format!(
@@ -199,4 +276,18 @@ fn faults_of_syntax_and_usage_are_told() {
     assert!(unknown.code == Some(1) && unknown.stderr.contains("did you mean `clean`?"), "{unknown:#?}");
     self::bake("variable \"ONLY\" {}\n").run(&["check"]).ok();
     assert_eq!(bake.run(&["check", "--format=yaml"]).code, Some(2));
+}
+
+#[test]
+fn what_is_only_inherited_needs_no_dockerfile() {
+    let text = "target \"_common\" {\n  args = { A = \"1\" }\n}\n\
+                target \"app\" {\n  inherits = [\"_common\"]\n  dockerfile = \"docker/D\"\n}\n";
+    let bake = bake(text);
+    bake.write("docker/D", "FROM scratch\nARG A\nLABEL a=$A\n");
+    std::fs::remove_file(bake.path("Dockerfile")).ok();
+    bake.run(&["check"]).ok();
+    // Asked for by name, or by a group, it is built.
+    assert_eq!(bake.run(&["check", "_common"]).code, Some(1));
+    bake.write("docker-bake.hcl", &format!("{text}group \"all\" {{\n  targets = [\"_common\", \"app\"]\n}}\n"));
+    assert_eq!(bake.run(&["check"]).code, Some(1));
 }

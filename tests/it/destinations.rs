@@ -40,6 +40,33 @@ fn links_that_a_result_brings_lead_no_other_output_outside() {
 }
 
 #[test]
+fn two_outputs_that_reach_one_file_by_different_links_are_refused() {
+    let bake = Bake::new();
+    fs::create_dir_all(bake.path("real")).expect("writable");
+    symlink("real", bake.path("l1")).expect("writable");
+    symlink("l1", bake.path("l2")).expect("writable");
+    bake.write("files/b", "b\n");
+    let two = |one: &str, other: &str| {
+        let target = |name: &str, output: &str| {
+            let args = format!("args = {{ N = \"{name}\" }}");
+            format!("target \"{name}\" {{\n  context = \"files\"\n  {args}\n  {COPY}\n  output = [\"{output}\"]\n}}\n")
+        };
+        bake.write("docker-bake.hcl", &format!("{}{}", target("a", one), target("c", other)));
+        bake.run(&["--progress=plain", "--allow", "buildx.local.delete", "a", "c"])
+    };
+    for (one, other) in
+        [("type=tar,dest=l1/x", "type=oci,dest=l2/x"), ("type=tar,dest=real/x", "type=local,mode=delete,dest=l2/x")]
+    {
+        let ran = two(one, other);
+        assert!(ran.code == Some(1) && ran.stderr.contains("bake::plan::same_dest"), "{ran:#?}");
+        assert!(ran.stderr.contains("targets `a` and `c` write different things to: l2/x"), "{ran:#?}");
+        assert_eq!(fs::read_dir(bake.path("real")).expect("there").count(), 0, "nothing was written");
+    }
+    let ran = two("type=local,dest=l1", "type=local,dest=l2").ok();
+    assert!(ran.stderr.contains("bake::plan::shared_directory"), "{ran:#?}");
+}
+
+#[test]
 fn a_path_through_a_link_and_back_is_where_the_kernel_finds_it() {
     let bake = Bake::new();
     fs::create_dir_all(bake.path("deep/er/est")).expect("writable");

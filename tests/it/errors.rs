@@ -22,6 +22,7 @@ const SECTIONS: &[(&str, &str)] = &[
     ("sandbox", "Namespaces"),
     ("solve", "Steps of a build"),
     ("export", "Outputs"),
+    ("release", "Releases"),
     ("store", "What is kept between runs"),
 ];
 

@@ -2,7 +2,11 @@
 
 use std::fs;
 
-use crate::support::{Bake, base_layout, tar_entries};
+use crate::{
+    load::engine,
+    plugin::call_in,
+    support::{Bake, base_layout, tar_entries},
+};
 
 /// A copy of one example beside the base layout.
 fn example(name: &str) -> Bake {
@@ -44,6 +48,23 @@ fn an_intermediate_stage_is_exported_as_a_tar() {
     assert_eq!(result, [("all.txt".to_owned(), b"one\ntwo\n".to_vec())]);
     let builder = names(&bake, "tar/out/builder.tar");
     assert!(builder.contains(&"app/all.txt".to_owned()) && builder.contains(&"bin/busybox".to_owned()), "{builder:?}");
+    let added = names(&bake, "tar/out/added.tar");
+    assert!(added.contains(&"app/all.txt".to_owned()) && !added.contains(&"bin/busybox".to_owned()), "{added:?}");
+}
+
+#[test]
+fn results_appear_together_or_not_at_all() {
+    let bake = example("all-or-nothing");
+    let failed = run(&bake, "all-or-nothing", &["--var", "BROKEN=1"]);
+    assert_eq!((failed.code, bake.path("all-or-nothing/out").exists()), (Some(1), false), "{failed:?}");
+    run(&bake, "all-or-nothing", &[]).ok();
+    assert_eq!(bake.read("all-or-nothing/out/docs/server.txt"), "the server\n");
+    let client = names(&bake, "all-or-nothing/out/client.tar");
+    assert_eq!(client, ["client.txt"]);
+    bake.write("all-or-nothing/client.txt", "another client\n");
+    assert_eq!(run(&bake, "all-or-nothing", &["--var", "BROKEN=1"]).code, Some(1));
+    assert_eq!(tar_entries(&bake.path("all-or-nothing/out/client.tar"))[0].1, b"the client\n");
+    assert_eq!(bake.read("all-or-nothing/out/docs/client.txt"), "the client\n");
 }
 
 #[test]
@@ -111,4 +132,46 @@ fn a_compose_file_is_a_plan() {
     let bake = example("compose");
     run(&bake, "compose", &[]).ok();
     assert!(bake.path("compose/out/web.tar").exists() && bake.path("compose/out/worker.tar").exists());
+}
+
+#[test]
+fn a_dockerfile_is_built_from_the_command_line_and_an_image_by_its_name() {
+    let bake = example("build");
+    let base = "--build-context=base=oci-layout://../base/layout";
+    let run = |args: &[&str]| bake.run_in("build", &[&["build"], args].concat()).ok();
+    run(&[base, "--output=.", "--target=server", "."]);
+    assert!(bake.read("build/bin/server").contains("hello from server"));
+    run(&[base, "--output=bin", "--target=binaries", "."]);
+    assert!(bake.read("build/bin/client").contains("hello from client"));
+    run(&[base, "-t", "myapp-image", "."]);
+    run(&["--output", "type=tar,dest=myapp.tar", "myapp-image"]);
+    assert_eq!(names(&bake, "build/myapp.tar"), ["client", "server"]);
+}
+
+#[test]
+fn a_script_is_converted_to_a_bake_file_that_builds_the_same() {
+    let bake = example("build");
+    let converted = bake.run_in("build", &["convert", "build.sh"]).ok();
+    bake.write("build/docker-bake.hcl", &converted.stdout);
+    run(&bake, "build", &["--var", "VERSION=2"]).ok();
+    assert!(names(&bake, "build/out/server-2.tar").contains(&"index.json".to_owned()));
+    assert!(bake.read("build/out/bin/client").contains("hello from client"));
+}
+
+#[test]
+fn a_pipeline_of_docker_commands_is_served_by_the_plugin() {
+    let bake = example("plugin");
+    let images = engine(&bake);
+    let host = format!("unix://{}", bake.path("engine.sock").display());
+    let script = bake.read("plugin/pipeline.sh");
+    let lines: Vec<&str> = script.lines().filter_map(|line| line.strip_prefix("docker ")).collect();
+    assert_eq!(lines.len(), 6, "{script}");
+    for line in lines {
+        let words: Vec<&str> = line.split(' ').collect();
+        call_in(&bake, "plugin", "docker-buildx", &words, &[("DOCKER_HOST", &host)]).ok();
+    }
+    let loaded: Vec<String> = images.lock().expect("no thread panics").images.keys().cloned().collect();
+    assert_eq!(loaded, ["registry.example.com/motd:latest"]);
+    assert!(names(&bake, "plugin/image.tar").contains(&"oci-layout".to_owned()));
+    assert!(names(&bake, "plugin/out/motd.tar").contains(&"etc/motd".to_owned()));
 }

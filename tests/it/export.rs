@@ -1,53 +1,8 @@
 //! What is written is read by others' tools: a push to a real registry, and back.
 
-use std::{
-    net::TcpListener,
-    process::{Child, Command, Stdio},
-    time::{Duration, Instant},
-};
+use std::process::Command;
 
-use crate::support::Bake;
-
-/// Debian's `docker-registry` on a free port of this machine, stopped when dropped.
-struct Registry {
-    child: Child,
-    address: String,
-}
-
-impl Registry {
-    fn start(bake: &Bake) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a free port").port();
-        let address = format!("127.0.0.1:{port}");
-        let storage = bake.path("registry");
-        bake.write(
-            "registry.yml",
-            &format!(
-                "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '{address}'}}\nlog: {{level: error}}\n",
-                storage.display()
-            ),
-        );
-        let child = Command::new("docker-registry")
-            .arg("serve")
-            .arg(bake.path("registry.yml"))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("these tests need Debian's package docker-registry");
-        let begun = Instant::now();
-        while std::net::TcpStream::connect(&address).is_err() {
-            assert!(begun.elapsed() < Duration::from_secs(20), "the registry does not answer");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Self { child, address }
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        self.child.kill().expect("the registry was running");
-        let _status = self.child.wait();
-    }
-}
+use crate::{docker_registry::Registry, small_registry::SmallRegistry, support::Bake};
 
 fn tool(name: &str, args: &[&str]) -> String {
     let output = Command::new(name).args(args).output().unwrap_or_else(|e| panic!("these tests need {name}: {e}"));
@@ -70,6 +25,43 @@ fn a_pushed_image_is_read_by_skopeo_and_pulled_back_as_a_base() {
     bake.write("pull/docker-bake.hcl", "target \"default\" { output = [\"type=local,dest=out\"] }\n");
     bake.run_in("pull", &["--progress=plain"]).ok();
     assert_eq!(bake.read("pull/out/etc/motd"), "welcome\n");
+}
+
+#[test]
+fn a_push_of_what_was_pushed_asks_for_each_name_and_sends_nothing() {
+    let bake = Bake::new();
+    let registry = SmallRegistry::start();
+    bake.write("Dockerfile", "FROM scratch\nCOPY <<EOF /etc/motd\nwelcome\nEOF\n");
+    let tags = format!("tags = [\"{0}/motd:1\", \"{0}/motd:2\", \"{0}/other:1\"]", registry.address);
+    bake.write(
+        "docker-bake.hcl",
+        &format!("target \"default\" {{\n  {tags}\n  attest = [\"type=provenance,mode=max\"]\n}}\n"),
+    );
+    for args in [&["--push"][..], &["--push", "--execution=defer-output"]] {
+        bake.run(args).ok();
+        let before = registry.tag("motd", "1");
+        registry.refuse_after(None);
+        let again = bake.run(&[args, &["--progress=plain", "--metadata-file=meta.json"]].concat()).ok();
+        let log = registry.log();
+        assert!(log.len() == 3 && log.iter().all(|it| it.starts_with("HEAD ")), "{log:?}");
+        assert!(again.stderr.contains("nothing to do"), "{again:#?}");
+        // Provenance has the times of its build: it is that of the push that was made.
+        assert_eq!(registry.tag("motd", "1"), before);
+        assert!(bake.read("meta.json").contains(&before.expect("it was pushed")), "the metadata is that of the push");
+
+        // Another has set one of the tags meanwhile.
+        bake.write("moved/Dockerfile", "FROM scratch\nLABEL a=b\n");
+        let moved = format!("--set=*.tags={}/motd:2", registry.address);
+        bake.run(&["--push", "--set=*.context=moved", &moved]).ok();
+        bake.run(args).ok();
+        assert_eq!(registry.tag("motd", "2"), registry.tag("motd", "1"), "the tag is set again");
+    }
+    let by_digest = format!("--set=*.output=type=image,push=true,push-by-digest=true,name={}/digest", registry.address);
+    let by_digest = ["--set=*.tags=", by_digest.as_str()];
+    bake.run(&by_digest).ok();
+    registry.refuse_after(None);
+    bake.run(&by_digest).ok();
+    assert_eq!(registry.log().len(), 1, "{:?}", registry.log());
 }
 
 #[test]

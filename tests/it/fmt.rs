@@ -93,3 +93,16 @@ fn permissions_and_links_stay() {
         "the file was written again"
     );
 }
+
+#[test]
+fn a_default_file_that_leads_out_of_the_project_is_left_alone() {
+    let (bake, outside) = (Bake::new(), Bake::new());
+    outside.write("x.hcl", LOOSE);
+    symlink(outside.path("x.hcl"), bake.path("docker-bake.hcl")).expect("links can be made");
+    let ran = bake.run(&["fmt"]);
+    assert!(ran.code == Some(1) && ran.stderr.contains("--allow"), "{ran:#?}");
+    assert_eq!(outside.read("x.hcl"), LOOSE);
+    // Who names it means it.
+    bake.run(&["fmt", "docker-bake.hcl"]).ok();
+    assert_eq!(outside.read("x.hcl"), NEAT);
+}

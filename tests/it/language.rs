@@ -101,6 +101,8 @@ fn what_is_printed_prints_itself() {
             let Some(expected) = expected.into_iter().find_map(Result::ok) else { continue };
             let expected = parsed(&expected);
             let is_plan = args.as_array().is_some_and(|it| it.contains(&json!("--print")));
+            // A tag with a `${` is printed as it is, as by the peer.
+            let is_plan = is_plan && !name.ends_with("var-file/json");
             // Part of the peer's answer may be none: it is not compared, and not read back.
             if !is_plan || case_file.get("ignore").is_some() || expected["group"].get("default").is_none() {
                 continue;
@@ -116,4 +118,46 @@ fn what_is_printed_prints_itself() {
     }
     assert!(lost.is_empty(), "{}", lost.join("\n"));
     assert!(n_seen > 400, "only {n_seen} plans");
+}
+
+#[test]
+fn a_fault_in_what_is_listed_or_printed_writes_nothing() {
+    let bake = Bake::new();
+    bake.write(
+        "docker-bake.hcl",
+        "variable \"V\" { default = 1 }\ntarget \"a\" { tags = [NOPE] }\ntarget \"b\" {\n  secret = [\"id=s,src=missing\"]\n}\n",
+    );
+    for args in [&["--list", "targets"][..], &["--list", "type=targets,format=json"], &["--print", "a"]] {
+        let ran = bake.run(args);
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""), "{args:?}: {ran:#?}");
+        assert!(ran.stderr.contains("NOPE"), "{ran:#?}");
+    }
+    // Variables are not targets; a file that is missing here may be there where it is built.
+    let variables = bake.run(&["--list", "variables"]);
+    assert!(variables.code == Some(1) && variables.stdout.contains("V "), "{variables:#?}");
+    let shown = bake.run(&["--print", "b"]);
+    assert!(shown.stdout.contains("\"missing\"") && shown.stderr.contains("does not exist: missing"), "{shown:#?}");
+}
+
+#[test]
+fn texts_are_printed_as_the_peer_prints_them() {
+    let bake = Bake::new();
+    bake.write(
+        "docker-bake.hcl",
+        "group \"default\" {\n  description = \"g $${x}\"\n  targets = [\"a\"]\n}\ntarget \"a\" {\n  description = \"d $${x} %%{y}\"\n  \
+         tags = [\"a:$${x}\"]\n  args = { A = \"$${x}\" }\n  labels = { L = \"%%{y}\" }\n  output = [\"type=local,dest=$${x}\"]\n}\n",
+    );
+    let plan = parsed(&bake.run(&["--print", "--check"]).ok().stdout);
+    let target = &plan["target"]["a"];
+    assert_eq!(plan["group"]["default"]["description"], "g ${x}");
+    assert_eq!((&target["description"], &target["tags"]), (&json!("d ${x} %{y}"), &json!(["a:${x}"])));
+    assert_eq!((&target["args"], &target["labels"]), (&json!({"A": "$${x}"}), &json!({"L": "%%{y}"})));
+    assert_eq!((&target["output"][0]["dest"], &target["call"]), (&json!("${x}"), &json!("lint")));
+    // The forms to keep read back.
+    for format in ["hcl", "yaml"] {
+        let kept = bake.run(&[&format!("--print={format}")]).ok().stdout;
+        bake.write(&format!("kept.{format}"), &kept);
+        let again = bake.run(&["-f", &format!("kept.{format}"), "--print"]).ok().stdout;
+        assert_eq!(again, bake.run(&["--print"]).ok().stdout, "{kept}");
+    }
 }

@@ -1,24 +1,25 @@
-//! `--load`: an image handed to a container engine, here a small one of our own on a socket.
+//! `--load`: an image handed to a container engine: a small one of our own on a socket, and containerd.
 
 use std::{
     collections::BTreeMap,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     os::unix::net::{UnixListener, UnixStream},
+    process::{Command, Stdio},
     sync::{Arc, Mutex},
 };
 
-use crate::support::Bake;
+use crate::support::{Bake, skipped};
 
 /// What the engine has, and what it was asked.
 #[derive(Default)]
-struct Engine {
+pub(crate) struct Engine {
     /// Name to id.
-    images: BTreeMap<String, String>,
-    asked: Vec<String>,
+    pub(crate) images: BTreeMap<String, String>,
+    pub(crate) asked: Vec<String>,
 }
 
 /// Answers on `engine.sock` of the folder until the test ends.
-fn engine(bake: &Bake) -> Arc<Mutex<Engine>> {
+pub(crate) fn engine(bake: &Bake) -> Arc<Mutex<Engine>> {
     let listener = UnixListener::bind(bake.path("engine.sock")).expect("sockets can be made");
     let engine = Arc::new(Mutex::new(Engine::default()));
     let held = engine.clone();
@@ -122,4 +123,110 @@ fn an_engine_that_does_not_answer_is_named() {
     let ran = bake.run_with("", &["--load", "--progress=plain"], &[("DOCKER_HOST", &host)]);
     assert_eq!(ran.code, Some(1));
     assert!(ran.stderr.contains("no container engine took the image") && ran.stderr.contains("none.sock"), "{ran:#?}");
+}
+
+/// A containerd of the test's own, which ends with it.
+struct Containerd {
+    child: std::process::Child,
+    socket: String,
+}
+
+impl Containerd {
+    /// Starts one below `folder`; `None` where that is not possible, which is told.
+    fn start(bake: &Bake) -> Option<Self> {
+        if !rustix::process::geteuid().is_root() {
+            skipped("containerd needs root", None);
+            return None;
+        }
+        bake.write("containerd.toml", "version = 2\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n");
+        let socket = bake.path("containerd.sock");
+        let mut command = Command::new("containerd");
+        command.arg("--config").arg(bake.path("containerd.toml")).arg("--address").arg(&socket);
+        command.arg("--root").arg(bake.path("containerd-root")).arg("--state").arg(bake.path("containerd-state"));
+        let Ok(child) = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn() else {
+            skipped("there is no containerd", Some("containerd"));
+            return None;
+        };
+        let started = Self { child, socket: socket.display().to_string() };
+        let is_up = |_: &u32| std::thread::sleep(std::time::Duration::from_millis(100));
+        let answers = (0..300).inspect(is_up).any(|_| started.ctr(&["version"]).is_some());
+        assert!(answers, "containerd does not start");
+        Some(started)
+    }
+
+    /// What `ctr` says; `None` if it fails.
+    fn ctr(&self, args: &[&str]) -> Option<String> {
+        let ran = Command::new("ctr").args(["--address", &self.socket, "--namespace", "tests"]).args(args).output();
+        let ran = ran.expect("ctr comes with containerd");
+        ran.status.success().then(|| String::from_utf8_lossy(&ran.stdout).into_owned())
+    }
+}
+
+impl Drop for Containerd {
+    fn drop(&mut self) {
+        rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), rustix::process::Signal::TERM)
+            .ok();
+        drop(self.child.wait());
+    }
+}
+
+#[test]
+fn containerd_is_sent_what_it_lacks_and_can_run_it() {
+    let bake = Bake::new();
+    let Some(containerd) = Containerd::start(&bake) else { return };
+    // The snapshotter is one that works on every file system.
+    let env = [
+        ("CONTAINERD_ADDRESS", containerd.socket.as_str()),
+        ("CONTAINERD_NAMESPACE", "tests"),
+        ("CONTAINERD_SNAPSHOTTER", "native"),
+    ];
+    bake.write("Dockerfile", "FROM scratch\nCOPY below /below\nCOPY above /above\n");
+    // Letters that do not compress to less than some KiB.
+    let letters = std::iter::successors(Some(1_u32), |n| Some(n.wrapping_mul(1_664_525).wrapping_add(1_013_904_223)));
+    let letter = |n: u32| char::from(b'a' + u8::try_from((n >> 16) % 26).expect("a letter"));
+    bake.write("below", &letters.take(50_000).map(letter).collect::<String>());
+    bake.write("above", "first");
+    bake.write("docker-bake.hcl", "target \"default\" { tags = [\"app:1\", \"me/app:2\"] }\n");
+    let run = |args: &[&str]| bake.run_with("", &[&["--load", "--progress=plain"], args].concat(), &env);
+    let content = |name: &str, file: &str| {
+        let at = bake.path("mounted");
+        std::fs::create_dir_all(&at).expect("writable");
+        containerd
+            .ctr(&["images", "mount", "--snapshotter=native", name, &at.display().to_string()])
+            .expect("the image is unpacked");
+        let content = std::fs::read_to_string(at.join(file)).expect("the file is there");
+        containerd
+            .ctr(&["images", "unmount", "--rm", "--snapshotter=native", &at.display().to_string()])
+            .expect("it is mounted");
+        content
+    };
+
+    let first = run(&[]).ok();
+    assert!(first.stderr.contains("wrote containerd at "), "{first:#?}");
+    for name in ["docker.io/library/app:1", "docker.io/me/app:2"] {
+        assert_eq!(content(name, "above"), "first");
+        let checked = containerd.ctr(&["images", "check", &format!("name=={name}")]).expect("it is asked");
+        assert!(checked.contains("complete (3/3)"), "{checked}");
+    }
+    let again = run(&[]).ok();
+    assert!(again.stderr.contains("nothing to do"), "{again:#?}");
+
+    // Another top layer: the one below is not sent again. Several platforms make an index.
+    bake.write("above", "second");
+    assert!(first.stderr.contains(" KiB)"), "{first:#?}");
+    let ran = run(&[]).ok();
+    assert!(!ran.stderr.contains(" KiB)"), "{ran:#?}");
+    assert_eq!(content("docker.io/library/app:1", "above"), "second");
+    run(&["--set=*.platform=linux/amd64,linux/arm64"]).ok();
+    let checked = containerd.ctr(&["images", "ls", "name==docker.io/library/app:1"]).expect("it is asked");
+    assert!(checked.contains("linux/amd64,linux/arm64"), "{checked}");
+
+    // A release sends what it has staged; nothing is kept of an image without a name.
+    bake.write("above", "third");
+    run(&["--execution=defer-output"]).ok();
+    assert_eq!(content("docker.io/library/app:1", "above"), "third");
+    let unnamed = run(&["--set=*.tags="]);
+    assert_eq!(unnamed.code, Some(1));
+    assert!(unnamed.stderr.contains("give the target a tag"), "{unnamed:#?}");
+    assert_eq!(containerd.ctr(&["leases", "ls", "-q"]).expect("it is asked"), "", "no lease stays");
 }

@@ -2,26 +2,52 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests start the binary, and are steered by the environment")]
 
+mod cache_defaults;
+mod cache_faults;
+mod cache_join;
+mod cache_mounts;
 mod call;
 mod check;
+mod command_line;
+mod compose;
+mod convert;
 mod corpus;
+mod definition_reads;
 mod destinations;
 mod diagnostics;
+mod docker_registry;
+mod documents;
 mod download;
 mod errors;
 mod examples;
+mod explain;
 mod export;
 mod fmt;
 mod grants;
 mod interrupt;
 mod language;
+mod layers;
 mod load;
 mod network;
+mod options;
+mod outputs;
+mod plugin;
+mod provenance;
+mod proxies;
+mod registries;
+mod release;
+mod remote;
 mod runtime;
 mod schemas;
 mod secrets;
+mod shared_cache;
+mod single_id;
+mod small_registry;
+mod ssh_keys;
+mod store;
 mod support;
 mod terminal;
+mod told;
 
 /// A file of this folder that is not compiled in tests nothing.
 #[test]

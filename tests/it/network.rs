@@ -1,6 +1,5 @@
 //! What steps reach of the machine: nothing of its network, nothing of its devices; and what is left of a run that was
 //! killed: nothing.
-#![expect(clippy::print_stderr, reason = "a test that is left out says so")]
 
 use std::{
     collections::BTreeSet,
@@ -20,7 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::support::{Bake, base_layout};
+use crate::support::{Bake, base_layout, skipped};
 
 /// Who runs `bake`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +37,7 @@ macro_rules! needs_root_and {
         for program in [$($program),*] {
             let is_there = ["/usr/bin", "/usr/sbin", "/bin", "/sbin"].iter().any(|dir| Path::new(dir).join(program).exists());
             if !is_there || !is_root() {
-                eprintln!("SKIPPED: needs root and the program {program}");
+                skipped(&format!("needs root and the program {program}"), (!is_there).then_some(program));
                 return;
             }
         }
@@ -172,6 +171,141 @@ fn steps_reach_nothing_of_the_machine() {
     for runtime in ["runc", "crun"] {
         reaches_nothing(TestUser::Root, "auto", runtime);
     }
+}
+
+/// Sends to an address by TCP or UDP, by the device of the default route or by none, with a socket or as a frame.
+const PROBE: &str = r#"
+#include <arpa/inet.h>
+#include <linux/if_packet.h>
+#include <net/ethernet.h>
+#include <net/if.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <stdio.h>
+#include <unistd.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+
+static uint16_t sum(uint8_t *p, int n) {
+    uint32_t s = 0;
+    for (int i = 0; i < n; i += 2) s += p[i] << 8 | p[i + 1];
+    while (s >> 16) s = (s & 0xffff) + (s >> 16);
+    return htons(~s);
+}
+
+/* A UDP packet in a frame for the gateway's address, whatever it is: the tools take all. */
+static void frame(const char *device, const char *to, int port) {
+    int s = socket(AF_PACKET, SOCK_RAW, htons(ETH_P_ALL));
+    if (s < 0) { perror("packet"); return; }
+    uint8_t f[64] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 1, 8, 0, 0x45, 0, 0, 32};
+    f[22] = 64; f[23] = 17;
+    struct ifreq r = {0};
+    strncpy(r.ifr_name, device, IFNAMSIZ - 1);
+    int q = socket(AF_INET, SOCK_DGRAM, 0);
+    if (!ioctl(q, SIOCGIFADDR, &r)) memcpy(f + 26, &((struct sockaddr_in *)&r.ifr_addr)->sin_addr, 4);
+    if (!ioctl(q, SIOCGIFHWADDR, &r)) memcpy(f + 6, r.ifr_hwaddr.sa_data, 6);
+    inet_pton(AF_INET, to, f + 30);
+    uint16_t c = sum(f + 14, 20);
+    memcpy(f + 24, &c, 2);
+    f[34] = 0x9c; f[35] = 0x40; f[36] = port >> 8; f[37] = port; f[39] = 12;
+    memcpy(f + 42, "raw!", 4);
+    struct sockaddr_ll a = {.sll_family = AF_PACKET, .sll_ifindex = if_nametoindex(device), .sll_halen = 6};
+    /* What is said of the frame is a lie the second time. */
+    for (int i = 0; i < 2; i++) {
+        a.sll_protocol = htons(i ? ETH_P_ARP : ETH_P_IP);
+        sendto(s, f, 46, 0, (struct sockaddr *)&a, sizeof a);
+    }
+}
+
+int main(int argc, char **argv) {
+    const char *device = argv[1], *to = argv[3];
+    int port = atoi(argv[2]), six = strchr(to, ':') != NULL;
+    for (int tcp = 0; tcp < 2; tcp++)
+        for (int bound = 0; bound < 2; bound++) {
+            int s = socket(six ? AF_INET6 : AF_INET, tcp ? SOCK_STREAM : SOCK_DGRAM, 0), on = 1;
+            struct timeval t = {.tv_usec = 300000};
+            setsockopt(s, SOL_SOCKET, SO_SNDTIMEO, &t, sizeof t);
+            setsockopt(s, SOL_SOCKET, SO_BROADCAST, &on, sizeof on);
+            if (bound) setsockopt(s, SOL_SOCKET, SO_BINDTODEVICE, device, strlen(device) + 1);
+            struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(port)};
+            struct sockaddr_in6 b = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
+            inet_pton(AF_INET, to, &a.sin_addr);
+            inet_pton(AF_INET6, to, &b.sin6_addr);
+            b.sin6_scope_id = if_nametoindex(device);
+            if (!connect(s, six ? (void *)&b : (void *)&a, six ? sizeof b : sizeof a)) send(s, "probe", 5, MSG_NOSIGNAL);
+        }
+    if (!six) frame(device, to, port);
+    return 0;
+}
+"#;
+
+/// Datagrams that come to any address of this machine, until the process ends.
+fn listen_for_datagrams(port: u16) -> std::sync::mpsc::Receiver<std::net::SocketAddr> {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let socket =
+        UdpSocket::bind(("::", port)).or_else(|_| UdpSocket::bind(("0.0.0.0", port))).expect("the port is free");
+    thread::spawn(move || {
+        let mut buffer = [0; 64];
+        while let Ok((_, from)) = socket.recv_from(&mut buffer) {
+            let _nobody_waits = sender.send(from);
+        }
+    });
+    receiver
+}
+
+#[test]
+fn steps_that_name_a_device_or_forge_frames_reach_nothing_of_the_machine() {
+    needs_root_and!("pasta", "slirp4netns", "runc", "gcc");
+    let (port, streams) = listen();
+    let datagrams = listen_for_datagrams(port);
+    let mut addresses = own_addresses();
+    addresses.extend(gateway());
+    let more = ["127.0.0.1", "::1", "224.0.0.1", "255.255.255.255", "10.0.2.2", "ff02::1"];
+    addresses.extend(more.map(|it| it.parse::<IpAddr>().expect("an address")));
+    let local = fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
+    let local = local.lines().filter_map(|line| u128::from_str_radix(line.split(' ').next()?, 16).ok());
+    addresses.extend(local.map(|it| IpAddr::V6(Ipv6Addr::from(it))));
+    let tries =
+        |device: &str| -> String { addresses.iter().map(|it| format!("/probe {device} {port} {it}; ")).collect() };
+    for (tool, device, runtime) in [
+        ("pasta", default_device(), "embedded"),
+        ("slirp4netns", "tap0".to_owned(), "embedded"),
+        ("auto", default_device(), "runc"),
+    ] {
+        for step_user in ["0", "1000"] {
+            let steps =
+                format!("COPY probe /\nUSER {step_user}\nRUN {}grep CapEff /proc/self/status\n", tries(&device));
+            let bake = bake(TestUser::Root, &steps);
+            bake.write("probe.c", PROBE);
+            let made =
+                Command::new("gcc").args(["-static", "-o", "probe", "probe.c"]).current_dir(bake.dir.path()).status();
+            assert!(made.is_ok_and(|status| status.success()), "the probe compiles");
+            let env = [("BAKE_NETWORK", tool), ("BAKE_RUNTIME", runtime)];
+            let (code, text) = run(&bake, TestUser::Root, "", &env);
+            assert_eq!(code, Some(0), "{tool} {runtime}: {text}");
+            assert!(!text.contains("share the network"), "{tool} {runtime}: {text}");
+            thread::sleep(Duration::from_millis(200));
+            let came: Vec<_> = streams.try_iter().chain(datagrams.try_iter()).collect();
+            assert_eq!(came, [], "{tool} {runtime} {step_user}: {text}");
+        }
+    }
+    // The same step in the network of the host reaches it: so it would have been noticed.
+    let shared = bake(TestUser::Root, &format!("COPY probe /\nRUN --network=host {}\n", tries(&default_device())));
+    shared.write("probe.c", PROBE);
+    let made = Command::new("gcc").args(["-static", "-o", "probe", "probe.c"]).current_dir(shared.dir.path()).status();
+    assert!(made.is_ok_and(|status| status.success()));
+    let (_, text) = run(&shared, TestUser::Root, "", &[]);
+    thread::sleep(Duration::from_millis(200));
+    assert!(streams.try_iter().count() > 1 && datagrams.try_iter().count() > 1, "{text}");
+}
+
+/// The device of the default route, which pasta gives to its namespaces too.
+fn default_device() -> String {
+    let routes = fs::read_to_string("/proc/net/route").expect("Linux has it");
+    let line = routes.lines().find(|line| line.split('\t').nth(1) == Some("00000000"));
+    line.and_then(|line| line.split('\t').next()).expect("this machine has a default route").to_owned()
 }
 
 #[test]
@@ -339,7 +473,7 @@ fn the_limit_of_processes_holds_and_is_named() {
     needs_root_and!("unshare");
     let groups = ["/sys/fs/cgroup/pids", "/sys/fs/cgroup/cgroup.subtree_control"];
     if !groups.iter().any(|path| fs::metadata(path).is_ok_and(|it| !it.permissions().readonly())) {
-        eprintln!("SKIPPED: needs control groups that limit processes");
+        skipped("needs control groups that limit processes", None);
         return;
     }
     let bake = bake(TestUser::Root, "RUN for i in 1 2 3 4 5 6 7 8 9; do sleep 5 & done; wait; false\n");

@@ -64,3 +64,16 @@ fn equal_steps_with_one_source_are_one_step() {
     assert_eq!(bake.read("out-b/got"), "a fo eulav\n");
     assert_eq!(shown.matches(" DONE ").count(), 2, "{shown}");
 }
+
+#[test]
+fn the_log_for_developers_has_the_spans_of_a_run_and_no_secret() {
+    let bake = two_targets(["src=a.txt", "src=b.txt"]);
+    let args = ["--progress=quiet", "--allow", "fs.read=*", "a"];
+    let ran = bake.run_with(".", &args, &[("BAKE_LOG", "debug")]).ok().stderr;
+    for span in
+        [" load", " evaluate", " plan", " build", " step", "process of a step", " export", "not known: it is run"]
+    {
+        assert!(ran.contains(span), "{span}: {ran}");
+    }
+    assert!(!ran.contains("value of"), "{ran}");
+}

@@ -1,4 +1,5 @@
-//! A hermetic run of the binary: empty environment, own HOME and state folder, no network; and what its outputs hold.
+//! A hermetic run of the binary: empty environment, own HOME and state directory, no network; and what its outputs hold.
+#![expect(clippy::print_stderr, reason = "a test that is left out says so")]
 
 use std::{
     fs,
@@ -118,6 +119,63 @@ fn copy_tree(from: &Path, to: &Path) {
     }
 }
 
+/// A git repository that is served by `git daemon` until the value is dropped.
+pub(crate) struct GitServer {
+    daemon: std::process::Child,
+    port: u16,
+    name: String,
+}
+
+impl GitServer {
+    /// Makes a repository of the files in `folder`, below the working folder, and serves it.
+    pub(crate) fn new(bake: &Bake, folder: &str) -> Self {
+        let path = bake.path(folder);
+        git(bake, folder, &["init", "-q", "-b", "main"]);
+        commit(bake, folder);
+        let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a free port");
+        // Not `git daemon`, which would be a parent that leaves it behind when it is killed.
+        let place = Command::new("git").arg("--exec-path").output().expect("git is installed");
+        let mut command = Command::new(Path::new(String::from_utf8_lossy(&place.stdout).trim()).join("git-daemon"));
+        command.args(["--export-all", "--reuseaddr", "--listen=127.0.0.1"]);
+        command.arg(format!("--port={}", free.port())).arg(format!("--base-path={}", bake.dir.path().display()));
+        let daemon = command.arg(path).stderr(std::process::Stdio::null()).spawn().expect("git is installed");
+        let server = Self { daemon, port: free.port(), name: folder.to_owned() };
+        while std::net::TcpStream::connect(("127.0.0.1", server.port)).is_err() {
+            std::thread::yield_now();
+        }
+        server
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("git://127.0.0.1:{}/{}", self.port, self.name)
+    }
+}
+
+impl Drop for GitServer {
+    fn drop(&mut self) {
+        self.daemon.kill().expect("it is ours");
+        self.daemon.wait().expect("it is ours");
+    }
+}
+
+/// Commits all files of a repository below the working folder.
+pub(crate) fn commit(bake: &Bake, folder: &str) {
+    git(bake, folder, &["add", "-A"]);
+    git(bake, folder, &["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-q", "--allow-empty", "-m", "c"]);
+}
+
+/// Runs git in a folder below the working folder.
+pub(crate) fn git(bake: &Bake, folder: &str, args: &[&str]) {
+    let status = Command::new("git")
+        .args(args)
+        .current_dir(bake.path(folder))
+        .env("HOME", bake.path("home"))
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .status()
+        .expect("git is installed");
+    assert!(status.success(), "git {args:?}: {status}");
+}
+
 /// The base image layout of `examples/base`, made once by `bake` itself.
 pub(crate) fn base_layout() -> &'static Path {
     static LAYOUT: OnceLock<Bake> = OnceLock::new();
@@ -147,4 +205,37 @@ pub(crate) fn tar_entries(path: &Path) -> Vec<(String, Vec<u8>)> {
             (name, content)
         })
         .collect()
+}
+
+/// Tells that a test or case is left out. In CI (`CI` is set, as `.ci/run` does) that fails if all it `lacks` is a program that
+/// `.ci/run` installs.
+pub(crate) fn skipped(why: &str, lacks: Option<&str>) {
+    let is_ci = std::env::var_os("CI").is_some_and(|it| !it.is_empty());
+    if let Some(fault) = lacks.filter(|_| is_ci).and_then(installable) {
+        panic!("{why}: {fault}");
+    }
+    eprintln!("SKIPPED: {why}");
+}
+
+/// Why a program should be there, if `.ci/run` installs it.
+pub(crate) fn installable(program: &str) -> Option<String> {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(".ci/run")).expect(".ci/run is there");
+    let list = text.split_once("need=(").and_then(|(_, rest)| rest.split_once(')')).expect("a list of packages").0;
+    let package = match program {
+        "busybox" => "busybox-static",
+        "xz" => "xz-utils",
+        "pasta" => "passt",
+        other => other,
+    };
+    list.split_whitespace()
+        .any(|it| it == package)
+        .then(|| format!("`.ci/run` installs {package}, which has {program}"))
+}
+
+#[test]
+fn what_ci_installs_is_no_reason_to_skip() {
+    for program in ["openssl", "zstd", "git", "pasta", "slirp4netns", "runc", "crun"] {
+        assert!(installable(program).is_some(), "{program}");
+    }
+    assert_eq!(installable("no-such-program"), None);
 }

@@ -81,3 +81,22 @@ fn json_on_a_terminal_means_the_same_as_in_a_pipe() {
     let read = |text: &str| serde_json::from_str::<serde_json::Value>(text).expect("JSON");
     assert_eq!(read(&on_terminal(&bake, &["--print"])), read(&piped));
 }
+
+/// A line break in a text of the definition begins no row of a table and no entry of a plan.
+#[test]
+fn a_line_break_makes_no_row() {
+    let bake = Bake::new();
+    bake.write("Dockerfile", "FROM scratch\nCOPY x /\n");
+    bake.write(
+        "docker-bake.hcl",
+        "variable \"V\" {\n  default = \"a\\nforged V\"\n  description = \"a\\r\\nforged D\"\n}\n\
+         target \"default\" {\n  description = \"a\\nforged  row\"\n  \
+         dockerfile = \"a\\nforged path\"\n}\n",
+    );
+    for args in [&["--list=targets"][..], &["--list=variables"], &["plan"]] {
+        for text in [on_terminal(&bake, args), bake.run(args).ok().stdout] {
+            assert!(text.contains("forged"), "{args:?}: {text}");
+            assert!(!text.lines().any(|line| line.trim_start().starts_with("forged")), "{args:?}: {text}");
+        }
+    }
+}

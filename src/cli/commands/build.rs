@@ -1,35 +1,35 @@
 //! `bake`: builds a plan. Settings become a run of `dispatch`, its outcome becomes an exit code.
 
 use std::{
+    collections::BTreeMap,
     io::IsTerminal as _,
-    path::Path,
-    sync::Arc,
+    sync::{Arc, Mutex, OnceLock},
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use serde_json::{Map, Value};
-
+use super::{du, metadata};
 use crate::{
     cli::{
-        FAILED, INTERRUPTED, OK,
         args::ProgressArg,
         definition::{self, Planned},
+        exit::{FAILED, INTERRUPTED, OK},
+        proxies, registries,
         settings::Settings,
         state,
     },
     dispatch::{self, RunEnd, RunOutcome, interrupt::Interrupts, outcome::RunMetadata},
     engine::{
-        Runner, SolveCancel,
+        self, CheckFinding, Runner, SharedCaches, SolveCancel,
         context::Contexts,
         embedded::{self, EngineSetup},
     },
     grant::Allowed,
-    registry,
     report::{
         Diagnostic, SourceMap,
         event::{Event, Sink},
     },
     sandbox,
+    store::Store,
     ui::{
         output,
         progress::{ProgressMode, ProgressView, conclusion},
@@ -60,26 +60,63 @@ pub(super) fn on_runtime(settings: &Settings, work: impl Future<Output = u8>) ->
 }
 
 async fn build(settings: &Settings, planned: Planned, interrupts: &mut Interrupts) -> u8 {
-    let Planned { plan, sources, paths, writable, .. } = planned;
+    let mode = match settings.execution.map_or_else(|| planned.evaluated.release(), |mode| Ok(Some(mode))) {
+        Ok(mode) => mode.unwrap_or_default(),
+        Err(fault) => {
+            output::diagnostics(&[*fault], &planned.sources, settings.color);
+            return FAILED;
+        }
+    };
+    let Planned { plan, sources, paths, writable, secret_env, .. } = planned;
     // With SIGXFSZ caught, a limit on the size of files is an error of the write, which names the file.
     let _file_size = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::from_raw(libc::SIGXFSZ));
     let view = ProgressView::start(progress_mode(settings));
     let contexts = Contexts::new(settings.cwd.clone(), paths, sources);
+    let (store, findings) = (OnceLock::new(), Mutex::new(Vec::new()));
+    // What is wrong with a shared cache is remembered when the engine is prepared anew.
+    let caches = SharedCaches::default();
     let prepare = async |sink: Sink| {
-        let setup = setup(settings, writable.clone(), sink).map_err(|fault| vec![*fault])?;
-        embedded::prepare(&plan, setup, &contexts).await
+        let setup = setup(settings, writable.clone(), &secret_env, sink).map_err(|fault| vec![*fault])?;
+        let setup = EngineSetup { caches: caches.clone(), ..setup };
+        drop(store.set(setup.store.clone()));
+        let mut prepared = embedded::prepare(&plan, setup, &contexts).await?;
+        *findings.lock().expect("no holder of this lock panics") = std::mem::take(&mut prepared.findings);
+        Ok(prepared)
     };
-    let outcome = dispatch::run(&plan, prepare, interrupts, view.sink()).await;
+    let outcome = dispatch::run(&plan, mode, prepare, interrupts, view.sink()).await;
     if outcome.end == RunEnd::Abandoned {
         view.abandon();
     } else {
         view.finish();
     }
-    report(settings, &outcome, &contexts.sources())
+    let findings = findings.into_inner().expect("no holder of this lock panics");
+    let code = report(settings, &outcome, &findings, &contexts.sources());
+    if let Some(store) = store.into_inner().filter(|_| outcome.end != RunEnd::Abandoned) {
+        keep_within_limits(settings, store);
+    }
+    code
+}
+
+/// Removes what was not used for the longest time if the state directory takes more room than it may. That is told; a fault
+/// is a warning: the build is done.
+fn keep_within_limits(settings: &Settings, store: Store) {
+    match store.keep_within(settings.space) {
+        Ok(None) => (),
+        Ok(Some(pruned)) => {
+            if settings.progress != ProgressArg::Quiet && settings.progress != ProgressArg::Rawjson {
+                output::words(&format!("removed {} from the cache to keep its limits\n", du::human(pruned.bytes)));
+            }
+        }
+        Err(error) => {
+            let message = "the limits of the state directory could not be kept";
+            let warning = Diagnostic::warning("bake::cli::limits", message).cause(&error);
+            output::diagnostics(&[warning], &SourceMap::default(), settings.color);
+        }
+    }
 }
 
 /// Shows the outcome of a run; the exit code.
-fn report(settings: &Settings, outcome: &RunOutcome, sources: &SourceMap) -> u8 {
+fn report(settings: &Settings, outcome: &RunOutcome, findings: &[CheckFinding], sources: &SourceMap) -> u8 {
     if matches!(outcome.end, RunEnd::Interrupted | RunEnd::Abandoned) {
         output::diagnostics(&outcome.diagnostics, sources, settings.color);
         output::words("interrupted\n");
@@ -96,15 +133,30 @@ fn report(settings: &Settings, outcome: &RunOutcome, sources: &SourceMap) -> u8 
         }
         RunEnd::Succeeded | RunEnd::Interrupted | RunEnd::Abandoned => (),
     }
-    if let Some(path) = &settings.metadata_file
-        && let Err(fault) = write_metadata(path, &outcome.metadata)
-    {
-        return definition::check(settings, vec![*fault], sources).err().unwrap_or(FAILED);
-    }
+    let written = match write_answers(settings, &outcome.metadata, findings, sources) {
+        Ok(code) => code,
+        Err(fault) => return definition::check(settings, vec![*fault], sources).err().unwrap_or(FAILED),
+    };
     if settings.progress != ProgressArg::Quiet && settings.progress != ProgressArg::Rawjson {
         output::words(&conclusion(&outcome.summary));
     }
-    OK
+    written
+}
+
+/// Writes what the exporters answered to where the user wants it; the exit code.
+fn write_answers(
+    settings: &Settings,
+    metadata: &RunMetadata,
+    findings: &[CheckFinding],
+    sources: &SourceMap,
+) -> Result<u8, Box<Diagnostic>> {
+    if let Some(path) = &settings.metadata_file {
+        metadata::write_of_run(path, settings, metadata, findings, sources)?;
+    }
+    match metadata.values().next() {
+        Some(of_target) if settings.command_line.is_some() => settings.image_id.write(of_target),
+        _ => Ok(OK),
+    }
 }
 
 /// How progress is shown.
@@ -119,14 +171,20 @@ pub(super) fn progress_mode(settings: &Settings) -> ProgressMode {
     }
 }
 
-/// What the embedded engine needs; it reports its events to `sink`.
+/// What the embedded engine needs; it reports its events to `sink`. `secret_env`: variables for secrets that the definition
+/// gives.
 ///
 /// # Errors
-/// When the state folder cannot be used.
-pub(super) fn setup(settings: &Settings, writable: Allowed, sink: Sink) -> Result<EngineSetup, Box<Diagnostic>> {
+/// When the state directory cannot be used.
+pub(super) fn setup(
+    settings: &Settings,
+    writable: Allowed,
+    secret_env: &BTreeMap<String, String>,
+    sink: Sink,
+) -> Result<EngineSetup, Box<Diagnostic>> {
     let home = settings.bake_home.open().and_then(|home| home.store.hold().map(|()| home));
     let home = home.map_err(|error| {
-        let fault = Diagnostic::error("bake::store::failed", "the state folder cannot be used").cause(&error);
+        let fault = Diagnostic::error("bake::store::failed", "the state directory cannot be used").cause(&error);
         Box::new(fault.help("$BAKE_HOME names another place for it"))
     })?;
     let cancel = SolveCancel::new().map_err(|error| {
@@ -137,15 +195,28 @@ pub(super) fn setup(settings: &Settings, writable: Allowed, sink: Sink) -> Resul
     if let Some(warning) = state::foreign_owner(&settings.bake_home, home.foreign_owner) {
         sink(Event::Warning(Arc::new(warning)));
     }
+    let client = registries::client(settings, &sink)?;
+    let proxies = proxies::of_docker_config(settings).unwrap_or_else(|warning| {
+        sink(Event::Warning(Arc::from(warning)));
+        BTreeMap::new()
+    });
+    let env = Arc::new(settings.env.clone());
+    // The environment goes before what the definition gives.
+    let mut secret_env = secret_env.clone();
+    secret_env.extend(settings.env.clone());
     Ok(EngineSetup {
         store: home.store,
-        client: client(settings),
+        client,
         sink,
+        step_log: settings.step_log,
         jobs: settings.jobs.unwrap_or_else(|| cores.max(4)),
         runner: Arc::new(Runner::new(settings.sandbox.clone())),
-        env: Arc::new(settings.env.clone()),
+        env,
+        secret_env: Arc::new(secret_env),
+        proxies: Arc::new(proxies),
         cwd: settings.cwd.clone(),
         cancel,
+        caches: SharedCaches::default(),
         command: |program| sandbox::command(program),
         now: || jiff::Timestamp::now().to_string(),
         epoch_now: i64::try_from(now.as_secs()).unwrap_or(i64::MAX),
@@ -153,35 +224,11 @@ pub(super) fn setup(settings: &Settings, writable: Allowed, sink: Sink) -> Resul
     })
 }
 
-fn client(settings: &Settings) -> registry::Client {
-    let mut options = registry::ClientOptions::new(|program| sandbox::command(program));
-    let folder = settings.env.get("DOCKER_CONFIG").filter(|it| !it.is_empty());
-    options.docker_config = Some(folder.map_or_else(|| Path::new(&settings.home).join(".docker"), |it| it.into()));
-    let podman = |folder: &String| Path::new(folder).join("containers/auth.json");
-    let podman = settings.env.get("XDG_RUNTIME_DIR").filter(|it| !it.is_empty()).map(podman);
-    options.auth_files = settings.env.get("REGISTRY_AUTH_FILE").map(Into::into).into_iter().chain(podman).collect();
-    options.env = settings.env.iter().map(|(name, value)| (name.into(), value.into())).collect();
-    registry::Client::new(options)
-}
-
-/// Writes the metadata file atomically.
-pub(super) fn write_metadata(path: &Path, metadata: &RunMetadata) -> Result<(), Box<Diagnostic>> {
-    let all: Map<String, Value> =
-        metadata.iter().map(|(target, answers)| (target.clone(), Value::Object(answers.clone()))).collect();
-    let text = serde_json::to_string_pretty(&Value::Object(all)).expect("metadata is plain data");
-    let failed = |error: &dyn std::error::Error| {
-        let mut fault = Diagnostic::error(
-            "bake::cli::metadata_file",
-            format!("the metadata file cannot be written: {}", path.display()),
-        );
-        fault.causes.push(error.to_string());
-        Box::new(fault)
-    };
-    let folder = path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(|e| failed(&e))?;
-    std::io::Write::write_all(&mut file, (text + "\n").as_bytes()).map_err(|e| failed(&e))?;
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-    file.as_file().set_permissions(mode).map_err(|e| failed(&e))?;
-    file.persist(path).map_err(|e| failed(&e))?;
-    Ok(())
+/// Whether the container engine answers into which `type=docker` loads.
+pub(crate) fn engine_answers(settings: &Settings) -> bool {
+    let quiet: Sink = Arc::new(|_| ());
+    // Settings that cannot be read are told by the build that follows.
+    let Ok(client) = registries::client(settings, &quiet) else { return false };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.is_ok_and(|runtime| runtime.block_on(engine::engine_answers(client.options())))
 }

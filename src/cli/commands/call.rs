@@ -6,13 +6,12 @@ use std::collections::{BTreeMap, HashSet};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::{Map, Value, json};
 
-use super::build;
+use super::{build, metadata};
 use crate::{
     cli::{
-        FAILED, INTERRUPTED, OK,
         definition::{self, Planned},
+        exit::{FAILED, INTERRUPTED, OK, write_json, write_styled},
         settings::Settings,
-        write_json, write_styled,
     },
     dispatch::{interrupt::Interrupts, outcome::RunMetadata},
     engine::{
@@ -59,10 +58,10 @@ pub(crate) fn run(settings: &Settings, planned: Planned, interrupts: &mut Interr
 }
 
 async fn calls(settings: &Settings, planned: &Planned, interrupts: &mut Interrupts) -> u8 {
-    let Planned { evaluated, plan, sources, paths, writable, .. } = planned;
+    let Planned { evaluated, plan, sources, paths, writable, secret_env, .. } = planned;
     let view = ProgressView::start(build::progress_mode(settings));
     let contexts = Contexts::new(settings.cwd.clone(), paths.clone(), sources.clone());
-    let setup = match build::setup(settings, writable.clone(), view.sink()) {
+    let setup = match build::setup(settings, writable.clone(), secret_env, view.sink()) {
         Ok(setup) => setup,
         Err(fault) => {
             view.finish();
@@ -110,7 +109,7 @@ impl<'a> Answered<'a> {
         let asked = nodes.builds.first().map(|node| plan.build(*node).call.clone()).unwrap_or_default();
         let ignored = settings.call.ignore_status || asked.ignore_status;
         let code = match &answer {
-            Ok(CallAnswer::Check(it)) if it.warnings.is_empty() && it.faults.is_empty() || ignored => OK,
+            Ok(CallAnswer::Check(it)) if it.findings.is_empty() && it.faults.is_empty() || ignored => OK,
             Ok(CallAnswer::Check(_)) | Err(_) => FAILED,
             Ok(_) => OK,
         };
@@ -124,7 +123,7 @@ impl<'a> Answered<'a> {
     }
 
     /// Diagnostics for standard error: they are not part of the answer, or say more than the answer does.
-    fn talk(&self) -> &[Diagnostic] {
+    fn diagnostics(&self) -> &[Diagnostic] {
         match &self.answer {
             Ok(CallAnswer::Check(it)) if it.faults.is_empty() => &it.notes,
             Ok(CallAnswer::Check(it)) => &it.faults,
@@ -138,7 +137,7 @@ impl<'a> Answered<'a> {
             Ok(CallAnswer::Check(it)) => checked_text(it, sources, look),
             Ok(CallAnswer::Outline(it)) => output::fit_for_stdout(&it.to_text()).into_owned(),
             Ok(CallAnswer::Targets(it)) => output::fit_for_stdout(&it.to_text()).into_owned(),
-            Err(faults) => faults.iter().map(|it| format!("error: {}\n", harmless(&it.to_string()))).collect(),
+            Err(faults) => faults.iter().map(|fault| format!("error: {}\n", harmless(&fault.to_string()))).collect(),
         }
     }
 
@@ -154,19 +153,29 @@ impl<'a> Answered<'a> {
 
 fn show(settings: &Settings, evaluated: &Evaluation, results: Vec<Answered<'_>>, sources: &SourceMap) -> u8 {
     let mut seen = HashSet::new();
-    let mut talk: Vec<Diagnostic> = results.iter().flat_map(|it| it.talk().iter().cloned()).collect();
-    talk.retain(|it| seen.insert((it.code, it.message.clone(), it.labels.first().map(|label| label.at))));
-    output::diagnostics(&talk, sources, settings.color);
+    let mut diagnostics: Vec<Diagnostic> = results.iter().flat_map(|it| it.diagnostics().iter().cloned()).collect();
+    diagnostics.retain(|diagnostic| {
+        seen.insert((diagnostic.code, diagnostic.message.clone(), diagnostic.labels.first().map(|label| label.at)))
+    });
+    output::diagnostics(&diagnostics, sources, settings.color);
     let look = DiagnosticLook { color: settings.color && output::stdout_is_terminal(), width: None };
     let code = results.iter().map(|it| it.code).find(|it| *it != OK).unwrap_or(OK);
-    let written = if results.iter().any(|it| it.json) {
+    // The answer of `bake build` stands alone, as that of the peer does.
+    let single = results.first().filter(|_| settings.command_line.is_some());
+    let written = if let Some(only) = single {
+        if only.json {
+            write_json(&format!("{:#}\n", only.to_json(sources)))
+        } else {
+            write_styled(&format!("{}\n", only.to_text(sources, look).trim_end()))
+        }
+    } else if results.iter().any(|it| it.json) {
         write_json(&all_json(evaluated, &results, sources))
     } else {
         let parts: Vec<String> = results.iter().map(|it| one_text(it, sources, look)).collect();
         write_styled(&parts.join("\n"))
     };
     if let Some(path) = &settings.metadata_file
-        && let Err(fault) = build::write_metadata(path, &metadata(&results, sources))
+        && let Err(fault) = metadata::write(path, &answers(&results, sources), None, settings.command_line.is_some())
     {
         return definition::check(settings, vec![*fault], sources).err().unwrap_or(FAILED);
     }
@@ -204,46 +213,36 @@ fn all_json(evaluated: &Evaluation, results: &[Answered<'_>], sources: &SourceMa
     serde_json::to_string_pretty(&all).expect("answers are plain data") + "\n"
 }
 
-fn metadata(results: &[Answered<'_>], sources: &SourceMap) -> RunMetadata {
+fn answers(results: &[Answered<'_>], sources: &SourceMap) -> RunMetadata {
     let plain = DiagnosticLook { color: false, width: None };
-    let entry = |it: &Answered<'_>| {
+    let entry = |answered: &Answered<'_>| {
         let mut entry = Map::new();
-        if it.answer.is_ok() {
-            entry.insert("result.json".to_owned(), it.to_json(sources).to_string().into());
-            entry.insert("result.txt".to_owned(), it.to_text(sources, plain).into());
-            entry.insert("result.statuscode".to_owned(), it.code.to_string().into());
+        if answered.answer.is_ok() {
+            entry.insert("result.json".to_owned(), answered.to_json(sources).to_string().into());
+            entry.insert("result.txt".to_owned(), answered.to_text(sources, plain).into());
+            entry.insert("result.statuscode".to_owned(), answered.code.to_string().into());
         }
-        (it.name.to_string(), entry)
+        (answered.name.to_string(), entry)
     };
     results.iter().map(entry).collect()
 }
 
 fn checked_text(it: &CheckedDockerfile, sources: &SourceMap, look: DiagnosticLook) -> String {
-    let mut text = match (it.faults.as_slice(), it.warnings.len()) {
+    let mut text = match (it.faults.as_slice(), it.findings.len()) {
         ([], 0) => "check complete, no warnings\n".to_owned(),
         ([], 1) => "check complete, 1 warning\n\n".to_owned(),
         ([], n) => format!("check complete, {n} warnings\n\n"),
         (faults, _) => {
             let mut lines: String =
-                faults.iter().map(|it| format!("check failed: {}\n", harmless(&it.to_string()))).collect();
+                faults.iter().map(|fault| format!("check failed: {}\n", harmless(&fault.to_string()))).collect();
             lines.push('\n');
             lines
         }
     };
-    for warning in &it.warnings {
-        text.push_str(&render(&[explained(warning)], sources, look));
+    for finding in &it.findings {
+        text.push_str(&render(&[finding.explained()], sources, look, 1));
     }
     text
-}
-
-/// Adds the address of the documentation to the finding of a check rule.
-pub(super) fn explained(warning: &Diagnostic) -> Diagnostic {
-    let mut shown = warning.clone();
-    let is_rule = warning.code.starts_with("bake::check::") && warning.code != "bake::check::failed";
-    let url = url(warning).filter(|_| is_rule).map(|it| format!("see {it}"));
-    let helps: Vec<String> = shown.help.into_iter().chain(url).collect();
-    shown.help = (!helps.is_empty()).then(|| helps.join("; "));
-    shown
 }
 
 fn checked_json(it: &CheckedDockerfile, sources: &SourceMap) -> Value {
@@ -252,28 +251,27 @@ fn checked_json(it: &CheckedDockerfile, sources: &SourceMap) -> Value {
         let next = files.len();
         *files.entry(at.source).or_insert(next)
     };
-    let mut location = |it: &Diagnostic| {
-        it.labels.first().map(|label| {
-            let place = |at: Span| {
-                let (line, column) = sources.line_column(at);
-                json!({"line": line, "character": column - 1})
-            };
-            let end = Span { start: label.at.end, ..label.at };
-            json!({"sourceIndex": index(label.at), "ranges": [{"start": place(label.at), "end": place(end)}]})
-        })
+    let mut location = |at: Span| {
+        let place = |at: Span| {
+            let (line, column) = sources.line_column(at);
+            json!({"line": line, "character": column - 1})
+        };
+        let end = Span { start: at.end, ..at };
+        json!({"sourceIndex": index(at), "ranges": [{"start": place(at), "end": place(end)}]})
     };
     let warnings: Vec<Value> = it
-        .warnings
+        .findings
         .iter()
-        .map(|it| {
-            let (rule, detail) = it.message.split_once(": ").unwrap_or(("", &it.message));
-            json!({"ruleName": rule, "url": url(it), "detail": detail, "location": location(it)})
+        .map(|finding| {
+            let (rule, detail) = (finding.rule, &finding.detail);
+            json!({"ruleName": rule.name, "url": rule.url(), "detail": detail, "location": location(finding.at)})
         })
         .collect();
     let mut all = Map::new();
     all.insert("warnings".to_owned(), warnings.into());
     if let Some(first) = it.faults.first() {
-        all.insert("buildError".to_owned(), json!({"message": joined(&it.faults), "location": location(first)}));
+        let at = first.labels.first().map(|label| location(label.at));
+        all.insert("buildError".to_owned(), json!({"message": joined(&it.faults), "location": at}));
     }
     let mut files: Vec<(SourceId, usize)> = files.into_iter().collect();
     files.sort_by_key(|(_, ix)| *ix);
@@ -284,13 +282,6 @@ fn checked_json(it: &CheckedDockerfile, sources: &SourceMap) -> Value {
     });
     all.insert("sources".to_owned(), files.collect());
     Value::Object(all)
-}
-
-/// The address that explains a rule of the peer; rules of our own have none.
-fn url(warning: &Diagnostic) -> Option<String> {
-    const OURS: &[&str] = &["malformed_json_array"];
-    let rule = warning.code.rsplit("::").next().filter(|it| !OURS.contains(it))?;
-    Some(format!("https://docs.docker.com/go/dockerfile/rule/{}/", rule.replace('_', "-")))
 }
 
 fn joined(faults: &[Diagnostic]) -> String {

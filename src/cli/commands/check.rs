@@ -9,12 +9,18 @@ use std::{
     sync::Arc,
 };
 
-use indexmap::{IndexMap, IndexSet};
-use serde_json::{Value, json};
+use indexmap::IndexMap;
+use petgraph::{Direction, graph::NodeIndex};
+use serde_json::Value;
 
-use super::{build, call};
+use super::build;
 use crate::{
-    cli::{FAILED, OK, args::CheckFormat, definition, entitlements, settings::Settings, write_json},
+    cli::{
+        args::CheckFormat,
+        definition, entitlements,
+        exit::{FAILED, OK, write_json},
+        settings::Settings,
+    },
     definition::{
         load::Definition,
         syntax::{AttributeSyntax, Block, Expr, ExprKind},
@@ -26,13 +32,14 @@ use crate::{
         target::typed::{Target, TargetName},
     },
     oci::Platform,
-    plan::{make::make, need::needs},
-    report::{Diagnostic, Severity, SourceId, SourceMap, Span},
-    ui::output,
+    plan::{
+        Plan, PlanLink, TargetNodes,
+        make::{PlanInput, make},
+        need::needs,
+    },
+    report::{Diagnostic, Severity, SourceId, SourceMap, Span, fold::some_of},
+    ui::{machine, output},
 };
-
-/// Codes of faults of targets that are built together and write to one destination.
-const OF_ONE_BUILD: [&str; 2] = ["bake::plan::same_dest", "bake::plan::shared_directory"];
 
 /// Checks the targets that were named, or all of them.
 pub(crate) fn run(settings: &Settings, format: CheckFormat) -> u8 {
@@ -64,14 +71,16 @@ async fn check(settings: &Settings, format: CheckFormat) -> u8 {
         faults.iter().filter(|it| it.is_error()).filter_map(|it| it.labels.first()).map(|label| label.at).collect();
     // The fault of such a target was reported already.
     evaluated.targets.retain(|_, it| !torn.contains(&it.at) && !it.places().any(|at| told.contains(&at)));
-    let (plan, mut unplanned) = make(&evaluated, &host, &settings.cwd);
+    let (plan, mut unplanned) = make(&evaluated, definition::plan_input(settings, &host));
+    let mut plan = plan;
     if settings.names.is_empty() {
-        unplanned.retain(|it| !OF_ONE_BUILD.contains(&it.code));
-        unplanned.extend(conflicts(&evaluated, &host, &settings.cwd));
+        // Not all targets are built together.
+        unplanned.conflicts = conflicts(&evaluated, definition::plan_input(settings, &host));
+        plan = without_templates(plan, &templates(&read.definition), &settings.cwd);
     }
     if is_whole {
         findings.of_definition(faults, &read.definition);
-        findings.of_definition(unplanned, &read.definition);
+        findings.of_definition(unplanned.into_all(), &read.definition);
     }
     let of_definition: HashSet<SourceId> = read.sources.ids().collect();
     let needs = needs(&plan, |name| settings.env.contains_key(name));
@@ -79,12 +88,11 @@ async fn check(settings: &Settings, format: CheckFormat) -> u8 {
     let contexts = Contexts::new(settings.cwd.clone(), paths, read.sources);
     let looked = engine::check::check(&plan, &contexts).await;
     let counts = Counts { targets: evaluated.targets.len(), files: contexts.n_dockerfiles(), unseen: looked.unseen };
-    for (diagnostic, targets) in looked.findings {
+    for diagnostic in looked.findings {
         let place = diagnostic.labels.first().map(|label| label.at.source);
-        if !is_whole && place.is_none_or(|it| of_definition.contains(&it)) {
-            continue;
+        if is_whole || place.is_some_and(|it| !of_definition.contains(&it)) {
+            findings.add(diagnostic);
         }
-        findings.add(diagnostic, targets.iter().map(ToString::to_string));
     }
     findings.order_targets(&evaluated);
     show(settings, format, findings, &contexts.sources(), &counts)
@@ -98,13 +106,13 @@ fn torn(definition: &Definition, faults: &[Diagnostic]) -> HashSet<Span> {
         return HashSet::new();
     }
     let places = faults.iter().filter(|it| it.is_error()).flat_map(|it| &it.labels);
-    let mut bad: HashSet<Arc<str>> = places.filter_map(|it| target_at(definition, it.at)).collect();
+    let mut bad: HashSet<Arc<str>> = places.filter_map(|it| definition.target_at(it.at)).collect();
     let all: HashSet<Arc<str>> = targets().filter_map(label).collect();
     let inherits_well = |block: &Block, bad: &HashSet<Arc<str>>| match block.body.attribute("inherits") {
         None => true,
         Some(AttributeSyntax { expr: Expr { kind: ExprKind::Tuple(parents), .. }, .. }) => parents
             .iter()
-            .all(|it| matches!(&it.kind, ExprKind::String(name) if all.contains(name) && !bad.contains(name))),
+            .all(|parent| matches!(&parent.kind, ExprKind::String(name) if all.contains(name) && !bad.contains(name))),
         Some(_) => false,
     };
     loop {
@@ -121,16 +129,69 @@ fn torn(definition: &Definition, faults: &[Diagnostic]) -> HashSet<Span> {
     targets().filter_map(|it| it.labels.first()).filter(|it| bad.contains(&it.value)).map(|it| it.at).collect()
 }
 
+/// The targets that others inherit from and that nobody asks to build by name: not `default`, in no group.
+///
+/// Names are read where they are written as texts. Where a group computes its members, nothing is taken for a template.
+fn templates(definition: &Definition) -> HashSet<Arc<str>> {
+    let mut inherited = HashSet::new();
+    let mut built: HashSet<Arc<str>> = HashSet::from(["default".into()]);
+    for block in definition.all_bodies().flat_map(|body| &body.blocks) {
+        let (attribute, names) = match &*block.kind.value {
+            "target" => ("inherits", &mut inherited),
+            "group" => ("targets", &mut built),
+            _ => continue,
+        };
+        let Some(AttributeSyntax { expr: Expr { kind, .. }, .. }) = block.body.attribute(attribute) else { continue };
+        let ExprKind::Tuple(items) = kind else {
+            if attribute == "targets" {
+                return HashSet::new();
+            }
+            continue;
+        };
+        for item in items {
+            match &item.kind {
+                ExprKind::String(name) => {
+                    names.insert(name.clone());
+                }
+                _ if attribute == "targets" => return HashSet::new(),
+                _ => (),
+            }
+        }
+    }
+    inherited.retain(|name| !built.contains(name));
+    inherited
+}
+
+/// Leaves those of `templates` out of a plan that have no Dockerfile on this machine and that no other target reads: a base
+/// to inherit from needs none.
+fn without_templates(plan: Plan, templates: &HashSet<Arc<str>>, cwd: &Path) -> Plan {
+    let is_there = |path: &String| cwd.join(path).exists();
+    let is_built = |node: &NodeIndex| {
+        let build = plan.build(*node);
+        let is_read = || {
+            let mut links = plan.graph.edges_directed(*node, Direction::Outgoing);
+            links.any(|edge| matches!(edge.weight(), PlanLink::Context { .. }))
+        };
+        let paths = [build.dockerfile_path(), build.optional_files().lower_case];
+        build.dockerfile_path().is_none() || paths.iter().flatten().any(is_there) || is_read()
+    };
+    let is_wanted =
+        |name: &TargetName, nodes: &TargetNodes| !templates.contains(&name.0) || nodes.builds.iter().any(is_built);
+    let wanted: Vec<&TargetName> =
+        plan.targets.iter().filter(|(name, nodes)| is_wanted(name, nodes)).map(|(name, _)| name).collect();
+    if wanted.len() < plan.targets.len() { plan.only(&wanted) } else { plan }
+}
+
 /// Faults of outputs that write to one destination when a group, or a target with several outputs, is built.
-fn conflicts(evaluated: &Evaluation, host: &Platform, cwd: &Path) -> Vec<Diagnostic> {
+fn conflicts(evaluated: &Evaluation, input: PlanInput<'_>) -> Vec<Diagnostic> {
     let alone = evaluated.targets.keys().map(|it| vec![it.clone()]);
     let groups = evaluated.groups.keys().map(|it| members(evaluated, it));
     let mut faults = Vec::new();
     for names in alone.chain(groups) {
         let targets: IndexMap<TargetName, Target> =
             names.into_iter().filter_map(|name| evaluated.targets.get(&name).map(|it| (name, it.clone()))).collect();
-        let (_, found) = make(&Evaluation { targets, ..Evaluation::default() }, host, cwd);
-        faults.extend(found.into_iter().filter(|it| OF_ONE_BUILD.contains(&it.code)));
+        let (_, found) = make(&Evaluation { targets, ..Evaluation::default() }, input);
+        faults.extend(found.conflicts);
     }
     faults
 }
@@ -158,104 +219,75 @@ struct Counts {
     unseen: Vec<TargetName>,
 }
 
-/// All faults, each once, and the targets that have them.
+/// All faults, each once with all targets that have it.
 #[derive(Default)]
 struct Findings {
-    all: Vec<(Diagnostic, IndexSet<String>)>,
+    all: Vec<Diagnostic>,
     seen: HashMap<(&'static str, String, Option<Span>), usize>,
 }
 
 impl Findings {
-    fn add(&mut self, diagnostic: Diagnostic, targets: impl Iterator<Item = String>) {
+    fn add(&mut self, diagnostic: Diagnostic) {
         let place = diagnostic.labels.first().map(|label| label.at);
-        let next = self.all.len();
-        let ix = *self.seen.entry((diagnostic.code, diagnostic.message.clone(), place)).or_insert(next);
-        if ix == next {
-            self.all.push((diagnostic, IndexSet::new()));
+        let ix = *self.seen.entry((diagnostic.code, diagnostic.message.clone(), place)).or_insert(self.all.len());
+        match self.all.get_mut(ix) {
+            Some(first) => first.targets.extend(diagnostic.targets),
+            None => self.all.push(diagnostic),
         }
-        self.all[ix].1.extend(targets);
     }
 
     /// Puts the targets of each fault into the order of the definition.
     fn order_targets(&mut self, evaluated: &Evaluation) {
-        for (_, targets) in &mut self.all {
-            targets.sort_by_cached_key(|name| evaluated.targets.get_index_of(&TargetName(name.as_str().into())));
+        for finding in &mut self.all {
+            let place = |name: &Arc<str>| evaluated.targets.get_index_of(&TargetName(name.clone()));
+            finding.targets.sort_by_cached_key(|name| place(name));
         }
     }
 
     /// Adds faults of the definition: they belong to the target in whose block they are.
     fn of_definition(&mut self, faults: Vec<Diagnostic>, definition: &Definition) {
         for fault in faults {
-            let target = fault.labels.first().and_then(|label| target_at(definition, label.at));
-            self.add(fault, target.iter().map(ToString::to_string));
+            let at = fault.labels.first().map(|label| label.at);
+            let target = at.filter(|_| fault.targets.is_empty()).and_then(|at| definition.target_at(at));
+            self.add(fault.of(target));
         }
     }
 
     fn has_errors(&self) -> bool {
-        self.all.iter().any(|(it, _)| it.is_error())
+        self.all.iter().any(Diagnostic::is_error)
     }
-}
-
-/// The label of the target block that a place lies in.
-fn target_at(definition: &Definition, at: Span) -> Option<Arc<str>> {
-    let holds = |outer: Span| outer.source == at.source && outer.start <= at.start && at.end <= outer.end;
-    let is_it = |block: &&Block| &*block.kind.value == "target" && (holds(block.at) || holds(block.body.at));
-    let block = definition.all_bodies().flat_map(|body| &body.blocks).find(is_it)?;
-    block.labels.first().map(|label| label.value.clone())
 }
 
 /// Shows the findings by file and place; the exit code.
 fn show(settings: &Settings, format: CheckFormat, mut findings: Findings, sources: &SourceMap, counts: &Counts) -> u8 {
     if settings.strict {
-        findings.all.iter_mut().for_each(|(it, _)| it.severity = Severity::Error);
+        findings.all.iter_mut().for_each(|it| it.severity = Severity::Error);
     }
-    findings.all.sort_by_cached_key(|(it, _)| {
+    findings.all.sort_by_cached_key(|it| {
         let place = it.labels.first().map(|label| (sources.get(label.at.source).name.clone(), label.at.start));
         (place, it.code, it.message.clone())
     });
     let written = match format {
         CheckFormat::Json => {
-            let all: Vec<Value> = findings.all.iter().map(|(it, targets)| entry(it, targets, sources)).collect();
+            let all: Vec<Value> = findings.all.iter().map(|it| machine::entry(it, sources)).collect();
             write_json(&format!("{:#}\n", Value::Array(all)))
         }
         CheckFormat::Text => {
-            for (finding, _) in &findings.all {
-                output::diagnostics(&[call::explained(finding)], sources, settings.color);
-            }
+            output::all_diagnostics(&findings.all, sources, settings.color);
             output::words(&summary(&findings, counts));
             OK
         }
     };
     if !counts.unseen.is_empty() {
-        let names: Vec<String> = counts.unseen.iter().map(ToString::to_string).collect();
-        output::words(&format!("not looked at, the Dockerfile is fetched by the build: {}\n", names.join(", ")));
+        let names = some_of(counts.unseen.iter().map(|name| &*name.0));
+        output::words(&format!("not looked at, the Dockerfile is fetched by the build: {names}\n"));
     }
     if findings.has_errors() { FAILED } else { written }
 }
 
-/// One finding for machines; lines and columns count from 1, in characters.
-fn entry(it: &Diagnostic, targets: &IndexSet<String>, sources: &SourceMap) -> Value {
-    let place = it.labels.first().map(|label| {
-        let end = Span { start: label.at.end, ..label.at };
-        (sources.get(label.at.source).name.to_string(), sources.line_column(label.at), sources.line_column(end))
-    });
-    json!({
-        "code": it.code,
-        "severity": if it.is_error() { "error" } else { "warning" },
-        "message": it.to_string(),
-        "file": place.as_ref().map(|(file, ..)| file),
-        "line": place.as_ref().map(|(_, start, _)| start.0),
-        "column": place.as_ref().map(|(_, start, _)| start.1),
-        "endLine": place.as_ref().map(|(.., end)| end.0),
-        "endColumn": place.as_ref().map(|(.., end)| end.1),
-        "help": call::explained(it).help,
-        "targets": targets,
-    })
-}
-
 fn summary(findings: &Findings, counts: &Counts) -> String {
     let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
-    let n_errors = findings.all.iter().filter(|(it, _)| it.is_error()).count();
+    let n_errors = findings.all.iter().filter(|it| it.is_error()).count();
     let n_warnings = findings.all.len() - n_errors;
     let looked = format!("checked {}, {}", count(counts.targets, "target"), count(counts.files, "Dockerfile"));
     match (n_errors, n_warnings) {

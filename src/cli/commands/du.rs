@@ -1,29 +1,50 @@
 //! `bake du`: what the state directory holds.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
+use super::store_filter::{StoreFilter, kind_name};
 use crate::{
-    cli::{args::TableFormat, state::open_store, write},
-    store::{HomeDir, Usage},
+    cli::{
+        args::{DuArgs, TableFormat},
+        exit::{USAGE, write},
+        state::open_store,
+    },
+    report::SourceMap,
+    store::{HomeDir, PruneOptions, Usage, UsageKind, UsedItem},
+    ui::output,
 };
 
-/// Shows what the state directory holds.
-pub(crate) fn run(bake_home: &HomeDir, format: TableFormat, color: bool) -> u8 {
+/// Shows what the state directory holds: a sum of each kind, and with `--verbose` every single thing.
+pub(crate) fn run(bake_home: &HomeDir, args: &DuArgs, color: bool) -> u8 {
+    let StoreFilter { older_than, kinds } = match StoreFilter::parse(None, &args.filter) {
+        Ok(filter) => filter,
+        Err(fault) => {
+            output::diagnostics(&[*fault], &SourceMap::default(), color);
+            return USAGE;
+        }
+    };
+    let all = PruneOptions { all: true, older_than: older_than.map(|(_, age)| age), kinds, ..PruneOptions::default() };
     let usage = match open_store(bake_home, color) {
-        Ok(Some(store)) => store.usage(),
+        Ok(Some(store)) => store.usage().only(&all),
         Ok(None) => Usage::default(),
         Err(code) => return code,
     };
-    let rows = [
-        ("blobs", usage.n_blobs, usage.blobs),
-        ("snapshots", usage.n_snapshots, usage.snapshots),
-        ("cache mounts", usage.n_cache_mounts, usage.cache_mounts),
-    ];
-    let text = match format {
+    let sum = |kind| usage.items.iter().filter(move |item| item.kind == kind);
+    let rows =
+        [("blobs", UsageKind::Blob), ("snapshots", UsageKind::Snapshot), ("cache mounts", UsageKind::CacheMount)]
+            .map(|(what, kind)| (what, sum(kind).count(), sum(kind).map(|item| item.bytes).sum::<u64>()));
+    let text = match args.format {
         TableFormat::Json => {
             let rows = rows.map(|(what, count, bytes)| json!({ "what": what, "count": count, "bytes": bytes }));
-            let all =
-                json!({ "path": bake_home.path, "kept": rows, "records": usage.n_records, "total": usage.total() });
+            let mut all = json!({
+                "path": bake_home.path,
+                "kept": rows,
+                "records": sum(UsageKind::Record).count(),
+                "total": usage.total(),
+            });
+            if args.verbose {
+                all["items"] = usage.items.iter().map(as_json).collect::<Vec<Value>>().into();
+            }
             format!("{all:#}\n")
         }
         TableFormat::Table => {
@@ -31,10 +52,42 @@ pub(crate) fn run(bake_home: &HomeDir, format: TableFormat, color: bool) -> u8 {
                 |(what, count, bytes): (&str, usize, u64)| format!("{what:<14}{count:>8}  {:>10}\n", human(bytes));
             let body: String = rows.into_iter().map(line).collect();
             let total = human(usage.total());
-            format!("{:<14}{:>8}  {:>10}\n{body}{:<14}{:>8}  {total:>10}\n", "WHAT", "COUNT", "SIZE", "total", "")
+            let items = if args.verbose { table(usage.items.iter().rev()) + "\n" } else { String::new() };
+            format!(
+                "{items}{:<14}{:>8}  {:>10}\n{body}{:<14}{:>8}  {total:>10}\n",
+                "WHAT", "COUNT", "SIZE", "total", ""
+            )
         }
     };
     write(&text)
+}
+
+/// One line a thing: its name, kind, size, last use, and whether a record leads to it, so that builds may use it again.
+pub(super) fn table<'a>(items: impl Iterator<Item = &'a UsedItem>) -> String {
+    let mut text = format!("{:<14}{:<12}{:>10}  {:<12}{}\n", "NAME", "TYPE", "SIZE", "LAST USED", "NEEDED");
+    let line = |item: &UsedItem| {
+        let name: String = item.name().chars().take(12).collect();
+        let needed = if item.named { "yes" } else { "no" };
+        let (kind, size, day) = (kind_name(item.kind), human(item.bytes), day(item));
+        format!("{name:<14}{kind:<12}{size:>10}  {day:<12}{needed}\n")
+    };
+    text.extend(items.map(line));
+    text
+}
+
+fn as_json(item: &UsedItem) -> Value {
+    json!({
+        "name": item.name(),
+        "type": kind_name(item.kind),
+        "bytes": item.bytes,
+        "lastUsed": day(item),
+        "needed": item.named,
+    })
+}
+
+/// The day of the last use, as in `2026-01-31`: the store remembers no more than that.
+fn day(item: &UsedItem) -> String {
+    jiff::Timestamp::from_second(item.last_used).map_or_else(|_| String::new(), |time| time.strftime("%F").to_string())
 }
 
 /// `1.5 MiB`.

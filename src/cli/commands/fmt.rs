@@ -11,12 +11,17 @@ use std::{
 use similar::TextDiff;
 
 use crate::{
-    cli::{FAILED, args::FmtArgs, write},
+    cli::{
+        args::FmtArgs,
+        exit::{FAILED, write},
+    },
     definition::{
         format::format,
         load::format_of,
+        origin::{DefinitionOrigin, DefinitionReads},
         read::{self, DEFAULT_NAMES, add_text},
     },
+    grant::Allowed,
     report::{Diagnostic, SourceMap},
     ui::output,
 };
@@ -48,7 +53,7 @@ impl Laid {
 pub(crate) fn run(args: &FmtArgs, color: bool) -> u8 {
     let mut sources = SourceMap::default();
     let mut faults = Vec::new();
-    let names = wanted(args);
+    let (names, named_by_user) = wanted(args);
     if names.is_empty() {
         let tried = default_names().collect::<Vec<_>>().join(", ");
         faults.push(
@@ -59,7 +64,7 @@ pub(crate) fn run(args: &FmtArgs, color: bool) -> u8 {
     let mut data = String::new();
     let mut has_changes = false;
     for name in names {
-        let laid = match one(&name, &mut sources) {
+        let laid = match one(&name, named_by_user, &mut sources) {
             Ok(laid) => laid,
             Err(mut found) => {
                 faults.append(&mut found);
@@ -90,27 +95,37 @@ pub(crate) fn run(args: &FmtArgs, color: bool) -> u8 {
     if failed { FAILED } else { written }
 }
 
-/// The files that were named, each once, or those of the default names that are there.
-fn wanted(args: &FmtArgs) -> Vec<String> {
+/// The files that were named, each once, and true; or those of the default names that are there, and false.
+fn wanted(args: &FmtArgs) -> (Vec<String>, bool) {
     let mut names: Vec<String> = Vec::new();
     for name in args.files.iter().chain(&args.more) {
         if !names.contains(name) {
             names.push(name.clone());
         }
     }
-    if names.is_empty() {
+    let named_by_user = !names.is_empty();
+    if !named_by_user {
         names.extend(default_names().filter(|it| Path::new(it).is_file()).map(str::to_owned));
     }
-    names
+    (names, named_by_user)
 }
 
 fn default_names() -> impl Iterator<Item = &'static str> {
     DEFAULT_NAMES.into_iter().filter(|it| it.ends_with(".hcl"))
 }
 
-/// Reads and lays out one file.
-fn one(name: &str, sources: &mut SourceMap) -> Result<Laid, Vec<Diagnostic>> {
-    let bytes = if name == "-" { read::read_stdin() } else { read::read_file(name, "`bake fmt`") };
+/// Reads and lays out one file. One that the user did not name may be a link of whoever made the project: it must not lead
+/// out of the work tree.
+fn one(name: &str, named_by_user: bool, sources: &mut SourceMap) -> Result<Laid, Vec<Diagnostic>> {
+    const NAMED_BY: &str = "`bake fmt`";
+    let bytes = match name {
+        "-" => read::read_stdin(),
+        _ if named_by_user => read::read_file(name, NAMED_BY),
+        _ => std::env::current_dir().map_err(|error| cannot_write(name, &error)).and_then(|cwd| {
+            let reads = DefinitionReads::new(&cwd, Allowed::default());
+            read::read_granted(name, NAMED_BY, &reads, &DefinitionOrigin::of_file(name)).map(|read| read.bytes)
+        }),
+    };
     let bytes = bytes.map_err(|fault| vec![*fault])?;
     let mut faults = Vec::new();
     let mark = if bytes.starts_with("\u{feff}".as_bytes()) { "\u{feff}" } else { "" };
@@ -138,11 +153,13 @@ fn replace(name: &str, text: &str) -> Result<(), Box<Diagnostic>> {
         file.persist(&path)?;
         Ok(())
     };
-    written().map_err(|error| {
-        Box::new(
-            Diagnostic::error("bake::cli::fmt_write", format!("the file cannot be written: {name}"))
-                .cause(&error)
-                .help("`bake fmt -` reads standard input and writes standard output"),
-        )
-    })
+    written().map_err(|error| cannot_write(name, &error))
+}
+
+fn cannot_write(name: &str, error: &io::Error) -> Box<Diagnostic> {
+    Box::new(
+        Diagnostic::error("bake::cli::fmt_write", format!("the file cannot be written: {name}"))
+            .cause(error)
+            .help("`bake fmt -` reads standard input and writes standard output"),
+    )
 }

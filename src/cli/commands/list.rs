@@ -3,8 +3,8 @@
 use crate::{
     cli::{
         definition,
+        exit::{write, write_json},
         settings::{ListWhat, Settings},
-        write, write_json,
     },
     eval::{
         evaluate::{Listed, list_targets, list_variables},

@@ -1,21 +1,28 @@
 //! `bake prune`: removes what is not needed any more.
 
-use std::time::Duration;
-
+use super::{du, store_filter::StoreFilter};
 use crate::{
-    cli::{FAILED, OK, USAGE, args::PruneArgs, state::open_store},
+    cli::{
+        args::PruneArgs,
+        exit::{FAILED, OK, USAGE},
+        state::open_store,
+    },
     report::{Diagnostic, SourceMap},
-    store::{HomeDir, PruneOptions},
+    store::{HomeDir, PruneOptions, SpaceLimits},
     ui::output,
 };
 
-use super::du::human;
-
-/// Removes what is not needed any more.
+/// Runs `bake prune`: removes things from the state directory, after a question if there is a terminal and no `--force`.
+///
+/// Without options: blobs and snapshots that no record leads to. With `--older-than`, `--filter` or a limit of room:
+/// everything that these choose. With `--all`: everything. What a running build may use always stays.
+///
+/// Returns the exit code: 0 also when the answer is no or there is no state directory; 1 if removing failed, or running
+/// builds may use all that would go; 2 for bad options.
 pub(crate) fn run(bake_home: &HomeDir, args: &PruneArgs, color: bool) -> u8 {
     let tell = |diagnostic: Diagnostic| output::diagnostics(&[diagnostic], &SourceMap::default(), color);
-    let older_than = match age(args) {
-        Ok(age) => age,
+    let filter = match StoreFilter::parse(args.older_than.as_deref(), &args.filter) {
+        Ok(filter) => filter,
         Err(diagnostic) => {
             tell(*diagnostic);
             return USAGE;
@@ -26,12 +33,14 @@ pub(crate) fn run(bake_home: &HomeDir, args: &PruneArgs, color: bool) -> u8 {
         Ok(None) => return OK,
         Err(code) => return code,
     };
-    let what = if args.all { "everything, cache mounts too," } else { "what is not needed any more" };
+    let space = args.space.limits();
     let is_sure = args.force || !output::can_ask();
-    if !is_sure && !output::confirm(&format!("Remove {what} from {}? [y/N] ", bake_home.path.display())) {
+    let question = || format!("Remove {} from {}? [y/N] ", subject(args.all, &filter, space), bake_home.path.display());
+    if !is_sure && !output::confirm(&question()) {
         return OK;
     }
-    match store.prune(&PruneOptions { all: args.all, older_than }) {
+    let StoreFilter { older_than, kinds } = filter;
+    match store.prune(&PruneOptions { all: args.all, older_than: older_than.map(|(_, age)| age), kinds, space }) {
         Ok(pruned) if pruned.busy => {
             let path = bake_home.path.display();
             tell(
@@ -41,7 +50,10 @@ pub(crate) fn run(bake_home: &HomeDir, args: &PruneArgs, color: bool) -> u8 {
             FAILED
         }
         Ok(pruned) => {
-            output::words(&format!("removed {}, {} records\n", human(pruned.bytes), pruned.n_records));
+            if args.verbose {
+                output::words(&du::table(pruned.items.iter()));
+            }
+            output::words(&format!("removed {}, {} records\n", du::human(pruned.bytes), pruned.n_records));
             OK
         }
         Err(error) => {
@@ -51,58 +63,41 @@ pub(crate) fn run(bake_home: &HomeDir, args: &PruneArgs, color: bool) -> u8 {
     }
 }
 
-/// `--older-than`, or `until=` of a filter.
-fn age(args: &PruneArgs) -> Result<Option<Duration>, Box<Diagnostic>> {
-    let mut wanted = args.older_than.as_deref();
-    for filter in &args.filter {
-        match filter.split_once('=') {
-            Some(("until", value)) => wanted = Some(value),
-            _ => {
-                let message = format!("`prune` has no filter: {filter}");
-                return Err(Box::new(Diagnostic::error("bake::cli::bad_filter", message).help("write until=24h")));
-            }
+/// The things that will go, in the words of the question. All but the first take what is still needed too, so they say so.
+fn subject(all: bool, filter: &StoreFilter, space: SpaceLimits) -> String {
+    let kinds = if filter.kinds.is_empty() { "everything" } else { "everything of these types" };
+    let mounts = if filter.kinds.is_empty() { ", cache mounts too," } else { "" };
+    match &filter.older_than {
+        Some((typed, _)) => format!("{kinds} that was not used for {typed}{mounts}"),
+        None if space != SpaceLimits::default() => {
+            format!("{kinds}, the least recently used first, until the limits hold{mounts}")
         }
+        None if all || !filter.kinds.is_empty() => format!("{kinds}{mounts}"),
+        None => "what is not needed any more".to_owned(),
     }
-    wanted.map(duration).transpose()
-}
-
-/// `90s`, `30m`, `24h`, `7d`, and sums of them.
-fn duration(text: &str) -> Result<Duration, Box<Diagnostic>> {
-    let bad = || {
-        let message = format!("not a duration: {text}");
-        Box::new(
-            Diagnostic::error("bake::cli::bad_duration", message).help("write a number and s, m, h or d, as in 24h"),
-        )
-    };
-    let mut total = 0u64;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(bad)?;
-        let count: u64 = rest[..digits].parse().map_err(|_| bad())?;
-        let seconds = match rest.as_bytes()[digits] {
-            b's' => 1,
-            b'm' => 60,
-            b'h' => 3600,
-            b'd' => 86400,
-            _ => return Err(bad()),
-        };
-        total = count.checked_mul(seconds).and_then(|it| total.checked_add(it)).ok_or_else(bad)?;
-        rest = &rest[digits + 1..];
-    }
-    if text.is_empty() { Err(bad()) } else { Ok(Duration::from_secs(total)) }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::store::UsageKind;
 
     #[test]
-    fn durations_have_units() {
-        let seconds = |text: &str| duration(text).ok().map(|it| it.as_secs());
-        assert_eq!(seconds("24h"), Some(86400));
-        assert_eq!(seconds("1h30m"), Some(5400));
-        for bad in ["", "24", "h", "1x", "1ü", "99999999999999999999d", "-1h"] {
-            assert_eq!(seconds(bad), None, "{bad}");
-        }
+    fn the_question_says_that_what_is_needed_goes_too() {
+        let none = StoreFilter::default();
+        let week = StoreFilter { older_than: Some(("7d".to_owned(), Duration::from_secs(7))), ..none.clone() };
+        let git = StoreFilter { kinds: vec![UsageKind::Git], ..none.clone() };
+        let small = SpaceLimits { max_used: Some(1), ..SpaceLimits::default() };
+        let free = SpaceLimits::default();
+        assert_eq!(subject(false, &none, free), "what is not needed any more");
+        assert_eq!(subject(false, &week, free), "everything that was not used for 7d, cache mounts too,");
+        assert_eq!(subject(true, &none, free), "everything, cache mounts too,");
+        assert_eq!(subject(false, &git, free), "everything of these types");
+        assert_eq!(
+            subject(false, &none, small),
+            "everything, the least recently used first, until the limits hold, cache mounts too,"
+        );
     }
 }

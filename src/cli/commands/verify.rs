@@ -1,7 +1,10 @@
 //! `bake cache verify`: reads everything and compares it with its digest.
 
 use crate::{
-    cli::{FAILED, OK, state::open_store},
+    cli::{
+        exit::{FAILED, OK},
+        state::open_store,
+    },
     report::{Diagnostic, SourceMap},
     store::{Damage, DamageFate, HomeDir},
     ui::output,

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     definition::{
+        kept::has_reference,
         syntax::{Expr, ExprKind},
         yaml::node::{YamlMapping, YamlNode, YamlNodeKind},
     },
@@ -33,6 +34,7 @@ const X_BAKE_KEYS: [&str; 11] = [
 ];
 
 impl TargetBuilder<'_, '_, '_> {
+    /// The entries of `build.x-bake` that are set; warns about keys that it does not have.
     pub(super) fn x_bake(&mut self) -> YamlMapping {
         let Some(node) = self.field("x-bake") else { return YamlMapping::new() };
         let Some(entries) = node.mapping() else {
@@ -74,6 +76,8 @@ impl TargetBuilder<'_, '_, '_> {
         }
     }
 
+    /// Adds `contexts`: those of `additional_contexts`, then those of `x-bake` that have other names. `service:NAME`
+    /// becomes the target of that service.
     pub(super) fn contexts(&mut self, x_bake: &YamlMapping) {
         let mut all: IndexMap<Arc<str>, (Arc<str>, Span)> = IndexMap::new();
         let own = self.field("additional_contexts");
@@ -124,6 +128,8 @@ impl TargetBuilder<'_, '_, '_> {
         }
     }
 
+    /// Adds the attributes that are lists of strings: those of `build`, then those of `x-bake`. Without any tag,
+    /// `image` of the service is the tag.
     pub(super) fn lists(&mut self, x_bake: &YamlMapping) {
         for (key, attribute, once) in [
             ("tags", "tags", true),
@@ -155,10 +161,12 @@ impl TargetBuilder<'_, '_, '_> {
 
     fn image(&mut self) -> Option<Expr> {
         let image = self.service.entry.node.get("image").filter(|image| !image.is_null()).cloned()?;
+        self.loader.warn_unset(&image);
         let text = self.string("image", &image).filter(|text| !text.is_empty())?;
         Some(Expr::text(text, image.at))
     }
 
+    /// Adds `secret`: the secrets of `build`, looked up in the top-level `secrets`, then those of `x-bake`.
     pub(super) fn secrets(&mut self, x_bake: &YamlMapping) {
         let own = self.field("secrets");
         let mut all = Vec::new();
@@ -193,6 +201,7 @@ impl TargetBuilder<'_, '_, '_> {
             self.loader.fail(fault.help(help));
             return None;
         };
+        self.loader.warn_unset(&entry.node);
         let mut entries = vec![(Expr::text("id", at), Expr::text(id.clone(), at))];
         if let Some(external) =
             entry.node.get("external").filter(|external| external.scalar_text().as_deref() != Some("false"))
@@ -215,6 +224,7 @@ impl TargetBuilder<'_, '_, '_> {
         Some(Expr::new(ExprKind::Object(entries), at))
     }
 
+    /// Adds `ssh`: the keys of `build`, then those of `x-bake`, which replace keys of the same id. Sorted by id.
     pub(super) fn ssh(&mut self, x_bake: &YamlMapping) {
         let mut all: IndexMap<Arc<str>, (Vec<Arc<str>>, Span)> = IndexMap::new();
         if let Some(node) = self.field("ssh") {
@@ -248,19 +258,24 @@ impl TargetBuilder<'_, '_, '_> {
         self.add("ssh", at, Expr::new(ExprKind::Tuple(all.into_iter().map(item).collect()), at));
     }
 
+    /// Adds `no-cache` and `pull`, which are `true` or `false`; those of `x-bake` win.
     pub(super) fn switches(&mut self, x_bake: &YamlMapping) {
         for (key, attribute) in [("no_cache", "no-cache"), ("pull", "pull")] {
-            let own = self.field(key).and_then(|node| Some((self.switch(key, &node)?, node.at)));
+            let own = self.field(key).and_then(|node| self.switch(key, &node));
             let extra = x_bake.get(attribute).map(|entry| entry.node.clone());
-            let extra = extra.and_then(|node| Some((self.switch(&format!("x-bake.{attribute}"), &node)?, node.at)));
+            let extra = extra.and_then(|node| self.switch(&format!("x-bake.{attribute}"), &node));
             // A plain `false` says nothing; that of `x-bake` does.
-            if let Some((on, at)) = extra.or(own.filter(|(on, _)| *on)) {
-                self.add(attribute, at, Expr::new(ExprKind::Bool(on), at));
+            if let Some(switch) = extra.or(own.filter(|switch| !matches!(switch.kind, ExprKind::Bool(false)))) {
+                self.add(attribute, switch.at, switch);
             }
         }
     }
 
-    fn switch(&mut self, what: &str, node: &YamlNode) -> Option<bool> {
+    /// `true` or `false`, or a variable that is kept.
+    fn switch(&mut self, what: &str, node: &YamlNode) -> Option<Expr> {
+        if let Some(text) = node.str().filter(|text| has_reference(text)) {
+            return Some(Expr::text(text.clone(), node.at));
+        }
         let on = node
             .scalar_text()
             .filter(|_| !matches!(node.kind, YamlNodeKind::Number(_)))
@@ -268,6 +283,6 @@ impl TargetBuilder<'_, '_, '_> {
         if on.is_none() {
             self.wrong(what, "`true` or `false`", node, "");
         }
-        on
+        on.map(|on| Expr::new(ExprKind::Bool(on), node.at))
     }
 }

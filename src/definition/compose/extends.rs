@@ -17,7 +17,8 @@ use crate::{
 };
 
 impl Loader<'_> {
-    /// Replaces every service that has `extends` by its merged form.
+    /// Replaces every service that has `extends` by its merged form
+    /// (<https://github.com/compose-spec/compose-spec/blob/main/05-services.md#extends>).
     pub(super) fn extend_all(&mut self, file: &ComposeFile, services: &mut YamlMapping, scope: &ComposeScope) {
         let local = Arc::new(services.clone());
         let mut done = HashMap::new();
@@ -32,7 +33,7 @@ impl Loader<'_> {
                 Ok(node) => entry.node = node,
                 Err(fault) => {
                     if !chain.iter().any(|(link, _)| broken.contains(link)) {
-                        self.fail(*fault);
+                        self.linked::<()>(Err(fault));
                     }
                     broken.extend(chain.into_iter().map(|(link, _)| link));
                 }
@@ -73,6 +74,7 @@ impl Loader<'_> {
                 .help("write `extends: {service: other}`"),
             )
         };
+        self.warn_unset(extends);
         let (base_name, base_at) = match &extends.kind {
             YamlNodeKind::String(service) => (service.clone(), extends.at),
             _ => {
@@ -120,7 +122,8 @@ impl Loader<'_> {
 
     /// The services of another file, as they stand there.
     fn services_of(&mut self, path: &str, at: Span, scope: &ComposeScope) -> ComposeResult<Arc<YamlMapping>> {
-        if let Some(known) = self.read.get(path) {
+        let key = (at.source, path.to_owned());
+        if let Some(known) = self.read.get(&key) {
             return Ok(known.clone());
         }
         let file = self.file(path, at)?;
@@ -131,7 +134,7 @@ impl Loader<'_> {
             self.merge_all(&mut services, own, MergeRule::Service);
         }
         let services = Arc::new(services);
-        self.read.insert(path.to_owned(), services.clone());
+        self.read.insert(key, services.clone());
         Ok(services)
     }
 }

@@ -9,9 +9,12 @@ use super::{
     value,
 };
 use crate::{
-    definition::yaml::{
-        node::{YamlEntry, YamlMapping, YamlNode, YamlNodeKind},
-        parse,
+    definition::{
+        read::ReadReason,
+        yaml::{
+            node::{YamlEntry, YamlMapping, YamlNode, YamlNodeKind},
+            parse,
+        },
     },
     report::{Diagnostic, Span},
 };
@@ -20,6 +23,10 @@ use crate::{
 const MAX_FILES: usize = 1000;
 
 impl Loader<'_> {
+    /// Merges the models of the files that `include` names below `own`, the model of the file that includes them.
+    ///
+    /// Each item may set a project directory and files of variables of its own. `chain` holds the includes that led
+    /// here; it is the same after the call. Faults are recorded.
     pub(super) fn include(
         &mut self,
         include: &YamlEntry,
@@ -27,17 +34,16 @@ impl Loader<'_> {
         chain: &mut Vec<ComposeLink>,
         own: &mut Model,
     ) {
-        let Some(include_node) = self.interpolated(&include.node, scope) else { return };
+        let Some(include_node) = self.interpolated_now(&include.node, scope) else { return };
+        self.warn_unset(&include_node);
         let Some(items) = include_node.sequence() else {
             if !include_node.is_null() {
-                self.fail(
-                    Diagnostic::error(
-                        "bake::compose::wrong_type",
-                        format!("`include` must be a list, got {}", include_node.word()),
-                    )
-                    .at(include_node.at, "not a list")
-                    .help("write `include: [other.yaml]`"),
+                let fault = Diagnostic::error(
+                    "bake::compose::wrong_type",
+                    format!("`include` must be a list, got {}", include_node.word()),
                 );
+                let fault = fault.at(include_node.at, "not a list").help("write `include: [other.yaml]`");
+                self.linked::<()>(Err(Box::new(fault)));
             }
             return;
         };
@@ -45,23 +51,17 @@ impl Loader<'_> {
             let links = chain.len();
             let included = self.included(item, scope, chain);
             chain.truncate(links);
-            let Some(included) = self.ok(included) else { continue };
-            for (section, rule) in
-                [(Model::services as Section, MergeRule::Service), (Model::secrets, MergeRule::Plain)]
-            {
-                let mut below: YamlMapping = section(&mut included.clone())
-                    .iter()
-                    .filter_map(|(name, entry)| {
-                        Some((name.clone(), YamlEntry { at: entry.at, node: merge::settled(&entry.node)? }))
-                    })
-                    .collect();
-                self.merge_all(&mut below, std::mem::take(section(own)), rule);
-                *section(own) = below;
-            }
+            let Some(Model { services: mut below, secrets: mut secrets_below }) = self.linked(included) else {
+                continue;
+            };
+            self.merge_all(&mut below, std::mem::take(&mut own.services), MergeRule::Service);
+            self.merge_all(&mut secrets_below, std::mem::take(&mut own.secrets), MergeRule::Plain);
+            *own = Model { services: below, secrets: secrets_below };
         }
     }
 
-    /// Loads the model of one item of `include`.
+    /// Loads the model of one item of `include`. It is complete: nothing in it is left to be reset, and a build without a
+    /// context has the folder of the item.
     fn included(
         &mut self,
         item: &Arc<YamlNode>,
@@ -94,11 +94,11 @@ impl Loader<'_> {
         match env_files {
             None => {
                 let path = value::join(&inner.folder, ".env", None);
-                self.add_dotenv(&mut inner, &path);
+                self.add_dotenv(&mut inner, &path, &[item.at.source]);
             }
             Some(files) => {
                 for (file, at) in files.into_iter().filter(|(file, _)| file != "/dev/null") {
-                    match self.dotenv(&file, &inner.env) {
+                    match self.dotenv(&file, ReadReason::Named(at), &inner.env) {
                         Some(Some(values)) => values.into_iter().for_each(|(name, value)| {
                             inner.env.entry(name).or_insert(value);
                         }),
@@ -112,10 +112,26 @@ impl Loader<'_> {
         for (path, at) in paths {
             files.push(self.file(&path, at)?);
         }
-        Ok(self.model(&files, &inner, chain))
+        let Model { services, secrets } = self.model(&files, &inner, chain);
+        let settled = |section: YamlMapping| -> YamlMapping {
+            let entries = section.into_iter();
+            entries
+                .filter_map(|(name, YamlEntry { at, node })| {
+                    Some((name, YamlEntry { at, node: merge::settled(&node)? }))
+                })
+                .collect()
+        };
+        let mut services = settled(services);
+        for entry in services.values_mut() {
+            entry.node = with_context(&entry.node, &inner.folder);
+        }
+        Ok(Model { services, secrets: settled(secrets) })
     }
 
-    /// Reads and parses another Compose file.
+    /// Reads and parses another Compose file; `at` is the place that names it.
+    ///
+    /// # Errors
+    /// When the file does not exist, is no valid YAML, or too many files have been included.
     pub(super) fn file(&mut self, path: &str, at: Span) -> ComposeResult<ComposeFile> {
         self.files += 1;
         if self.files > MAX_FILES {
@@ -127,22 +143,28 @@ impl Loader<'_> {
                 .at(at, "the limit is passed here"),
             ));
         }
-        let (source, text) = self.reader.read(path)?.ok_or_else(|| missing_file(path, at))?;
+        let (source, text) = self.reader.read(path, ReadReason::Named(at))?.ok_or_else(|| missing_file(path, at))?;
         Ok(ComposeFile { name: path.to_owned(), source, documents: parse::parse(source, &text)? })
     }
 }
 
-/// One of the two sections of a model.
-type Section = fn(&mut Model) -> &mut YamlMapping;
-
-impl Model {
-    const fn services(&mut self) -> &mut YamlMapping {
-        &mut self.services
+/// The service with `folder` (empty: the working directory) as the context of its build, if it has a build without one.
+fn with_context(service: &Arc<YamlNode>, folder: &str) -> Arc<YamlNode> {
+    let Some(build) = service.get("build") else { return service.clone() };
+    let YamlNodeKind::Mapping(mut build_entries) = merge::canonical(build, MergeRule::Build).kind.clone() else {
+        return service.clone();
+    };
+    if build_entries.get("context").is_some_and(|context| !context.node.is_null()) {
+        return service.clone();
     }
-
-    const fn secrets(&mut self) -> &mut YamlMapping {
-        &mut self.secrets
+    let folder = if folder.is_empty() { "." } else { folder };
+    let context = Arc::new(YamlNode::new(YamlNodeKind::String(folder.into()), build.at));
+    build_entries.insert("context".into(), YamlEntry { at: build.at, node: context });
+    let YamlNodeKind::Mapping(mut entries) = service.kind.clone() else { return service.clone() };
+    if let Some(entry) = entries.get_mut("build") {
+        entry.node = Arc::new(YamlNode::new(YamlNodeKind::Mapping(build_entries), build.at).with(build.action));
     }
+    Arc::new(YamlNode::new(YamlNodeKind::Mapping(entries), service.at).with(service.action))
 }
 
 /// The strings of a value that is a string or a list of strings.

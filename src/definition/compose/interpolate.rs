@@ -1,9 +1,11 @@
 //! Variables in Compose files and `.env` files: `$A`, `${A:-default}`, `${A:?message}`, `${A:+other}`, `$$`.
 
+use crate::definition::kept::{ReferenceOperation, VariableReference};
+
 /// How deep defaults may nest.
 const MAX_DEPTH: usize = 50;
 
-/// Why a text cannot be interpolated.
+/// Why the variables of a text cannot be replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum InterpolateFault {
     /// The `${…}` at fault.
@@ -14,14 +16,25 @@ pub(super) enum InterpolateFault {
     },
 }
 
-/// The variables that an interpolation sees. Also records which of them are not set.
+/// The variables that an interpolation sees; also records which of them are not set.
 pub(super) trait Variables {
     fn get(&mut self, name: &str) -> Option<String>;
     /// Called for a variable that is used without a default and is not set.
     fn missing(&mut self, name: &str);
+    /// Where variables are kept and not replaced: the texts of references.
+    fn keeper(&mut self) -> Option<&mut dyn KeepVariables> {
+        None
+    }
 }
 
-/// Replaces every variable of a text by its value
+/// Gives references the texts that stand for them in a file that is converted.
+pub(super) trait KeepVariables {
+    fn keep(&mut self, reference: VariableReference) -> String;
+    /// Called for `${NAME:?message}`.
+    fn require(&mut self, name: &str, message: &str);
+}
+
+/// Replaces every variable of a text by its value: `$NAME`, `${NAME}`, and the forms with defaults
 /// (<https://github.com/compose-spec/compose-spec/blob/main/12-interpolation.md>).
 pub(super) fn substitute(text: &str, variables: &mut dyn Variables) -> Result<String, InterpolateFault> {
     substitute_at(text, variables, 0)
@@ -67,6 +80,9 @@ fn name_length(text: &str) -> usize {
 }
 
 fn plain(name: &str, variables: &mut dyn Variables) -> String {
+    if let Some(keeper) = variables.keeper() {
+        return keeper.keep(VariableReference { name: name.to_owned(), operation: ReferenceOperation::Value });
+    }
     variables.get(name).unwrap_or_else(|| {
         variables.missing(name);
         String::new()
@@ -104,6 +120,10 @@ fn braced(inside: &str, variables: &mut dyn Variables, depth: usize) -> Result<S
     let (kind, argument) = (operator.next(), operator.as_str());
     let present = value.as_ref().is_some_and(|value| !(not_empty && value.is_empty()));
     let argument = |variables: &mut dyn Variables| substitute_at(argument, variables, depth + 1).map_err(Some);
+    if variables.keeper().is_some() && matches!(kind, Some('-' | '+' | '?')) {
+        let text = argument(variables)?;
+        return variables.keeper().map(|keeper| kept(name, kind, text, keeper)).ok_or(None);
+    }
     match kind {
         Some('-') if !present => argument(variables),
         Some('+') if present => argument(variables),
@@ -113,6 +133,19 @@ fn braced(inside: &str, variables: &mut dyn Variables, depth: usize) -> Result<S
         Some('-' | '+' | '?') => Ok(value.unwrap_or_default()),
         _ => Err(None),
     }
+}
+
+/// What stands for `${NAME:-text}`, `${NAME:+text}` and `${NAME:?text}` where variables are kept.
+fn kept(name: &str, operator: Option<char>, text: String, keeper: &mut dyn KeepVariables) -> String {
+    let operation = match operator {
+        Some('-') => ReferenceOperation::Default(text),
+        Some('+') => ReferenceOperation::Alternative(text),
+        _ => {
+            keeper.require(name, &text);
+            ReferenceOperation::Value
+        }
+    };
+    keeper.keep(VariableReference { name: name.to_owned(), operation })
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use crate::{
 
 type Merged<T> = Result<T, Box<Diagnostic>>;
 
-/// How a value is merged, depending on its key.
+/// How a value of a later file is merged onto that of an earlier one, depending on its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MergeRule {
     /// Mappings by key, lists appended, anything else replaced.
@@ -46,7 +46,7 @@ impl MergeRule {
     }
 }
 
-/// `over` merged onto `base`.
+/// Merges the value `over` of a later file onto the value `base` of an earlier one.
 pub(super) fn merge(base: &Arc<YamlNode>, over: &Arc<YamlNode>, rule: MergeRule) -> Merged<Arc<YamlNode>> {
     if over.action.is_some() || base.action == Some(YamlAction::Reset) {
         return Ok(over.clone());
@@ -85,7 +85,7 @@ pub(super) fn merge(base: &Arc<YamlNode>, over: &Arc<YamlNode>, rule: MergeRule)
     Ok(Arc::new(YamlNode::new(kind, over.at)))
 }
 
-/// Merges one entry into a mapping.
+/// Merges one entry of a later file into a mapping.
 pub(super) fn merge_entry(entries: &mut YamlMapping, key: &Arc<str>, over: &YamlEntry, rule: MergeRule) -> Merged<()> {
     let replaces = rule == MergeRule::Pairs;
     let inner = if rule == MergeRule::Hosts { MergeRule::Addresses } else { rule.under(key) };
@@ -151,7 +151,7 @@ fn is_host(item: &YamlNode) -> bool {
     item.str().is_some_and(|text| text.contains(['=', ':']))
 }
 
-/// Removes reset values and all merge actions; `None` if the value itself is reset.
+/// Removes values that `!reset` takes away, and all merge actions; `None` if the value itself is reset.
 pub(super) fn settled(node: &Arc<YamlNode>) -> Option<Arc<YamlNode>> {
     if node.action == Some(YamlAction::Reset) {
         return None;

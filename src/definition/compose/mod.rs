@@ -6,13 +6,14 @@
 //! ```
 //!
 //! Only the keys of a service that a build needs are looked at. Nothing is read here: further files come from
-//! [`LoadRequest`](super::read::LoadRequest).
+//! [`ComposeFileReader`](super::read::ComposeFileReader).
 
 mod bake_fields;
 pub(super) mod dotenv;
 mod extends;
 mod include;
 mod interpolate;
+mod lookup;
 mod merge;
 mod model;
 mod target;
@@ -20,4 +21,4 @@ mod target;
 mod tests;
 mod value;
 
-pub(crate) use model::{ComposeFile, load};
+pub(crate) use model::{ComposeFile, LoadedCompose, load, load_kept};

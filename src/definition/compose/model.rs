@@ -1,7 +1,7 @@
 //! Compose files ─► one model: each document interpolated, its includes and extended services resolved, merged onto those
 //! before it (Compose specification, merge and include: <https://github.com/compose-spec/compose-spec/blob/main/13-merge.md>).
 //!
-//! Only the keys of a service that a build needs are kept. Further files come from [`LoadRequest`]; nothing is read
+//! Only the keys of a service that a build needs are kept. Further files come from [`ComposeFileReader`]; nothing is read
 //! here.
 
 use std::{
@@ -12,14 +12,15 @@ use std::{
 use indexmap::IndexMap;
 
 use super::{
-    dotenv,
-    interpolate::{self, Variables},
+    dotenv, interpolate,
+    lookup::{Lookup, PROJECT_NAME, interpolation_fault},
     merge::{self, MergeRule},
     value,
 };
 use crate::{
     definition::{
-        read::LoadRequest,
+        kept::KeptVariables,
+        read::{ComposeFileReader, NO_SUCH_FILE, ReadReason},
         syntax::Body,
         yaml::node::{YamlEntry, YamlMapping, YamlNode, YamlNodeKind},
     },
@@ -38,54 +39,100 @@ const ALL_SERVICE_KEYS: &str = "annotations attach blkio_config build cap_add ca
     credential_spec depends_on deploy develop device_cgroup_rules devices dns dns_opt dns_search domainname entrypoint \
     env_file environment expose extends external_links extra_hosts gpus group_add healthcheck hostname image init ipc \
     isolation label_file labels links logging mac_address mem_limit mem_reservation mem_swappiness memswap_limit models \
-    network_mode networks oom_kill_disable oom_score_adj pid pids_limit platform ports post_start pre_stop privileged \
-    profiles provider pull_policy pull_refresh_after read_only restart runtime scale secrets security_opt shm_size \
-    stdin_open stop_grace_period stop_signal storage_opt sysctls tmpfs tty ulimits use_api_socket user userns_mode uts \
-    volumes volumes_from working_dir";
+    network_mode networks oom_kill_disable oom_score_adj pid pids_limit platform ports post_start pre_start pre_stop \
+    privileged profiles provider pull_policy pull_refresh_after read_only restart runtime scale secrets security_opt \
+    shm_size stdin_open stop_grace_period stop_signal storage_opt sysctls tmpfs tty ulimits use_api_socket user \
+    userns_mode uts volumes volumes_from working_dir";
 
 /// All keys that stand at the top of a Compose file.
 const TOP_KEYS: &str = "version name include services networks volumes secrets configs models";
 
-/// A Compose file named with `-f` or found by a default name, parsed.
+/// A Compose file that was named with `-f` or found by a default name, parsed into documents.
 #[derive(Clone, Debug)]
 pub(crate) struct ComposeFile {
     pub(crate) name: String,
     pub(crate) source: SourceId,
-    /// Its documents.
+    /// The YAML documents of the file, in order.
     pub(crate) documents: Vec<Arc<YamlNode>>,
 }
 
-/// Loads all Compose files into one body of targets; later files override earlier ones. Interpolation sees `vars`
-/// (`--var`), then `env` (the environment), then `.env`. Returns `None` when there are no files; errors are among the
-/// diagnostics.
+/// What Compose files stand for.
+#[derive(Debug, Default)]
+pub(crate) struct LoadedCompose {
+    /// A target for each service that is built; `None` when there are no files.
+    pub(crate) body: Option<Body>,
+    /// Variables that secrets take and that the files give by `.env` or `env_file`; those of the environment go before.
+    pub(crate) secret_env: BTreeMap<String, String>,
+    pub(crate) diagnostics: Vec<Diagnostic>,
+    /// The variables that the texts keep.
+    pub(crate) kept: KeptVariables,
+}
+
+/// Loads all Compose files into one body of targets; later files override earlier ones.
+///
+/// A variable has its value of `vars` (`--var`, `--var-file`), else of `env`, else of `.env` in the working directory. Errors
+/// are among the diagnostics, and the body is then what could be read; those of `include` and `extends` stand there alone,
+/// without a body, because without what they name the rest is not what was meant.
 pub(crate) fn load(
     files: &[ComposeFile],
     env: &BTreeMap<String, String>,
     vars: &BTreeMap<String, String>,
-    reader: &mut dyn LoadRequest,
-) -> (Option<Body>, Vec<Diagnostic>) {
+    reader: &mut dyn ComposeFileReader,
+) -> LoadedCompose {
+    load_with(None, files, env, vars, reader)
+}
+
+/// As [`load`], but variables are kept in the texts, and build arguments without a value are references to the
+/// environment. Names of files that are read have the values of `env` and `.env` all the same.
+pub(crate) fn load_kept(
+    files: &[ComposeFile],
+    env: &BTreeMap<String, String>,
+    reader: &mut dyn ComposeFileReader,
+) -> LoadedCompose {
+    load_with(Some(KeptVariables::default()), files, env, &BTreeMap::new(), reader)
+}
+
+fn load_with(
+    kept: Option<KeptVariables>,
+    files: &[ComposeFile],
+    env: &BTreeMap<String, String>,
+    vars: &BTreeMap<String, String>,
+    reader: &mut dyn ComposeFileReader,
+) -> LoadedCompose {
     let mut loader = Loader {
+        kept,
+        of_dotenv: BTreeSet::new(),
         reader,
         faults: Vec::new(),
-        unset: BTreeSet::new(),
+        broken_links: Vec::new(),
+        unset: HashMap::new(),
+        told_unset: BTreeSet::new(),
+        secret_env: BTreeMap::new(),
         read: HashMap::new(),
         home: env.get("HOME").cloned(),
         files: 0,
     };
     let mut scope = ComposeScope { env: env.clone(), folder: String::new() };
-    loader.add_dotenv(&mut scope, ".env");
+    let sources: Vec<SourceId> = files.iter().map(|file| file.source).collect();
+    loader.add_dotenv(&mut scope, ".env", &sources);
     scope.env.extend(vars.iter().map(|(name, value)| (name.clone(), value.clone())));
     let project = loader.project_name(files, &scope);
-    scope.env.insert("COMPOSE_PROJECT_NAME".to_owned(), project);
+    scope.env.insert(PROJECT_NAME.to_owned(), project);
     let mut chain = Vec::new();
     let model = loader.model(files, &scope, &mut chain);
+    if !loader.broken_links.is_empty() {
+        return LoadedCompose { diagnostics: loader.broken_links, ..LoadedCompose::default() };
+    }
     let body = loader.body(files, &model, &scope);
-    (body, loader.faults)
+    loader.tell_kept();
+    let Loader { secret_env, faults, kept, .. } = loader;
+    LoadedCompose { body, secret_env, diagnostics: faults, kept: kept.unwrap_or_default() }
 }
 
+/// The result of reading a part of a Compose file; the error has its place.
 pub(super) type ComposeResult<T> = Result<T, Box<Diagnostic>>;
 
-/// The base folder and the variables of a group of files.
+/// The base directory and the variables of a group of Compose files: those of the user, or those of one `include`.
 #[derive(Clone)]
 pub(super) struct ComposeScope {
     pub(super) env: BTreeMap<String, String>,
@@ -100,22 +147,35 @@ pub(super) struct Model {
     pub(super) secrets: YamlMapping,
 }
 
+/// The state of loading Compose files: the faults so far, and what was read of files that other files name.
 pub(super) struct Loader<'a> {
-    pub(super) reader: &'a mut dyn LoadRequest,
+    pub(super) reader: &'a mut dyn ComposeFileReader,
     pub(super) faults: Vec<Diagnostic>,
+    /// The faults of `include` and `extends`.
+    broken_links: Vec<Diagnostic>,
+    /// Variables that a value uses and that are not set, by the place of the value.
+    pub(super) unset: HashMap<Span, Vec<String>>,
     /// Unset variables that a warning has been recorded for.
-    unset: BTreeSet<String>,
-    /// Services of other files that `extends` has read, by path.
-    pub(super) read: HashMap<String, Arc<YamlMapping>>,
+    pub(super) told_unset: BTreeSet<String>,
+    /// As [`LoadedCompose::secret_env`].
+    pub(super) secret_env: BTreeMap<String, String>,
+    /// Services of other files that `extends` has read, by the file that names them and their path: not every file may read
+    /// what another one has read.
+    pub(super) read: HashMap<(SourceId, String), Arc<YamlMapping>>,
     pub(super) home: Option<String>,
     /// How many files have been read because other files name them.
     pub(super) files: usize,
+    /// The references to variables, where these are kept.
+    pub(super) kept: Option<KeptVariables>,
+    /// The variables that a `.env` file gives a value.
+    pub(super) of_dotenv: BTreeSet<String>,
 }
 
 /// One link of a chain of `include` or `extends`: the name for messages, and the place that asks for it.
 pub(super) type ComposeLink = (String, Span);
 
 impl Loader<'_> {
+    /// Records a fault or warning; loading goes on.
     pub(super) fn fail(&mut self, fault: Diagnostic) {
         self.faults.push(fault);
     }
@@ -125,22 +185,30 @@ impl Loader<'_> {
         result.map_err(|fault| self.faults.push(*fault)).ok()
     }
 
+    /// As [`Self::ok`], for what `include` or `extends` names.
+    pub(super) fn linked<T>(&mut self, result: ComposeResult<T>) -> Option<T> {
+        result.map_err(|fault| self.broken_links.push(*fault)).ok()
+    }
+
     /// The project name: `name` of the last file that has one, else `COMPOSE_PROJECT_NAME`, else `bake`.
     fn project_name(&mut self, files: &[ComposeFile], scope: &ComposeScope) -> String {
         let mut documents = files.iter().flat_map(|file| &file.documents).rev();
         let named = documents.find_map(|document| document.get("name").filter(|name| name.str().is_some()));
-        let named = named.and_then(|name| self.interpolated(name, scope)).and_then(|name| name.str().cloned());
+        let named = named.and_then(|name| self.interpolated_now(name, scope));
+        let named = named.inspect(|name| self.warn_unset(name)).and_then(|name| name.str().cloned());
         named
             .map(|name| name.to_string())
-            .or_else(|| scope.env.get("COMPOSE_PROJECT_NAME").cloned())
+            .or_else(|| scope.env.get(PROJECT_NAME).cloned())
             .filter(|name| !name.is_empty())
             .unwrap_or_else(|| "bake".to_owned())
     }
 
-    /// Adds the variables of a `.env` file, if it exists; variables that are already set keep their values.
-    pub(super) fn add_dotenv(&mut self, scope: &mut ComposeScope, path: &str) {
-        if let Some(Some(values)) = self.dotenv(path, &scope.env) {
+    /// Adds the variables of the `.env` file that belongs to `files`, if it exists; variables that are already set keep
+    /// their values.
+    pub(super) fn add_dotenv(&mut self, scope: &mut ComposeScope, path: &str, files: &[SourceId]) {
+        if let Some(Some(values)) = self.dotenv(path, ReadReason::Dotenv(files), &scope.env) {
             for (name, value) in values {
+                self.of_dotenv.insert(name.clone());
                 scope.env.entry(name).or_insert(value);
             }
         }
@@ -150,9 +218,10 @@ impl Loader<'_> {
     pub(super) fn dotenv(
         &mut self,
         path: &str,
+        reason: ReadReason<'_>,
         env: &BTreeMap<String, String>,
     ) -> Option<Option<BTreeMap<String, String>>> {
-        let read = self.reader.read(path);
+        let read = self.reader.read(path, reason);
         let Some((source, text)) = self.ok(read)? else { return Some(None) };
         match dotenv::parse(&text, &|name| env.get(name).cloned()) {
             Ok(values) => Some(Some(values)),
@@ -173,7 +242,11 @@ impl Loader<'_> {
         }
     }
 
-    /// Merges the documents of all files, each onto those before it.
+    /// Merges the documents of Compose files in order, later ones over earlier ones, their `include` and `extends`
+    /// resolved.
+    ///
+    /// `chain` holds the includes that led here, to find circles; it is empty for the files of the user. Faults go to
+    /// `self.faults`; what has one is left out.
     pub(super) fn model(&mut self, files: &[ComposeFile], scope: &ComposeScope, chain: &mut Vec<ComposeLink>) -> Model {
         let mut model = Model::default();
         for file in files {
@@ -184,6 +257,9 @@ impl Loader<'_> {
         model
     }
 
+    /// Merges one document of a Compose file onto `model`, its `include` and `extends` resolved.
+    ///
+    /// A document that is not a mapping is a fault; an empty one is not.
     pub(super) fn document(
         &mut self,
         file: &ComposeFile,
@@ -214,6 +290,7 @@ impl Loader<'_> {
         self.merge_all(&mut model.secrets, own.secrets, MergeRule::Plain);
     }
 
+    /// Merges the entries of a section (services or secrets) onto those of earlier files, name by name.
     pub(super) fn merge_all(&mut self, below: &mut YamlMapping, above: YamlMapping, rule: MergeRule) {
         for (name, entry) in above {
             let merged = match below.get(&name) {
@@ -243,7 +320,7 @@ impl Loader<'_> {
         }
     }
 
-    /// The mapping under a top-level key, or nothing.
+    /// The mapping under a top-level key; `None` if it is missing, null, or (with a fault) no mapping.
     pub(super) fn section<'n>(&mut self, entries: &'n YamlMapping, key: &str) -> Option<&'n YamlMapping> {
         let section = entries.get(key).filter(|section| !section.node.is_null())?;
         if section.node.mapping().is_none() {
@@ -259,6 +336,7 @@ impl Loader<'_> {
         section.node.mapping()
     }
 
+    /// The services of a document, each reduced to the keys that a build needs; what has a fault is left out.
     pub(super) fn services(&mut self, entries: &YamlMapping, scope: &ComposeScope) -> YamlMapping {
         let Some(section) = self.section(entries, "services") else { return YamlMapping::new() };
         let mut services = YamlMapping::new();
@@ -270,7 +348,10 @@ impl Loader<'_> {
         services
     }
 
-    /// Reduces a service to the keys that a build needs, interpolated, with paths relative to the working directory.
+    /// Reduces a service to the keys that a build needs, its variables replaced, with paths relative to the working
+    /// directory.
+    ///
+    /// `None` after a fault.
     pub(super) fn service(&mut self, name: &str, entry: &YamlEntry, scope: &ComposeScope) -> Option<Arc<YamlNode>> {
         let YamlNodeKind::Mapping(all) = &entry.node.kind else {
             if entry.node.is_null() || entry.node.action.is_some() {
@@ -290,33 +371,45 @@ impl Loader<'_> {
         let mut kept = YamlMapping::new();
         for key in SERVICE_KEYS.into_iter().chain(["extends"]) {
             let Some((key, value)) = all.get_key_value(key) else { continue };
-            let node = self.interpolated(&value.node, scope)?;
+            let names_file = matches!(&**key, "extends" | "env_file");
+            let node = if names_file {
+                self.interpolated_now(&value.node, scope)?
+            } else {
+                self.interpolated(&value.node, scope)?
+            };
             kept.insert(key.clone(), YamlEntry { at: value.at, node: self.rebased_field(key, &node, scope) });
         }
         Some(Arc::new(YamlNode::new(YamlNodeKind::Mapping(kept), entry.node.at).with(entry.node.action)))
     }
 
+    /// The top-level secrets of a document, with paths of files relative to the working directory.
     pub(super) fn secrets(&mut self, entries: &YamlMapping, scope: &ComposeScope) -> YamlMapping {
         let Some(section) = self.section(entries, "secrets") else { return YamlMapping::new() };
         let mut secrets = YamlMapping::new();
         for (name, entry) in section {
             if let Some(node) = self.interpolated(&entry.node, scope) {
                 let node = self.with_entry(&node, "file", |loader, file| loader.rebased(file, scope));
+                if let Some(variable) = node.get("environment").and_then(|variable| variable.str())
+                    && let Some((name, value)) = scope.env.get_key_value(&**variable)
+                {
+                    self.secret_env.entry(name.clone()).or_insert_with(|| value.clone());
+                }
                 secrets.insert(name.clone(), YamlEntry { at: entry.at, node });
             }
         }
         secrets
     }
 
-    /// The value with all variables in its strings replaced.
+    /// Replaces the variables in all strings of a value, or keeps them; `None` after a fault. Variables that are not set
+    /// are noted for [`Self::warn_unset`].
     pub(super) fn interpolated(&mut self, node: &Arc<YamlNode>, scope: &ComposeScope) -> Option<Arc<YamlNode>> {
         let kind = match &node.kind {
             YamlNodeKind::String(text) if text.contains('$') => {
-                let mut lookup = Lookup { env: &scope.env, missing: Vec::new() };
+                let mut lookup = Lookup { env: &scope.env, missing: Vec::new(), kept: self.kept.as_mut() };
                 let text =
                     interpolate::substitute(text, &mut lookup).map_err(|fault| interpolation_fault(fault, node.at));
-                for name in std::mem::take(&mut lookup.missing) {
-                    self.warn_unset(name, node.at);
+                if !lookup.missing.is_empty() {
+                    self.unset.entry(node.at).or_default().append(&mut lookup.missing);
                 }
                 YamlNodeKind::String(self.ok(text)?.into())
             }
@@ -334,19 +427,6 @@ impl Loader<'_> {
             _ => return Some(node.clone()),
         };
         Some(Arc::new(YamlNode::new(kind, node.at).with(node.action)))
-    }
-
-    fn warn_unset(&mut self, name: String, at: Span) {
-        if self.unset.insert(name.clone()) {
-            self.fail(
-                Diagnostic::warning(
-                    "bake::compose::unset_variable",
-                    format!("a variable is not set and stands for nothing: {name}"),
-                )
-                .at(at, "used here")
-                .help(format!("give it a default: ${{{name}:-}}")),
-            );
-        }
     }
 
     /// Returns the mapping with the value of `key` changed; a node that is not a mapping or lacks the key is returned
@@ -428,40 +508,6 @@ impl Loader<'_> {
     }
 }
 
-struct Lookup<'a> {
-    pub(super) env: &'a BTreeMap<String, String>,
-    pub(super) missing: Vec<String>,
-}
-
-impl Variables for Lookup<'_> {
-    fn get(&mut self, name: &str) -> Option<String> {
-        self.env.get(name).cloned()
-    }
-
-    fn missing(&mut self, name: &str) {
-        self.missing.push(name.to_owned());
-    }
-}
-
-fn interpolation_fault(fault: interpolate::InterpolateFault, at: Span) -> Box<Diagnostic> {
-    Box::new(match fault {
-        interpolate::InterpolateFault::Invalid(what) => {
-            Diagnostic::error("bake::compose::interpolation", format!("an interpolation that cannot be read: {what}"))
-                .at(at, "in this value")
-                .help("write `${NAME}` or `${NAME:-default}`; a plain dollar sign is `$$`")
-        }
-        interpolate::InterpolateFault::Required { variable, message } => {
-            let reason = if message.is_empty() { "it has no value".to_owned() } else { message };
-            Diagnostic::error(
-                "bake::compose::required_variable",
-                format!("variable `{variable}` is required: {reason}"),
-            )
-            .at(at, "used here")
-            .help(format!("set `{variable}` in the environment or in `.env`, or give --var {variable}=…"))
-        }
-    })
-}
-
 /// Appends a link to a chain of `include` or `extends`; fails if that closes a circle or makes the chain too long.
 pub(super) fn enter(
     chain: &mut Vec<ComposeLink>,
@@ -489,15 +535,16 @@ pub(super) fn enter(
     Err(Box::new(fault))
 }
 
+/// The error for a file that a Compose file names and that does not exist.
 pub(super) fn missing_file(path: &str, at: Span) -> Box<Diagnostic> {
-    Box::new(
-        Diagnostic::error("bake::compose::missing_file", format!("a file does not exist: {path}"))
-            .at(at, "asked for here"),
-    )
+    let mut fault = Diagnostic::error("bake::compose::missing_file", format!("a file does not exist: {path}"));
+    fault.causes.push(NO_SUCH_FILE.to_owned());
+    Box::new(fault.at(at, "asked for here"))
 }
 
 impl Loader<'_> {
-    /// Builds the body: a target for each service with a `build`, and the group of them.
+    /// Makes the bake file that a model stands for: a target for each service with a `build`, and the group `default`
+    /// of them.
     pub(super) fn body(&mut self, files: &[ComposeFile], model: &Model, scope: &ComposeScope) -> Option<Body> {
         let settle = |section: &YamlMapping| -> IndexMap<Arc<str>, YamlEntry> {
             section

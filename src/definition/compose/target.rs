@@ -11,6 +11,8 @@ use super::{
 };
 use crate::{
     definition::{
+        kept::{ReferenceOperation, VariableReference, has_reference},
+        read::ReadReason,
         syntax::{AttributeSyntax, Block, Body, Expr, ExprKind},
         yaml::node::{YamlEntry, YamlNode, YamlNodeKind},
     },
@@ -48,9 +50,11 @@ const BUILD_KEYS: [&str; 24] = [
 const ULIMITS: &str = "ulimits";
 
 type Named = IndexMap<Arc<str>, YamlEntry>;
+/// One `KEY=value` or `KEY: value`, and where the value stands; `None` if the key stands alone.
+type KeyValue = (Arc<str>, Option<Arc<str>>, Span);
 
 impl Loader<'_> {
-    /// The body of all services that have a build, and the group `default` of them.
+    /// Makes a target block for each service that has a build, and the group `default` of them.
     pub(super) fn targets(
         &mut self,
         source: SourceId,
@@ -67,6 +71,7 @@ impl Loader<'_> {
             if !self.check_name(name, &target, entry.at, &mut taken) {
                 continue;
             }
+            self.warn_unset(&build);
             let service = Service { name, entry, build: &build, services, secrets, scope };
             let attributes = TargetBuilder { loader: self, attributes: Vec::new(), service }.attributes();
             members.push(Expr::text(target.as_str(), entry.at));
@@ -149,7 +154,7 @@ pub(super) struct Service<'s> {
     scope: &'s ComposeScope,
 }
 
-/// Makes the attributes of one target.
+/// Makes the attributes of the target of one service, and checks every value where it was written.
 pub(super) struct TargetBuilder<'l, 'a, 's> {
     pub(super) loader: &'l mut Loader<'a>,
     attributes: Vec<AttributeSyntax>,
@@ -186,14 +191,17 @@ impl TargetBuilder<'_, '_, '_> {
         self.attributes
     }
 
+    /// The value of a key of `build`; `None` if it is missing or null.
     pub(super) fn field(&self, key: &str) -> Option<Arc<YamlNode>> {
         self.service.build.get(key).filter(|node| !node.is_null()).cloned()
     }
 
+    /// Adds an attribute to the target; `at` becomes the place of its name.
     pub(super) fn add(&mut self, name: &str, at: Span, expr: Expr) {
         self.attributes.push(AttributeSyntax { name: Spanned::new(name.into(), at), expr });
     }
 
+    /// Records that a value has the wrong type: `what` of the service must be `wanted`. An empty `help` is left out.
     pub(super) fn wrong(&mut self, what: &str, wanted: &str, node: &YamlNode, help: &str) {
         let message = format!("`{what}` of service `{}` must be {wanted}, got {}", self.service.name, node.word());
         let fault = Diagnostic::error("bake::compose::wrong_type", message).at(node.at, format!("not {wanted}"));
@@ -231,7 +239,7 @@ impl TargetBuilder<'_, '_, '_> {
         }
     }
 
-    /// The text of a string; records an error and returns `None` for anything else.
+    /// The text of a string; records a fault and returns `None` for anything else.
     pub(super) fn string(&mut self, what: &str, node: &YamlNode) -> Option<Arc<str>> {
         let text = node.str().cloned();
         if text.is_none() {
@@ -246,7 +254,7 @@ impl TargetBuilder<'_, '_, '_> {
         Some((self.string(key, &node)?, node.at))
     }
 
-    /// A list of strings.
+    /// The items of a list of strings, as expressions; records a fault for anything else.
     pub(super) fn strings(&mut self, what: &str, node: &YamlNode) -> Vec<Expr> {
         let Some(items) = node.sequence() else {
             let help = node.scalar_text().map(|text| format!("write `[\"{text}\"]`")).unwrap_or_default();
@@ -257,8 +265,8 @@ impl TargetBuilder<'_, '_, '_> {
         items.collect()
     }
 
-    /// The entries of a mapping or of a `KEY=value` list; each value is a text, or `None` if the key stands alone.
-    pub(super) fn pair_entries(&mut self, what: &str, node: &Arc<YamlNode>) -> Vec<(Arc<str>, Option<Arc<str>>, Span)> {
+    /// The entries of a mapping or of a `KEY=value` list.
+    pub(super) fn pair_entries(&mut self, what: &str, node: &Arc<YamlNode>) -> Vec<KeyValue> {
         let node = merge::canonical(node, MergeRule::Pairs);
         let Some(entries) = node.mapping() else {
             self.wrong(what, "a mapping or a list", &node, "write `KEY: value` lines below it");
@@ -280,7 +288,12 @@ impl TargetBuilder<'_, '_, '_> {
         // The files must exist even if no argument takes a value from them.
         let environment = self.environment();
         let Some(node) = self.field("args") else { return };
-        let pairs = self.pair_entries("args", &node);
+        let mut pairs = self.pair_entries("args", &node);
+        self.keep_lookups(&mut pairs, &environment);
+        let own = self.service.entry.node.get("environment").map(|node| merge::canonical(node, MergeRule::Pairs));
+        for (name, _, _) in pairs.iter().filter(|(_, value, _)| value.is_none()) {
+            own.as_ref().and_then(|own| own.get(name)).into_iter().for_each(|value| self.loader.warn_unset(value));
+        }
         let lookup = |name: &str| {
             environment.get(name).or_else(|| self.service.scope.env.get(name)).map(|value| Arc::from(value.as_str()))
         };
@@ -294,21 +307,48 @@ impl TargetBuilder<'_, '_, '_> {
         }
     }
 
-    /// The environment of the service: its files, then its own values.
+    /// Where variables are kept: gives arguments without a value one that is looked up when the bake file is used.
+    fn keep_lookups(&mut self, pairs: &mut [KeyValue], environment: &BTreeMap<String, String>) {
+        let files = self.env_files();
+        let Some(kept) = &mut self.loader.kept else { return };
+        let mut lost = None;
+        for (name, value, at) in pairs.iter_mut().filter(|(_, value, _)| value.is_none()) {
+            let reference = || VariableReference { name: name.to_string(), operation: ReferenceOperation::Lookup };
+            let text = environment.get(&**name).cloned().unwrap_or_else(|| kept.keep(reference()));
+            if has_reference(&text) {
+                lost = Some((name.clone(), *at));
+            }
+            *value = Some(text.into());
+        }
+        if let (Some((name, at)), Some((path, ..))) = (lost, files.first()) {
+            let message = format!("values of an `env_file` are not written into the bake file: {path}");
+            let warning = Diagnostic::warning("bake::compose::kept_variable", message)
+                .at(at, format!("`{name}` is looked up in the environment of `bake`"))
+                .help(format!("give the file, as in `bake --var-file={path}`"));
+            self.loader.fail(warning);
+        }
+    }
+
+    /// The environment of the service: its files, then its own values. Where variables are kept, only what the Compose file
+    /// itself says.
     fn environment(&mut self) -> BTreeMap<String, String> {
         let mut all = BTreeMap::new();
         let outer = self.service.scope.env.clone();
         if let Some(node) = self.service.entry.node.get("environment").filter(|node| !node.is_null()).cloned() {
             for (key, value, _) in self.pair_entries("environment", &node) {
-                if let Some(value) = value.map(|value| value.to_string()).or_else(|| outer.get(&*key).cloned()) {
+                let outside = || outer.get(&*key).filter(|_| self.loader.kept.is_none()).cloned();
+                if let Some(value) = value.map(|value| value.to_string()).or_else(outside) {
                     all.insert(key.to_string(), value);
                 }
             }
         }
+        if self.loader.kept.is_some() {
+            return all;
+        }
         for (path, required, at) in self.env_files() {
             let mut seen = outer.clone();
             seen.extend(all.iter().map(|(name, value)| (name.clone(), value.clone())));
-            match self.loader.dotenv(&path, &seen) {
+            match self.loader.dotenv(&path, ReadReason::Named(at), &seen) {
                 Some(Some(values)) => values.into_iter().for_each(|(name, value)| {
                     all.entry(name).or_insert(value);
                 }),
@@ -337,6 +377,7 @@ impl TargetBuilder<'_, '_, '_> {
             };
             let required =
                 item.get("required").and_then(|required| required.scalar_text()).is_none_or(|text| &*text != "false");
+            self.loader.warn_unset(path);
             if let Some(text) = self.string("env_file", path) {
                 files.push((text.to_string(), required, path.at));
             }
@@ -399,7 +440,8 @@ impl TargetBuilder<'_, '_, '_> {
         let mut all: Vec<(String, Span)> = Vec::new();
         for (name, entry) in entries {
             let limit = |node: Option<&Arc<YamlNode>>| {
-                node.and_then(|node| node.scalar_text()).filter(|text| text.parse::<i64>().is_ok())
+                let is_number = |text: &Arc<str>| has_reference(text) || text.parse::<i64>().is_ok();
+                node.and_then(|node| node.scalar_text()).filter(is_number)
             };
             let pair = match &entry.node.kind {
                 YamlNodeKind::Mapping(_) => limit(entry.node.get("soft")).zip(limit(entry.node.get("hard"))),
@@ -424,7 +466,10 @@ impl TargetBuilder<'_, '_, '_> {
 
     fn shm_size(&mut self) {
         let Some(node) = self.field("shm_size") else { return };
-        match node.scalar_text().and_then(|text| value::bytes(&text)) {
+        if let Some(text) = node.scalar_text().filter(|text| has_reference(text)) {
+            return self.add("shm-size", node.at, Expr::text(text, node.at));
+        }
+        match node.scalar_text().and_then(|text| crate::spec::size::parse(&text).ok()) {
             Some(0) => (),
             Some(size) => self.add("shm-size", node.at, Expr::text(value::bytes_text(size), node.at)),
             None => self.wrong("shm_size", "a size such as `64m`", &node, ""),
@@ -440,6 +485,13 @@ impl TargetBuilder<'_, '_, '_> {
                 continue;
             };
             if text.is_empty() {
+                continue;
+            }
+            if has_reference(&text) {
+                let message = format!("`{kind}` of service `{}` is a variable, which is left out", self.service.name);
+                let warning =
+                    Diagnostic::warning("bake::compose::kept_variable", message).at(node.at, "not translated");
+                self.loader.fail(warning.help(format!("write it in the bake file: attest = [\"type={kind}\"]")));
                 continue;
             }
             let spec = match value::switch(&text) {

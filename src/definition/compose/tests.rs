@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::*;
 use crate::{
     definition::{
-        read::LoadRequest,
+        read::{ComposeFileReader, ReadReason},
         syntax::{Expr, ExprKind},
         yaml,
     },
@@ -18,8 +18,8 @@ struct Disk {
     sources: SourceMap,
 }
 
-impl LoadRequest for Disk {
-    fn read(&mut self, path: &str) -> Result<Option<(SourceId, Arc<str>)>, Box<Diagnostic>> {
+impl ComposeFileReader for Disk {
+    fn read(&mut self, path: &str, _: ReadReason<'_>) -> Result<Option<(SourceId, Arc<str>)>, Box<Diagnostic>> {
         let Some(text) = self.files.get(path) else { return Ok(None) };
         let text: Arc<str> = text.as_str().into();
         Ok(Some((self.sources.add(path, text.clone()), text)))
@@ -28,6 +28,7 @@ impl LoadRequest for Disk {
 
 struct Outcome {
     blocks: Vec<String>,
+    secret_env: BTreeMap<String, String>,
     faults: Vec<String>,
 }
 
@@ -37,20 +38,21 @@ fn run(files: &[(&str, &str)]) -> Outcome {
     let mut disk = Disk { files, sources: SourceMap::default() };
     let mut asked = Vec::new();
     for name in ["main", "over"] {
-        let Some((source, text)) = disk.read(name).unwrap() else { continue };
+        let Some((source, text)) = disk.read(name, ReadReason::Dotenv(&[])).unwrap() else { continue };
         match yaml::parse(source, &text) {
             Ok(documents) => asked.push(ComposeFile { name: name.to_owned(), source, documents }),
             Err(fault) => panic!("{fault:?}"),
         }
     }
     let env = BTreeMap::from([("X".to_owned(), "x".to_owned()), ("HOME".to_owned(), "/home/me".to_owned())]);
-    let (body, faults) = load(&asked, &env, &BTreeMap::new(), &mut disk);
+    let LoadedCompose { body, diagnostics: faults, secret_env, .. } = load(&asked, &env, &BTreeMap::new(), &mut disk);
     let shown = |block: &crate::definition::syntax::Block| {
         let attributes = block.body.attributes.iter().map(|it| format!("{}={}", it.name.value, expr(&it.expr)));
         format!("{} {}: {}", block.kind.value, block.labels[0].value, attributes.collect::<Vec<_>>().join(" "))
     };
     Outcome {
         blocks: body.iter().flat_map(|body| &body.blocks).map(shown).collect(),
+        secret_env,
         faults: faults.iter().map(|it| format!("{} {}", disk.sources.place(it.labels[0].at), it.message)).collect(),
     }
 }
@@ -176,6 +178,109 @@ fn files_include_others_with_their_own_folder_and_variables() {
         run(&[("main", "include: [a]\nservices: {w: {build: .}}\n"), ("a", "include: [b]\n"), ("b", "include: [a]\n")]);
     assert_eq!(circle.faults, ["b:1 files include one another in a circle: a -> b -> a"]);
     fails(&[("main", "include: [no.yml]\nservices: {w: {build: .}}\n")], &["main:1 a file does not exist: no.yml"]);
+}
+
+#[test]
+fn a_build_without_context_has_the_folder_of_its_included_file() {
+    check(
+        &[
+            (
+                "main",
+                concat!(
+                    "include:\n  - sub/c.yml\n  - path: [l/a.yml, l/b.yml]\n  - {path: p/c.yml, project_directory: q}\n",
+                    "services:\n  w: {build: {target: t}}\n  c: {build: {target: t}}\n",
+                ),
+            ),
+            (
+                "sub/c.yml",
+                "include: [deep/d.yml, ../up.yml]\nservices: {c: {build: {dockerfile: D}}, d: {build: {target: u}}}\n",
+            ),
+            ("sub/deep/d.yml", "services: {d: {build: {context: }}}\n"),
+            ("up.yml", "services: {up: {build: {target: u}}}\n"),
+            ("l/a.yml", "services: {l: {build: {context: own}}, m: {build: {target: m}}}\n"),
+            ("l/b.yml", "services: {l: {build: {target: over}}}\n"),
+            ("p/c.yml", "services: {p: {build: {target: p}}, i: {image: i}}\n"),
+        ],
+        &[
+            "target p: context=\"q\" target=\"p\"",
+            "target l: context=\"l/own\" target=\"over\"",
+            "target m: context=\"l\" target=\"m\"",
+            "target up: context=\".\" target=\"u\"",
+            "target d: context=\"sub/deep\" target=\"u\"",
+            "target c: context=\"sub\" dockerfile=\"D\" target=\"t\"",
+            "target w: target=\"t\"",
+        ],
+    );
+}
+
+#[test]
+fn a_broken_link_between_files_is_told_alone() {
+    let rest = "  v: {}\n  u: {image: $NONE, build: {contxt: 1}}\n";
+    let with = |service: &str| format!("services:\n  w: {service}\n{rest}");
+    for (text, expected) in [
+        (with("{extends: {service: no}}"), "main:2 service `w` extends a service that is not there: no"),
+        (with("{extends: {file: no.yml, service: x}}"), "main:2 a file does not exist: no.yml"),
+        (
+            with("{extends: {file: bad.yml, service: x}}"),
+            "bad.yml:1 invalid YAML: while parsing a flow mapping, did not find expected ',' or '}'",
+        ),
+        (with("{extends: {other: x}}"), "main:2 `extends` of service `w` names no service"),
+        (format!("include: [no.yml]\n{}", with("{}")), "main:1 a file does not exist: no.yml"),
+        (format!("include: no.yml\n{}", with("{}")), "main:1 `include` must be a list, got a string"),
+    ] {
+        fails(&[("main", &text), ("bad.yml", "{a")], &[expected]);
+    }
+}
+
+#[test]
+fn unset_variables_count_where_a_build_uses_them() {
+    let outcome = run(&[
+        (
+            "main",
+            concat!(
+                "services:\n  db: {image: 'db:$A', environment: {P: $B}, env_file: []}\n",
+                "  w:\n    image: 'i:$C'\n    environment: [\"D=$D\", \"E=$E\"]\n",
+                "    build: {context: '$F', args: {E: , G: '${F}${G}', H: '${H:-}'}, secrets: [s], tags: [t], pull: false}\n",
+                "  v: {image: 'i:$I', build: {context: v, args: {J: '$J'}}}\n",
+                "secrets: {s: {file: $K}, t: {file: $L}}\n",
+            ),
+        ),
+        ("over", "services:\n  v: {build: {args: {J: 'set'}}}\n"),
+    ]);
+    let unset = outcome.faults.iter().map(|fault| fault.trim_start_matches("main:"));
+    let message = "a variable is not set and stands for nothing:";
+    assert_eq!(
+        unset.collect::<Vec<_>>(),
+        ["F", "G", "E", "K", "I"].map(|name| {
+            let line = match name {
+                "E" => 5,
+                "K" => 8,
+                "I" => 7,
+                _ => 6,
+            };
+            format!("{line} {message} {name}")
+        })
+    );
+}
+
+#[test]
+fn variables_of_secrets_come_from_dotenv_too() {
+    let outcome = run(&[
+        (
+            "main",
+            "include: [i/i.yml]\nservices: {w: {build: {secrets: [a, b, c]}}}\nsecrets: {a: {environment: BAR}, b: {environment: X}, c: {environment: NO}}\n",
+        ),
+        ("i/i.yml", "secrets: {d: {environment: INNER}, e: {environment: BAR}}\n"),
+        ("i/.env", "INNER=1\nBAR=2\n"),
+        (".env", "BAR=success\nX=other\nUNUSED=1\n"),
+    ]);
+    assert_eq!(outcome.faults, Vec::<String>::new());
+    let expected = [("BAR", "success"), ("INNER", "1"), ("X", "x")];
+    assert_eq!(outcome.secret_env, expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+    check(
+        &[("main", "services: {w: {build: ., pre_start: [], post_start: [], pre_stop: []}}\n")],
+        &["target w: context=\".\""],
+    );
 }
 
 #[test]

@@ -33,7 +33,8 @@ fn what_hcl_edit_reads_is_read_the_same() {
         let source = SourceMap::default().add("file", text.as_str());
         let (ours, faults) = super::parse(source, &text);
         // Only our parser reports a repeated attribute.
-        let repeated = |it: &crate::report::Diagnostic| it.code == "bake::definition::repeated_attribute";
+        let repeated =
+            |diagnostic: &crate::report::Diagnostic| diagnostic.code == "bake::definition::repeated_attribute";
         assert!(faults.iter().all(repeated), "{}: {faults:?}", path.display());
         let blocks: Vec<String> = theirs.blocks().map(|it| it.ident.to_string().trim().to_owned()).collect();
         let our_blocks: Vec<String> = ours.blocks.iter().map(|it| it.kind.value.to_string()).collect();

@@ -10,13 +10,14 @@ use crate::{
 /// More faults than this in one file are not worth reading.
 const MAX_FAULTS: usize = 50;
 
-/// An error has been recorded; the caller abandons the construct that it is parsing.
+/// Parsing of a construct was given up; its fault has been recorded in [`Cursor::faults`].
 #[derive(Debug)]
 pub(super) struct HclAbort;
 
+/// The result of parsing one construct. On `Err` the fault is already in [`Cursor::faults`].
 pub(super) type HclResult<T> = Result<T, HclAbort>;
 
-/// A bracket that is open.
+/// A bracket that is open: where it is, what it belongs to, and what closes it.
 #[derive(Clone, Copy)]
 pub(super) struct Opened {
     pub(super) at: Span,
@@ -24,7 +25,7 @@ pub(super) struct Opened {
     pub(super) closer: &'static str,
 }
 
-/// A position in a text.
+/// The position of the HCL parser in a text, with the faults and the parts parsed so far.
 pub(super) struct Cursor<'t> {
     pub(super) text: &'t str,
     pub(super) pos: usize,
@@ -49,6 +50,9 @@ pub(super) struct Cursor<'t> {
 }
 
 impl<'t> Cursor<'t> {
+    /// Starts at the beginning of `range`, a byte range of `text`; nothing after its end is read.
+    ///
+    /// `fixed` becomes the span of everything when the text differs from the source (a JSON string with escapes).
     pub(super) fn new(source: SourceId, text: &'t str, range: std::ops::Range<usize>, fixed: Option<Span>) -> Self {
         Self {
             text,
@@ -69,11 +73,13 @@ impl<'t> Cursor<'t> {
         }
     }
 
+    /// The span of the bytes `start..end` of the text.
     pub(super) fn span(&self, start: usize, end: usize) -> Span {
         let clamp = |at: usize| u32::try_from(at.min(self.text.len())).unwrap_or(u32::MAX);
         self.fixed.unwrap_or(Span { source: self.source, start: clamp(start), end: clamp(end) })
     }
 
+    /// The span from `start` to the position: of a construct that was just parsed.
     pub(super) fn since(&self, start: usize) -> Span {
         self.span(start, self.pos)
     }
@@ -83,15 +89,18 @@ impl<'t> Cursor<'t> {
         self.peek_at(0)
     }
 
+    /// The byte `ahead` bytes after the position; 0 at or after the end.
     pub(super) fn peek_at(&self, ahead: usize) -> u8 {
         let at = self.pos + ahead;
         if at < self.end { self.text.as_bytes()[at] } else { 0 }
     }
 
+    /// Whether the position is at the end of the range.
     pub(super) fn at_end(&self) -> bool {
         self.pos >= self.end
     }
 
+    /// The text from the position to the end of the range that is parsed, which may be before the end of the file.
     pub(super) fn rest(&self) -> &'t str {
         &self.text[self.pos.min(self.end)..self.end]
     }
@@ -115,7 +124,7 @@ impl<'t> Cursor<'t> {
         self.is_at_word(word) && self.eat(word)
     }
 
-    /// Records an error.
+    /// Records an error; of a file only the first 50 are kept.
     pub(super) fn fault(&mut self, fault: Diagnostic) -> HclAbort {
         if self.faults.len() < MAX_FAULTS {
             self.faults.push(fault);
@@ -298,10 +307,12 @@ impl<'t> Cursor<'t> {
 /// How many names are remembered.
 const SHARED: usize = 64;
 
+/// Whether a character can begin an identifier.
 pub(super) fn is_word_start(c: char) -> bool {
     c == '_' || c.is_alphabetic()
 }
 
+/// Whether a character can stand in an identifier after its first one.
 pub(super) fn is_word(c: char) -> bool {
     c == '-' || c == '_' || c.is_alphanumeric()
 }

@@ -315,9 +315,9 @@ impl Cursor<'_> {
 
     fn number(&mut self) -> HclResult<Expr> {
         let start = self.pos;
-        let digits = |it: &mut Self| {
-            while it.peek().is_ascii_digit() {
-                it.pos += 1;
+        let digits = |cursor: &mut Self| {
+            while cursor.peek().is_ascii_digit() {
+                cursor.pos += 1;
             }
         };
         digits(self);

@@ -17,8 +17,13 @@ pub(crate) fn parse(source: SourceId, text: &str) -> (Body, Vec<Diagnostic>) {
     (body, cursor.faults)
 }
 
-/// Parses one expression that fills `range` of the source, or `text` if the source has it in another form (with
-/// escapes).
+/// Parses one expression that fills the byte range `range` of `text`.
+///
+/// `text` is that of the source; or, with `fixed`, a text that the source has in another form (a JSON string with
+/// escapes), of which every part gets that span.
+///
+/// # Errors
+/// All faults of the expression, at least one.
 pub(crate) fn parse_expression(
     source: SourceId,
     text: &str,
@@ -40,7 +45,11 @@ pub(crate) fn parse_expression(
     }
 }
 
-/// Parses a template that fills `range`, without quotes and escapes: a string of a JSON or YAML file.
+/// Parses a template that fills the byte range `range` of `text`, without quotes and escapes: a string of a JSON or
+/// YAML file. `fixed` as in [`parse_expression`].
+///
+/// # Errors
+/// All faults of the template, at least one.
 pub(crate) fn parse_template(
     source: SourceId,
     text: &str,
@@ -349,7 +358,7 @@ fn end_of_line(bytes: &[u8], at: usize) -> usize {
 }
 
 fn is_top_level(kind: &str) -> bool {
-    matches!(kind, "target" | "group" | "variable" | "function" | "locals" | "include")
+    matches!(kind, "target" | "group" | "variable" | "function" | "locals" | "include" | "cache")
 }
 
 /// Whether a line is the head of a block in the first column.

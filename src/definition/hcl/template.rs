@@ -7,7 +7,7 @@ use super::{
     parse::end_of_string,
 };
 use crate::{
-    definition::syntax::{Expr, ExprKind, MAX_DEPTH, PartFor, PartIf, TemplatePart},
+    definition::syntax::{Expr, ExprKind, MAX_DEPTH, TemplateFor, TemplateIf, TemplatePart},
     report::{Diagnostic, Span},
 };
 
@@ -336,7 +336,7 @@ impl Cursor<'_> {
                             Some(then) => (then, last),
                             None => (last, Vec::new()),
                         };
-                        parts.push(TemplatePart::If(Box::new(PartIf { condition, then, otherwise })));
+                        parts.push(TemplatePart::If(Box::new(TemplateIf { condition, then, otherwise })));
                     }
                     _ => return Err(self.stray(at, "endif", "if")),
                 },
@@ -344,7 +344,7 @@ impl Cursor<'_> {
                     Some(Open { kind: OpenKind::For(head), outer, .. }) => {
                         let body = std::mem::replace(&mut parts, outer);
                         let ForHead { key, value, collection } = *head;
-                        parts.push(TemplatePart::For(Box::new(PartFor { key, value, collection, body })));
+                        parts.push(TemplatePart::For(Box::new(TemplateFor { key, value, collection, body })));
                     }
                     _ => return Err(self.stray(at, "endfor", "for")),
                 },

@@ -26,6 +26,7 @@ pub(crate) enum YamlAction {
     Override,
 }
 
+/// The kinds of YAML values, resolved by the core schema (<https://yaml.org/spec/1.2.2/#103-core-schema>).
 #[derive(Clone, Debug)]
 pub(crate) enum YamlNodeKind {
     Null,
@@ -48,6 +49,7 @@ pub(crate) struct YamlEntry {
 }
 
 impl YamlNode {
+    /// A value at a place, without a merge action.
     pub(crate) const fn new(kind: YamlNodeKind, at: Span) -> Self {
         Self { kind, at, action: None, weight: 1 }
     }
@@ -58,10 +60,12 @@ impl YamlNode {
         Self { action, ..self }
     }
 
+    /// Whether the value is null: `~`, `null`, or nothing.
     pub(crate) const fn is_null(&self) -> bool {
         matches!(self.kind, YamlNodeKind::Null)
     }
 
+    /// The entries of a mapping; `None` for any other value.
     pub(crate) const fn mapping(&self) -> Option<&YamlMapping> {
         match &self.kind {
             YamlNodeKind::Mapping(entries) => Some(entries),
@@ -69,6 +73,7 @@ impl YamlNode {
         }
     }
 
+    /// The items of a list; `None` for any other value.
     pub(crate) fn sequence(&self) -> Option<&[Arc<Self>]> {
         match &self.kind {
             YamlNodeKind::Sequence(items) => Some(items),
@@ -76,6 +81,7 @@ impl YamlNode {
         }
     }
 
+    /// The text of a string; `None` for any other value: numbers are not converted.
     pub(crate) fn str(&self) -> Option<&Arc<str>> {
         match &self.kind {
             YamlNodeKind::String(text) => Some(text),
@@ -83,7 +89,7 @@ impl YamlNode {
         }
     }
 
-    /// The value of a key.
+    /// The value of a key of a mapping; `None` if there is no such key, or for any other value.
     pub(crate) fn get(&self, key: &str) -> Option<&Arc<Self>> {
         self.mapping().and_then(|entries| entries.get(key)).map(|entry| &entry.node)
     }

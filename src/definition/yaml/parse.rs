@@ -3,11 +3,12 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use saphyr_parser::{Event, Parser, Tag};
+use saphyr_parser::{Event, Parser, ScalarStyle, Tag};
 
 use super::{
     node::{YamlAction, YamlEntry, YamlMapping, YamlNode, YamlNodeKind},
     place::Places,
+    reindent::reindented,
     scalar::{action, scalar},
 };
 use crate::report::{Diagnostic, SourceId, Span, Spanned};
@@ -20,17 +21,64 @@ const MAX_ALIASED: usize = 1_000_000;
 type YamlResult<T> = Result<T, Box<Diagnostic>>;
 
 /// Parses all documents of a YAML text (<https://yaml.org/spec/1.2.2/>). Stops at the first error.
+///
+/// What YAML 1.2 forbids and other readers take is taken too: lines inside brackets and quotes at any column, and tabs after
+/// `key:`. An error is the one of the text as written.
 pub(crate) fn parse(source: SourceId, text: &str) -> YamlResult<Vec<Arc<YamlNode>>> {
-    let mut builder =
-        YamlBuilder { places: Places::new(source, text), frames: Vec::new(), anchors: HashMap::new(), aliased: 0 };
-    let mut parser = Parser::new_from_str(text);
+    let fault = match documents(Places::new(source, text), text) {
+        Ok(documents) => return Ok(documents),
+        Err(ParseFault::Value(fault)) => return Err(fault),
+        Err(ParseFault::Syntax(fault)) => fault,
+    };
+    let Some((mended, shifts)) = reindented(text) else { return Err(fault) };
+    match documents(Places::of_mended(source, text, &mended, &shifts), &mended) {
+        Ok(documents) => Ok(documents),
+        Err(ParseFault::Value(fault)) => Err(fault),
+        Err(ParseFault::Syntax(_)) => Err(fault),
+    }
+}
+
+/// Why a text could not be parsed.
+enum ParseFault {
+    /// It is not YAML.
+    Syntax(Box<Diagnostic>),
+    /// It is YAML with a value that cannot be.
+    Value(Box<Diagnostic>),
+}
+
+impl From<Box<Diagnostic>> for ParseFault {
+    fn from(fault: Box<Diagnostic>) -> Self {
+        Self::Value(fault)
+    }
+}
+
+/// Parses the documents of `parsed`, with the places of the text as written.
+fn documents(places: Places<'_>, parsed: &str) -> Result<Vec<Arc<YamlNode>>, ParseFault> {
+    let mut builder = YamlBuilder { places, frames: Vec::new(), anchors: HashMap::new(), aliased: 0 };
+    let mut parser = Parser::new_from_str(parsed);
+    let n_characters = parsed.chars().count();
+    // The last line, if it has no line break.
+    let last = parsed.rsplit(['\n', '\r']).next().unwrap_or_default();
+    let is_blank = last.bytes().all(|byte| matches!(byte, b' ' | b'\t'));
     let mut documents = Vec::new();
     while let Some(event) = parser.next_event() {
-        let (event, span) = event.map_err(|error| builder.places.syntax_error(&error))?;
+        let (event, span) = event.map_err(|error| ParseFault::Syntax(builder.places.syntax_error(&error)))?;
         let at = builder.places.span(span.start, span.end);
-        if let Event::DocumentStart(_) = event {
-            builder.anchors.clear();
-        }
+        let event = match event {
+            Event::DocumentStart(_) => {
+                builder.anchors.clear();
+                event
+            }
+            // The parser ends the last line of a text; the value of `|` has only the line breaks that are written.
+            Event::Scalar(text, style @ (ScalarStyle::Literal | ScalarStyle::Folded), anchor, tag)
+                // Blanks are a line of the value, an empty one, only where they are as deep as the value.
+                if span.end.index() >= n_characters && (!is_blank || text.ends_with("\n\n") && !last.is_empty()) =>
+            {
+                let text = text.strip_suffix('\n').map(str::to_owned).map_or(text, Into::into);
+                Event::Scalar(text, style, anchor, tag)
+            }
+            event => event,
+        };
         if let Some(document) = builder.event(event, at)? {
             documents.push(document);
         }
@@ -283,6 +331,12 @@ mod tests {
         check("a: &x {p: 1, q: 2}\nb: {<<: *x, q: 3}\nc: *x", "{a:{p:1,q:2},b:{q:3,p:1},c:{p:1,q:2}}");
         check("a: &x {p: 1}\nb: &y {p: 2, q: 2}\nc: {<<: [*x, *y]}", "{a:{p:1},b:{p:2,q:2},c:{p:1,q:2}}");
         check("a: 1\n---\nb: 2\n", "{a:1} {b:2}");
+        // A text that does not end with a line break.
+        check("a: |\n  b\nc: |\n  d", r#"{a:"b\n",c:"d"}"#);
+        check("c: >+\n  é", r#"{c:"é"}"#);
+        check("c: |\n  d\n# e", r#"{c:"d\n"}"#);
+        check("c: |\n  d\n  ", r#"{c:"d\n"}"#);
+        check("c:\n  d: |\n    e\n ", r#"{c:{d:"e\n"}}"#);
         check("a: !reset null\nb: !override [1]", "{a:Reset(null),b:Override([1])}");
         check("", "");
         check("# only a comment\n", "");
@@ -307,6 +361,7 @@ mod tests {
         fails("s: &s\n  x: *s\n", 2, "inside the value");
         fails("a:\n  b: \".\n", 2, "YAML");
         fails("a: !!binary '%%%'", 1, "binary");
+        fails("a: !!binary /w==", 1, "not text");
         fails("? [a]\n: b", 1, "key");
         fails("a: {<<: 1}", 1, "<<");
     }

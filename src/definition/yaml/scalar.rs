@@ -1,11 +1,14 @@
 //! Scalars: the YAML 1.2 core schema (<https://yaml.org/spec/1.2.2/#103-core-schema>), and forms of YAML 1.1 that old Compose
 //! files hold: `017`, `1_000`. `yes` and `on` are strings, and so are dates.
 
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use saphyr_parser::{ScalarStyle, Tag};
 
 use super::node::{YamlAction, YamlNode, YamlNodeKind};
 use crate::report::{Diagnostic, Span};
 
+/// The merge action that a tag asks for: `!reset` or `!override`
+/// (<https://github.com/compose-spec/compose-spec/blob/main/13-merge.md>).
 pub(super) fn action(tag: Option<&Tag>) -> Option<YamlAction> {
     match tag {
         Some(tag) if tag.handle == "!" && tag.suffix == "reset" => Some(YamlAction::Reset),
@@ -14,18 +17,16 @@ pub(super) fn action(tag: Option<&Tag>) -> Option<YamlAction> {
     }
 }
 
+/// Resolves a scalar by its tag, its quotes and its text.
+///
+/// # Errors
+/// When the text does not fit the tag (`!!int`, `!!bool`, `!!binary`).
 pub(super) fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>, at: Span) -> Result<YamlNode, Box<Diagnostic>> {
     let core = tag.filter(|tag| tag.is_yaml_core_schema()).map(|tag| tag.suffix.as_str());
     let kind = match core {
         Some("str") => YamlNodeKind::String(text.into()),
         Some("null") => YamlNodeKind::Null,
-        Some("binary") => {
-            return Err(Box::new(
-                Diagnostic::error("bake::definition::yaml_tag", "binary values cannot be used here: !!binary")
-                    .at(at, "a binary value")
-                    .help("write the text itself"),
-            ));
-        }
+        Some("binary") => YamlNodeKind::String(binary(text, at)?.into()),
         Some(word @ ("int" | "float" | "bool")) => {
             let kind = plain(text);
             let fits = match word {
@@ -49,6 +50,22 @@ pub(super) fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>, at: Span
     Ok(YamlNode { action: action(tag), ..YamlNode::new(kind, at) })
 }
 
+/// The text that a value of `!!binary` has in Base64 (<https://yaml.org/type/binary.html>); line breaks in it do not count.
+fn binary(text: &str, at: Span) -> Result<String, Box<Diagnostic>> {
+    let refuse = |what: &str, help: &str| {
+        Box::new(
+            Diagnostic::error("bake::definition::yaml_tag", format!("a value of `!!binary` {what}"))
+                .at(at, "a binary value")
+                .help(help),
+        )
+    };
+    let digits: String = text.split_ascii_whitespace().collect();
+    let bytes = BASE64.decode(digits).map_err(|error| {
+        refuse("is not Base64", "encode it, or write the text itself without the tag").cause(&error)
+    })?;
+    String::from_utf8(bytes).map_err(|_| refuse("is not text in UTF-8", "only text can be used here"))
+}
+
 /// Resolves a plain (unquoted) scalar by the core schema.
 pub(super) fn plain(text: &str) -> YamlNodeKind {
     match text {
@@ -65,6 +82,8 @@ pub(super) fn plain(text: &str) -> YamlNodeKind {
     YamlNodeKind::String(text.into())
 }
 
+/// Parses a number of YAML 1.2 or 1.1 (`0x1f`, `0o17`, `017`, `1_000`, `1e3`) and returns it in decimal; `None` if it
+/// is no number.
 pub(super) fn number(text: &str) -> Option<String> {
     let compact = text.replace('_', "");
     let (sign, digits) = match compact.as_bytes().first()? {

@@ -6,6 +6,7 @@ use crate::dockerfile::instruction::ParsedDockerfile;
 pub(crate) static RULE: CheckRule = CheckRule {
     name: "ConsistentInstructionCasing",
     code: "bake::check::consistent_instruction_casing",
+    page: Some("consistent-instruction-casing"),
     experimental: false,
     check: Some(check),
 };
@@ -14,7 +15,12 @@ fn check(file: &ParsedDockerfile, report: &mut CheckReport) {
     let keywords = || {
         file.stages.iter().flat_map(|stage| {
             let own = std::iter::once((&stage.keyword, &stage.comments, stage.at));
-            own.chain(stage.instructions.iter().map(|it| (&it.keyword, &it.comments, it.at)))
+            own.chain(
+                stage
+                    .instructions
+                    .iter()
+                    .map(|instruction| (&instruction.keyword, &instruction.comments, instruction.at)),
+            )
         })
     };
     let (mut lower, mut upper) = (0, 0);

@@ -8,6 +8,7 @@ use crate::dockerfile::instruction::ParsedDockerfile;
 pub(crate) static RULE: CheckRule = CheckRule {
     name: "DuplicateStageName",
     code: "bake::check::duplicate_stage_name",
+    page: Some("duplicate-stage-name"),
     experimental: false,
     check: Some(check),
 };

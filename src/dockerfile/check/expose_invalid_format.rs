@@ -6,10 +6,12 @@ use crate::dockerfile::instruction::Instruction;
 pub(crate) static RULE: CheckRule = CheckRule {
     name: "ExposeInvalidFormat",
     code: "bake::check::expose_invalid_format",
+    page: Some("expose-invalid-format"),
     experimental: false,
     check: None,
 };
 
+/// Reports an EXPOSE that names an address or port of the host; `port` is the word as expanded.
 pub(crate) fn fire(report: &mut CheckReport, instruction: &Instruction, port: &str) {
     report.fire(
         &RULE,

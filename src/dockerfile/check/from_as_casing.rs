@@ -3,8 +3,13 @@
 use super::report::{CheckReport, CheckRule};
 use crate::dockerfile::instruction::ParsedDockerfile;
 
-pub(crate) static RULE: CheckRule =
-    CheckRule { name: "FromAsCasing", code: "bake::check::from_as_casing", experimental: false, check: Some(check) };
+pub(crate) static RULE: CheckRule = CheckRule {
+    name: "FromAsCasing",
+    code: "bake::check::from_as_casing",
+    page: Some("from-as-casing"),
+    experimental: false,
+    check: Some(check),
+};
 
 fn check(file: &ParsedDockerfile, report: &mut CheckReport) {
     for stage in &file.stages {

@@ -6,10 +6,12 @@ use crate::{oci::Platform, report::Span};
 pub(crate) static RULE: CheckRule = CheckRule {
     name: "InvalidBaseImagePlatform",
     code: "bake::check::invalid_base_image_platform",
+    page: Some("invalid-base-image-platform"),
     experimental: false,
     check: None,
 };
 
+/// Reports a base image of another platform than was wanted. `comments` are those above FROM, which may skip the check.
 pub(crate) fn fire(
     report: &mut CheckReport,
     comments: &[String],

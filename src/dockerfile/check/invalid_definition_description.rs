@@ -6,6 +6,7 @@ use crate::dockerfile::instruction::{Instruction, InstructionKind, ParsedDockerf
 pub(crate) static RULE: CheckRule = CheckRule {
     name: "InvalidDefinitionDescription",
     code: "bake::check::invalid_definition_description",
+    page: Some("invalid-definition-description"),
     experimental: true,
     check: Some(check),
 };
@@ -14,19 +15,19 @@ fn check(file: &ParsedDockerfile, report: &mut CheckReport) {
     let describes = |comments: &[String], names: &[&str]| {
         comments.last().is_none_or(|line| names.contains(&line.split(' ').next().unwrap_or_default()))
     };
-    let arg = |it: &Instruction, report: &mut CheckReport| {
-        let InstructionKind::Arg(args) = &it.kind else { return };
+    let arg = |instruction: &Instruction, report: &mut CheckReport| {
+        let InstructionKind::Arg(args) = &instruction.kind else { return };
         let names: Vec<&str> = args.iter().map(|it| it.name.as_str()).collect();
-        if !describes(&it.comments, &names) {
+        if !describes(&instruction.comments, &names) {
             let message = format!("the comment above an ARG should be `# {} its description`", names[0]);
-            report.fire(&RULE, &it.comments, it.at, message);
+            report.fire(&RULE, &instruction.comments, instruction.at, message);
         }
     };
     for it in &file.globals {
         arg(it, report);
     }
     for stage in &file.stages {
-        if let Some(name) = stage.name.as_ref().filter(|it| !describes(&stage.comments, &[it.value.as_str()])) {
+        if let Some(name) = stage.name.as_ref().filter(|name| !describes(&stage.comments, &[name.value.as_str()])) {
             let message = format!("the comment above a stage should be `# {} its description`", name.value);
             report.fire(&RULE, &stage.comments, stage.at, message);
         }

@@ -6,6 +6,7 @@ use crate::dockerfile::instruction::{InstructionKind, ParsedDockerfile};
 pub(crate) static RULE: CheckRule = CheckRule {
     name: "MaintainerDeprecated",
     code: "bake::check::maintainer_deprecated",
+    page: Some("maintainer-deprecated"),
     experimental: false,
     check: Some(check),
 };

@@ -6,6 +6,7 @@ use crate::dockerfile::instruction::{InstructionKind, ParsedDockerfile};
 pub(crate) static RULE: CheckRule = CheckRule {
     name: "MalformedJSONArray",
     code: "bake::check::malformed_json_array",
+    page: None,
     experimental: false,
     check: Some(check),
 };

@@ -25,7 +25,7 @@ pub(super) mod malformed_json_array;
 pub(super) mod multiple_instructions_disallowed;
 pub(super) mod no_empty_continuation;
 pub(super) mod redundant_target_platform;
-pub(super) mod report;
+pub(crate) mod report;
 pub(super) mod reserved_stage_name;
 pub(super) mod rules;
 pub(super) mod secrets_used_in_arg_or_env;

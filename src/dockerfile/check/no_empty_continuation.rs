@@ -6,6 +6,7 @@ use crate::dockerfile::instruction::ParsedDockerfile;
 pub(crate) static RULE: CheckRule = CheckRule {
     name: "NoEmptyContinuation",
     code: "bake::check::no_empty_continuation",
+    page: Some("no-empty-continuation"),
     experimental: false,
     check: Some(check),
 };

@@ -14,13 +14,46 @@ use crate::{
 pub(crate) const MAX_COMPARED: usize = 1000;
 
 /// One rule.
+#[derive(Debug)]
 pub(crate) struct CheckRule {
     /// As users write it in `skip=`.
     pub(crate) name: &'static str,
     pub(crate) code: &'static str,
+    /// Its page below <https://docs.docker.com/go/dockerfile/rule/>; `None` for a rule of our own.
+    pub(crate) page: Option<&'static str>,
     /// Off unless asked for.
     pub(crate) experimental: bool,
     pub(super) check: Option<fn(&ParsedDockerfile, &mut CheckReport)>,
+}
+
+impl CheckRule {
+    /// The address that explains the rule.
+    pub(crate) fn url(&self) -> Option<String> {
+        self.page.map(|page| format!("https://docs.docker.com/go/dockerfile/rule/{page}/"))
+    }
+}
+
+/// A rule that a Dockerfile violates, and where.
+#[derive(Clone, Debug)]
+pub(crate) struct CheckFinding {
+    pub(crate) rule: &'static CheckRule,
+    /// What is wrong, without the name of the rule.
+    pub(crate) detail: String,
+    pub(crate) at: Span,
+}
+
+impl CheckFinding {
+    /// The finding as a warning.
+    pub(crate) fn diagnostic(&self) -> Diagnostic {
+        let Self { rule, detail, at } = self;
+        Diagnostic::warning(rule.code, format!("{}: {detail}", rule.name)).at(*at, rule.name)
+    }
+
+    /// The finding as a warning that names the page about its rule.
+    pub(crate) fn explained(&self) -> Diagnostic {
+        let help = self.rule.url().map(|url| format!("see {url}"));
+        Diagnostic { help, ..self.diagnostic() }
+    }
 }
 
 /// Which rules are enabled.
@@ -47,6 +80,7 @@ impl CheckNames {
         Self { all: false, some }
     }
 
+    /// Whether the list has this rule, by its name or by `all`.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.all || self.some.iter().any(|it| it == name)
     }
@@ -76,16 +110,17 @@ impl CheckConfig {
     }
 }
 
-/// The violations that were found, in order, each place once.
+/// The violations of checks that were found, in order, each place once.
 pub(crate) struct CheckReport {
     config: CheckConfig,
-    fired: Vec<Diagnostic>,
+    fired: Vec<CheckFinding>,
     pub(super) seen: HashSet<(&'static str, Span, String)>,
     pub(super) names: BTreeSet<&'static str>,
 }
 
 impl CheckReport {
-    /// With the options of the build argument or, without one, of the file.
+    /// An empty report with the check options of the build argument `BUILDKIT_DOCKERFILE_CHECK` or, without one, of the
+    /// directive `# check=`.
     pub(crate) fn new(file: &ParsedDockerfile, argument: Option<&str>) -> Result<Self, Diagnostic> {
         let at = file.check.as_ref().map(|it| it.at);
         let text = argument.or(file.check.as_ref().map(|Spanned { value, .. }| value.as_str())).unwrap_or_default();
@@ -100,7 +135,7 @@ impl CheckReport {
     }
 
     /// Records a violation, unless the rule is off for this instruction.
-    pub(crate) fn fire(&mut self, rule: &CheckRule, comments: &[String], at: Span, message: String) {
+    pub(crate) fn fire(&mut self, rule: &'static CheckRule, comments: &[String], at: Span, detail: String) {
         let own = comments.iter().find_map(|line| match lex::key_value(line) {
             Some((key, value)) if key == "check" => CheckConfig::read(value).ok(),
             _ => None,
@@ -110,10 +145,9 @@ impl CheckReport {
             Some(own) => self.config.is_on(rule) && own.is_on(rule),
             None => self.config.is_on(rule),
         };
-        let message = format!("{}: {message}", rule.name);
-        if on && self.seen.insert((rule.name, at, message.clone())) {
+        if on && self.seen.insert((rule.name, at, detail.clone())) {
             self.names.insert(rule.name);
-            self.fired.push(Diagnostic::warning(rule.code, message).at(at, rule.name));
+            self.fired.push(CheckFinding { rule, detail, at });
         }
     }
 
@@ -122,10 +156,16 @@ impl CheckReport {
         if self.fired.len() < 50 { suggest::nearest(name, known.into_iter().take(MAX_COMPARED)) } else { None }
     }
 
-    /// Takes the violations, and an error if the file declares that violations are errors.
-    pub(crate) fn take(&mut self) -> (Vec<Diagnostic>, Option<Diagnostic>) {
+    /// Whether the file declares that violations are errors, and there are some.
+    pub(crate) fn is_failed(&self) -> bool {
+        self.config.error && !self.names.is_empty()
+    }
+
+    /// Takes the violations, and the error that sums them up if the file declares that violations are errors.
+    pub(crate) fn take(&mut self) -> (Vec<CheckFinding>, Option<Diagnostic>) {
+        let is_failed = self.is_failed();
         let names = std::mem::take(&mut self.names);
-        let error = (self.config.error && !names.is_empty()).then(|| {
+        let error = is_failed.then(|| {
             let names = names.into_iter().collect::<Vec<_>>().join(", ");
             Diagnostic::error("bake::check::failed", format!("checks failed and `error=true` is set: {names}"))
         });

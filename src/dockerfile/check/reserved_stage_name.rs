@@ -6,13 +6,14 @@ use crate::dockerfile::instruction::ParsedDockerfile;
 pub(crate) static RULE: CheckRule = CheckRule {
     name: "ReservedStageName",
     code: "bake::check::reserved_stage_name",
+    page: Some("reserved-stage-name"),
     experimental: false,
     check: Some(check),
 };
 
 fn check(file: &ParsedDockerfile, report: &mut CheckReport) {
     for stage in &file.stages {
-        if let Some(name) = stage.name.as_ref().filter(|it| matches!(it.value.as_str(), "scratch" | "context")) {
+        if let Some(name) = stage.name.as_ref().filter(|name| matches!(name.value.as_str(), "scratch" | "context")) {
             let message =
                 format!("the name has a meaning of its own and should not be that of a stage: {}", name.value);
             report.fire(&RULE, &stage.comments, stage.at, message);

@@ -6,6 +6,7 @@ use crate::dockerfile::instruction::Instruction;
 pub(crate) static RULE: CheckRule = CheckRule {
     name: "SecretsUsedInArgOrEnv",
     code: "bake::check::secrets_used_in_arg_or_env",
+    page: Some("secrets-used-in-arg-or-env"),
     experimental: false,
     check: None,
 };
@@ -14,6 +15,8 @@ const SECRET: &[&str] =
     &["apikey", "auth", "credential", "credentials", "key", "password", "pword", "passwd", "secret", "token"];
 const HARMLESS: &[&str] = &["public", "file", "version"];
 
+/// Reports a variable of ARG or ENV whose name has a word for a secret (`TOKEN`, `PASSWORD`, …), unless another word
+/// makes it harmless (`PUBLIC`, `FILE`, `VERSION`).
 pub(crate) fn check_name(report: &mut CheckReport, instruction: &Instruction, name: &str) {
     let has = |words: &[&str]| name.split('_').any(|part| words.iter().any(|word| part.eq_ignore_ascii_case(word)));
     if has(SECRET) && !has(HARMLESS) {

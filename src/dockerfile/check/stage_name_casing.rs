@@ -6,6 +6,7 @@ use crate::dockerfile::instruction::ParsedDockerfile;
 pub(crate) static RULE: CheckRule = CheckRule {
     name: "StageNameCasing",
     code: "bake::check::stage_name_casing",
+    page: Some("stage-name-casing"),
     experimental: false,
     check: Some(check),
 };

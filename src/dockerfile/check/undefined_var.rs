@@ -3,9 +3,15 @@
 use super::report::{CheckReport, CheckRule};
 use crate::dockerfile::instruction::Instruction;
 
-pub(crate) static RULE: CheckRule =
-    CheckRule { name: "UndefinedVar", code: "bake::check::undefined_var", experimental: false, check: None };
+pub(crate) static RULE: CheckRule = CheckRule {
+    name: "UndefinedVar",
+    code: "bake::check::undefined_var",
+    page: Some("undefined-var"),
+    experimental: false,
+    check: None,
+};
 
+/// Reports the use of a variable that is not set; `known` are those that are, for a suggestion.
 pub(crate) fn fire<'a>(
     report: &mut CheckReport,
     instruction: &Instruction,

@@ -12,19 +12,35 @@ use crate::{
         check,
         expand::{self, ExpandMode, Vars},
         instruction::{ArgDef, Instruction, InstructionKind, ParsedDockerfile},
-        options::{EpochOption, LowerOptions},
+        options::{EpochOption, LowerOptions, NamedContext},
     },
     report::{Diagnostic, hidden::MASK, suggest},
 };
 
 const SOURCE_DATE_EPOCH: &str = "SOURCE_DATE_EPOCH";
 
-/// Arguments that no file declares because they steer the build itself, not all of them known to us.
+const EPOCH_HELP: &str = "write seconds since 1970, `context`, or the name of a git repository or download: a named context or a stage that adds one";
+
+/// What the names of arguments begin with that steer the build itself, and that no file declares.
 const STEERING: &str = "BUILDKIT_";
+
+/// Those that mean something here; the last two are about scanners, which are refused by themselves.
+const KNOWN_STEERING: &[&str] = &[
+    "BUILDKIT_CACHE_MOUNT_NS",
+    "BUILDKIT_CONTEXT_KEEP_GIT_DIR",
+    "BUILDKIT_DOCKERFILE_CHECK",
+    "BUILDKIT_INLINE_CACHE",
+    "BUILDKIT_MULTI_PLATFORM",
+    "BUILDKIT_SANDBOX_HOSTNAME",
+    "BUILDKIT_SYNTAX",
+    "BUILDKIT_SBOM_SCAN_CONTEXT",
+    "BUILDKIT_SBOM_SCAN_STAGE",
+];
 
 const PROXIES: &[&str] = &["http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy"];
 
-/// Arguments that are declared but never become variables.
+/// Whether an argument may be declared but never becomes a variable: BuildKit reads it to choose what its SBOM scanner
+/// scans.
 pub(super) fn is_never_set(name: &str) -> bool {
     matches!(name, "BUILDKIT_SBOM_SCAN_CONTEXT" | "BUILDKIT_SBOM_SCAN_STAGE")
 }
@@ -89,18 +105,40 @@ fn read_epoch(value: &str, file: &ParsedDockerfile, options: &LowerOptions) -> R
         return Ok(Some(EpochOption::Seconds(seconds)));
     }
     let is_stage = file.stages.iter().filter_map(|it| it.name.as_ref()).any(|it| it.value == value.to_lowercase());
-    match value {
-        "context" => Ok(Some(EpochOption::MainContext)),
-        name if is_stage || options.contexts.contains_key(name) => Ok(Some(EpochOption::Named(name.to_owned()))),
+    match (value, options.contexts.get(value)) {
+        ("context", _) => Ok(Some(EpochOption::MainContext)),
+        (_, Some(NamedContext::Built(_))) => {
+            let message = format!("SOURCE_DATE_EPOCH names the result of another build, which has no time: {value}");
+            Err(Diagnostic::error("bake::dockerfile::bad_epoch", message).help(EPOCH_HELP))
+        }
+        (name, Some(_)) => Ok(Some(EpochOption::Named(name.to_owned()))),
+        (name, None) if is_stage => Ok(Some(EpochOption::Named(name.to_owned()))),
         _ => {
             let message = format!("invalid SOURCE_DATE_EPOCH, not a number of seconds nor a context: {value}");
-            Err(Diagnostic::error("bake::dockerfile::bad_epoch", message))
+            Err(Diagnostic::error("bake::dockerfile::bad_epoch", message).help(EPOCH_HELP))
         }
     }
 }
 
+/// The value of `SOURCE_DATE_EPOCH`, if a build argument or the Dockerfile gives it one that is right. What is wrong with
+/// another one is told when the file is lowered.
+pub(crate) fn epoch_option(file: &ParsedDockerfile, options: &LowerOptions) -> Option<EpochOption> {
+    let is_declared = |it: &Instruction| matches!(&it.kind, InstructionKind::Arg(args) if args.iter().any(|arg| arg.name == SOURCE_DATE_EPOCH));
+    let value = match options.build_args.get(SOURCE_DATE_EPOCH) {
+        Some(given) => given.clone(),
+        None if file.globals.iter().any(is_declared) => {
+            let mut vars = automatic(file, options);
+            add_globals(&mut vars, file, Some(&options.build_args)).ok()?;
+            vars.get(SOURCE_DATE_EPOCH)?.clone()
+        }
+        None => return None,
+    };
+    read_epoch(&value, file, options).ok().flatten()
+}
+
 impl<'a> Lowerer<'a, '_> {
-    /// Sets the variables that FROM sees.
+    /// Sets the variables that FROM sees: the automatic ones, then the ARGs before the first stage with the values
+    /// given.
     pub(super) fn define_globals(&mut self) {
         self.globals = automatic(self.file, self.options);
         let file: &'a ParsedDockerfile = self.file;
@@ -155,7 +193,14 @@ impl<'a> Lowerer<'a, '_> {
         }
     }
 
-    /// ARG in a stage.
+    /// ARG in a stage: sets each variable to the build argument, else its default, else the value of the ARG of that
+    /// name before the first stage.
+    ///
+    /// Names that look like secrets are reported (check `SecretsUsedInArgOrEnv`); values of hidden arguments are masked
+    /// in the history. See <https://docs.docker.com/reference/dockerfile/#arg>.
+    ///
+    /// # Errors
+    /// When a variable in a default cannot be expanded.
     pub(super) fn arg(
         &mut self,
         state: &mut StageState,
@@ -165,6 +210,7 @@ impl<'a> Lowerer<'a, '_> {
         let mut text = String::from("ARG");
         for arg in args {
             check::secrets_used_in_arg_or_env::check_name(&mut self.report, instruction, &arg.name);
+            let before = std::mem::replace(&mut self.is_guess, false);
             let value = match (self.build_arg(&arg.name), &arg.default) {
                 (Some(given), _) => Some(given),
                 (None, Some(default)) => Some(self.text(state, instruction, default, arg.at, ExpandMode::Word)?),
@@ -176,16 +222,18 @@ impl<'a> Lowerer<'a, '_> {
                 text.push('=');
                 text.push_str(if self.options.hidden_args.contains(&arg.name) { MASK } else { value });
                 if !is_never_set(&arg.name) {
-                    state.env.insert(arg.name.clone(), value.clone());
+                    state.set(&arg.name, value, self.is_guess);
                 }
             }
+            self.is_guess |= before;
             state.args.insert(arg.name.clone(), value);
         }
-        state.note(text);
+        state.note(&text);
         Ok(())
     }
 
-    /// Proxy variables of the build arguments, in both cases, less those that the stage sets itself.
+    /// The proxy variables that a RUN gets without declaring them: those given as build arguments, in upper and lower
+    /// case, unless the stage sets them (<https://docs.docker.com/reference/dockerfile/#predefined-args>).
     pub(super) fn proxies(&self, state: &StageState) -> Vec<(String, String)> {
         let mut out = Vec::new();
         for name in PROXIES {
@@ -218,16 +266,25 @@ impl<'a> Lowerer<'a, '_> {
             declared.contains(name)
                 || automatic.contains_key(name)
                 || name == SOURCE_DATE_EPOCH
-                || name.starts_with(STEERING)
+                || KNOWN_STEERING.contains(&name)
                 || PROXIES.iter().any(|it| name.eq_ignore_ascii_case(it))
         };
         let unused = self.options.build_args.keys().filter(|name| !known(name));
+        let has_unread_base = self.based.iter().flatten().any(|it| it.is_assumed);
         unused
             .map(|name| {
+                if name.starts_with(STEERING) {
+                    let message =
+                        format!("build argument has no effect in this engine, and no ARG declares it: {name}");
+                    return Diagnostic::warning("bake::dockerfile::unused_build_arg", message);
+                }
                 let message = format!("build argument is not declared by any ARG: {name}");
                 let warning = Diagnostic::warning("bake::dockerfile::unused_build_arg", message);
                 match suggest::did_you_mean(name, declared.iter().copied()) {
                     Some(help) => warning.help(help),
+                    None if has_unread_base => {
+                        warning.help("unless ONBUILD of a base image does, which was not read: remove it")
+                    }
                     None => warning,
                 }
             })

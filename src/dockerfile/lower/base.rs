@@ -3,6 +3,8 @@
 
 use std::{collections::HashSet, sync::Arc};
 
+use indexmap::IndexSet;
+
 use super::{
     lowerer::{Lowerer, bad_expansion},
     state::{self, Based, PATH, SourceTree, SourceTreeRoot, StageState},
@@ -12,35 +14,25 @@ use crate::{
         check,
         expand::{self, ExpandMode},
         fault::fault,
-        options::{Asked, BuiltContext, LowerOptions, NamedContext, Query},
-        stage::{NodeIx, StageBase},
+        options::{BuiltContext, LowerOptions, NamedContext, Query},
+        stage::{NodeIx, StageBase, StageNode},
     },
     graph::{self, File, FileAction, Meta, Op, VertexIx},
     oci::{ImageConfig, Platform, Reference, config::RunConfig},
     report::{Diagnostic, Span, suggest, url::without_credentials},
 };
 
-/// The contexts by their normalised names.
+/// The named contexts of a build by their normalised names, so that `FROM alpine` finds a context for
+/// `docker.io/library/alpine`.
 pub(super) fn context_names(options: &LowerOptions) -> Vec<(String, &str, &NamedContext)> {
     let normal = |name: &str| match name.split_once("::") {
-        Some((name, platform)) => format!("{}::{platform}", familiar(name)),
-        None => familiar(name),
+        Some((name, platform)) => format!("{}::{platform}", Reference::short(name)),
+        None => Reference::short(name),
     };
     options.contexts.iter().map(|(name, context)| (normal(name), name.as_str(), context)).collect()
 }
 
-/// The short form of an image name without `:latest`; anything else as it is.
-fn familiar(name: &str) -> String {
-    match Reference::parse(name) {
-        Ok(it) => {
-            let text = it.familiar();
-            text.strip_suffix(":latest").map(str::to_owned).unwrap_or(text)
-        }
-        Err(_) => name.to_owned(),
-    }
-}
-
-/// The config of `scratch`.
+/// The image config of `FROM scratch` for a platform.
 pub(super) fn empty_config(platform: &Platform) -> ImageConfig {
     ImageConfig {
         architecture: platform.arch.clone(),
@@ -62,10 +54,33 @@ impl<'a> Lowerer<'a, '_> {
         if self.contexts.is_empty() || name.eq_ignore_ascii_case("scratch") || name.eq_ignore_ascii_case("context") {
             return None;
         }
-        let normal = familiar(name);
+        let normal = Reference::short(name);
         let with_platform = format!("{normal}::{platform}");
         let find = |wanted: &str| self.contexts.iter().find(|(it, ..)| it == wanted).map(|(_, key, it)| (*key, *it));
         find(&with_platform).or_else(|| find(&normal))
+    }
+
+    /// One notice for each context that is used and whose name is not the short one, under which alone BuildKit finds it.
+    pub(super) fn own_contexts(&self) -> Vec<Diagnostic> {
+        let odd = || self.contexts.iter().filter(|(normal, key, _)| normal != key);
+        if odd().next().is_none() {
+            return Vec::new();
+        }
+        let used = |node: &StageNode<'_>| match &node.base {
+            StageBase::Replaced(key) => Some(key.clone()),
+            StageBase::Image(name) => {
+                let platform = node.platform.as_ref().unwrap_or(&self.options.platform);
+                self.context(name, platform).map(|(key, _)| key.to_owned())
+            }
+            StageBase::Node(_) | StageBase::Scratch => None,
+        };
+        let used: HashSet<String> = self.nodes.list.iter().filter_map(used).collect();
+        let notice = |(normal, key, _): &(String, &str, &NamedContext)| {
+            let message =
+                format!("docker buildx bake does not find a context of this name, and takes the image: {key}");
+            Diagnostic::notice("bake::dockerfile::context_name", message).help(format!("write it as `{normal}`"))
+        };
+        odd().filter(|(_, key, _)| used.contains(*key)).map(notice).collect()
     }
 
     /// Makes the nodes of the stages: expands FROM, finds earlier stages and contexts that replace a stage.
@@ -175,14 +190,11 @@ impl<'a> Lowerer<'a, '_> {
     }
 
     /// Resolves the bases of all needed nodes; returns the questions that must be answered first.
-    pub(super) fn resolve_bases(&mut self, reachable: &[bool]) -> Vec<Asked> {
-        let mut asked: Vec<Asked> = Vec::new();
-        let mut seen = HashSet::new();
-        let mut ask = |it: Asked| {
-            if seen.insert(it.query.clone()) {
-                asked.push(it);
-            }
-        };
+    ///
+    /// A base that cannot be resolved is a fault, and stands for an image of unknown config: the other stages, and what needs
+    /// no config, are looked at all the same.
+    pub(super) fn resolve_bases(&mut self, reachable: &[bool]) -> Vec<Query> {
+        let mut asked = IndexSet::new();
         for ix in (0..self.nodes.list.len()).filter(|ix| reachable[*ix]) {
             if self.based[ix].is_some() || matches!(self.nodes.list[ix].base, StageBase::Node(_)) {
                 continue;
@@ -192,28 +204,48 @@ impl<'a> Lowerer<'a, '_> {
                     self.check_base_platform(ix, &based);
                     self.based[ix] = Some(Arc::new(*based));
                 }
-                Ok(Found::Ask(query)) => {
-                    let node = &self.nodes.list[ix];
-                    let near = match &node.base {
-                        StageBase::Image(name) => {
-                            suggest::nearest(name, self.nodes.names().take(check::report::MAX_COMPARED))
-                                .map(str::to_owned)
-                        }
-                        _ => None,
-                    };
-                    ask(Asked { query, at: node.image_at, near });
+                Ok(Found::Ask(query)) => drop(asked.insert(query)),
+                Ok(Found::Unread(fault)) => {
+                    self.based[ix] = Some(self.unknown_base(ix));
+                    let fault = self.unread_image(ix, *fault);
+                    self.unread.push(fault);
                 }
-                Err(fault) => self.faults.push(fault),
+                Err(fault) => {
+                    self.based[ix] = Some(self.unknown_base(ix));
+                    self.faults.push(fault);
+                }
             }
         }
-        if let NamedContext::Image { reference, layout } = &self.options.main {
-            let query = image_query(reference, layout.as_ref(), &self.options.platform);
-            if let (Ok(query), false) = (&query, query.as_ref().is_ok_and(|it| self.known.images.contains_key(it))) {
-                let at = Span { source: self.file.source, start: 0, end: 0 };
-                ask(Asked { query: query.clone(), at, near: None });
+        if let NamedContext::Image { reference, layout } = &self.options.main
+            && let Ok(query) = image_query(reference, layout.as_ref(), &self.options.platform)
+            && !self.known.images.contains_key(&query)
+        {
+            match self.known.unread.get(&query) {
+                Some(fault) => self.unread.push(fault.clone()),
+                None => drop(asked.insert(query)),
             }
         }
-        asked
+        asked.into_iter().collect()
+    }
+
+    /// What stands for a base that cannot be resolved.
+    fn unknown_base(&self, ix: NodeIx) -> Arc<Based> {
+        let platform = self.nodes.list[ix].platform.as_ref().unwrap_or(&self.options.platform);
+        Arc::new(Based { is_assumed: true, ..scratch(platform) })
+    }
+
+    /// The fault of an image, at the instruction that names it, with the stage that may have been meant.
+    fn unread_image(&self, ix: NodeIx, fault: Diagnostic) -> Diagnostic {
+        let node = &self.nodes.list[ix];
+        let fault = if fault.labels.is_empty() { fault.at(node.image_at, "asked for here") } else { fault };
+        let near = match &node.base {
+            StageBase::Image(name) => suggest::nearest(name, self.nodes.names().take(check::report::MAX_COMPARED)),
+            _ => None,
+        };
+        match near {
+            Some(stage) => fault.help(format!("did you mean the stage `{stage}`?")),
+            None => fault,
+        }
     }
 
     fn resolve_base(&mut self, ix: NodeIx) -> Result<Found, Diagnostic> {
@@ -249,6 +281,9 @@ impl<'a> Lowerer<'a, '_> {
 
     fn resolve_image(&self, query: Query) -> Result<Found, Diagnostic> {
         let Some(info) = self.known.images.get(&query) else {
+            if let Some(fault) = self.known.unread.get(&query) {
+                return Ok(Found::Unread(Box::new(fault.clone())));
+            }
             let is_assumed = self.known.assume && query.layout.is_none();
             return Ok(if is_assumed {
                 Found::Base(Box::new(Based { is_assumed, ..scratch(&query.platform) }))
@@ -325,7 +360,8 @@ impl<'a> Lowerer<'a, '_> {
         SourceTree { vertex, reset_owner, file_mode }
     }
 
-    /// The main context.
+    /// The tree of the main context, which COPY and ADD without `--from` read; added to the graph when it is first
+    /// asked for.
     pub(super) fn main_source(&mut self) -> SourceTree {
         if let Some(source) = &self.main {
             return source.clone();
@@ -363,17 +399,22 @@ impl<'a> Lowerer<'a, '_> {
         }
     }
 
-    /// The state of a node before its first instruction.
+    /// The state of a stage before its first instruction: the tree and config of its base, and how its steps are named.
+    ///
+    /// # Panics
+    /// When the base of the node has not been resolved, or has not been lowered before it.
     pub(super) fn begin(&mut self, ix: NodeIx) -> StageState {
         let node = &self.nodes.list[ix];
         let (at, is_stage) = (node.at, node.stage.is_some());
-        let label = if self.nodes.list.len() == 1 { String::new() } else { node.label.clone() };
+        let stage = node.label.clone();
+        let label = if self.nodes.list.len() == 1 { "".into() } else { stage.clone() };
         let n_own = self.count_steps(ix);
         if let StageBase::Node(base) = node.base {
             let tree = self.root(base);
             let parent = self.states[base].as_ref().expect("bases come before and are reachable");
             let mut state = parent.child(base, tree);
             state.name_steps(label, 0, n_own);
+            state.stage = stage;
             state.ignore_cache = self.ignores_cache(ix);
             return state;
         }
@@ -390,7 +431,8 @@ impl<'a> Lowerer<'a, '_> {
                     let platform = if self.options.multi_platform { based.platform.to_string() } else { String::new() };
                     name = state::numbered(&[&self.options.label_prefix, &platform, &label], 1, n_own + 1, "", &name);
                 }
-                let meta = Meta { name, at: Some(at), ignore_cache: false };
+                let origin = state::origin(self.options, &label, Some(at));
+                let meta = Meta { name, origin, ..Meta::default() };
                 SourceTree::tree(self.graph.add(Op::Image(image.clone()), Vec::new(), based.platform.clone(), meta))
             }
             SourceTreeRoot::Built(vertex) => SourceTree::tree(*vertex),
@@ -401,6 +443,7 @@ impl<'a> Lowerer<'a, '_> {
         };
         let mut state = StageState::new(&based, source);
         state.name_steps(label, done, n_own + done);
+        state.stage = stage;
         state.ignore_cache = self.ignores_cache(ix);
         state.is_files = matches!(based.tree, SourceTreeRoot::Files(_));
         if runs && state.is_files {
@@ -409,7 +452,8 @@ impl<'a> Lowerer<'a, '_> {
         state
     }
 
-    /// The tree of a node as the root of something: files of a context are copied.
+    /// The tree of a node as the root of a stage or as the result. Files of a context are not a root: a step that
+    /// copies them is added.
     pub(super) fn root(&mut self, ix: NodeIx) -> VertexIx {
         let mut state = self.states[ix].take().expect("only nodes that are lowered are used as a root");
         if state.is_files {
@@ -439,14 +483,15 @@ impl<'a> Lowerer<'a, '_> {
         let op = Op::File(File { actions: vec![FileAction::Copy(Box::new(copy))] });
         let name = self.graph.get(state.source.vertex).meta.name.clone();
         let shown = format!("{name} as a root");
-        let meta = Meta { name: state.first_step_name(self.options, &shown), at, ignore_cache: false };
+        let step = state.first_step_name(self.options, &shown);
+        let meta = Meta { name: step, origin: state.origin(self.options, at), ..Meta::default() };
         let inputs = vec![scratch, state.source.vertex];
         state.tree = self.graph.add(op, inputs, state.platform.clone(), meta);
         state.is_files = false;
         state.unnamed_layers = Some(name);
     }
 
-    /// The empty tree.
+    /// Adds the vertex of an empty tree; equal ones become one vertex of the graph.
     pub(super) fn scratch(&mut self, platform: &Platform) -> VertexIx {
         let meta = Meta { name: "scratch".to_owned(), ..Meta::default() };
         self.graph.add(Op::Scratch, Vec::new(), platform.clone(), meta)
@@ -456,6 +501,8 @@ impl<'a> Lowerer<'a, '_> {
 enum Found {
     Base(Box<Based>),
     Ask(Query),
+    /// The image cannot be read.
+    Unread(Box<Diagnostic>),
 }
 
 fn scratch(platform: &Platform) -> Based {

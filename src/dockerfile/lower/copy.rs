@@ -19,19 +19,30 @@ use crate::{
         stage::NodeIx,
         value,
     },
-    graph::{self, File, FileAction, HttpOp, Meta, ModeChange as FileMode, Op, OwnerChange, pattern::Patterns},
-    report::{Diagnostic, Spanned, url::without_credentials},
+    graph::{self, File, FileAction, HttpOp, Meta, Op, OwnerChange, pattern::Patterns},
+    oci::ModeChange,
+    report::{Diagnostic, Span, Spanned, url::without_credentials},
 };
 
 /// The flags that apply to all sources of a COPY or ADD.
 struct CopyFlags {
     owner: Option<OwnerChange>,
-    mode: Option<FileMode>,
+    mode: Option<ModeChange>,
     exclude: Vec<String>,
     checksum: Option<Spanned<String>>,
 }
 
 impl Lowerer<'_, '_> {
+    /// COPY and ADD: adds a step that copies each source, download, repository and here-document to the destination, in
+    /// order.
+    ///
+    /// `from` is what [`InstructionSources`](crate::dockerfile::stage::InstructionSources) has for this instruction.
+    /// With `--link` (and no `--chmod`) the step works on an empty tree that is then merged, so that the copy does not depend
+    /// on the layers below.
+    ///
+    /// # Errors
+    /// When a variable cannot be expanded, or a flag, source or checksum is not valid
+    /// (<https://docs.docker.com/reference/dockerfile/#copy>).
     pub(super) fn copy(
         &mut self,
         state: &mut StageState,
@@ -55,6 +66,9 @@ impl Lowerer<'_, '_> {
         meta.ignore_cache = state.ignore_cache;
 
         let link = copy.link && flags.mode.is_none();
+        if link && let (Some(owner), Some(chown)) = (&flags.owner, &copy.chown) {
+            check_linked_owner(owner, chown.at)?;
+        }
         let below = if link { self.scratch(&state.platform.clone()) } else { state.tree };
         let mut inputs = vec![below];
         let mut actions = Vec::with_capacity(sources.len() + copy.heredocs.len());
@@ -106,7 +120,7 @@ impl Lowerer<'_, '_> {
         if let Some(meta) = linked {
             tree = self.graph.add(Op::Merge, vec![state.tree, tree], platform, meta);
         }
-        state.layer(text, tree);
+        state.layer(&text, tree);
         Ok(())
     }
 
@@ -191,7 +205,9 @@ impl Lowerer<'_, '_> {
         }
         let unpack = copy.unpack.unwrap_or(copy.is_add);
         let Some(node) = from.first().copied().flatten() else {
-            self.check_ignored(instruction, text);
+            if !self.is_guess {
+                self.check_ignored(instruction, text);
+            }
             return Ok((self.main_source(), text.clone(), unpack));
         };
         let found = self.source_of(node).ok_or_else(|| {
@@ -204,7 +220,7 @@ impl Lowerer<'_, '_> {
         Ok((found, text.clone(), unpack))
     }
 
-    /// The tree of a node, if it has been lowered.
+    /// The tree of a node for COPY `--from` and mounts; `None` if the node has not been lowered.
     pub(super) fn source_of(&self, node: NodeIx) -> Option<SourceTree> {
         self.states[node].as_ref().map(|it| it.source.clone())
     }
@@ -251,6 +267,16 @@ impl Lowerer<'_, '_> {
     }
 }
 
+/// Refuses names of users and groups, but root: `--link` copies onto an empty tree, which has no files to look them up in.
+fn check_linked_owner(owner: &OwnerChange, at: Span) -> Result<(), Diagnostic> {
+    let is_name = |text: &str| text != "root" && !text.bytes().all(|it| it.is_ascii_digit());
+    let names = std::iter::once(owner.user.as_str()).chain(owner.group.as_deref());
+    let Some(name) = names.into_iter().find(|name| is_name(name)) else { return Ok(()) };
+    let message = format!("`--link` cannot look up a name of `--chown`, it does not see the layers below: {name}");
+    let help = "use numbers, such as `--chown=1000:1000`, or leave out `--link`";
+    Err(fault("bake::dockerfile::linked_owner", message, at, "this owner").help(help))
+}
+
 /// The meta of the download that a step begins with.
 fn download(meta: &Meta) -> Meta {
     Meta { name: format!("{} (download)", meta.name), ..meta.clone() }
@@ -273,7 +299,7 @@ fn check_checksum(
     let [source] = sources else {
         return bad(format!("a checksum is for exactly one source, not {}", sources.len() + copy.heredocs.len()));
     };
-    let is_hex = |it: &str| !it.is_empty() && it.bytes().all(|it| it.is_ascii_hexdigit());
+    let is_hex = |text: &str| !text.is_empty() && text.bytes().all(|it| it.is_ascii_hexdigit());
     if remote::git(&source.value, false).is_some() {
         let fine = is_hex(&checksum.value) && (4..=64).contains(&checksum.value.len());
         if !fine {

@@ -13,10 +13,10 @@ use super::{
 use crate::{
     dockerfile::{
         check::{report::CheckReport, rules::run_static, undefined_var},
-        expand::{self, ExpandMode, Vars},
+        expand::{self, ExpandMode, ExpandedWord, Vars},
         fault::fault,
         instruction::{Instruction, InstructionKind, ParsedDockerfile},
-        options::{Asked, KnownImages, LowerOptions, LowerOutcome, Lowered, NamedContext, NoCache},
+        options::{KnownImages, LowerFaults, LowerOptions, LowerOutcome, Lowered, NamedContext, NoCache, Query},
         parse,
         stage::{NodeIx, Nodes, StageBase},
     },
@@ -24,8 +24,11 @@ use crate::{
     report::{Diagnostic, Span, Spanned, suggest},
 };
 
-/// Lowers one build of a Dockerfile into the graph. Returns questions about images that the caller must answer first,
-/// or all errors of the file.
+/// Lowers one build of a Dockerfile into the graph: one vertex for each step of the stages that its target needs.
+///
+/// Pure: it reads no file and asks no registry. What it must know of images it returns as questions
+/// ([`LowerOutcome::Needs`]); the caller adds the answers to `known` and calls again. Vertices that were added before a
+/// question or an error stay in `graph` and are found again.
 pub(crate) fn lower(
     file: &ParsedDockerfile,
     options: &LowerOptions,
@@ -35,22 +38,25 @@ pub(crate) fn lower(
     let argument = options.build_args.get("BUILDKIT_DOCKERFILE_CHECK").map(String::as_str);
     let report = match CheckReport::new(file, argument) {
         Ok(report) => report,
-        Err(fault) => return LowerOutcome::Failed(vec![fault]),
+        Err(fault) => {
+            let (findings, unread) = (Vec::new(), Vec::new());
+            let failed = LowerFaults { findings, faults: vec![fault], unread, checks_failed: None };
+            return LowerOutcome::Failed(Box::new(failed));
+        }
     };
     let mut work = Lowerer::new(file, options, known, graph, report);
     match work.run() {
         Ok(LowerStep::Done(lowered)) => LowerOutcome::Done(lowered),
         Ok(LowerStep::Ask(asked)) => LowerOutcome::Needs(asked),
         Err(LowerStop) => {
-            let (mut all, error) = work.report.take();
-            all.append(&mut work.faults);
-            all.extend(error);
-            LowerOutcome::Failed(all)
+            let (findings, checks_failed) = work.report.take();
+            let Lowerer { faults, unread, .. } = work;
+            LowerOutcome::Failed(Box::new(LowerFaults { findings, faults, unread, checks_failed }))
         }
     }
 }
 
-/// Which stages a target needs, as far as the file alone says.
+/// The stages that a target needs, as far as the file alone says (images may add ONBUILD triggers).
 pub(crate) struct Reach {
     pub(crate) target: NodeIx,
     /// For each stage of the file.
@@ -61,7 +67,10 @@ pub(crate) struct Reach {
     pub(crate) globals: Vars,
 }
 
-/// Finds the stages that the target of the options needs.
+/// Finds the stages that the target of the options needs, without lowering them.
+///
+/// # Errors
+/// The faults of FROM and of names in the file.
 pub(crate) fn reach(file: &ParsedDockerfile, options: &LowerOptions) -> Result<Reach, Vec<Diagnostic>> {
     let report = CheckReport::new(file, Some("skip=all")).map_err(|fault| vec![fault])?;
     let (known, mut graph) = (KnownImages::default(), Graph::default());
@@ -81,12 +90,13 @@ pub(crate) fn reach(file: &ParsedDockerfile, options: &LowerOptions) -> Result<R
 
 enum LowerStep {
     Done(Box<Lowered>),
-    Ask(Vec<Asked>),
+    Ask(Vec<Query>),
 }
 
 /// There are errors; they have been recorded.
 struct LowerStop;
 
+/// The state of lowering one build of a Dockerfile: what was read, the graph that grows, and the faults so far.
 pub(super) struct Lowerer<'a, 'g> {
     pub(super) file: &'a ParsedDockerfile,
     pub(super) options: &'a LowerOptions,
@@ -94,6 +104,8 @@ pub(super) struct Lowerer<'a, 'g> {
     pub(super) graph: &'g mut Graph,
     pub(super) report: CheckReport,
     pub(super) faults: Vec<Diagnostic>,
+    /// The faults of images that cannot be read.
+    pub(super) unread: Vec<Diagnostic>,
     /// Variables for FROM: automatic ones, then ARGs before the first stage.
     pub(super) globals: Vars,
     /// Names of the ARGs before the first stage.
@@ -112,11 +124,13 @@ pub(super) struct Lowerer<'a, 'g> {
     pub(super) declared: HashSet<String>,
     /// The ignore patterns of the main context, compiled when first needed.
     pub(super) ignored: Option<Patterns>,
-    /// The instruction uses a variable that a base of unknown config may set.
+    /// The instruction uses a variable that a base of unknown config may set, or one whose value was made of such a variable:
+    /// what is found about its values would be a guess.
     pub(super) is_guess: bool,
 }
 
 impl<'a, 'g> Lowerer<'a, 'g> {
+    /// Starts with nothing defined: `run` defines variables and stages, then lowers them.
     pub(super) fn new(
         file: &'a ParsedDockerfile,
         options: &'a LowerOptions,
@@ -131,6 +145,7 @@ impl<'a, 'g> Lowerer<'a, 'g> {
             graph,
             report,
             faults: Vec::new(),
+            unread: Vec::new(),
             globals: Vars::new(),
             global_names: HashSet::new(),
             epoch: None,
@@ -166,12 +181,14 @@ impl<'a, 'g> Lowerer<'a, 'g> {
             let reachable = self.nodes.reachable(targets);
             self.based.resize(self.nodes.list.len(), None);
             let asked = self.resolve_bases(&reachable);
-            self.stop_on_faults()?;
             if !asked.is_empty() {
                 return Ok(LowerStep::Ask(asked));
             }
+            let n_faults = self.faults.len();
             let more = self.read_triggers(&reachable);
-            self.stop_on_faults()?;
+            if self.faults.len() > n_faults {
+                return Err(LowerStop);
+            }
             if !more {
                 break reachable;
             }
@@ -182,6 +199,9 @@ impl<'a, 'g> Lowerer<'a, 'g> {
         for ix in order.filter(|ix| reachable[*ix]) {
             let state = self.lower_node(ix);
             self.states[ix] = Some(state);
+        }
+        if !self.unread.is_empty() {
+            return Err(LowerStop);
         }
         self.stop_on_faults()?;
         self.finish(target)
@@ -242,10 +262,14 @@ impl<'a, 'g> Lowerer<'a, 'g> {
     }
 
     fn find_cycle(&mut self) {
-        if let Some(ix) = self.nodes.cycle() {
-            let node = &self.nodes.list[ix];
-            let message = format!("circular dependency, a stage needs its own result: {}", node.label);
-            self.faults.push(fault("bake::dockerfile::circular_dependency", message, node.at, "this stage"));
+        if let Some((user, read)) = self.nodes.cycle() {
+            let (label, at) = (&self.nodes.list[user].label, self.nodes.place_of_link(user, read));
+            let message = format!("circular dependency, a stage needs its own result: {label}");
+            let seen = match user == read {
+                true => "the stage that this stands in".to_owned(),
+                false => format!("`{}`, which needs `{label}`", self.nodes.list[read].label),
+            };
+            self.faults.push(fault("bake::dockerfile::circular_dependency", message, at, seen));
         }
     }
 
@@ -261,9 +285,9 @@ impl<'a, 'g> Lowerer<'a, 'g> {
                 StageBase::Node(base) => self.nodes.list[*base]
                     .own()
                     .iter()
-                    .filter_map(
-                        |it| if let InstructionKind::Onbuild(text) = &it.kind { Some(text.clone()) } else { None },
-                    )
+                    .filter_map(|instruction| {
+                        if let InstructionKind::Onbuild(text) = &instruction.kind { Some(text.clone()) } else { None }
+                    })
                     .collect(),
                 _ => self.based[ix].as_ref().and_then(|it| it.config.config.on_build.clone()).unwrap_or_default(),
             };
@@ -271,9 +295,9 @@ impl<'a, 'g> Lowerer<'a, 'g> {
             let mut triggers = Vec::with_capacity(texts.len());
             let mut sources = Vec::with_capacity(texts.len());
             for text in texts {
-                let read = parse::parse_trigger(&text, at).and_then(|it| {
-                    let from = self.nodes.sources_of(&it, ix).map_err(|fault| vec![fault])?;
-                    Ok((it, from))
+                let read = parse::parse_trigger(&text, at).and_then(|instruction| {
+                    let from = self.nodes.sources_of(&instruction, ix).map_err(|fault| vec![fault])?;
+                    Ok((instruction, from))
                 });
                 match read {
                     Ok((it, from)) => {
@@ -321,6 +345,9 @@ impl<'a, 'g> Lowerer<'a, 'g> {
         state
     }
 
+    /// Lowers one instruction: changes `state`, and adds a vertex if it is a step.
+    ///
+    /// `from` is what [`InstructionSources`](crate::dockerfile::stage::InstructionSources) has for this instruction.
     pub(super) fn instruction(
         &mut self,
         state: &mut StageState,
@@ -350,7 +377,10 @@ impl<'a, 'g> Lowerer<'a, 'g> {
         }
     }
 
-    /// Expands a part of an instruction with the variables of the stage.
+    /// Expands a word of an instruction with the variables of the stage; quotes and escapes are removed.
+    ///
+    /// # Errors
+    /// When it cannot be expanded: a bad modifier, or `${name:?text}` of a variable that is not set.
     pub(super) fn word(
         &mut self,
         state: &StageState,
@@ -360,6 +390,10 @@ impl<'a, 'g> Lowerer<'a, 'g> {
         self.text(state, instruction, &word.value, word.at, ExpandMode::Word)
     }
 
+    /// Expands a text of an instruction as `mode` says; unset variables are reported (check `UndefinedVar`).
+    ///
+    /// # Errors
+    /// When it cannot be expanded: a bad modifier, or `${name:?text}` of a variable that is not set.
     pub(super) fn text(
         &mut self,
         state: &StageState,
@@ -369,17 +403,30 @@ impl<'a, 'g> Lowerer<'a, 'g> {
         mode: ExpandMode,
     ) -> Result<String, Diagnostic> {
         let escape = if mode == ExpandMode::Body { '\\' } else { self.file.escape };
-        let expanded = expand::expand(text, &state.env, escape, mode).map_err(|why| {
-            // `${X:?}` fails when a variable is not set, which a base may do.
-            self.is_guess |= state.is_assumed && text.contains('?');
-            bad_expansion(&why, text, at)
-        })?;
-        self.report_missing(state, instruction, &expanded.missing);
+        let expanded =
+            expand::expand(text, &state.env, escape, mode).map_err(|why| self.not_expanded(state, &why, text, at))?;
+        self.looked_up(state, instruction, &expanded);
         Ok(expanded.text)
     }
 
-    pub(super) fn report_missing(&mut self, state: &StageState, instruction: &Instruction, missing: &[String]) {
-        for name in missing {
+    /// The fault of a text that cannot be expanded.
+    pub(super) fn not_expanded(
+        &mut self,
+        state: &StageState,
+        why: &expand::BadWord,
+        text: &str,
+        at: Span,
+    ) -> Diagnostic {
+        // `${X:?}` fails when a variable is not set, which a base may do.
+        self.is_guess |= state.is_assumed && text.contains('?');
+        bad_expansion(why, text, at)
+    }
+
+    /// Notes which variables an expansion used: those that are not set are reported (check `UndefinedVar`), unless the base
+    /// is unknown and may set them.
+    pub(super) fn looked_up(&mut self, state: &StageState, instruction: &Instruction, expanded: &ExpandedWord) {
+        self.is_guess |= expanded.used.iter().any(|name| state.guessed.contains(name));
+        for name in &expanded.missing {
             if state.is_assumed {
                 self.is_guess = true;
             } else if !state.args.contains_key(name) && !arg::is_never_set(name) {
@@ -393,19 +440,35 @@ impl<'a, 'g> Lowerer<'a, 'g> {
         let result = self.root(target);
         let state = self.states[target].as_ref().expect("the target is reachable from itself");
         let lowered = state.lowered(result, self.options, &self.chain(target));
-        let (warnings, error) = self.report.take();
-        if let Some(error) = error {
-            self.faults.extend(warnings);
-            self.faults.push(error);
+        if self.report.is_failed() {
             return Err(LowerStop);
         }
-        let unused_args = self.unused_args();
-        Ok(LowerStep::Done(Box::new(Lowered { warnings, unused_args, epoch: self.epoch, ..lowered })))
+        let (findings, _) = self.report.take();
+        let (unused_args, unknown_stages) = (self.unused_args(), self.unknown_stages());
+        let own_contexts = self.own_contexts();
+        let lowered = Lowered { findings, unused_args, unknown_stages, own_contexts, epoch: self.epoch, ..lowered };
+        Ok(LowerStep::Done(Box::new(lowered)))
+    }
+
+    /// One warning for each stage of `no-cache-filter` that the file does not have.
+    fn unknown_stages(&self) -> Vec<Diagnostic> {
+        let NoCache::Stages(names) = &self.options.no_cache else { return Vec::new() };
+        let labels = || self.nodes.list.iter().map(|node| &*node.label);
+        let unknown = names.iter().filter(|name| !labels().any(|label| label.eq_ignore_ascii_case(name)));
+        let warning = |name: &String| {
+            let message = format!("no stage of the Dockerfile has the name in `no-cache-filter`: {name}");
+            let warning = Diagnostic::warning("bake::dockerfile::unknown_stage", message);
+            match suggest::did_you_mean(name, labels()) {
+                Some(help) => warning.help(help),
+                None => warning,
+            }
+        };
+        unknown.map(warning).collect()
     }
 }
 
 impl Lowerer<'_, '_> {
-    /// The states of a stage and the stages below it, lowest first.
+    /// The state of a node and those of the stages that it is based on, the lowest first.
     pub(super) fn chain(&self, ix: NodeIx) -> Vec<&StageState> {
         let mut chain = Vec::new();
         let mut next = Some(ix);
@@ -417,15 +480,16 @@ impl Lowerer<'_, '_> {
         chain
     }
 
-    /// How many instructions of a stage become steps.
+    /// The number of instructions of a node that become steps (RUN, COPY, ADD, WORKDIR), its ONBUILD triggers included.
     pub(super) fn count_steps(&self, ix: NodeIx) -> usize {
         let node = &self.nodes.list[ix];
-        let is_step = |it: &&Instruction| {
-            matches!(it.kind, InstructionKind::Run(_) | InstructionKind::Copy(_) | InstructionKind::Workdir(_))
+        let is_step = |instruction: &&Instruction| {
+            matches!(instruction.kind, InstructionKind::Run(_) | InstructionKind::Copy(_) | InstructionKind::Workdir(_))
         };
         node.triggers.iter().chain(node.own()).filter(is_step).count()
     }
 
+    /// Whether the steps of a node run although a result is cached (`--no-cache`, `no-cache-filter`).
     pub(super) fn ignores_cache(&self, ix: NodeIx) -> bool {
         let label = &self.nodes.list[ix].label;
         match &self.options.no_cache {
@@ -436,7 +500,8 @@ impl Lowerer<'_, '_> {
     }
 }
 
-/// The fault of a word that cannot be expanded.
+/// The diagnostic for a word whose variables cannot be expanded. `text` is the word as written; 200 characters are
+/// shown.
 pub(super) fn bad_expansion(why: &expand::BadWord, text: &str, at: Span) -> Diagnostic {
     let shown: String = text.chars().take(200).collect();
     fault("bake::dockerfile::bad_substitution", format!("{why}: {shown}"), at, "cannot be expanded")

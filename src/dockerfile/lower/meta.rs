@@ -4,10 +4,7 @@
 
 use serde_json::Value;
 
-use super::{
-    lowerer::{Lowerer, bad_expansion},
-    state::StageState,
-};
+use super::{lowerer::Lowerer, state::StageState};
 use crate::{
     dockerfile::{
         check, expand,
@@ -16,7 +13,7 @@ use crate::{
         instruction::{CommandLine, Health, Instruction, Pair},
         value,
     },
-    graph::{File, FileAction, Op, OwnerChange, pattern},
+    graph::{File, FileAction, Op, OwnerChange},
     oci::config::Healthcheck,
     report::{Diagnostic, Span, Spanned, suggest},
 };
@@ -42,6 +39,13 @@ impl Lowerer<'_, '_> {
             .collect()
     }
 
+    /// ENV: expands all pairs with the variables from before the instruction, then sets them for the steps that follow
+    /// and in `Env` of the config.
+    ///
+    /// Names that look like secrets are reported (check `SecretsUsedInArgOrEnv`).
+    ///
+    /// # Errors
+    /// When a variable cannot be expanded. See <https://docs.docker.com/reference/dockerfile/#env>.
     pub(super) fn env(
         &mut self,
         state: &mut StageState,
@@ -52,13 +56,17 @@ impl Lowerer<'_, '_> {
         for (name, value) in self.pairs(state, instruction, pairs)? {
             check::secrets_used_in_arg_or_env::check_name(&mut self.report, instruction, &name);
             text.extend([" ", &name, "=", &value]);
-            state.env.insert(name.clone(), value.clone());
+            state.set(&name, &value, self.is_guess);
             state.image_env.insert(name, value);
         }
-        state.note(text);
+        state.note(&text);
         Ok(())
     }
 
+    /// LABEL: expands the pairs and adds them to `Labels` of the config.
+    ///
+    /// # Errors
+    /// When a variable cannot be expanded.
     pub(super) fn label(
         &mut self,
         state: &mut StageState,
@@ -70,7 +78,7 @@ impl Lowerer<'_, '_> {
             text.extend([" ", &name, "=", &value]);
             state.run.labels.get_or_insert_default().insert(name, value);
         }
-        state.note(text);
+        state.note(&text);
         Ok(())
     }
 
@@ -79,7 +87,8 @@ impl Lowerer<'_, '_> {
         if command.json {
             return command.args.clone();
         }
-        if state.run.shell.as_ref().is_none_or(Vec::is_empty) {
+        // A base of unknown config may set SHELL.
+        if state.run.shell.as_ref().is_none_or(Vec::is_empty) && !state.is_assumed {
             check::json_args_recommended::fire(&mut self.report, instruction);
         }
         state.with_shell(command.args.join(" "))
@@ -91,6 +100,8 @@ impl Lowerer<'_, '_> {
         }
     }
 
+    /// CMD: sets `Cmd` of the config; a command in shell form is wrapped in the shell of the stage. Variables are left
+    /// to the container.
     pub(super) fn cmd(
         &mut self,
         state: &mut StageState,
@@ -99,12 +110,14 @@ impl Lowerer<'_, '_> {
     ) -> Result<(), Diagnostic> {
         self.used_once(&mut state.cmd_at, instruction);
         let args = self.command_line(state, instruction, command);
-        state.note(format!("CMD {}", value::quoted_list(&args)));
+        state.note(&format!("CMD {}", value::quoted_list(&args)));
         state.run.cmd = Some(args);
         state.run.args_escaped = true;
         Ok(())
     }
 
+    /// ENTRYPOINT: sets `Entrypoint` of the config, and removes a `Cmd` that this stage has not set itself
+    /// (<https://docs.docker.com/reference/dockerfile/#understand-how-cmd-and-entrypoint-interact>).
     pub(super) fn entrypoint(
         &mut self,
         state: &mut StageState,
@@ -113,7 +126,7 @@ impl Lowerer<'_, '_> {
     ) -> Result<(), Diagnostic> {
         self.used_once(&mut state.entrypoint_at, instruction);
         let args = self.command_line(state, instruction, command);
-        state.note(format!("ENTRYPOINT {}", value::quoted_list(&args)));
+        state.note(&format!("ENTRYPOINT {}", value::quoted_list(&args)));
         state.run.entrypoint = (!args.is_empty()).then_some(args);
         if state.cmd_at.is_none() {
             state.run.cmd = None;
@@ -121,12 +134,16 @@ impl Lowerer<'_, '_> {
         Ok(())
     }
 
+    /// SHELL: sets the program that runs commands in shell form, for the steps that follow and in `Shell` of the
+    /// config.
     pub(super) fn shell(&mut self, state: &mut StageState, shell: &[String]) -> Result<(), Diagnostic> {
-        state.note(format!("SHELL [{}]", shell.join(" ")));
+        state.note(&format!("SHELL [{}]", shell.join(" ")));
         state.run.shell = Some(shell.to_vec());
         Ok(())
     }
 
+    /// HEALTHCHECK: sets `Healthcheck` of the config (an extension of Docker to the OCI config). Times are in
+    /// nanoseconds.
     pub(super) fn healthcheck(
         &mut self,
         state: &mut StageState,
@@ -144,7 +161,7 @@ impl Lowerer<'_, '_> {
             time(health.start_interval),
             health.retries
         );
-        state.note(text);
+        state.note(&text);
         state.run.healthcheck = Some(Healthcheck {
             test: Some(health.test.clone()),
             interval: health.interval,
@@ -156,6 +173,14 @@ impl Lowerer<'_, '_> {
         Ok(())
     }
 
+    /// EXPOSE: expands the words, adds the ports to `ExposedPorts` of the config (OCI image spec, config.md), and notes
+    /// it in the history.
+    ///
+    /// A word may expand to several ports. `80-82/tcp` becomes three; without a protocol it is tcp; the host part of
+    /// `8080:80` is dropped with a warning (check `ExposeInvalidFormat`).
+    ///
+    /// # Errors
+    /// When a variable cannot be expanded, or a word is no port.
     pub(super) fn expose(
         &mut self,
         state: &mut StageState,
@@ -165,26 +190,30 @@ impl Lowerer<'_, '_> {
         let mut all = Vec::new();
         for word in words {
             let (ports, expanded) = expand::expand_words(&word.value, &state.env, self.file.escape)
-                .map_err(|why| bad_expansion(&why, &word.value, word.at))?;
-            self.report_missing(state, instruction, &expanded.missing);
+                .map_err(|why| self.not_expanded(state, &why, &word.value, word.at))?;
+            self.looked_up(state, instruction, &expanded);
             for text in ports {
                 let ports = value::ports(&text)
                     .map_err(|why| fault("bake::dockerfile::bad_port", why, word.at, "this port"))?;
-                if ports.odd_protocol {
+                if ports.odd_protocol && !self.is_guess {
                     check::expose_proto_casing::fire(&mut self.report, instruction, &text);
                 }
-                if ports.maps_host {
+                if ports.maps_host && !self.is_guess {
                     check::expose_invalid_format::fire(&mut self.report, instruction, &text);
                 }
                 all.extend(ports.ports);
             }
         }
-        state.note(format!("EXPOSE [{}]", all.join(" ")));
+        state.note(&format!("EXPOSE [{}]", all.join(" ")));
         let exposed = state.run.exposed_ports.get_or_insert_default();
         exposed.extend(all.into_iter().map(|port| (port, empty_object())));
         Ok(())
     }
 
+    /// VOLUME: adds the expanded paths to `Volumes` of the config, and notes it in the history.
+    ///
+    /// # Errors
+    /// When a variable cannot be expanded, or a path is empty.
     pub(super) fn volume(
         &mut self,
         state: &mut StageState,
@@ -200,12 +229,17 @@ impl Lowerer<'_, '_> {
             }
             all.push(volume);
         }
-        state.note(format!("VOLUME [{}]", all.join(" ")));
+        state.note(&format!("VOLUME [{}]", all.join(" ")));
         let volumes = state.run.volumes.get_or_insert_default();
         volumes.extend(all.into_iter().map(|volume| (volume, empty_object())));
         Ok(())
     }
 
+    /// USER: sets `User` of the config, and thereby the user of the RUN and WORKDIR instructions that follow. The name
+    /// is looked up when a step runs.
+    ///
+    /// # Errors
+    /// When a variable cannot be expanded.
     pub(super) fn user(
         &mut self,
         state: &mut StageState,
@@ -213,11 +247,15 @@ impl Lowerer<'_, '_> {
         user: &Spanned<String>,
     ) -> Result<(), Diagnostic> {
         let user = self.word(state, instruction, user)?;
-        state.note(format!("USER {user}"));
+        state.note(&format!("USER {user}"));
         state.run.user = user;
         Ok(())
     }
 
+    /// STOPSIGNAL: sets `StopSignal` of the config, as written.
+    ///
+    /// # Errors
+    /// When a variable cannot be expanded, or the result is neither the name nor the number of a signal.
     pub(super) fn stop_signal(
         &mut self,
         state: &mut StageState,
@@ -235,18 +273,22 @@ impl Lowerer<'_, '_> {
                 None => fault,
             });
         }
-        state.note(format!("STOPSIGNAL {text}"));
+        state.note(&format!("STOPSIGNAL {text}"));
         state.run.stop_signal = text;
         Ok(())
     }
 
+    /// MAINTAINER (deprecated): sets `author` of the config.
     pub(super) fn maintainer(&mut self, state: &mut StageState, name: &str) -> Result<(), Diagnostic> {
-        state.note(format!("MAINTAINER {name}"));
+        state.note(&format!("MAINTAINER {name}"));
         state.author = Some(name.to_owned());
         Ok(())
     }
 
-    /// WORKDIR: an absolute path is kept as written, a relative one is joined to the one before.
+    /// WORKDIR: sets the directory of the steps that follow and `WorkingDir` of the config, and adds a step that makes
+    /// it.
+    ///
+    /// An absolute path is kept as written, a relative one is joined to the one before.
     pub(super) fn workdir(
         &mut self,
         state: &mut StageState,
@@ -259,11 +301,11 @@ impl Lowerer<'_, '_> {
         }
         state.workdir_is_set = true;
         let joined = if path.starts_with('/') { path } else { join(&state.cwd, &path) };
-        state.cwd = pattern::clean(&joined);
+        state.cwd = crate::spec::path::clean(&joined);
         let text = format!("WORKDIR {joined}");
         state.run.working_dir.clone_from(&joined);
         if joined == "/" {
-            state.note(text);
+            state.note(&text);
             return Ok(());
         }
         let owner = (!state.run.user.is_empty()).then(|| owner(&state.run.user, true));
@@ -272,11 +314,12 @@ impl Lowerer<'_, '_> {
         let action = FileAction::Mkdir { path: state.cwd.clone(), owner };
         let op = Op::File(File { actions: vec![action] });
         let tree = self.graph.add(op, vec![state.tree], state.platform.clone(), meta);
-        state.layer(text, tree);
+        state.layer(&text, tree);
         Ok(())
     }
 
-    /// An instruction as shown: its keyword in upper case, its variables expanded where that can be done.
+    /// The text of an instruction for progress: its keyword in upper case, its variables expanded where that can be
+    /// done.
     pub(super) fn shown(&self, state: &StageState, code: &str, mode: ExpandMode) -> String {
         let expanded = expand::expand(code, &state.env, self.file.escape, mode);
         let mut text = expanded.map_or_else(|_| code.to_owned(), |it| it.text);
@@ -290,12 +333,12 @@ fn empty_object() -> Value {
     Value::Object(serde_json::Map::new())
 }
 
-/// A path below another, cleaned; an absolute one is clean and alone.
+/// Joins a path to a directory and cleans it; an absolute path is cleaned alone.
 pub(super) fn join(folder: &str, path: &str) -> String {
-    pattern::clean(&if path.starts_with('/') { path.to_owned() } else { format!("{folder}/{path}") })
+    crate::spec::path::clean(&if path.starts_with('/') { path.to_owned() } else { format!("{folder}/{path}") })
 }
 
-/// `user[:group]` of USER or `--chown`; without a user it is root.
+/// Parses `user[:group]` of USER or `--chown`, by name or number; without a user it is root.
 pub(super) fn owner(text: &str, at_workdir: bool) -> OwnerChange {
     let (user, group) = text.split_once(':').map_or((text, None), |(user, group)| (user, Some(group)));
     let user = if user.is_empty() { "0" } else { user };

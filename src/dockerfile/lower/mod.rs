@@ -15,5 +15,6 @@ mod mount;
 mod run;
 mod state;
 
+pub(crate) use arg::epoch_option;
 pub(crate) use lowerer::lower;
 pub(super) use lowerer::reach;

@@ -32,7 +32,7 @@ const KEYS: &[&str] = &[
     "env",
 ];
 
-/// The resolved mounts of one RUN.
+/// The mounts and secret variables of one RUN, with their variables expanded.
 #[derive(Default)]
 pub(super) struct LoweredMount {
     pub(super) mounts: Vec<MountOp>,
@@ -57,7 +57,13 @@ struct MountFields {
 }
 
 impl Lowerer<'_, '_> {
-    /// Reads the mounts of a RUN; the vertices that they name are added to its inputs.
+    /// Parses and expands the `--mount` flags of a RUN; the vertices that they read are added to `inputs`.
+    ///
+    /// `from` has the node of each mount, as [`InstructionSources`](crate::dockerfile::stage::InstructionSources) has
+    /// it.
+    ///
+    /// # Errors
+    /// When an option is unknown or not valid (<https://docs.docker.com/reference/dockerfile/#run---mount>).
     pub(super) fn mounts(
         &mut self,
         state: &StageState,
@@ -126,13 +132,14 @@ impl Lowerer<'_, '_> {
     }
 
     fn cache(&self, fields: MountFields, seed: Option<(usize, String)>) -> MountOpKind {
-        let id = if fields.id.is_empty() { crate::graph::pattern::clean(&fields.target) } else { fields.id };
+        let id = if fields.id.is_empty() { crate::spec::path::clean(&fields.target) } else { fields.id };
         let id = match self.options.build_args.get("BUILDKIT_CACHE_MOUNT_NS") {
             Some(space) if !space.is_empty() => format!("{space}/{id}"),
             _ => id,
         };
         MountOpKind::Cache {
             id,
+            namespace: self.options.cache_namespace.clone(),
             sharing: fields.sharing.unwrap_or_default(),
             seed,
             mode: fields.mode,
@@ -217,7 +224,9 @@ impl MountFields {
             "readonly" | "ro" => self.readonly = Some(switch()?),
             "readwrite" | "rw" => self.readonly = Some(!switch()?),
             "required" if matches!(self.kind.as_str(), "secret" | "ssh") => self.required = switch()?,
-            "size" if self.kind == "tmpfs" => self.size = Some(value::size(&text).ok_or_else(|| not("a size"))?),
+            "size" if self.kind == "tmpfs" => {
+                self.size = Some(crate::spec::size::parse(&text).map_err(|_| not("a size"))?);
+            }
             "required" | "size" => {
                 return Err(bad(&format!("unexpected key for mounts of type `{}`: {key}", self.kind), at)
                     .help("`type=` must come before the keys of that type"));
@@ -311,7 +320,7 @@ fn secret(
     Ok(())
 }
 
-/// The index of a vertex among the inputs, added if it is new. The first input is the root and never a mount.
+/// The index of `vertex` among the inputs of a step, added if it is new. The first input is the root and never matches.
 pub(super) fn input(inputs: &mut Vec<VertexIx>, vertex: VertexIx) -> usize {
     if let Some(at) = inputs.iter().skip(1).position(|it| *it == vertex) {
         return at + 1;

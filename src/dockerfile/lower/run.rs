@@ -1,7 +1,7 @@
 //! RUN to a process: argument vector, heredocs, network, history text
 //! (<https://docs.docker.com/reference/dockerfile/#run>).
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use super::{lowerer::Lowerer, state::StageState};
 use crate::{
@@ -11,14 +11,22 @@ use crate::{
         instruction::{Heredoc, Instruction, RunInstruction},
         stage::NodeIx,
     },
-    graph::{Exec, MountOp, MountOpKind, Op, SecretEnv, StepNetwork, StepSecurity},
+    graph::{Exec, MountOp, MountOpKind, Op, SecretEnv, StepSource, StepSourceKind},
     report::{Diagnostic, Span, Spanned, hidden::MASK},
+    spec::{NetworkMode, SecurityMode},
 };
 
 /// Where scripts of heredocs that begin with `#!` are mounted.
 const SCRIPTS: &str = "/dev/pipes";
 
 impl Lowerer<'_, '_> {
+    /// RUN: adds a step that runs the command in the tree of the stage, with its mounts, network and variables.
+    ///
+    /// `from` has the node of each mount. Here-documents become the script of the shell, or files that are mounted.
+    ///
+    /// # Errors
+    /// When the command is empty, a flag is not valid, or a variable in a flag cannot be expanded
+    /// (<https://docs.docker.com/reference/dockerfile/#run>).
     pub(super) fn run_step(
         &mut self,
         state: &mut StageState,
@@ -64,43 +72,47 @@ impl Lowerer<'_, '_> {
             resources: self.options.resources.clone(),
         };
         let tree = self.graph.add(Op::Exec(Box::new(exec)), inputs, state.platform.clone(), meta);
-        state.layer(created_by, tree);
+        state.layer(&created_by, tree);
         Ok(())
     }
 
-    /// Resolves the secrets and agents of a process; those that the build does not have are left out.
-    fn sources(&self, mounts: &[MountOp], env: &[SecretEnv]) -> Vec<(String, String)> {
-        let source = |kind: &str, id: &str, from: &HashMap<String, String>| {
-            (format!("{kind} {id}"), from.get(id).cloned().unwrap_or_default())
+    /// The secrets and agents of a process, each with its origin in the build.
+    fn sources(&self, mounts: &[MountOp], env: &[SecretEnv]) -> Vec<StepSource> {
+        let source = |kind, id: &String| {
+            let known = match kind {
+                StepSourceKind::Secret => &self.options.secrets,
+                StepSourceKind::Agent => &self.options.agents,
+            };
+            StepSource { kind, id: id.clone(), origin: known.get(id).cloned() }
         };
         let mounted = mounts.iter().filter_map(|mount| match &mount.kind {
-            MountOpKind::Secret { id, .. } => Some(source("secret", id, &self.options.secrets)),
-            MountOpKind::Ssh { id, .. } => Some(source("ssh", id, &self.options.agents)),
+            MountOpKind::Secret { id, .. } => Some(source(StepSourceKind::Secret, id)),
+            MountOpKind::Ssh { id, .. } => Some(source(StepSourceKind::Agent, id)),
             _ => None,
         });
-        let env = env.iter().map(|secret| source("secret", &secret.id, &self.options.secrets));
+        let env = env.iter().map(|secret| source(StepSourceKind::Secret, &secret.id));
         mounted.chain(env).collect()
     }
 
-    fn network(&self, flag: Option<&Spanned<String>>, at: Span) -> Result<StepNetwork, Diagnostic> {
+    fn network(&self, flag: Option<&Spanned<String>>, at: Span) -> Result<NetworkMode, Diagnostic> {
         let (network, at) = match flag.map(|it| (it.value.as_str(), it.at)) {
-            Some(("none", at)) => (StepNetwork::None, at),
-            Some(("host", at)) => (StepNetwork::Host, at),
+            Some(("none", at)) => (NetworkMode::None, at),
+            Some(("host", at)) => (NetworkMode::Host, at),
             _ => (self.options.network, at),
         };
-        if network == StepNetwork::Host && !self.options.allow.network_host {
+        if network == NetworkMode::Host && !self.options.allow.network_host {
             return Err(not_allowed("network.host", at));
         }
         Ok(network)
     }
 
-    fn security(&self, flag: Option<&Spanned<String>>) -> Result<StepSecurity, Diagnostic> {
+    fn security(&self, flag: Option<&Spanned<String>>) -> Result<SecurityMode, Diagnostic> {
         match flag {
             Some(it) if it.value == "insecure" && !self.options.allow.security_insecure => {
                 Err(not_allowed("security.insecure", it.at))
             }
-            Some(it) if it.value == "insecure" => Ok(StepSecurity::Insecure),
-            _ => Ok(StepSecurity::Sandbox),
+            Some(it) if it.value == "insecure" => Ok(SecurityMode::Insecure),
+            _ => Ok(SecurityMode::Sandbox),
         }
     }
 
@@ -162,7 +174,7 @@ fn arguments(state: &StageState, run: &RunInstruction) -> (Vec<String>, Option<M
     (state.with_shell(whole), None)
 }
 
-/// The body of a heredoc, leading tabs dropped if it says so.
+/// The text of a here-document: leading tabs are dropped for `<<-`, and CR LF becomes LF if all lines end so.
 pub(super) fn body(heredoc: &Heredoc) -> String {
     let text = unix_lines(&heredoc.body);
     if !heredoc.strip_tabs {

@@ -1,6 +1,6 @@
 //! The state of a stage while its instructions are lowered: tree, config, variables, history, step names.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use crate::{
     dockerfile::{
@@ -9,9 +9,9 @@ use crate::{
         options::{HistoryStep, LowerOptions, Lowered},
         stage::NodeIx,
     },
-    graph::{self, Meta, VertexIx, pattern},
+    graph::{self, Meta, StepOrigin, StepPlace, VertexIx},
     oci::{ImageConfig, Platform, config::RunConfig},
-    report::Span,
+    report::{Span, url::without_credentials},
 };
 
 /// Comment of the history entries of instructions.
@@ -22,7 +22,7 @@ const COMMENT_UNNAMED: &str = "buildkit.exporter.image.v0";
 /// The search path of a stage whose base sets none.
 pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// A tree that COPY, ADD or a mount reads.
+/// The tree that COPY, ADD or a mount reads, and what is different about files of a context.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SourceTree {
     pub(super) vertex: VertexIx,
@@ -33,7 +33,7 @@ pub(super) struct SourceTree {
 }
 
 impl SourceTree {
-    /// A tree as it is.
+    /// The tree of a vertex whose files keep their owner and mode.
     pub(super) const fn tree(vertex: VertexIx) -> Self {
         Self { vertex, reset_owner: false, file_mode: None }
     }
@@ -51,6 +51,7 @@ pub(super) struct Based {
     pub(super) is_assumed: bool,
 }
 
+/// The tree that a stage begins with, by where it comes from.
 #[derive(Clone, Debug)]
 pub(super) enum SourceTreeRoot {
     Scratch,
@@ -90,8 +91,10 @@ pub(super) struct StageState {
     /// Absolute and clean.
     pub(super) cwd: String,
     pub(super) workdir_is_set: bool,
-    /// The variables of its base are not known.
+    /// The config of its base is not known.
     pub(super) is_assumed: bool,
+    /// Variables whose values depend on what the unknown base sets.
+    pub(super) guessed: HashSet<String>,
     base_layers: usize,
     base_steps: Arc<[HistoryStep]>,
     /// The tree has a layer without an instruction: the name of the last layer so far.
@@ -104,14 +107,16 @@ pub(super) struct StageState {
     pub(super) entrypoint_at: Option<Span>,
     pub(super) healthcheck_at: Option<Span>,
     pub(super) in_trigger: bool,
-    label: String,
+    label: Arc<str>,
+    /// As `label`, also where the file has one stage only.
+    pub(super) stage: Arc<str>,
     pub(super) ignore_cache: bool,
     n_steps: usize,
     step: usize,
 }
 
 impl StageState {
-    /// A stage on `source`.
+    /// The state of a stage that begins with an image or context, before its first instruction.
     pub(super) fn new(based: &Based, source: SourceTree) -> Self {
         let mut run = based.config.config.clone();
         let mut image_env = Vars::new();
@@ -124,7 +129,7 @@ impl StageState {
         }
         run.on_build = None;
         if !run.working_dir.is_empty() && !run.working_dir.starts_with('/') {
-            run.working_dir = pattern::clean(&format!("/{}", run.working_dir));
+            run.working_dir = crate::spec::path::clean(&format!("/{}", run.working_dir));
         }
         Self {
             tree: source.vertex,
@@ -132,7 +137,7 @@ impl StageState {
             is_files: false,
             platform: based.platform.clone(),
             author: based.config.author.clone(),
-            cwd: pattern::clean(&format!("/{}", run.working_dir)),
+            cwd: crate::spec::path::clean(&format!("/{}", run.working_dir)),
             run,
             env: image_env.clone(),
             image_env,
@@ -140,6 +145,7 @@ impl StageState {
             args: indexmap::IndexMap::new(),
             workdir_is_set: false,
             is_assumed: based.is_assumed,
+            guessed: HashSet::new(),
             base_layers: based.base_layers,
             base_steps: based.steps.as_slice().into(),
             unnamed_layers: None,
@@ -149,14 +155,16 @@ impl StageState {
             entrypoint_at: None,
             healthcheck_at: None,
             in_trigger: false,
-            label: String::new(),
+            label: Arc::from(""),
+            stage: Arc::from(""),
             ignore_cache: false,
             n_steps: 0,
             step: 0,
         }
     }
 
-    /// A stage that begins with this one.
+    /// The state of a stage that begins with this one, node `ix`, whose tree is `tree`. CMD and the like count as not
+    /// set by it.
     pub(super) fn child(&self, ix: NodeIx, tree: VertexIx) -> Self {
         let mut run = self.run.clone();
         run.on_build = None;
@@ -174,6 +182,7 @@ impl StageState {
             cwd: self.cwd.clone(),
             workdir_is_set: self.workdir_is_set,
             is_assumed: self.is_assumed,
+            guessed: self.guessed.clone(),
             base_layers: self.base_layers,
             base_steps: self.base_steps.clone(),
             unnamed_layers: self.unnamed_layers.clone(),
@@ -183,33 +192,46 @@ impl StageState {
             entrypoint_at: None,
             healthcheck_at: None,
             in_trigger: false,
-            label: String::new(),
+            label: Arc::from(""),
+            stage: Arc::from(""),
             ignore_cache: false,
             n_steps: 0,
             step: 0,
         }
     }
 
-    /// How steps are named and counted; `done` of them are behind.
-    pub(super) fn name_steps(&mut self, label: String, done: usize, n_steps: usize) {
+    /// Sets a variable of the build; `is_guess` if its value depends on what an unknown base sets.
+    pub(super) fn set(&mut self, name: &str, value: &str, is_guess: bool) {
+        self.env.insert(name.to_owned(), value.to_owned());
+        if is_guess {
+            self.guessed.insert(name.to_owned());
+        } else {
+            self.guessed.remove(name);
+        }
+    }
+
+    /// Sets how steps are named: the label of the stage, and how many of its `n_steps` are `done`.
+    pub(super) fn name_steps(&mut self, label: Arc<str>, done: usize, n_steps: usize) {
         self.label = label;
         self.step = done;
         self.n_steps = n_steps;
     }
 
-    /// Adds a history entry without a layer.
-    pub(super) fn note(&mut self, created_by: String) {
+    /// Adds a history entry without a layer (`empty_layer` in the OCI image config). Credentials in URLs are left out.
+    pub(super) fn note(&mut self, created_by: &str) {
+        let created_by = without_credentials(created_by).into_owned();
         self.steps.push(HistoryStep { created_by, empty_layer: true, comment: COMMENT });
     }
 
-    /// Adds a history entry for the layer that `tree` has over the tree before.
-    pub(super) fn layer(&mut self, created_by: String, tree: VertexIx) {
+    /// Adds a history entry for the layer that `tree` has over the tree before, which becomes the tree of the stage.
+    pub(super) fn layer(&mut self, created_by: &str, tree: VertexIx) {
+        let created_by = without_credentials(created_by).into_owned();
         self.steps.push(HistoryStep { created_by, empty_layer: false, comment: COMMENT });
         self.tree = tree;
         self.source = SourceTree::tree(tree);
     }
 
-    /// The next step's name: `[web build 2/5] RUN make`.
+    /// Counts one step and returns its name for progress: `[web build 2/5] RUN make`.
     pub(super) fn step_name(&mut self, options: &LowerOptions, text: &str) -> String {
         if self.n_steps == 0 {
             return text.to_owned();
@@ -224,7 +246,7 @@ impl StageState {
         numbered(&[&options.label_prefix, &platform, &self.label], self.step, self.n_steps, trigger, text)
     }
 
-    /// The name of what comes before all instructions.
+    /// The name for progress of a step that comes before all instructions, such as copying a context into a root.
     pub(super) fn first_step_name(&self, options: &LowerOptions, text: &str) -> String {
         if self.step == 0 {
             return text.to_owned();
@@ -259,12 +281,27 @@ impl StageState {
         }
     }
 
-    /// The meta of a step.
+    /// Names, place and cache setting of the vertex of an instruction; counts one step.
     pub(super) fn meta(&mut self, options: &LowerOptions, instruction: &Instruction, text: &str) -> Meta {
-        Meta { name: self.step_name(options, text), at: Some(instruction.at), ignore_cache: false }
+        let name = self.step_name(options, text);
+        let is_argument = |name: &&String| !self.image_env.contains_key(*name);
+        let place = StepPlace {
+            file: options.step_file.clone(),
+            stage: self.stage.clone(),
+            number: self.step,
+            text: instruction.code.clone(),
+            arguments: self.args.keys().filter(is_argument).cloned().collect(),
+        };
+        let origin = self.origin(options, Some(instruction.at));
+        Meta { name, origin, ignore_cache: false, place: Some(Arc::new(place)) }
     }
 
-    /// The shell that runs shell forms.
+    /// The origin of a step of this stage.
+    pub(super) fn origin(&self, options: &LowerOptions, at: Option<Span>) -> StepOrigin {
+        origin(options, &self.label, at)
+    }
+
+    /// The arguments that run `text` in the shell of the stage: SHELL, by default `/bin/sh -c`.
     pub(super) fn with_shell(&self, text: String) -> Vec<String> {
         let mut args = match &self.run.shell {
             Some(shell) if !shell.is_empty() => shell.clone(),
@@ -322,12 +359,20 @@ impl StageState {
             config,
             steps,
             base_layers: self.base_layers,
-            warnings: Vec::new(),
+            findings: Vec::new(),
             unused_args: Vec::new(),
+            unknown_stages: Vec::new(),
+            own_contexts: Vec::new(),
             epoch: None,
             is_assumed: self.is_assumed,
         }
     }
+}
+
+/// The origin of a step of the stage with this label.
+pub(super) fn origin(options: &LowerOptions, label: &Arc<str>, at: Option<Span>) -> StepOrigin {
+    let given = |text: &Arc<str>| (!text.is_empty()).then(|| text.clone());
+    StepOrigin { at, target: given(&options.label_prefix), stage: given(label) }
 }
 
 /// `[web build 2/5] RUN make`; empty parts are left out.

@@ -13,7 +13,7 @@ use crate::{
     report::{Diagnostic, Spanned, suggest},
 };
 
-/// Why a text is not an array of strings: `Ok(Err(_))` when it is an array of other things.
+/// Parses a JSON array of strings. `Ok(Err(()))` is an array with other elements, `Err` a text that is no array.
 pub(super) fn json(text: &str) -> Result<Result<Vec<String>, ()>, serde_json::Error> {
     let values: Vec<serde_json::Value> = serde_json::from_str(text)?;
     let strings = values.into_iter().map(|value| match value {
@@ -60,6 +60,15 @@ fn looks_like_array(text: &str) -> bool {
     matches!(inner[end + 2..].trim_start().chars().next(), None | Some(',' | ']' | '"' | '\''))
 }
 
+/// Parses a command line in exec form (`["a", "b"]`) or shell form (`a b`): RUN, CMD, ENTRYPOINT, HEALTHCHECK CMD.
+///
+/// `rest` is the byte range of the arguments in `context.text`, after the keyword and its flags. In shell form the
+/// whole range becomes the only element of `args`. A text that looks like an array but is not valid JSON is taken as
+/// shell form, as Docker does, and `almost_json` says why, for the check `MalformedJSONArray`
+/// (<https://docs.docker.com/reference/dockerfile/#shell-and-exec-form>).
+///
+/// # Errors
+/// When it is a JSON array with an element that is not a string.
 pub(super) fn command(context: &ParseContext<'_>, rest: Range<usize>) -> Result<CommandLine, Diagnostic> {
     let (list, almost_json) = array(context, &rest)?;
     let json = list.is_some();
@@ -69,6 +78,13 @@ pub(super) fn command(context: &ParseContext<'_>, rest: Range<usize>) -> Result<
 /// Words split at blanks, or the elements of an array.
 type WordList = (Vec<Spanned<String>>, Option<Spanned<String>>);
 
+/// Parses arguments that are words split at blanks, or the elements of a JSON array: the paths of COPY and ADD, VOLUME.
+///
+/// The second value says why a text only looks like an array. Every element of an array gets the span of the whole
+/// array.
+///
+/// # Errors
+/// When it is a JSON array with an element that is not a string.
 pub(super) fn list(context: &ParseContext<'_>, rest: Range<usize>) -> Result<WordList, Diagnostic> {
     let (list, almost_json) = array(context, &rest)?;
     let at = context.place.at(rest.clone());
@@ -79,6 +95,10 @@ pub(super) fn list(context: &ParseContext<'_>, rest: Range<usize>) -> Result<Wor
     Ok((words, almost_json))
 }
 
+/// Parses the arguments of SHELL, which must be a JSON array with at least one string.
+///
+/// # Errors
+/// When they are missing, are not an array, or the array is empty or has an element that is not a string.
 pub(super) fn shell(context: &ParseContext<'_>, rest: Range<usize>) -> Result<Vec<String>, Diagnostic> {
     match array(context, &rest)?.0 {
         Some(list) if !list.is_empty() => Ok(list),
@@ -91,6 +111,14 @@ pub(super) fn shell(context: &ParseContext<'_>, rest: Range<usize>) -> Result<Ve
     }
 }
 
+/// Parses RUN: its command line or here-documents, and the flags `--mount`, `--network` and `--security`.
+///
+/// The here-documents of `context` move into the result. Mounts stay texts: their variables are expanded in `lower`.
+/// Only `from` of a mount is checked here, because it decides which stages are needed.
+///
+/// # Errors
+/// When a value of `--network` or `--security` is unknown, `from` of a mount has a variable, or the command is an array
+/// with an element that is not a string.
 pub(super) fn run(
     context: &mut ParseContext<'_>,
     rest: Range<usize>,
@@ -138,6 +166,13 @@ fn check_mount_from(mount: &Spanned<String>) -> Result<(), Diagnostic> {
     Ok(())
 }
 
+/// Parses HEALTHCHECK: `NONE`, or `CMD` and a command in exec or shell form, with its flags.
+///
+/// Times are in nanoseconds; 0 means that the flag is missing and the default of the container runtime counts.
+///
+/// # Errors
+/// When the word after the flags is neither `NONE` nor `CMD`, the command is missing, or a flag is no duration of at
+/// least 1 ms or no number of retries.
 pub(super) fn health(
     context: &ParseContext<'_>,
     rest: Range<usize>,

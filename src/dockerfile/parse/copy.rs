@@ -8,6 +8,13 @@ use crate::{
     report::Diagnostic,
 };
 
+/// Parses the arguments and flags of COPY or ADD; the last word is the destination.
+///
+/// Sources that are marks of here-documents (`<<EOF`) take their bodies from `context`. Variables are expanded in
+/// `lower`, but `--from` may have none, because it decides which stages are needed.
+///
+/// # Errors
+/// When there are fewer than two arguments, the destination is a here-document, or `--from` is empty or has a variable.
 pub(super) fn copy(
     context: &mut ParseContext<'_>,
     rest: Range<usize>,

@@ -11,11 +11,11 @@ use crate::{
     report::{Diagnostic, SourceId, Span, Spanned},
 };
 
-/// Parses a Dockerfile. With errors among the diagnostics the result holds what could be parsed.
+/// Parses a Dockerfile into stages and instructions. With errors among the diagnostics the result holds what could be
+/// parsed.
 pub(crate) fn parse(source: SourceId, text: &str) -> (ParsedDockerfile, Vec<Diagnostic>) {
     let mut reader = LineReader::new(source, text, None);
     let mut file = ParsedDockerfile {
-        source,
         escape: '\\',
         syntax: None,
         check: None,
@@ -70,7 +70,7 @@ pub(crate) fn parse(source: SourceId, text: &str) -> (ParsedDockerfile, Vec<Diag
     {
         all.insert(0, foreign);
     }
-    all.sort_by_key(|it| it.labels.first().map_or(0, |label| label.at.start));
+    all.sort_by_key(|fault| fault.labels.first().map_or(0, |label| label.at.start));
     (file, all)
 }
 
@@ -93,7 +93,8 @@ pub(crate) fn parse_trigger(text: &str, at: Span) -> Result<Instruction, Vec<Dia
     }
 }
 
-/// The error for a `syntax` other than Docker's own, which is built in.
+/// The error for a `# syntax=` directive that names another frontend than Docker's own, which is built in; `None` if it
+/// is that one.
 pub(crate) fn foreign_syntax(value: &str, at: Option<Span>) -> Option<Diagnostic> {
     let image = value.split_whitespace().next().unwrap_or_default();
     let name = image.strip_prefix("docker.io/").unwrap_or(image);

@@ -8,7 +8,7 @@ use crate::{
     report::{Diagnostic, Spanned, suggest},
 };
 
-/// The type of a flag's value.
+/// The type of the value of a flag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Takes {
     Bool,
@@ -17,7 +17,7 @@ pub(super) enum Takes {
     List,
 }
 
-/// The flags of one instruction.
+/// The flags that one instruction knows, without `--`, each with the type of its value.
 pub(super) type KnownFlags = &'static [(&'static str, Takes)];
 
 pub(super) const NONE: KnownFlags = &[];
@@ -48,12 +48,17 @@ pub(super) const HEALTHCHECK: KnownFlags = &[
     ("timeout", Takes::Text),
 ];
 
-/// The flags that an instruction was given, each checked.
+/// The flags that were written for one instruction; all are known and their values are of the right type.
 pub(super) struct FlagSet {
     given: Vec<(&'static str, Spanned<String>)>,
 }
 
 impl FlagSet {
+    /// Checks the flags of an instruction against those that it knows.
+    ///
+    /// # Errors
+    /// For an unknown flag, one that is repeated and is not a list, and a value that is missing or no `true` or
+    /// `false`.
     pub(super) fn read(words: Vec<FlagWord>, known: KnownFlags, place: &SourcePlace) -> Result<Self, Diagnostic> {
         let mut given: Vec<(&'static str, Spanned<String>)> = Vec::new();
         for word in words {
@@ -65,6 +70,9 @@ impl FlagSet {
             let name = flag.strip_prefix("--").unwrap_or(flag);
             let Some((name, takes)) = known.iter().find(|(it, _)| *it == name) else {
                 let fault = fault("bake::dockerfile::unknown_flag", format!("unknown flag: {flag}"), at, "this flag");
+                if name == "device" {
+                    return Err(fault.help("devices of the machine are not handed to steps by this engine"));
+                }
                 return Err(match suggest::nearest(name, known.iter().map(|(it, _)| *it)) {
                     Some(near) => fault.help(format!("did you mean `--{near}`?")),
                     None => fault,
@@ -95,20 +103,22 @@ impl FlagSet {
         Ok(Self { given })
     }
 
-    /// The value of a flag that is given at most once.
+    /// The value of a flag that is given at most once; `None` if it is not given.
     pub(super) fn text(&mut self, name: &str) -> Option<Spanned<String>> {
         self.peek(name).cloned()
     }
 
+    /// The value of a flag by reference; of a repeated one the first.
     pub(super) fn peek(&self, name: &str) -> Option<&Spanned<String>> {
         self.given.iter().find(|(it, _)| *it == name).map(|(_, value)| value)
     }
 
+    /// The value of a flag that is `true` or `false`; `None` if it is not given.
     pub(super) fn boolean(&self, name: &str) -> Option<bool> {
         self.peek(name).map(|it| it.value == "true")
     }
 
-    /// All values of a repeatable flag.
+    /// All values of a repeatable flag, in the order of the file.
     pub(super) fn list(&self, name: &str) -> Vec<Spanned<String>> {
         self.given.iter().filter(|(it, _)| *it == name).map(|(_, value)| value.clone()).collect()
     }

@@ -17,11 +17,15 @@ use crate::{
     report::{Diagnostic, Spanned, suggest},
 };
 
+/// What one logical line adds to a Dockerfile: a new stage (FROM) or an instruction of the last one.
 pub(super) enum ParseResult {
     Stage(Box<Stage>),
     Instruction(Instruction),
 }
 
+/// Parses one logical line with its here-documents, whose bodies are read from `reader`.
+///
+/// `None` if the line has a fault, which is then in `faults`; parsing goes on with the next line.
 pub(super) fn instruction(
     line: &DockerfileLine<'_>,
     reader: &mut LineReader<'_>,
@@ -142,6 +146,13 @@ fn from(context: &ParseContext<'_>, rest: Range<usize>) -> Result<Stage, Diagnos
     })
 }
 
+/// Parses the flags and arguments of an instruction whose keyword in upper case is `upper`.
+///
+/// `keyword` and `rest` are the byte ranges of the keyword and of what follows it. Also used for the instruction in
+/// ONBUILD.
+///
+/// # Errors
+/// For an unknown keyword (the help names the nearest), and for flags and arguments that the instruction does not take.
 pub(super) fn kind(
     context: &mut ParseContext<'_>,
     upper: &str,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use petgraph::graph::NodeIndex;
+use tracing::Instrument as _;
 
 use super::node::EmbeddedEngine;
 use crate::{
@@ -23,15 +24,23 @@ impl EmbeddedEngine {
     /// # Errors
     /// The fault of the first step that failed, or of a cache that had to be written and could not be.
     pub(super) async fn build_node(&self, node: NodeIndex) -> Result<BuiltImage, SolveFailure> {
+        if let Some(image) = self.recorded.get(&node) {
+            self.names.add(node, image);
+            return Ok(image.clone());
+        }
         let lowered = &self.builds[&node];
-        let tree = self.solver.solve(lowered.result).await?.into_tree();
+        let span = tracing::debug_span!("build", node = node.index(), platform = %self.platforms[&node]);
+        let tree = self.solver.solve(lowered.result).instrument(span).await?.into_tree();
         let provenance = self.facts.get(&node).map(|facts| {
             let finished = (self.solver.world().now)();
-            Arc::new(export::Provenance { finished, ..facts.clone() })
+            Arc::new(facts.finish(finished, |vertex| self.solver.world().sources.pin(vertex)))
         });
+        let sources = &self.solver.world().sources;
+        let build_info = self.build_info.get(&node).map(|info| Arc::new(info.finish(|vertex| sources.pin(vertex))));
         let inline_cache = self.write_caches(node, lowered, &tree).await?;
         let built = built(lowered, self.platforms[&node].clone(), tree);
-        Ok(BuiltImage { provenance, inline_cache, ..built })
+        self.names.add(node, &built);
+        Ok(BuiltImage { provenance, build_info, inline_cache, ..built })
     }
 
     /// Writes the caches of a build; the records of an inline one go into its image.
@@ -54,7 +63,8 @@ impl EmbeddedEngine {
             };
             let records = cache::records(&steps, tree, export.mode);
             let base = Arc::new(Pulled::new(self.solver.clone()));
-            if let Err(why) = export::export_cache(to, &records, &self.export_context(node, base.clone())).await {
+            let used = lowered.epoch.unwrap_or(self.epoch_now);
+            if let Err(why) = export::export_cache(to, &records, used, &self.export_context(node, base.clone())).await {
                 let text = format!("a cache cannot be written: {why}");
                 if !export.ignore_error {
                     let fault = Diagnostic::error("bake::engine::cache_export", text).at(*at, "this cache");
@@ -101,5 +111,6 @@ fn built(lowered: &Lowered, platform: Platform, tree: LayerTree) -> BuiltImage {
         epoch: lowered.epoch,
         inline_cache: None,
         provenance: None,
+        build_info: None,
     }
 }

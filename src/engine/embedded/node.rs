@@ -4,13 +4,16 @@ use std::{collections::HashMap, sync::Arc};
 
 use petgraph::graph::NodeIndex;
 
+use super::named::ImageNames;
 use crate::{
     dockerfile::options::Lowered,
     engine::{
-        boundary::{CancelMode, Engine, NodeFailure},
+        boundary::{CancelMode, Engine, NodeFailure, PublishedExport},
+        build_info::PendingBuildInfo,
         cache::Caches,
+        provenance::PendingProvenance,
     },
-    export::{BuiltImage, ExportReceipt, PreparedExport, Provenance},
+    export::{BuiltImage, ExportReceipt, PreparedExport, StagedExport},
     grant::Allowed,
     oci::Platform,
     registry,
@@ -27,8 +30,14 @@ pub(crate) struct EmbeddedEngine {
     pub(super) platforms: HashMap<NodeIndex, Platform>,
     pub(super) exports: HashMap<NodeIndex, PreparedExport>,
     /// Only of builds whose exports carry provenance.
-    pub(super) facts: HashMap<NodeIndex, Provenance>,
+    pub(super) facts: HashMap<NodeIndex, PendingProvenance>,
+    /// Only of builds whose exports write it into image configs.
+    pub(super) build_info: HashMap<NodeIndex, PendingBuildInfo>,
     pub(super) caches: Caches,
+    /// Builds that are not built: images that an earlier run recorded.
+    pub(super) recorded: HashMap<NodeIndex, BuiltImage>,
+    /// What this run records.
+    pub(super) names: ImageNames,
     pub(super) client: registry::Client,
     pub(super) sink: Sink,
     pub(super) n_vertices: u32,
@@ -40,6 +49,7 @@ pub(crate) struct EmbeddedEngine {
 
 impl Engine for EmbeddedEngine {
     type Built = BuiltImage;
+    type Staged = StagedExport;
 
     fn publishes(&self, export: NodeIndex) -> bool {
         self.exports[&export].publishes()
@@ -53,11 +63,19 @@ impl Engine for EmbeddedEngine {
         Ok(self.export_node(export, builds).await?)
     }
 
+    async fn stage(&self, export: NodeIndex, builds: &[BuiltImage]) -> Result<StagedExport, NodeFailure> {
+        Ok(self.stage_node(export, builds).await?)
+    }
+
+    async fn publish(&self, staged: Vec<(NodeIndex, StagedExport)>) -> Vec<PublishedExport> {
+        self.publish_nodes(staged).await
+    }
+
     fn cancel(&self, mode: CancelMode) {
         let cancel = &self.solver.world().cancel;
         match mode {
-            CancelMode::Ask => cancel.ask(),
-            CancelMode::Kill => cancel.cancel(),
+            CancelMode::Ask => cancel.ask_to_end(),
+            CancelMode::Kill => cancel.kill(),
         }
     }
 
@@ -65,10 +83,12 @@ impl Engine for EmbeddedEngine {
         let save = || -> Result<(), StoreError> {
             self.solver.world().locals.save()?;
             let world = self.solver.world();
+            self.names.record(&world.store)?;
             world.store.finish_run(world.sources.command)
         };
         save().map_err(|error| {
-            Diagnostic::warning("bake::store::failed", "the state folder could not be brought up to date").cause(&error)
+            Diagnostic::warning("bake::store::failed", "the state directory could not be brought up to date")
+                .cause(&error)
         })
     }
 }

@@ -1,69 +1,119 @@
 //! Preparing: every output, cache and Dockerfile of a plan is read and checked before anything runs.
 //!
-//! Images and remote contexts are resolved here because Dockerfiles ask for them; no step runs and no layer is pulled.
+//! First of all a release that an earlier process did not end is gone on with: what it left may be what this plan reads or
+//! writes. Images and remote contexts are resolved here because Dockerfiles ask for them; no step runs and no layer is pulled.
 
 use std::{
-    collections::{BTreeMap, HashMap},
-    path::Path,
+    collections::{BTreeMap, BTreeSet, HashMap},
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
 use petgraph::graph::NodeIndex;
+use tracing::Instrument as _;
 
-use super::{node::EmbeddedEngine, setup::EngineSetup};
+use super::{
+    named::{self, ImageNames},
+    node::EmbeddedEngine,
+    setup::EngineSetup,
+};
 use crate::{
     dockerfile::options::Lowered,
     engine::{
         boundary::PreparedEngine,
+        build_info::PendingBuildInfo,
         cache::Caches,
         context::Contexts,
         lower::{PreparedBuild, lowering},
-        provenance, secret,
+        lowering_diagnostic::LoweringDiagnostic,
+        own_input,
+        provenance::PendingProvenance,
+        secret,
     },
-    export::{self, PreparedExport},
-    plan::{Export, Plan, PlanNode},
+    export::{self, PreparedExport, ReleaseContext},
+    plan::{Export, Plan, PlanNode, dest},
     report::Diagnostic,
     solve::solver::Solver,
-    spec::attest::ProvenanceMode,
+    spec::{
+        self,
+        attest::ProvenanceMode,
+        policy::{CANNOT_JUDGE, POLICY_HELP, UnnamedPolicies},
+    },
 };
 
 /// Prepares the embedded engine for a plan.
 ///
 /// # Errors
-/// Every fault that was found; `contexts` has the Dockerfiles that their places point into.
+/// Every fault that was found, after what is told about an earlier release; `contexts` has the Dockerfiles that their
+/// places point into.
 pub(crate) async fn prepare(
     plan: &Plan,
     setup: EngineSetup,
     contexts: &Contexts,
 ) -> Result<PreparedEngine<EmbeddedEngine>, Vec<Diagnostic>> {
-    let mut faults = Vec::new();
-    let exports = prepare_exports(plan, &setup, &mut faults);
-    let mut caches = Caches::of(plan, &setup.cwd);
+    let (client, store, sink) = (setup.client.clone(), setup.store.clone(), setup.sink.clone());
+    let mut told = export::recover(&ReleaseContext { client, store, sink }).await;
+    match prepare_plan(plan, setup, contexts).await {
+        Ok(mut prepared) => {
+            prepared.warnings.splice(0..0, told);
+            Ok(prepared)
+        }
+        Err(faults) => {
+            told.extend(faults);
+            Err(told)
+        }
+    }
+}
+
+async fn prepare_plan(
+    plan: &Plan,
+    setup: EngineSetup,
+    contexts: &Contexts,
+) -> Result<PreparedEngine<EmbeddedEngine>, Vec<Diagnostic>> {
+    let mut faults: Vec<Diagnostic> = policy_of_environment(plan, &setup.env).into_iter().collect();
+    let (exports, mut warnings) = prepare_exports(plan, &setup, &mut faults);
+    let mut caches = Caches::of_plan(plan, &setup.cwd);
+    let recorded = named::find_all(plan, &setup.store, &mut faults);
     let mut world = setup.world();
-    world.sources.git_secrets = secret::for_git(plan, &setup.env, |path| contexts.path(path));
+    world.sources.git_secrets = secret::for_git(plan, &setup.secret_env, |path| contexts.path(path));
     let EngineSetup { client, sink, epoch_now, now, writable, .. } = setup;
     // Dockerfiles are read even if an output is at fault: all faults are reported in one run.
-    let lowered = lowering(&world, contexts, false, async |it| it.run(plan).await).await;
+    let span = tracing::debug_span!("Dockerfiles to graph");
+    let lowered = lowering(&world, contexts, false, async |it| it.run(plan).await).instrument(span).await;
     let prepared = match lowered {
         Ok(prepared) if faults.is_empty() => prepared,
         Ok(_) => return Err(faults),
-        Err(diagnostics) => {
-            faults.extend(diagnostics);
+        Err(found) => {
+            faults.extend(found.into_iter().map(LoweringDiagnostic::into_diagnostic));
             return Err(faults);
         }
     };
-    let facts = provenance_facts(plan, &exports, &prepared, contexts, &now());
+    let started = now();
+    let stating = |states: fn(&PreparedExport) -> bool| builds_of(plan, &exports, &prepared, states);
+    let facts = stating(PreparedExport::states_provenance).map(|(node, lowered)| {
+        (node, PendingProvenance::of(plan.build(node), lowered, &prepared.graph, contexts, &started))
+    });
+    let facts = facts.collect();
+    let build_info = stating(PreparedExport::states_build_info)
+        .map(|(node, lowered)| (node, PendingBuildInfo::of(plan.build(node), lowered, &prepared.graph, contexts)));
+    let build_info = build_info.collect();
+    let written = exports.values().filter_map(|it| Some((it.written_path()?, it.output.at)));
+    warnings.extend(own_input::read_back(&prepared.graph, written));
     let n_vertices = u32::try_from(prepared.graph.len()).expect("graphs have fewer than 2^32 vertices");
     let solver = Solver::new(prepared.graph, prepared.scopes, world);
-    solver.import(caches.import(&client).await);
-    let mut warnings = prepared.warnings;
+    solver.import(caches.reading(client.clone(), sink.clone(), solver.world().caches.clone()));
+    let findings = prepared.warnings.iter().filter_map(LoweringDiagnostic::finding).cloned().collect();
+    warnings.extend(prepared.warnings.into_iter().map(LoweringDiagnostic::into_diagnostic));
     warnings.append(&mut caches.warnings);
     let engine = EmbeddedEngine {
         solver,
+        names: ImageNames::of(plan, &exports),
+        recorded,
         platforms: prepared.builds.keys().map(|node| (*node, plan.build(*node).platform.clone())).collect(),
         builds: prepared.builds,
         exports,
         facts,
+        build_info,
         caches,
         client,
         sink,
@@ -71,47 +121,70 @@ pub(crate) async fn prepare(
         epoch_now,
         writable,
     };
-    Ok(PreparedEngine { engine, warnings })
+    Ok(PreparedEngine { engine, warnings, findings })
 }
 
-/// Checks the destination of every output.
+/// The fault of a policy that the environment asks for, which this engine cannot judge and does not build past.
+fn policy_of_environment(plan: &Plan, env: &BTreeMap<String, String>) -> Option<Diagnostic> {
+    let set = |name: &'static str| env.get(name).filter(|value| !value.is_empty());
+    let is_on = set("BUILDX_DEFAULT_POLICY").is_some_and(|value| spec::boolean(value).unwrap_or(false));
+    let counts = |node: &PlanNode| matches!(node, PlanNode::Build(it) if it.unnamed_policies != UnnamedPolicies::None);
+    let (name, help) = match set("EXPERIMENTAL_BUILDKIT_SOURCE_POLICY") {
+        Some(_) => ("EXPERIMENTAL_BUILDKIT_SOURCE_POLICY", "unset it to build without that policy"),
+        None if is_on && plan.graph.node_weights().any(counts) => ("BUILDX_DEFAULT_POLICY", POLICY_HELP),
+        None => return None,
+    };
+    let message = format!("{CANNOT_JUDGE}: that of the environment variable {name}");
+    Some(Diagnostic::error("bake::engine::policy", message).help(help))
+}
+
+/// Checks the destination of every output, and that no two write to one place by different paths.
 fn prepare_exports(
     plan: &Plan,
     setup: &EngineSetup,
     faults: &mut Vec<Diagnostic>,
-) -> HashMap<NodeIndex, PreparedExport> {
-    let mut prepared = HashMap::new();
+) -> (HashMap<NodeIndex, PreparedExport>, Vec<Diagnostic>) {
+    let (mut prepared, mut warnings) = (HashMap::new(), Vec::new());
+    let mut by_place: HashMap<PathBuf, &Export> = HashMap::new();
     for node in plan.graph.node_indices() {
         let PlanNode::Export(export) = &plan.graph[node] else { continue };
         let (output, subject) = request(export, &setup.cwd, &setup.env);
         match export::prepare(&output, &subject, &setup.writable) {
-            Ok(export) => {
-                prepared.insert(node, export);
+            Ok(ready) => {
+                if let Some(place) = ready.written_path() {
+                    let earlier = *by_place.entry(place.to_owned()).or_insert(export);
+                    let conflict = linked_conflict(earlier, export, &setup.cwd);
+                    let (errors, notes): (Vec<_>, Vec<_>) = conflict.into_iter().partition(Diagnostic::is_error);
+                    faults.extend(errors);
+                    warnings.extend(notes);
+                }
+                prepared.insert(node, ready);
             }
             Err(diagnostic) => faults.push(*diagnostic),
         }
     }
-    prepared
+    (prepared, warnings)
 }
 
-/// What provenance states about the builds of exports that carry it, all but when they ended. `started` is RFC 3339.
-fn provenance_facts(
+/// What is wrong with two exports that write to one place. The plan has reported those whose texts are the same.
+fn linked_conflict(earlier: &Export, later: &Export, cwd: &Path) -> Option<Diagnostic> {
+    if dest::by_text(earlier, cwd) == dest::by_text(later, cwd) {
+        return None;
+    }
+    dest::conflict(earlier, later)
+}
+
+/// The builds of the exports that state something about them, each once.
+fn builds_of<'a>(
     plan: &Plan,
     exports: &HashMap<NodeIndex, PreparedExport>,
-    prepared: &PreparedBuild,
-    contexts: &Contexts,
-    started: &str,
-) -> HashMap<NodeIndex, export::Provenance> {
-    let facts = |build: NodeIndex, lowered: &Arc<Lowered>| {
-        provenance::facts(plan.build(build), lowered, &prepared.graph, contexts, started)
-    };
-    let mut all = HashMap::new();
-    for (node, _) in exports.iter().filter(|(_, export)| export.states_provenance()) {
-        for build in plan.graph.neighbors_directed(*node, petgraph::Direction::Incoming) {
-            all.extend(prepared.builds.get(&build).map(|lowered| (build, facts(build, lowered))));
-        }
-    }
-    all
+    prepared: &'a PreparedBuild,
+    states: fn(&PreparedExport) -> bool,
+) -> impl Iterator<Item = (NodeIndex, &'a Arc<Lowered>)> {
+    let stating = exports.iter().filter(|(_, export)| states(export));
+    let builds = stating.flat_map(|(node, _)| plan.graph.neighbors_directed(*node, petgraph::Direction::Incoming));
+    let builds: BTreeSet<NodeIndex> = builds.collect();
+    builds.into_iter().filter_map(|node| Some((node, prepared.builds.get(&node)?)))
 }
 
 /// An export of the plan as `export` wants it.
@@ -121,9 +194,8 @@ fn request(it: &Export, cwd: &Path, env: &BTreeMap<String, String>) -> (export::
         target: it.wanted_by.first().map(ToString::to_string).unwrap_or_default(),
         tags: it.tags.clone(),
         annotations: it.annotations.clone(),
-        platforms: it.platforms.clone(),
+        multi_platform: it.multi_platform,
         attestations: it.attestations.clone(),
-        attest_at: it.attest_at,
         cwd: cwd.to_owned(),
         metadata_provenance: match env.get("BUILDX_METADATA_PROVENANCE").map(String::as_str) {
             Some("max") => Some(ProvenanceMode::Max),

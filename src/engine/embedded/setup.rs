@@ -11,26 +11,37 @@ use crate::{
         locals::Locals,
         runner::Runner,
         schedule::slots::Slots,
+        shared::SharedCaches,
         world::{SolveWorld, SourceFetcher},
     },
+    spec::StepLogLimits,
     store::Store,
 };
 
-/// What the embedded engine is given by its caller: nothing here reads the environment or a clock by itself.
+/// The resources and settings of the embedded engine, passed in by its caller: nothing here reads the environment or a
+/// clock by itself.
 pub(crate) struct EngineSetup {
     pub(crate) store: Store,
     pub(crate) client: registry::Client,
     pub(crate) sink: Sink,
+    /// How much output of a step is shown.
+    pub(crate) step_log: StepLogLimits,
     /// How many steps run at a time; 0 counts as 1.
     pub(crate) jobs: usize,
     /// Runs the process of a step.
     pub(crate) runner: Arc<Runner>,
     /// The environment of the user.
     pub(crate) env: Arc<BTreeMap<String, String>>,
+    /// What secrets take of variables: the environment, and below it what the definition gives.
+    pub(crate) secret_env: Arc<BTreeMap<String, String>>,
+    /// Proxies that builds get beside their arguments, by the name of their variable.
+    pub(crate) proxies: Arc<BTreeMap<String, String>>,
     /// Absolute working directory: what relative paths of outputs start from.
     pub(crate) cwd: PathBuf,
     /// Stops the steps of this engine.
     pub(crate) cancel: SolveCancel,
+    /// The shared caches of the run: the same in every preparation of its engine.
+    pub(crate) caches: SharedCaches,
     /// Makes the command of another program (git, a credential helper).
     pub(crate) command: crate::fetch::GitCommandFn,
     /// The time, in RFC 3339 with nanoseconds.
@@ -50,6 +61,7 @@ impl EngineSetup {
             slots: Slots::new(self.jobs),
             runner: self.runner.clone(),
             sink: self.sink.clone(),
+            step_log: self.step_log,
             sources: SourceFetcher {
                 client: Arc::new(self.client.clone()),
                 limits: crate::layer::UnpackLimits::default(),
@@ -59,8 +71,12 @@ impl EngineSetup {
                 fetched: std::sync::Mutex::default(),
             },
             cancel: self.cancel.clone(),
+            caches: self.caches.clone(),
             env: self.env.clone(),
+            secret_env: self.secret_env.clone(),
+            proxies: self.proxies.clone(),
             now: self.now,
+            begun: self.epoch_now,
         }
     }
 }

@@ -36,7 +36,9 @@ impl<'a> Scope<'a> {
         match builtin {
             Some(builtin) => {
                 if builtin.is_ours {
-                    self.world.enter(self.folder(name.at.source));
+                    let source = name.at.source;
+                    let origin = self.input.origins.get(&source).cloned().unwrap_or_default();
+                    self.world.enter(self.folder(source), origin);
                 }
                 let value = function::call(builtin, &values, &self.world).map_err(|error| {
                     let place = error.argument.and_then(|i| argument_at(args, i)).unwrap_or(at);

@@ -48,6 +48,11 @@ pub(in crate::eval) fn local_key(name: &str) -> Arc<str> {
     format!("local.{name}").into()
 }
 
+/// The key of an attribute of the `cache` block among the globals.
+pub(in crate::eval) fn cache_key(name: &str) -> Arc<str> {
+    format!("cache.{name}").into()
+}
+
 impl<'a> Namespace<'a> {
     /// The full name of a target or group of this namespace.
     pub(in crate::eval) fn full_name(&self, name: &Arc<str>) -> Arc<str> {
@@ -88,7 +93,8 @@ impl<'a> Scope<'a> {
     /// Collects all names of a definition. The last of several blocks of one name counts, except for targets, which are
     /// merged.
     pub(in crate::eval) fn collect_all(&mut self, definition: &'a Definition) {
-        let included = definition.included.iter().map(|it| (Some(it), it.bodies.iter().collect::<Vec<_>>()));
+        let included =
+            definition.included.iter().map(|included| (Some(included), included.bodies.iter().collect::<Vec<_>>()));
         for (included, bodies) in included.chain([(None, definition.bodies().collect())]) {
             let prefix = included.map_or_else(String::new, |it| format!("{}_", it.name.replace('.', "_")));
             let namespace = Namespace { prefix: prefix.into(), included, ..Namespace::default() };
@@ -121,6 +127,7 @@ impl<'a> Scope<'a> {
         for block in &body.blocks {
             match &*block.kind.value {
                 "locals" => self.locals(block),
+                "cache" => self.cache(block),
                 kind if BLOCKS.contains(&kind) && kind != "include" => self.labelled(block),
                 _ => (),
             }
@@ -133,12 +140,26 @@ impl<'a> Scope<'a> {
         for attribute in &block.body.attributes {
             namespace.global(&local_key(&attribute.name.value)).attribute = Some(attribute);
         }
+        self.check_nameless(block);
+    }
+
+    /// Of several blocks the last one that has an attribute counts.
+    fn cache(&mut self, block: &'a Block) {
+        let namespace = self.namespaces.last_mut().expect("files are collected into a namespace");
+        for attribute in &block.body.attributes {
+            namespace.global(&cache_key(&attribute.name.value)).attribute = Some(attribute);
+        }
+        self.check_nameless(block);
+    }
+
+    fn check_nameless(&self, block: &Block) {
+        let kind = &block.kind.value;
         if let Some(label) = block.labels.first() {
             self.record_fault(
                 None,
-                Diagnostic::error("bake::eval::bad_labels", "a `locals` block has no name")
+                Diagnostic::error("bake::eval::bad_labels", format!("a `{kind}` block has no name"))
                     .at(label.at, "one name too many")
-                    .help("write `locals { … }`"),
+                    .help(format!("write `{kind} {{ … }}`")),
             );
         }
     }

@@ -13,7 +13,7 @@ use super::{
     expr::EvalResult,
     limits::EvalLimits,
     names::{self, Mention},
-    namespace::{Namespace, RESERVED, local_key},
+    namespace::{Namespace, RESERVED, cache_key, local_key},
 };
 use crate::{
     definition::{
@@ -83,7 +83,7 @@ pub(crate) struct ScopeValue<'a> {
     pub(crate) expr: &'a Expr,
 }
 
-/// All names of a definition.
+/// The names of a definition that expressions can refer to, with the values computed so far.
 pub(crate) struct Scope<'a> {
     pub(in crate::eval) input: &'a Input,
     pub(in crate::eval) world: FunctionWorld,
@@ -94,6 +94,8 @@ pub(crate) struct Scope<'a> {
     pub(in crate::eval) namespace_of: Vec<usize>,
     /// Blocks of targets and groups, in the order of the files.
     pub(in crate::eval) blocks: Vec<&'a Block>,
+    /// Those of Compose files.
+    compose: &'a [Block],
     /// Some target or group block has no usable name.
     pub(in crate::eval) has_lost_blocks: bool,
     pub(in crate::eval) expansion: OnceCell<Expansion<'a>>,
@@ -113,7 +115,7 @@ impl<'a> Scope<'a> {
         Platform::parse(&self.local_platform).unwrap_or_else(|_| Platform::host())
     }
 
-    /// The names of a definition, in the order of its files.
+    /// Collects the names of a definition, in the order of its files; nothing is evaluated yet.
     pub(crate) fn new(definition: &'a Definition, input: &'a Input, local_platform: &str) -> Self {
         let mut scope = Self {
             input,
@@ -122,6 +124,7 @@ impl<'a> Scope<'a> {
             namespaces: Vec::new(),
             namespace_of: Vec::new(),
             blocks: Vec::new(),
+            compose: definition.compose.as_ref().map_or(&[], |body| &body.blocks),
             has_lost_blocks: false,
             expansion: OnceCell::new(),
             is_expanding: Cell::new(false),
@@ -135,6 +138,11 @@ impl<'a> Scope<'a> {
         // Functions are checked first, so that calls of a broken function are not reported in addition.
         scope.check_functions();
         scope
+    }
+
+    /// Whether a block is a service of a Compose file.
+    pub(in crate::eval) fn is_of_compose(&self, block: &'a Block) -> bool {
+        self.compose.as_ptr_range().contains(&std::ptr::from_ref(block))
     }
 
     // ── faults ──
@@ -251,7 +259,7 @@ impl<'a> Scope<'a> {
             && self.is_sensitive(variable)
         {
             self.hide_outside_value(name, variable);
-            value.iter().for_each(|it| self.hide(it));
+            value.iter().for_each(|it| self.hide_variable(name, it));
         }
         let (state, value) = self.record_outcome(None, value);
         global.state.replace(state);
@@ -280,6 +288,18 @@ impl<'a> Scope<'a> {
     /// The value of a global attribute; `None` if it failed, which is recorded.
     pub(in crate::eval) fn attribute_now(&self, attribute: &AttributeSyntax) -> Option<Value> {
         self.global(&attribute.name.value, attribute.name.at, Env::PLAIN).ok()
+    }
+
+    /// An attribute of the `cache` block of a namespace, and its value: `None` if there is none or if it failed, which is
+    /// recorded.
+    pub(in crate::eval) fn cache_attribute(
+        &self,
+        namespace: usize,
+        name: &str,
+    ) -> Option<(&'a AttributeSyntax, Value)> {
+        let key = cache_key(name);
+        let attribute = self.namespaces[namespace].globals.get(&key)?.attribute?;
+        Some((attribute, self.global(&key, attribute.name.at, Env::PLAIN).ok()?))
     }
 
     /// All variables, in the order of the files.
@@ -469,7 +489,7 @@ impl<'a> Scope<'a> {
         fault
     }
 
-    /// Targets and groups with their final names, in the order of the files, matrices in the order of their axes.
+    /// The targets and groups with their final names, in the order of the files, matrices in the order of their axes.
     pub(crate) fn expanded(&self) -> &[ExpandedBlock<'a>] {
         if self.expansion.get().is_none() {
             self.evaluate_variables();

@@ -16,6 +16,14 @@ impl Scope<'_> {
         });
     }
 
+    /// Hides every text and number in the value of a sensitive variable.
+    pub(in crate::eval) fn hide_variable(&self, name: &str, value: &Value) {
+        each_text(value, &mut |text| {
+            self.hidden.borrow_mut().insert_variable(text, name);
+            false
+        });
+    }
+
     /// Whether a value contains a hidden text or number.
     pub(in crate::eval) fn is_hidden(&self, value: &Value) -> bool {
         self.has_sensitive && each_text(value, &mut |text| self.hidden.borrow().contains(text))

@@ -9,12 +9,15 @@ use std::{
 
 use sha2::Digest;
 
-use crate::eval::{
-    input::{FileReader, Input},
-    value::{
-        convert::convert,
-        number::Number,
-        types::{MAX_WEIGHT, Type, Value},
+use crate::{
+    definition::origin::DefinitionOrigin,
+    eval::{
+        input::{FileReader, Input},
+        value::{
+            convert::convert,
+            number::Number,
+            types::{MAX_WEIGHT, Type, Value},
+        },
     },
 };
 
@@ -23,7 +26,7 @@ pub(super) const MAX_TEXT: usize = 64 << 20;
 /// The most items that a function makes.
 pub(super) const MAX_ITEMS: usize = 1 << 20;
 
-/// One function.
+/// One function of the bake language: a row of its family's table.
 #[derive(Debug)]
 pub(crate) struct Builtin {
     pub(crate) name: &'static str,
@@ -37,7 +40,7 @@ pub(crate) struct Builtin {
     pub(crate) run: fn(&FunctionCall<'_>) -> Result<Value, FunctionError>,
 }
 
-/// One parameter.
+/// One parameter of a function.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Param {
     pub(crate) name: &'static str,
@@ -73,6 +76,7 @@ impl ParamType {
         }
     }
 
+    /// The name of the type as users write it, for signatures and messages.
     pub(super) const fn word(self) -> &'static str {
         match self {
             Self::Any => "any",
@@ -100,7 +104,7 @@ impl ParamType {
     }
 }
 
-/// What functions may see of the world: clock, random seed, environment, files.
+/// The parts of the world that functions may see: clock, random seed, environment, files.
 #[derive(Debug)]
 pub(crate) struct FunctionWorld {
     /// Seconds and nanoseconds since 1970.
@@ -113,6 +117,8 @@ pub(crate) struct FunctionWorld {
     pub(super) is_remote: bool,
     /// The folder that paths of the current call are relative to, if not the working directory.
     pub(super) folder: RefCell<Option<String>>,
+    /// Where the file of the current call comes from.
+    pub(super) origin: RefCell<DefinitionOrigin>,
     /// How many random values were drawn.
     drawn: Cell<u64>,
     /// Patterns compiled so far.
@@ -120,6 +126,7 @@ pub(crate) struct FunctionWorld {
 }
 
 impl FunctionWorld {
+    /// A world without environment and files. `now` is in seconds and nanoseconds since 1970.
     pub(crate) fn new(now: (i64, u32), random: [u8; 32], home: String) -> Self {
         Self {
             now,
@@ -129,6 +136,7 @@ impl FunctionWorld {
             files: None,
             is_remote: false,
             folder: RefCell::default(),
+            origin: RefCell::default(),
             drawn: Cell::new(0),
             patterns: RefCell::default(),
         }
@@ -144,11 +152,17 @@ impl FunctionWorld {
         }
     }
 
-    /// Sets the folder that relative paths of the following calls are resolved against.
-    pub(crate) fn enter(&self, folder: Option<&str>) {
+    /// Sets the folder that relative paths of the following calls are resolved against, and the origin of the file that
+    /// has these calls.
+    pub(crate) fn enter(&self, folder: Option<&str>, origin: DefinitionOrigin) {
         self.folder.replace(folder.map(str::to_owned));
+        self.origin.replace(origin);
     }
 
+    /// The reader of files for `file()` and the like.
+    ///
+    /// # Errors
+    /// When this evaluation may see no files.
     pub(super) fn files(&self) -> Result<&dyn FileReader, FunctionError> {
         self.files.as_deref().ok_or_else(|| FunctionError::new("no files can be seen here"))
     }
@@ -171,7 +185,7 @@ pub(crate) struct FunctionCall<'a> {
     pub(crate) world: &'a FunctionWorld,
 }
 
-/// Why a call failed.
+/// Why a function call failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FunctionError {
     /// Which argument is at fault, from 0.
@@ -180,17 +194,19 @@ pub(crate) struct FunctionError {
 }
 
 impl FunctionError {
+    /// An error about the call as a whole.
     pub(crate) fn new(message: impl Into<String>) -> Self {
         Self { argument: None, message: message.into() }
     }
 
+    /// An error about one argument, counted from 0.
     pub(crate) fn at(argument: usize, message: impl Into<String>) -> Self {
         Self { argument: Some(argument), message: message.into() }
     }
 }
 
 impl<'a> FunctionCall<'a> {
-    /// The text of a `string` parameter.
+    /// The value of a `string` parameter.
     pub(super) fn text(&self, index: usize) -> &'a str {
         self.args[index].as_str().expect("the parameter is a string")
     }
@@ -217,7 +233,7 @@ impl<'a> FunctionCall<'a> {
     }
 }
 
-/// How to write a call: `join(separator string, lists list(string)...)`.
+/// Formats how a function is called: `join(separator string, lists list(string)...)`.
 pub(crate) fn signature(builtin: &Builtin) -> String {
     let mut out = format!("{}(", builtin.name);
     for (i, param) in builtin.params.iter().chain(&builtin.variadic).enumerate() {
@@ -295,7 +311,7 @@ pub(super) const fn row(
     Builtin { name, params, variadic, doc, is_ours: false, run }
 }
 
-/// A row that the peer does not have.
+/// Marks a row as a function that the peer does not have.
 pub(super) const fn ours(row: Builtin) -> Builtin {
     Builtin { is_ours: true, ..row }
 }

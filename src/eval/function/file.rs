@@ -1,5 +1,5 @@
 //! Functions that read files and the environment; extensions that `docker buildx bake` does not have. What they see
-//! comes in through [`Files`](crate::eval::input::Files) and the input; nothing is read here.
+//! comes in through [`FileReader`](crate::eval::input::FileReader) and the input; nothing is read here.
 
 use super::{
     builtin::{Builtin, FunctionCall, FunctionError, MAX_TEXT, Param, ParamType, nullable, ours, param, row},
@@ -19,12 +19,20 @@ pub(super) const FUNCTIONS: &[Builtin] = &[
     )),
     ours(row("file", &[PATH], None, "the text of a file, relative to the file that says so", |call| {
         let path = place(call, 0)?;
-        let text = call.world.files()?.read(&path, MAX_TEXT).map_err(|why| FunctionError::at(0, why))?;
+        let text = call
+            .world
+            .files()?
+            .read(&path, &call.world.origin.borrow(), MAX_TEXT)
+            .map_err(|why| FunctionError::at(0, why))?;
         Ok(Value::string(text))
     })),
     ours(row("fileexists", &[PATH], None, "whether there is a file of this path", |call| {
         let path = place(call, 0)?;
-        call.world.files()?.exists(&path).map(Value::Bool).map_err(|why| FunctionError::at(0, why))
+        call.world
+            .files()?
+            .exists(&path, &call.world.origin.borrow())
+            .map(Value::Bool)
+            .map_err(|why| FunctionError::at(0, why))
     })),
     ours(row(
         "fileset",
@@ -33,7 +41,7 @@ pub(super) const FUNCTIONS: &[Builtin] = &[
         "the files below a folder that match a pattern of *, ?, [a-z] and **, sorted",
         |call| {
             let folder = place(call, 0)?;
-            let found = call.world.files()?.list(&folder, call.text(1));
+            let found = call.world.files()?.list(&folder, &call.world.origin.borrow(), call.text(1));
             found.map(Value::string_list).map_err(|why| FunctionError::at(1, why))
         },
     )),

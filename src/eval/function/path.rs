@@ -1,7 +1,7 @@
 //! Functions of slash-separated paths, as text: nothing is looked up.
 
 use super::builtin::{Builtin, Param, ParamType, param, row};
-use crate::{eval::value::types::Value, spec::context};
+use crate::{eval::value::types::Value, spec::path};
 
 const PATH: Param = param("path", ParamType::String);
 
@@ -22,28 +22,7 @@ fn basename(path: &str) -> &str {
 }
 
 fn dirname(path: &str) -> String {
-    clean(&path[..path.rfind('/').map_or(0, |at| at + 1)])
-}
-
-/// Removes `.`, `..` and doubled slashes from a path as text, without looking at the disk.
-fn clean(path: &str) -> String {
-    let rooted = path.starts_with('/');
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => (),
-            ".." if parts.last().is_some_and(|last| *last != "..") => {
-                parts.pop();
-            }
-            ".." if rooted => (),
-            _ => parts.push(part),
-        }
-    }
-    match (rooted, parts.is_empty()) {
-        (true, _) => format!("/{}", parts.join("/")),
-        (false, true) => ".".to_owned(),
-        (false, false) => parts.join("/"),
-    }
+    path::clean(&path[..path.rfind('/').map_or(0, |at| at + 1)])
 }
 
 /// A path of a file in `folder`, as a path of the working directory. Absolute paths stay as they are.
@@ -51,5 +30,5 @@ pub(in crate::eval) fn path_in(text: &str, folder: &str) -> String {
     if text.starts_with('/') {
         return text.to_owned();
     }
-    if folder == "." { context::clean(text) } else { context::clean(&format!("{folder}/{text}")) }
+    if folder == "." { path::clean(text) } else { path::clean(&format!("{folder}/{text}")) }
 }

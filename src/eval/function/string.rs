@@ -76,7 +76,7 @@ pub(super) const FUNCTIONS: &[Builtin] = &[
     row("upper", &[STR], None, "the text in upper case", |call| Ok(Value::string(upper(call.text(0))))),
 ];
 
-/// How many characters a reader counts.
+/// The number of characters as a reader counts them: extended grapheme clusters (Unicode annex 29).
 pub(super) fn character_count(text: &str) -> usize {
     // Only CR LF joins two ASCII characters.
     if text.is_ascii() && !text.contains('\r') { text.len() } else { text.graphemes(true).count() }

@@ -28,12 +28,12 @@ pub(super) const FAMILIES: &[&[Builtin]] = &[
 static BY_NAME: LazyLock<HashMap<&'static str, &'static Builtin, foldhash::fast::FixedState>> =
     LazyLock::new(|| FAMILIES.iter().flat_map(|family| family.iter()).map(|builtin| (builtin.name, builtin)).collect());
 
-/// The function of this name.
+/// Finds the function of this name.
 pub(crate) fn lookup(name: &str) -> Option<&'static Builtin> {
     BY_NAME.get(name).copied()
 }
 
-/// All names, sorted.
+/// The names of all functions, sorted.
 pub(crate) fn names() -> Vec<&'static str> {
     let mut names: Vec<_> = BY_NAME.keys().copied().collect();
     names.sort_unstable();

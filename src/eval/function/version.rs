@@ -1,5 +1,9 @@
 //! Semantic versions and constraints on them, as Masterminds/semver for Go has them
 //! (<https://github.com/Masterminds/semver>).
+//!
+//! The crate `semver` (1.0.28) was tried and not taken. Of 16 questions to which Masterminds/semver has an answer it refuses six
+//! (blanks between comparators, `||`, `!=`, `1.2 - 1.4.5`, the versions `1.2` and `v1.2.3`) and answers three otherwise: a lone
+//! `1.2.3` means `^1.2.3` there, and a pre-release fits only comparators of the same three numbers.
 
 use std::{cmp::Ordering, iter::Peekable, str::Chars};
 

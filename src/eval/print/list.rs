@@ -25,14 +25,14 @@ pub(crate) struct ListedVariable {
     pub(crate) value: Option<String>,
 }
 
-/// Sorts and hides, as both forms show it.
+/// Sorts targets and groups for `--list`, without those whose names begin with `_`.
 pub(crate) fn shown_targets(mut all: Vec<ListedTarget>) -> Vec<ListedTarget> {
     all.retain(|it| !it.name.starts_with('_'));
     all.sort_by(|a, b| a.name.cmp(&b.name).then(a.is_group.cmp(&b.is_group)));
     all
 }
 
-/// `desc (a, b)` or `a, b`.
+/// The description of a group with its members: `description (a, b)`, or `a, b` without a description.
 pub(crate) fn group_description(description: Option<&str>, members: &[Arc<str>]) -> String {
     let mut members: Vec<&str> = members.iter().map(|it| &**it).collect();
     members.sort_unstable();
@@ -43,11 +43,13 @@ pub(crate) fn group_description(description: Option<&str>, members: &[Arc<str>])
     }
 }
 
+/// Formats `--list targets` as a table.
 pub(crate) fn targets_table(all: &[ListedTarget]) -> String {
-    let rows = all.iter().map(|it| vec![it.name.to_string(), it.description.clone()]);
+    let rows = all.iter().map(|target| vec![target.name.to_string(), target.description.clone()]);
     table([vec!["TARGET".to_owned(), "DESCRIPTION".to_owned()]].into_iter().chain(rows).collect())
 }
 
+/// Formats `--list targets` as JSON, laid out as the peer does.
 pub(crate) fn targets_json(all: &[ListedTarget]) -> String {
     if all.is_empty() {
         // As in the peer; of variables it is `[]`.
@@ -68,6 +70,7 @@ pub(crate) fn targets_json(all: &[ListedTarget]) -> String {
     json.into_text() + "\n"
 }
 
+/// Formats `--list variables` as a table.
 pub(crate) fn variables_table(all: &[ListedVariable]) -> String {
     let head = ["VARIABLE", "TYPE", "VALUE", "DESCRIPTION"].map(str::to_owned).to_vec();
     let rows = all.iter().map(|variable| {
@@ -77,6 +80,7 @@ pub(crate) fn variables_table(all: &[ListedVariable]) -> String {
     table([head].into_iter().chain(rows).collect())
 }
 
+/// Formats `--list variables` as JSON, laid out as the peer does.
 pub(crate) fn variables_json(all: &[ListedVariable]) -> String {
     let mut json = Json::new(all.len() * 80);
     json.list(all.iter(), |json, it| {

@@ -1,6 +1,8 @@
-//! `--print`: the plan as JSON that reads back as a definition (spec §16.1, §16.2).
+//! `--print`: the plan as JSON (<https://docs.docker.com/reference/cli/docker/buildx/bake/#print>), which reads back as a
+//! definition.
 //!
-//! A template start in any text is escaped (`$${`), since the JSON profile reads every string as a template.
+//! The start of a template is escaped (`$${`), since the JSON profile reads every string as a template; but, for programs that
+//! read what the peer prints, only in the attributes in which the peer escapes it.
 
 use std::{collections::BTreeMap, fmt::Write, sync::Arc};
 
@@ -14,29 +16,48 @@ use crate::{
         },
     },
     report::Hidden,
+    spec::ExecutionMode,
 };
 
-/// What `--print` shows, sorted by name.
+/// The groups and targets that `--print` shows, sorted by name.
 pub(crate) struct PrintPlan<'a> {
     groups: BTreeMap<&'a str, PrintGroup<'a>>,
     targets: BTreeMap<&'a str, &'a Target>,
     hidden: &'a Hidden,
 }
 
+/// The attributes in which the peer escapes the starts of templates; other texts are printed as they are.
+const ESCAPED: [Id; 5] = [Id::Annotations, Id::DockerfileInline, Id::Labels, Id::Args, Id::ExtraHosts];
+
+/// Whether `${` and `%{` in a text are written as `$${` and `%%{`, which a bake file in JSON or YAML wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TemplateEscape {
+    Yes,
+    No,
+}
+
 /// A group as shown.
 struct PrintGroup<'a> {
     description: Option<&'a str>,
+    release: Option<ExecutionMode>,
     members: Vec<&'a str>,
 }
 
 impl<'a> PrintPlan<'a> {
+    /// Takes over the groups and targets of an evaluation; the names that were asked for become members of the group
+    /// `default`.
     pub(crate) fn new(evaluated: &'a Evaluation) -> Self {
         let mut groups = BTreeMap::new();
         for (name, group) in &evaluated.groups {
             let members: Vec<&str> = group.members.iter().map(|it| &**it).collect();
-            groups.insert(&**name, PrintGroup { description: group.description.as_deref(), members });
+            let release = group.release.as_ref().map(|release| release.value);
+            groups.insert(&**name, PrintGroup { description: group.description.as_deref(), release, members });
         }
-        let default = groups.entry("default").or_insert_with(|| PrintGroup { description: None, members: Vec::new() });
+        let default = groups.entry("default").or_insert_with(|| PrintGroup {
+            description: None,
+            release: None,
+            members: Vec::new(),
+        });
         let own_default = evaluated.groups.contains_key("default");
         let arguments = evaluated.arguments.iter().map(|it| &**it);
         default.members.extend(arguments.filter(|it| !(own_default && *it == "default")));
@@ -49,9 +70,19 @@ impl<'a> PrintPlan<'a> {
         }
     }
 
-    /// The JSON text, a newline at its end.
+    /// Formats the plan as JSON, with a newline at its end.
     pub(crate) fn to_json(&self) -> String {
-        let mut json = Json { hidden: Some(self.hidden), ..Json::new(self.targets.len() * 400 + 200) };
+        self.to_json_with(TemplateEscape::Yes, Some(self.hidden))
+    }
+
+    /// What is masked.
+    pub(super) const fn hidden(&self) -> &Hidden {
+        self.hidden
+    }
+
+    /// As [`PrintPlan::to_json`], with or without the escapes of templates that the peer makes; `hidden` is what is masked.
+    pub(super) fn to_json_with(&self, escape: TemplateEscape, hidden: Option<&Hidden>) -> String {
+        let mut json = Json { hidden, ..Json::new(self.targets.len() * 400 + 200) };
         json.open('{');
         if !self.groups.is_empty() {
             json.key("group");
@@ -62,6 +93,10 @@ impl<'a> PrintPlan<'a> {
                 if let Some(description) = group.description.filter(|it| !it.is_empty()) {
                     json.key("description");
                     json.text(description);
+                }
+                if let Some(release) = group.release {
+                    json.key("release");
+                    json.text(release.name());
                 }
                 json.key("targets");
                 json.list(group.members.iter(), |json, it| json.text(it));
@@ -74,7 +109,7 @@ impl<'a> PrintPlan<'a> {
         for (name, target) in &self.targets {
             json.key(name);
             json.open('{');
-            target_fields(&mut json, target);
+            target_fields(&mut json, target, escape);
             json.close('}');
         }
         json.close('}');
@@ -84,8 +119,9 @@ impl<'a> PrintPlan<'a> {
     }
 }
 
-fn target_fields(json: &mut Json<'_>, target: &Target) {
+fn target_fields(json: &mut Json<'_>, target: &Target, escape: TemplateEscape) {
     for assigned in target.fields.iter().filter(|it| (it.id as usize) < PRINTED) {
+        json.escape = if ESCAPED.contains(&assigned.id) { escape } else { TemplateEscape::No };
         let row = assigned.id.row();
         let key = |json: &mut Json<'_>| json.key(row.name);
         match &assigned.field {
@@ -136,6 +172,7 @@ fn target_fields(json: &mut Json<'_>, target: &Target) {
             }
         }
     }
+    json.escape = TemplateEscape::No;
 }
 
 fn item(json: &mut Json<'_>, item: &Item) {
@@ -194,16 +231,19 @@ pub(crate) struct Json<'h> {
     text: String,
     /// What is not shown of values.
     hidden: Option<&'h Hidden>,
+    escape: TemplateEscape,
     depth: usize,
     /// Nothing has been written into the innermost bracket yet.
     fresh: bool,
 }
 
 impl<'h> Json<'h> {
+    /// An empty text, with room for `capacity` bytes.
     pub(crate) fn new(capacity: usize) -> Self {
-        Self { text: String::with_capacity(capacity), hidden: None, depth: 0, fresh: true }
+        Self { text: String::with_capacity(capacity), hidden: None, escape: TemplateEscape::No, depth: 0, fresh: true }
     }
 
+    /// The text that was written.
     pub(crate) fn into_text(self) -> String {
         self.text
     }
@@ -215,6 +255,7 @@ impl<'h> Json<'h> {
         self.fresh = true;
     }
 
+    /// Closes the innermost bracket, on a line of its own unless nothing is in it.
     pub(crate) fn close(&mut self, bracket: char) {
         self.depth -= 1;
         if !self.fresh {
@@ -236,27 +277,34 @@ impl<'h> Json<'h> {
     /// Writes a key; its value comes next.
     pub(crate) fn key(&mut self, key: &str) {
         self.element();
-        self.text(key);
+        self.shown(key, TemplateEscape::No);
         self.text.push_str(": ");
     }
 
+    /// Writes a value that is JSON already: a number, `true`, `null`.
     pub(crate) fn raw(&mut self, raw: &str) {
         self.text.push_str(raw);
     }
 
-    /// A string value, template starts escaped.
+    /// Writes a string value; the starts of templates (`${`, `%{`) are escaped where that is wanted.
     pub(crate) fn text(&mut self, text: &str) {
+        self.shown(text, self.escape);
+    }
+
+    /// Writes a string without what is hidden.
+    fn shown(&mut self, text: &str, escape: TemplateEscape) {
         match self.hidden.filter(|it| !it.is_empty()) {
-            Some(hidden) => self.string(&hidden.mask(text), true),
-            None => self.string(text, true),
+            Some(hidden) => self.string(&hidden.mask(text), escape == TemplateEscape::Yes),
+            None => self.string(text, escape == TemplateEscape::Yes),
         }
     }
 
-    /// A string value as it is.
+    /// Writes a string value without escaping templates.
     pub(crate) fn plain_text(&mut self, text: &str) {
         self.string(text, false);
     }
 
+    /// Writes a list, one line for each item; `write` writes an item.
     pub(crate) fn list<T>(&mut self, items: impl Iterator<Item = T>, mut write: impl FnMut(&mut Self, T)) {
         self.open('[');
         for item in items {
@@ -317,7 +365,7 @@ mod tests {
     #[test]
     fn strings_are_escaped_as_in_the_peer() {
         let check = |text: &str, expected: &str| {
-            let mut json = Json::new(10);
+            let mut json = Json { escape: TemplateEscape::Yes, ..Json::new(10) };
             json.text(text);
             assert_eq!(json.into_text(), expected);
         };

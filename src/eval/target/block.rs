@@ -20,7 +20,7 @@ use crate::{
     report::{Diagnostic, Span, Spanned, suggest},
 };
 
-/// One target or group: a block, and the values of its matrix if it has one.
+/// One target or group after matrix expansion: its block, and the values of its matrix if it has one.
 pub(crate) struct ExpandedBlock<'a> {
     pub(crate) name: Arc<str>,
     pub(crate) block: &'a Block,
@@ -32,7 +32,7 @@ pub(crate) struct ExpandedBlock<'a> {
     states: RefCell<Box<[ScopeState]>>,
 }
 
-/// All blocks with their final names.
+/// All blocks of a definition with their final names, matrices expanded.
 #[derive(Default)]
 pub(crate) struct Expansion<'a> {
     pub(crate) blocks: Vec<ExpandedBlock<'a>>,
@@ -52,7 +52,7 @@ impl Expansion<'_> {
 }
 
 impl ExpandedBlock<'_> {
-    /// `target` or `group`.
+    /// Whether the block is a target, not a group.
     pub(crate) fn is_target(&self) -> bool {
         &*self.block.kind.value == "target"
     }
@@ -64,7 +64,7 @@ const MAX_COMBINATIONS: usize = 100_000;
 type Combination = Vec<(Arc<str>, Value)>;
 
 impl<'a> Scope<'a> {
-    /// All blocks; expanded at the first call.
+    /// Expands the matrices of all blocks, at the first call.
     pub(crate) fn expansion(&self) -> &Expansion<'a> {
         self.expansion.get_or_init(|| {
             self.is_expanding.set(true);
@@ -80,12 +80,14 @@ impl<'a> Scope<'a> {
                 let index = if expanded.is_target() { &mut expansion.targets } else { &mut expansion.group_blocks };
                 index.entry(expanded.name.clone()).or_default().push(expanded.ix);
             }
-            // A block of a matrix's label that keeps the label as its name is one more member.
+            // A block of a matrix's label that keeps the label as its name is one more member; but the matrix replaces
+            // what a Compose file builds under that name.
             let Expansion { blocks, targets, groups, .. } = &mut expansion;
             for (label, (_, members)) in groups.iter_mut().filter(|(label, (_, members))| !members.contains(label)) {
                 let mut same_name = targets.get(label).into_iter().flatten();
                 let label_of = |block: &Block| self.namespace(block.at).full_name(&block.labels[0].value);
-                if let Some(ix) = same_name.find(|ix| label_of(blocks[**ix].block) == *label) {
+                let is_member = |block| label_of(block) == *label && !self.is_of_compose(block);
+                if let Some(ix) = same_name.find(|ix| is_member(blocks[**ix].block)) {
                     let is_before = |member| targets.get(member).is_some_and(|all: &Vec<usize>| all[0] < *ix);
                     members.insert(members.iter().take_while(|member| is_before(*member)).count(), label.clone());
                 }
@@ -95,7 +97,7 @@ impl<'a> Scope<'a> {
         })
     }
 
-    /// The groups that matrices make.
+    /// The groups that matrices make: one of the name of each block with a matrix.
     pub(crate) fn matrix_groups(&self) -> &IndexMap<Arc<str>, (&'a Block, Vec<Arc<str>>)> {
         &self.expansion().groups
     }
@@ -264,8 +266,7 @@ impl<'a> Scope<'a> {
         Ok(axes)
     }
 
-    /// The value of an attribute of a block; `None` when it is not set. Errors are recorded under the name of the
-    /// target.
+    /// Evaluates an attribute of a block; `None` when it is not set. Errors are recorded under the name of the target.
     pub(crate) fn attribute(
         &self,
         expanded: &ExpandedBlock<'a>,
@@ -445,7 +446,7 @@ fn show(bindings: &Combination) -> String {
     if parts.is_empty() { "no axis".to_owned() } else { parts.join(" ") }
 }
 
-/// Letters, digits, `_` and `-`; at least one.
+/// Whether a text is a name of a target: letters, digits, `_` and `-`; at least one.
 pub(crate) fn is_valid_name(name: &str) -> bool {
     !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'))
 }

@@ -1,5 +1,4 @@
-//! Fields: the attributes of a target as canonical data, decoded from values, merged by the rules of the table, and read
-//! back as values for `target.x.attribute`.
+//! Fields: the attributes of a target as canonical data, decoded from values and merged by the rules of the table.
 //!
 //! A field is what `--print` shows. Whether a platform is a platform is asked later, in `target`.
 
@@ -15,21 +14,18 @@ use crate::{
         attribute::{AttributeKind, AttributeRow, Id, ItemKind, Merge},
         syntax::Expr,
     },
-    eval::{
-        expression::place,
-        value::types::{Type, Value},
-    },
-    report::Span,
+    eval::{expression::place, value::types::Value},
+    report::{Diagnostic, Span},
     spec::{
         Attest, CacheExport, CacheImport, OptionFault, OptionItem, Output, Policy, ResourceTexts, Secret, Ssh,
         options::OptionTexts,
     },
 };
 
-/// A map of strings; `None` is a null, which means "unset".
+/// A map attribute; a value of `None` is a null, which means "unset".
 pub(crate) type Entries = BTreeMap<Arc<str>, Option<Arc<str>>>;
 
-/// The canonical value of one attribute. Cheap to clone.
+/// The value of one attribute in canonical form. Cheap to clone.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Field {
     Text(Arc<str>),
@@ -40,7 +36,7 @@ pub(crate) enum Field {
     Resources(Arc<ResourceTexts>),
 }
 
-/// One element of a composable attribute, parsed. Cheap to clone.
+/// One parsed item of a composable attribute (`output`, `secret`, …). Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Item {
     Attest(Arc<OptionItem<Attest>>),
@@ -72,7 +68,7 @@ fn place_in<T: Clone>(item: &mut Arc<OptionItem<T>>, place: impl Fn(&str) -> Spa
     }
 }
 
-/// An attribute that is set.
+/// One attribute that is set: its value and its place.
 #[derive(Clone, Debug)]
 pub(crate) struct Assigned {
     pub(crate) id: Id,
@@ -81,11 +77,14 @@ pub(crate) struct Assigned {
     pub(crate) at: Span,
 }
 
-/// All attributes of a target that are set.
+/// The attributes of a target that are set, before they are typed.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TargetFields {
     /// *Invariant:* ascending by id, each id once.
     all: Vec<Assigned>,
+    /// Warnings of `push` and `load`, given on the command line, that its outputs do not serve: of this target alone, not of
+    /// those that inherit from it.
+    pub(super) unserved: Vec<Diagnostic>,
 }
 
 /// Why a value does not fit an attribute.
@@ -109,10 +108,12 @@ impl Misfit {
 }
 
 impl TargetFields {
+    /// The value and place of an attribute; `None` if it is not set.
     pub(crate) fn get(&self, id: Id) -> Option<&Assigned> {
         self.all.binary_search_by_key(&id, |it| it.id).ok().map(|ix| &self.all[ix])
     }
 
+    /// The value of an attribute that is a string; `None` if it is not set.
     pub(crate) fn text(&self, id: Id) -> Option<&Arc<str>> {
         match self.get(id).map(|it| &it.field) {
             Some(Field::Text(text)) => Some(text),
@@ -120,6 +121,7 @@ impl TargetFields {
         }
     }
 
+    /// The value of an attribute that is a list of strings; empty if it is not set.
     pub(crate) fn texts(&self, id: Id) -> &[Arc<str>] {
         match self.get(id).map(|it| &it.field) {
             Some(Field::Texts(texts)) => texts,
@@ -127,6 +129,7 @@ impl TargetFields {
         }
     }
 
+    /// The value of an attribute that is a map; `None` if it is not set.
     pub(crate) fn entries(&self, id: Id) -> Option<&Arc<Entries>> {
         match self.get(id).map(|it| &it.field) {
             Some(Field::Entries(entries)) => Some(entries),
@@ -134,6 +137,7 @@ impl TargetFields {
         }
     }
 
+    /// The parsed items of a composable attribute (`output`, `secret`, …); empty if it is not set.
     pub(crate) fn items(&self, id: Id) -> &[Item] {
         match self.get(id).map(|it| &it.field) {
             Some(Field::Items(items)) => items,
@@ -141,17 +145,17 @@ impl TargetFields {
         }
     }
 
-    /// Where an attribute was last set.
+    /// The place where an attribute was last set; `None` if it is not set.
     pub(crate) fn at(&self, id: Id) -> Option<Span> {
         self.get(id).map(|it| it.at)
     }
 
-    /// All that are set, in the order of the table.
+    /// All attributes that are set, in the order of the table in `definition/attribute.rs`.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Assigned> {
         self.all.iter()
     }
 
-    /// Sets an attribute, whatever it was.
+    /// Sets an attribute, replacing any earlier value.
     pub(crate) fn put(&mut self, id: Id, field: Field, at: Span) {
         let assigned = Assigned { id, field, at };
         match self.all.binary_search_by_key(&id, |it| it.id) {
@@ -165,7 +169,7 @@ impl TargetFields {
         self.all.retain(|it| it.id != id);
     }
 
-    /// Puts a later definition over what is there, by the attribute's rule.
+    /// Merges a later definition of one attribute onto the present value, by the rule of the attribute.
     pub(crate) fn merge(&mut self, later: &Assigned) {
         match self.all.binary_search_by_key(&later.id, |it| it.id) {
             Ok(ix) => {
@@ -178,7 +182,7 @@ impl TargetFields {
         }
     }
 
-    /// Puts all of a later definition over what is there.
+    /// Merges all attributes of a later definition onto these.
     pub(crate) fn merge_all(&mut self, later: &Self) {
         later.all.iter().for_each(|it| self.merge(it));
     }
@@ -204,7 +208,7 @@ impl TargetFields {
         }
     }
 
-    /// Adds entitlements that are not there yet.
+    /// Adds entitlements, those that are there already excepted.
     pub(crate) fn add_entitlements<'a>(&mut self, names: impl IntoIterator<Item = &'a str>, at: Span) {
         let mut all = self.texts(Id::Entitlements).to_vec();
         let before = all.len();
@@ -220,8 +224,10 @@ impl TargetFields {
     }
 }
 
-/// Decodes a value for an attribute; `None` is "not set". Faults that the peer passes over go to `warnings`; those of
-/// options are kept in the items, with their places in `expr`, which is what the value was computed from.
+/// Converts a value to an attribute; `None` is "not set".
+///
+/// Faults that the peer passes over go to `warnings`; those of options are kept in the items, with their places in
+/// `expr`, which is what the value was computed from.
 ///
 /// # Errors
 /// When the value does not fit.
@@ -297,7 +303,7 @@ pub(crate) fn decode(
     Ok(Some(field))
 }
 
-/// Reads one item in its inline form, as `--set` gives it.
+/// Parses an item in its inline form (`type=local,dest=out`), as `--set` gives it, and appends it to `items`.
 ///
 /// # Errors
 /// When the text is not of the attribute's language.
@@ -351,13 +357,13 @@ fn decode_item(
         plain.insert(key.to_string(), text.to_string());
     }
     let item = match kind {
-        ItemKind::Attest => OptionItem::<Attest>::from_entries(&plain).map(|it| {
-            if it.type_name().is_empty() {
+        ItemKind::Attest => OptionItem::<Attest>::from_entries(&plain).map(|attest| {
+            if attest.type_name().is_empty() {
                 let fault =
                     OptionFault::new("`type` is missing").help("write type = \"provenance\" or type = \"sbom\"");
                 warnings.push(Misfit::fault(path(), fault));
             }
-            Item::Attest(Arc::new(it))
+            Item::Attest(Arc::new(attest))
         }),
         ItemKind::CacheFrom => {
             OptionItem::<CacheImport>::from_entries(&plain).map(|cache| Item::CacheFrom(Arc::new(cache)))
@@ -433,7 +439,7 @@ fn entries(members: &BTreeMap<Arc<str>, Value>, null_ok: bool) -> Result<Entries
 }
 
 /// Combines by rule; `false` if the later one changes nothing.
-fn merge_field(row: &AttributeRow, mine: &mut Field, later: &Field) -> bool {
+pub(super) fn merge_field(row: &AttributeRow, mine: &mut Field, later: &Field) -> bool {
     match (mine, later) {
         (Field::Texts(mine), Field::Texts(later)) if row.merge == Merge::Append => {
             Arc::make_mut(mine).extend(later.iter().cloned());
@@ -501,101 +507,4 @@ fn dedup_items(row: &AttributeRow, items: &mut Arc<Vec<Item>>) {
         }
     }
     *items = Arc::new(kept);
-}
-
-/// What `target.x.ATTRIBUTE` is worth, from the values that the blocks of `x` give it, in order.
-///
-/// # Errors
-/// When a value does not fit the attribute; the text follows the attribute's name.
-pub(crate) fn reference_value(row: &AttributeRow, values: &[Value]) -> Result<Value, Misfit> {
-    let mut merged: Option<Field> = None;
-    for value in values {
-        if let Some(later) = decode(row, value, None, &mut Vec::new())? {
-            match &mut merged {
-                Some(mine) => {
-                    merge_field(row, mine, &later);
-                }
-                None => merged = Some(later),
-            }
-        }
-    }
-    Ok(match merged {
-        Some(field) => to_value(row, &field),
-        None => unset(row),
-    })
-}
-
-fn unset(row: &AttributeRow) -> Value {
-    let map = || Type::Map(Arc::new(Type::String));
-    match row.kind {
-        _ if row.id == Id::Description => Value::String("".into()),
-        AttributeKind::Text => Value::Null(Type::String),
-        AttributeKind::Bool => Value::Null(Type::Bool),
-        AttributeKind::Texts => Value::Null(Type::List(Arc::new(Type::String))),
-        AttributeKind::Entries { .. } => Value::Null(map()),
-        AttributeKind::Items(_) => Value::list(map(), Vec::new()),
-        AttributeKind::Resources | AttributeKind::Matrix => Value::Null(Type::Dynamic),
-    }
-}
-
-fn to_value(row: &AttributeRow, field: &Field) -> Value {
-    let list = |texts: &[Arc<str>]| Value::list(Type::String, texts.iter().cloned().map(Value::String).collect());
-    match field {
-        Field::Text(text) => Value::String(text.clone()),
-        Field::Bool(flag) => Value::Bool(*flag),
-        Field::Texts(texts) => list(texts),
-        Field::Entries(entries) => Value::map(
-            Type::String,
-            entries
-                .iter()
-                .map(|(key, value)| (key.clone(), value.clone().map_or(Value::Null(Type::String), Value::String)))
-                .collect(),
-        ),
-        Field::Resources(resources) => map_value(resources.entries().iter().map(|it| (it.key, it.text.clone()))),
-        Field::Items(items) if row.kind == AttributeKind::Items(ItemKind::Ssh) => {
-            let object = |ssh: &Ssh| {
-                let paths: Vec<Arc<str>> = ssh.paths.iter().map(|it| it.as_str().into()).collect();
-                Value::object(BTreeMap::from([
-                    ("id".into(), Value::String(ssh.id.as_str().into())),
-                    ("paths".into(), list(&paths)),
-                ]))
-            };
-            let items = items.iter().filter_map(|it| if let Item::Ssh(ssh) = it { Some(object(ssh)) } else { None });
-            Value::tuple(items.collect())
-        }
-        Field::Items(items) => Value::list(Type::map(Type::String), items.iter().map(item_value).collect()),
-    }
-}
-
-fn item_value(item: &Item) -> Value {
-    let owned = |all: BTreeMap<&str, &str>| map_value(all.iter().map(|(k, v)| (*k, (*v).to_owned())));
-    let borrowed = |all: &'_ OptionTexts| map_value(all.iter().map(|(key, text)| (key.as_str(), text.clone())));
-    match item {
-        Item::Output(it) => {
-            let mut all = it.texts().clone();
-            all.entry("dest".to_owned()).or_default();
-            borrowed(&all)
-        }
-        Item::CacheFrom(it) => borrowed(it.texts()),
-        Item::CacheTo(it) => borrowed(it.texts()),
-        Item::Attest(it) => {
-            let mut all: BTreeMap<&str, &str> =
-                it.texts().iter().map(|(key, text)| (key.as_str(), text.as_str())).collect();
-            if it.value.disabled {
-                all.insert("disabled", "true");
-            }
-            owned(all)
-        }
-        Item::Policy(it) => map_value(it.entries().into_iter()),
-        Item::Secret(it) => owned(BTreeMap::from([
-            ("id", it.id.as_str()),
-            ("src", it.src.as_deref().unwrap_or_default()),
-            ("env", it.env.as_deref().unwrap_or_default()),
-        ])),
-        Item::Ssh(it) => owned(BTreeMap::from([("id", it.id.as_str())])),
-    }
-}
-
-fn map_value<'a>(entries: impl Iterator<Item = (&'a str, String)>) -> Value {
-    Value::map(Type::String, entries.map(|(key, text)| (key.into(), Value::String(text.into()))).collect())
 }

@@ -12,7 +12,10 @@ use super::{
     overrides::known_names,
     pattern,
 };
-use crate::report::{Diagnostic, Span, suggest};
+use crate::{
+    report::{Diagnostic, Span, Spanned, suggest},
+    spec::ExecutionMode,
+};
 
 /// One group after evaluation.
 #[derive(Clone, Debug)]
@@ -25,6 +28,8 @@ pub(crate) struct TargetGroup {
     pub(crate) at: Span,
     /// Made of a matrix.
     pub(crate) is_matrix: bool,
+    /// `release`: when the results of a run that builds this group become visible.
+    pub(crate) release: Option<Spanned<ExecutionMode>>,
 }
 
 /// The names of the command line, resolved to targets and groups.
@@ -40,7 +45,7 @@ pub(crate) struct TargetSelection {
     pub(crate) excluded: HashSet<Arc<str>>,
 }
 
-/// All targets and groups that can be requested.
+/// The targets and groups of a definition that can be requested by name.
 pub(crate) struct GroupNames<'a> {
     pub(crate) groups: &'a IndexMap<Arc<str>, TargetGroup>,
     /// In file order.
@@ -49,11 +54,12 @@ pub(crate) struct GroupNames<'a> {
 }
 
 impl<'a> GroupNames<'a> {
+    /// The names of these groups and targets.
     pub(crate) fn new(groups: &'a IndexMap<Arc<str>, TargetGroup>, targets: &'a [Arc<str>]) -> Self {
         Self { groups, targets, known_targets: targets.iter().map(|it| &**it).collect() }
     }
 
-    /// Resolves the names that were typed, without those excluded by `!`; `default` when there are none.
+    /// Resolves the names that were typed to targets, without those excluded by `!`; `default` when there are none.
     pub(crate) fn select(&self, typed: &[String], diagnostics: &mut Vec<Diagnostic>) -> TargetSelection {
         let mut selection = TargetSelection::default();
         let (excluded, named): (Vec<&str>, Vec<&str>) =

@@ -17,7 +17,7 @@ use crate::{
     report::{Diagnostic, Span, suggest},
 };
 
-/// The blocks of one name, merged, before inheritance.
+/// The blocks of one target name, merged, before inheritance.
 #[derive(Debug)]
 pub(crate) struct Own {
     pub(crate) name: Arc<str>,
@@ -28,7 +28,7 @@ pub(crate) struct Own {
     pub(crate) is_broken: bool,
 }
 
-/// Resolves targets on demand.
+/// Resolves the inheritance of targets, each when it is first asked for and once.
 pub(crate) struct Resolver<'a> {
     own: &'a [Own],
     index: HashMap<&'a str, usize>,
@@ -54,6 +54,7 @@ enum InheritState {
 }
 
 impl<'a> Resolver<'a> {
+    /// A resolver of the targets in `own`. `groups` gives the members of a group, for the error when one is inherited.
     pub(crate) fn new(
         own: &'a [Own],
         overrides: &'a Overrides,
@@ -83,17 +84,17 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// The blocks of a name.
+    /// The merged blocks of a name; `None` if there is no such target.
     pub(crate) fn own(&self, name: &str) -> Option<&'a Own> {
         self.index.get(name).map(|ix| &self.own[*ix])
     }
 
-    /// Names of all targets, in file order.
+    /// The names of all targets, in file order.
     pub(crate) fn names(&self) -> impl Iterator<Item = &'a Arc<str>> {
         self.own.iter().map(|it| &it.name)
     }
 
-    /// Names of all targets that were looked at, whether they could be resolved or not.
+    /// The names of all targets that were looked at, whether they could be resolved or not.
     pub(crate) fn asked(&self) -> impl Iterator<Item = &'a Arc<str>> {
         self.own
             .iter()
@@ -102,7 +103,8 @@ impl<'a> Resolver<'a> {
             .map(|(own, _)| &own.name)
     }
 
-    /// The resolved fields of a target; `None` when it failed, which is reported once.
+    /// The fields of a target: those that it inherits, its own, then its `--set` arguments. `None` if that failed, which is
+    /// reported once, or if there is no such target, which is not reported.
     pub(crate) fn resolve(&mut self, name: &str, diagnostics: &mut Vec<Diagnostic>) -> Option<TargetFields> {
         let root = *self.index.get(name)?;
         // Each frame: a target and which of its parents comes next.
@@ -236,7 +238,7 @@ impl<'a> Resolver<'a> {
 /// How many steps of a circle are shown with their places.
 pub(crate) const MAX_STEPS: usize = 8;
 
-/// `a → b → a`; the middle of a long one is left out.
+/// Formats a chain of names, `a → b → a`; the middle of a long one is left out.
 pub(crate) fn chain(names: &[&str]) -> String {
     if names.len() <= 2 * MAX_STEPS {
         return names.join(" → ");

@@ -17,17 +17,18 @@ use crate::{
     spec::OptionItem,
 };
 
-/// A target of the plan.
+/// A target of the plan with its attributes, before they are typed.
 #[derive(Debug)]
-pub(crate) struct Resolved {
+pub(crate) struct LinkedTarget {
     pub(crate) fields: TargetFields,
     /// Not requested, only needed by another target's context.
     pub(crate) is_linked: bool,
 }
 
-/// Follows the links of all targets, adds what they need, refuses circles, hands entitlements to the users.
+/// Follows the links (`target:` contexts) of all targets: adds the targets that they need, refuses circles, and passes
+/// entitlements on to the targets that use them.
 pub(crate) fn follow(
-    targets: &mut IndexMap<Arc<str>, Resolved>,
+    targets: &mut IndexMap<Arc<str>, LinkedTarget>,
     resolver: &mut Resolver<'_>,
     groups: &dyn Fn(&str) -> Option<Vec<String>>,
     diagnostics: &mut Vec<Diagnostic>,
@@ -72,7 +73,7 @@ pub(crate) fn follow(
                     Field::Items(Arc::new(vec![Item::Output(Arc::new(OptionItem::of_type("cacheonly")))])),
                     at,
                 );
-                targets.insert(name.clone(), Resolved { fields, is_linked: true });
+                targets.insert(name.clone(), LinkedTarget { fields, is_linked: true });
             }
             states.insert(name.clone(), true);
             path.push(LinkFrame::new(name, targets));
@@ -89,13 +90,13 @@ struct LinkFrame {
 }
 
 impl LinkFrame {
-    fn new(name: Arc<str>, targets: &IndexMap<Arc<str>, Resolved>) -> Self {
+    fn new(name: Arc<str>, targets: &IndexMap<Arc<str>, LinkedTarget>) -> Self {
         let links = targets.get(&name).map(|it| links(&it.fields)).unwrap_or_default();
         Self { name, links, next: 0 }
     }
 }
 
-/// Context names and targets of `target:` contexts.
+/// The links of a target: the name of each `target:` context, and the target that it names.
 pub(crate) fn links(fields: &TargetFields) -> Vec<(Arc<str>, Arc<str>)> {
     let Some(contexts) = fields.entries(Id::Contexts) else { return Vec::new() };
     let link = |(key, value): (&Arc<str>, &Option<Arc<str>>)| {
@@ -109,7 +110,7 @@ fn contexts_at(fields: &TargetFields) -> Option<Span> {
 }
 
 /// All links of a target are followed: takes over entitlements, compares platforms.
-fn settle(frame: &LinkFrame, targets: &mut IndexMap<Arc<str>, Resolved>, diagnostics: &mut Vec<Diagnostic>) {
+fn settle(frame: &LinkFrame, targets: &mut IndexMap<Arc<str>, LinkedTarget>, diagnostics: &mut Vec<Diagnostic>) {
     let mut wanted: Vec<Arc<str>> = Vec::new();
     for (context, name) in &frame.links {
         let Some(linked) = targets.get(name) else { continue };
@@ -175,7 +176,7 @@ fn platform_gap(
 fn unknown(
     frame: &LinkFrame,
     name: &str,
-    targets: &IndexMap<Arc<str>, Resolved>,
+    targets: &IndexMap<Arc<str>, LinkedTarget>,
     resolver: &Resolver<'_>,
     groups: &dyn Fn(&str) -> Option<Vec<String>>,
 ) -> Diagnostic {
@@ -199,7 +200,7 @@ fn unknown(
     diagnostic
 }
 
-fn circle(name: &str, path: &[LinkFrame], targets: &IndexMap<Arc<str>, Resolved>) -> Diagnostic {
+fn circle(name: &str, path: &[LinkFrame], targets: &IndexMap<Arc<str>, LinkedTarget>) -> Diagnostic {
     let from = path.iter().position(|it| &*it.name == name).unwrap_or(0);
     let path = &path[from..];
     let names: Vec<&str> = path.iter().map(|it| &*it.name).chain([name]).collect();

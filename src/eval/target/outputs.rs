@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-/// The faults of one output of a target. `host`: the platform of a target that names none.
+/// Finds the faults of one output of a target. `host`: the platform of a target that names none.
 pub(super) fn faults(output: &OptionItem<Output>, target: &Target, host: &Platform) -> Vec<OptionFault> {
     let Some(image) = output.value.image() else { return Vec::new() };
     let host = std::slice::from_ref(host);
@@ -24,7 +24,7 @@ pub(super) fn faults(output: &OptionItem<Output>, target: &Target, host: &Platfo
         let fault = OptionFault::new("attestations conflicts with oci-mediatypes=false");
         faults.push(fault.of("oci-mediatypes", "false"));
     }
-    let has_index = platforms.len() > 1 || is_attested && image.oci_mediatypes;
+    let has_index = target.multi_platform || is_attested && image.oci_mediatypes;
     annotations(image, target, platforms, has_index, &mut faults);
     match &output.value {
         // Without a name that could be read there is another fault already.
@@ -85,7 +85,7 @@ fn names(output: &ImageOutput, target: &Target, faults: &mut Vec<OptionFault>) {
 /// An archive for `docker load` holds one image; a container engine may take more.
 fn docker(output: &DockerOutput, target: &Target, faults: &mut Vec<OptionFault>) {
     let is_archive = output.archive.dest.is_some() || output.archive.form == ArchiveForm::Layout;
-    let several = target.platforms.len() > 1;
+    let several = target.multi_platform;
     if is_archive && (several || target.attestations.is_explicit()) {
         let what = if several { "several platforms (a manifest list)" } else { "attestations" };
         let fault = OptionFault::new(format!("a docker archive cannot hold {what}"));

@@ -34,24 +34,27 @@ enum Key {
     Load,
 }
 
-/// One argument, read.
+/// One `--set` argument, or a flag that is short for one: it sets (`P.KEY[.SUBKEY]=V`), appends (`+=`) or unsets
+/// (`!P.KEY`).
 #[derive(Clone, Debug)]
 pub(crate) struct Override {
     pattern: String,
     key: Key,
     /// As typed: `args.A`.
     key_text: String,
+    /// Empty if there is none.
     subkey: String,
     append: bool,
+    /// Empty to unset; of an `args` without `=`, that of the environment.
     value: String,
     /// The whole argument.
     at: Span,
-    /// The pattern and the value inside it.
+    /// The pattern and the value inside it; the whole argument if it has no `=`.
     pattern_at: Span,
     value_at: Span,
 }
 
-/// All arguments, by the target that they change.
+/// The `--set` arguments of a command, by the target that they change.
 #[derive(Debug, Default)]
 pub(crate) struct Overrides {
     all: Vec<Override>,
@@ -59,7 +62,7 @@ pub(crate) struct Overrides {
 }
 
 impl Overrides {
-    /// Reads all arguments and matches them to the names of all targets.
+    /// Parses all arguments and matches them to the names of all targets.
     pub(crate) fn new(
         arguments: &[Spanned<String>],
         env: &BTreeMap<String, String>,
@@ -108,15 +111,15 @@ impl Overrides {
         overrides
     }
 
-    /// Names that `target:NAME` contexts given by arguments point at.
+    /// The targets that contexts `target:NAME` in arguments link to.
     pub(crate) fn linked_names(&self) -> impl Iterator<Item = &str> {
         self.all
             .iter()
-            .filter(|it| matches!(it.key, Key::Attribute(row) if row.id == Id::Contexts))
+            .filter(|set| matches!(set.key, Key::Attribute(row) if row.id == Id::Contexts))
             .filter_map(|it| it.value.strip_prefix("target:"))
     }
 
-    /// What the arguments name themselves is allowed: who types a path means it.
+    /// The grants that arguments give by naming a path or an entitlement: who types it means it.
     pub(crate) fn grants(&self) -> Vec<Grant> {
         let mut grants = Vec::new();
         for it in &self.all {
@@ -138,8 +141,9 @@ impl Overrides {
         grants
     }
 
-    /// Applies what concerns one target.
+    /// Applies the arguments that concern one target to its attributes.
     pub(crate) fn apply(&self, target: &str, fields: &mut TargetFields, diagnostics: &mut Vec<Diagnostic>) {
+        fields.unserved.clear();
         let Some(indices) = self.by_target.get(target) else { return };
         let mine: Vec<&Override> = indices.iter().map(|ix| &self.all[*ix]).collect();
         for it in &mine {
@@ -149,7 +153,7 @@ impl Overrides {
         }
         for row in &attribute::TARGET {
             let group: Vec<&Override> =
-                mine.iter().copied().filter(|it| matches!(it.key, Key::Attribute(of) if of.id == row.id)).collect();
+                mine.iter().copied().filter(|set| matches!(set.key, Key::Attribute(of) if of.id == row.id)).collect();
             if !group.is_empty()
                 && let Err(diagnostic) = apply_attribute(row, &group, fields)
             {
@@ -162,9 +166,9 @@ impl Overrides {
             }
         }
         let flag = |wanted: fn(&Key) -> bool| mine.iter().rfind(|it| wanted(&it.key));
-        for (argument, apply) in [
-            (flag(|key| matches!(key, Key::Push)), push as fn(&mut Vec<Item>, bool)),
-            (flag(|key| matches!(key, Key::Load)), load),
+        for (argument, apply, serves) in [
+            (flag(|key| matches!(key, Key::Push)), push as fn(&mut Vec<Item>, bool), pushes as fn(&Output) -> bool),
+            (flag(|key| matches!(key, Key::Load)), load, loads),
         ] {
             let Some(argument) = argument else { continue };
             match spec::boolean(&argument.value) {
@@ -172,6 +176,9 @@ impl Overrides {
                     let mut items = fields.items(Id::Output).to_vec();
                     let before = items.clone();
                     apply(&mut items, on);
+                    if on && let Some(kind) = unserved(&items, serves) {
+                        fields.unserved.push(argument.without_effect(target, kind));
+                    }
                     if items != before {
                         fields.put(Id::Output, Field::Items(Arc::new(items)), argument.at);
                     }
@@ -182,7 +189,7 @@ impl Overrides {
     }
 }
 
-fn item_grants(item: &Item) -> Vec<Grant> {
+pub(super) fn item_grants(item: &Item) -> Vec<Grant> {
     let read = |path: &String| Grant::Read(path.clone());
     match item {
         Item::Output(it) => it.dest().map(|path| Grant::Write(path.to_owned())).into_iter().collect(),
@@ -203,6 +210,15 @@ fn item_grants(item: &Item) -> Vec<Grant> {
 type ReadOverride<T> = Result<T, Box<Diagnostic>>;
 
 impl Override {
+    /// The warning that it changes nothing about a target, which has outputs of another type.
+    fn without_effect(&self, target: &str, kind: &str) -> Diagnostic {
+        let (key, wanted) = if matches!(self.key, Key::Load) { ("load", "docker") } else { ("push", "image") };
+        let message = format!("`{key}` has no effect on target `{target}`, whose output is of type: {kind}");
+        Diagnostic::warning("bake::eval::ignored_option", message)
+            .at(self.at, "as given")
+            .help(format!("add an output of type `{wanted}` to the target"))
+    }
+
     /// `None` when an argument of the environment is not set there.
     fn parse(argument: &Spanned<String>, env: &BTreeMap<String, String>) -> ReadOverride<Option<Self>> {
         let text = argument.value.as_str();
@@ -338,7 +354,7 @@ impl Override {
     }
 }
 
-/// A few of the known names, for help.
+/// A help text with a few of the known names.
 pub(crate) fn known_names(what: &str, names: &[Arc<str>]) -> String {
     const SHOWN: usize = 12;
     if names.is_empty() {
@@ -364,7 +380,7 @@ fn common_pattern(group: &str, members: &[String]) -> String {
 }
 
 fn part(at: Span, start: usize, len: usize) -> Span {
-    let offset = |it: usize| at.start.saturating_add(u32::try_from(it).unwrap_or(u32::MAX));
+    let offset = |offset: usize| at.start.saturating_add(u32::try_from(offset).unwrap_or(u32::MAX));
     Span { source: at.source, start: offset(start), end: offset(start + len) }
 }
 
@@ -493,8 +509,10 @@ fn apply_secret(argument: &Override, target: &str, fields: &mut TargetFields) ->
     }
     id.clone_into(&mut secret.id);
     let mut items = fields.items(Id::Secret).to_vec();
-    let declared: Vec<String> =
-        items.iter().filter_map(|it| if let Item::Secret(it) = it { Some(it.id.clone()) } else { None }).collect();
+    let declared: Vec<String> = items
+        .iter()
+        .filter_map(|item| if let Item::Secret(item) = item { Some(item.id.clone()) } else { None })
+        .collect();
     let Some(ix) = declared.iter().position(|it| it == id) else {
         let help = match suggest::did_you_mean(id, declared.iter().map(String::as_str)) {
             Some(help) => help,
@@ -510,7 +528,23 @@ fn apply_secret(argument: &Override, target: &str, fields: &mut TargetFields) ->
     Ok(())
 }
 
-/// `push=true` and `push=false` (spec §15.4).
+fn pushes(output: &Output) -> bool {
+    matches!(output, Output::Image(_) | Output::Registry(_))
+}
+
+fn loads(output: &Output) -> bool {
+    matches!(output, Output::Docker(docker) if docker.archive.dest.is_none())
+}
+
+/// The type of an output for which something is written, if none of the outputs does what is asked for.
+fn unserved(items: &[Item], serves: fn(&Output) -> bool) -> Option<&str> {
+    let outputs = || items.iter().filter_map(|item| if let Item::Output(it) = item { Some(it) } else { None });
+    let is_served = outputs().any(|it| serves(&it.value));
+    let mut written = outputs().filter(|it| !matches!(it.value, Output::Cacheonly(_) | Output::Unknown));
+    written.next().filter(|_| !is_served).map(|it| it.exporter())
+}
+
+/// `--set=TARGET.push=true` and `push=false`, see <https://docs.docker.com/reference/cli/docker/buildx/bake/#set>.
 fn push(items: &mut Vec<Item>, on: bool) {
     let is = |item: &Item, wanted: fn(&Output) -> bool| matches!(item, Item::Output(it) if wanted(&it.value));
     if !on {
@@ -534,7 +568,7 @@ fn load(items: &mut Vec<Item>, on: bool) {
         Item::Output(it) => match &it.value {
             Output::Docker(docker) => docker.archive.dest.is_none(),
             Output::Image(_) | Output::Registry(_) | Output::Oci(_) => false,
-            Output::Local(_) | Output::Tar(_) | Output::Cacheonly | Output::Unknown => true,
+            Output::Local(_) | Output::Tar(_) | Output::Cacheonly(_) | Output::Unknown => true,
         },
         _ => false,
     });

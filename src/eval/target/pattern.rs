@@ -4,16 +4,16 @@ use std::ffi::OsStr;
 
 use crate::spec::glob::NameGlob;
 
-/// The pattern is malformed.
+/// A pattern of target names is malformed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct GlobError;
 
-/// Whether a text has anything that makes it a pattern.
+/// Whether a text has a character that makes it a pattern.
 pub(crate) fn is_pattern(text: &str) -> bool {
     text.contains(['*', '?', '[', '\\'])
 }
 
-/// Whether `name` matches.
+/// Whether a name matches a pattern (see [`NameGlob`]).
 ///
 /// # Errors
 /// When a bracket is not closed or a backslash ends the pattern.

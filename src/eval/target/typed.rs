@@ -6,7 +6,8 @@
 use std::{fmt, sync::Arc};
 
 use super::{
-    field::{self, Assigned, Field, Item, TargetFields},
+    attribute_value,
+    field::{Assigned, Field, Item, TargetFields},
     outputs,
 };
 use crate::{
@@ -15,15 +16,17 @@ use crate::{
     oci::Platform,
     report::{Diagnostic, Severity, Span, suggest},
     spec::{
-        BuildNetwork, CacheExport, CacheImport, CallMethod, Entitlement, ImageTag, OptionFault, OptionItem, Output,
+        CacheExport, CacheImport, CallMethod, Entitlement, ImageTag, NetworkMode, OptionFault, OptionItem, Output,
         Policy, ResourceLimits, Secret, Ssh, Ulimit,
         annotation::{self, Annotation},
-        attest::Attestations,
+        attest::{AttestKind, Attestations},
+        boolean,
         call::Method,
         context::ContextSource,
         dockerfile::DockerfileInput,
         hosts::ExtraHost,
         output::Writes,
+        policy::{CANNOT_JUDGE, POLICY_HELP, PoliciesInUse, UnnamedPolicies},
         size,
     },
 };
@@ -44,7 +47,7 @@ impl fmt::Display for TargetName {
 /// A name and its text.
 type TextPairs = Vec<(Arc<str>, Arc<str>)>;
 
-/// One target of the plan.
+/// One target of the plan: every option parsed, every default filled in.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     pub(crate) name: TargetName,
@@ -72,10 +75,12 @@ pub(crate) struct Target {
     pub(crate) ssh: Vec<Ssh>,
     /// Without duplicates, in order; empty is the platform of the machine.
     pub(crate) platforms: Vec<Platform>,
+    /// The result is one of several platforms (an index, a folder for each), even if it is one: there are several, or the
+    /// build argument `BUILDKIT_MULTI_PLATFORM` says so.
+    pub(crate) multi_platform: bool,
     pub(crate) outputs: Vec<Arc<OptionItem<Output>>>,
-    pub(crate) pull: bool,
     pub(crate) no_cache: bool,
-    pub(crate) network: BuildNetwork,
+    pub(crate) network: NetworkMode,
     /// Stages for which no cached result is used.
     pub(crate) no_cache_filter: Vec<Arc<str>>,
     /// Bytes.
@@ -85,7 +90,8 @@ pub(crate) struct Target {
     pub(crate) call: CallMethod,
     pub(crate) entitlements: Vec<Entitlement>,
     pub(crate) extra_hosts: Vec<ExtraHost>,
-    pub(crate) policies: Vec<Policy>,
+    /// Policies that it names are refused: this engine judges none.
+    pub(crate) unnamed_policies: UnnamedPolicies,
     /// What a build refuses, and warnings for it.
     pub(crate) faults: Vec<Diagnostic>,
     /// All attributes as they are printed.
@@ -120,12 +126,17 @@ impl Target {
             _ => None,
         });
         target.attestations = Attestations::of(requests, world.no_default_attestations);
+        target.multi_platform = parser.multi_platform(&fields, &target);
         // The checks of the outputs look at what was written of the tags.
         target.fields = fields;
         if let Some(assigned) = target.fields.get(Id::Output) {
             parser.outputs(assigned, &target, &world.host);
         }
+        if let Some(assigned) = target.fields.get(Id::Attest) {
+            parser.sbom(assigned, &target);
+        }
         target.faults = parser.faults;
+        target.faults.extend(target.fields.unserved.iter().cloned());
         target
     }
 
@@ -149,10 +160,10 @@ impl Target {
             secrets: Vec::new(),
             ssh: Vec::new(),
             platforms: Vec::new(),
+            multi_platform: false,
             outputs: Vec::new(),
-            pull: false,
             no_cache: false,
-            network: BuildNetwork::default(),
+            network: NetworkMode::default(),
             no_cache_filter: Vec::new(),
             shm_size: None,
             ulimits: Vec::new(),
@@ -160,29 +171,29 @@ impl Target {
             call: CallMethod::default(),
             entitlements: Vec::new(),
             extra_hosts: Vec::new(),
-            policies: Vec::new(),
+            unnamed_policies: UnnamedPolicies::default(),
             faults: Vec::new(),
             fields: TargetFields::default(),
         }
     }
 
-    /// All places that it is made of: its label and its attributes.
+    /// The places that the target is made of: its label and its attributes.
     pub(crate) fn places(&self) -> impl Iterator<Item = Span> {
         std::iter::once(self.at).chain(self.fields.iter().map(|it| it.at))
     }
 
-    /// Where each attribute that is set was set, by the name of the attribute.
+    /// The place where each attribute that is set was set, by the name of the attribute.
     pub(crate) fn attribute_places(&self) -> impl Iterator<Item = (&'static str, Span)> {
         self.fields.iter().map(|assigned| (assigned.id.row().name, assigned.at))
     }
 
-    /// Where an attribute was set, or else the target's label.
+    /// The place where an attribute was set, or else the target's label.
     pub(crate) fn at(&self, id: Id) -> Span {
         self.fields.at(id).unwrap_or(self.at)
     }
 }
 
-/// What the parsing of a target may see of the world.
+/// The parts of the world that parsing a target may see.
 #[derive(Clone, Debug)]
 pub(crate) struct TargetWorld {
     /// The platform of a target that names none.
@@ -191,8 +202,8 @@ pub(crate) struct TargetWorld {
     pub(crate) no_default_attestations: bool,
 }
 
-/// What `target.x.ATTRIBUTE` is worth, from the values that the blocks of `x` give it, in order; without any, null or
-/// what stands for nothing.
+/// The value of `target.x.ATTRIBUTE` in an expression, from the values that the blocks of `x` give it, in order;
+/// without any, null or an empty value.
 ///
 /// # Errors
 /// When there is no such attribute or a value does not fit it.
@@ -201,7 +212,8 @@ pub(crate) fn reference_value(attribute: &str, own: &[Value]) -> Result<Value, S
     let Some(row) = attribute::target(attribute).filter(|row| row.name != "matrix") else {
         return Err(format!("a target has no attribute `{attribute}`"));
     };
-    field::reference_value(row, own).map_err(|misfit| format!("`{attribute}{}`{}", misfit.path, misfit.message))
+    attribute_value::reference_value(row, own)
+        .map_err(|misfit| format!("`{attribute}{}`{}", misfit.path, misfit.message))
 }
 
 /// Parses the attributes of one target.
@@ -282,12 +294,16 @@ impl TargetParser<'_> {
     /// The attributes that say how steps run, and those that evaluation uses up.
     fn setting(&mut self, assigned: &Assigned, target: &mut Target) {
         match (assigned.id, &assigned.field) {
-            (Id::Pull, Field::Bool(flag)) => target.pull = *flag,
+            // Registries are asked for every tag in every run: it is so whatever it says.
+            (Id::Pull, Field::Bool(_)) => (),
             (Id::NoCache, Field::Bool(flag)) => target.no_cache = *flag,
             (Id::Network, Field::Text(text)) => {
-                target.network = self.one(assigned, text, BuildNetwork::parse).unwrap_or_default();
+                target.network = self.one(assigned, text, NetworkMode::parse).unwrap_or_default();
             }
-            (Id::NoCacheFilter, Field::Texts(texts)) => target.no_cache_filter = texts.to_vec(),
+            (Id::NoCacheFilter, Field::Texts(texts)) => {
+                let stages = texts.iter().flat_map(|text| text.split(',')).map(str::trim);
+                target.no_cache_filter = stages.filter(|it| !it.is_empty()).map(Arc::from).collect();
+            }
             (Id::ShmSize, Field::Text(text)) if !text.is_empty() => match size::parse(text) {
                 Ok(bytes) => target.shm_size = Some(bytes),
                 Err(fault) => self.error(assigned, "", fault),
@@ -303,7 +319,13 @@ impl TargetParser<'_> {
             (Id::Entitlements, Field::Texts(texts)) => {
                 for (ix, text) in texts.iter().enumerate() {
                     match Entitlement::parse(text) {
-                        Ok(entitlement) => target.entitlements.push(entitlement),
+                        Ok(entitlement) => {
+                            if let Entitlement::Device(_) = entitlement {
+                                let fault = OptionFault::new(format!("no step can use a device here: {text}"));
+                                self.warn(assigned, &format!("[{ix}]"), of_text(fault, text));
+                            }
+                            target.entitlements.push(entitlement);
+                        }
                         Err(fault) => self.refuse(assigned, &format!("[{ix}]"), of_text(fault, text)),
                     }
                 }
@@ -318,7 +340,8 @@ impl TargetParser<'_> {
             }
             (Id::Policy, Field::Items(items)) => {
                 let policy = |item: &Item| if let Item::Policy(it) = item { Some(it.clone()) } else { None };
-                target.policies = items.iter().filter_map(policy).collect();
+                let policies: Vec<Policy> = items.iter().filter_map(policy).collect();
+                target.unnamed_policies = self.policies(assigned, &policies);
             }
             _ => (),
         }
@@ -344,7 +367,7 @@ impl TargetParser<'_> {
             "set here",
         );
         diagnostic.help = fault.help;
-        diagnostic
+        diagnostic.of([self.name]).topic(format!("{}{path}", assigned.id.row().name))
     }
 
     /// What is wrong with the options of an item.
@@ -353,10 +376,15 @@ impl TargetParser<'_> {
             self.refuse(assigned, &format!("[{ix}]"), fault.clone());
         }
         for note in &item.notes {
-            let diagnostic = self.diagnostic(assigned, &format!("[{ix}]"), note.clone());
-            let code = "bake::eval::ignored_option";
-            self.faults.push(Diagnostic { code, severity: Severity::Warning, ..diagnostic });
+            self.warn(assigned, &format!("[{ix}]"), note.clone());
         }
+    }
+
+    /// Tells that something has no effect on a build.
+    fn warn(&mut self, assigned: &Assigned, path: &str, fault: OptionFault) {
+        let diagnostic = self.diagnostic(assigned, path, fault);
+        let code = "bake::eval::ignored_option";
+        self.faults.push(Diagnostic { code, severity: Severity::Warning, ..diagnostic });
     }
 
     /// A text that only a build must have right; the empty text is not given.
@@ -446,6 +474,59 @@ impl TargetParser<'_> {
         }
     }
 
+    /// Whether the result is one of several platforms: what `BUILDKIT_MULTI_PLATFORM` says, else how many there are.
+    fn multi_platform(&mut self, fields: &TargetFields, target: &Target) -> bool {
+        const NAME: &str = "BUILDKIT_MULTI_PLATFORM";
+        let several = target.platforms.len() > 1;
+        let given = target.args.iter().find(|(name, value)| &**name == NAME && !value.is_empty());
+        let (Some((_, text)), Some(assigned)) = (given, fields.get(Id::Args)) else { return several };
+        match boolean(text) {
+            Ok(false) if several => {
+                let fault =
+                    OptionFault::new(format!("a result of several platforms is one of several platforms: {text}"));
+                self.refuse(assigned, &format!(".{NAME}"), fault.help("drop it, or all of `platforms` but one"));
+                several
+            }
+            Ok(asked) => asked,
+            Err(fault) => {
+                self.refuse(assigned, &format!(".{NAME}"), fault);
+                several
+            }
+        }
+    }
+
+    /// Refuses policies that count; which others do.
+    fn policies(&mut self, assigned: &Assigned, policies: &[Policy]) -> UnnamedPolicies {
+        let used = match PoliciesInUse::of(policies) {
+            Ok(used) => used,
+            Err(fault) => {
+                self.refuse(assigned, "", fault);
+                return UnnamedPolicies::default();
+            }
+        };
+        for ix in used.files {
+            let file = policies[ix].filename.clone().unwrap_or_default();
+            let fault = OptionFault::new(format!("{CANNOT_JUDGE}: {file}")).help(POLICY_HELP).of("filename", &file);
+            self.refuse(assigned, &format!("[{ix}]"), fault);
+        }
+        used.unnamed
+    }
+
+    /// An sbom is made by a scanner image, which this engine does not run. Without an output nothing is attested.
+    fn sbom(&mut self, assigned: &Assigned, target: &Target) {
+        let is_written =
+            |output: &Arc<OptionItem<Output>>| !matches!(output.value, Output::Cacheonly(_) | Output::Unknown);
+        let is_wanted = target.attestations.sbom.is_some() && target.outputs.iter().any(is_written);
+        if is_wanted
+            && target.call.method == Method::Build
+            && let Some(ix) = sbom_index(assigned)
+        {
+            let fault = OptionFault::new("an sbom needs a scanner, which this engine does not run yet");
+            let fault = fault.help("drop it from `attest`, or write type=sbom,disabled=true").of("type", "sbom");
+            self.refuse(assigned, &format!("[{ix}]"), fault);
+        }
+    }
+
     /// What is wrong with the outputs, alone and together with the rest of the target. What is only asked about is not
     /// written.
     fn outputs(&mut self, assigned: &Assigned, target: &Target, host: &Platform) {
@@ -472,6 +553,14 @@ impl TargetParser<'_> {
             }
         }
     }
+}
+
+/// The number of the request for an sbom that counts, which is the last one.
+fn sbom_index(assigned: &Assigned) -> Option<usize> {
+    let Field::Items(items) = &assigned.field else { return None };
+    let is_sbom =
+        |item: &Item| matches!(item, Item::Attest(attest) if matches!(attest.value.kind, AttestKind::Sbom(_)));
+    items.iter().rposition(is_sbom)
 }
 
 /// A fault of one text of a list.

@@ -11,7 +11,7 @@ use super::{
     types::{Type, Value},
 };
 
-/// One step from a value to a part of it.
+/// One step on the path from a value to a part of it: an item by its index, or an entry by its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum PathStep {
     Index(usize),
@@ -64,7 +64,14 @@ fn is_identifier(text: &str) -> bool {
         && !text.is_empty()
 }
 
-/// Converts a value to type `ty`.
+/// Converts a value to type `ty`, as HCL does where a variable has a `type` or a function wants one.
+///
+/// Numbers and bools become strings and back (`"true"`, `"1"`, `"false"`, `"0"` are bools); tuples become lists and
+/// sets, objects become maps, each item by itself. A null stays null. `any` takes every value as it is; as the type of
+/// items it stands for one type that all of them can have.
+///
+/// # Errors
+/// When the value, or a part of it, cannot have the type; the error has the path to that part.
 pub(crate) fn convert(value: &Value, ty: &Type) -> Result<Value, ConvertError> {
     match (value, ty) {
         (_, Type::Dynamic)
@@ -236,7 +243,8 @@ fn without_optional(ty: &Type) -> Type {
     }
 }
 
-/// The one type that values of all these types can become; `None` when there is none, or for no type at all.
+/// The one type to which values of all these types can be converted; `None` when there is none, or when `types` is
+/// empty.
 pub(crate) fn unify(types: &[Type]) -> Option<Type> {
     let first = types.first()?;
     if types.iter().all(|ty| ty == first) {

@@ -1,4 +1,7 @@
 //! JSON text to values, with every digit of numbers kept. Values to JSON text is a method of `Value`.
+//!
+//! `serde_json` is not used here: it keeps long numbers only with its feature `arbitrary_precision`, which would change the
+//! numbers of every other user of the crate in the program, and it refuses more than 128 levels.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -7,7 +10,7 @@ use super::{number::Number, types::Value};
 /// How deep arrays and objects may nest.
 const MAX_DEPTH: usize = 500;
 
-/// Why a text is not valid JSON, and the byte offset of the error.
+/// Why a text is not valid JSON, and at which byte offset.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what} at byte {at}")]
 pub(crate) struct JsonError {

@@ -13,7 +13,7 @@ use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 
 use super::number::Number;
 
-/// A value. Cheap to clone: collections are shared.
+/// A value of the bake language, as evaluation of an expression gives it. Cheap to clone: collections are shared.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Value {
     /// The literal `null` has type [`Type::Dynamic`].
@@ -74,11 +74,15 @@ fn weighed_entries(entries: BTreeMap<Arc<str>, Value>) -> Arc<Weighed<BTreeMap<A
     Arc::new(Weighed { inner: entries, weight })
 }
 
-/// A type constraint or the type of a value.
+/// A type of the bake language: the `type` of a variable, or what [`Value::type_of`] says of a value. As in cty/HCL
+/// (<https://github.com/hashicorp/hcl/blob/main/ext/typeexpr/README.md>).
+///
+/// Optional attributes occur in constraints only. Of a value, `Dynamic` is the type of the literal `null`, and that of
+/// the items of a collection for which no single type is known (an empty one, or what a function made of a tuple).
 #[expect(clippy::rc_buffer, reason = "made once from a vector, shared often")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Type {
-    /// `any`.
+    /// `any`: no constraint; also the type of the literal `null`.
     Dynamic,
     Bool,
     Number,
@@ -92,6 +96,7 @@ pub(crate) enum Type {
 }
 
 impl Value {
+    /// The literal `null`, of type `any`.
     pub(crate) const NULL: Self = Self::Null(Type::Dynamic);
 
     /// A string, in Unicode normal form C as all strings of the language are.
@@ -104,10 +109,12 @@ impl Value {
         }
     }
 
+    /// A whole number.
     pub(crate) const fn int(value: i64) -> Self {
         Self::Number(Number::from_i64(value))
     }
 
+    /// A list. The caller has converted all items to type `element`.
     pub(crate) fn list(element: Type, items: Vec<Self>) -> Self {
         Self::List { element, items: weighed_items(items) }
     }
@@ -117,21 +124,25 @@ impl Value {
         Self::list(Type::String, items.into_iter().map(Self::string).collect())
     }
 
-    /// A set: sorts and drops what occurs twice.
+    /// A set of these items, which are sorted; of equal ones one is kept. The caller has converted them to type
+    /// `element`.
     pub(crate) fn set(element: Type, mut items: Vec<Self>) -> Self {
         items.sort_by(order_in_set);
         items.dedup();
         Self::Set { element, items: weighed_items(items) }
     }
 
+    /// A map. The caller has converted all entries to type `element`.
     pub(crate) fn map(element: Type, entries: BTreeMap<Arc<str>, Self>) -> Self {
         Self::Map { element, entries: weighed_entries(entries) }
     }
 
+    /// A tuple: a sequence whose items keep types of their own, as `[…]` writes it.
     pub(crate) fn tuple(items: Vec<Self>) -> Self {
         Self::Tuple(weighed_items(items))
     }
 
+    /// An object: attributes that keep types of their own, as `{…}` writes it.
     pub(crate) fn object(entries: BTreeMap<Arc<str>, Self>) -> Self {
         Self::Object(weighed_entries(entries))
     }
@@ -147,10 +158,12 @@ impl Value {
         }
     }
 
+    /// Whether the value is a null, of whatever type.
     pub(crate) const fn is_null(&self) -> bool {
         matches!(self, Self::Null(_))
     }
 
+    /// The text of a string; `None` for any other value: numbers are not converted.
     pub(crate) fn as_str(&self) -> Option<&str> {
         match self {
             Self::String(text) => Some(text),
@@ -158,6 +171,7 @@ impl Value {
         }
     }
 
+    /// The value of a bool; `None` for any other value.
     pub(crate) const fn as_bool(&self) -> Option<bool> {
         match self {
             Self::Bool(value) => Some(*value),
@@ -165,6 +179,7 @@ impl Value {
         }
     }
 
+    /// The value of a number; `None` for any other value.
     pub(crate) const fn as_number(&self) -> Option<&Number> {
         match self {
             Self::Number(value) => Some(value),
@@ -172,7 +187,7 @@ impl Value {
         }
     }
 
-    /// The items of a list, set or tuple.
+    /// The items of a list, set or tuple in order; `None` for any other value.
     pub(crate) fn items(&self) -> Option<&[Self]> {
         match self {
             Self::List { items, .. } | Self::Set { items, .. } | Self::Tuple(items) => Some(items),
@@ -180,7 +195,7 @@ impl Value {
         }
     }
 
-    /// The entries of a map or object.
+    /// The entries of a map or object by key; `None` for any other value.
     pub(crate) fn entries(&self) -> Option<&BTreeMap<Arc<str>, Self>> {
         match self {
             Self::Map { entries, .. } | Self::Object(entries) => Some(entries),
@@ -188,11 +203,12 @@ impl Value {
         }
     }
 
-    /// How many items or entries; `None` for what is no collection.
+    /// The number of items or entries of a collection; `None` for any other value.
     pub(crate) fn len(&self) -> Option<usize> {
         self.items().map(<[Self]>::len).or_else(|| self.entries().map(BTreeMap::len))
     }
 
+    /// The type of the value. Attributes of an object are all required in it.
     pub(crate) fn type_of(&self) -> Type {
         match self {
             Self::Null(ty) => ty.clone(),
@@ -214,7 +230,7 @@ impl Value {
         if self.is_null() { "null".to_owned() } else { self.type_of().to_string() }
     }
 
-    /// Text of a string, number or bool; `None` for anything else.
+    /// The text of a string, number or bool, as `${…}` in a template writes it; `None` for anything else.
     pub(crate) fn to_text(&self) -> Option<Arc<str>> {
         match self {
             Self::String(text) => Some(text.clone()),
@@ -224,7 +240,7 @@ impl Value {
         }
     }
 
-    /// The same as a [`Value::String`]; `None` for what has no text.
+    /// Converts a string, number or bool to a [`Value::String`]; `None` for anything else.
     pub(crate) fn to_string_value(&self) -> Option<Self> {
         self.to_text().map(Self::String)
     }
@@ -262,22 +278,27 @@ impl Value {
 }
 
 impl Type {
+    /// The type `list(element)`.
     pub(crate) fn list(element: Self) -> Self {
         Self::List(Arc::new(element))
     }
 
+    /// The type `set(element)`.
     pub(crate) fn set(element: Self) -> Self {
         Self::Set(Arc::new(element))
     }
 
+    /// The type `map(element)`.
     pub(crate) fn map(element: Self) -> Self {
         Self::Map(Arc::new(element))
     }
 
+    /// The type `tuple([…])` of these item types.
     pub(crate) fn tuple(items: Vec<Self>) -> Self {
         Self::Tuple(Arc::new(items))
     }
 
+    /// Whether it is `bool`, `number` or `string`.
     pub(crate) const fn is_primitive(&self) -> bool {
         matches!(self, Self::Bool | Self::Number | Self::String)
     }
@@ -290,7 +311,7 @@ impl Type {
         }
     }
 
-    /// The element type of a list, set or map.
+    /// The element type of a list, set or map; `None` for any other type.
     pub(crate) fn element(&self) -> Option<&Self> {
         match self {
             Self::List(element) | Self::Set(element) | Self::Map(element) => Some(element),

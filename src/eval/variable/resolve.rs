@@ -32,7 +32,7 @@ pub(in crate::eval) struct VariableBlock<'a> {
     block: &'a Block,
 }
 
-/// A variable as `--list variables` shows it.
+/// One variable with its final value, as `--list variables` shows it.
 #[derive(Clone, Debug)]
 pub(crate) struct Variable {
     pub(crate) name: Arc<str>,
@@ -153,9 +153,9 @@ impl<'a> Scope<'a> {
         let has_json = namespace.globals.get(json_name.as_str()).is_none_or(|it| it.variable.is_none())
             && (is_typed || plain.is_none());
         let json = if has_json { self.given_text(&json_name, namespace) } else { None };
-        let json = json.map(|it| match it.what {
-            VariableUse::Text(text) => Given { what: VariableUse::Json(text), ..it },
-            _ => it,
+        let json = json.map(|given| match given.what {
+            VariableUse::Text(text) => Given { what: VariableUse::Json(text), ..given },
+            _ => given,
         });
         if let Some((file_name, value)) = self.given_value(name, namespace) {
             let flag = json.filter(|it| it.is_flag).or(plain.filter(|it| it.is_flag));

@@ -11,8 +11,8 @@ use crate::{
     report::Diagnostic,
 };
 
-/// The values of all files, of later ones over earlier ones. Expressions may call functions and name values of their own
-/// file.
+/// Evaluates the values of all variables files; those of later files win. Expressions may call functions and name
+/// values of their own file.
 pub(crate) fn values(
     files: Vec<VarFile>,
     input: &Input,

@@ -9,28 +9,37 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::document::{DocumentDescriptor, layer_type};
+use super::{
+    cache_content::{CacheContent, CachedLayer, CachedStep},
+    document::{DocumentDescriptor, descriptor},
+};
 use crate::{
-    export::{built::CacheRecord, cache::CacheTo, pack::PackedLayer},
+    export::pack::PackedLayer,
     oci::{self, DiffId, Digest, media},
     registry::Document,
+    spec::cache::CacheDocument,
 };
 
 /// Media type of a cache config.
-pub(crate) const CACHE_CONFIG: &str = "application/vnd.buildkit.cacheconfig.v0";
+const CACHE_CONFIG: &str = "application/vnd.buildkit.cacheconfig.v0";
+/// Annotations of layers in the root document: the diff id, and when the layer was made.
+const DIFF_ID: &str = "containerd.io/uncompressed";
+const CREATED: &str = "buildkit/createdat";
 /// Longest chain of layers that is believed.
 const LONGEST_CHAIN: usize = 1000;
 
-/// A record that was read.
+/// One record of a cache that was read: a cache key and the layers of its result.
 #[derive(Clone, Debug)]
 pub(crate) struct Imported {
     pub(crate) key: Digest,
     pub(crate) id: Digest,
+    /// When it was last used: seconds since 1970, if the cache says so.
+    pub(crate) used: Option<i64>,
     /// Lowest first.
     pub(crate) layers: Vec<ImportedLayer>,
 }
 
-/// A layer of an imported record; it lies where the cache lies.
+/// A layer of an imported record. Its blob is still where the cache is, and is fetched when the layer is needed.
 #[derive(Clone, Debug)]
 pub(crate) struct ImportedLayer {
     pub(crate) diff_id: DiffId,
@@ -38,6 +47,12 @@ pub(crate) struct ImportedLayer {
     pub(crate) created: String,
 }
 
+/// The JSON document of a shared cache, in BuildKit's format `application/vnd.buildkit.cacheconfig.v0`
+/// (<https://github.com/moby/buildkit/blob/master/cache/remotecache/v1/doc.go>).
+///
+/// `parent` of a layer and `layer` of a record's result are indices into `layers`. The digests of records are cache
+/// keys of `bake`, so that BuildKit reads the document but finds no hits. A document that was read is not trusted:
+/// [`records`] leaves out records with a bad index, an unknown blob, or a chain of more than [`LONGEST_CHAIN`] layers.
 #[derive(Default, Serialize, Deserialize)]
 pub(crate) struct CacheConfig {
     layers: Vec<ConfigLayer>,
@@ -70,60 +85,110 @@ struct LayerAnnotations {
 struct ConfigRecord {
     digest: Digest,
     #[serde(default)]
-    layers: Vec<ConfigResult>,
+    layers: Vec<RecordResult>,
     #[serde(default)]
     inputs: Vec<Vec<serde_json::Value>>,
     /// Ours: the identity of the result.
     #[serde(default, rename = "bake.id", skip_serializing_if = "Option::is_none")]
     id: Option<Digest>,
+    /// Ours: when it was last used, in seconds since 1970.
+    #[serde(default, rename = "bake.used", skip_serializing_if = "Option::is_none")]
+    used: Option<i64>,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct ConfigResult {
+struct RecordResult {
     layer: usize,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     created_at: String,
 }
 
-/// The cache config, and each layer once with the time it was made.
-pub(crate) fn cache_config<'a>(
-    records: &[CacheRecord],
-    packed: &'a [Vec<PackedLayer>],
-) -> (CacheConfig, Vec<(&'a PackedLayer, String)>) {
+/// Makes the cache config of this content, and the descriptors of its layers, each once.
+pub(crate) fn cache_config(content: &CacheContent) -> (CacheConfig, Vec<DocumentDescriptor>) {
     let mut config = CacheConfig::default();
     let mut places: HashMap<(i64, Digest), i64> = HashMap::new();
-    let mut used: Vec<(&PackedLayer, String)> = Vec::new();
-    for (record, layers) in records.iter().zip(packed) {
+    for (key, step) in content.in_order() {
         let mut top = -1;
-        for (packed, layer) in layers.iter().zip(&record.layers) {
+        for layer in &step.layers {
             let next = i64::try_from(config.layers.len()).unwrap_or(i64::MAX);
-            top = *places.entry((top, packed.digest)).or_insert_with(|| {
+            top = *places.entry((top, layer.blob)).or_insert_with(|| {
                 config.layers.push(ConfigLayer {
-                    blob: packed.digest,
+                    blob: layer.blob,
                     parent: top,
                     annotations: Some(LayerAnnotations {
-                        media_type: layer_type(packed.codec, false, false).to_owned(),
-                        diff_id: packed.diff_id,
-                        size: packed.size,
+                        media_type: layer.media_type.clone(),
+                        diff_id: layer.diff_id,
+                        size: layer.size,
                         created_at: layer.created.clone(),
                     }),
                 });
                 next
             });
-            if !used.iter().any(|(it, _)| it.digest == packed.digest) {
-                used.push((packed, layer.created.clone()));
-            }
         }
-        let created_at = record.layers.last().map(|it| it.created.clone()).unwrap_or_default();
-        let layers: Vec<ConfigResult> =
-            usize::try_from(top).map(|layer| ConfigResult { layer, created_at }).into_iter().collect();
-        config.records.push(ConfigRecord { digest: record.key, layers, inputs: Vec::new(), id: Some(record.id) });
+        let created_at = step.layers.last().map(|it| it.created.clone()).unwrap_or_default();
+        let layers: Vec<RecordResult> =
+            usize::try_from(top).map(|layer| RecordResult { layer, created_at }).into_iter().collect();
+        let (id, used) = (Some(step.id), Some(step.used));
+        config.records.push(ConfigRecord { digest: *key, layers, inputs: Vec::new(), id, used });
     }
-    (config, used)
+    (config, content.layers().into_iter().map(layer_descriptor).collect())
 }
 
-/// The text for the key `moby.buildkit.cache.v0` of an image's config: records whose layers are the image's first ones.
+/// The descriptor of a layer in the root document of a cache.
+fn layer_descriptor(layer: &CachedLayer) -> DocumentDescriptor {
+    let mut made = descriptor(&layer.media_type, layer.blob, layer.size);
+    made.annotations = layer.annotations.clone();
+    made.annotations.insert(DIFF_ID.to_owned(), layer.diff_id.to_string());
+    if !layer.created.is_empty() {
+        made.annotations.insert(CREATED.to_owned(), layer.created.clone());
+    }
+    made
+}
+
+/// The content of a cache that was read. A record that does not say when it was used counts as used at `now` (seconds
+/// since 1970).
+pub(crate) fn content(records: Vec<Imported>, now: i64) -> CacheContent {
+    let mut content = CacheContent::default();
+    for Imported { key, id, used, layers } in records {
+        let layer = |layer: ImportedLayer| {
+            let annotations = layer.descriptor.annotations().iter().flatten();
+            Some(CachedLayer {
+                blob: layer.descriptor.digest().to_string().parse().ok()?,
+                diff_id: layer.diff_id,
+                size: layer.descriptor.size(),
+                media_type: layer.descriptor.media_type().to_string(),
+                annotations: annotations.map(|(key, value)| (key.clone(), value.clone())).collect(),
+                created: layer.created,
+            })
+        };
+        // A blob of another kind of digest cannot be verified, and its record is left out.
+        if let Some(layers) = layers.into_iter().map(layer).collect::<Option<Vec<_>>>() {
+            content.add(key, CachedStep { used: used.unwrap_or(now), id, layers });
+        }
+    }
+    content
+}
+
+/// The documents of a shared cache: the root, which the reference or tag names, and the config that it names.
+pub(crate) struct CacheDocuments {
+    pub(crate) root: Document,
+    pub(crate) config: Document,
+}
+
+impl CacheDocuments {
+    /// The documents of this content, in the form that `document` asks for. Equal content makes equal documents.
+    pub(crate) fn of(content: &CacheContent, document: &CacheDocument) -> Self {
+        let (config, layers) = cache_config(content);
+        let bytes = serde_json::to_vec(&config).expect("cache configs are plain data");
+        let config = Document { digest: Digest::of(&bytes), media_type: CACHE_CONFIG.to_owned(), bytes };
+        let named = descriptor(CACHE_CONFIG, config.digest, config.bytes.len() as u64);
+        Self { root: cache_document(document, named, layers), config }
+    }
+}
+
+/// Makes the value of `moby.buildkit.cache.v0` in an image's config: records whose layers are the first ones of the
+/// image.
 pub(crate) fn inline(records: &[(Digest, Digest, usize)], layers: &[PackedLayer]) -> String {
     let mut config = CacheConfig::default();
     for (i, layer) in layers.iter().enumerate() {
@@ -131,20 +196,20 @@ pub(crate) fn inline(records: &[(Digest, Digest, usize)], layers: &[PackedLayer]
         config.layers.push(ConfigLayer { blob: layer.digest, parent, annotations: None });
     }
     for (key, id, n) in records.iter().filter(|(_, _, n)| (1..=layers.len()).contains(n)) {
-        let layers = vec![ConfigResult { layer: n - 1, created_at: String::new() }];
-        config.records.push(ConfigRecord { digest: *key, layers, inputs: Vec::new(), id: Some(*id) });
+        let layers = vec![RecordResult { layer: n - 1, created_at: String::new() }];
+        config.records.push(ConfigRecord { digest: *key, layers, inputs: Vec::new(), id: Some(*id), used: None });
     }
     STANDARD.encode(serde_json::to_vec(&config).expect("cache configs are plain data"))
 }
 
-/// The root document of a cache: an image manifest, or an index as older versions of BuildKit wrote it.
-pub(crate) fn cache_document(to: &CacheTo, config: DocumentDescriptor, layers: Vec<DocumentDescriptor>) -> Document {
-    let (media_type, document) = if to.document.image_manifest {
+/// Makes the root document of a shared cache: an image manifest, or an index as older versions of BuildKit wrote it.
+fn cache_document(to: &CacheDocument, config: DocumentDescriptor, layers: Vec<DocumentDescriptor>) -> Document {
+    let (media_type, document) = if to.image_manifest {
         let document =
             json!({"schemaVersion": 2, "mediaType": media::OCI_MANIFEST, "config": config, "layers": layers});
         (media::OCI_MANIFEST, document)
     } else {
-        let media_type = if to.document.oci_mediatypes { media::OCI_INDEX } else { media::DOCKER_INDEX };
+        let media_type = if to.oci_mediatypes { media::OCI_INDEX } else { media::DOCKER_INDEX };
         let mut manifests = layers;
         manifests.push(config);
         (media_type, json!({"schemaVersion": 2, "mediaType": media_type, "manifests": manifests}))
@@ -153,7 +218,22 @@ pub(crate) fn cache_document(to: &CacheTo, config: DocumentDescriptor, layers: V
     Document { digest: Digest::of(&bytes), media_type: media_type.to_owned(), bytes }
 }
 
-/// Config and layers of a cache or an image.
+/// The manifests of the images in an index that is no cache itself: their configs may have inline caches. Attestations are
+/// left out.
+pub(crate) fn images(root: &Document) -> Vec<Digest> {
+    #[derive(Deserialize)]
+    struct Raw {
+        manifests: Vec<oci::Descriptor>,
+    }
+    let Ok(Raw { manifests }) = serde_json::from_slice(&root.bytes) else { return Vec::new() };
+    let is_image = |it: &&oci::Descriptor| {
+        let is_attestation = it.annotations().as_ref().is_some_and(|all| all.contains_key("vnd.docker.reference.type"));
+        media::is_manifest(it.media_type().as_ref()) && !is_attestation
+    };
+    manifests.iter().filter(is_image).filter_map(|it| it.digest().to_string().parse().ok()).collect()
+}
+
+/// Parses the root document of a cache or an image: the descriptors of its config and of its layers.
 pub(crate) fn parts(root: &Document) -> Result<(oci::Descriptor, Vec<oci::Descriptor>), String> {
     #[derive(Deserialize)]
     struct Raw {
@@ -181,7 +261,21 @@ pub(crate) fn parts(root: &Document) -> Result<(oci::Descriptor, Vec<oci::Descri
     }
 }
 
-/// The records of a cache config, or of the one in an image's config.
+/// Whether a descriptor is that of the config of a cache, not of an image.
+pub(crate) fn is_cache_config(config: &oci::Descriptor) -> bool {
+    config.media_type().to_string() == CACHE_CONFIG
+}
+
+/// The records of a cache. That of an image, which has its cache in its config, has none here.
+pub(crate) fn cache_records(
+    config: &oci::Descriptor,
+    bytes: &[u8],
+    blobs: &[oci::Descriptor],
+) -> Result<Vec<Imported>, String> {
+    if is_cache_config(config) { records(config, bytes, blobs) } else { Err("it is an image".to_owned()) }
+}
+
+/// The records of a cache config, or of the one in an image's config; what is not sound is left out.
 pub(crate) fn records(
     config: &oci::Descriptor,
     bytes: &[u8],
@@ -189,7 +283,7 @@ pub(crate) fn records(
 ) -> Result<Vec<Imported>, String> {
     let unreadable = |e: serde_json::Error| format!("the cache cannot be read ({e})");
     let mut parsed: CacheConfig;
-    if config.media_type().to_string() == CACHE_CONFIG {
+    if is_cache_config(config) {
         parsed = serde_json::from_slice(bytes).map_err(unreadable)?;
     } else {
         let image: oci::ImageConfig = serde_json::from_slice(bytes).map_err(unreadable)?;
@@ -229,7 +323,7 @@ pub(crate) fn records(
             }
         }
         layers.reverse();
-        Some(Imported { key: record.digest, id: record.id?, layers })
+        Some(Imported { key: record.digest, id: record.id?, used: record.used, layers })
     };
     let found = std::mem::take(&mut parsed.records);
     Ok(found.into_iter().filter_map(of).collect())
@@ -238,7 +332,7 @@ pub(crate) fn records(
 /// A layer's descriptor without what only caches say.
 fn clean(found: &oci::Descriptor) -> oci::Descriptor {
     let mut clean = found.clone();
-    let kept = |key: &str| key != "containerd.io/uncompressed" && key != "buildkit/createdat";
+    let kept = |key: &str| key != DIFF_ID && key != CREATED;
     let annotations = found.annotations().clone().map(|all| all.into_iter().filter(|(key, _)| kept(key)).collect());
     clean.set_annotations(annotations.filter(|it: &HashMap<String, String>| !it.is_empty()));
     clean
@@ -250,8 +344,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        export::{assemble::document::descriptor, built::LayerRef},
-        spec::compression::Codec,
+        export::built::{CacheRecord, LayerRef},
+        oci::Codec,
     };
 
     fn packed(n: u8) -> PackedLayer {
@@ -282,12 +376,16 @@ mod tests {
         let all = [record(b"a", &[1, 2]), record(b"b", &[1, 3]), record(b"c", &[1, 2, 3])];
         let made: Vec<Vec<PackedLayer>> =
             vec![vec![packed(1), packed(2)], vec![packed(1), packed(3)], vec![packed(1), packed(2), packed(3)]];
-        let (config, used) = cache_config(&all, &made);
+        let written = CacheContent::of(&all, &made, false, 7);
+        let (config, used) = cache_config(&written);
         assert_eq!((config.layers.len(), used.len()), (4, 3));
         let bytes = serde_json::to_vec(&config).expect("plain data");
         let about: oci::Descriptor =
             serde_json::from_value(json!(descriptor(CACHE_CONFIG, Digest::of(&bytes), 1))).expect("a descriptor");
         let found = records(&about, &bytes, &[blob(1), blob(2), blob(3)]).expect("readable");
+        assert_eq!(content(found.clone(), 0), written);
+        let mut found = found;
+        found.sort_by_key(|it| all.iter().position(|record| record.key == it.key));
         let chains: Vec<Vec<DiffId>> =
             found.iter().map(|it| it.layers.iter().map(|layer| layer.diff_id).collect()).collect();
         let id = |n: u8| DiffId(Digest::of(&[n]));

@@ -4,16 +4,26 @@
 
 use jiff::Timestamp;
 
-use super::cache_config;
+use super::{
+    build_info::{BUILD_INFO, build_info},
+    cache_config,
+};
 use crate::{
     export::{built::BuiltImage, pack::PackedLayer},
     oci::{ImageConfig, config::History},
+    spec::output::BuildInfoDetail,
 };
 
 const EXPORTER: &str = "buildkit.exporter.image.v0";
 
-/// The config with the diff ids and the history of all layers.
-pub(crate) fn config(build: &BuiltImage, layers: &[PackedLayer], epoch: Option<i64>) -> ImageConfig {
+/// Assembles the image config of a build: its own, with the diff ids and the history of all layers, and with as much build
+/// information as `detail` says.
+pub(crate) fn config(
+    build: &BuiltImage,
+    layers: &[PackedLayer],
+    epoch: Option<i64>,
+    detail: BuildInfoDetail,
+) -> ImageConfig {
     let mut config = build.config.clone();
     config.rootfs.diff_ids = layers.iter().map(|it| it.diff_id).collect();
     "layers".clone_into(&mut config.rootfs.kind);
@@ -49,6 +59,11 @@ pub(crate) fn config(build: &BuiltImage, layers: &[PackedLayer], epoch: Option<i
     if let Some(records) = &build.inline_cache {
         config.rest.insert("moby.buildkit.cache.v0".to_owned(), cache_config::inline(records, layers).into());
     }
+    // What the base image says is about its own build.
+    config.rest.shift_remove(BUILD_INFO);
+    if let Some(text) = build.build_info.as_ref().and_then(|info| build_info(info, detail)) {
+        config.rest.insert(BUILD_INFO.to_owned(), text.into());
+    }
     config.created = match (config.created.take().or(last), epoch) {
         (Some(created), Some(epoch)) => Some(clamped(&created, epoch)),
         (created, None) => created,
@@ -80,7 +95,7 @@ fn clamped(created: &str, epoch: i64) -> String {
     }
 }
 
-/// Seconds since 1970 as RFC 3339 in UTC.
+/// Formats seconds since 1970 as RFC 3339 in UTC.
 pub(crate) fn rfc3339(seconds: i64) -> String {
     Timestamp::from_second(seconds).map_or_else(|_| "1970-01-01T00:00:00Z".to_owned(), |it| it.to_string())
 }

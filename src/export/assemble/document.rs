@@ -1,5 +1,5 @@
 //! Descriptors, manifests and indexes as they are written, with the media types of layers (OCI image spec, "Content
-//! Descriptors", "Image ManifestDocument", "Image IndexDocument"; Docker image manifest version 2, schema 2).
+//! Descriptors", "Image Manifest", "Image Index"; Docker image manifest version 2, schema 2).
 //!
 //! The types and builders of `oci-spec` were tried and not taken: their annotations are a `HashMap`, so equal inputs
 //! would give other bytes in each run, and their platform knows no `os.version` of Docker's form. What is read from
@@ -9,10 +9,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::{
-    oci::{Digest, Platform, media},
-    spec::compression::Codec,
-};
+use crate::oci::{Digest, Platform, media};
 
 /// A descriptor as it is written: its keys and annotations in a fixed order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -29,6 +26,7 @@ pub(crate) struct DocumentDescriptor {
     pub(crate) platform: Option<Platform>,
 }
 
+/// An image manifest as it is written (OCI image spec, manifest.md).
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ManifestDocument {
@@ -44,6 +42,7 @@ pub(super) struct ManifestDocument {
     pub(super) subject: Option<DocumentDescriptor>,
 }
 
+/// An image index as it is written (OCI image spec, image-index.md).
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct IndexDocument {
@@ -58,23 +57,6 @@ pub(super) struct IndexDocument {
 pub(crate) fn descriptor(media_type: &str, digest: Digest, size: u64) -> DocumentDescriptor {
     let media_type = media_type.to_owned();
     DocumentDescriptor { media_type, digest, size, data: None, annotations: BTreeMap::new(), platform: None }
-}
-
-/// The media type of a layer by compression, Docker or OCI types, and whether it is non-distributable.
-pub(crate) fn layer_type(codec: Codec, docker: bool, nondist: bool) -> &'static str {
-    match (codec, docker, nondist) {
-        (Codec::Uncompressed, false, false) => media::OCI_LAYER,
-        (Codec::Gzip | Codec::Estargz, false, false) => media::OCI_LAYER_GZIP,
-        (Codec::Zstd, false, false) => media::OCI_LAYER_ZSTD,
-        (Codec::Uncompressed, true, false) => media::DOCKER_LAYER,
-        (Codec::Gzip | Codec::Estargz, true, false) => media::DOCKER_LAYER_GZIP,
-        (Codec::Zstd, true, false) => media::DOCKER_LAYER_ZSTD,
-        (Codec::Uncompressed, false, true) => "application/vnd.oci.image.layer.nondistributable.v1.tar",
-        (Codec::Gzip | Codec::Estargz, false, true) => "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
-        (Codec::Zstd, false, true) => "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd",
-        (Codec::Uncompressed, true, true) => "application/vnd.docker.image.rootfs.foreign.diff.tar",
-        (_, true, true) => "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
-    }
 }
 
 /// `index.json` of an archive: one descriptor per name, all of the same root.

@@ -8,17 +8,17 @@ use serde_json::{Map, Value, json};
 
 use super::{
     config::config,
-    document::{DocumentDescriptor, IndexDocument, ManifestDocument, descriptor, layer_type},
+    document::{DocumentDescriptor, IndexDocument, ManifestDocument, descriptor},
     statement::{image_subjects, statements},
 };
 use crate::{
     export::{
         annotation,
-        built::{BaseLayer, BuiltImage, Provenance},
+        built::{BuiltImage, Provenance},
         options::ImagePlan,
         pack::PackedLayer,
     },
-    oci::{Digest, Platform, media},
+    oci::{BaseLayer, Digest, Platform, media},
     registry::Document,
     spec::annotation::AnnotationLevel,
 };
@@ -27,7 +27,7 @@ const ATTESTATION: &str = "application/vnd.docker.attestation.manifest.v1+json";
 /// Annotations of layers that are for stores, not for images.
 const INTERNAL: &[&str] = &["containerd.io/uncompressed", "buildkit/createdat", "containerd.io/distribution.source."];
 
-/// Where the bytes of a blob are read.
+/// Where the bytes of a blob are: in memory, in the store, or where the base image was published.
 #[derive(Clone, Debug)]
 pub(crate) enum BlobContent {
     Bytes(Vec<u8>),
@@ -37,7 +37,7 @@ pub(crate) enum BlobContent {
     Base(Box<BaseLayer>),
 }
 
-/// A blob that an image needs.
+/// One blob of an image, with its size and where its bytes are.
 #[derive(Clone, Debug)]
 pub(crate) struct ImageBlob {
     pub(crate) digest: Digest,
@@ -54,7 +54,7 @@ pub(crate) struct AssembledImage {
     pub(crate) blobs: Vec<ImageBlob>,
     /// Each after those that it names; the last is the root.
     pub(crate) documents: Vec<Document>,
-    /// DocumentDescriptor of the root, with its annotations.
+    /// The descriptor of the root, with its annotations.
     pub(crate) root: DocumentDescriptor,
     /// Config and layers of the only image, if there is no index.
     pub(crate) single: Option<(Digest, Vec<Digest>)>,
@@ -102,7 +102,8 @@ impl ImageAssembly<'_> {
     /// One platform's manifest: its descriptor and the digest of its config.
     fn image(&mut self, build: &BuiltImage, layers: &[PackedLayer]) -> (DocumentDescriptor, Digest) {
         let docker = self.plan.is_docker();
-        let config = config(build, layers, self.plan.options.epoch.of(build.epoch));
+        let options = &self.plan.options;
+        let config = config(build, layers, options.epoch.of(build.epoch), options.build_info);
         let config_type = if docker { media::DOCKER_CONFIG } else { media::OCI_CONFIG };
         let bytes = serde_json::to_vec(&config).expect("configs are plain data");
         let config = self.bytes(config_type, bytes);
@@ -134,7 +135,7 @@ impl ImageAssembly<'_> {
         } else {
             layer.annotations.iter().filter(|(key, _)| kept(key)).map(|(k, v)| (k.clone(), v.clone())).collect()
         };
-        let media_type = layer_type(layer.codec, self.plan.is_docker(), nondist);
+        let media_type = layer.codec.media_type(self.plan.is_docker(), nondist);
         DocumentDescriptor { annotations, ..descriptor(media_type, layer.digest, layer.size) }
     }
 

@@ -1,21 +1,26 @@
-//! The in-toto statements about a result: SLSA provenance v1 and v0.2 (<https://slsa.dev/spec/v1.0/provenance>), in the
-//! form that BuildKit writes.
+//! The in-toto statements about a result: SLSA provenance v1 and v0.2 (<https://slsa.dev/spec/v1.0/provenance>). The fields
+//! have the layout of BuildKit's (<https://docs.docker.com/build/metadata/attestations/slsa-definitions/>), so that what
+//! reads its statements reads these; the types say who made them.
 //!
-//! Pure: facts in, JSON out. PackSettings statements are stored beside an image is decided in `image`.
+//! Pure: facts in, JSON out. Whether statements are stored beside an image is decided in `image`.
 
 use serde_json::{Map, Value, json};
 
 use crate::{
     export::built::Provenance,
-    oci::{Digest, Platform, Reference, digest::FieldHasher},
+    oci::{Digest, Platform, Reference, digest::FieldHasher, purl},
     spec::attest::{ProvenanceMode, ProvenanceOptions, SlsaVersion},
 };
 
 const STATEMENT: &str = "https://in-toto.io/Statement/v1";
 const SLSA_V1: &str = "https://slsa.dev/provenance/v1";
 const SLSA_V02: &str = "https://slsa.dev/provenance/v0.2";
-const BUILD_TYPE_V1: &str = "https://github.com/moby/buildkit/blob/master/docs/attestations/slsa-definitions.md";
-const BUILD_TYPE_V02: &str = "https://mobyproject.org/buildkit@v1";
+/// How the fields of the predicate are to be read: the layout is BuildKit's, the steps of `buildConfig` are ours.
+const BUILD_TYPE: &str = "urn:bake:build:v1:buildkit-layout";
+/// Who built it, when the user does not say: this program, in its own process.
+const BUILDER: &str = "urn:bake:builder:embedded";
+/// What reads the Dockerfile and the arguments of the request.
+const FRONTEND: &str = "bake.dockerfile.v0";
 
 /// A statement, ready to be stored.
 #[derive(Clone, Debug)]
@@ -43,19 +48,22 @@ pub(crate) fn statements(
         SlsaVersion::V1 => (SLSA_V1, v1(plan, facts)),
         SlsaVersion::V02 => (SLSA_V02, v02(plan, facts)),
     };
-    let subject: Vec<Value> =
-        subjects.iter().map(|it| json!({"name": it.name, "digest": {"sha256": it.digest.hex()}})).collect();
+    let subject: Vec<Value> = subjects
+        .iter()
+        .map(|subject| json!({"name": subject.name, "digest": {"sha256": subject.digest.hex()}}))
+        .collect();
     let value =
         json!({"_type": STATEMENT, "predicateType": predicate_type, "subject": subject, "predicate": predicate});
     vec![Statement { predicate_type, filename: plan.filename.clone(), value }]
 }
 
-/// The v0.2 predicate for the metadata file, in the mode that `BUILDX_METADATA_PROVENANCE` says.
-pub(crate) fn metadata_predicate(facts: &Provenance, mode: ProvenanceMode) -> Value {
+/// The v0.2 predicate for the metadata file, in the mode that `BUILDX_METADATA_PROVENANCE` says, with the builder that the
+/// user named.
+pub(crate) fn metadata_predicate(facts: &Provenance, mode: ProvenanceMode, builder_id: &str) -> Value {
     let plan = ProvenanceOptions {
         mode,
         version: SlsaVersion::V02,
-        builder_id: String::new(),
+        builder_id: builder_id.to_owned(),
         filename: String::new(),
         reproducible: false,
         inline_only: false,
@@ -65,15 +73,12 @@ pub(crate) fn metadata_predicate(facts: &Provenance, mode: ProvenanceMode) -> Va
 
 /// Names of an image as subjects: `pkg:docker/NAME@TAG?platform=linux%2Famd64`.
 pub(crate) fn image_subjects(names: &[Reference], platform: &Platform, manifest: Digest) -> Vec<StatementSubject> {
-    let platform = platform.to_string().replace('/', "%2F");
-    let of = |name: &Reference| {
-        let tag = name.tag_or_latest().map_or_else(String::new, |tag| format!("@{tag}"));
-        StatementSubject {
-            name: format!("pkg:docker/{}{tag}?platform={platform}", name.familiar_name()),
-            digest: manifest,
-        }
-    };
+    let of = |name: &Reference| StatementSubject { name: purl::of_image(name, platform), digest: manifest };
     names.iter().map(of).collect()
+}
+
+fn builder(plan: &ProvenanceOptions) -> &str {
+    if plan.builder_id.is_empty() { BUILDER } else { &plan.builder_id }
 }
 
 fn v1(plan: &ProvenanceOptions, facts: &Provenance) -> Value {
@@ -85,13 +90,13 @@ fn v1(plan: &ProvenanceOptions, facts: &Provenance) -> Value {
     let dependencies: Vec<Value> = facts.materials.iter().map(material).collect();
     json!({
         "buildDefinition": {
-            "buildType": BUILD_TYPE_V1,
+            "buildType": BUILD_TYPE,
             "externalParameters": {"configSource": config_source(facts, "path"), "request": request(plan, facts)},
             "internalParameters": internal,
             "resolvedDependencies": dependencies,
         },
         "runDetails": {
-            "builder": {"id": plan.builder_id},
+            "builder": {"id": builder(plan)},
             "metadata": {
                 "invocationId": invocation(facts),
                 "startedOn": facts.started,
@@ -108,8 +113,8 @@ fn v1(plan: &ProvenanceOptions, facts: &Provenance) -> Value {
 fn v02(plan: &ProvenanceOptions, facts: &Provenance) -> Value {
     let materials: Vec<Value> = facts.materials.iter().map(material).collect();
     let mut predicate = json!({
-        "builder": {"id": plan.builder_id},
-        "buildType": BUILD_TYPE_V02,
+        "builder": {"id": builder(plan)},
+        "buildType": BUILD_TYPE,
         "materials": materials,
         "invocation": {
             "configSource": config_source(facts, "entryPoint"),
@@ -157,7 +162,7 @@ fn request(plan: &ProvenanceOptions, facts: &Provenance) -> Value {
         .filter(|(key, _)| kept(key))
         .map(|(key, value)| (key.clone(), without_credentials(value).into()))
         .collect();
-    let mut request = json!({"frontend": "dockerfile.v0", "args": args});
+    let mut request = json!({"frontend": FRONTEND, "args": args});
     let ids = |list: &[(String, bool)]| -> Vec<Value> {
         let one = |(id, optional): &(String, bool)| {
             if *optional { json!({"id": id, "optional": true}) } else { json!({"id": id}) }

@@ -1,14 +1,8 @@
-//! A layer as it goes into an image, and the compression of published layers.
-//!
-//! Media types: OCI image spec, "Image Layer Filesystem Changeset"; estargz is known by its annotation.
+//! A layer as it goes into an image.
 
 use std::collections::BTreeMap;
 
-use crate::{
-    export::built::BaseLayer,
-    oci::{DiffId, Digest},
-    spec::compression::Codec,
-};
+use crate::oci::{BaseLayer, Codec, DiffId, Digest};
 
 /// A packed layer as an image refers to it.
 #[derive(Clone, Debug)]
@@ -24,16 +18,7 @@ pub(crate) struct PackedLayer {
     pub(crate) base: Option<BaseLayer>,
 }
 
-/// Compression of a published layer by its media type and annotations, and whether it is not to be distributed.
-pub(crate) fn codec_of(media_type: &str, annotations: &BTreeMap<String, String>) -> (Codec, bool) {
-    let codec = if annotations.contains_key("containerd.io/snapshot/stargz/toc.digest") {
-        Codec::Estargz
-    } else if media_type.ends_with("zstd") {
-        Codec::Zstd
-    } else if media_type.ends_with("gzip") {
-        Codec::Gzip
-    } else {
-        Codec::Uncompressed
-    };
-    (codec, media_type.contains("nondistributable") || media_type.contains(".foreign."))
+/// Whether a media type is that of a layer that must not be distributed.
+pub(crate) fn is_nondist(media_type: &str) -> bool {
+    media_type.contains("nondistributable") || media_type.contains(".foreign.")
 }

@@ -1,7 +1,8 @@
 //! Packs and compresses layers. A snapshot, what lies below it, the epoch, the codec and its level give one blob; which
 //! one is recorded in `Table::Blob`. All layers of all platforms are made at the same time, each blob once.
 //!
-//! Published layers of base images stay as they are unless another codec is forced or their times must change.
+//! Published layers of base images stay as they are unless another codec is forced; those of a cache are packed again if
+//! their times must change.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -11,18 +12,18 @@ use std::{
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 
-use super::layer::{PackedLayer, codec_of};
+use super::layer::{PackedLayer, is_nondist};
 use crate::{
     archive,
     export::{
-        built::{BaseLayer, BuiltImage, LayerRef},
+        built::{BuiltImage, LayerRef},
         context::{ExportContext, with_causes},
         options::ImagePlan,
     },
-    layer::{self, Compression, PackOptions},
-    oci::{DiffId, Digest, digest::FieldHasher},
+    layer::{self, PackOptions},
+    oci::{BaseLayer, Codec, DiffId, Digest, digest::FieldHasher},
     report::{Diagnostic, event::Event},
-    spec::compression::{Codec, LayerCompression},
+    spec::compression::LayerCompression,
     store::{SnapshotId, Store, Table},
 };
 
@@ -49,12 +50,16 @@ enum PackJob {
 /// Why a layer could not be packed.
 pub(crate) enum LayerFault {
     /// A fault of pulling the base image.
-    Builder(Diagnostic),
+    Builder(Box<Diagnostic>),
     /// A fault of packing, with its causes.
     Text(String),
 }
 
-/// The layers of one image, lowest first, and the time to which those above the base are clamped.
+fn pulled(fault: Diagnostic) -> LayerFault {
+    LayerFault::Builder(Box::new(fault))
+}
+
+/// The layers of one image, lowest first, and the time to which modification times in those above the base are clamped.
 pub(crate) struct LayerStack<'a> {
     pub(crate) layers: &'a [LayerRef],
     pub(crate) base_layers: usize,
@@ -76,7 +81,10 @@ pub(crate) async fn pack(
     pack_stacks(how, &stacks, context).await
 }
 
-/// Packs the layers of each stack, equal ones once, and records the blobs.
+/// Makes the blob of every layer of each stack, in their order.
+///
+/// Equal ones are packed once. What an earlier run packed is taken from `Table::Blob`, where new ones are recorded.
+/// Published layers of base images stay as they are unless another codec is forced.
 pub(crate) async fn pack_stacks(
     how: LayerCompression,
     stacks: &[LayerStack<'_>],
@@ -116,7 +124,7 @@ pub(crate) async fn pack_stacks(
         (context.sink)(Event::Moved { id: context.step, what: what.clone(), done: packed_bytes, total });
         done.insert(key, record);
     }
-    let packed = |it: WantedLayer| match it {
+    let packed = |layer: WantedLayer| match layer {
         WantedLayer::AsPublished(packed) => *packed,
         WantedLayer::Made { key, nondist, .. } => {
             let record = done[&key].clone();
@@ -148,21 +156,23 @@ fn of_layer(how: LayerCompression, stack: &LayerStack<'_>, i: usize) -> WantedLa
     match &layer.base {
         Some(base) if epoch.is_none() => {
             let annotations: BTreeMap<String, String> =
-                base.descriptor.annotations().clone().unwrap_or_default().into_iter().collect();
-            let (codec, nondist) = codec_of(base.descriptor.media_type().as_ref(), &annotations);
-            let digest = base.descriptor.digest().to_string().parse::<Digest>();
+                base.layer.descriptor.annotations().clone().unwrap_or_default().into_iter().collect();
+            let media_type = base.layer.descriptor.media_type();
+            let (codec, nondist) =
+                (Codec::of_layer(media_type.as_ref(), &annotations), is_nondist(media_type.as_ref()));
+            let digest = base.layer.descriptor.digest().to_string().parse::<Digest>();
             match digest {
                 Ok(digest) if !how.force || codec == how.codec => WantedLayer::AsPublished(Box::new(PackedLayer {
-                    diff_id: base.diff_id,
+                    diff_id: base.layer.diff_id,
                     digest,
-                    size: base.descriptor.size(),
+                    size: base.layer.descriptor.size(),
                     codec,
                     annotations,
                     nondist,
                     base: Some(base.clone()),
                 })),
                 _ => {
-                    hasher.text("convert").text(base.descriptor.digest().as_ref());
+                    hasher.text("convert").text(base.layer.descriptor.digest().as_ref());
                     WantedLayer::Made {
                         key: hasher.finish(),
                         job: PackJob::Convert { base: Box::new(base.clone()) },
@@ -174,8 +184,8 @@ fn of_layer(how: LayerCompression, stack: &LayerStack<'_>, i: usize) -> WantedLa
         _ => {
             let lowers: Vec<SnapshotId> = stack.layers[..i].iter().map(|it| SnapshotId(it.snapshot)).collect();
             hasher.text("pack").digest(&layer.snapshot).optional(epoch.map(|it| it.to_string()).as_deref());
-            lowers.iter().for_each(|it| {
-                hasher.digest(&it.0);
+            lowers.iter().for_each(|lower| {
+                hasher.digest(&lower.0);
             });
             let job = PackJob::Pack { snapshot: SnapshotId(layer.snapshot), lowers, epoch };
             WantedLayer::Made { key: hasher.finish(), job, nondist: false }
@@ -202,20 +212,20 @@ async fn make_ready(
         let Some(last) = stack.layers.iter().rposition(packs) else { continue };
         let below = &stack.layers[..=last];
         if below.iter().any(|layer| !context.store.usable(&SnapshotId(layer.snapshot))) {
-            context.base.unpack(below).await.map_err(LayerFault::Builder)?;
+            context.base.unpack(below).await.map_err(pulled)?;
         }
     }
     let fetched = jobs.values().filter_map(|job| match job {
         PackJob::Convert { base } => Some(fetch_base(context, base)),
         PackJob::Pack { .. } => None,
     });
-    stream::iter(fetched).buffer_unordered(PARALLEL).try_collect::<()>().await.map_err(LayerFault::Builder)
+    stream::iter(fetched).buffer_unordered(PARALLEL).try_collect::<()>().await.map_err(pulled)
 }
 
 /// Fetches the blob of a base layer unless the store has it.
 pub(crate) async fn fetch_base(context: &ExportContext, base: &BaseLayer) -> Result<(), Diagnostic> {
-    let digest = base.descriptor.digest().to_string().parse::<Digest>();
-    if digest.is_ok_and(|digest| context.store.blob_size(&digest) == Some(base.descriptor.size())) {
+    let digest = base.layer.descriptor.digest().to_string().parse::<Digest>();
+    if digest.is_ok_and(|digest| context.store.blob_size(&digest) == Some(base.layer.descriptor.size())) {
         return Ok(());
     }
     context.base.blob(base).await
@@ -246,33 +256,27 @@ fn make_blocking(
     if let Some(record) = known(store, key) {
         return Ok(record);
     }
-    let compression = match codec {
-        Codec::Uncompressed => Compression::Uncompressed,
-        Codec::Gzip => Compression::Gzip,
-        Codec::Estargz => Compression::Estargz,
-        Codec::Zstd => Compression::Zstd,
-    };
     let mut writer = store.blob_writer().map_err(|e| text(&e))?;
     let encoded = match job {
         PackJob::Pack { snapshot, lowers, epoch } => {
             let upper = store.snapshot_fs(snapshot);
             let lowers: Vec<_> = lowers.iter().map(|it| store.snapshot_fs(it)).collect();
             let options = PackOptions { epoch: *epoch };
-            layer::pack_encoded(&upper, &lowers, options, compression, level, &mut writer)
+            layer::pack_encoded(&upper, &lowers, options, codec, level, &mut writer)
         }
         PackJob::Convert { base } => {
-            let digest: Digest = base.descriptor.digest().to_string().parse().map_err(|e| text(&e))?;
+            let digest: Digest = base.layer.descriptor.digest().to_string().parse().map_err(|e| text(&e))?;
             let blob = store.open_blob(&digest).map_err(|e| text(&e))?;
             let plain = archive::decode(blob).map_err(|e| text(&e))?;
-            layer::encode(compression, level, plain, &mut writer)
+            layer::encode(codec, level, plain, &mut writer)
         }
     };
     let encoded = encoded.map_err(|e| text(&e))?;
     if let PackJob::Convert { base } = job
         && codec != Codec::Estargz
-        && encoded.diff_id != base.diff_id
+        && encoded.diff_id != base.layer.diff_id
     {
-        return Err(format!("the layer {} does not unpack to what its image says", base.descriptor.digest()));
+        return Err(format!("the layer {} does not unpack to what its image says", base.layer.descriptor.digest()));
     }
     let (digest, size) = writer.commit(Some(&encoded.digest)).map_err(|e| text(&e))?;
     let record = PackedRecord { diff_id: encoded.diff_id, digest, size, annotations: encoded.annotations };

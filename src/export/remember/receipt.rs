@@ -23,14 +23,14 @@ use crate::{
     store::{Store, Table},
 };
 
-/// The record of one export: how its destination is recognised, and what the metadata file got.
+/// The stored record of one export: how its destination is recognised, and its entries in the metadata file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct StoredReceipt {
     /// Of the file, or of `index.json` of a layout.
     pub(crate) stamp: Option<FileStamp>,
     /// Of a folder.
     pub(crate) fingerprint: Option<Digest>,
-    /// Blobs of a layout, with their sizes.
+    /// Blobs of a layout, with their sizes; of a push, its root alone.
     pub(crate) blobs: Vec<(Digest, u64)>,
     pub(crate) bytes: u64,
     pub(crate) metadata: Map<String, Value>,
@@ -56,15 +56,14 @@ pub(crate) fn key(prepared: &PreparedExport, builds: &[BuiltImage], place: &Path
         // The plan has those that count.
         annotations: _,
         attestations: _,
-        attest_at: _,
-        // Each build has its own.
-        platforms: _,
+        // The plan has what comes of it.
+        multi_platform: _,
         // The place is absolute.
         cwd: _,
         // It is put into the metadata after each export, whether something was written or not.
         metadata_provenance: _,
     } = subject;
-    let mut hasher = FieldHasher::new("receipt/2");
+    let mut hasher = FieldHasher::new("receipt/4");
     (plan, tags).add_to(&mut hasher);
     builds.len().add_to(&mut hasher);
     for build in builds {
@@ -74,6 +73,7 @@ pub(crate) fn key(prepared: &PreparedExport, builds: &[BuiltImage], place: &Path
             epoch,
             inline_cache,
             provenance,
+            build_info,
             // The content is the identity of these.
             config: _,
             steps: _,
@@ -85,6 +85,7 @@ pub(crate) fn key(prepared: &PreparedExport, builds: &[BuiltImage], place: &Path
         if let (Some(options), Some(facts)) = (prepared.provenance(), provenance) {
             add_facts(&mut hasher, options.mode, facts);
         }
+        build_info.as_ref().filter(|_| prepared.states_build_info()).add_to(&mut hasher);
     }
     hasher.bytes(std::os::unix::ffi::OsStrExt::as_bytes(place.as_os_str()));
     hasher.finish()
@@ -129,14 +130,19 @@ fn add_facts(hasher: &mut FieldHasher, mode: ProvenanceMode, facts: &Provenance)
     }
 }
 
-/// The receipt of an earlier export with this key.
+/// Reads the receipt of an earlier export with this key; `None` if there is none.
 pub(crate) fn find(store: &Store, key: &Digest) -> Option<StoredReceipt> {
     PlacedRecord::load(store, key)
 }
 
-/// Records a receipt about `place`. Failing to is no fault: the next export writes again.
+/// Records the receipt of an export to `place`. Failing to is no fault: the next export writes again.
 pub(crate) fn keep(store: &Store, key: &Digest, place: &Path, receipt: StoredReceipt) {
     PlacedRecord::save(store, key, place, receipt);
+}
+
+/// Records the receipt of a push. The registry is asked whether it holds, whatever happened to this machine since.
+pub(crate) fn keep_pushed(store: &Store, key: &Digest, receipt: StoredReceipt) {
+    PlacedRecord::save(store, key, &store.blob_path(key), receipt);
 }
 
 /// Marks of the files that an earlier export wrote into a folder.

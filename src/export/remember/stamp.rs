@@ -4,8 +4,9 @@ use std::{fs, io, os::unix::fs::MetadataExt, path::Path};
 
 use serde::{Deserialize, Serialize};
 
-/// Device, inode, size, modification and change time of a file. Equal stamps at two times mean that the content did not
-/// change in between.
+/// The `stat` data that change with a file's content: device, inode, size, modification and change time.
+///
+/// Equal stamps at two times mean that the content did not change in between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct FileStamp {
     dev: u64,

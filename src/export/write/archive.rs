@@ -10,13 +10,14 @@ use super::{
     job::{ImageBytes, ImageJob, blocking},
     layout,
     member::MemberContent,
-    tar::{ArchiveEntryKind, TarHeader, end, header, padding},
+    stage::{ReleaseRecord, StagedExport, StagingFile, Stamped},
 };
 use crate::{
+    archive::{TAR_END, TarEntry, TarMemberKind, tar_headers, tar_padding},
     export::{
         assemble::{AssembledImage, index_document},
         context::ExportReceipt,
-        remember::{self, StoredReceipt},
+        remember::{self, FileStamp, StoredReceipt},
     },
     oci::Digest,
     report::Diagnostic,
@@ -24,42 +25,84 @@ use crate::{
 };
 
 impl ImageJob<'_> {
-    /// Writes an archive to a file or to standard output.
+    /// Writes an image archive (OCI layout or `docker save`) to a file or to standard output.
     pub(super) async fn archive(
         &self,
         image: AssembledImage,
         docker: bool,
         key: Option<Digest>,
     ) -> Result<ExportReceipt, Diagnostic> {
-        self.fetch(&image.blobs).await?;
-        let place = self.prepared.place.clone();
-        let shown = place.as_ref().map_or_else(|| "stdout".to_owned(), |place| place.path().display().to_string());
         let done = self.receipt(&image);
-        let writing = ImageBytes::new(self, image, docker);
-        let (store, dest) = (self.context.store.clone(), place.clone());
-        let moved = self.moved(&shown);
-        let written = blocking(move || {
-            let mut place = match &dest {
-                Some(dest) => ExportDest::open(dest)?,
-                None => ExportDest::stdout()?,
-            };
-            write_archive(&writing, &store, &mut place, &*moved)?;
-            let bytes = place.written();
-            Ok((place.finish()?, bytes))
+        let place = self.prepared.place.clone();
+        let dest = place.clone();
+        let written = self.with_bytes(image, docker, move |image, store, moved| {
+            let mut dest = dest.as_ref().map_or_else(ExportDest::stdout, ExportDest::open)?;
+            write_archive(image, store, &mut dest, moved)?;
+            let bytes = dest.written();
+            Ok((dest.finish()?, bytes))
         });
-        let fail = |e: io::Error| self.prepared.write_fault(&shown, &e);
-        let (stamp, bytes) = written.await.map_err(fail)?;
+        let (stamp, bytes) = written.await?;
         if let (Some(key), Some(_), Some(place)) = (key, stamp, place) {
-            let metadata = done.metadata.clone();
-            let kept = StoredReceipt { stamp, fingerprint: None, blobs: Vec::new(), bytes, metadata, dropped: None };
-            remember::keep(&self.context.store, &key, place.path(), kept);
+            remember::keep(&self.context.store, &key, place.path(), receipt(stamp, bytes, &done));
         }
-        self.wrote(&shown, bytes, false);
+        self.wrote(&self.shown(), bytes, false);
         Ok(done)
+    }
+
+    /// Makes an archive that gets its name later.
+    pub(super) async fn stage_archive(
+        &self,
+        image: AssembledImage,
+        docker: bool,
+        key: Option<Digest>,
+    ) -> Result<StagedExport, Diagnostic> {
+        let done = self.receipt(&image);
+        let place = self.prepared.place.clone();
+        let dest = place.clone();
+        let written = self.with_bytes(image, docker, move |image, store, moved| {
+            let mut staging = StagingFile::open(dest.as_ref(), store)?;
+            write_archive(image, store, &mut staging.dest, moved)?;
+            let bytes = staging.dest.written();
+            let (parts, file) = staging.stage()?;
+            Ok((parts, file, bytes))
+        });
+        let (parts, file, bytes) = written.await?;
+        let record = match (key, place, file) {
+            (Some(key), Some(place), Some(file)) => {
+                let receipt = receipt(None, bytes, &done);
+                Some(ReleaseRecord { key, receipt, place: Some((place, Stamped::File(file))) })
+            }
+            _ => None,
+        };
+        Ok(StagedExport { parts, wrote: vec![(self.shown(), bytes)], receipt: done, record })
+    }
+
+    fn shown(&self) -> String {
+        self.prepared.place.as_ref().map_or_else(|| "stdout".to_owned(), |place| place.path().display().to_string())
+    }
+
+    /// Runs `work`, which blocks on files, with all bytes of the image.
+    async fn with_bytes<T: Send + 'static>(
+        &self,
+        image: AssembledImage,
+        docker: bool,
+        work: impl FnOnce(&ImageBytes, &Store, &dyn Fn(u64)) -> io::Result<T> + Send + 'static,
+    ) -> Result<T, Diagnostic> {
+        self.fetch(&image.blobs).await?;
+        let shown = self.shown();
+        let writing = ImageBytes::new(self, image, docker);
+        let (store, moved) = (self.context.store.clone(), self.moved(&shown));
+        let written = blocking(move || work(&writing, &store, &*moved));
+        written.await.map_err(|error| self.prepared.write_fault(&shown, &error))
     }
 }
 
-/// Writes all of an image into one archive.
+fn receipt(stamp: Option<FileStamp>, bytes: u64, done: &ExportReceipt) -> StoredReceipt {
+    let metadata = done.metadata.clone();
+    StoredReceipt { stamp, fingerprint: None, blobs: Vec::new(), bytes, metadata, dropped: None }
+}
+
+/// Writes the archive of an image from the store and from memory, on the thread that calls it.
 pub(super) fn write_archive(
     image: &ImageBytes,
     store: &Store,
@@ -83,14 +126,14 @@ pub(super) fn write_image<'a>(
     mut moved: impl FnMut(u64),
 ) -> io::Result<()> {
     let folder = |out: &mut ExportDest, name: &str| {
-        let entry = TarHeader { kind: ArchiveEntryKind::Dir, mode: 0o755, ..TarHeader::file(name.as_bytes(), 0, 0) };
-        header(out, &entry)
+        let entry = TarEntry { kind: TarMemberKind::Dir, ..TarEntry::file(name.as_bytes(), 0o755, 0) };
+        out.write_all(&tar_headers(&entry))
     };
     folder(out, "blobs/")?;
     folder(out, "blobs/sha256/")?;
     for (digest, size) in blobs {
         let name = format!("blobs/sha256/{}", digest.hex());
-        header(out, &TarHeader::file(name.as_bytes(), 0o444, *size))?;
+        out.write_all(&tar_headers(&TarEntry::file(name.as_bytes(), 0o444, *size)))?;
         let n = match open(digest)? {
             MemberContent::Bytes(bytes) => out.write_all(bytes).map(|()| bytes.len() as u64)?,
             MemberContent::File(mut file) => out.copy(&mut file)?,
@@ -98,18 +141,18 @@ pub(super) fn write_image<'a>(
         if n != *size {
             return Err(io::Error::other(format!("blob {digest} is {n} instead of {size} bytes long")));
         }
-        padding(out, *size)?;
+        out.write_all(tar_padding(*size))?;
         moved(out.written());
     }
     let mut small = |name: &[u8], mode: u32, bytes: &[u8]| {
-        header(out, &TarHeader::file(name, mode, bytes.len() as u64))?;
+        out.write_all(&tar_headers(&TarEntry::file(name, mode, bytes.len() as u64)))?;
         out.write_all(bytes)?;
-        padding(out, bytes.len() as u64)
+        out.write_all(tar_padding(bytes.len() as u64))
     };
     small(b"index.json", 0o644, index)?;
     if let Some(manifest) = docker {
         small(b"manifest.json", 0o644, manifest)?;
     }
     small(b"oci-layout", 0o444, layout::VERSION)?;
-    end(out)
+    out.write_all(&TAR_END)
 }

@@ -10,7 +10,7 @@
 use std::{
     ffi::{OsStr, OsString},
     fs::File,
-    io::{self, Write},
+    io::{self, Read, Write},
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::ffi::OsStrExt,
@@ -26,14 +26,14 @@ use rustix::{
 
 use crate::{export::remember::FileStamp, grant::GrantedWrite, layer::view::at};
 
-/// A fault of writing, and the path that it is about.
+/// An error of the system while writing, with the path that it is about.
 pub(super) type WriteFault = (PathBuf, io::Error);
 
 /// How often, and with which pause, a named pipe is asked whether somebody reads it.
 const PIPE_TRIES: u32 = 100;
 const PIPE_PAUSE: Duration = Duration::from_millis(50);
 
-/// A file in the making, a device or pipe, or standard output.
+/// The file that an export writes: one that gets its name when it is whole, a device or pipe, or standard output.
 pub(super) struct ExportDest {
     file: File,
     /// Nothing when written in place.
@@ -49,7 +49,7 @@ struct DestRename {
 }
 
 impl ExportDest {
-    /// Standard output of this process.
+    /// Standard output of this process, written in place: nothing is renamed, and a failed export leaves what it wrote.
     pub(super) fn stdout() -> io::Result<Self> {
         Ok(Self::in_place(File::from(rustix::io::dup(io::stdout())?)))
     }
@@ -91,19 +91,29 @@ impl ExportDest {
         Self { file, rename: None, written: 0 }
     }
 
-    /// Copies all of an open file, by the kernel where it can.
+    /// Appends all of an open file, copied by the kernel where it can; returns the number of bytes.
     pub(super) fn copy(&mut self, from: &mut File) -> io::Result<u64> {
         let n = io::copy(from, &mut self.file)?;
         self.written += n;
         Ok(n)
     }
 
-    /// Bytes so far.
+    /// Copies the next `length` bytes of an open file, by the kernel where it can.
+    ///
+    /// # Errors
+    /// Those of the system; also when the file ends before.
+    pub(super) fn copy_part(&mut self, from: &mut File, length: u64) -> io::Result<()> {
+        let n = io::copy(&mut from.take(length), &mut self.file)?;
+        self.written += n;
+        if n == length { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    }
+
+    /// The number of bytes written so far.
     pub(super) const fn written(&self) -> u64 {
         self.written
     }
 
-    /// Gives the file its name. The stamp is that of the whole file; stdout and devices have none.
+    /// Renames the finished file to its name. The stamp is that of the whole file; stdout and devices have none.
     ///
     /// # Errors
     /// Those of the system; also when someone else has put another file of this name there meanwhile.
@@ -116,6 +126,21 @@ impl ExportDest {
         }
         // Of the open file: whatever has its name by now, this is what was written.
         FileStamp::of_file(&self.file).map(Some)
+    }
+}
+
+impl ExportDest {
+    /// The name that the file has until it is finished, and its lock; `None` for what is written in place.
+    pub(super) fn temporary(&self) -> io::Result<Option<(OsString, File)>> {
+        let Some(rename) = &self.rename else { return Ok(None) };
+        Ok(Some((rename.temporary.clone(), self.file.try_clone()?)))
+    }
+
+    /// Leaves the whole file under its temporary name.
+    pub(super) fn leave(mut self) -> io::Result<File> {
+        self.file.flush()?;
+        self.rename = None;
+        self.file.try_clone()
     }
 }
 
@@ -157,7 +182,7 @@ fn special(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<File> {
 }
 
 /// How names of temporary files for `name` begin.
-fn stem(name: &OsStr) -> OsString {
+pub(super) fn stem(name: &OsStr) -> OsString {
     let mut stem = OsString::from(".");
     // Room for what follows, within 255 bytes.
     let bytes = name.as_bytes();

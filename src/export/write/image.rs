@@ -1,11 +1,15 @@
 //! Images: layers packed, documents assembled, and all of it handed to an archive, a layout, a registry or a daemon.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use super::{
     dest::WriteFault,
     job::{ImageBytes, ImageJob, sizes},
     layout, load,
+    stage::{ReleaseRecord, StagedExport, StagedParts, StagingFolder, Stamped},
 };
 use crate::{
     export::{
@@ -16,13 +20,18 @@ use crate::{
         pack::pack,
         prepare::PreparedExport,
         remember::{self, FileStamp, StoredReceipt},
+        staged::{ExactPath, ReleaseItem, StagedFolder},
     },
     grant::GrantedWrite,
     oci::Digest,
     report::Diagnostic,
+    store::Store,
 };
 
-/// Writes an image where it is to go.
+/// Packs and assembles an image and writes it to its destination: the store, a registry, an archive, a layout, or an
+/// engine that loads it.
+///
+/// Nothing is written when an earlier export of the same content to the same place is still there.
 pub(crate) async fn export_image(
     prepared: &PreparedExport,
     plan: &ImagePlan,
@@ -32,25 +41,46 @@ pub(crate) async fn export_image(
 ) -> Result<ExportReceipt, Diagnostic> {
     let job = ImageJob { prepared, plan, builds, context };
     let place = prepared.place.as_ref();
-    let key = place.map(|place| remember::key(prepared, builds, place.path()));
-    if let (Some(key), Some(place)) = (&key, place)
-        && let Some(found) = remember::find(&context.store, key)
-        && still_there(&found, place, matches!(to, ImageTo::Layout { .. }))
-    {
-        job.wrote(&place.path().display().to_string(), found.bytes, true);
-        return Ok(ExportReceipt { metadata: found.metadata, warnings: job.warnings() });
+    let key = job.key(to);
+    if let Some(done) = job.is_written_already(key.as_ref(), to).await {
+        return Ok(done);
     }
-    let layers = pack(plan, builds, context).await.map_err(|fault| job.layer_fault(fault))?;
-    let image = assemble(plan, builds, &layers);
+    let image = job.assembled().await?;
     let mut made = match to {
         ImageTo::Store => job.store(&image)?,
-        ImageTo::Registry { by_digest, insecure } => job.push(&image, *by_digest, *insecure).await?,
+        ImageTo::Registry { by_digest, insecure } => job.push(&image, *by_digest, *insecure, key).await?,
         ImageTo::Archive { docker, .. } => job.archive(image, *docker, key).await?,
         ImageTo::Layout { .. } => job.layout(image, place.expect("a layout has a destination"), key).await?,
         ImageTo::Daemon { context: name } => load::load(&job, image, name.as_deref()).await?,
     };
     made.warnings.extend(job.warnings());
     Ok(made)
+}
+
+/// Makes an image ready where it is to go, without changing what is visible there.
+pub(crate) async fn stage_image(
+    prepared: &PreparedExport,
+    plan: &ImagePlan,
+    to: &ImageTo,
+    builds: &[BuiltImage],
+    context: &ExportContext,
+) -> Result<StagedExport, Diagnostic> {
+    let job = ImageJob { prepared, plan, builds, context };
+    let place = prepared.place.as_ref();
+    let key = job.key(to);
+    if let Some(done) = job.is_written_already(key.as_ref(), to).await {
+        return Ok(StagedExport::nothing(done));
+    }
+    let image = job.assembled().await?;
+    let mut staged = match to {
+        ImageTo::Store => StagedExport::nothing(job.store(&image)?),
+        ImageTo::Registry { by_digest, insecure } => job.stage_push(&image, *by_digest, *insecure, key).await?,
+        ImageTo::Archive { docker, .. } => job.stage_archive(image, *docker, key).await?,
+        ImageTo::Layout { .. } => job.stage_layout(image, place.expect("a layout has a destination"), key).await?,
+        ImageTo::Daemon { context: name } => load::stage(&job, image, name.as_deref()).await?,
+    };
+    staged.receipt.warnings.extend(job.warnings());
+    Ok(staged)
 }
 
 fn still_there(found: &StoredReceipt, place: &GrantedWrite, is_layout: bool) -> bool {
@@ -60,6 +90,36 @@ fn still_there(found: &StoredReceipt, place: &GrantedWrite, is_layout: bool) -> 
 }
 
 impl ImageJob<'_> {
+    /// The key of the receipt, for destinations that are recognised by one: files and folders of this machine, and names in
+    /// registries, which are part of the plan.
+    fn key(&self, to: &ImageTo) -> Option<Digest> {
+        let place = self.prepared.place.as_ref().map(GrantedWrite::path);
+        let place = place.or_else(|| matches!(to, ImageTo::Registry { .. }).then_some(Path::new("")));
+        place.map(|place| remember::key(self.prepared, self.builds, place))
+    }
+
+    /// The receipt of an earlier export of the same image to the same place, if it is still there.
+    async fn is_written_already(&self, key: Option<&Digest>, to: &ImageTo) -> Option<ExportReceipt> {
+        let found = remember::find(&self.context.store, key?)?;
+        if let ImageTo::Registry { by_digest, insecure } = to {
+            let is_there = self.is_pushed_already(&found, *by_digest, *insecure).await;
+            return is_there.then(|| ExportReceipt { metadata: found.metadata, warnings: self.warnings() });
+        }
+        let place = self.prepared.place.as_ref()?;
+        if !still_there(&found, place, matches!(to, ImageTo::Layout { .. })) {
+            return None;
+        }
+        self.wrote(&place.path().display().to_string(), found.bytes, true);
+        Some(ExportReceipt { metadata: found.metadata, warnings: self.warnings() })
+    }
+
+    /// Packs the layers and makes the documents of the image.
+    async fn assembled(&self) -> Result<AssembledImage, Diagnostic> {
+        let packed = pack(self.plan, self.builds, self.context).await;
+        let layers = packed.map_err(|fault| self.layer_fault(fault))?;
+        Ok(assemble(self.plan, self.builds, &layers))
+    }
+
     /// Keeps the image's blobs and documents in our own store.
     fn store(&self, image: &AssembledImage) -> Result<ExportReceipt, Diagnostic> {
         let bytes = image.blobs.iter().filter_map(|blob| match &blob.from {
@@ -78,33 +138,80 @@ impl ImageJob<'_> {
         folder: &GrantedWrite,
         key: Option<Digest>,
     ) -> Result<ExportReceipt, Diagnostic> {
-        let sizes = sizes(&image);
-        if !layout::holds(folder, &sizes) {
-            self.fetch(&image.blobs).await?;
-        }
-        let done = self.receipt(&image);
-        let shown = folder.path().display().to_string();
-        let writing = ImageBytes::new(self, image, false);
-        let (store, dest) = (self.context.store.clone(), folder.clone());
-        let moved = self.moved(&shown);
-        let written = tokio::task::spawn_blocking(move || {
+        let (sizes, done) = (sizes(&image), self.receipt(&image));
+        let dest = folder.clone();
+        let written = self.with_layout(image, folder, move |image, store, moved| {
             let mut bytes = 0;
-            let open = |digest: &Digest| writing.open(&store, digest);
-            let stamp = layout::write(&dest, &writing.sizes, open, &writing.names, |n| {
+            let open = |digest: &Digest| image.open(store, digest);
+            let stamp = layout::write(&dest, &image.sizes, open, &image.names, |n| {
                 bytes = n;
                 moved(n);
             })?;
             Ok((stamp, bytes))
         });
-        let written = written.await.map_err(|e| (PathBuf::new(), io::Error::other(e))).and_then(|it| it);
-        let (stamp, bytes) =
-            written.map_err(|(path, e): WriteFault| self.prepared.write_fault(&path.display().to_string(), &e))?;
+        let (stamp, bytes) = written.await?;
         if let Some(key) = key {
             let (blobs, metadata) = (sizes.into_iter().collect(), done.metadata.clone());
             let kept = StoredReceipt { stamp, fingerprint: None, blobs, bytes, metadata, dropped: None };
             remember::keep(&self.context.store, &key, folder.path(), kept);
         }
-        self.wrote(&shown, bytes, false);
+        self.wrote(&folder.path().display().to_string(), bytes, false);
         Ok(done)
+    }
+
+    /// Makes the part of a layout that the folder lacks.
+    async fn stage_layout(
+        &self,
+        image: AssembledImage,
+        folder: &GrantedWrite,
+        key: Option<Digest>,
+    ) -> Result<StagedExport, Diagnostic> {
+        let (sizes, done) = (sizes(&image), self.receipt(&image));
+        let dest = folder.clone();
+        let written = self.with_layout(image, folder, move |image, store, moved| {
+            let at_dest = |error| (dest.path().to_owned(), error);
+            let staging = StagingFolder::make(&dest, 0o777).map_err(at_dest)?;
+            let mut bytes = 0;
+            let open = |digest: &Digest| image.open(store, digest);
+            layout::stage(&staging.root, &dest, &image.sizes, open, &image.names, |n| {
+                bytes = n;
+                moved(n);
+            })?;
+            Ok((staging, bytes))
+        });
+        let (StagingFolder { root: _, path, inode, hold }, bytes) = written.await?;
+        let item = StagedFolder {
+            dest: ExactPath(folder.path().to_owned()),
+            staged: ExactPath(path),
+            inode,
+            folders: Vec::new(),
+            remove: Vec::new(),
+            is_layout: true,
+        };
+        let record = key.map(|key| {
+            let (blobs, metadata) = (sizes.into_iter().collect(), done.metadata.clone());
+            let receipt = StoredReceipt { stamp: None, fingerprint: None, blobs, bytes, metadata, dropped: None };
+            ReleaseRecord { key, receipt, place: Some((folder.clone(), Stamped::Layout)) }
+        });
+        let parts = StagedParts { items: vec![ReleaseItem::Folder(item)], hold: Some(hold), ..StagedParts::default() };
+        let wrote = vec![(folder.path().display().to_string(), bytes)];
+        Ok(StagedExport { parts, wrote, receipt: done, record })
+    }
+
+    /// Runs `work`, which blocks on files, with all bytes that the layout `folder` may lack.
+    async fn with_layout<T: Send + 'static>(
+        &self,
+        image: AssembledImage,
+        folder: &GrantedWrite,
+        work: impl FnOnce(&ImageBytes, &Store, &dyn Fn(u64)) -> Result<T, WriteFault> + Send + 'static,
+    ) -> Result<T, Diagnostic> {
+        if !layout::holds(folder, &sizes(&image)) {
+            self.fetch(&image.blobs).await?;
+        }
+        let writing = ImageBytes::new(self, image, false);
+        let (store, moved) = (self.context.store.clone(), self.moved(&folder.path().display().to_string()));
+        let written = tokio::task::spawn_blocking(move || work(&writing, &store, &*moved)).await;
+        let written = written.map_err(|error| (PathBuf::new(), io::Error::other(error))).and_then(|done| done);
+        written.map_err(|(path, error)| self.prepared.write_fault(&path.display().to_string(), &error))
     }
 }

@@ -5,23 +5,23 @@ use std::{collections::BTreeMap, io, sync::Arc};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde_json::json;
 
-use super::member::MemberContent;
+use super::{layout::IMAGE_NAME, member::MemberContent};
 use crate::{
     export::{
         assemble::{AssembledImage, BlobContent, DocumentDescriptor, ImageBlob, rfc3339},
-        built::{BlobOrigin, BuiltImage},
+        built::BuiltImage,
         context::{ExportContext, ExportReceipt},
         options::ImagePlan,
         pack::{LayerFault, fetch_base},
         prepare::PreparedExport,
     },
-    oci::{Digest, Reference},
+    oci::{Digest, LayerOrigin, Reference},
     registry::{BlobSource, Upload},
     report::{Diagnostic, event::Event},
     store::Store,
 };
 
-/// One image export.
+/// One export of an image: its plan, the builds that it is made of, and what exporters work with.
 pub(super) struct ImageJob<'a> {
     pub(super) prepared: &'a PreparedExport,
     pub(super) plan: &'a ImagePlan,
@@ -30,35 +30,40 @@ pub(super) struct ImageJob<'a> {
 }
 
 impl ImageJob<'_> {
+    /// An error about this export, at the place of its output.
     pub(super) fn fault(&self, code: &'static str, text: impl std::fmt::Display) -> Diagnostic {
         self.prepared.fault(code, text)
     }
 
+    /// Tells the user that something was written; `reused` if it was there already. `bytes` is its length.
     pub(super) fn wrote(&self, what: &str, bytes: u64, reused: bool) {
         (self.context.sink)(Event::Wrote { what: what.into(), bytes, reused });
     }
 
+    /// The warnings that are known before anything is written: `rewrite-timestamp` without an epoch.
     pub(super) fn warnings(&self) -> Vec<Diagnostic> {
         let mut warnings = Vec::new();
         if self.plan.options.rewrite_timestamp
             && self.builds.iter().any(|it| self.plan.options.epoch.of(it.epoch).is_none())
         {
             let text = self.prepared.about("rewrite-timestamp has no effect without SOURCE_DATE_EPOCH");
-            warnings.push(Diagnostic::warning("bake::export::no_epoch", text));
+            let warning = Diagnostic::warning("bake::export::no_epoch", text);
+            warnings.push(warning.at(self.prepared.output.at, "this output").topic("rewrite-timestamp"));
         }
         warnings
     }
 
+    /// Makes a diagnostic of a layer that could not be packed.
     pub(super) fn layer_fault(&self, fault: LayerFault) -> Diagnostic {
         match fault {
-            LayerFault::Builder(diagnostic) => diagnostic,
+            LayerFault::Builder(diagnostic) => *diagnostic,
             LayerFault::Text(text) => self.fault("bake::export::layer", format_args!("cannot make a layer: {text}")),
         }
     }
 
     /// Full names, joined, as the metadata file has them.
     fn names(&self) -> String {
-        let names: Vec<String> = self.plan.names.iter().map(|it| spelled(it, self.prepared)).collect();
+        let names: Vec<String> = self.plan.names.iter().map(ToString::to_string).collect();
         names.join(",")
     }
 
@@ -71,7 +76,7 @@ impl ImageJob<'_> {
         }
         let one = |name: &Reference| {
             let mut root = root.clone();
-            root.annotations.insert("io.containerd.image.name".to_owned(), name.to_string());
+            root.annotations.insert(IMAGE_NAME.to_owned(), name.to_string());
             let tag = name.tag_or_latest().map_or_else(|| name.to_string(), str::to_owned);
             root.annotations.insert("org.opencontainers.image.ref.name".to_owned(), tag);
             root
@@ -85,6 +90,7 @@ impl ImageJob<'_> {
         BTreeMap::from([("org.opencontainers.image.created".to_owned(), created)])
     }
 
+    /// The receipt of this export: the entries of the image in the metadata file; no warnings yet.
     pub(super) fn receipt(&self, image: &AssembledImage) -> ExportReceipt {
         ExportReceipt { metadata: image.metadata(&self.names(), &self.created()), warnings: Vec::new() }
     }
@@ -94,13 +100,14 @@ impl ImageJob<'_> {
         fetch(self.context, blobs).await
     }
 
-    pub(super) fn moved(&self, shown: &str) -> Box<dyn Fn(u64) + Send> {
+    /// A function that reports the bytes written so far as progress of this export, under the name `shown`.
+    pub(super) fn moved(&self, shown: &str) -> Box<dyn Fn(u64) + Send + Sync> {
         let (sink, id, what): (_, _, Arc<str>) = (self.context.sink.clone(), self.context.step, shown.into());
         Box::new(move |done| sink(Event::Moved { id, what: what.clone(), done, total: 0 }))
     }
 }
 
-/// Brings the blobs of base layers here.
+/// Fetches the blobs of base layers that the store lacks, four at a time.
 pub(super) async fn fetch(context: &ExportContext, blobs: &[ImageBlob]) -> Result<(), Diagnostic> {
     let missing = blobs.iter().filter_map(|blob| match &blob.from {
         BlobContent::Base(base) => Some(fetch_base(context, base)),
@@ -116,7 +123,7 @@ pub(super) fn upload(context: &ExportContext, blob: &ImageBlob) -> Upload {
         BlobContent::Bytes(bytes) => BlobSource::Bytes(bytes.clone().into()),
         BlobContent::Store => BlobSource::File(context.store.blob_path(&blob.digest)),
         BlobContent::Base(base) => {
-            if let BlobOrigin::Registry { domain, path } = &base.origin {
+            if let LayerOrigin::Registry { domain, path } = &base.origin {
                 found_in.push((domain.clone(), path.clone()));
             }
             let (context, base, digest) = (context.clone(), base.clone(), blob.digest);
@@ -132,21 +139,14 @@ pub(super) fn upload(context: &ExportContext, blob: &ImageBlob) -> Upload {
     Upload { digest: blob.digest, size: blob.size, source, found_in }
 }
 
-/// The name as it was written, with its tag.
-fn spelled(name: &Reference, prepared: &PreparedExport) -> String {
-    match prepared.subject.tags.iter().find(|tag| tag.reference == *name) {
-        Some(tag) if name.tag.is_some() => tag.text.clone(),
-        _ => name.to_string(),
-    }
-}
-
 /// All blobs and documents with their sizes, in the order in which archives have them.
 pub(super) fn sizes(image: &AssembledImage) -> BTreeMap<Digest, u64> {
     let documents = image.documents.iter().map(|it| (it.digest, it.bytes.len() as u64));
     image.blobs.iter().map(|it| (it.digest, it.size)).chain(documents).collect()
 }
 
-/// All bytes of an image, for the thread that writes it.
+/// What the thread that writes an archive or layout needs of an image: sizes, documents, names, and Docker's
+/// `manifest.json`.
 pub(super) struct ImageBytes {
     pub(super) sizes: BTreeMap<Digest, u64>,
     pub(super) bytes: BTreeMap<Digest, Vec<u8>>,
@@ -155,6 +155,7 @@ pub(super) struct ImageBytes {
 }
 
 impl ImageBytes {
+    /// Collects the bytes of an image. `docker` asks for `manifest.json`, which only an image of one platform has.
     pub(super) fn new(job: &ImageJob<'_>, image: AssembledImage, docker: bool) -> Self {
         let (sizes, names) = (sizes(&image), job.named(&image));
         let docker = image.single.as_ref().filter(|_| docker).map(|(config, layers)| {
@@ -174,6 +175,10 @@ impl ImageBytes {
         Self { sizes, bytes, names, docker }
     }
 
+    /// The bytes of a blob: from memory, or the file of the store.
+    ///
+    /// # Errors
+    /// When the store has no such blob, or it cannot be opened.
     pub(super) fn open(&self, store: &Store, digest: &Digest) -> io::Result<MemberContent<'_>> {
         match self.bytes.get(digest) {
             Some(bytes) => Ok(MemberContent::Bytes(bytes)),
@@ -183,6 +188,9 @@ impl ImageBytes {
 }
 
 /// Runs work that blocks on files on a thread of its own.
+///
+/// # Errors
+/// Those of `work`; a panic in it becomes an error.
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {

@@ -28,37 +28,97 @@ use crate::{
     oci::{Digest, media},
 };
 
-/// The file `oci-layout`.
+/// The content of the file `oci-layout` (OCI image spec, image-layout.md).
 pub(super) const VERSION: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 const VERSION_FILE: &str = "oci-layout";
-const INDEX_FILE: &str = "index.json";
-const LOCK_FILE: &str = "index.json.lock";
-const NAME: &str = "io.containerd.image.name";
+pub(crate) const INDEX_FILE: &str = "index.json";
+pub(super) const LOCK_FILE: &str = "index.json.lock";
+/// The annotation of an image with its full name.
+pub(super) const IMAGE_NAME: &str = "io.containerd.image.name";
 /// Longest `index.json` that is read, in bytes.
 const LONGEST: u64 = 8 << 20;
 
-/// Adds an image to a layout folder. Blobs that are there are not written again. Returns the stamp of `index.json`.
+/// Adds an image to an OCI layout folder. Blobs that are there are not written again. Returns the stamp of
+/// `index.json`.
 ///
 /// # Errors
-/// Names the path. Links below the folder are not followed, and what must be a regular file never blocks.
+/// The path and the error of the system. Links below the folder are not followed, and what must be a regular file never
+/// blocks.
 pub(super) fn write<'a>(
     folder: &GrantedWrite,
     blobs: &BTreeMap<Digest, u64>,
-    mut open: impl FnMut(&Digest) -> io::Result<MemberContent<'a>>,
+    open: impl FnMut(&Digest) -> io::Result<MemberContent<'a>>,
     names: &[DocumentDescriptor],
-    mut moved: impl FnMut(u64),
+    moved: impl FnMut(u64),
 ) -> Result<Option<FileStamp>, WriteFault> {
+    let root = folder.make_dir(0o777).map_err(|error| (folder.path().to_owned(), error))?;
+    write_into(&root, folder.path(), None, blobs, open, names, moved)
+}
+
+/// Writes into the empty directory `root` what the layout `folder` is to get: the blobs that it lacks, and an index of the
+/// new names alone.
+pub(super) fn stage<'a>(
+    root: &OwnedFd,
+    folder: &GrantedWrite,
+    blobs: &BTreeMap<Digest, u64>,
+    open: impl FnMut(&Digest) -> io::Result<MemberContent<'a>>,
+    names: &[DocumentDescriptor],
+    moved: impl FnMut(u64),
+) -> Result<(), WriteFault> {
+    let there = folder.open_dir().and_then(|root| at::dir(root.as_fd(), Path::new("blobs/sha256"))).ok();
+    write_into(root, folder.path(), there.as_ref(), blobs, open, names, moved).map(drop)
+}
+
+/// Merges the index of a staged layout into that of the layout `root`, whose blobs are all there.
+pub(crate) fn merge_index(staged: &OwnedFd, root: &OwnedFd) -> io::Result<()> {
+    let names = manifests(staged)?;
+    let _lock = IndexLock::take(root)?;
+    let index = merged(root, names)?;
+    write_file(root, INDEX_FILE, index.to_string().as_bytes()).map(drop)
+}
+
+/// `folder` is the path in messages. Blobs that lie in `there` are left out.
+fn write_into<'a>(
+    root: &OwnedFd,
+    folder: &Path,
+    there: Option<&OwnedFd>,
+    blobs: &BTreeMap<Digest, u64>,
+    open: impl FnMut(&Digest) -> io::Result<MemberContent<'a>>,
+    names: &[DocumentDescriptor],
+    moved: impl FnMut(u64),
+) -> Result<Option<FileStamp>, WriteFault> {
+    write_blobs(root, folder, there, blobs, open, moved)?;
     let at_path = |path: &str| {
-        let path = folder.path().join(path);
+        let path = folder.join(path);
         move |e: io::Error| (path, e)
     };
-    let root = folder.make_dir(0o777).map_err(at_path(""))?;
+    let _lock = IndexLock::take(root).map_err(at_path(LOCK_FILE))?;
+    let values = names.iter().map(|name| serde_json::to_value(name).expect("descriptors are plain data")).collect();
+    let index = merged(root, values).map_err(at_path(INDEX_FILE))?;
+    write_file(root, INDEX_FILE, index.to_string().as_bytes()).map_err(at_path(INDEX_FILE))
+}
+
+/// Writes the blobs that a layout lacks, and the file that makes a folder a layout. Returns the folder of the blobs.
+/// `folder` is the path in messages. Blobs that lie in `there` are left out.
+pub(super) fn write_blobs<'a>(
+    root: &OwnedFd,
+    folder: &Path,
+    there: Option<&OwnedFd>,
+    blobs: &BTreeMap<Digest, u64>,
+    mut open: impl FnMut(&Digest) -> io::Result<MemberContent<'a>>,
+    mut moved: impl FnMut(u64),
+) -> Result<OwnedFd, WriteFault> {
+    let at_path = |path: &str| {
+        let path = folder.join(path);
+        move |e: io::Error| (path, e)
+    };
     let store =
-        make_dir(&root, "blobs").and_then(|blobs| make_dir(&blobs, "sha256")).map_err(at_path("blobs/sha256"))?;
+        make_dir(root, "blobs").and_then(|blobs| make_dir(&blobs, "sha256")).map_err(at_path("blobs/sha256"))?;
     let mut written = 0;
     for (digest, size) in blobs {
         let name = digest.hex();
-        if has_blob(store.as_fd(), &name, *size) {
+        let is_held = |dir: &OwnedFd| has_blob(dir.as_fd(), &name, *size);
+        if is_held(&store) || there.is_some_and(is_held) {
             continue;
         }
         let at_blob = || at_path(&format!("blobs/sha256/{name}"));
@@ -77,12 +137,10 @@ pub(super) fn write<'a>(
         place.finish().map_err(at_blob())?;
         moved(written);
     }
-    if read(&root, VERSION_FILE).ok().as_deref() != Some(VERSION) {
-        write_file(&root, VERSION_FILE, VERSION).map_err(at_path(VERSION_FILE))?;
+    if read(root.as_fd(), VERSION_FILE).ok().as_deref() != Some(VERSION) {
+        write_file(root, VERSION_FILE, VERSION).map_err(at_path(VERSION_FILE))?;
     }
-    let _lock = IndexLock::take(&root).map_err(at_path(LOCK_FILE))?;
-    let index = merged(&root, names).map_err(at_path(INDEX_FILE))?;
-    write_file(&root, INDEX_FILE, index.to_string().as_bytes()).map_err(at_path(INDEX_FILE))
+    Ok(store)
 }
 
 /// Opens a folder of the layout, made where missing. A link of this name is an error.
@@ -93,16 +151,17 @@ fn make_dir(dir: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
     }
 }
 
-fn has_blob(store: BorrowedFd<'_>, name: &str, size: u64) -> bool {
+/// Whether a folder of blobs has one of this length.
+pub(super) fn has_blob(store: BorrowedFd<'_>, name: &str, size: u64) -> bool {
     at::stat(store, OsStr::new(name)).ok().flatten().is_some_and(|stat| {
         FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && u64::try_from(stat.st_size) == Ok(size)
     })
 }
 
-/// A small regular file of the layout.
-fn read(dir: &OwnedFd, name: &str) -> io::Result<Vec<u8>> {
+/// A small regular file of a folder.
+pub(super) fn read(dir: BorrowedFd<'_>, name: &str) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    at::file(dir.as_fd(), Path::new(name))?.take(LONGEST + 1).read_to_end(&mut bytes)?;
+    at::file(dir, Path::new(name))?.take(LONGEST + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > LONGEST { Err(io::Error::other("it is too long to be read")) } else { Ok(bytes) }
 }
 
@@ -113,13 +172,14 @@ fn write_file(dir: &OwnedFd, name: &str, bytes: &[u8]) -> io::Result<Option<File
 }
 
 /// The lock of an index, which other tools know as well. Its file is removed when it is given up.
-struct IndexLock<'a> {
+pub(super) struct IndexLock<'a> {
     dir: &'a OwnedFd,
     _file: File,
 }
 
 impl<'a> IndexLock<'a> {
-    fn take(dir: &'a OwnedFd) -> io::Result<Self> {
+    /// Waits until no other process has it.
+    pub(super) fn take(dir: &'a OwnedFd) -> io::Result<Self> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         loop {
             let file = match rustix::fs::openat(dir, LOCK_FILE, flags, Mode::from_raw_mode(0o666)) {
@@ -146,37 +206,51 @@ impl Drop for IndexLock<'_> {
     }
 }
 
-/// Whether all blobs are there, by their lengths.
+/// Whether a layout folder has all of these blobs, by their lengths.
 pub(super) fn holds(folder: &GrantedWrite, blobs: &BTreeMap<Digest, u64>) -> bool {
     let store = folder.open_dir().and_then(|root| at::dir(root.as_fd(), Path::new("blobs/sha256")));
     store.is_ok_and(|store| blobs.iter().all(|(digest, size)| has_blob(store.as_fd(), &digest.hex(), *size)))
 }
 
-/// The index that is there, with `names` in place of what had the same names; without a name, of the same content.
-fn merged(root: &OwnedFd, names: &[DocumentDescriptor]) -> io::Result<Value> {
-    let mut manifests: Vec<Value> = match read(root, INDEX_FILE) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        Err(error) => return Err(error),
+/// The descriptors in the index that is there.
+pub(super) fn manifests(root: &OwnedFd) -> io::Result<Vec<Value>> {
+    match read(root.as_fd(), INDEX_FILE) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
         Ok(bytes) => {
             let index: Value = serde_json::from_slice(&bytes)
                 .map_err(|e| io::Error::other(format!("what is there is no index ({e})")))?;
-            index.get("manifests").and_then(Value::as_array).cloned().unwrap_or_default()
-        }
-    };
-    for descriptor in names {
-        let name = descriptor.annotations.get(NAME);
-        let same = |it: &Value| match (name, it.pointer("/annotations").and_then(|it| it.get(NAME))) {
-            (Some(name), Some(Value::String(there))) => name == there,
-            (None, None) => it.get("digest").and_then(Value::as_str) == Some(&descriptor.digest.to_string()),
-            _ => false,
-        };
-        let value = serde_json::to_value(descriptor).expect("descriptors are plain data");
-        match manifests.iter().position(same) {
-            Some(found) => manifests[found] = value,
-            None => manifests.push(value),
+            Ok(index.get("manifests").and_then(Value::as_array).cloned().unwrap_or_default())
         }
     }
-    Ok(json!({"schemaVersion": 2, "mediaType": media::OCI_INDEX, "manifests": manifests}))
+}
+
+/// The index that is there, with `descriptors` in place of what had the same names; without a name, of the same content.
+fn merged(root: &OwnedFd, descriptors: Vec<Value>) -> io::Result<Value> {
+    let mut manifests = manifests(root)?;
+    let name_of = |descriptor: &Value| descriptor.get("annotations").and_then(|all| all.get(IMAGE_NAME)).cloned();
+    for descriptor in descriptors {
+        let name = name_of(&descriptor);
+        let same = |there: &Value| match (&name, name_of(there)) {
+            (Some(name), Some(there)) => *name == there,
+            (None, None) => there.get("digest") == descriptor.get("digest"),
+            _ => false,
+        };
+        match manifests.iter().position(same) {
+            Some(found) => manifests[found] = descriptor,
+            None => manifests.push(descriptor),
+        }
+    }
+    Ok(index_of(&manifests))
+}
+
+fn index_of(manifests: &[Value]) -> Value {
+    json!({"schemaVersion": 2, "mediaType": media::OCI_INDEX, "manifests": manifests})
+}
+
+/// Replaces the index. The caller has its lock.
+pub(super) fn write_index(root: &OwnedFd, manifests: &[Value]) -> io::Result<()> {
+    write_file(root, INDEX_FILE, index_of(manifests).to_string().as_bytes()).map(drop)
 }
 
 #[cfg(test)]
@@ -199,7 +273,7 @@ mod tests {
         let digest = Digest::of(content);
         let blobs = BTreeMap::from([(digest, content.len() as u64)]);
         let mut root = descriptor(media::OCI_MANIFEST, digest, content.len() as u64);
-        root.annotations.extend(name.map(|it| (NAME.to_owned(), it.to_owned())));
+        root.annotations.extend(name.map(|it| (IMAGE_NAME.to_owned(), it.to_owned())));
         write(&granted(folder), &blobs, |_| Ok(MemberContent::Bytes(content)), &[root], |_| {}).expect("written");
     }
 
@@ -207,7 +281,10 @@ mod tests {
         let index: Value = serde_json::from_slice(&fs::read(folder.join("index.json")).expect("there")).expect("JSON");
         let text = |it: &Value| it.as_str().map(str::to_owned);
         let manifests = index["manifests"].as_array().expect("a list");
-        manifests.iter().map(|it| (text(&it["annotations"][NAME]), text(&it["digest"]).expect("a digest"))).collect()
+        manifests
+            .iter()
+            .map(|it| (text(&it["annotations"][IMAGE_NAME]), text(&it["digest"]).expect("a digest")))
+            .collect()
     }
 
     #[test]

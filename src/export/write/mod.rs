@@ -2,11 +2,16 @@
 //!
 //! ```text
 //! image: job (blobs, names) ─► archive, layout, registry, load      tree: subjects ─► folder, tree_tar
-//! archive, layout, tree_tar ─► dest (files made aside and renamed), tar (headers)
+//! archive, layout, tree_tar ─► dest (files made aside and renamed), `crate::archive` (headers)
+//! tree_tar ─► sparse (which parts of a file are stored)
+//! each of them ─► stage: the same, made ready for a release
+//! cache ─► cache_registry, cache_folder: joined with what is there
 //! ```
 
 mod archive;
 mod cache;
+mod cache_folder;
+mod cache_registry;
 mod dest;
 mod folder;
 mod image;
@@ -16,10 +21,17 @@ mod load;
 mod member;
 mod part;
 mod registry;
-mod tar;
+mod sparse;
+mod stage;
 mod tree;
 mod tree_tar;
 
 pub(crate) use cache::export_cache;
-pub(super) use image::export_image;
-pub(super) use tree::export_tree;
+pub(super) use folder::{TEMPORARY, finish_folders, remove};
+pub(super) use image::{export_image, stage_image};
+pub(super) use layout::{INDEX_FILE, merge_index};
+pub(crate) use load::engine_answers;
+pub(super) use load::{ready as engine_is_ready, send as send_to_engine};
+pub(crate) use stage::StagedExport;
+pub(super) use stage::{ReleaseRecord, StagedStream, Stamped};
+pub(super) use tree::{STRANGERS, export_tree, stage_tree};

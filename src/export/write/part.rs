@@ -2,9 +2,11 @@
 
 use crate::layer::view::LayerView;
 
-/// One platform's tree, and files to put beside its entries.
+/// The file tree of one platform, and files to put beside its entries.
 pub(super) struct TreePart {
     pub(super) view: LayerView,
+    /// The tree of the base image, when `view` has only what was added to it.
+    pub(super) base: Option<LayerView>,
     /// Folder of the platform, when each has its own.
     pub(super) folder: Option<String>,
     pub(super) platform: String,

@@ -6,7 +6,8 @@ use std::{
     collections::{BTreeMap, btree_map},
     ffi::OsString,
     fs::File,
-    io::{self, Read, Write},
+    io::{self, Read, Seek, SeekFrom, Write},
+    ops::Range,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
@@ -16,11 +17,12 @@ use rayon::prelude::*;
 use super::{
     dest::{ExportDest, WriteFault},
     part::TreePart,
-    tar::{self, TarHeader},
+    sparse,
 };
 use crate::{
+    archive::{TAR_END, TarEntry, TarMemberKind, sparse_map, tar_headers, tar_padding},
     export::built::DEEPEST_FOLDER,
-    layer::view::{EntryKind, LocateWalk, ViewEntry, ViewFolder, at},
+    layer::view::{EntryKind, Follow, LocateWalk, ViewEntry, ViewFolder, at},
 };
 
 /// Files up to this size are read into memory.
@@ -28,19 +30,18 @@ const SMALL: u64 = 64 << 10;
 /// Entries per batch: their small files are in memory at the same time.
 const BATCH: usize = 256;
 
-/// Writes all parts into one archive.
+/// Writes all parts of a file tree into one tar archive.
 pub(super) fn write(parts: &[TreePart], out: &mut ExportDest, moved: &dyn Fn(u64)) -> Result<(), WriteFault> {
-    let mut writer = TreeTarWriter { out, buffer: Vec::with_capacity(1 << 20), moved };
+    let mut writer = TreeTarWriter { out, buffer: Vec::with_capacity(1 << 20), waiting: Vec::new(), moved };
     for part in parts {
         let mut base = PathBuf::new();
-        let fail = |e: io::Error| (PathBuf::from(part.folder.as_deref().unwrap_or_default()), e);
         if let Some(folder) = &part.folder {
             base.push(folder);
             let name = format!("{folder}/");
-            let kind = tar::ArchiveEntryKind::Dir;
+            let kind = TarMemberKind::Dir;
             let mtime = part.epoch.unwrap_or(0);
-            let entry = TarHeader { kind, mtime, ..TarHeader::file(name.as_bytes(), 0o755, 0) };
-            writer.header(&entry).map_err(fail)?;
+            let entry = TarEntry { kind, mtime, ..TarEntry::file(name.as_bytes(), 0o755, 0) };
+            writer.header(&entry);
         }
         let mut links = BTreeMap::new();
         let names = folder(&mut writer, part, &part.view.root(), &base, &mut links, 0)?;
@@ -51,13 +52,14 @@ pub(super) fn write(parts: &[TreePart], out: &mut ExportDest, moved: &dyn Fn(u64
                 return Err((path, io::Error::other(why)));
             }
             let mtime = part.epoch.unwrap_or(0);
-            let header = TarHeader { mtime, ..TarHeader::file(path.as_os_str().as_bytes(), 0o600, bytes.len() as u64) };
-            writer.header(&header).and_then(|()| writer.content(bytes)).map_err(|e| (path, e))?;
+            let entry = TarEntry { mtime, ..TarEntry::file(path.as_os_str().as_bytes(), 0o600, bytes.len() as u64) };
+            writer.header(&entry);
+            writer.content(bytes).map_err(|e| (path, e))?;
         }
     }
     let end = |writer: &mut TreeTarWriter<'_>| {
         writer.flush()?;
-        tar::end(writer.out)
+        writer.out.write_all(&TAR_END)
     };
     end(&mut writer).map_err(|e| (PathBuf::new(), e))
 }
@@ -66,17 +68,25 @@ struct TreeTarWriter<'a> {
     out: &'a mut ExportDest,
     /// Not yet written: many headers and small files make one write.
     buffer: Vec<u8>,
+    /// Headers of folders that are written only if something below them is: those on the way to the current one.
+    waiting: Vec<Vec<u8>>,
     moved: &'a dyn Fn(u64),
 }
 
 impl TreeTarWriter<'_> {
-    fn header(&mut self, header: &TarHeader<'_>) -> io::Result<()> {
-        tar::header(&mut self.buffer, header)
+    fn header(&mut self, entry: &TarEntry<'_>) {
+        self.waiting.drain(..).for_each(|folder| self.buffer.extend(folder));
+        self.buffer.extend_from_slice(&tar_headers(entry));
+    }
+
+    /// Keeps the header of a folder until something below it is written.
+    fn hold(&mut self, entry: &TarEntry<'_>) {
+        self.waiting.push(tar_headers(entry));
     }
 
     fn content(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.buffer.extend_from_slice(bytes);
-        tar::padding(&mut self.buffer, bytes.len() as u64)?;
+        self.buffer.extend_from_slice(tar_padding(bytes.len() as u64));
         if self.buffer.len() >= 1 << 20 { self.flush() } else { Ok(()) }
     }
 
@@ -86,7 +96,23 @@ impl TreeTarWriter<'_> {
         if n != size {
             return Err(io::Error::other(format!("it is {n} instead of {size} bytes long")));
         }
-        tar::padding(&mut self.buffer, size)
+        self.buffer.extend_from_slice(tar_padding(size));
+        Ok(())
+    }
+
+    /// A file with holes: its header, which has the size of the file, the map of its data, and the data.
+    fn sparse(&mut self, header: &TarEntry<'_>, mut file: File, ranges: &[Range<u64>]) -> io::Result<()> {
+        let map = sparse_map(ranges, header.size);
+        let size = map.len() as u64 + ranges.iter().map(|range| range.end - range.start).sum::<u64>();
+        self.header(&TarEntry { size, sparse: Some(header.size), ..header.clone() });
+        self.buffer.extend(map);
+        self.flush()?;
+        for range in ranges {
+            file.seek(SeekFrom::Start(range.start))?;
+            self.out.copy_part(&mut file, range.end - range.start)?;
+        }
+        self.buffer.extend_from_slice(tar_padding(size));
+        Ok(())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -138,10 +164,13 @@ fn folder(
             let fail = |e| (path.clone(), e);
             let full = base.join(&path);
             let ahead = ahead.map_err(fail)?;
-            one(writer, part.epoch, &full, entry, ahead, links).map_err(fail)?;
+            let n_waiting = writer.waiting.len();
+            let is_of_base = entry.kind == EntryKind::Dir && is_of_base(part, &path, entry, &ahead).map_err(fail)?;
+            one(writer, part.epoch, &full, entry, ahead, is_of_base, links).map_err(fail)?;
             if entry.kind == EntryKind::Dir {
                 let below = part.view.enter(folder_at, name).map_err(fail)?;
                 folder(writer, part, &below, base, links, depth + 1)?;
+                writer.waiting.truncate(n_waiting);
             }
         }
     }
@@ -149,11 +178,10 @@ fn folder(
 }
 
 fn read_ahead(part: &TreePart, folder: &ViewFolder, name: &OsString, entry: &ViewEntry) -> io::Result<ReadAhead> {
-    let bytes = |list: Vec<(OsString, Vec<u8>)>| list.into_iter().map(|(k, v)| (k.as_bytes().to_vec(), v)).collect();
     Ok(match entry.kind {
         EntryKind::File => {
             let file = part.view.file(folder, name, entry)?;
-            let xattrs = bytes(at::xattrs(&file).unwrap_or_default());
+            let xattrs = bytes_of(at::xattrs(&file).unwrap_or_default());
             if entry.size > SMALL {
                 return Ok(ReadAhead::Open(file, xattrs));
             }
@@ -165,47 +193,64 @@ fn read_ahead(part: &TreePart, folder: &ViewFolder, name: &OsString, entry: &Vie
             ReadAhead::Bytes(content, xattrs)
         }
         EntryKind::Symlink => ReadAhead::Link(part.view.link_text(folder, name, entry)?),
-        EntryKind::Dir => ReadAhead::Attributes(bytes(part.view.xattrs_of(folder, name, entry).unwrap_or_default())),
+        EntryKind::Dir => ReadAhead::Attributes(bytes_of(part.view.xattrs_of(folder, name, entry).unwrap_or_default())),
         EntryKind::Fifo | EntryKind::Socket | EntryKind::CharDev | EntryKind::BlockDev => ReadAhead::Nothing,
     })
 }
 
+/// Whether the base image has this folder with the same attributes: it is in the layers above because something below it
+/// was added, or only because something was deleted.
+fn is_of_base(part: &TreePart, path: &Path, entry: &ViewEntry, ahead: &ReadAhead) -> io::Result<bool> {
+    let Some(base) = &part.base else { return Ok(false) };
+    let Some(before) = base.lookup(path, Follow::No)? else { return Ok(false) };
+    let attributes = |entry: &ViewEntry| (entry.kind, entry.mode, entry.uid, entry.gid);
+    let ReadAhead::Attributes(xattrs) = ahead else { return Ok(false) };
+    Ok(attributes(&before) == attributes(entry) && bytes_of(base.xattrs(path)?) == *xattrs)
+}
+
+fn bytes_of(xattrs: Vec<(OsString, Vec<u8>)>) -> TreeXattrs {
+    xattrs.into_iter().map(|(name, value)| (name.as_bytes().to_vec(), value)).collect()
+}
+
+/// One entry. A folder of the base image is written when something below it is.
 fn one(
     writer: &mut TreeTarWriter<'_>,
     epoch: Option<i64>,
     path: &Path,
     entry: &ViewEntry,
     ahead: ReadAhead,
+    is_of_base: bool,
     links: &mut LinkTargets,
 ) -> io::Result<()> {
     let mut name = path.as_os_str().as_bytes().to_vec();
     let kind = match entry.kind {
-        EntryKind::File => tar::ArchiveEntryKind::File,
-        EntryKind::Dir => tar::ArchiveEntryKind::Dir,
-        EntryKind::Symlink => tar::ArchiveEntryKind::Symlink,
-        EntryKind::Fifo => tar::ArchiveEntryKind::Fifo,
-        EntryKind::CharDev => tar::ArchiveEntryKind::CharDev,
-        EntryKind::BlockDev => tar::ArchiveEntryKind::BlockDev,
+        EntryKind::File => TarMemberKind::File,
+        EntryKind::Dir => TarMemberKind::Dir,
+        EntryKind::Symlink => TarMemberKind::Symlink,
+        EntryKind::Fifo => TarMemberKind::Fifo,
+        EntryKind::CharDev => TarMemberKind::CharDev,
+        EntryKind::BlockDev => TarMemberKind::BlockDev,
         EntryKind::Socket => return Ok(()),
     };
     if entry.kind == EntryKind::Dir {
         name.push(b'/');
     }
-    let mut header = TarHeader {
+    let mut header = TarEntry {
         kind,
         mode: entry.mode,
-        uid: entry.uid.into(),
-        gid: entry.gid.into(),
+        uid: entry.uid,
+        gid: entry.gid,
         mtime: epoch.unwrap_or(entry.mtime.0),
         device: entry.rdev,
-        ..TarHeader::file(&name, 0, 0)
+        ..TarEntry::file(&name, 0, 0)
     };
     if entry.kind == EntryKind::File && entry.nlink > 1 {
         match links.entry((entry.layer, entry.dev_ino)) {
             btree_map::Entry::Occupied(first) => {
-                header.kind = tar::ArchiveEntryKind::HardLink;
+                header.kind = TarMemberKind::HardLink;
                 header.link = first.get();
-                return writer.header(&header);
+                writer.header(&header);
+                return Ok(());
             }
             btree_map::Entry::Vacant(free) => {
                 free.insert(name.clone());
@@ -214,17 +259,23 @@ fn one(
     }
     match ahead {
         ReadAhead::Nothing => writer.header(&header),
-        ReadAhead::Link(text) => writer.header(&TarHeader { link: text.as_bytes(), ..header }),
-        ReadAhead::Attributes(xattrs) => writer.header(&TarHeader { xattrs: &xattrs, ..header }),
+        ReadAhead::Link(text) => writer.header(&TarEntry { link: text.as_bytes(), ..header }),
+        ReadAhead::Attributes(xattrs) if is_of_base => writer.hold(&TarEntry { xattrs: &xattrs, ..header }),
+        ReadAhead::Attributes(xattrs) => writer.header(&TarEntry { xattrs: &xattrs, ..header }),
         ReadAhead::Bytes(bytes, xattrs) => {
-            writer.header(&TarHeader { size: entry.size, xattrs: &xattrs, ..header })?;
-            writer.content(&bytes)
+            writer.header(&TarEntry { size: entry.size, xattrs: &xattrs, ..header });
+            return writer.content(&bytes);
         }
         ReadAhead::Open(file, xattrs) => {
-            writer.header(&TarHeader { size: entry.size, xattrs: &xattrs, ..header })?;
-            writer.file(file, entry.size)
+            let header = TarEntry { size: entry.size, xattrs: &xattrs, ..header };
+            if let Some(ranges) = sparse::data_blocks(&file, entry.size)? {
+                return writer.sparse(&header, file, &ranges);
+            }
+            writer.header(&header);
+            return writer.file(file, entry.size);
         }
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -245,6 +296,7 @@ mod tests {
         symlink("../a", tree.join("d/l")).expect("writable");
         let part = |folder: Option<&str>| TreePart {
             view: LayerView::open(std::slice::from_ref(&tree)).expect("there"),
+            base: None,
             folder: folder.map(str::to_owned),
             platform: "p".into(),
             epoch: Some(5),

@@ -23,7 +23,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::{EntryKind, ViewEntry};
+use super::{EntryKind, ViewEntry, owners};
 
 const DIR: OFlags = OFlags::DIRECTORY.union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW);
 /// Longer paths are opened in pieces: the kernel takes less than 4096 bytes at once.
@@ -40,6 +40,12 @@ pub(crate) fn opaque_xattr() -> &'static str {
         let whole = map.split_whitespace().eq(["0", "0", "4294967295"]);
         if whole && rustix::process::geteuid().is_root() { "trusted.overlay.opaque" } else { "user.overlay.opaque" }
     })
+}
+
+/// The extended attribute with which overlayfs says what a renamed directory shows; `None` where it makes no such notes
+/// (in a user namespace).
+pub(crate) fn redirect_xattr() -> Option<&'static str> {
+    opaque_xattr().starts_with("trusted.").then_some("trusted.overlay.redirect")
 }
 
 /// Opens a directory of the host by its path.
@@ -73,7 +79,7 @@ fn open(dir: BorrowedFd<'_>, path: &Path, flags: OFlags) -> io::Result<OwnedFd> 
                 other => return Ok(other?),
             }
         }
-        // EPERM and EINVAL have other causes too; the walk below tells.
+        // EPERM and EINVAL have other causes too; the walk below finds out.
         if matches!(rustix::fs::openat2(dir, ".", DIR, Mode::empty(), how), Err(Errno::NOSYS | Errno::PERM)) {
             NO_OPENAT2.store(true, Ordering::Relaxed);
         }
@@ -94,18 +100,18 @@ fn open(dir: BorrowedFd<'_>, path: &Path, flags: OFlags) -> io::Result<OwnedFd> 
     at.ok_or_else(|| Errno::NOENT.into())
 }
 
-/// What `name`, one name without a slash, is in an open directory. `None` if it is not there.
+/// The entry `name` (one name without a slash) of an open directory; `None` if it is not there.
 pub(crate) fn stat(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<Option<Stat>> {
     match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(stat) => Ok(Some(stat)),
+        Ok(stat) => owners::of_entry(dir, name, stat).map(Some),
         Err(Errno::NOENT | Errno::NAMETOOLONG) => Ok(None),
         Err(err) => Err(err.into()),
     }
 }
 
-/// What is at a path below `dir`. `None` if it, or a directory on the way, is not there.
+/// The `stat` data of a path below `dir`. `None` if it, or a directory on the way, is not there.
 pub(crate) fn stat_beneath(dir: BorrowedFd<'_>, path: &Path) -> io::Result<Option<Stat>> {
-    let Some(name) = path.file_name() else { return Ok(Some(rustix::fs::fstat(dir)?)) };
+    let Some(name) = path.file_name() else { return owners::of(dir, rustix::fs::fstat(dir)?).map(Some) };
     match path.parent().filter(|it| !it.as_os_str().is_empty()) {
         None => stat(dir, name),
         Some(parent) => match open(dir, parent, OFlags::PATH | DIR) {
@@ -116,13 +122,14 @@ pub(crate) fn stat_beneath(dir: BorrowedFd<'_>, path: &Path) -> io::Result<Optio
     }
 }
 
-/// The path does not exist, as seen by the kernel: a name is missing or a parent is no directory.
+/// Whether an error says that nothing is at a path: a name is missing or too long, a parent is no directory, or there is
+/// a link where none is followed.
 pub(crate) fn is_absent(err: &io::Error) -> bool {
     let code = err.raw_os_error();
     [Errno::NOENT, Errno::NOTDIR, Errno::LOOP, Errno::NAMETOOLONG].iter().any(|it| code == Some(it.raw_os_error()))
 }
 
-/// Stat data as an entry of layer `layer`.
+/// Makes an entry of layer `layer` of `stat` data.
 #[expect(clippy::unnecessary_cast, reason = "the fields differ between architectures")]
 pub(crate) fn entry(stat: &Stat, layer: usize) -> ViewEntry {
     let kind = match FileType::from_raw_mode(stat.st_mode) {
@@ -151,7 +158,7 @@ pub(crate) fn entry(stat: &Stat, layer: usize) -> ViewEntry {
     }
 }
 
-/// The names in an open directory, in the order of the file system.
+/// Lists an open directory, in the order of the file system, without `.` and `..`.
 pub(crate) fn names(dir: BorrowedFd<'_>) -> io::Result<Vec<OsString>> {
     let mut buffer = [const { MaybeUninit::<u8>::uninit() }; 32 * 1024];
     let mut entries = RawDir::new(dir, &mut buffer);
@@ -166,34 +173,58 @@ pub(crate) fn names(dir: BorrowedFd<'_>) -> io::Result<Vec<OsString>> {
     Ok(names)
 }
 
-/// The text of a link in an open directory.
+/// Lists the directories in an open directory, in the order of the file system.
+pub(crate) fn subdirectories(dir: BorrowedFd<'_>) -> io::Result<Vec<OsString>> {
+    let mut buffer = [const { MaybeUninit::<u8>::uninit() }; 32 * 1024];
+    let mut entries = RawDir::new(dir, &mut buffer);
+    let mut found = Vec::new();
+    while let Some(entry) = entries.next() {
+        let entry = entry?;
+        let name = entry.file_name();
+        let is_dir = match entry.file_type() {
+            FileType::Directory => true,
+            FileType::Unknown => {
+                let stat = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+                FileType::from_raw_mode(stat.st_mode) == FileType::Directory
+            }
+            _ => false,
+        };
+        if is_dir && !matches!(name.to_bytes(), b"." | b"..") {
+            found.push(OsStr::from_bytes(name.to_bytes()).to_owned());
+        }
+    }
+    Ok(found)
+}
+
+/// Reads the text of a symbolic link in an open directory.
 pub(crate) fn read_link(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<OsString> {
     Ok(OsString::from_vec(rustix::fs::readlinkat(dir, name, Vec::new())?.into_bytes()))
 }
 
-/// Extended attributes that are content of a tree: `user.*`, `trusted.*` and `security.capability`, without those by
-/// which overlayfs keeps its books. Sorted by name.
+/// Extended attributes that are content of a tree: `user.*`, `trusted.*` and `security.capability`, without those that
+/// overlayfs and `bake` use themselves. Sorted by name.
 pub(crate) fn xattrs(file: impl AsFd) -> io::Result<Vec<(OsString, Vec<u8>)>> {
     let fd = file.as_fd();
     collect_xattrs(|list| rustix::fs::flistxattr(fd, list), |name, value| rustix::fs::fgetxattr(fd, name, value))
 }
 
-/// The same of `name` in an open directory, which may be a link or a device.
+/// As [`xattrs`], of `name` in an open directory, which may be a link or a device.
 pub(crate) fn xattrs_of(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<Vec<(OsString, Vec<u8>)>> {
     let path = by_number(dir, name);
     collect_xattrs(|list| rustix::fs::llistxattr(&path, list), |name, value| rustix::fs::lgetxattr(&path, name, value))
 }
 
-/// A path that leads through an open directory: for system calls that take no directory. The last name is not followed
-/// by the `l…` calls, and the first part is ours.
+/// A path below `/proc/self/fd` that leads through an open directory, for system calls that take no directory descriptor.
+/// `name` must be one name; the `l…` calls do not follow it if it is a link.
 pub(crate) fn by_number(dir: BorrowedFd<'_>, name: &OsStr) -> std::path::PathBuf {
     Path::new(&format!("/proc/self/fd/{}", dir.as_raw_fd())).join(name)
 }
 
-/// Whether an extended attribute belongs to a tree.
+/// Whether an extended attribute is content of a tree and goes into layers.
 pub(crate) fn is_content_xattr(name: &[u8]) -> bool {
-    let overlay = name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.");
-    name == b"security.capability" || !overlay && (name.starts_with(b"user.") || name.starts_with(b"trusted."))
+    let internal =
+        [&b"trusted.overlay."[..], b"user.overlay.", owners::OWN_PREFIX].iter().any(|it| name.starts_with(it));
+    name == b"security.capability" || !internal && (name.starts_with(b"user.") || name.starts_with(b"trusted."))
 }
 
 fn collect_xattrs(
@@ -225,7 +256,7 @@ fn collect_xattrs(
                 value.shrink_to_fit();
                 found.push((name.to_owned(), value));
             }
-            // Gone meanwhile, or not for us to read.
+            // It was removed meanwhile, or may not be read.
             Err(Errno::NODATA) => (),
             Err(err) if unsupported(err) => (),
             Err(err) => return Err(err.into()),

@@ -12,7 +12,7 @@ use super::{EntryKind, Follow, ViewEntry};
 /// As many links as the kernel follows.
 const MAX_LINKS: usize = 40;
 
-/// A tree that paths can be followed in.
+/// A tree in which paths can be followed: stacked layers, or a directory of the host.
 pub(crate) trait LocateWalk {
     /// A directory of the tree.
     type Folder: Clone;
@@ -28,7 +28,7 @@ pub(crate) trait LocateWalk {
     fn link_text(&self, folder: &Self::Folder, name: &OsStr, entry: &ViewEntry) -> io::Result<OsString>;
 }
 
-/// Where a path leads.
+/// The place that a path leads to: a directory, a name in it, and what has that name.
 #[derive(Clone, Debug)]
 pub(crate) struct Location<F> {
     /// Absolute and clean; no directory on the way is a link.
@@ -47,7 +47,7 @@ impl<F: Clone> Location<F> {
         self.path.file_name()
     }
 
-    /// The directory itself, if that is what is there.
+    /// The directory that the path leads to; `None` if something else or nothing is there.
     pub(crate) fn folder<W: LocateWalk<Folder = F>>(&self, tree: &W) -> io::Result<Option<F>> {
         match (&self.entry, &self.parent, self.name()) {
             (Some(ViewEntry { kind: EntryKind::Dir, .. }), Some(parent), Some(name)) => {
@@ -59,8 +59,8 @@ impl<F: Clone> Location<F> {
     }
 }
 
-/// Follows `path` from the root of `tree`. `..` stops at the root. Where something is missing, the rest of the path is
-/// taken by its text.
+/// Follows `path` from the root of `tree`, links included. `..` stops at the root. Where something is missing, the rest
+/// of the path is taken by its text.
 ///
 /// # Errors
 /// Too many links, or the tree cannot be read.

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::route::RoutePrefix;
 
-/// How name servers that run on the host itself are reached from the namespace.
+/// How name servers that run on the host itself are reached from a network namespace.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct DnsForward {
     /// Queries to this address are forwarded to the host's first name server.
@@ -16,9 +16,11 @@ pub(super) struct DnsForward {
 /// What glibc and musl read of it.
 const MAX_SERVERS: usize = 3;
 
-/// The host's `resolv.conf`, each name server that the namespace does not reach replaced by the forwarding address:
-/// loopback addresses (systemd-resolved, dnsmasq) and other addresses of the host. A file without name servers means
-/// one on this machine.
+/// Rewrites the host's `resolv.conf` for a step: each name server that its namespace does not reach is replaced by the
+/// forwarding address.
+///
+/// Not reached are loopback addresses (systemd-resolved, dnsmasq) and other addresses of the host. A file without name
+/// servers means one on this machine.
 pub(super) fn resolv_conf(host: &str, local: &[RoutePrefix], forward: DnsForward) -> String {
     let mut servers: Vec<String> = Vec::new();
     let mut rest = String::new();

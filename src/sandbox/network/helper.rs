@@ -3,7 +3,7 @@
 //! 1. read the [`NetworkStart`], a line
 //! 2. fork: the child stays in the host's network to start the tool there
 //! 3. the parent makes a user and a network namespace; the child starts the tool for it, and says how that went
-//! 4. the parent makes the host's own addresses unreachable, and reports [`NetworkReport`], a line
+//! 4. the parent makes the host's own addresses unreachable, closes the ways around that, and reports [`NetworkReport`], a line
 //! 5. it ends when the socket closes, or the tool has ended; with it end all processes of the pid namespace
 //!
 //! The user namespace is there so that the tool has no rights outside: pasta enters it.
@@ -28,22 +28,26 @@ use rustix::{
 use serde::{Deserialize, Serialize};
 
 use super::{
+    firewall::{self, ClosedWays},
     route,
     tool::{NetworkTool, NetworkToolKind},
 };
 use crate::sandbox::{command::command, namespace, sys};
 
-/// What the helper is told.
+/// The instructions to `bake __network`: one line of JSON on its stdin.
 #[derive(Serialize, Deserialize)]
 pub(super) struct NetworkStart {
     pub(super) tool: NetworkTool,
 }
 
-/// What the helper answers.
+/// The report of `bake __network`: one line of JSON.
 #[derive(Serialize, Deserialize)]
 pub(super) enum NetworkReport {
     /// The network namespace of the helper is connected to the outside.
-    Ready,
+    Ready {
+        /// What a step writes to a device is looked at too, so that it may have `NET_RAW`.
+        may_write_frames: bool,
+    },
     /// It is not, for this reason; the helper ends.
     Failed(String),
 }
@@ -56,10 +60,10 @@ pub(crate) fn network_helper_main() -> u8 {
     let Ok(socket) = io::stdin().as_fd().try_clone_to_owned() else { return 1 };
     let mut socket = UnixStream::from(socket);
     let report = match connect(&socket) {
-        Ok(()) => NetworkReport::Ready,
+        Ok(closed) => NetworkReport::Ready { may_write_frames: closed == ClosedWays::Frames },
         Err(reason) => NetworkReport::Failed(reason),
     };
-    let is_ready = matches!(report, NetworkReport::Ready);
+    let is_ready = matches!(report, NetworkReport::Ready { .. });
     let Ok(mut line) = serde_json::to_vec(&report) else { return 1 };
     line.push(b'\n');
     if socket.write_all(&line).is_err() || !is_ready {
@@ -78,7 +82,8 @@ pub(crate) fn network_helper_main() -> u8 {
     0
 }
 
-fn connect(socket: &UnixStream) -> Result<(), String> {
+/// Connects the namespace; returns what of it could be closed.
+fn connect(socket: &UnixStream) -> Result<ClosedWays, String> {
     let failed = |action: &'static str| move |error: io::Error| format!("cannot {action}: {error}");
     let mut line = String::new();
     io::BufReader::new(socket).read_line(&mut line).map_err(failed("read its orders"))?;
@@ -109,7 +114,15 @@ fn connect(socket: &UnixStream) -> Result<(), String> {
     if !refusal.is_empty() {
         return Err(refusal);
     }
-    route::make_unreachable(&local).map_err(|errno| format!("cannot hide the addresses of the host: {errno}"))
+    route::make_unreachable(&local).map_err(|errno| format!("cannot hide the addresses of the host: {errno}"))?;
+    let closed = firewall::close(&local).unwrap_or_else(|errno| {
+        // A kernel without nftables: routes hold back whoever does not name a device.
+        tracing::debug!(%errno, "no packet filter");
+        ClosedWays::Sockets
+    });
+    // Without NET_RAW, `ping` works where this range has the group of the step. /proc/sys may be read-only: then it does not.
+    let _no_ping = fs::write("/proc/sys/net/ipv4/ping_group_range", "0 0");
+    Ok(closed)
 }
 
 /// Enters a network namespace, owned by a user namespace of its own where that is allowed.

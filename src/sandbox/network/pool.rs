@@ -24,26 +24,24 @@ use super::{
     route,
     tool::{NetworkChoice, NetworkTool},
 };
-use crate::sandbox::{
-    command::command,
-    error::SandboxError,
-    mounts::PUBLIC_DNS,
-    program::own_program,
-    spec::{SandboxNetwork, SandboxSecurity, Spec},
-    sys,
+use crate::{
+    sandbox::{
+        command::command, error::SandboxError, mounts::PUBLIC_DNS, program::own_program, spec::SandboxSpec, sys,
+    },
+    spec::{NetworkMode, SecurityMode},
 };
 
 /// How long a tool may take to connect a namespace.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Why steps run in the host's network namespace although nobody asked for it. Shown once a run.
+/// Why steps run in the host's network namespace although nobody asked for it; shown once a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct HostNetworkNotice {
     /// What each tool said, or that none is installed.
     pub(crate) cause: String,
 }
 
-/// Network namespaces of one run.
+/// The connected network namespaces of one run, used by one step after another.
 pub(crate) struct NetworkPool {
     choice: NetworkChoice,
     state: Mutex<PoolState>,
@@ -92,6 +90,8 @@ struct ConnectedNamespace {
     /// Kept, not waited for: its end takes time that no run is to spend.
     _helper: Child,
     resolv_conf: Arc<str>,
+    /// Whether a step in it may have `NET_RAW`.
+    may_write_frames: bool,
 }
 
 impl NetworkPool {
@@ -104,15 +104,15 @@ impl NetworkPool {
         Self { choice, state: Mutex::new(PoolState { access, free: Vec::new(), notice: None }) }
     }
 
-    /// The network that a step is to run in; blocks while a namespace is connected.
+    /// Takes the network that a step is to run in; blocks while a namespace is connected.
     ///
     /// # Errors
     /// When a tool that has worked before does so no longer. That none works is no error: [`Self::take_notice`].
-    pub(crate) fn acquire(&self, spec: &Spec) -> Result<StepNetworkLease<'_>, SandboxError> {
+    pub(crate) fn acquire(&self, spec: &SandboxSpec) -> Result<StepNetworkLease<'_>, SandboxError> {
         match spec.network {
-            SandboxNetwork::None => return Ok(StepNetworkLease::Loopback),
-            SandboxNetwork::Host => return Ok(StepNetworkLease::Host),
-            SandboxNetwork::Default => (),
+            NetworkMode::None => return Ok(StepNetworkLease::Loopback),
+            NetworkMode::Host => return Ok(StepNetworkLease::Host),
+            NetworkMode::Default => (),
         }
         let found = self.find_or_connect()?;
         Ok(found.map_or(StepNetworkLease::SharedHost, |namespace| {
@@ -120,12 +120,12 @@ impl NetworkPool {
                 pool: self,
                 namespace: Some(namespace),
                 // A step that may do anything may have changed addresses and routes.
-                is_reusable: spec.security == SandboxSecurity::Sandbox,
+                is_reusable: spec.security == SecurityMode::Sandbox,
             })
         }))
     }
 
-    /// Why steps share the host's namespace, once.
+    /// Takes the reason why steps share the host's namespace; `None` if they do not, or it was taken before.
     pub(crate) fn take_notice(&self) -> Option<HostNetworkNotice> {
         self.lock().notice.take()
     }
@@ -155,6 +155,7 @@ impl NetworkPool {
         for tool in tools {
             match ConnectedNamespace::connect(tool) {
                 Ok(namespace) => {
+                    tracing::debug!(tool = ?tool, "steps are connected by");
                     state.access = OutsideAccess::By(tool.clone());
                     return Some(namespace);
                 }
@@ -177,14 +178,24 @@ impl NetworkPool {
 }
 
 impl StepNetworkLease<'_> {
-    /// Moves the calling thread into the namespace, if it is one of the pool. Processes that it starts are in it too.
+    /// Moves the calling thread into the namespace of the lease, if it has one. Processes that the thread starts are in
+    /// it too.
     pub(crate) fn enter(&self) -> Result<(), SandboxError> {
         let Self::Pooled(PooledNamespace { namespace: Some(connected), .. }) = self else { return Ok(()) };
         move_into_link_name_space(connected.namespace.as_fd(), Some(LinkNameSpaceType::Network))
             .map_err(|errno| SandboxError::setup("enter the network of the step", errno))
     }
 
-    /// The `resolv.conf` that works in it; `None` is the host's.
+    /// Whether a step in it may have `NET_RAW`: not where it could read or forge what is not its own.
+    pub(crate) fn allows_raw_sockets(&self) -> bool {
+        match self {
+            Self::Loopback | Self::Host => true,
+            Self::SharedHost => false,
+            Self::Pooled(pooled) => pooled.namespace.as_ref().is_some_and(|connected| connected.may_write_frames),
+        }
+    }
+
+    /// The content of `resolv.conf` that works in the namespace; `None` means that of the host.
     pub(crate) fn resolv_conf(&self) -> Option<String> {
         match self {
             Self::Pooled(PooledNamespace { namespace: Some(connected), .. }) => {
@@ -223,13 +234,14 @@ impl ConnectedNamespace {
         ours.set_read_timeout(Some(TIMEOUT)).and_then(|()| (&ours).write_all(&line)).map_err(failed)?;
         let mut answer = String::new();
         BufReader::new(&ours).read_line(&mut answer).map_err(failed)?;
-        match serde_json::from_str(&answer) {
-            Ok(NetworkReport::Ready) => (),
+        let may_write_frames = match serde_json::from_str(&answer) {
+            Ok(NetworkReport::Ready { may_write_frames }) => may_write_frames,
             Ok(NetworkReport::Failed(reason)) => return Err(reason),
             Err(_) => return Err(format!("{}: its helper ended without a report", tool.kind.name())),
-        }
+        };
         let namespace = fs::File::open(format!("/proc/{}/ns/net", helper.id())).map_err(failed)?;
-        Ok(Self { namespace: namespace.into(), socket: ours, _helper: helper, resolv_conf: resolv_conf(tool)? })
+        let resolv_conf = resolv_conf(tool)?;
+        Ok(Self { namespace: namespace.into(), socket: ours, _helper: helper, resolv_conf, may_write_frames })
     }
 
     /// Whether its helper, and so its tool, still runs.

@@ -4,24 +4,25 @@ use std::os::fd::OwnedFd;
 
 use rustix::{
     io::{Errno, Result},
-    net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with},
+    net::{RecvFlags, SendFlags, recv, send},
 };
+
+use super::netlink::{answer, attribute, attributes, message, messages, open};
 
 /// A range of addresses: the family as in `rtmsg`, the leading bytes of the address, and how many bits of them count.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct RoutePrefix {
-    family: u8,
-    address: Vec<u8>,
-    bits: u8,
+    pub(super) family: u8,
+    pub(super) address: Vec<u8>,
+    pub(super) bits: u8,
 }
 
-const INET: u8 = libc::AF_INET as u8;
-const INET6: u8 = libc::AF_INET6 as u8;
-/// Sizes of `nlmsghdr` and `rtmsg`.
-const HEADER: usize = 16;
+pub(super) const INET: u8 = libc::AF_INET as u8;
+pub(super) const INET6: u8 = libc::AF_INET6 as u8;
+/// Size of `rtmsg`.
 const ROUTE: usize = 12;
-/// `RTN_LOCAL`, `RTN_ANYCAST`: packets to such addresses are delivered to this machine.
-const LOCAL_TYPES: [u8; 2] = [2, 4];
+/// `RTN_LOCAL`, `RTN_BROADCAST`, `RTN_ANYCAST`: packets to such addresses are delivered to this machine.
+const LOCAL_TYPES: [u8; 3] = [2, 3, 4];
 const RTN_UNREACHABLE: u8 = 7;
 const RTA_DST: u16 = 1;
 
@@ -45,7 +46,8 @@ impl RoutePrefix {
     }
 }
 
-/// The addresses of the current network namespace to which packets are delivered locally, without the loopback ones.
+/// Reads the addresses of the current network namespace to which packets are delivered locally, without the loopback
+/// ones (rtnetlink(7)).
 pub(super) fn local_prefixes() -> Result<Vec<RoutePrefix>> {
     let mut found = Vec::new();
     for family in [INET, INET6] {
@@ -60,7 +62,7 @@ pub(super) fn local_prefixes() -> Result<Vec<RoutePrefix>> {
 
 fn local_prefixes_of(family: u8) -> Result<Vec<RoutePrefix>> {
     const DUMP: u16 = (libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16;
-    let socket = open()?;
+    let socket = open(None)?;
     let mut route = [0; ROUTE];
     route[0] = family;
     send(&socket, &message(libc::RTM_GETROUTE, DUMP, &route), SendFlags::empty())?;
@@ -86,10 +88,10 @@ fn local_prefix(body: &[u8]) -> Option<RoutePrefix> {
     (LOCAL_TYPES.contains(&kind) && !prefix.is_loopback()).then_some(prefix)
 }
 
-/// Makes the ranges unreachable from the current network namespace.
+/// Adds routes that make the ranges unreachable from the current network namespace.
 pub(super) fn make_unreachable(prefixes: &[RoutePrefix]) -> Result<()> {
     const ADD: u16 = (libc::NLM_F_REQUEST | libc::NLM_F_ACK | libc::NLM_F_CREATE) as u16;
-    let socket = open()?;
+    let socket = open(None)?;
     for prefix in prefixes {
         match add(&socket, ADD, prefix) {
             // The same range may be local to several devices. A namespace without IPv6 takes no routes for it.
@@ -102,7 +104,7 @@ pub(super) fn make_unreachable(prefixes: &[RoutePrefix]) -> Result<()> {
 }
 
 /// Whether a device other than the loopback one has an IPv6 address.
-fn has_ipv6() -> bool {
+pub(super) fn has_ipv6() -> bool {
     let addresses = std::fs::read_to_string("/proc/self/net/if_inet6").unwrap_or_default();
     addresses.lines().any(|line| !line.ends_with(" lo"))
 }
@@ -111,71 +113,12 @@ fn add(socket: &OwnedFd, flags: u16, prefix: &RoutePrefix) -> Result<()> {
     let mut body = vec![0; ROUTE];
     (body[0], body[1]) = (prefix.family, prefix.bits);
     (body[4], body[5], body[7]) = (libc::RT_TABLE_MAIN, libc::RTPROT_STATIC, RTN_UNREACHABLE);
-    let len = u16::try_from(4 + prefix.address.len()).map_err(|_| Errno::INVAL)?;
-    body.extend(len.to_ne_bytes());
-    body.extend(RTA_DST.to_ne_bytes());
-    body.extend(&prefix.address);
+    body.extend(attribute(RTA_DST, &prefix.address));
     send(socket, &message(libc::RTM_NEWROUTE, flags, &body), SendFlags::empty())?;
     let mut buffer = vec![0; 4 << 10];
     let (n, _) = recv(socket, &mut buffer[..], RecvFlags::empty())?;
     let result = messages(&buffer[..n]).find(|(kind, _)| i32::from(*kind) == libc::NLMSG_ERROR);
     result.map_or(Err(Errno::BADMSG), |(_, body)| answer(body))
-}
-
-/// A socket of `NETLINK_ROUTE`, which is protocol 0.
-fn open() -> Result<OwnedFd> {
-    socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)
-}
-
-fn message(kind: u16, flags: u16, body: &[u8]) -> Vec<u8> {
-    let len = u32::try_from(HEADER + body.len()).expect("messages have a few dozen bytes");
-    let mut message = Vec::with_capacity(HEADER + body.len());
-    message.extend(len.to_ne_bytes());
-    message.extend(kind.to_ne_bytes());
-    message.extend(flags.to_ne_bytes());
-    message.extend([0; 8]); // Sequence number and port: there is one request at a time.
-    message.extend(body);
-    message
-}
-
-/// Kind and body of each message of a datagram; what is malformed ends the list.
-fn messages(datagram: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    chunks(datagram, HEADER, |head| {
-        let len = u32::from_ne_bytes(head.get(..4)?.try_into().ok()?);
-        Some((usize::try_from(len).ok()?, u16::from_ne_bytes(head.get(4..6)?.try_into().ok()?)))
-    })
-}
-
-/// Kind and value of each attribute of a message.
-fn attributes(body: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    chunks(body, 4, |head| {
-        let number = |at: usize| Some(u16::from_ne_bytes(head.get(at..at + 2)?.try_into().ok()?));
-        Some((usize::from(number(0)?), number(2)?))
-    })
-}
-
-/// Splits what netlink aligns to four bytes; `head` reads length, head included, and kind.
-fn chunks(
-    mut rest: &[u8],
-    head_len: usize,
-    head: impl Fn(&[u8]) -> Option<(usize, u16)>,
-) -> impl Iterator<Item = (u16, &[u8])> {
-    std::iter::from_fn(move || {
-        let (len, kind) = head(rest)?;
-        let body = rest.get(head_len..len)?;
-        rest = rest.get(len.next_multiple_of(4)..).unwrap_or_default();
-        Some((kind, body))
-    })
-}
-
-/// The result in an `nlmsgerr`: 0, or an error number below it.
-fn answer(body: &[u8]) -> Result<()> {
-    let code = body.get(..4).and_then(|bytes| bytes.try_into().ok()).map(i32::from_ne_bytes);
-    match code {
-        Some(0) => Ok(()),
-        Some(code) => Err(Errno::from_raw_os_error(code.saturating_neg())),
-        None => Err(Errno::BADMSG),
-    }
 }
 
 #[cfg(test)]
@@ -203,13 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_answers_and_malformed_messages_end_the_list() {
+    fn the_kernel_answers() {
         assert!(local_prefixes().unwrap().iter().all(|it| !it.is_loopback()));
-        let whole = message(libc::RTM_GETROUTE, 0, &[1, 2, 3, 4]);
-        assert_eq!(messages(&whole).collect::<Vec<_>>(), [(libc::RTM_GETROUTE, &[1, 2, 3, 4][..])]);
-        for len in 0..whole.len() {
-            assert_eq!(messages(&whole[..len]).count(), 0, "{len}");
-        }
-        assert_eq!(attributes(&[0, 0, 1, 0]).count(), 0);
     }
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::sandbox::command::find_program;
 
-/// Where steps without `--network` run.
+/// The network of steps without `--network`: namespaces connected by a tool, or that of the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum NetworkChoice {
     /// In namespaces of their own, by the first of these tools that works; by none, in that of the host.
@@ -40,9 +40,10 @@ impl NetworkChoice {
     /// The words that [`Self::find`] knows.
     pub(crate) const NAMES: [&str; 4] = ["auto", "pasta", "slirp4netns", "host"];
 
-    /// The choice of this name: `auto` is every tool that is installed, `host` the host's namespace. Tools are looked up
-    /// in `path`, as in `$PATH`, and where the system's own programs are. `None` for an unknown word, and for a tool
-    /// that is not installed.
+    /// Finds the choice of this name: `auto` is every tool that is installed, `host` the host's namespace.
+    ///
+    /// Tools are looked up in `path`, as in `$PATH`, and where the system's own programs are. `None` for an unknown
+    /// word, and for a tool that is not installed.
     pub(crate) fn find(name: &str, path: &str) -> Option<Self> {
         let tool = |kind: NetworkToolKind| Some(NetworkTool { kind, program: find_program(kind.name(), path)? });
         match name {
@@ -57,7 +58,7 @@ impl NetworkChoice {
 }
 
 impl NetworkToolKind {
-    /// The name of the program.
+    /// The name of the tool's program.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Pasta => "pasta",
@@ -65,7 +66,8 @@ impl NetworkToolKind {
         }
     }
 
-    /// The address at which the host's own name server is reached. pasta is told this one; slirp4netns has it built in.
+    /// The address in the namespace at which the host's own name server is reached. pasta is given this one;
+    /// slirp4netns has it built in.
     pub(super) const fn dns_address(self) -> IpAddr {
         match self {
             Self::Pasta => IpAddr::V4(Ipv4Addr::new(169, 254, 1, 1)),
@@ -73,13 +75,16 @@ impl NetworkToolKind {
         }
     }
 
-    /// Whether its namespaces reach IPv6 addresses.
+    /// Whether the namespaces of the tool reach IPv6 addresses.
     pub(super) const fn has_ipv6(self) -> bool {
         matches!(self, Self::Pasta)
     }
 
-    /// The arguments that connect the namespaces of process `pid`. slirp4netns says by descriptor `ready` that it is up;
-    /// pasta does so by going into the background.
+    /// The arguments, without the program's name, that connect the network namespace of process `pid` to the outside.
+    ///
+    /// `ready` is an inherited descriptor to which slirp4netns writes a byte once it is up; it must not be
+    /// close-on-exec. pasta ignores it: it goes into the background when it is up, so the process that was started
+    /// exits with success.
     pub(super) fn args(self, pid: &str, ready: i32) -> Vec<String> {
         let ready = ready.to_string();
         let dns = self.dns_address().to_string();

@@ -70,7 +70,7 @@ pub(super) fn absorb(
     };
 }
 
-/// The digest of a file's data; with its extended attributes, if it has some.
+/// Hashes a file's data; with its extended attributes, if it has some.
 pub(super) fn file_digest(file: &File, size: u64) -> io::Result<Digest> {
     thread_local! {
         static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
@@ -95,7 +95,7 @@ pub(super) fn file_digest(file: &File, size: u64) -> io::Result<Digest> {
     Ok(with_xattrs(data, &at::xattrs(file)?))
 }
 
-/// The digest of content together with extended attributes; that of the content alone, if there are none.
+/// Joins the digest of content and its extended attributes; without any it is the digest of the content.
 pub(super) fn with_xattrs(content: Digest, xattrs: &[(OsString, Vec<u8>)]) -> Digest {
     if xattrs.is_empty() {
         return content;

@@ -4,7 +4,8 @@ use std::io;
 
 use crate::{report::Diagnostic, solve::failure::file_fault};
 
-/// Something cannot be selected, read or hashed. Names paths of images and contexts only, never of the store.
+/// Why content of a context or image cannot be selected, read or hashed. Names paths of images and contexts only, never
+/// of the store.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ContentError {
     #[error("source not found in {of}: {path}")]
@@ -26,7 +27,7 @@ pub(crate) enum ContentError {
 }
 
 impl ContentError {
-    /// What the user can do about it.
+    /// The help for the user: what to change; `None` if there is nothing to say.
     pub(crate) fn hint(&self) -> Option<String> {
         match self {
             Self::NotFound { hint, .. } => hint.clone(),
@@ -37,7 +38,7 @@ impl ContentError {
         }
     }
 
-    /// The fault as the user sees it, without a place.
+    /// Makes a diagnostic of the error, without a place.
     pub(crate) fn into_diagnostic(self) -> Diagnostic {
         file_fault(&self, self.hint())
     }

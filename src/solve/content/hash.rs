@@ -13,6 +13,7 @@ use rayon::prelude::*;
 use super::{
     entry_hash::{absorb, dir_hasher, with_xattrs},
     error::ContentError,
+    files::{FileList, SeenFiles},
     select::{CopySelection, Filter, FilterState, Match, not_found, select},
     source::{ContentFolder, ContentSource, ContentTree},
     walk::{MAX_DEPTH, PARALLEL_DEPTH, PARALLEL_ENTRIES, descend},
@@ -23,8 +24,25 @@ use crate::{
     oci::{Digest, digest::FieldHasher},
 };
 
-/// The content that a COPY or ADD selects. Do not call it on a rayon thread.
+/// Hashes the content that a COPY or ADD selects, for its cache key. Do not call it on a rayon thread.
 pub(crate) fn of_copy(source: &ContentSource, copy: &graph::CopyAction) -> Result<Digest, ContentError> {
+    copy_hash(source, copy, None)
+}
+
+/// As [`of_copy`], and lists what it selects.
+pub(crate) fn of_copy_listed(
+    source: &ContentSource,
+    copy: &graph::CopyAction,
+) -> Result<(Digest, FileList), ContentError> {
+    let seen = SeenFiles::default();
+    Ok((copy_hash(source, copy, Some(&seen))?, seen.into_list()))
+}
+
+fn copy_hash(
+    source: &ContentSource,
+    copy: &graph::CopyAction,
+    seen: Option<&SeenFiles>,
+) -> Result<Digest, ContentError> {
     let selection = select(source, copy)?;
     let mut hasher = FieldHasher::new("copy/1");
     hasher.number(u64::from(selection.wildcard));
@@ -33,13 +51,24 @@ pub(crate) fn of_copy(source: &ContentSource, copy: &graph::CopyAction) -> Resul
         if selection.wildcard && !found.is_dir() {
             hasher.bytes(found.name.as_bytes());
         }
-        of_match(source, &selection, &mut hasher, found)?;
+        of_match(source, &selection, &mut hasher, found, seen)?;
     }
     Ok(hasher.finish())
 }
 
-/// The content at a path, the last link followed (a bind mount's source). `/` is all. Do not call it on a rayon thread.
+/// Hashes the content at a path, the last link followed (a bind mount's source). `/` is all. Do not call it on a rayon
+/// thread.
 pub(crate) fn of_path(source: &ContentSource, path: &str) -> Result<Digest, ContentError> {
+    path_hash(source, path, None)
+}
+
+/// As [`of_path`], and lists what is there.
+pub(crate) fn of_path_listed(source: &ContentSource, path: &str) -> Result<(Digest, FileList), ContentError> {
+    let seen = SeenFiles::default();
+    Ok((path_hash(source, path, Some(&seen))?, seen.into_list()))
+}
+
+fn path_hash(source: &ContentSource, path: &str, seen: Option<&SeenFiles>) -> Result<Digest, ContentError> {
     let place = locate(&source.tree, OsStr::new(path), Follow::Last).map_err(|cause| source.unreadable(path, cause))?;
     if place.entry.is_none() {
         return Err(not_found(source, path, path));
@@ -47,7 +76,7 @@ pub(crate) fn of_path(source: &ContentSource, path: &str) -> Result<Digest, Cont
     let found = Match::new(place, path);
     let selection = CopySelection::whole();
     let mut hasher = FieldHasher::new("path/1");
-    of_match(source, &selection, &mut hasher, &found)?;
+    of_match(source, &selection, &mut hasher, &found, seen)?;
     Ok(hasher.finish())
 }
 
@@ -56,16 +85,17 @@ fn of_match(
     selection: &CopySelection,
     hasher: &mut FieldHasher,
     found: &Match,
+    seen: Option<&SeenFiles>,
 ) -> Result<(), ContentError> {
     let Some(entry) = &found.place.entry else { return Ok(()) };
     let folder = found.place.folder(&source.tree).map_err(|cause| source.unreadable(&found.shown, cause))?;
     if let Some(folder) = folder {
         let digest = match (&source.tree, &folder) {
-            (ContentTree::Local(tree), ContentFolder::Local(dir)) if selection.filter.is_empty() => {
+            (ContentTree::Local(tree), ContentFolder::Local(dir)) if selection.filter.is_empty() && seen.is_none() => {
                 tree.dir_digest(dir)?
             }
             _ => {
-                let walk = Hashing { source, filter: &selection.filter };
+                let walk = Hashing { source, filter: &selection.filter, seen };
                 walk.dir(&folder, "", &FilterState::default(), 0)?.digest
             }
         };
@@ -74,6 +104,9 @@ fn of_match(
     }
     let (Some(parent), Some(name)) = (&found.place.parent, found.place.name()) else { return Ok(()) };
     let (entry, payload, link) = source.leaf(parent, name, entry)?;
+    if let Some(seen) = seen {
+        seen.add(&found.place.path, &entry, payload.as_ref(), link.as_deref());
+    }
     absorb(hasher, OsStr::new(""), &entry, payload.as_ref(), link.as_deref());
     Ok(())
 }
@@ -82,6 +115,8 @@ fn of_match(
 struct Hashing<'a> {
     source: &'a ContentSource,
     filter: &'a Filter,
+    /// Where the names are noted, if somebody wants them.
+    seen: Option<&'a SeenFiles>,
 }
 
 /// The digest of what is left of a directory, and whether that is anything.
@@ -113,6 +148,10 @@ impl Hashing<'_> {
         for ((name, _), part) in children.iter().zip(&parts) {
             let Some(part) = part else { continue };
             any = true;
+            if let Some(seen) = self.seen {
+                let payload = part.payload.as_ref().filter(|_| part.entry.kind != EntryKind::Dir);
+                seen.add(&folder.path().join(name), &part.entry, payload, part.link.as_deref());
+            }
             absorb(&mut hasher, name, &part.entry, part.payload.as_ref(), part.link.as_deref());
         }
         Ok(HashedNode { digest: hasher.finish(), any })

@@ -36,7 +36,7 @@ pub(crate) trait FileDigests: Send + Sync {
     fn put(&self, path: &Path, entry: &ViewEntry, digest: Digest);
 }
 
-/// Remembers nothing.
+/// A [`FileDigests`] that remembers nothing: every file is hashed.
 #[cfg(test)]
 pub(crate) struct NoDigests;
 
@@ -62,7 +62,7 @@ pub(crate) struct LocalTree {
     hashing: Mutex<()>,
 }
 
-/// A directory of a [`LocalTree`].
+/// A directory of a [`LocalTree`], listed and hashed when first asked for.
 pub(crate) struct LocalDir {
     /// Relative to the context; empty for the root.
     path: PathBuf,
@@ -74,7 +74,7 @@ pub(crate) struct LocalDir {
     digest: OnceLock<Digest>,
 }
 
-/// A name in a [`LocalDir`].
+/// One name in a [`LocalDir`].
 pub(crate) struct LocalNode {
     pub(crate) name: OsString,
     entry: ViewEntry,
@@ -94,26 +94,26 @@ impl LocalDir {
         Arc::new(Self { path, depth, verdict, nodes, xattrs, digest })
     }
 
-    /// Relative to the context; empty for the root.
+    /// The path relative to the context; empty for the root.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 }
 
 impl LocalNode {
-    /// The metadata; of a file that was hashed, as it was then.
+    /// The metadata of the name; of a file that was hashed, as it was then.
     pub(crate) fn entry(&self) -> &ViewEntry {
         self.hashed.get().and_then(|it| it.entry.as_deref()).unwrap_or(&self.entry)
     }
 
-    /// The directory behind the name, if it is one.
+    /// The directory of this name; `None` if it is something else.
     pub(crate) fn dir(&self) -> Option<&Arc<LocalDir>> {
         self.dir.as_ref()
     }
 }
 
 impl LocalTree {
-    /// Opens the directory and reads nothing yet.
+    /// Opens the directory of a context and reads nothing yet.
     pub(crate) fn open(local: &graph::Local, digests: Arc<dyn FileDigests>) -> Result<Self, ContentError> {
         let root = grant::open_real_dir(Path::new(&local.folder))
             .map_err(|cause| ContentError::Context { folder: local.folder.clone(), cause })?;
@@ -126,17 +126,17 @@ impl LocalTree {
         Ok(Self { root, local: local.clone(), patterns, digests, top, hashing: Mutex::new(()) })
     }
 
-    /// The root of the context.
+    /// The root directory of the context.
     pub(crate) fn top(&self) -> &Arc<LocalDir> {
         &self.top
     }
 
-    /// Metadata of the context's own directory.
+    /// The metadata of the context's own directory.
     pub(crate) fn root_entry(&self) -> io::Result<ViewEntry> {
         Ok(as_context_entry(at::entry(&rustix::fs::fstat(&self.root)?, 0)))
     }
 
-    /// The names in a directory, sorted by their bytes.
+    /// Lists a directory, sorted by the bytes of the names, without what is ignored.
     pub(crate) fn nodes<'a>(&self, dir: &'a LocalDir) -> io::Result<&'a [LocalNode]> {
         if let Some(nodes) = dir.nodes.get() {
             return Ok(nodes);
@@ -145,13 +145,14 @@ impl LocalTree {
         Ok(dir.nodes.get_or_init(|| nodes.into()))
     }
 
-    /// One name in a directory.
+    /// Finds one name in a directory; `None` if it is not there or ignored.
     pub(crate) fn node<'a>(&self, dir: &'a LocalDir, name: &OsStr) -> io::Result<Option<&'a LocalNode>> {
         let nodes = self.nodes(dir)?;
         Ok(nodes.binary_search_by(|it| it.name.as_os_str().cmp(name)).ok().map(|i| &nodes[i]))
     }
 
-    /// The extended attributes of a directory.
+    /// The extended attributes of a directory that go into layers, sorted by name; none where the file system has none or
+    /// hides them. Lists the directory first, if that was not done yet.
     pub(crate) fn xattrs<'a>(&self, dir: &'a LocalDir) -> io::Result<&'a [(OsString, Vec<u8>)]> {
         self.nodes(dir)?;
         Ok(dir.xattrs.get().map_or(&[], Vec::as_slice))
@@ -167,7 +168,7 @@ impl LocalTree {
         at::file(self.root.as_fd(), &dir.path.join(name))
     }
 
-    /// The digest of the content of a directory, its own header excluded.
+    /// The digest of the content of a directory, without its own metadata.
     pub(crate) fn dir_digest(&self, dir: &Arc<LocalDir>) -> Result<Digest, ContentError> {
         if let Some(digest) = dir.digest.get() {
             return Ok(*digest);
@@ -176,7 +177,7 @@ impl LocalTree {
         self.hash_dir(dir)
     }
 
-    /// The digest of a file's data and attributes.
+    /// The digest of a file's data and extended attributes.
     pub(crate) fn file_digest(&self, dir: &LocalDir, node: &LocalNode) -> Result<Digest, ContentError> {
         if let Some(hashed) = node.hashed.get() {
             return Ok(hashed.digest);
@@ -206,7 +207,7 @@ impl LocalTree {
         Err(ContentError::Changed { path: shown(&path), of: self.local.name.clone() })
     }
 
-    /// The ignore pattern, counted from 1, that hides a path which is there.
+    /// Finds the ignore pattern, counted from 1, that hides a path which is there.
     pub(crate) fn hidden_by(&self, path: &Path) -> Option<(usize, String, Option<String>)> {
         at::stat_beneath(self.root.as_fd(), path).ok()??;
         let path = path.to_string_lossy();

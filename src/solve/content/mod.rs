@@ -9,6 +9,7 @@
 
 mod entry_hash;
 pub(crate) mod error;
+pub(crate) mod files;
 pub(crate) mod hash;
 pub(crate) mod local;
 pub(crate) mod select;

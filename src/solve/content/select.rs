@@ -15,14 +15,17 @@ use super::{
 use crate::{
     graph::{
         self,
-        pattern::{Patterns, Verdict, clean},
+        pattern::{Patterns, Verdict},
     },
     layer::view::{EntryKind, Follow, LocateWalk, Location, locate::locate},
     report::suggest,
-    spec::glob::{NameGlob, is_wild},
+    spec::{
+        glob::{NameGlob, is_wild},
+        path,
+    },
 };
 
-/// What a COPY or ADD selects.
+/// The entries that one source of a COPY or ADD selects.
 pub(crate) struct CopySelection {
     /// In order. A directory means its content.
     pub(crate) matches: Vec<Match>,
@@ -32,7 +35,7 @@ pub(crate) struct CopySelection {
     pub(crate) wildcard: bool,
 }
 
-/// One thing that is selected.
+/// One file or directory that a source of a COPY or ADD selects.
 pub(crate) struct Match {
     /// Where it is, links followed.
     pub(crate) place: Location<ContentFolder>,
@@ -42,14 +45,14 @@ pub(crate) struct Match {
     pub(crate) shown: String,
 }
 
-/// Something about a copy that is probably not what was meant; it does not stop the build.
+/// A warning about a copy that is probably not what was meant; it does not stop the build.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CopyWarning {
     pub(crate) message: String,
     pub(crate) hint: Option<String>,
 }
 
-/// Which names inside a directory are taken. Paths are relative to that directory.
+/// Decides which names inside a selected directory are copied (`--exclude`). Paths are relative to that directory.
 #[derive(Default)]
 pub(crate) struct Filter {
     include: Option<Patterns>,
@@ -63,7 +66,7 @@ pub(crate) struct FilterState {
     exclude: Verdict,
 }
 
-/// What a [`Filter`] says about a directory.
+/// The decision of a [`Filter`] about a directory.
 pub(crate) struct DirVerdict {
     /// It is taken even if empty. Otherwise it is there only for what is taken inside.
     pub(crate) taken: bool,
@@ -73,12 +76,12 @@ pub(crate) struct DirVerdict {
 }
 
 impl Filter {
-    /// Takes everything.
+    /// Whether the filter takes everything.
     pub(crate) fn is_empty(&self) -> bool {
         self.include.is_none() && self.exclude.is_empty()
     }
 
-    /// The path of a name in a directory, if anyone needs it.
+    /// The path of a name in a directory; not computed if no pattern needs it.
     pub(crate) fn join(&self, dir: &str, name: &OsStr) -> String {
         match (self.is_empty(), dir) {
             (true, _) => String::new(),
@@ -87,13 +90,13 @@ impl Filter {
         }
     }
 
-    /// Whether something that is no directory is taken.
+    /// Whether an entry that is not a directory is taken.
     pub(crate) fn takes_file(&self, state: &FilterState, path: &str) -> bool {
         self.include.as_ref().is_none_or(|it| it.test(&state.include, path))
             && (self.exclude.is_empty() || !self.exclude.test(&state.exclude, path))
     }
 
-    /// Whether a directory is taken, or something inside.
+    /// Decides whether a directory is taken, and whether something inside it may be.
     pub(crate) fn dir(&self, state: &FilterState, path: &str) -> DirVerdict {
         if self.is_empty() {
             return DirVerdict { taken: true, walk: true, state: FilterState::default() };
@@ -111,25 +114,25 @@ impl Filter {
 }
 
 impl Match {
-    /// A match at `place` that is written `shown`.
+    /// A match at `place`, whose path in messages is `shown`.
     pub(crate) fn new(place: Location<ContentFolder>, shown: &str) -> Self {
         let name = Path::new(shown).file_name().unwrap_or_default().to_owned();
         Self { place, name, shown: format!("/{}", shown.trim_start_matches('/')) }
     }
 
-    /// It is a directory.
+    /// Whether the match is a directory.
     pub(crate) fn is_dir(&self) -> bool {
         self.place.entry.as_ref().is_some_and(|it| it.kind == EntryKind::Dir)
     }
 }
 
 impl CopySelection {
-    /// For something that takes all of what it is pointed at.
+    /// The selection of everything, for ops that take all of what they point at.
     pub(crate) fn whole() -> Self {
         Self { matches: Vec::new(), filter: Filter::default(), wildcard: false }
     }
 
-    /// What is odd about it.
+    /// Warns of copies that probably do not do what was meant.
     pub(crate) fn warnings(&self, source: &ContentSource, copy: &graph::CopyAction) -> Vec<CopyWarning> {
         let mut warnings = Vec::new();
         if self.wildcard && self.matches.is_empty() && !copy.parents {
@@ -152,14 +155,17 @@ impl CopySelection {
     }
 }
 
-/// Finds what `copy` selects.
+/// Finds the files and directories that a COPY or ADD action selects in its source.
+///
+/// # Errors
+/// When a path is not there, a pattern matches nothing or is malformed, or the source cannot be read.
 pub(crate) fn select(source: &ContentSource, copy: &graph::CopyAction) -> Result<CopySelection, ContentError> {
     let exclude = patterns(&copy.exclude)?;
     if copy.parents {
         return select_parents(source, copy, exclude);
     }
     let filter = Filter { include: None, exclude };
-    let path = clean(&format!("/{}", copy.source));
+    let path = path::clean(&format!("/{}", copy.source));
     let parts: Vec<&str> = path.split('/').filter(|it| !it.is_empty()).collect();
     let n_literal = parts.iter().take_while(|it| !is_wild(it)).count();
     if n_literal == parts.len() {
@@ -234,8 +240,8 @@ fn select_parents(
     exclude: Patterns,
 ) -> Result<CopySelection, ContentError> {
     let (prefix, pattern) = copy.source.split_once("/./").unwrap_or(("", &copy.source));
-    let prefix = clean(&format!("/{prefix}"));
-    let pattern = clean(&format!("/{pattern}")).trim_start_matches('/').to_owned();
+    let prefix = path::clean(&format!("/{prefix}"));
+    let pattern = path::clean(&format!("/{pattern}")).trim_start_matches('/').to_owned();
     let root = look(source, &prefix)?;
     let folder = root.folder(&source.tree).map_err(|cause| source.unreadable(&prefix, cause))?;
     let Some(folder) = folder else { return Err(not_found(source, &copy.source, &prefix)) };
@@ -269,7 +275,7 @@ fn exists(source: &ContentSource, mut folder: ContentFolder, path: &str) -> Resu
 
 /// The error for a path that is missing in a source, with what helps to find out why.
 pub(crate) fn not_found(source: &ContentSource, written: &str, path: &str) -> ContentError {
-    let relative = PathBuf::from(clean(path).trim_start_matches('/'));
+    let relative = PathBuf::from(path::clean(path).trim_start_matches('/'));
     let hint = hidden(source, &relative).or_else(|| near(source, &relative));
     ContentError::NotFound { path: written.to_owned(), of: source.name.clone(), hint }
 }

@@ -21,7 +21,7 @@ use crate::{
     oci::Digest,
 };
 
-/// A tree that something is read from.
+/// A tree that a COPY, ADD or mount reads, with its name for messages.
 #[derive(Clone)]
 pub(crate) struct ContentSource {
     /// What to call it in messages: `the build context`, `stage `build``, `image alpine:3`.
@@ -29,7 +29,7 @@ pub(crate) struct ContentSource {
     pub(crate) tree: ContentTree,
 }
 
-/// The content of a [`ContentSource`].
+/// The tree of a [`ContentSource`]: a local context or stacked layers.
 #[derive(Clone)]
 pub(crate) enum ContentTree {
     /// A directory of the host.
@@ -46,7 +46,7 @@ pub(crate) enum ContentFolder {
 }
 
 impl ContentFolder {
-    /// From the root of the source, without a leading slash.
+    /// The path from the root of the source, without a leading slash.
     pub(crate) fn path(&self) -> &Path {
         match self {
             Self::Local(dir) => dir.path(),
@@ -55,8 +55,14 @@ impl ContentFolder {
     }
 }
 
+impl From<view::ViewFolder> for ContentFolder {
+    fn from(folder: view::ViewFolder) -> Self {
+        Self::View(folder)
+    }
+}
+
 impl ContentSource {
-    /// The names in a directory, sorted by their bytes.
+    /// Lists a directory, sorted by the bytes of the names.
     pub(crate) fn children(&self, folder: &ContentFolder) -> Result<Vec<(OsString, ViewEntry)>, ContentError> {
         let found = match (&self.tree, folder) {
             (ContentTree::Local(tree), ContentFolder::Local(dir)) => tree
@@ -68,7 +74,11 @@ impl ContentSource {
         found.map_err(|cause| self.unreadable_in(folder, cause))
     }
 
-    /// Opens a regular file that `children` found.
+    /// Opens a regular file for reading; `folder`, `name` and `entry` are as [`children`](Self::children) gave them.
+    ///
+    /// # Errors
+    /// Those of the system; also when the file has become something else, or `folder` is of another source. No link is
+    /// followed.
     pub(crate) fn open(&self, folder: &ContentFolder, name: &OsStr, entry: &ViewEntry) -> io::Result<File> {
         match (&self.tree, folder) {
             (ContentTree::Local(tree), ContentFolder::Local(dir)) => tree.open_file(dir, name),
@@ -96,7 +106,8 @@ impl ContentSource {
         }
     }
 
-    /// What is not a directory, for hashing: its metadata, the digest of its data, the text of a link.
+    /// The parts of an entry that is not a directory, for hashing: its metadata, the digest of its data, the text of a
+    /// link.
     pub(super) fn leaf(
         &self,
         folder: &ContentFolder,
@@ -124,17 +135,17 @@ impl ContentSource {
         }
     }
 
-    /// The fault of reading at a path of the source.
+    /// The error for a failed read at a path of the source.
     pub(crate) fn unreadable(&self, path: &str, cause: io::Error) -> ContentError {
         ContentError::Read { path: format!("/{}", path.trim_start_matches('/')), of: self.name.clone(), cause }
     }
 
-    /// The fault of reading in a folder of the source.
+    /// The error for a failed read in a directory of the source.
     pub(crate) fn unreadable_in(&self, folder: &ContentFolder, cause: io::Error) -> ContentError {
         self.unreadable(&folder.path().to_string_lossy(), cause)
     }
 
-    /// The fault of a folder below [`MAX_DEPTH`](super::walk::MAX_DEPTH) directories.
+    /// The error for a directory below [`MAX_DEPTH`](super::walk::MAX_DEPTH) others.
     pub(crate) fn too_deep(&self, folder: &ContentFolder) -> ContentError {
         let path: std::path::PathBuf = folder.path().components().take(4).collect();
         ContentError::TooDeep { path: format!("/{}", path.display()), of: self.name.clone() }

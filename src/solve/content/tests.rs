@@ -38,19 +38,7 @@ fn with_digests(dir: &Path, ignore: &[&str], digests: Arc<dyn FileDigests>) -> C
 }
 
 fn copy(source: &str) -> graph::CopyAction {
-    graph::CopyAction {
-        input: 0,
-        source: source.to_owned(),
-        dest: "/d".to_owned(),
-        owner: None,
-        mode: None,
-        unpack: false,
-        parents: false,
-        exclude: Vec::new(),
-        optional: false,
-        reset_owner: true,
-        default_file_mode: None,
-    }
+    graph::CopyAction { input: 0, ..graph::CopyAction::of_paths(source, "/d") }
 }
 
 fn sample() -> tempfile::TempDir {

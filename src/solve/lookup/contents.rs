@@ -24,7 +24,7 @@ use crate::{
 /// Which read of which vertex.
 type ReadKey = (VertexIx, usize);
 
-/// What the vertices of a graph read of local directories.
+/// The content hashes of what the vertices of a graph read of local directories.
 pub(crate) struct LocalContents {
     /// Each is set once; `None` is what could not be read.
     contents: Arc<HashMap<ReadKey, SetOnce<Option<Digest>>>>,
@@ -32,7 +32,7 @@ pub(crate) struct LocalContents {
 }
 
 impl LocalContents {
-    /// Hashes nothing yet.
+    /// A table in which nothing is hashed yet.
     pub(crate) fn new(graph: &Graph) -> Self {
         let contents = local_reads(graph).map(|(key, ..)| (key, SetOnce::new())).collect();
         Self { contents: Arc::new(contents), is_started: AtomicBool::new(false) }
@@ -98,22 +98,6 @@ mod tests {
         store::Store,
     };
 
-    fn copy(source: &str) -> CopyAction {
-        CopyAction {
-            input: 1,
-            source: source.to_owned(),
-            dest: "/".to_owned(),
-            owner: None,
-            mode: None,
-            unpack: false,
-            parents: false,
-            exclude: Vec::new(),
-            optional: false,
-            reset_owner: true,
-            default_file_mode: None,
-        }
-    }
-
     #[tokio::test]
     async fn what_can_be_read_is_answered_and_what_cannot_says_why() {
         let tmp = tempfile::tempdir().expect("a temporary folder");
@@ -130,7 +114,8 @@ mod tests {
         let mut add = |op, inputs| graph.add(op, inputs, Platform::host(), Meta::default());
         let base = add(Op::Scratch, Vec::new());
         let from = add(Op::Local(local.clone()), Vec::new());
-        let actions = ["a", "missing"].map(|source| FileAction::Copy(Box::new(copy(source)))).into();
+        let actions =
+            ["a", "missing"].map(|source| FileAction::Copy(Box::new(CopyAction::of_paths(source, "/")))).into();
         let step = add(Op::File(File { actions }), vec![base, from]);
         let contents = LocalContents::new(&graph);
         let locals = Locals::new(Store::open(&tmp.path().join("store")).expect("a new store"));

@@ -18,6 +18,7 @@
 //! | exec | sources of secrets and agents | where builds of the run differ in them under one id | nothing else tells such steps apart; see [`apart`] |
 //! | exec | values of secrets | **never** | a key is written to disk and shown |
 //! | exec | cache mounts: that there is one, its target | yes | |
+//! | exec | cache mounts: namespace | yes | what a step makes of a mount that others filled is not for builds of another namespace |
 //! | exec | cache mounts: custom id, sharing, content | no | they are a help, not an input |
 //! | exec | bind mounts: content of the selected path | yes | the process may read it; where it came from does not count |
 //! | exec | root | identity of the tree | never its content: hashing a whole root costs more than most steps |
@@ -29,14 +30,13 @@
 //! | local | path | no | content counts, wherever it lies |
 
 use crate::{
-    graph::{
-        CopyAction, Exec, FileAction, ModeChange, MountOp, MountOpKind, OwnerChange, SecretEnv, StepNetwork,
-        StepSecurity,
-    },
-    oci::{Digest, Platform, digest::FieldHasher},
+    graph::{CopyAction, Exec, FileAction, MountOp, MountOpKind, OwnerChange, SecretEnv},
+    oci::{Digest, ModeChange, Platform, digest::FieldHasher},
+    spec::{ExtraHost, NetworkMode, SecurityMode},
 };
 
-/// How the inputs of a step enter its key.
+/// The way in which the inputs of a step enter its cache key: by the identity of their trees (fast), or by the content
+/// that is read (slow).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum InputKind {
     /// By the identity of their trees.
@@ -51,8 +51,8 @@ fn start(op: &str, kind: InputKind, platform: &Platform) -> FieldHasher {
     hasher
 }
 
-/// The key of a process. `root` is the identity of its root; `binds` has the digest of what is read, for each bind
-/// mount in order.
+/// Computes the cache key of a process. `root` is the identity of its root; `binds` has the digest of what is read, for
+/// each bind mount in order.
 pub(crate) fn exec(exec: &Exec, platform: &Platform, kind: InputKind, root: &Digest, binds: &[Digest]) -> Digest {
     let Exec {
         args,
@@ -81,9 +81,9 @@ pub(crate) fn exec(exec: &Exec, platform: &Platform, kind: InputKind, root: &Dig
     hasher.text(cwd).text(user).optional(hostname.as_deref());
     hasher.number(network_number(*network)).number(security_number(*security));
     hasher.number(shm_size.map_or(0, |size| size + 1));
-    list(&mut hasher, ulimits);
+    list(&mut hasher, &ulimits.iter().map(ToString::to_string).collect::<Vec<_>>());
     hasher.number(extra_hosts.len() as u64);
-    for (name, _address) in extra_hosts {
+    for ExtraHost { name, address: _ } in extra_hosts {
         hasher.text(name);
     }
     hasher.number(secret_env.len() as u64);
@@ -105,8 +105,13 @@ fn mount(hasher: &mut FieldHasher, kind: &MountOpKind, binds: &mut std::slice::I
             let content = binds.next().expect("the caller gives one digest for each bind mount");
             hasher.text("bind").number(u64::from(*writable)).digest(content);
         }
-        MountOpKind::Cache { id: _, sharing: _, seed: _, mode: _, uid: _, gid: _, readonly } => {
-            hasher.text("cache").number(u64::from(*readonly));
+        MountOpKind::Cache { id: _, namespace, sharing: _, seed: _, mode: _, uid: _, gid: _, readonly } => {
+            // Keys of the shared namespace stay what they were before there were others.
+            match namespace.as_str() {
+                "" => hasher.text("cache"),
+                namespace => hasher.text("cache of").text(namespace),
+            };
+            hasher.number(u64::from(*readonly));
         }
         MountOpKind::Tmpfs { size } => {
             hasher.text("tmpfs").number(size.map_or(0, |size| size + 1));
@@ -124,28 +129,30 @@ fn mount(hasher: &mut FieldHasher, kind: &MountOpKind, binds: &mut std::slice::I
 }
 
 /// Numbers that are stored in keys; they never change.
-const fn network_number(network: StepNetwork) -> u64 {
+const fn network_number(network: NetworkMode) -> u64 {
     match network {
-        StepNetwork::Default => 0,
-        StepNetwork::None => 1,
-        StepNetwork::Host => 2,
+        NetworkMode::Default => 0,
+        NetworkMode::None => 1,
+        NetworkMode::Host => 2,
     }
 }
 
 /// Numbers that are stored in keys; they never change.
-const fn security_number(security: StepSecurity) -> u64 {
+const fn security_number(security: SecurityMode) -> u64 {
     match security {
-        StepSecurity::Sandbox => 0,
-        StepSecurity::Insecure => 1,
+        SecurityMode::Sandbox => 0,
+        SecurityMode::Insecure => 1,
     }
 }
 
-/// The key of a process that uses a secret or an agent which builds of this run take from different sources under one id.
+/// Makes another key from `key`, for a process that uses a secret or an agent which builds of this run take from
+/// different sources under one id.
 pub(crate) fn apart(key: &Digest, exec: &Exec) -> Digest {
     let mut hasher = FieldHasher::new("key/apart/1");
     hasher.digest(key).number(exec.sources.len() as u64);
-    for (id, source) in &exec.sources {
-        hasher.text(id).text(source);
+    for source in &exec.sources {
+        let (id, origin) = source.key_texts();
+        hasher.text(&id).text(&origin);
     }
     hasher.finish()
 }
@@ -157,8 +164,8 @@ fn secret(hasher: &mut FieldHasher, id: &str, ids: [u32; 3], required: bool) {
     }
 }
 
-/// The key of file actions. `dest` is the identity of the tree that is changed; `reads` has the digest of what is read,
-/// for each copy action in order.
+/// Computes the cache key of file actions. `dest` is the identity of the tree that is changed; `reads` has the digest
+/// of what is read, for each copy action in order.
 pub(crate) fn file(
     actions: &[FileAction],
     platform: &Platform,
@@ -236,15 +243,20 @@ fn list(hasher: &mut FieldHasher, items: &[String]) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::graph::CacheSharing;
+pub(crate) mod tests {
     use proptest::prelude::*;
 
-    fn an_exec() -> Exec {
+    use super::*;
+    use crate::{
+        graph::{CacheSharing, StepSource, StepSourceKind},
+        spec::{ResourceLimits, SecretOrigin, Ulimit, UlimitName},
+    };
+
+    pub(crate) fn an_exec() -> Exec {
         let secret = MountOpKind::Secret { id: "id".to_owned(), mode: 0o400, uid: 0, gid: 0, required: false };
         let cache = MountOpKind::Cache {
             id: "c".to_owned(),
+            namespace: String::new(),
             sharing: CacheSharing::Shared,
             seed: None,
             mode: None,
@@ -260,16 +272,20 @@ mod tests {
             cwd: "/".to_owned(),
             user: String::new(),
             hostname: None,
-            network: StepNetwork::Default,
-            security: StepSecurity::Sandbox,
+            network: NetworkMode::Default,
+            security: SecurityMode::Sandbox,
             mounts: vec![mount("/secret", secret), mount("/cache", cache), mount("/bind", bind)],
-            extra_hosts: vec![("host".to_owned(), "1.2.3.4".to_owned())],
-            ulimits: vec!["nofile=1:2".to_owned()],
+            extra_hosts: vec![ExtraHost { name: "host".to_owned(), address: "1.2.3.4".to_owned() }],
+            ulimits: vec![Ulimit { name: UlimitName::Nofile, soft: 1, hard: 2 }],
             shm_size: None,
             proxy: vec![("HTTP_PROXY".to_owned(), "http://proxy".to_owned())],
             secret_env: vec![SecretEnv { name: "S".to_owned(), id: "s".to_owned(), required: true }],
-            sources: vec![("secret s".to_owned(), "env S".to_owned())],
-            resources: crate::graph::StepResources::default(),
+            sources: vec![StepSource {
+                kind: StepSourceKind::Secret,
+                id: "s".to_owned(),
+                origin: Some(SecretOrigin::Env("S".to_owned())),
+            }],
+            resources: ResourceLimits::default(),
         }
     }
 
@@ -278,7 +294,7 @@ mod tests {
     }
 
     /// Every change that the process can notice, each by itself, with a text to put in.
-    fn changes(text: &str, number: u64) -> Vec<(&'static str, Exec)> {
+    pub(crate) fn changes(text: &str, number: u64) -> Vec<(&'static str, Exec)> {
         let with = |name, change: &dyn Fn(&mut Exec)| {
             let mut exec = an_exec();
             change(&mut exec);
@@ -293,12 +309,14 @@ mod tests {
             with("the working directory", &|it| it.cwd.push_str(text)),
             with("the user", &|it| it.user.push_str(text)),
             with("the host name", &|it| it.hostname = Some(text.to_owned())),
-            with("no network", &|it| it.network = StepNetwork::None),
-            with("the host's network", &|it| it.network = StepNetwork::Host),
-            with("security", &|it| it.security = StepSecurity::Insecure),
+            with("no network", &|it| it.network = NetworkMode::None),
+            with("the host's network", &|it| it.network = NetworkMode::Host),
+            with("security", &|it| it.security = SecurityMode::Insecure),
             with("shared memory", &|it| it.shm_size = Some(number)),
-            with("a limit", &|it| it.ulimits.push(text.to_owned())),
-            with("the name of a host", &|it| it.extra_hosts[0].0.push_str(text)),
+            with("a limit", &|it| {
+                it.ulimits.push(Ulimit { name: UlimitName::Core, soft: 0, hard: number.cast_signed() });
+            }),
+            with("the name of a host", &|it| it.extra_hosts[0].name.push_str(text)),
             with("the target of a mount", &|it| it.mounts[1].target.push_str(text)),
             with("one mount less", &|it| drop(it.mounts.remove(1))),
             with("the id of a secret", &|it| {
@@ -314,6 +332,10 @@ mod tests {
             with("a writable bind", &|it| {
                 let MountOpKind::Bind { writable, .. } = &mut it.mounts[2].kind else { return };
                 *writable = true;
+            }),
+            with("the namespace of a cache mount", &|it| {
+                let MountOpKind::Cache { namespace, .. } = &mut it.mounts[1].kind else { return };
+                namespace.push_str(text);
             }),
             with("a tmpfs", &|it| it.mounts[1].kind = MountOpKind::Tmpfs { size: Some(number) }),
             with("a text", &|it| it.mounts[1].kind = MountOpKind::Text { text: text.to_owned(), mode: 0 }),
@@ -359,9 +381,9 @@ mod tests {
             let plain = key_of(&an_exec());
             let mut exec = an_exec();
             exec.proxy[0].1.push_str(&text);
-            exec.extra_hosts[0].1.push_str(&text);
+            exec.extra_hosts[0].address.push_str(&text);
             exec.resources.memory = Some(1 << 20);
-            exec.sources[0].1.push_str(&text);
+            exec.sources[0].origin = Some(SecretOrigin::Env(text.clone()));
             let MountOpKind::Cache { id, sharing, .. } = &mut exec.mounts[1].kind else { return Ok(()) };
             id.push_str(&text);
             *sharing = CacheSharing::Locked;
@@ -382,19 +404,7 @@ mod tests {
 
         #[test]
         fn changing_any_field_of_a_copy_changes_the_key(text in "[a-z]{1,8}") {
-            let plain = CopyAction {
-                input: 1,
-                source: "/a/b".to_owned(),
-                dest: "/d".to_owned(),
-                owner: None,
-                mode: None,
-                unpack: false,
-                parents: false,
-                exclude: Vec::new(),
-                optional: false,
-                reset_owner: true,
-                default_file_mode: None,
-            };
+            let plain = CopyAction::of_paths("/a/b", "/d");
             let key = |copy: CopyAction, read: &Digest| {
                 let actions = [FileAction::Copy(Box::new(copy))];
                 super::file(&actions, &Platform::host(), InputKind::Fast, &Digest::of(b"dest"), &[*read])

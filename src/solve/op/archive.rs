@@ -24,7 +24,7 @@ use crate::{
     layer::view::{EntryKind, Follow, LocateWalk, Location, ViewEntry, at, locate::locate},
 };
 
-/// Whether a file, decompressed, starts with the header of a tar member.
+/// Whether a file, decompressed if need be, begins with the header of a tar member.
 pub(crate) fn is_archive(file: &File) -> bool {
     let looks_like_tar = || -> io::Result<bool> {
         let mut block = [0; 512];
@@ -34,7 +34,8 @@ pub(crate) fn is_archive(file: &File) -> bool {
     looks_like_tar().unwrap_or(false)
 }
 
-/// Extracts the archive `file` into the directory `root`. `owner` replaces the ids of the archive.
+/// Unpacks the archive `file` into the directory `root` (ADD of a local archive). `owner` replaces the ids of the
+/// archive.
 pub(crate) fn extract(
     file: &File,
     shown: &str,
@@ -153,7 +154,7 @@ impl Extraction<'_> {
             TarMemberKind::File => {
                 let file = self.writer.create(&parent, &name)?;
                 self.copy_data(member, data, &file, &parent, &name)?;
-                self.writer.dress_file(to, &file, member.made, &member.xattrs, Some(member.mtime))?;
+                self.writer.dress_file(to, &file, member.made, &member.xattrs, member.mtime)?;
             }
             TarMemberKind::Symlink => {
                 self.writer.symlink(&parent, &name, &member.link)?;

@@ -11,13 +11,12 @@ use std::{
 use rayon::prelude::*;
 
 use super::{
-    chmod,
     error::{FileError, write_error},
     tree_writer::{MadeEntry, TreeWriter, WriteDest},
 };
 use crate::{
-    graph::ModeChange,
     layer::view::{EntryKind, LocateWalk, ViewEntry, at},
+    oci::ModeChange,
     solve::content::{
         error::ContentError,
         local::unchanged,
@@ -27,7 +26,7 @@ use crate::{
     },
 };
 
-/// Copies one match of one source; hard links are kept within it.
+/// Copies what one source pattern matched into a layer; hard links are kept within one match.
 pub(crate) struct Copier<'a> {
     writer: &'a TreeWriter,
     source: &'a ContentSource,
@@ -50,7 +49,7 @@ struct CopiedDevices {
 
 type First = Arc<Mutex<Option<PathBuf>>>;
 
-/// How copies are to look.
+/// The owner and mode that copies get, by `--chown`, `--chmod` and the kind of source.
 pub(crate) struct Looks<'a> {
     pub(crate) owner: Option<(u32, u32)>,
     pub(crate) mode: Option<&'a ModeChange>,
@@ -59,12 +58,15 @@ pub(crate) struct Looks<'a> {
 }
 
 impl Looks<'_> {
-    /// Mode and owner of a copy.
+    /// The mode and owner of the copy of an entry.
+    ///
+    /// # Errors
+    /// [`FileError::BadMode`], when the symbolic mode is malformed.
     pub(crate) fn of(&self, entry: &ViewEntry) -> Result<MadeEntry, FileError> {
         let is_dir = entry.kind == EntryKind::Dir;
         let mode = match (self.mode, self.default_file_mode) {
             (Some(mode), _) => {
-                chmod::apply(mode, entry.mode, is_dir).ok_or_else(|| FileError::BadMode { mode: mode.to_string() })?
+                mode.apply(entry.mode, is_dir).ok_or_else(|| FileError::BadMode { mode: mode.to_string() })?
             }
             (None, Some(mode)) if entry.kind == EntryKind::File => mode & 0o7777,
             _ => entry.mode,
@@ -73,7 +75,7 @@ impl Looks<'_> {
         Ok(MadeEntry { mode, owner: self.owner.unwrap_or(source) })
     }
 
-    /// Directories on the way to the destination.
+    /// The mode and owner of missing directories on the way to the destination.
     pub(crate) fn of_parents(&self) -> MadeEntry {
         let mode = match self.mode {
             Some(ModeChange::Octal(mode)) => mode & 0o777,
@@ -93,6 +95,11 @@ struct CopyTarget<'t> {
 }
 
 impl<'a> Copier<'a> {
+    /// Starts a copy from `source` to the layer of `writer`; files of the source's snapshots are linked where that is
+    /// safe.
+    ///
+    /// # Errors
+    /// When a layer of the source cannot be opened.
     pub(crate) fn new(
         writer: &'a TreeWriter,
         source: &'a ContentSource,
@@ -110,7 +117,18 @@ impl<'a> Copier<'a> {
         Ok(Self { writer, source, filter, looks, written: Mutex::default(), linkable, devices: Mutex::default() })
     }
 
-    /// Copies the content of a directory.
+    /// Starts a copy of a snapshot in which files are linked instead of copied, because no image holds both.
+    pub(crate) fn sharing(
+        writer: &'a TreeWriter,
+        source: &'a ContentSource,
+        filter: &'a Filter,
+        looks: &'a Looks<'a>,
+    ) -> Self {
+        let (written, devices) = (Mutex::default(), Mutex::default());
+        Self { writer, source, filter, looks, written, linkable: vec![true], devices }
+    }
+
+    /// Copies the content of a directory, in parallel, without what the filter leaves out.
     pub(crate) fn content(&self, folder: &ContentFolder, dest: WriteDest) -> Result<(), FileError> {
         let top = CopyTarget { parent: None, name: OsStr::new(""), from: None, dest: Mutex::new(Some(Arc::new(dest))) };
         self.inside(folder, &top, "", &FilterState::default(), 0)
@@ -155,7 +173,7 @@ impl<'a> Copier<'a> {
         }
     }
 
-    /// Copies something that is no directory to `to`, in place of what is there.
+    /// Copies one entry that is not a directory to `to`, in place of what is there.
     pub(crate) fn put(
         &self,
         folder: &ContentFolder,
@@ -261,7 +279,7 @@ impl<'a> Copier<'a> {
         if !same().map_err(unreadable)? {
             return Err(changed().into());
         }
-        self.writer.dress_file((dest, to), &file, made, &xattrs, Some(entry.mtime))
+        self.writer.dress_file((dest, to), &file, made, &xattrs, entry.mtime)
     }
 
     /// Makes a hard link to the file of a snapshot, if the copy would be the same in everything.

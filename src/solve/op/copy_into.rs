@@ -17,7 +17,7 @@ pub(super) enum ArchiveUse {
     Unpack,
 }
 
-/// Copies `path` of a source to `dest` below `folder`. *Blocks; not on a rayon thread.*
+/// Copies `path` of a source to `dest` below the directory `folder` of this machine. *Blocks; not on a rayon thread.*
 ///
 /// # Errors
 /// When it is not there, or cannot be read or written.
@@ -46,6 +46,7 @@ pub(super) fn copy_into(
         default_file_mode: None,
     };
     let sources = [source.clone(), source.clone()];
-    let copied = file::run(&[FileAction::Copy(Box::new(copy))], &mut writer, &sources);
+    // The time is that of heredoc files, and there are none.
+    let copied = file::run(&[FileAction::Copy(Box::new(copy))], &mut writer, &sources, 0);
     copied.map(drop).map_err(FileError::into_diagnostic)
 }

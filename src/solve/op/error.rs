@@ -8,7 +8,8 @@ use crate::{
     solve::{content::error::ContentError, failure::file_fault},
 };
 
-/// A file operation cannot be done. Names paths of images and contexts only, never of the store.
+/// Why a file operation (COPY, ADD, WORKDIR) cannot be done. Names paths of images and contexts only, never of the
+/// store.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FileError {
     /// Of the source.
@@ -39,7 +40,7 @@ pub(crate) enum FileError {
 }
 
 impl FileError {
-    /// What the user can do about it.
+    /// The help for the user: what to change so that the operation succeeds; `None` if there is nothing to say.
     pub(crate) fn hint(&self) -> Option<String> {
         let names = |file: &str, why: &Option<io::Error>, workdir: bool| {
             let asked = if workdir { "USER names the owner of new directories" } else { "--chown looks names up" };
@@ -62,7 +63,8 @@ impl FileError {
             Self::UnknownUser { why, workdir, .. } => names("/etc/passwd", why, *workdir),
             Self::UnknownGroup { why, workdir, .. } => names("/etc/group", why, *workdir),
             Self::OwnerForbidden { .. } => "as an unprivileged user only ids of your range in /etc/subuid and \
-                                            /etc/subgid can own files: add a range, or run as root"
+                                            /etc/subgid can own files: add a range, run as root, or set \
+                                            `BAKE_SINGLE_ID=1`, with which owners are only recorded"
                 .to_owned(),
             Self::DeviceForbidden { .. } => "run the build as root, or leave the device out with --exclude".to_owned(),
             Self::Write { .. }
@@ -73,13 +75,13 @@ impl FileError {
         })
     }
 
-    /// The fault as the user sees it, without a place.
+    /// Makes a diagnostic of the error; the place of the instruction is added by the caller.
     pub(crate) fn into_diagnostic(self) -> Diagnostic {
         file_fault(&self, self.hint())
     }
 }
 
-/// A fault of a download or of git as a diagnostic, with the errors beneath it.
+/// Makes a diagnostic of a download or git operation that failed, with the errors beneath it.
 pub(super) fn fetch_fault(error: &FetchError) -> Diagnostic {
     let diagnostic = Diagnostic::error("bake::solve::fetch", error.to_string());
     match std::error::Error::source(error) {
@@ -88,7 +90,7 @@ pub(super) fn fetch_fault(error: &FetchError) -> Diagnostic {
     }
 }
 
-/// The fault of writing at `path` of the image.
+/// The error for a failed write at `path` of the image.
 pub(super) fn write_error(path: &str, cause: io::Error) -> FileError {
     FileError::Write { path: path.to_owned(), cause }
 }

@@ -9,15 +9,20 @@ use std::{
 };
 
 use super::{
+    agent,
     copy_into::{ArchiveUse, copy_into},
+    cover,
+    error::FileError,
+    moved,
     output::StepOutput,
+    single_id,
 };
 use crate::{
     graph::{self, Exec, MountOpKind, Vertex},
     layer::view::{EntryKind, Follow, LayerView},
     oci::{Digest, digest::FieldHasher},
     report::{
-        Diagnostic,
+        Diagnostic, Span,
         event::{Event, Sink, StepId},
     },
     sandbox::{self, SandboxError},
@@ -28,11 +33,12 @@ use crate::{
             local::LocalTree,
             source::{ContentSource, ContentTree},
         },
-        failure::{SolveFailure, store_failure, store_fault},
+        failure::{SolveFailure, store_failure, store_fault, view_fault},
         reads::{OwnedRead, ReadPlace, layer_source},
         runner::Runner,
         world::{SecretSource, SolveScope, SolveWorld},
     },
+    spec::StepLogLimits,
     store::{self, SnapshotId, SnapshotMeta, Store},
 };
 
@@ -41,7 +47,13 @@ const MAX_SECRET: u64 = 500 << 10;
 const HOSTNAME: &str = "buildkitsandbox";
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Runs the process and keeps what it changed under `result`.
+/// Runs the process of a RUN step in a sandbox and commits its changes as the snapshot `result`.
+///
+/// `places` has the trees of the step's inputs.
+///
+/// # Errors
+/// When a mount cannot be made, the process fails or cannot be started, or the run is cancelled; with the instruction's
+/// place.
 pub(crate) async fn run(
     world: &SolveWorld,
     exec: &Exec,
@@ -55,13 +67,16 @@ pub(crate) async fn run(
         runner: world.runner.clone(),
         store: world.store.clone(),
         sink: world.sink.clone(),
+        log: world.step_log,
         env: world.env.clone(),
+        secret_env: world.secret_env.clone(),
         cancel: world.cancel.sandbox(),
         exec: exec.clone(),
         scope: scope.clone(),
         places,
         id,
         created: (world.now)(),
+        at: vertex.meta.origin.at,
         anew: vertex.meta.ignore_cache,
     };
     let done = blocking(move || step.run(result)).await;
@@ -72,13 +87,17 @@ struct ExecStep {
     runner: Arc<Runner>,
     store: Store,
     sink: Sink,
+    log: StepLogLimits,
     env: Arc<std::collections::BTreeMap<String, String>>,
+    secret_env: Arc<std::collections::BTreeMap<String, String>>,
     cancel: sandbox::StepCancel,
     exec: Exec,
     scope: Arc<SolveScope>,
     places: Vec<ReadPlace>,
     id: StepId,
     created: String,
+    /// The instruction.
+    at: Option<Span>,
     /// Without the cache: cache mounts start empty as well.
     anew: bool,
 }
@@ -104,19 +123,24 @@ impl ExecStep {
         let active = self.store.prepare().map_err(|e| store_fault(&e))?;
         let mut held = Held::default();
         let mut layers = self.layers(0)?;
-        // The root directory of the result is that of what is below it.
+        // The root directory of the result has the metadata of the layer below.
         if let Some(top) = layers.last() {
             copy_root(top, &active.fs());
             layers.insert(0, self.runner.skeleton(&self.store)?);
         }
         let spec = self.spec(layers, active.fs(), active.work(), &mut held)?;
-        let mut output = StepOutput::new(self.sink.clone(), self.id, &held.secrets)?;
+        let mut output = StepOutput::new(self.sink.clone(), self.id, &held.secrets, self.log)?;
         let sandbox = &self.runner.sandbox;
         let ended = sandbox.run(&spec, &mut |stream, bytes| output.push(stream, bytes), &self.cancel);
         if let Some(notice) = sandbox.take_network_notice() {
             (self.sink)(Event::Warning(Arc::new(host_network(notice))));
         }
         output.finish();
+        for limit in ended.iter().flat_map(|exit| &exit.unkept_limits) {
+            let shown = limit_not_kept(limit);
+            let shown = self.at.map_or(shown.clone(), |at| shown.at(at, "this step is the first"));
+            (self.sink)(Event::Warning(Arc::new(shown)));
+        }
         match ended {
             Ok(exit) if exit.code == 0 => (),
             Ok(exit) => return Err(self.failed(&exit, &output).into()),
@@ -129,6 +153,7 @@ impl ExecStep {
             }
         }
         drop(held);
+        moved::make_whole(&active.fs(), &spec.layers).map_err(FileError::into_diagnostic)?;
         let meta = SnapshotMeta { created: self.created.clone() };
         active.commit(&SnapshotId(result), meta).map_err(|e| store_failure(&e))
     }
@@ -152,6 +177,9 @@ impl ExecStep {
         if exit.code == 127 {
             fault.help = Some("127 means that a command was not found: install it in an earlier step".to_owned());
         }
+        if fault.help.is_none() && self.runner.owners == sandbox::StepOwners::Recorded {
+            fault.help = Some(single_id::help());
+        }
         fault
     }
 
@@ -169,7 +197,7 @@ impl ExecStep {
         upper: PathBuf,
         work: PathBuf,
         held: &mut Held,
-    ) -> Result<sandbox::Spec, Diagnostic> {
+    ) -> Result<sandbox::SandboxSpec, Diagnostic> {
         let exec = &self.exec;
         let mut mounts = Vec::with_capacity(exec.mounts.len());
         let mut env = exec.env.clone();
@@ -185,7 +213,7 @@ impl ExecStep {
         }
         let mut n_agents = 0;
         for mount in &exec.mounts {
-            if let Some(kind) = self.mount(&mount.kind, held)? {
+            if let Some(kind) = self.mount(&mount.target, &mount.kind, held)? {
                 if matches!(kind, sandbox::SandboxMountKind::Ssh { .. }) {
                     if n_agents == 0 && !env.iter().any(|(name, _)| name == "SSH_AUTH_SOCK") {
                         env.push(("SSH_AUTH_SOCK".to_owned(), mount.target.clone()));
@@ -195,8 +223,10 @@ impl ExecStep {
                 mounts.push(sandbox::SandboxMount { target: mount.target.clone(), kind });
             }
         }
-        let resources = &exec.resources;
-        Ok(sandbox::Spec {
+        if self.runner.owners == sandbox::StepOwners::Recorded {
+            mounts.extend(single_id::settings(&layers));
+        }
+        Ok(sandbox::SandboxSpec {
             layers,
             upper,
             work,
@@ -205,33 +235,24 @@ impl ExecStep {
             cwd: exec.cwd.clone(),
             user: exec.user.clone(),
             hostname: exec.hostname.clone().unwrap_or_else(|| HOSTNAME.to_owned()),
-            network: match exec.network {
-                graph::StepNetwork::Default => sandbox::SandboxNetwork::Default,
-                graph::StepNetwork::None => sandbox::SandboxNetwork::None,
-                graph::StepNetwork::Host => sandbox::SandboxNetwork::Host,
-            },
-            security: match exec.security {
-                graph::StepSecurity::Sandbox => sandbox::SandboxSecurity::Sandbox,
-                graph::StepSecurity::Insecure => sandbox::SandboxSecurity::Insecure,
-            },
+            network: exec.network,
+            security: exec.security,
+            owners: self.runner.owners,
             mounts,
             extra_hosts: exec.extra_hosts.clone(),
-            rlimits: exec.ulimits.iter().filter_map(|text| sandbox::Rlimit::parse(text)).collect(),
+            ulimits: exec.ulimits.clone(),
             shm_size: exec.shm_size,
-            resources: sandbox::SandboxResources {
-                memory: resources.memory,
-                memory_swap: resources.memory_swap,
-                cpu_shares: resources.cpu_shares,
-                cpu_period: resources.cpu_period,
-                cpu_quota: resources.cpu_quota,
-                cpuset_cpus: resources.cpuset_cpus.clone(),
-                cpuset_mems: resources.cpuset_mems.clone(),
-            },
+            resources: exec.resources.clone(),
         })
     }
 
     /// `None` for an optional secret or agent that is not there.
-    fn mount(&self, kind: &MountOpKind, held: &mut Held) -> Result<Option<sandbox::SandboxMountKind>, Diagnostic> {
+    fn mount(
+        &self,
+        target: &str,
+        kind: &MountOpKind,
+        held: &mut Held,
+    ) -> Result<Option<sandbox::SandboxMountKind>, Diagnostic> {
         Ok(Some(match kind {
             MountOpKind::Bind { input, source, writable } => match &self.places[*input] {
                 ReadPlace::Layers(dirs) if dirs.is_empty() => {
@@ -250,7 +271,7 @@ impl ExecStep {
                     sandbox::SandboxMountKind::Tree { layers: vec![layer], source, writable: *writable }
                 }
             },
-            MountOpKind::Cache { .. } => self.cache(kind, held)?,
+            MountOpKind::Cache { .. } => self.cache(target, kind, held)?,
             MountOpKind::Tmpfs { size } => sandbox::SandboxMountKind::Tmpfs { size: *size },
             MountOpKind::Secret { id, mode, uid, gid, required } => match self.secret(id, *required)? {
                 Some(content) => {
@@ -259,7 +280,7 @@ impl ExecStep {
                 }
                 None => return Ok(None),
             },
-            MountOpKind::Ssh { id, mode, uid, gid, required } => match self.agent(id) {
+            MountOpKind::Ssh { id, mode, uid, gid, required } => match self.agent(id)? {
                 Some(agent) => sandbox::SandboxMountKind::Ssh { agent, mode: *mode, uid: *uid, gid: *gid },
                 None if *required => {
                     return Err(Diagnostic::error(
@@ -274,10 +295,11 @@ impl ExecStep {
         }))
     }
 
-    fn agent(&self, id: &str) -> Option<PathBuf> {
-        let declared = self.scope.ssh.get(id)?;
-        let path = declared.clone().or_else(|| self.env.get("SSH_AUTH_SOCK").cloned())?;
-        Some(PathBuf::from(path))
+    fn agent(&self, id: &str) -> Result<Option<sandbox::StepAgent>, Diagnostic> {
+        match self.scope.ssh.get(id) {
+            None => Ok(None),
+            Some(paths) => agent::of(id, paths, self.env.get("SSH_AUTH_SOCK").map(String::as_str)),
+        }
     }
 
     fn secret(&self, id: &str, required: bool) -> Result<Option<Vec<u8>>, Diagnostic> {
@@ -287,7 +309,7 @@ impl ExecStep {
         };
         let value = match self.scope.secrets.get(id) {
             None => None,
-            Some(SecretSource::Env(name)) => self.env.get(name).map(|text| text.clone().into_bytes()),
+            Some(SecretSource::Env(name)) => self.secret_env.get(name).map(|text| text.clone().into_bytes()),
             Some(SecretSource::File(path)) => Some(path.read(MAX_SECRET).map_err(|error| {
                 Diagnostic::error(
                     "bake::solve::secret_unreadable",
@@ -299,12 +321,17 @@ impl ExecStep {
         if value.is_none() && required { Err(missing()) } else { Ok(value) }
     }
 
-    fn cache(&self, kind: &MountOpKind, held: &mut Held) -> Result<sandbox::SandboxMountKind, Diagnostic> {
-        let MountOpKind::Cache { id, sharing, seed, mode, uid, gid, readonly } = kind else {
+    fn cache(
+        &self,
+        target: &str,
+        kind: &MountOpKind,
+        held: &mut Held,
+    ) -> Result<sandbox::SandboxMountKind, Diagnostic> {
+        let MountOpKind::Cache { id, namespace, sharing, seed, mode, uid, gid, readonly } = kind else {
             unreachable!("only cache mounts are asked for");
         };
         let mut key = FieldHasher::new("cachemount/1");
-        key.text(&self.scope.cache_namespace).text(id);
+        key.text(namespace).text(id);
         let sharing = match sharing {
             graph::CacheSharing::Shared => store::MountSharing::Shared,
             graph::CacheSharing::Private => store::MountSharing::Private,
@@ -314,22 +341,24 @@ impl ExecStep {
         if self.anew {
             self.store.forget_cache_dir(&key).map_err(|e| store_fault(&e))?;
         }
+        let failed = |e: &std::io::Error| {
+            Diagnostic::error("bake::solve::cache_mount", format!("the cache mount `{id}` cannot be set up")).cause(e)
+        };
         let seeded = self.store.cache_dir_with(&key, sharing, |dir| match seed {
             Some((input, source)) => self.seed(dir, *input, source).map_err(SeedFault),
-            None => Ok(()),
+            None => {
+                let covered = cover::covered(&self.layers(0).map_err(SeedFault)?, target, &self.exec.user);
+                covered.and_then(|made| cover::dress(dir, made)).map_err(|e| SeedFault(failed(&e)))
+            }
         });
         let dir = seeded.map_err(|fault| fault.0)?;
-        if dir.is_new {
-            let failed = |e: &std::io::Error| {
-                Diagnostic::error("bake::solve::cache_mount", format!("the cache mount `{id}` cannot be set up"))
-                    .cause(e)
-            };
-            if mode.is_some() || seed.is_none() {
-                let mode = std::fs::Permissions::from_mode(mode.unwrap_or(0o755));
-                std::fs::set_permissions(&dir.path, mode).map_err(|e| failed(&e))?;
-            }
+        if let Some(mode) = mode.filter(|_| dir.is_new) {
+            let mode = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(&dir.path, mode).map_err(|e| failed(&e))?;
         }
-        if uid.is_some() || gid.is_some() {
+        // Where there is one id, everything belongs to it already.
+        let can_give = self.runner.owners == sandbox::StepOwners::Kept;
+        if can_give && (uid.is_some() || gid.is_some()) {
             std::os::unix::fs::chown(&dir.path, Some(uid.unwrap_or(0)), Some(gid.unwrap_or(0))).map_err(|e| {
                 Diagnostic::error("bake::solve::cache_mount", format!("the owner of cache mount `{id}` cannot be set"))
                     .cause(&e)
@@ -345,7 +374,10 @@ impl ExecStep {
             ReadPlace::Layers(dirs) => layer_source("the source of the cache mount", dirs)?,
             ReadPlace::Local(tree) => local_source(tree),
         };
-        copy_into(dir, &from, source, "/", ArchiveUse::Copy)
+        copy_into(dir, &from, source, "/", ArchiveUse::Copy)?;
+        let ReadPlace::Layers(dirs) = &self.places[input] else { return Ok(()) };
+        let dressed = cover::covered(dirs, source, "").and_then(|made| cover::dress(dir, made));
+        dressed.map_err(|error| view_fault(&error))
     }
 
     /// A directory or file of the build context as a snapshot, less what is ignored; kept by its content.
@@ -394,6 +426,16 @@ fn host_network(notice: sandbox::HostNetworkNotice) -> Diagnostic {
     );
     shown.causes.push(notice.cause);
     shown.help("install pasta (the package `passt`), or slirp4netns; `BAKE_NETWORK=host` accepts it as it is")
+}
+
+/// A limit of `resources` that does not hold.
+fn limit_not_kept(limit: &sandbox::UnkeptLimit) -> Diagnostic {
+    let message = format!("steps run without a limit that is asked for: {}", limit.name);
+    let mut shown = Diagnostic::warning("bake::sandbox::limit_not_kept", message);
+    shown.causes.push(limit.cause.clone());
+    shown.help(
+        "run bake as root, or where control groups are yours: `systemd-run --user --scope -p Delegate=yes bake …`",
+    )
 }
 
 fn first_line(text: &str) -> String {

@@ -3,7 +3,7 @@
 //! Writes into the upper directory of the new layer, nothing is mounted. The selected content is hashed in
 //! `solve::content`; what a source path means is found in `solve::content::select`, for both.
 //!
-//! run ─► select ─► copy (trees) ─┬─► tree_writer ─► transfer
+//! run ─► select ─► copy (trees) ─┬─► tree_writer
 //!    └──────────► archive ───────┘
 
 use std::{
@@ -22,6 +22,7 @@ use super::{
 use crate::{
     graph,
     layer::view::{EntryKind, Follow, ViewEntry},
+    oci::ModeChange,
     solve::content::{
         error::ContentError,
         local::unchanged,
@@ -30,13 +31,16 @@ use crate::{
     },
 };
 
-/// Applies the actions in order. `sources[i]` is the vertex's input `i`; that of input 0, which is `dest`, is not used.
+/// Applies the file actions of a step (COPY, ADD, WORKDIR) in order to the layer `dest`. Returns warnings.
 ///
-/// Blocking; do not call it on a rayon thread.
+/// `sources[i]` is the vertex's input `i`; that of input 0, which is `dest`, is not used. `begun`, when the run of `bake`
+/// began in seconds since 1970, is the modification time of heredoc files: one for the copies for all platforms. Blocking;
+/// do not call it on a rayon thread.
 pub(crate) fn run(
     actions: &[graph::FileAction],
     dest: &mut TreeWriter,
     sources: &[ContentSource],
+    begun: i64,
 ) -> Result<Vec<CopyWarning>, FileError> {
     let mut warnings = Vec::new();
     for action in actions {
@@ -44,7 +48,7 @@ pub(crate) fn run(
             graph::FileAction::Mkdir { path, owner } => make_directory(dest, path, owner.as_ref())?,
             graph::FileAction::Mkfile { dest: to, name, text, mode, owner } => {
                 let looks = looks(dest, owner.as_ref(), mode.as_ref())?;
-                make_file(dest, to, name, text, &looks)?;
+                make_file(dest, to, (name, text), &looks, begun)?;
             }
             graph::FileAction::Copy(copy) => {
                 let source = sources.get(copy.input).expect("a vertex has the inputs that its op names");
@@ -59,7 +63,7 @@ pub(crate) fn run(
 fn looks<'a>(
     writer: &TreeWriter,
     owner: Option<&graph::OwnerChange>,
-    mode: Option<&'a graph::ModeChange>,
+    mode: Option<&'a ModeChange>,
 ) -> Result<Looks<'a>, FileError> {
     let owner = owner.map(|it| owner::resolve(writer, it)).transpose()?;
     Ok(Looks { owner, mode, reset_owner: true, default_file_mode: None })
@@ -81,14 +85,20 @@ fn directory(writer: &TreeWriter, path: &str, looks: &Looks<'_>) -> Result<Write
 }
 
 /// A heredoc file.
-fn make_file(writer: &TreeWriter, to: &str, name: &str, text: &str, looks: &Looks<'_>) -> Result<(), FileError> {
+fn make_file(
+    writer: &TreeWriter,
+    to: &str,
+    (name, text): (&str, &str),
+    looks: &Looks<'_>,
+    begun: i64,
+) -> Result<(), FileError> {
     prepare(writer, to, looks)?;
     let (dest, name) = file_target(writer, to, OsStr::new(name), looks)?;
     writer.clear(&dest, &name)?;
     let mut file = writer.create(&dest, &name)?;
     file.write_all(text.as_bytes()).map_err(|cause| write_error(&dest.shown(&name), cause))?;
     let made = looks.of(&ViewEntry { kind: EntryKind::File, mode: 0o644, ..ViewEntry::empty_root() })?;
-    writer.dress_file((&dest, &name), &file, made, &[], None)
+    writer.dress_file((&dest, &name), &file, made, &[], (begun, 0))
 }
 
 fn run_copy(

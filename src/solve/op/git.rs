@@ -10,16 +10,16 @@ use crate::{
         blocking::blocking,
         failure::{SolveFailure, store_fault},
         tree::{LayerTree, SolvedTree},
-        world::SolveWorld,
+        world::{FetchedSource, SolveWorld},
     },
     store::{SnapshotId, SnapshotMeta},
 };
 
-/// The tree of a commit.
+/// Fetches a commit of a git repository as a snapshot and returns its tree.
 ///
 /// # Errors
-/// Those of git, and of the state folder.
-pub(super) async fn checkout(world: &SolveWorld, git: &GitOp) -> Result<SolvedTree, SolveFailure> {
+/// Those of git, and of the state directory.
+pub(super) async fn checkout(world: &SolveWorld, git: &GitOp) -> Result<FetchedSource, SolveFailure> {
     let runner = GitClient {
         command: world.sources.command,
         env: world.env.iter().map(|(name, value)| (name.into(), value.into())).collect(),
@@ -45,7 +45,8 @@ pub(super) async fn checkout(world: &SolveWorld, git: &GitOp) -> Result<SolvedTr
             active.commit(&snapshot, SnapshotMeta { created: created.clone() }).map_err(|error| store_fault(&error))?;
         }
         let tree = LayerTree::scratch().with_layer(id, created);
-        Ok::<_, Diagnostic>(if known { SolvedTree::Cached(tree) } else { SolvedTree::Made(tree) })
+        let tree = if known { SolvedTree::Cached(tree) } else { SolvedTree::Made(tree) };
+        Ok::<_, Diagnostic>(FetchedSource { tree, pin: commit.id, modified: None })
     });
     // A git that was ended because the run is cancelled is no fault.
     done.await.map_err(|fault| if world.cancel.is_cancelled() { SolveFailure::Cancelled } else { fault.into() })

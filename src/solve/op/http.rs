@@ -23,22 +23,20 @@ use crate::{
         failure::{SolveFailure, store_failure, store_fault},
         reads::layer_source,
         tree::{LayerTree, SolvedTree},
-        world::SolveWorld,
+        world::{FetchedSource, SolveWorld},
     },
-    store::{SnapshotId, SnapshotMeta, Store, Table},
+    store::{SnapshotId, SnapshotMeta, Store, StoreError, Table},
 };
 
 /// The longest file that a server may send.
 const MAX_DOWNLOAD: u64 = 64 << 30;
 
-/// The tree of a downloaded file. `id` is the step whose progress the download is.
+/// Downloads a file into a snapshot and returns its tree. `id` is the step whose progress the download is.
 ///
 /// # Errors
 /// When it cannot be downloaded, has another checksum than was asked for, or is no archive that can be unpacked.
-pub(super) async fn download(world: &SolveWorld, http: &HttpOp, id: StepId) -> Result<SolvedTree, SolveFailure> {
-    let mut key = FieldHasher::new("http/1");
-    key.text(&http.url);
-    let key = key.finish();
+pub(super) async fn download(world: &SolveWorld, http: &HttpOp, id: StepId) -> Result<FetchedSource, SolveFailure> {
+    let key = request_key(&http.url);
     let here = |record: &HttpRecord| world.store.blob_size(&record.digest) == Some(record.size);
     let known = world.store.get::<HttpRecord>(Table::Http, &key).filter(here);
     // Content that is named by its digest and is here need not be asked for.
@@ -48,7 +46,41 @@ pub(super) async fn download(world: &SolveWorld, http: &HttpOp, id: StepId) -> R
         None => request(world, http, id, &key, known).await?,
     };
     let (store, http, created) = (world.store.clone(), http.clone(), (world.now)());
-    blocking(move || file_tree(&store, &http, &record, created)).await.map_err(SolveFailure::from)
+    let (pin, modified) = (record.digest.to_string(), record.modified());
+    let tree = blocking(move || file_tree(&store, &http, &record, created)).await?;
+    Ok(FetchedSource { tree, pin, modified })
+}
+
+/// The op whose tree is what an archive in the store unpacks to; [`record_archive`] makes it known. `filename` is the name
+/// that the file would have if it were no archive.
+pub(crate) fn stored_archive(digest: Digest, filename: &str) -> HttpOp {
+    HttpOp { url: archive_url(&digest), checksum: Some(digest), filename: filename.to_owned(), unpack: true }
+}
+
+/// Whether an op is one that [`stored_archive`] made.
+pub(crate) fn is_stored_archive(http: &HttpOp) -> bool {
+    http.url.starts_with(STORED)
+}
+
+/// Makes a blob of `size` bytes known as an archive that [`stored_archive`] can name.
+///
+/// # Errors
+/// When the record cannot be written.
+pub(crate) fn record_archive(store: &Store, digest: Digest, size: u64) -> Result<(), StoreError> {
+    let record = HttpRecord { digest, size, etag: None, last_modified: None };
+    store.put(Table::Http, &request_key(&archive_url(&digest)), &record)
+}
+
+/// An address that no server has: the record under it was written by this machine.
+fn archive_url(digest: &Digest) -> String {
+    format!("{STORED}{digest}")
+}
+
+/// What such an address begins with.
+const STORED: &str = "stdin://";
+
+fn request_key(url: &str) -> Digest {
+    FieldHasher::new("http/2").text(url).clone().finish()
 }
 
 /// Asks the server, and keeps what it sends. `known` is what it sent before.

@@ -1,25 +1,30 @@
 //! The ops: how each makes a snapshot out of its inputs.
 //!
 //! ```text
-//! file ─► copy (trees) ─┬─► tree_writer ─► transfer     exec ─► sandbox, output     source ─► git │ http
-//!   └───► archive ──────┘
+//! file ─► copy (trees) ─┬─► tree_writer ─► dir_times     exec (agent) ─► sandbox, output, moved, cover, single_id
+//!   └───► archive ──────┤                                source ─► git │ http
+//!           linked ─────┘
 //! ```
 //!
 //! Whether an op runs at all is decided in `solve::lookup`; what it reads is found in `solve::content`.
 
+mod agent;
 mod archive;
-mod chmod;
 mod copy;
 mod copy_into;
+mod cover;
+mod dir_times;
 pub(crate) mod error;
 pub(crate) mod exec;
 pub(crate) mod file;
 mod git;
 mod http;
+pub(crate) mod linked;
+mod moved;
 mod output;
 mod owner;
+mod single_id;
 pub(crate) mod source;
 #[cfg(test)]
 mod tests;
-mod transfer;
 pub(crate) mod tree_writer;

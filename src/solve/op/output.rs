@@ -5,7 +5,7 @@
 //! it. Overlapping finds are covered together. What may turn out to be the beginning of a secret is held back until it
 //! is known. A secret that was changed before it was printed (encoded, cut into columns) is not found.
 
-use std::{collections::VecDeque, ops::Range};
+use std::{collections::VecDeque, ops::Range, time::Instant};
 
 use aho_corasick::AhoCorasick;
 
@@ -15,18 +15,17 @@ use crate::{
         event::{Event, OutputStream, Sink, StepId},
     },
     sandbox,
+    spec::{ReachedLimit, StepLogLimits},
 };
 
 /// Lines of output that a fault shows.
 const TAIL_LINES: usize = 30;
 /// A longer piece without a line break is passed on before its end is seen.
 const MAX_LINE: usize = 16 << 10;
-/// More output of one step is not shown; its end is, if the step fails. The peer's limit.
-const MAX_SHOWN: usize = 2 << 20;
 /// What stands for a secret.
 const BLOT: &[u8] = b"***";
 
-/// Passes output on and remembers the last of it.
+/// Passes the output of a step's process on to the view with secrets masked, and keeps the last lines for a fault.
 pub(super) struct StepOutput {
     sink: Sink,
     id: StepId,
@@ -34,14 +33,21 @@ pub(super) struct StepOutput {
     stdout: PendingOutput,
     stderr: PendingOutput,
     tail: VecDeque<Vec<u8>>,
-    /// Bytes that were passed on.
-    n_shown: usize,
+    limits: StepLogLimits,
+    begun: Instant,
+    /// Bytes of output so far, those that were not passed on too.
+    n_seen: u64,
+    /// It was told that a limit is reached.
+    is_told: bool,
 }
 
 impl StepOutput {
+    /// No output yet; `secrets` are masked wherever they occur, also across pieces. Output beyond the limits is not passed on;
+    /// its end is kept all the same.
+    ///
     /// # Errors
     /// When there are more secrets than can be looked for.
-    pub(super) fn new(sink: Sink, id: StepId, secrets: &[Vec<u8>]) -> Result<Self, Diagnostic> {
+    pub(super) fn new(sink: Sink, id: StepId, secrets: &[Vec<u8>], limits: StepLogLimits) -> Result<Self, Diagnostic> {
         let secrets = Secrets::new(secrets)?;
         Ok(Self {
             sink,
@@ -50,11 +56,14 @@ impl StepOutput {
             stdout: PendingOutput::default(),
             stderr: PendingOutput::default(),
             tail: VecDeque::new(),
-            n_shown: 0,
+            limits,
+            begun: Instant::now(),
+            n_seen: 0,
+            is_told: false,
         })
     }
 
-    /// Takes a piece of any length.
+    /// Takes the next piece of output, of any length; what may be the beginning of a secret is held back.
     pub(super) fn push(&mut self, stream: sandbox::StepStream, bytes: &[u8]) {
         let pending = match stream {
             sandbox::StepStream::Stdout => &mut self.stdout,
@@ -64,7 +73,7 @@ impl StepOutput {
         self.send(stream, ready);
     }
 
-    /// Passes on what is left.
+    /// Passes on what was held back, when the process has ended.
     pub(super) fn finish(&mut self) {
         for stream in [sandbox::StepStream::Stdout, sandbox::StepStream::Stderr] {
             let pending = match stream {
@@ -76,7 +85,7 @@ impl StepOutput {
         }
     }
 
-    /// The last lines, for a fault.
+    /// The last lines of output, for the diagnostic of a failed step; `None` if there was none.
     pub(super) fn tail(&self) -> Option<String> {
         let text: Vec<u8> = self.tail.iter().flatten().copied().collect();
         (!text.is_empty()).then(|| String::from_utf8_lossy(&text).into_owned())
@@ -97,21 +106,43 @@ impl StepOutput {
             sandbox::StepStream::Stderr => OutputStream::Stderr,
         };
         let mut text = text;
-        if self.n_shown > MAX_SHOWN {
-            return;
-        }
-        let room = MAX_SHOWN - self.n_shown;
-        self.n_shown += text.len();
-        if text.len() > room {
-            text.truncate(room);
-            let note = format!("\n[more than {} MiB of output: the rest is not shown]\n", MAX_SHOWN >> 20);
-            text.extend_from_slice(note.as_bytes());
+        let room = self.limits.room(self.n_seen, self.begun.elapsed());
+        self.n_seen += text.len() as u64;
+        if let Some((room, limit)) = room
+            && text.len() as u64 > room
+        {
+            text.truncate(usize::try_from(room).unwrap_or(usize::MAX));
+            if !std::mem::replace(&mut self.is_told, true) {
+                text.extend_from_slice(cut_note(limit).as_bytes());
+            }
+            if text.is_empty() {
+                return;
+            }
         }
         (self.sink)(Event::Output { id: self.id, stream, bytes: text.into() });
     }
 }
 
-/// What must not be shown.
+/// What stands where output is cut: the limit, and how it is taken away.
+fn cut_note(limit: ReachedLimit) -> String {
+    let (variable, limit) = match limit {
+        ReachedLimit::Size(limit) => ("BUILDKIT_STEP_LOG_MAX_SIZE", human(limit)),
+        ReachedLimit::Speed(limit) => ("BUILDKIT_STEP_LOG_MAX_SPEED", format!("{} a second", human(limit))),
+    };
+    format!("\n[more than {limit} of output: the rest is not shown; {variable}=-1 shows all]\n")
+}
+
+/// A number of bytes in the largest unit that it is a multiple of.
+fn human(bytes: u64) -> String {
+    match bytes {
+        0 => "0 bytes".to_owned(),
+        _ if bytes.is_multiple_of(1 << 20) => format!("{} MiB", bytes >> 20),
+        _ if bytes.is_multiple_of(1 << 10) => format!("{} KiB", bytes >> 10),
+        _ => format!("{bytes} bytes"),
+    }
+}
+
+/// The secrets of a step, compiled for the search.
 struct Secrets {
     /// `None`: nothing to look for.
     finder: Option<AhoCorasick>,
@@ -149,18 +180,20 @@ impl Secrets {
     }
 }
 
-/// The lines of a secret that are looked for. Of a short line without a letter or digit (the braces of JSON) nothing can
-/// be learnt, and half of all output has it; as the whole of a secret it counts.
+/// The lines of a secret that are looked for. A short line without a letter or digit (the braces of JSON) reveals
+/// nothing and stands in much output, so it counts only if it is the whole secret.
 fn words(secret: &[u8]) -> impl Iterator<Item = &[u8]> {
     let is_one_line = !secret.trim_ascii().contains(&b'\n');
     secret
         .split(|b| *b == b'\n')
         .map(<[u8]>::trim_ascii)
-        .filter(move |it| it.len() >= 4 || is_one_line || it.iter().any(|b| b.is_ascii_alphanumeric() || *b >= 0x80))
+        .filter(move |secret| {
+            secret.len() >= 4 || is_one_line || secret.iter().any(|b| b.is_ascii_alphanumeric() || *b >= 0x80)
+        })
         .filter(|it| !it.is_empty())
 }
 
-/// Output of one stream that is not passed on, or not forgotten, yet.
+/// Output of one stream that is still held: it was not passed on yet, or a secret may begin in it.
 #[derive(Default)]
 struct PendingOutput {
     bytes: Vec<u8>,
@@ -226,6 +259,10 @@ mod tests {
 
     /// What is shown of output that comes in these pieces.
     fn shown(secrets: &[&[u8]], pieces: &[&[u8]]) -> String {
+        shown_within(StepLogLimits::default(), secrets, pieces)
+    }
+
+    fn shown_within(limits: StepLogLimits, secrets: &[&[u8]], pieces: &[&[u8]]) -> String {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let sink: Sink = {
             let seen = seen.clone();
@@ -236,7 +273,7 @@ mod tests {
             })
         };
         let secrets: Vec<Vec<u8>> = secrets.iter().map(|it| it.to_vec()).collect();
-        let mut output = StepOutput::new(sink, StepId(0), &secrets).expect("small");
+        let mut output = StepOutput::new(sink, StepId(0), &secrets, limits).expect("small");
         for piece in pieces {
             output.push(sandbox::StepStream::Stdout, piece);
         }
@@ -253,8 +290,15 @@ mod tests {
     #[test]
     fn a_flood_is_shown_in_part_and_its_end_is_remembered() {
         let line = [b'x'; 1023].into_iter().chain([b'\n']).collect::<Vec<u8>>();
-        let text = shown(&[], &vec![line.as_slice(); 4096]);
-        assert!(text.len() < MAX_SHOWN + 100 && text.ends_with("the rest is not shown]\n"), "{}", text.len());
+        let pieces = vec![line.as_slice(); 4096];
+        let text = shown(&[], &pieces);
+        let note = "[more than 2 MiB of output: the rest is not shown; BUILDKIT_STEP_LOG_MAX_SIZE=-1 shows all]\n";
+        assert!(text.len() < (2 << 20) + 100 && text.ends_with(note), "{}", text.len());
+        let all = shown_within(StepLogLimits { size: None, speed: None }, &[], &pieces);
+        assert_eq!(all.len(), 4 << 20);
+        // All that comes at once is of one second.
+        let slow = shown_within(StepLogLimits { size: None, speed: Some(4 << 10) }, &[], &pieces);
+        assert_eq!(slow.matches("[more than 4 KiB a second of output").count(), 1, "{}", slow.len());
     }
 
     #[test]

@@ -7,7 +7,11 @@ use crate::graph::OwnerChange;
 const MAX_FILE: u64 = 10 << 20;
 const MAX_ID: u32 = i32::MAX as u32;
 
-/// User and group id of `owner` in the tree that is written.
+/// Resolves the user and group of `--chown` or WORKDIR to ids, names by `/etc/passwd` and `/etc/group` of the tree that
+/// is written.
+///
+/// # Errors
+/// When a name is not in those files, or a number is no id.
 pub(crate) fn resolve(dest: &TreeWriter, owner: &OwnerChange) -> Result<(u32, u32), FileError> {
     let (uid, primary) = match (owner.user.as_str(), number(&owner.user, owner)?) {
         ("", _) => (0, 0),

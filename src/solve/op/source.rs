@@ -11,10 +11,14 @@ use crate::{
     solve::{
         failure::SolveFailure,
         tree::{LayerTree, SolvedTree},
-        world::SolveWorld,
+        world::{FetchedSource, SolveWorld},
     },
 };
+pub(crate) use http::{is_stored_archive, record_archive, stored_archive};
 
+/// Fetches the source that a vertex stands for, a git commit or a download; equal vertices are fetched once a run.
+///
+/// For other ops it returns the empty tree. Failures have the place of the instruction.
 pub(crate) async fn fetch(world: &SolveWorld, vertex: &Vertex, id: StepId) -> Result<SolvedTree, SolveFailure> {
     let cell = {
         let mut fetched = world.sources.fetched.lock().unwrap_or_else(PoisonError::into_inner);
@@ -26,10 +30,14 @@ pub(crate) async fn fetch(world: &SolveWorld, vertex: &Vertex, id: StepId) -> Re
                 Op::Git(git) => git::checkout(world, git).await,
                 Op::Http(http) => http::download(world, http, id).await,
                 Op::Scratch | Op::Image(_) | Op::Local(_) | Op::Exec(_) | Op::File(_) | Op::Merge => {
-                    Ok(SolvedTree::Cached(LayerTree::scratch()))
+                    Ok(FetchedSource {
+                        tree: SolvedTree::Cached(LayerTree::scratch()),
+                        pin: String::new(),
+                        modified: None,
+                    })
                 }
             }
         })
         .await;
-    found.cloned().map_err(|failure| failure.at_instruction(vertex))
+    found.map(|source| source.tree.clone()).map_err(|failure| failure.at_instruction(vertex))
 }

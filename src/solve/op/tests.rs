@@ -14,8 +14,9 @@ use tempfile::TempDir;
 
 use super::{error::FileError, file::run, tree_writer::TreeWriter};
 use crate::{
-    graph::{self, CopyAction, FileAction, ModeChange, OwnerChange},
+    graph::{self, CopyAction, FileAction, OwnerChange},
     layer::view::{EntryKind, Follow, LayerView, ViewEntry, at},
+    oci::ModeChange,
     solve::content::{
         hash,
         local::{LocalTree, NoDigests},
@@ -23,6 +24,9 @@ use crate::{
         source::{ContentSource, ContentTree},
     },
 };
+
+/// When the run began, in seconds since 1970.
+const BEGUN: i64 = 1_700_000_000;
 
 /// A context, lower layers and the layer that is written.
 struct Bench {
@@ -83,7 +87,7 @@ impl Bench {
                 hash::of_copy(source, copy)?;
             }
         }
-        let warnings = run(actions, &mut writer, &sources)?;
+        let warnings = run(actions, &mut writer, &sources, BEGUN)?;
         fs::rename(&upper, self.tmp.path().join(format!("layer{}", self.n_layers))).unwrap();
         self.n_layers += 1;
         Ok(warnings)
@@ -160,28 +164,12 @@ fn may_chown(test: &str) -> bool {
     may
 }
 
-fn copy(source: &str, dest: &str) -> CopyAction {
-    CopyAction {
-        input: 1,
-        source: source.to_owned(),
-        dest: dest.to_owned(),
-        owner: None,
-        mode: None,
-        unpack: false,
-        parents: false,
-        exclude: Vec::new(),
-        optional: false,
-        reset_owner: true,
-        default_file_mode: None,
-    }
-}
-
 fn act(copy: CopyAction) -> FileAction {
     FileAction::Copy(Box::new(copy))
 }
 
 fn cp(source: &str, dest: &str) -> FileAction {
-    act(copy(source, dest))
+    act(CopyAction::of_paths(source, dest))
 }
 
 fn owner(user: &str, group: Option<&str>) -> OwnerChange {
@@ -333,7 +321,7 @@ fn modes_owners_times_and_special_bits_are_those_of_the_source() {
     for path in ["m/suid", "m/d"] {
         fs::File::open(bench.ctx(path)).unwrap().set_modified(time).unwrap();
     }
-    let chowned = CopyAction { owner: Some(owner("12", Some("34"))), ..copy("m", "/c") };
+    let chowned = CopyAction { owner: Some(owner("12", Some("34"))), ..CopyAction::of_paths("m", "/c") };
     bench.run(&[cp("m", "/m"), act(chowned)]);
     let expected = "/c 755 12:34 dir\n/c/d 1770 12:34 dir\n/c/d/f 644 12:34 f\n/c/suid 4711 12:34 s\n\
                     /m 755 0:0 dir\n/m/d 1770 0:0 dir\n/m/d/f 644 0:0 f\n/m/suid 4711 0:0 s\n";
@@ -347,7 +335,8 @@ fn modes_owners_times_and_special_bits_are_those_of_the_source() {
 fn chmod_is_for_files_and_directories_and_new_parents() {
     let mut bench = sample();
     symlink("x", bench.ctx("dir/l")).unwrap();
-    let octal = |source, dest| act(CopyAction { mode: Some(ModeChange::Octal(0o640)), ..copy(source, dest) });
+    let octal =
+        |source, dest| act(CopyAction { mode: Some(ModeChange::Octal(0o640)), ..CopyAction::of_paths(source, dest) });
     bench.run(&[octal("dir", "/p/d")]);
     let lines = bench.listing();
     for line in ["/p 640 0:0 dir", "/p/d 640", "/p/d/sub 640", "/p/d/x 640", "/p/d/l 0 0:0 -> x"] {
@@ -355,13 +344,13 @@ fn chmod_is_for_files_and_directories_and_new_parents() {
     }
     let mut bench = sample();
     let symbolic = ModeChange::Symbolic("u=rwX,go=".to_owned());
-    bench.run(&[act(CopyAction { mode: Some(symbolic), ..copy("dir", "/p/d") })]);
+    bench.run(&[act(CopyAction { mode: Some(symbolic), ..CopyAction::of_paths("dir", "/p/d") })]);
     let lines = bench.listing();
     for line in ["/p 755", "/p/d 755", "/p/d/sub 700", "/p/d/x 600"] {
         assert!(lines.contains(line), "{line} in {lines}");
     }
     let mut bench = sample();
-    bench.run(&[act(CopyAction { default_file_mode: Some(0o600), ..copy("a.txt", "/p/") })]);
+    bench.run(&[act(CopyAction { default_file_mode: Some(0o600), ..CopyAction::of_paths("a.txt", "/p/") })]);
     assert_eq!(bench.listing(), "/p 755 0:0 dir\n/p/a.txt 600 0:0 a\n");
 }
 
@@ -389,7 +378,7 @@ fn owners_are_numbers_or_names_of_the_image() {
         ("99999999999999999999", None, Err("99999999999999999999")),
     ];
     for (user, group, result) in table {
-        let action = [act(CopyAction { owner: Some(owner(user, group)), ..copy("a.txt", "/f") })];
+        let action = [act(CopyAction { owner: Some(owner(user, group)), ..CopyAction::of_paths("a.txt", "/f") })];
         match result {
             Ok(ids) => {
                 bench.run(&action);
@@ -414,7 +403,8 @@ fn owner_files_are_not_read_from_the_host_nor_from_devices() {
             "fifo" => mknodat(CWD, dir.join("etc/passwd"), FileType::Fifo, 0o644.into(), 0).unwrap(),
             _ => (),
         }
-        let text = bench.fail(&[act(CopyAction { owner: Some(owner("app", None)), ..copy("a.txt", "/f") })]);
+        let text =
+            bench.fail(&[act(CopyAction { owner: Some(owner("app", None)), ..CopyAction::of_paths("a.txt", "/f") })]);
         assert!(text.contains("no user of this name in the image: app"), "{odd}: {text}");
     }
 }
@@ -460,6 +450,8 @@ fn heredoc_files_are_made_like_copies() {
         make("/d", None, None),
     ]);
     assert_eq!(bench.listing(), "/d 755 0:0 dir\n/d/EOF 644 0:0 hi\n/e 755 3:3 hi\n");
+    // One time for all platforms of a run.
+    assert_eq!(entry(&bench.view(), "d/EOF").mtime, (BEGUN, 0));
 }
 
 #[test]
@@ -531,7 +523,7 @@ fn attributes_are_copied_but_those_of_overlayfs() {
 fn exclude_is_for_what_is_inside_directories() {
     let with = |patterns: &[&str], source: &str, dest: &str| {
         let exclude = patterns.iter().map(|it| (*it).to_owned()).collect();
-        sample().run(&[act(CopyAction { exclude, ..copy(source, dest) })]).listing()
+        sample().run(&[act(CopyAction { exclude, ..CopyAction::of_paths(source, dest) })]).listing()
     };
     let names = |text: String| text.lines().map(|it| it.split(' ').next().unwrap().to_owned()).collect::<Vec<_>>();
     let table: &[(&[&str], &str, &str)] = &[
@@ -570,7 +562,7 @@ fn parents_keeps_the_path_from_the_pivot_on() {
         if source == "dir/*/" {
             fs::remove_file(bench.ctx("dir/l")).unwrap();
         }
-        let action = [act(CopyAction { parents: true, ..copy(source, "/t/") })];
+        let action = [act(CopyAction { parents: true, ..CopyAction::of_paths(source, "/t/") })];
         let Some(expected) = expected else {
             assert!(bench.fail(&action).contains("not found in the build context"), "{source}");
             continue;
@@ -604,7 +596,7 @@ fn what_is_missing_is_explained() {
     let warnings = bench.try_run(&[cp("*.nope", "/t/"), cp("*.txt", "/t")], &context).unwrap();
     assert!(warnings[0].message.contains("nothing in the build context matches `*.nope`"), "{warnings:?}");
     assert!(warnings[1].message.contains("2 files for one destination: /t"), "{warnings:?}");
-    bench.run(&[act(CopyAction { optional: true, ..copy("zzz", "/none") })]);
+    bench.run(&[act(CopyAction { optional: true, ..CopyAction::of_paths("zzz", "/none") })]);
 }
 
 #[test]
@@ -633,7 +625,7 @@ fn stages_keep_owners_and_their_files_are_linked_once_at_most() {
         name: "stage `s`".to_owned(),
         tree: ContentTree::View(Arc::new(LayerView::open(std::slice::from_ref(&stage)).unwrap())),
     };
-    let kept = |dest: &str| act(CopyAction { reset_owner: false, ..copy("/s", dest) });
+    let kept = |dest: &str| act(CopyAction { reset_owner: false, ..CopyAction::of_paths("/s", dest) });
     // Nothing below: it may be a `--link` layer that ends up above the stage itself.
     bench.try_run(&[kept("/x")], &source).unwrap();
     assert_eq!(fs::metadata(bench.top("x/f")).unwrap().nlink(), 1);
@@ -642,7 +634,7 @@ fn stages_keep_owners_and_their_files_are_linked_once_at_most() {
     assert_eq!(ino(&bench.top("a/f")), ino(&stage.join("s/f")));
     assert_ne!(ino(&bench.top("b/f")), ino(&stage.join("s/f")));
     assert!(bench.listing().contains("/b/f 644 5:6 f"));
-    bench.try_run(&[act(copy("/s", "/c"))], &source).unwrap();
+    bench.try_run(&[act(CopyAction::of_paths("/s", "/c"))], &source).unwrap();
     assert!(bench.listing().contains("/c/f 644 0:0 f"));
 }
 
@@ -650,7 +642,7 @@ fn stages_keep_owners_and_their_files_are_linked_once_at_most() {
 fn a_file_that_changes_after_it_was_hashed_is_noticed() {
     let mut bench = sample();
     let context = bench.context();
-    hash::of_copy(&context, &copy("dir", "/d")).unwrap();
+    hash::of_copy(&context, &CopyAction::of_paths("dir", "/d")).unwrap();
     write(&bench.ctx("dir/x"), "something longer");
     let err = bench.try_run(&[cp("dir", "/d")], &context).expect_err("it changed");
     assert_eq!(err.to_string(), "a file of the build context changed while it was read: /dir/x");
@@ -679,7 +671,7 @@ fn tar(members: &[(&str, u8, &str, u32, u64)]) -> Vec<u8> {
 }
 
 fn add(source: &str, dest: &str) -> FileAction {
-    act(CopyAction { unpack: true, ..copy(source, dest) })
+    act(CopyAction { unpack: true, ..CopyAction::of_paths(source, dest) })
 }
 
 const TOP: &[(&str, u8, &str, u32, u64)] = &[
@@ -727,7 +719,7 @@ fn archives_take_owners_but_no_modes_and_copy_leaves_them_packed() {
         unpack: true,
         owner: Some(owner("3", None)),
         mode: Some(ModeChange::Octal(0o700)),
-        ..copy("t.tar", "/x")
+        ..CopyAction::of_paths("t.tar", "/x")
     };
     bench.run(&[act(chowned), add("no.tar.gz", "/y/"), add("zero.tar", "/y/")]);
     let lines = bench.listing();

@@ -1,15 +1,15 @@
 //! Writes the upper directory of a new layer, in overlayfs form, above a tree that is only read.
 //!
-//! What is written and what is below are seen merged, as a mount would show them. A directory of the lower tree that
-//! gets a child is first made in the upper one with the same metadata. Every path is resolved here, inside the tree.
+//! The upper and the lower tree are seen merged, as a mount would show them. A directory of the lower tree that
+//! gets a child is first made in the upper one with its mode, owner and attributes. Every path is resolved here, inside the tree.
 //! What is written where is decided by `op::file`, `op::copy`, `op::archive`.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     ffi::{OsStr, OsString},
     fs::File,
     io,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
     sync::{
         Mutex, PoisonError,
@@ -18,19 +18,27 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags},
+    fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps, XattrFlags},
     io::Errno,
 };
 
-use super::error::{FileError, write_error};
-use crate::layer::view::{
-    self, EntryKind, Follow, LayerView, LocateWalk, Location, ViewEntry, at, locate::locate, read_limited,
+use super::{
+    dir_times::{DirTimes, IMPLIED_DIR_TIME},
+    error::{FileError, write_error},
+};
+use crate::layer::{
+    copy_data,
+    view::{
+        self, EntryKind, Follow, LayerView, LocateWalk, Location, ViewEntry, at, locate::locate, owners, read_limited,
+    },
 };
 
 /// `layer` of entries that are in the upper directory.
 const UPPER: usize = usize::MAX;
 
-/// Writes a layer: the upper directory `fs/` above the tree that is changed.
+/// Writes the layer of a file operation: the upper directory, above the tree that is changed.
+///
+/// Every path is opened name by name below the root, so that links in the tree do not lead out of it.
 pub(crate) struct TreeWriter {
     upper: OwnedFd,
     lower: LayerView,
@@ -38,8 +46,7 @@ pub(crate) struct TreeWriter {
     lower_ids: Vec<(u64, u64)>,
     /// Directories of the upper one that hide those below.
     opaque: Mutex<HashSet<PathBuf>>,
-    /// Modification times that directories get when all is written.
-    dir_times: Mutex<HashMap<PathBuf, (i64, u32)>>,
+    dir_times: DirTimes,
     no_reflink: AtomicBool,
     no_copy_range: AtomicBool,
 }
@@ -52,50 +59,70 @@ pub(crate) struct WriteFolder {
     lower: Option<view::ViewFolder>,
 }
 
-/// A directory of the upper one, for writing.
+/// A directory of the upper directory, open for writing.
 pub(crate) struct WriteDest {
     fd: OwnedFd,
     /// From the root, without a leading slash.
     path: PathBuf,
     lower: Option<view::ViewFolder>,
-    /// It was made just now and nothing is below it: no name is taken but those written since.
+    /// It was made just now and the lower tree has no such directory: only names that were written since are taken.
     fresh: bool,
 }
 
-/// How a new directory or file is to look.
+/// The mode and owner that a new directory or file gets.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MadeEntry {
     pub(crate) mode: u32,
     pub(crate) owner: (u32, u32),
 }
 
+impl AsFd for WriteDest {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
 impl WriteDest {
-    /// The path of a name in it, as shown.
+    /// The path of a name in this directory as the image has it, for messages.
     pub(crate) fn shown(&self, name: &OsStr) -> String {
         format!("/{}", self.path.join(name).display())
     }
 }
 
 impl TreeWriter {
-    /// `upper` is an empty directory. `lower` is the tree below; the empty one for `COPY --link`.
+    /// Starts a layer in `upper`, an empty directory, above the tree `lower`; that is the empty tree for `COPY --link`.
     pub(crate) fn new(upper: &Path, lower: LayerView) -> io::Result<Self> {
+        let writer = Self::continued(upper, lower)?;
+        if !writer.is_alone() {
+            // The root of the topmost layer is what a mount shows as the root.
+            let root = writer.lower.root_entry()?;
+            // In a user namespace with one id it stays ours.
+            owners::give(&writer.upper, root.uid, root.gid).ok();
+            rustix::fs::fchmod(&writer.upper, Mode::from_raw_mode(root.mode))?;
+            writer.dir_times.keep(PathBuf::new(), root.mtime);
+        }
+        Ok(writer)
+    }
+
+    /// Goes on with the layer in `upper`, which something else has written.
+    pub(super) fn continued(upper: &Path, lower: LayerView) -> io::Result<Self> {
         Ok(Self {
             upper: at::host_dir(upper)?,
             lower_ids: lower.layer_ids()?,
             lower,
             opaque: Mutex::default(),
-            dir_times: Mutex::default(),
+            dir_times: DirTimes::default(),
             no_reflink: AtomicBool::new(false),
             no_copy_range: AtomicBool::new(false),
         })
     }
 
-    /// Where a path of the merged tree leads.
+    /// Follows a path of the merged tree.
     pub(crate) fn locate(&self, path: &str, follow: Follow) -> Result<Location<WriteFolder>, FileError> {
         locate(self, OsStr::new(path), follow).map_err(|cause| write_error(path, cause))
     }
 
-    /// The text of a small regular file of the merged tree; what is no UTF-8 is replaced.
+    /// The text of a small regular file of the merged tree; bytes that are not UTF-8 are replaced.
     pub(crate) fn read_small(&self, path: &str, limit: u64) -> io::Result<String> {
         let place = locate(self, OsStr::new(path), Follow::Last)?;
         let (Some(entry), Some(parent), Some(name)) = (&place.entry, &place.parent, place.name()) else {
@@ -109,28 +136,28 @@ impl TreeWriter {
         Ok(String::from_utf8_lossy(&read_limited(file, limit)?).into_owned())
     }
 
-    /// Whether a layer of device and inode `id` lies below.
+    /// Whether the layer with this device and inode is one of those below.
     pub(crate) fn is_below(&self, id: (u64, u64)) -> bool {
         self.lower_ids.contains(&id)
     }
 
-    /// There is nothing below.
+    /// Whether the lower tree is empty.
     pub(crate) fn is_alone(&self) -> bool {
         self.lower_ids.is_empty()
     }
 
-    /// The root, for writing.
+    /// Opens the root for writing.
     pub(crate) fn root_dest(&self) -> io::Result<WriteDest> {
         let fd = at::dir(self.upper.as_fd(), Path::new(""))?;
         Ok(WriteDest { fd, path: PathBuf::new(), lower: Some(self.lower.root()), fresh: false })
     }
 
-    /// The directory at a path without links, for writing. Missing ones are made to look like `made`.
+    /// Opens the directory at a path without links for writing. Missing ones are made with mode and owner of `made`.
     pub(crate) fn make_dirs(&self, path: &Path, made: MadeEntry) -> Result<WriteDest, FileError> {
         self.make_dirs_below(self.root_dest().map_err(|cause| write_error("/", cause))?, path, made)
     }
 
-    /// The directory at a path without links below `dest`.
+    /// As [`make_dirs`](Self::make_dirs), for a path below `dest`.
     pub(crate) fn make_dirs_below(
         &self,
         mut dest: WriteDest,
@@ -147,7 +174,7 @@ impl TreeWriter {
         Ok(dest)
     }
 
-    /// What a name in a directory is now.
+    /// The entry that a name in a directory has now.
     pub(crate) fn existing(&self, dest: &WriteDest, name: &OsStr) -> Result<Option<ViewEntry>, FileError> {
         let find = || -> io::Result<_> {
             if let Some(stat) = at::stat(dest.fd.as_fd(), name)? {
@@ -173,14 +200,22 @@ impl TreeWriter {
             }
             let lower = self.lower_dir(dest, name)?;
             let fd = new_dir(dest, name)?;
-            rustix::fs::fchown(&fd, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))?;
+            owners::give(&fd, entry.uid, entry.gid)?;
             rustix::fs::fchmod(&fd, Mode::from_raw_mode(entry.mode))?;
             if let Some(parent) = &dest.lower {
                 set_xattrs(&fd, &self.lower.xattrs_of(parent, name, entry)?);
             }
+            self.dir_times.keep(path.clone(), entry.mtime);
             Ok(WriteDest { fd, path, lower, fresh: false })
         };
         open().map_err(|cause| write_error(&dest.shown(name), cause))
+    }
+
+    /// Opens a directory of the upper one, which shows the content of `lower`. It keeps its time, whatever is made in it.
+    pub(super) fn reopen(&self, path: &Path, lower: view::ViewFolder) -> io::Result<WriteDest> {
+        let fd = at::dir(self.upper.as_fd(), path)?;
+        self.dir_times.fix(path.to_owned(), at::entry(&rustix::fs::fstat(&fd)?, UPPER).mtime);
+        Ok(WriteDest { fd, path: path.to_owned(), lower: Some(lower), fresh: false })
     }
 
     /// Makes a directory where `existing` found nothing.
@@ -202,36 +237,37 @@ impl TreeWriter {
         };
         let dir = make().map_err(|cause| write_error(&dest.shown(name), cause))?;
         self.dress_dir(&dir, made)?;
+        self.dir_times.entry_made(&dest.path);
+        self.dir_times.fix(dir.path.clone(), IMPLIED_DIR_TIME);
         Ok(dir)
     }
 
-    /// Gives a directory mode and owner.
+    /// Sets mode and owner of a directory.
     pub(crate) fn dress_dir(&self, dir: &WriteDest, made: MadeEntry) -> Result<(), FileError> {
         let shown = dir.shown(OsStr::new(""));
-        own(&shown, made.owner, |uid, gid| rustix::fs::fchown(&dir.fd, Some(uid), Some(gid)))?;
+        own(&shown, made.owner, |uid, gid| owners::give(&dir.fd, uid, gid))?;
         rustix::fs::fchmod(&dir.fd, Mode::from_raw_mode(made.mode)).map_err(|cause| write_error(&shown, cause.into()))
     }
 
-    /// Gives a directory mode only.
+    /// Sets the mode of a directory; its owner stays.
     pub(crate) fn set_dir_mode(&self, dir: &WriteDest, mode: u32) -> Result<(), FileError> {
         rustix::fs::fchmod(&dir.fd, Mode::from_raw_mode(mode))
             .map_err(|cause| write_error(&dir.shown(OsStr::new("")), cause.into()))
     }
 
-    /// Gives a directory extended attributes; one that cannot be set is left out.
+    /// Sets extended attributes of a directory; one that cannot be set is left out.
     pub(crate) fn set_dir_xattrs(&self, dir: &WriteDest, xattrs: &[(OsString, Vec<u8>)]) {
         set_xattrs(&dir.fd, xattrs);
     }
 
-    /// Gives a directory a modification time, when everything is written.
+    /// Notes the modification time of a directory, which [`finish`](Self::finish) sets.
     pub(crate) fn set_dir_time(&self, dir: &WriteDest, mtime: (i64, u32)) {
-        self.dir_times.lock().unwrap_or_else(PoisonError::into_inner).insert(dir.path.clone(), mtime);
+        self.dir_times.fix(dir.path.clone(), mtime);
     }
 
-    /// Sets the times that `set_dir_time` asked for.
+    /// Sets the modification times of directories (`dir_times`). Call it when everything is written.
     pub(crate) fn finish(&self) -> Result<(), FileError> {
-        let times = std::mem::take(&mut *self.dir_times.lock().unwrap_or_else(PoisonError::into_inner));
-        for (path, mtime) in times {
+        for (path, mtime) in self.dir_times.take() {
             match at::dir(self.upper.as_fd(), &path) {
                 Ok(dir) => rustix::fs::futimens(&dir, &timestamps(mtime)).map_err(io::Error::from),
                 // Something replaced it since.
@@ -243,7 +279,7 @@ impl TreeWriter {
         Ok(())
     }
 
-    /// Makes room for something that is no directory. A directory in its place is an error.
+    /// Removes the entry in the way of something that is not a directory. A directory in its place is an error.
     pub(crate) fn clear(&self, dest: &WriteDest, name: &OsStr) -> Result<(), FileError> {
         match self.existing(dest, name)? {
             Some(entry) if entry.kind == EntryKind::Dir => Err(FileError::IsDirectory { path: dest.shown(name) }),
@@ -253,7 +289,7 @@ impl TreeWriter {
         }
     }
 
-    /// Removes whatever has this name, with all that is in it. The caller puts something new there, which is what hides
+    /// Removes the entry of this name with everything in it. The caller puts something new there, which is what hides
     /// an entry of the lower tree.
     pub(crate) fn remove(&self, dest: &WriteDest, name: &OsStr, entry: &ViewEntry) -> Result<(), FileError> {
         if entry.layer != UPPER {
@@ -262,38 +298,40 @@ impl TreeWriter {
         remove_all(&dest.fd, name).map_err(|cause| write_error(&dest.shown(name), cause))?;
         let path = dest.path.join(name);
         self.opaque.lock().unwrap_or_else(PoisonError::into_inner).retain(|it| !it.starts_with(&path));
-        self.dir_times.lock().unwrap_or_else(PoisonError::into_inner).retain(|it, _| !it.starts_with(&path));
+        self.dir_times.forget(&path);
         Ok(())
     }
 
-    /// Makes an empty file where there is nothing.
+    /// Makes an empty file under a name that is free.
     pub(crate) fn create(&self, dest: &WriteDest, name: &OsStr) -> Result<File, FileError> {
+        self.dir_times.entry_made(&dest.path);
+        self.new_file(dest, name)
+    }
+
+    fn new_file(&self, dest: &WriteDest, name: &OsStr) -> Result<File, FileError> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         rustix::fs::openat(&dest.fd, name, flags, Mode::from_raw_mode(0o600))
             .map(File::from)
             .map_err(|cause| write_error(&dest.shown(name), cause.into()))
     }
 
-    /// Gives a file that is open owner, mode, attributes and time.
+    /// Sets owner, mode, attributes and time of an open file.
     pub(crate) fn dress_file(
         &self,
         (dest, name): (&WriteDest, &OsStr),
         file: &File,
         made: MadeEntry,
         xattrs: &[(OsString, Vec<u8>)],
-        mtime: Option<(i64, u32)>,
+        mtime: (i64, u32),
     ) -> Result<(), FileError> {
         let failed = |cause: Errno| write_error(&dest.shown(name), cause.into());
-        own(&dest.shown(name), made.owner, |uid, gid| rustix::fs::fchown(file, Some(uid), Some(gid)))?;
+        own(&dest.shown(name), made.owner, |uid, gid| owners::give(file, uid, gid))?;
         rustix::fs::fchmod(file, Mode::from_raw_mode(made.mode)).map_err(failed)?;
         set_xattrs(file, xattrs);
-        match mtime {
-            Some(mtime) => rustix::fs::futimens(file, &timestamps(mtime)).map_err(failed),
-            None => Ok(()),
-        }
+        rustix::fs::futimens(file, &timestamps(mtime)).map_err(failed)
     }
 
-    /// Gives what cannot be opened owner, mode (links have none) and time.
+    /// Sets owner, mode (links have none) and time of an entry that cannot be opened.
     pub(crate) fn dress(
         &self,
         (dest, name): (&WriteDest, &OsStr),
@@ -302,21 +340,24 @@ impl TreeWriter {
         mtime: (i64, u32),
     ) -> Result<(), FileError> {
         let failed = |cause: Errno| write_error(&dest.shown(name), cause.into());
-        own(&dest.shown(name), made.owner, |uid, gid| {
-            rustix::fs::chownat(&dest.fd, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
-        })?;
+        own(&dest.shown(name), made.owner, |uid, gid| owners::give_at(dest.fd.as_fd(), name, uid, gid))?;
         if kind != EntryKind::Symlink {
             rustix::fs::chmodat(&dest.fd, name, Mode::from_raw_mode(made.mode), AtFlags::empty()).map_err(failed)?;
         }
         rustix::fs::utimensat(&dest.fd, name, &timestamps(mtime), AtFlags::SYMLINK_NOFOLLOW).map_err(failed)
     }
 
-    /// Makes a link with this text where there is nothing.
+    /// Makes a symbolic link with this text under a name that is free.
     pub(crate) fn symlink(&self, dest: &WriteDest, name: &OsStr, text: &OsStr) -> Result<(), FileError> {
+        self.dir_times.entry_made(&dest.path);
+        self.new_symlink(dest, name, text)
+    }
+
+    fn new_symlink(&self, dest: &WriteDest, name: &OsStr, text: &OsStr) -> Result<(), FileError> {
         rustix::fs::symlinkat(text, &dest.fd, name).map_err(|cause| write_error(&dest.shown(name), cause.into()))
     }
 
-    /// Makes a device, fifo or socket where there is nothing.
+    /// Makes a device, fifo or socket under a name that is free.
     pub(crate) fn make_node(
         &self,
         dest: &WriteDest,
@@ -329,13 +370,14 @@ impl TreeWriter {
             EntryKind::Fifo => FileType::Fifo,
             EntryKind::Socket => FileType::Socket,
             EntryKind::BlockDev => FileType::BlockDevice,
-            // In a layer this device is the sign that something is deleted.
+            // In a layer this device marks a deleted entry.
             EntryKind::CharDev if rdev == (0, 0) => return Err(FileError::WhiteoutDevice { path: shown }),
             EntryKind::CharDev => FileType::CharacterDevice,
             EntryKind::File | EntryKind::Dir | EntryKind::Symlink => {
                 return Err(write_error(&shown, Errno::INVAL.into()));
             }
         };
+        self.dir_times.entry_made(&dest.path);
         let device = rustix::fs::makedev(rdev.0, rdev.1);
         rustix::fs::mknodat(&dest.fd, name, file_type, Mode::from_raw_mode(0o600), device).map_err(|cause| {
             let device = matches!(kind, EntryKind::CharDev | EntryKind::BlockDev);
@@ -347,7 +389,19 @@ impl TreeWriter {
         })
     }
 
-    /// Copies a file that `existing` found in the lower tree into the upper one, as it is, so that it can be linked to.
+    /// Makes an entry of the lower tree, which is no directory, part of the upper one: by a hard link, or else as
+    /// [`raise`](Self::raise) does.
+    pub(super) fn share(&self, dest: &WriteDest, name: &OsStr, entry: &ViewEntry) -> Result<(), FileError> {
+        let link = || -> io::Result<()> {
+            let lower = dest.lower.as_ref().ok_or(Errno::NOENT)?;
+            let from = self.lower.layer_dir(lower, entry.layer)?;
+            Ok(rustix::fs::linkat(&from, name, &dest.fd, name, AtFlags::empty())?)
+        };
+        // It may have as many links as the file system allows.
+        link().or_else(|_| self.raise(dest, name, entry))
+    }
+
+    /// Copies what `existing` found in the lower tree, if it is no directory, into the upper one, as it is.
     pub(crate) fn raise(&self, dest: &WriteDest, name: &OsStr, entry: &ViewEntry) -> Result<(), FileError> {
         if entry.layer == UPPER {
             return Ok(());
@@ -358,21 +412,26 @@ impl TreeWriter {
         match entry.kind {
             EntryKind::File => {
                 let from = self.lower.file(lower, name, entry).map_err(failed)?;
-                let file = self.create(dest, name)?;
+                let file = self.new_file(dest, name)?;
                 self.transfer(&from, &file, entry.size).map_err(failed)?;
-                self.dress_file((dest, name), &file, made, &at::xattrs(&from).map_err(failed)?, Some(entry.mtime))
+                self.dress_file((dest, name), &file, made, &at::xattrs(&from).map_err(failed)?, entry.mtime)
             }
             EntryKind::Symlink => {
                 let text = self.lower.link_text(lower, name, entry).map_err(failed)?;
-                self.symlink(dest, name, &text)?;
+                self.new_symlink(dest, name, &text)?;
                 self.dress((dest, name), entry.kind, made, entry.mtime)
             }
-            _ => Err(failed(Errno::PERM.into())),
+            EntryKind::Dir => Err(failed(Errno::PERM.into())),
+            kind => {
+                self.make_node(dest, name, kind, entry.rdev)?;
+                self.dress((dest, name), kind, made, entry.mtime)
+            }
         }
     }
 
     /// Makes a hard link to the file of the upper directory at `first`, a path without links.
     pub(crate) fn link_upper(&self, first: &Path, dest: &WriteDest, name: &OsStr) -> Result<(), FileError> {
+        self.dir_times.entry_made(&dest.path);
         let link = || -> io::Result<()> {
             let (parent, file) = (first.parent().unwrap_or(Path::new("")), first.file_name().unwrap_or_default());
             let parent = at::dir(self.upper.as_fd(), parent)?;
@@ -381,7 +440,8 @@ impl TreeWriter {
         link().map_err(|cause| write_error(&dest.shown(name), cause))
     }
 
-    /// Tries to make a hard link to a file of a snapshot, which must then be the only one beside it.
+    /// Tries to hard-link a file of a snapshot instead of copying it; false if it cannot be, or the file has other
+    /// links already.
     pub(crate) fn link_from(&self, dir: &OwnedFd, from: &OsStr, dest: &WriteDest, name: &OsStr) -> bool {
         if rustix::fs::linkat(dir, from, &dest.fd, name, AtFlags::empty()).is_err() {
             return false;
@@ -391,10 +451,11 @@ impl TreeWriter {
         if links != Some(2) {
             return rustix::fs::unlinkat(&dest.fd, name, AtFlags::empty()).is_err();
         }
+        self.dir_times.entry_made(&dest.path);
         true
     }
 
-    /// The path of a name for [`link_upper`](Self::link_upper).
+    /// The path of a name from the root, for [`link_upper`](Self::link_upper).
     pub(crate) fn path_of(&self, dest: &WriteDest, name: &OsStr) -> PathBuf {
         dest.path.join(name)
     }
@@ -407,14 +468,14 @@ impl TreeWriter {
                 Err(_) => self.no_reflink.store(true, Ordering::Relaxed),
             }
         }
-        super::transfer::copy_data(from, to, size, &self.no_copy_range)
+        copy_data(from, to, size, &self.no_copy_range)
     }
 
     fn is_opaque(&self, path: &Path) -> bool {
         self.opaque.lock().unwrap_or_else(PoisonError::into_inner).contains(path)
     }
 
-    /// The lower directory of this name, hidden or not by the upper one.
+    /// The lower directory of this name, whether or not the upper one hides it.
     fn lower_dir(&self, dest: &WriteDest, name: &OsStr) -> io::Result<Option<view::ViewFolder>> {
         let Some(lower) = &dest.lower else { return Ok(None) };
         match self.lower.child(lower, name)? {
@@ -424,7 +485,7 @@ impl TreeWriter {
     }
 }
 
-/// Files up to this size are not worth a try to share blocks.
+/// Sharing blocks is not tried for files up to this size: copying them costs less.
 const SMALL: u64 = 64 * 1024;
 
 impl LocateWalk for TreeWriter {
@@ -482,7 +543,7 @@ fn new_dir(dest: &WriteDest, name: &OsStr) -> io::Result<OwnedFd> {
     at::dir(dest.fd.as_fd(), Path::new(name))
 }
 
-/// Removes a name with all that is in it. Not recursive: the tree may be of any depth.
+/// Removes a name with everything in it. Not by recursion: the tree may be of any depth.
 fn remove_all(dir: &OwnedFd, name: &OsStr) -> io::Result<()> {
     match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
         Err(Errno::ISDIR) => (),
@@ -507,9 +568,9 @@ fn remove_all(dir: &OwnedFd, name: &OsStr) -> io::Result<()> {
     Ok(())
 }
 
-/// Changes an owner; what is not permitted is an error of its own, because the user can do something about it.
-fn own(shown: &str, owner: (u32, u32), change: impl Fn(Uid, Gid) -> rustix::io::Result<()>) -> Result<(), FileError> {
-    match change(Uid::from_raw(owner.0), Gid::from_raw(owner.1)) {
+/// Changes an owner. A missing permission is an error of its own, because the user can do something about it.
+fn own(shown: &str, owner: (u32, u32), change: impl Fn(u32, u32) -> rustix::io::Result<()>) -> Result<(), FileError> {
+    match change(owner.0, owner.1) {
         Err(Errno::INVAL | Errno::PERM) => {
             Err(FileError::OwnerForbidden { path: shown.to_owned(), uid: owner.0, gid: owner.1 })
         }
@@ -519,7 +580,7 @@ fn own(shown: &str, owner: (u32, u32), change: impl Fn(Uid, Gid) -> rustix::io::
 
 fn set_xattrs(file: impl AsFd, xattrs: &[(OsString, Vec<u8>)]) {
     for (name, value) in xattrs {
-        // Not every file system takes every attribute; the image is right without.
+        // Not every file system takes every attribute; the image is complete without it.
         rustix::fs::fsetxattr(file.as_fd(), name.as_os_str(), value, XattrFlags::empty()).ok();
     }
 }

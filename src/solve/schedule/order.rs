@@ -5,7 +5,7 @@ use crate::graph::{Graph, Op, VertexIx};
 /// Weight of a process against a copy: it usually takes much longer.
 const EXEC_WEIGHT: u64 = 100;
 
-/// All vertices that `result` needs, itself included, inputs before users.
+/// Lists all vertices that `result` needs, itself included, inputs before users.
 pub(crate) fn reachable(graph: &Graph, result: VertexIx) -> Vec<VertexIx> {
     let mut seen = vec![false; graph.len()];
     let mut stack = vec![result];
@@ -20,7 +20,7 @@ pub(crate) fn reachable(graph: &Graph, result: VertexIx) -> Vec<VertexIx> {
     found
 }
 
-/// For each vertex the weight of the longest path from it to an end of the graph, its own weight not included.
+/// Computes for each vertex the weight of the longest path from it to an end of the graph, its own weight not included.
 pub(crate) fn heights(graph: &Graph) -> Vec<u64> {
     let mut heights = vec![0_u64; graph.len()];
     let vertices: Vec<_> = graph.iter().collect();

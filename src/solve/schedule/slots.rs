@@ -1,4 +1,4 @@
-//! Places to work in: at most so many steps at once, and of those that wait, the one with the longest way to go first.
+//! Places to work in: at most so many steps at once, and of those that wait, the one with the longest chain of work after it first.
 
 use std::{
     cmp::Reverse,
@@ -8,7 +8,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-/// A limited number of places, handed out by priority.
+/// A limited number of places in which steps run, handed out by priority.
 #[derive(Clone)]
 pub(crate) struct Slots(Arc<Mutex<SlotState>>);
 
@@ -41,16 +41,19 @@ impl Ord for Waiting {
     }
 }
 
-/// A place held; dropping it gives it to the waiter with the highest priority.
+/// One place of [`Slots`], held until it is dropped; the waiter with the highest priority gets it next.
 pub(crate) struct Slot(Option<Slots>);
 
 impl Slots {
-    /// `count` places, at least one.
+    /// A pool of `count` free places, at least one.
     pub(crate) fn new(count: usize) -> Self {
         Self(Arc::new(Mutex::new(SlotState { free: count.max(1), asked: 0, waiting: BinaryHeap::new() })))
     }
 
-    /// Waits for a place. Of those waiting the highest `priority` is served first, then the one that asked first.
+    /// Takes a place, waiting for one if none is free.
+    ///
+    /// Of those that wait, the highest `priority` is served first (the solver passes the weight of the longest path
+    /// that still follows), then the one that asked first. Dropping the future gives up the wait.
     pub(crate) async fn take(&self, priority: u64) -> Slot {
         let receiver = {
             let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -19,7 +19,10 @@ use crate::{
     solve::{failure::SolveFailure, tree::LayerTree},
 };
 
-/// The result of a vertex.
+/// The result of solving one vertex: its file system as a stack of layers, or why there is none.
+///
+/// Every vertex that reads this one gets a clone. `Err` also means that a vertex it needs failed, or that the run was
+/// cancelled first; [`SolveFailure`] tells these apart.
 pub(crate) type SolvedVertex = Result<LayerTree, SolveFailure>;
 
 /// The results of all vertices of a graph, as far as they were asked for.
@@ -29,7 +32,7 @@ pub(crate) struct VertexTasks {
 }
 
 impl VertexTasks {
-    /// For a graph of `n_vertices`; nothing is started.
+    /// No results yet, for a graph of `n_vertices`; nothing is started.
     pub(crate) fn new(n_vertices: usize) -> Self {
         Self {
             results: (0..n_vertices).map(|_| SetOnce::new()).collect(),
@@ -37,7 +40,8 @@ impl VertexTasks {
         }
     }
 
-    /// Starts a task for each vertex that has none. `work` resolves a vertex; a panic of it becomes what `bug` says.
+    /// Starts a task for each vertex that has none. `work` solves a vertex; if it panics, the result is what `bug`
+    /// returns.
     pub(crate) fn start<F: Future<Output = SolvedVertex> + Send + 'static>(
         self: &Arc<Self>,
         vertices: &[VertexIx],

@@ -8,7 +8,7 @@ use crate::{
 /// Further results are counted, not listed.
 const MOST_LISTED: usize = 20;
 
-/// A few lines about a run that succeeded: what was written, how many steps ran, how long it took.
+/// Formats the lines about a run that succeeded: what was written, how many steps ran, how long it took.
 pub(crate) fn conclusion(summary: &RunSummary) -> String {
     let (old, new): (Vec<_>, Vec<_>) = summary.wrote.iter().partition(|output| output.reused);
     let mut text = String::new();
@@ -36,7 +36,7 @@ pub(crate) fn conclusion(summary: &RunSummary) -> String {
     text
 }
 
-/// A size for people: `12.3 MiB`.
+/// Formats a size for people: `12.3 MiB`.
 pub(super) fn size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     #[expect(clippy::cast_precision_loss, reason = "shown with one digit")]

@@ -11,20 +11,20 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    Out,
     conclusion::size,
+    lines::{LineOutput, restarted},
     steps::{Moved, Steps},
 };
 use crate::{
-    report::event::{Ended, Event},
+    report::event::{Event, StepEnd},
     ui::terminal::{self, Colors, harmless},
 };
 
 /// How often a long transfer reports how far it is.
 const REMIND: Duration = Duration::from_secs(5);
 
-/// Shows an event.
-pub(super) fn show(event: &Event, steps: &mut Steps, out: &mut Out) {
+/// Writes the lines for an event.
+pub(super) fn show(event: &Event, steps: &mut Steps, out: &mut LineOutput) {
     match event {
         Event::Started { id, why } => {
             let Some(step) = steps.get_mut(*id) else { return };
@@ -58,15 +58,15 @@ pub(super) fn show(event: &Event, steps: &mut Steps, out: &mut Out) {
                 out.line(&format!("#{} {at:.3} {}", step.number, terminal::line(&line, Colors::Drop)));
             }
             let word = match how {
-                Ended::Cached => "CACHED".to_owned(),
-                Ended::Done => format!("DONE {:.1}s", took.as_secs_f64()),
-                Ended::Failed(_) => "ERROR".to_owned(),
-                Ended::Cancelled => "CANCELED".to_owned(),
+                StepEnd::Cached => "CACHED".to_owned(),
+                StepEnd::Done => format!("DONE {:.1}s", took.as_secs_f64()),
+                StepEnd::Failed(_) => "ERROR".to_owned(),
+                StepEnd::Cancelled => "CANCELED".to_owned(),
             };
             match (how, step.started) {
                 (_, Some(_)) => out.line(&format!("#{} {word}", step.number)),
                 // A step that never started needs no line about its end.
-                (Ended::Cancelled, None) => (),
+                (StepEnd::Cancelled, None) => (),
                 (_, None) => out.line(&format!("#{} {word} {}", step.number, step.name)),
             }
         }
@@ -74,7 +74,7 @@ pub(super) fn show(event: &Event, steps: &mut Steps, out: &mut Out) {
             let size = if *bytes > 0 { format!(" ({})", size(*bytes)) } else { String::new() };
             out.line(&format!("wrote {}{size}", harmless(what)));
         }
-        Event::Restarted { reason } => out.line(&super::restarted(reason)),
+        Event::Restarted { reason } => out.line(&restarted(reason)),
         Event::Step { .. } | Event::Warning(_) | Event::Wrote { .. } => (),
     }
 }
@@ -88,7 +88,7 @@ fn is_due(moved: &Moved) -> bool {
     }
 }
 
-/// How far a transfer is: `1.0 MiB / 5.0 MiB`.
+/// Formats how far a transfer is: `1.0 MiB / 5.0 MiB`.
 pub(super) fn amount(moved: &Moved) -> String {
     match moved.total {
         0 => size(moved.done),

@@ -4,15 +4,18 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Map, Value, json};
 
-use super::{Out, steps::Steps};
+use super::{
+    lines::{LineOutput, restarted},
+    steps::Steps,
+};
 use crate::{
     oci::Digest,
-    report::event::{Ended, Event, OutputStream},
+    report::event::{Event, OutputStream, StepEnd},
     ui::{output, terminal::harmless_json},
 };
 
-/// Shows an event.
-pub(super) fn show(event: &Event, steps: &mut Steps, out: &mut Out) {
+/// Writes an event as one line of JSON, in the form of BuildKit's `rawjson` progress.
+pub(super) fn show(event: &Event, steps: &mut Steps, out: &mut LineOutput) {
     let now = jiff::Timestamp::now();
     match event {
         Event::Step { id, .. } => {
@@ -46,13 +49,10 @@ pub(super) fn show(event: &Event, steps: &mut Steps, out: &mut Out) {
             let log = json!({"vertex": step.digest, "stream": stream, "data": data, "timestamp": now.to_string()});
             record(out, "logs", log);
         }
-        Event::Warning(warning) => {
-            let detail: Vec<String> = warning.help.iter().map(|help| STANDARD.encode(help)).collect();
-            let short = STANDARD.encode(&warning.message);
-            record(out, "warnings", json!({"level": 1, "short": short, "detail": detail}));
-        }
+        // The outcome of the run has it, and knows its place.
+        Event::Warning(_) => (),
         Event::Restarted { reason } => {
-            let short = STANDARD.encode(super::restarted(reason));
+            let short = STANDARD.encode(restarted(reason));
             record(out, "warnings", json!({"level": 1, "short": short, "detail": []}));
         }
         Event::Ended { id, how, took } => {
@@ -62,10 +62,10 @@ pub(super) fn show(event: &Event, steps: &mut Steps, out: &mut Out) {
                 "digest": step.digest, "name": step.name, "started": began.to_string(), "completed": now.to_string(),
             });
             match how {
-                Ended::Cached => vertex["cached"] = json!(true),
-                Ended::Failed(fault) => vertex["error"] = json!(fault.to_string()),
-                Ended::Cancelled => vertex["error"] = json!("context canceled"),
-                Ended::Done => (),
+                StepEnd::Cached => vertex["cached"] = json!(true),
+                StepEnd::Failed(fault) => vertex["error"] = json!(fault.to_string()),
+                StepEnd::Cancelled => vertex["error"] = json!("context canceled"),
+                StepEnd::Done => (),
             }
             record(out, "vertexes", vertex);
         }
@@ -82,7 +82,7 @@ pub(super) fn show(event: &Event, steps: &mut Steps, out: &mut Out) {
     }
 }
 
-fn record(out: &mut Out, kind: &str, value: Value) {
+fn record(out: &mut LineOutput, kind: &str, value: Value) {
     let mut map = Map::new();
     map.insert(kind.to_owned(), Value::Array(vec![value]));
     out.line(&harmless_json(&Value::Object(map).to_string()));

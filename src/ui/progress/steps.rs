@@ -12,7 +12,7 @@ use crate::{
     ui::terminal::harmless,
 };
 
-/// All steps that an event has named.
+/// The steps of a run that an event has named, with their state.
 #[derive(Default)]
 pub(super) struct Steps {
     by_id: BTreeMap<StepId, ProgressStep>,
@@ -33,7 +33,7 @@ pub(super) struct ProgressStep {
     pub(super) log: Log,
 }
 
-/// State of one transfer.
+/// The state of one transfer, in bytes.
 #[derive(Clone, Copy)]
 pub(super) struct Moved {
     pub(super) done: u64,
@@ -50,7 +50,7 @@ impl Moved {
 }
 
 impl Steps {
-    /// Updates the state from an event.
+    /// Updates the state of the steps from an event.
     pub(super) fn learn(&mut self, event: &Event) {
         match event {
             Event::Step { id, name, digest, .. } => {
@@ -96,6 +96,7 @@ impl Steps {
         });
     }
 
+    /// The state of a step; `None` if no event has named it.
     pub(super) fn get_mut(&mut self, id: StepId) -> Option<&mut ProgressStep> {
         self.by_id.get_mut(&id)
     }
@@ -117,17 +118,19 @@ impl Steps {
         })
     }
 
+    /// The number of steps that have ended.
     pub(super) fn n_ended(&self) -> usize {
         self.by_id.values().filter(|it| it.ended).count()
     }
 
+    /// The number of steps that an event has named.
     pub(super) fn len(&self) -> usize {
         self.by_id.len()
     }
 }
 
 impl ProgressStep {
-    /// Adds output of a stream; the lines that it completes.
+    /// Adds output of a stream and returns the lines that it completes.
     pub(super) fn lines(&mut self, stream: OutputStream, bytes: &[u8]) -> Vec<Vec<u8>> {
         match stream {
             OutputStream::Stdout => self.stdout.push(bytes),
@@ -135,17 +138,18 @@ impl ProgressStep {
         }
     }
 
-    /// The lines that have no end yet.
+    /// Takes the last lines of both streams that have no line end.
     pub(super) fn unfinished_lines(&mut self) -> Vec<Vec<u8>> {
         [&mut self.stdout, &mut self.stderr].into_iter().filter_map(Lines::take).collect()
     }
 
+    /// The time since the step started; zero if it has not.
     pub(super) fn runs_for(&self) -> Duration {
         self.started.map_or(Duration::ZERO, |it| it.elapsed())
     }
 }
 
-/// A stream cut into lines.
+/// Cuts the output of a stream into lines.
 #[derive(Default)]
 pub(super) struct Lines {
     rest: Vec<u8>,
@@ -171,7 +175,7 @@ impl Lines {
     }
 }
 
-/// The end of a step's output, shown if the step fails.
+/// The end of a step's output, kept to be shown if the step fails.
 #[derive(Default)]
 pub(super) struct Log {
     lines: VecDeque<String>,
@@ -183,6 +187,7 @@ impl Log {
     /// How many bytes are kept of a step.
     const MOST: usize = 1 << 20;
 
+    /// Adds a line; beyond 1 MiB the oldest lines are dropped and counted.
     pub(super) fn push(&mut self, line: String) {
         self.bytes += line.len() + 1;
         self.lines.push_back(line);
@@ -193,10 +198,12 @@ impl Log {
         }
     }
 
+    /// The last line that is not blank.
     pub(super) fn last(&self) -> Option<&str> {
         self.lines.iter().rev().map(String::as_str).find(|line| !line.trim().is_empty())
     }
 
+    /// The number of lines that are kept.
     pub(super) fn len(&self) -> usize {
         self.lines.len()
     }

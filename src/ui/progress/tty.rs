@@ -6,12 +6,13 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{
+    lines::restarted,
     plain::amount,
     steps::{ProgressStep, Steps},
 };
 use crate::{
     report::{
-        event::{Ended, Event},
+        event::{Event, StepEnd},
         summary::RunSummary,
     },
     ui::{
@@ -25,7 +26,7 @@ const MOST_STEPS: usize = 8;
 /// The diagnostic of a failed step shows this many lines of output; longer output is shown here as a whole.
 const SHOWN_WITH_FAULT: usize = 30;
 
-/// The live view.
+/// The live progress view on a terminal: one line about the run, one for each running step.
 pub(super) struct Tty {
     bars: MultiProgress,
     /// The line about the whole run; `live` are the lines about running steps.
@@ -34,12 +35,14 @@ pub(super) struct Tty {
 }
 
 impl Tty {
+    /// An empty view on standard error, redrawn at most 20 times a second.
     pub(super) fn new() -> Self {
         let bars = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(20));
         let head = bars.add(bar());
         Self { bars, head, live: Vec::new() }
     }
 
+    /// Prints the lines that an event leaves above the live part: steps that ended, and their output if they failed.
     pub(super) fn show(&mut self, event: &Event, steps: &mut Steps) {
         match event {
             Event::Started { id, why: Some(why) } => {
@@ -60,19 +63,19 @@ impl Tty {
                 }
                 let seconds = took.as_secs_f64();
                 match how {
-                    Ended::Done => self.print(&format!("=> {}  {seconds:.1}s", step.name)),
-                    Ended::Failed(_) => {
+                    StepEnd::Done => self.print(&format!("=> {}  {seconds:.1}s", step.name)),
+                    StepEnd::Failed(_) => {
                         let mut text = format!("ERROR {}  {seconds:.1}s", step.name);
                         if step.log.len() > SHOWN_WITH_FAULT {
                             step.log.take().iter().for_each(|line| text.extend(["\n  | ", line]));
                         }
                         self.print(&text);
                     }
-                    Ended::Cached | Ended::Cancelled => (),
+                    StepEnd::Cached | StepEnd::Cancelled => (),
                 }
                 drop(step.log.take());
             }
-            Event::Restarted { reason } => self.print(&super::restarted(reason)),
+            Event::Restarted { reason } => self.print(&restarted(reason)),
             _ => (),
         }
     }
@@ -95,6 +98,7 @@ impl Tty {
         }
     }
 
+    /// Removes the live lines.
     pub(super) fn finish(&mut self) {
         for bar in self.live.drain(..).chain([self.head.clone()]) {
             bar.finish_and_clear();

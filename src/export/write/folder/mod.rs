@@ -11,4 +11,6 @@ mod entry;
 mod tests;
 mod walk;
 
-pub(super) use walk::{FolderOptions, write};
+pub(crate) use clear::{TEMPORARY, make_locked, remove};
+pub(crate) use walk::finish_folders;
+pub(super) use walk::{FolderOptions, stage, write};

@@ -15,10 +15,11 @@ use crate::{
     },
     grant::{Allowed, GrantedWrite, resolve},
     layer::view::{LayerView, at},
-    spec::output::SpecialFiles,
+    spec::local::{LocalAccess, SpecialFiles},
 };
 
-const COPY: FolderOptions = FolderOptions { delete: false, special: SpecialFiles::Drop };
+const HARMLESS: LocalAccess = LocalAccess { special: SpecialFiles::Drop, chmod: None, chown: None };
+const COPY: FolderOptions = FolderOptions { delete: false, access: HARMLESS };
 
 struct Rig {
     folder: tempfile::TempDir,
@@ -45,6 +46,7 @@ impl Rig {
     fn part(&self, tree: &str, folder: Option<&str>, platform: &str) -> TreePart {
         let view = LayerView::open(&[self.folder.path().join(tree)]).expect("there");
         TreePart {
+            base: None,
             view,
             folder: folder.map(str::to_owned),
             platform: platform.to_owned(),
@@ -55,10 +57,10 @@ impl Rig {
 
     fn write(&self, delete: bool, known: &[FileMark]) -> Result<WrittenFolder, WriteFault> {
         let known = known.iter().copied().collect();
-        self.write_with(FolderOptions { delete, special: SpecialFiles::Drop }, &known)
+        self.write_with(&FolderOptions { delete, access: HARMLESS }, &known)
     }
 
-    fn write_with(&self, options: FolderOptions, known: &HashSet<FileMark>) -> Result<WrittenFolder, WriteFault> {
+    fn write_with(&self, options: &FolderOptions, known: &HashSet<FileMark>) -> Result<WrittenFolder, WriteFault> {
         write(&[self.part("tree", None, "p")], &self.dest(), options, known, &|_| {})
     }
 
@@ -148,8 +150,8 @@ fn modes_times_and_hard_links_are_kept() {
     fs::set_permissions(rig.tree("a"), fs::Permissions::from_mode(0o4711)).expect("ours");
     fs::set_permissions(rig.tree("sub"), fs::Permissions::from_mode(0o1777)).expect("ours");
     fs::hard_link(rig.tree("a"), rig.tree("sub/c")).expect("writable");
-    let keep = FolderOptions { special: SpecialFiles::Keep, ..COPY };
-    let first = rig.write_with(keep, &HashSet::new()).expect("written");
+    let keep = FolderOptions { access: LocalAccess { special: SpecialFiles::Keep, ..HARMLESS }, ..COPY };
+    let first = rig.write_with(&keep, &HashSet::new()).expect("written");
     assert_eq!(first.dropped, None);
     let meta = fs::metadata(rig.out("a")).expect("there");
     assert_eq!((meta.mode() & 0o7777, meta.nlink()), (0o4711, 2));
@@ -157,7 +159,7 @@ fn modes_times_and_hard_links_are_kept() {
     assert_ne!(meta.ino(), fs::metadata(rig.tree("a")).expect("there").ino());
     assert_eq!(meta.mtime_nsec(), fs::metadata(rig.tree("a")).expect("there").mtime_nsec());
     assert_eq!(fs::metadata(rig.out("sub")).expect("there").mode() & 0o7777, 0o1777);
-    let second = rig.write_with(keep, &first.marks.iter().copied().collect()).expect("written");
+    let second = rig.write_with(&keep, &first.marks.iter().copied().collect()).expect("written");
     assert_eq!((second.bytes, fs::metadata(rig.out("a")).expect("there").ino()), (0, meta.ino()));
     // The same folder, now without what gives rights: the marks of before do not hide the bits.
     let third = rig.write(false, &second.marks).expect("written");
@@ -190,10 +192,10 @@ fn devices_are_not_made_and_bits_of_files_dropped() {
 fn platforms_have_folders_or_must_not_clash() {
     let rig = Rig::new();
     let split = [rig.part("tree", Some("linux_a"), "linux/a"), rig.part("tree", Some("linux_b"), "linux/b")];
-    write(&split, &rig.dest(), COPY, &HashSet::new(), &|_| {}).expect("written");
+    write(&split, &rig.dest(), &COPY, &HashSet::new(), &|_| {}).expect("written");
     assert!(rig.names().contains(&"linux_b/sub/b".to_owned()));
     let merged = [rig.part("tree", None, "linux/a"), rig.part("tree", None, "linux/b")];
-    let (_, error) = write(&merged, &rig.dest(), COPY, &HashSet::new(), &|_| {}).err().expect("they clash");
+    let (_, error) = write(&merged, &rig.dest(), &COPY, &HashSet::new(), &|_| {}).err().expect("they clash");
     let text = error.to_string();
     assert!(text.contains("linux/a") && text.contains("linux/b") && text.contains("cannot overwrite"), "{text}");
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
-    ffi::{OsStr, OsString},
+    ffi::OsStr,
     io,
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
@@ -16,8 +16,8 @@ use rayon::prelude::*;
 use rustix::fs::{Mode, Timespec, Timestamps, XattrFlags};
 
 use super::{
-    attributes::{has_time, mode_of, times},
-    clear::{TemporaryFolder, remove_others, too_deep},
+    attributes::{has_owner, has_wanted_mtime, own, times},
+    clear::{TemporaryFolder, each_other, remove_others, too_deep},
     entry::FolderJob,
 };
 use crate::{
@@ -25,14 +25,15 @@ use crate::{
         built::DEEPEST_FOLDER,
         options::TreeTo,
         remember::{DroppedFiles, FileMark, mark},
+        staged::{ExactPath, StagedDirectory},
         write::{dest::WriteFault, part::TreePart},
     },
     grant::GrantedWrite,
     layer::view::{EntryKind, LocateWalk, ViewEntry, ViewFolder, at},
-    spec::output::SpecialFiles,
+    spec::local::LocalAccess,
 };
 
-/// What an export left behind.
+/// The outcome of an export to a folder: what was written, and what was left out.
 pub(crate) struct WrittenFolder {
     pub(crate) marks: Vec<FileMark>,
     /// Names that were written or found as they should be.
@@ -42,45 +43,96 @@ pub(crate) struct WrittenFolder {
 }
 
 /// The options of an output of type `local`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct FolderOptions {
     /// Nothing else stays in the folder.
     pub(super) delete: bool,
-    pub(super) special: SpecialFiles,
+    pub(super) access: LocalAccess,
 }
 
 impl FolderOptions {
     /// The options of a folder; `None` for a tar.
-    pub(crate) const fn of(to: &TreeTo) -> Option<Self> {
+    pub(crate) fn of(to: &TreeTo) -> Option<Self> {
         match to {
-            TreeTo::Folder { delete, special, .. } => Some(Self { delete: *delete, special: *special }),
+            TreeTo::Folder { delete, access, .. } => Some(Self { delete: *delete, access: access.clone() }),
             TreeTo::Archive { .. } => None,
         }
     }
 }
 
-/// Makes the folder `dest` hold the parts; with `delete`, nothing else. A new folder has the mode 0700, as the peer makes
-/// it.
+/// Makes the folder `dest` hold the parts; with `delete`, nothing else. A new folder has the mode that the umask leaves.
 pub(crate) fn write(
     parts: &[TreePart],
     dest: &GrantedWrite,
-    options: FolderOptions,
+    options: &FolderOptions,
     known: &HashSet<FileMark>,
     moved: &(dyn Fn(u64) + Sync),
 ) -> Result<WrittenFolder, WriteFault> {
     let folder = dest.path();
+    let root = dest.make_dir(0o777).map_err(|error| (folder.to_owned(), error))?;
+    let (written, made) = fill(parts, &root, folder, options, known, moved)?;
+    if options.delete {
+        let keep = made.paths.iter().map(PathBuf::as_path).collect();
+        remove_others(root.as_fd(), &keep).map_err(|(path, e)| (folder.join(path), e))?;
+    }
+    finish_folders(&root, &made.folders).map_err(|(path, e)| (folder.join(path), e))?;
+    Ok(written)
+}
+
+/// A tree that was written beside its destination, and what is left to do when it gets there.
+pub(crate) struct StagedTree {
+    pub(crate) written: WrittenFolder,
+    /// Attributes of its directories, which have the mode 0700 until then so that they can be moved.
+    pub(crate) folders: Vec<StagedDirectory>,
+    /// What `mode=delete` takes away.
+    pub(crate) remove: Vec<ExactPath>,
+}
+
+/// Writes the parts into the empty directory `root`; `dest`, the destination that it is for, is only looked at.
+pub(crate) fn stage(
+    parts: &[TreePart],
+    root: &OwnedFd,
+    dest: &GrantedWrite,
+    options: &FolderOptions,
+    moved: &(dyn Fn(u64) + Sync),
+) -> Result<StagedTree, WriteFault> {
+    let (written, made) = fill(parts, root, dest.path(), options, &HashSet::new(), moved)?;
+    let mut remove = Vec::new();
+    if options.delete
+        && let Ok(there) = dest.open_dir()
+    {
+        let keep = made.paths.iter().map(PathBuf::as_path).collect();
+        each_other(there.as_fd(), Path::new(""), &keep, 0, &mut |_, _, path| {
+            remove.push(ExactPath(path.to_owned()));
+            Ok(())
+        })
+        .map_err(|(path, e)| (dest.path().join(path), e))?;
+    }
+    Ok(StagedTree { written, folders: made.folders, remove })
+}
+
+/// Makes an open directory hold the parts beside what it holds already. Its subdirectories do not have their attributes
+/// yet. `folder` is its path in messages.
+fn fill(
+    parts: &[TreePart],
+    root: &OwnedFd,
+    folder: &Path,
+    options: &FolderOptions,
+    known: &HashSet<FileMark>,
+    moved: &(dyn Fn(u64) + Sync),
+) -> Result<(WrittenFolder, MadeFolder), WriteFault> {
     let at_folder = |e: io::Error| (folder.to_owned(), e);
     if parts.len() > 1 && parts.iter().any(|it| it.folder.is_none()) {
         clash(parts).map_err(at_folder)?;
     }
-    let root = dest.make_dir(0o700).map_err(at_folder)?;
-    let temporary = TemporaryFolder::make(&root).map_err(at_folder)?;
+    let temporary = TemporaryFolder::make(root).map_err(at_folder)?;
     let job = FolderJob {
-        root: &root,
+        root,
         temporary: &temporary,
         known,
         moved,
-        special: options.special,
+        access: &options.access,
+        no_range: AtomicBool::new(false),
         bytes: AtomicU64::new(0),
         dropped: Mutex::default(),
     };
@@ -88,18 +140,14 @@ pub(crate) fn write(
     for part in parts {
         walk.part(part)?;
     }
-    let made = walk.made.into_inner().expect("no holder of this lock panics");
-    if options.delete {
-        let keep: HashSet<&Path> = made.paths.iter().map(PathBuf::as_path).collect();
-        remove_others(root.as_fd(), Path::new(""), &keep, 0).map_err(|(path, e)| (folder.join(path), e))?;
-    }
-    finish_folders(&root, &made.folders).map_err(|(path, e)| (folder.join(path), e))?;
-    Ok(WrittenFolder {
-        marks: made.marks,
+    let mut made = walk.made.into_inner().expect("no holder of this lock panics");
+    let written = WrittenFolder {
+        marks: std::mem::take(&mut made.marks),
         files: made.paths.len(),
         bytes: walk.job.bytes.into_inner(),
         dropped: first_of(&walk.job.dropped.into_inner().expect("no holder of this lock panics")),
-    })
+    };
+    Ok((written, made))
 }
 
 fn first_of(dropped: &BTreeSet<PathBuf>) -> Option<DroppedFiles> {
@@ -150,24 +198,25 @@ struct MadeFolder {
     /// All that the destination should hold, relative to it.
     paths: Vec<PathBuf>,
     /// Folders with the attributes they get at the end.
-    folders: Vec<(PathBuf, Mode, Timestamps, FolderXattrs)>,
+    folders: Vec<StagedDirectory>,
     /// Files with several names: the tree's own path, the path here, the entry.
     linked: Vec<(PathBuf, PathBuf, ViewEntry)>,
 }
-
-type FolderXattrs = Vec<(OsString, Vec<u8>)>;
 
 impl FolderWalk<'_> {
     fn part(&self, part: &TreePart) -> Result<(), WriteFault> {
         let base = part.folder.as_ref().map(PathBuf::from).unwrap_or_default();
         if part.folder.is_some() {
             self.job.folder(Path::new(""), base.as_os_str()).map_err(|e| (self.path.join(&base), e))?;
-            let now = Timespec { tv_sec: part.epoch.unwrap_or(0), tv_nsec: 0 };
-            let now = if part.epoch.is_some() { now } else { Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT } };
-            let times = Timestamps { last_access: now, last_modification: now };
             let mut made = self.made.lock().expect("no holder of this lock panics");
             made.paths.push(base.clone());
-            made.folders.push((base.clone(), Mode::from_raw_mode(0o755), times, Vec::new()));
+            made.folders.push(StagedDirectory {
+                path: ExactPath(base.clone()),
+                mode: self.job.changed_mode(0o755, true),
+                owner: self.job.access.chown,
+                mtime: part.epoch.map(|second| (second, 0)),
+                xattrs: Vec::new(),
+            });
         }
         let fault: Mutex<Option<WriteFault>> = Mutex::new(None);
         rayon::scope(|scope| self.walk(scope, part, part.view.root(), base.clone(), &fault, 0));
@@ -225,7 +274,7 @@ impl FolderWalk<'_> {
         }
         let entries = part.view.list(folder).map_err(fail)?;
         let entries: Vec<_> =
-            entries.into_iter().filter_map(|(name, entry)| self.job.harmless(dest, name, entry)).collect();
+            entries.into_iter().filter_map(|(name, entry)| self.job.as_made(dest, name, entry)).collect();
         let dir = at::dir(self.job.root.as_fd(), dest).map_err(fail)?;
         let mut own = MadeFolder::default();
         for (name, entry) in &entries {
@@ -235,7 +284,14 @@ impl FolderWalk<'_> {
                 self.job.folder(dest, name).map_err(|e| (self.path.join(&path), e))?;
                 let below = part.view.enter(folder, name).map_err(|e| (self.path.join(&path), e))?;
                 let xattrs = part.view.xattrs_of(folder, name, entry).unwrap_or_default();
-                own.folders.push((path.clone(), mode_of(entry), times(entry, part.epoch), xattrs));
+                let time = times(entry, part.epoch).last_modification;
+                own.folders.push(StagedDirectory {
+                    path: ExactPath(path.clone()),
+                    mode: entry.mode,
+                    owner: self.job.access.chown,
+                    mtime: Some((time.tv_sec, time.tv_nsec)),
+                    xattrs: xattrs.into_iter().map(|(name, value)| (ExactPath(name.into()), value)).collect(),
+                });
                 scope.spawn(move |scope| self.walk(scope, part, below, path, fault, depth + 1));
             }
         }
@@ -285,32 +341,39 @@ impl FolderWalk<'_> {
         let mut made = self.made.lock().expect("no holder of this lock panics");
         for (path, entry) in marks {
             let stat = at::stat_beneath(self.job.root.as_fd(), &path).map_err(|e| (self.path.join(&path), e))?;
-            made.marks.extend(stat.map(|stat| mark(&path, &entry, part.epoch, &stat)));
+            made.marks.extend(stat.map(|stat| mark(&path, &entry, part.epoch, self.job.access.chown, &stat)));
         }
         Ok(())
     }
 }
 
 /// Gives folders their attributes, the deepest first, so that writing below changes nothing any more.
-fn finish_folders(root: &OwnedFd, folders: &[(PathBuf, Mode, Timestamps, FolderXattrs)]) -> Result<(), WriteFault> {
+pub(crate) fn finish_folders(root: &OwnedFd, folders: &[StagedDirectory]) -> Result<(), WriteFault> {
     let mut order: Vec<_> = folders.iter().collect();
-    order.sort_by_key(|(path, ..)| std::cmp::Reverse(path.components().count()));
-    for (path, mode, times, xattrs) in order {
+    order.sort_by_key(|folder| std::cmp::Reverse(folder.path.0.components().count()));
+    for StagedDirectory { path, mode, owner, mtime, xattrs } in order {
         let finish = || {
-            let dir = at::dir(root.as_fd(), path)?;
+            let dir = at::dir(root.as_fd(), &path.0)?;
             let stat = rustix::fs::fstat(&dir)?;
             for (key, value) in xattrs {
-                rustix::fs::fsetxattr(&dir, key, value, XattrFlags::empty()).ok();
+                rustix::fs::fsetxattr(&dir, &key.0, value, XattrFlags::empty()).ok();
             }
-            if Mode::from_raw_mode(stat.st_mode & 0o7777) != *mode {
-                rustix::fs::fchmod(&dir, *mode)?;
+            let is_owned = has_owner(&stat, *owner);
+            if !is_owned {
+                own(&dir, *owner)?;
             }
-            if !has_time(&stat, times) {
-                rustix::fs::futimens(&dir, times)?;
+            if !is_owned || stat.st_mode & 0o7777 != *mode {
+                rustix::fs::fchmod(&dir, Mode::from_raw_mode(*mode))?;
+            }
+            let (tv_sec, tv_nsec) = mtime.unwrap_or((0, rustix::fs::UTIME_OMIT));
+            let time = Timespec { tv_sec, tv_nsec };
+            let times = Timestamps { last_access: time, last_modification: time };
+            if !has_wanted_mtime(&stat, &times) {
+                rustix::fs::futimens(&dir, &times)?;
             }
             Ok(())
         };
-        finish().map_err(|e: io::Error| (path.clone(), e))?;
+        finish().map_err(|e: io::Error| (path.0.clone(), e))?;
     }
     Ok(())
 }
