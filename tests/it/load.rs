@@ -149,16 +149,40 @@ impl Containerd {
         };
         let started = Self { child, socket: socket.display().to_string() };
         let is_up = |_: &u32| std::thread::sleep(std::time::Duration::from_millis(100));
-        let answers = (0..300).inspect(is_up).any(|_| started.ctr(&["version"]).is_some());
+        let answers = (0..300).inspect(is_up).any(|_| started.ctr(&["version"]).is_ok());
         assert!(answers, "containerd does not start");
         Some(started)
     }
 
-    /// What `ctr` says; `None` if it fails.
-    fn ctr(&self, args: &[&str]) -> Option<String> {
+    /// What `ctr` says; its complaint if it fails.
+    fn ctr(&self, args: &[&str]) -> Result<String, String> {
         let ran = Command::new("ctr").args(["--address", &self.socket, "--namespace", "tests"]).args(args).output();
         let ran = ran.expect("ctr comes with containerd");
-        ran.status.success().then(|| String::from_utf8_lossy(&ran.stdout).into_owned())
+        let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if ran.status.success() { Ok(said(&ran.stdout)) } else { Err(said(&ran.stderr)) }
+    }
+
+    /// The file of an image, in the snapshot that its config keeps. (`ctr images mount` would unpack it anew.)
+    fn read(&self, image: &str, file: &str) -> String {
+        let ctr = |args: &[&str]| self.ctr(args).unwrap_or_else(|error| panic!("ctr {args:?}: {error}"));
+        let digest = |of: &str| -> String { of.chars().take(71).collect() };
+        let images = ctr(&["images", "ls", &format!("name=={image}")]);
+        let manifest =
+            images.split_once("sha256:").map(|(_, hex)| digest(&format!("sha256:{hex}"))).expect("it is listed");
+        let manifest: serde_json::Value =
+            serde_json::from_str(&ctr(&["content", "get", &manifest])).expect("a manifest");
+        let config = manifest["config"]["digest"].as_str().expect("it has a config");
+        let content = ctr(&["content", "ls"]);
+        let kept = content.lines().find(|line| line.starts_with(config)).expect("the config is there");
+        let label = "containerd.io/gc.ref.snapshot.native=";
+        let chain = kept.split_once(label).map(|(_, chain)| digest(chain)).expect("the image is unpacked");
+        let snapshots = |args: &[&str]| ctr(&[&["snapshots", "--snapshotter=native"], args].concat());
+        // The view may be collected at once: what it shows is the folder of the snapshot itself.
+        let mount = snapshots(&["view", "--target=/mnt", "seen", &chain]);
+        let folder = mount.split_whitespace().find(|word| word.contains("/snapshots/")).expect("a folder is bound");
+        let content = std::fs::read_to_string(std::path::Path::new(folder).join(file)).expect("the file is there");
+        drop(self.ctr(&["snapshots", "--snapshotter=native", "rm", "seen"]));
+        content
     }
 }
 
@@ -188,23 +212,11 @@ fn containerd_is_sent_what_it_lacks_and_can_run_it() {
     bake.write("above", "first");
     bake.write("docker-bake.hcl", "target \"default\" { tags = [\"app:1\", \"me/app:2\"] }\n");
     let run = |args: &[&str]| bake.run_with("", &[&["--load", "--progress=plain"], args].concat(), &env);
-    let content = |name: &str, file: &str| {
-        let at = bake.path("mounted");
-        std::fs::create_dir_all(&at).expect("writable");
-        containerd
-            .ctr(&["images", "mount", "--snapshotter=native", name, &at.display().to_string()])
-            .expect("the image is unpacked");
-        let content = std::fs::read_to_string(at.join(file)).expect("the file is there");
-        containerd
-            .ctr(&["images", "unmount", "--rm", "--snapshotter=native", &at.display().to_string()])
-            .expect("it is mounted");
-        content
-    };
 
     let first = run(&[]).ok();
     assert!(first.stderr.contains("wrote containerd at "), "{first:#?}");
     for name in ["docker.io/library/app:1", "docker.io/me/app:2"] {
-        assert_eq!(content(name, "above"), "first");
+        assert_eq!(containerd.read(name, "above"), "first");
         let checked = containerd.ctr(&["images", "check", &format!("name=={name}")]).expect("it is asked");
         assert!(checked.contains("complete (3/3)"), "{checked}");
     }
@@ -216,7 +228,7 @@ fn containerd_is_sent_what_it_lacks_and_can_run_it() {
     assert!(first.stderr.contains(" KiB)"), "{first:#?}");
     let ran = run(&[]).ok();
     assert!(!ran.stderr.contains(" KiB)"), "{ran:#?}");
-    assert_eq!(content("docker.io/library/app:1", "above"), "second");
+    assert_eq!(containerd.read("docker.io/library/app:1", "above"), "second");
     run(&["--set=*.platform=linux/amd64,linux/arm64"]).ok();
     let checked = containerd.ctr(&["images", "ls", "name==docker.io/library/app:1"]).expect("it is asked");
     assert!(checked.contains("linux/amd64,linux/arm64"), "{checked}");
@@ -224,7 +236,7 @@ fn containerd_is_sent_what_it_lacks_and_can_run_it() {
     // A release sends what it has staged; nothing is kept of an image without a name.
     bake.write("above", "third");
     run(&["--execution=defer-output"]).ok();
-    assert_eq!(content("docker.io/library/app:1", "above"), "third");
+    assert_eq!(containerd.read("docker.io/library/app:1", "above"), "third");
     let unnamed = run(&["--set=*.tags="]);
     assert_eq!(unnamed.code, Some(1));
     assert!(unnamed.stderr.contains("give the target a tag"), "{unnamed:#?}");
