@@ -177,6 +177,8 @@ pub(crate) struct Lowered {
     pub(crate) epoch: Option<i64>,
     /// It is based on an image that was not resolved and is treated as empty.
     pub(crate) is_assumed: bool,
+    /// What the scanner of an sbom is to see beside the result: stages by name, and `context`.
+    pub(crate) scanned: Vec<(String, VertexIx)>,
 }
 
 /// One history entry of the result, without its time.

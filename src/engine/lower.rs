@@ -218,7 +218,11 @@ impl Lowering<'_> {
         }
     }
 
-    async fn ask(&self, query: &Query) -> Result<ImageInfo, Diagnostic> {
+    /// What an image is; without sources only those of layouts are known.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(super) async fn ask(&self, query: &Query) -> Result<ImageInfo, Diagnostic> {
         match &self.outside {
             Some(outside) => outside.images.answer(query).await,
             None => Images::in_layout(query),

@@ -23,6 +23,7 @@ pub(crate) mod lowering_diagnostic;
 mod own_input;
 pub(crate) mod provenance;
 mod remote;
+mod sbom;
 pub(crate) mod secret;
 #[cfg(test)]
 mod tests;

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::{
     context::{Contexts, WantedContext},
     remote,
+    sbom::SbomScan,
 };
 use crate::{
     dockerfile::options::{Lowered, NamedContext},
@@ -63,6 +64,19 @@ impl PendingProvenance {
         pending.add_graph(build, contexts, graph, lowered.result);
         hide_args(&mut pending.facts.graph, build);
         pending
+    }
+
+    /// Adds the images of the scanners that made the SBOMs.
+    pub(crate) fn with_scanners<'a>(mut self, scans: impl Iterator<Item = &'a SbomScan>, graph: &Graph) -> Self {
+        for scan in scans {
+            let vertex = graph.get(scan.image);
+            let Op::Image(image) = &vertex.op else { continue };
+            if let Ok(reference) = Reference::parse(&image.reference) {
+                let uri = purl::of_image(&reference, &vertex.platform);
+                self.facts.materials.push((uri, ("sha256".to_owned(), image.manifest.hex())));
+            }
+        }
+        self
     }
 
     /// The facts after the build. `pin` returns the commit or digest of a fetched source by its vertex; `finished` is RFC 3339.

@@ -4,11 +4,14 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 
-use crate::oci::{
-    BaseLayer, Digest, ImageConfig, Platform,
-    key::{key_fields, key_words},
+use crate::{
+    oci::{
+        BaseLayer, Digest, ImageConfig, Platform,
+        key::{key_fields, key_words},
+    },
+    spec::attest::SbomOptions,
 };
 
 /// Deepest folder of a result, or of a destination, that an export walks into.
@@ -37,6 +40,34 @@ pub(crate) struct BuiltImage {
     pub(crate) provenance: Option<Arc<Provenance>>,
     /// What image configs say about the build, if an export writes it.
     pub(crate) build_info: Option<Arc<BuildInfo>>,
+    /// The SBOMs that exports write, by the identity of their options.
+    pub(crate) sboms: BTreeMap<Digest, Arc<Sbom>>,
+}
+
+impl BuiltImage {
+    /// The SBOM that these options ask for.
+    pub(super) fn sbom(&self, options: Option<&SbomOptions>) -> Option<&Arc<Sbom>> {
+        self.sboms.get(&options?.id())
+    }
+}
+
+/// The software bill of materials of a result, as a scanner wrote it.
+#[derive(Clone, Debug)]
+pub(crate) struct Sbom {
+    /// The identity of the tree that the scanner left.
+    pub(crate) id: Digest,
+    /// At least one; in the order of their names.
+    pub(crate) documents: Vec<SbomDocument>,
+}
+
+/// One document of an SBOM: that about the result itself, or about a stage or the context.
+#[derive(Clone, Debug)]
+pub(crate) struct SbomDocument {
+    /// As the scanner named it: `sbom.spdx.json`.
+    pub(crate) filename: String,
+    /// What the predicate is, as a URL.
+    pub(crate) predicate_type: String,
+    pub(crate) predicate: Box<RawValue>,
 }
 
 /// What an image config says about the build of the image. Nothing in it depends on the machine, its paths or the time.

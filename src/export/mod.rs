@@ -32,7 +32,8 @@ mod write;
 
 pub(crate) use assemble::Imported as ImportedRecord;
 pub(crate) use built::{
-    BuildInfo, BuildInfoSource, BuildInfoSourceKind, BuiltImage, CacheRecord, ExportStep, LayerRef, Provenance,
+    BuildInfo, BuildInfoSource, BuildInfoSourceKind, BuiltImage, CacheRecord, ExportStep, LayerRef, Provenance, Sbom,
+    SbomDocument,
 };
 pub(crate) use cache::{CacheFrom, CacheTo};
 pub(crate) use context::{BaseLayers, ExportContext, ExportFuture, ExportReceipt, ReleaseContext};

@@ -19,7 +19,7 @@ use crate::{
     spec::{
         Output,
         annotation::Annotation,
-        attest::ProvenanceOptions,
+        attest::{ProvenanceOptions, SbomOptions},
         local::{FileOwner, LocalAccess, LocalMode},
         output::{
             ArchiveForm, ArchiveOutput, DockerOutput, ExportEpoch, ImageOptions, OutputDest, TarOutput, TreeExtent,
@@ -46,6 +46,8 @@ pub(super) struct ImagePlan {
     pub(super) annotations: Vec<Annotation>,
     /// The provenance that is written.
     pub(super) provenance: Option<ProvenanceOptions>,
+    /// The SBOM that is written.
+    pub(super) sbom: Option<SbomOptions>,
     /// A result of several platforms, or attestations.
     pub(super) index: bool,
 }
@@ -90,6 +92,7 @@ pub(super) struct TreePlan {
     pub(super) epoch: ExportEpoch,
     pub(super) attestation_prefix: String,
     pub(super) provenance: Option<ProvenanceOptions>,
+    pub(super) sbom: Option<SbomOptions>,
 }
 
 /// The destination of a file tree.
@@ -106,8 +109,8 @@ pub(super) enum ArchiveDest {
     File(PathBuf),
 }
 
-key_fields!(ImagePlan { names, options, annotations, provenance, index });
-key_fields!(TreePlan { split, several, extent, epoch, attestation_prefix, provenance });
+key_fields!(ImagePlan { names, options, annotations, provenance, sbom, index });
+key_fields!(TreePlan { split, several, extent, epoch, attestation_prefix, provenance, sbom });
 
 impl ExportPlan {
     /// The path on this machine that is written; `None` for standard output and for what is not written here.
@@ -222,8 +225,9 @@ impl Planner<'_> {
         let provenance = self.subject.attestations.provenance(options.attestation_inline);
         let provenance = provenance.filter(|_| options.oci_mediatypes && !single).cloned();
         let annotations = self.subject.annotations.iter().chain(&options.annotations).cloned().collect();
-        let index = !single && (self.subject.multi_platform || provenance.is_some());
-        ExportPlan::Image(ImagePlan { names, options: options.clone(), annotations, provenance, index }, to)
+        let sbom = self.subject.attestations.sbom.clone().filter(|_| options.oci_mediatypes && !single);
+        let index = !single && (self.subject.multi_platform || provenance.is_some() || sbom.is_some());
+        ExportPlan::Image(ImagePlan { names, options: options.clone(), annotations, provenance, sbom, index }, to)
     }
 
     fn tree(&self, options: &TreeOutput, extent: TreeExtent, to: TreeTo) -> ExportPlan {
@@ -237,6 +241,7 @@ impl Planner<'_> {
             epoch: options.epoch,
             attestation_prefix: options.attestation_prefix.clone(),
             provenance: self.subject.attestations.provenance(false).cloned(),
+            sbom: self.subject.attestations.sbom.clone(),
         };
         ExportPlan::Tree(plan, to)
     }

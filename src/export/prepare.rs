@@ -13,7 +13,10 @@ use crate::{
     grant::{self, Allowed, GrantedWrite},
     oci::Reference,
     report::Diagnostic,
-    spec::{attest::ProvenanceOptions, output::BuildInfoDetail},
+    spec::{
+        attest::{ProvenanceOptions, SbomOptions},
+        output::BuildInfoDetail,
+    },
 };
 
 /// An output that was checked before the build and can be run after it.
@@ -82,6 +85,15 @@ impl PreparedExport {
             ExportPlan::Nothing => None,
             ExportPlan::Image(plan, _) => plan.provenance.as_ref(),
             ExportPlan::Tree(plan, _) => plan.provenance.as_ref(),
+        }
+    }
+
+    /// The SBOM that this export writes, which the engine must have made.
+    pub(crate) const fn sbom(&self) -> Option<&SbomOptions> {
+        match &self.plan {
+            ExportPlan::Nothing => None,
+            ExportPlan::Image(plan, _) => plan.sbom.as_ref(),
+            ExportPlan::Tree(plan, _) => plan.sbom.as_ref(),
         }
     }
 

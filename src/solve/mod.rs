@@ -23,7 +23,7 @@
 //! whose inputs turn out equal is found again however they came about.
 
 pub(crate) mod base;
-mod blocking;
+pub(crate) mod blocking;
 pub(crate) mod cancel;
 mod content;
 pub(crate) mod explain;

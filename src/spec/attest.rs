@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::oci::{Digest, Reference, digest::FieldHasher, key::KeyField as _};
+
 use super::{
     csv::{self, not_key_value},
     fault::{OptionFault, boolean},
@@ -59,10 +61,12 @@ pub(crate) enum SlsaVersion {
 /// `type=sbom`.
 #[derive(Clone, Debug)]
 #[cfg_attr(not(feature = "unkeyed"), derive(PartialEq, Eq))]
-#[cfg_attr(feature = "unkeyed", expect(dead_code, reason = "an sbom that is asked for is refused"))]
 pub(crate) struct SbomOptions {
-    /// The image of the scanner.
-    pub(crate) generator: Option<String>,
+    /// The image of the scanner
+    /// (<https://github.com/moby/buildkit/blob/master/docs/attestations/sbom-protocol.md>).
+    pub(crate) generator: Reference,
+    /// What else is given: options that only the scanner knows.
+    pub(crate) parameters: BTreeMap<String, String>,
 }
 
 /// The attestations of a result: what is asked for, and what comes by default.
@@ -233,11 +237,22 @@ impl ProvenanceOptions {
     }
 }
 
+/// The scanner that is run when none is named: the peer's.
+const SBOM_GENERATOR: &str = "docker.io/docker/buildkit-syft-scanner:stable-1";
+
 impl SbomOptions {
-    /// Options that the scanner knows begin with `scan`, and any may follow: they are handed to it.
+    /// What tells these options from others.
+    pub(crate) fn id(&self) -> Digest {
+        let mut hasher = FieldHasher::new("sbom/1");
+        self.add_to(&mut hasher);
+        hasher.finish()
+    }
+
     fn read(options: &mut OptionReader<'_>) -> Self {
-        options.open();
-        Self { generator: options.owned("generator") }
+        let default = || Reference::parse(SBOM_GENERATOR).expect("a reference");
+        let parse = |text: &str| Reference::parse(text).ok();
+        let generator = options.parsed("generator", parse, "write the name of an image, as in FROM");
+        Self { generator: generator.unwrap_or_else(default), parameters: options.rest() }
     }
 }
 

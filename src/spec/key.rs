@@ -44,7 +44,7 @@ key_fields!(LayerCompression { codec, level, force });
 key_fields!(LocalAccess { special, chmod, chown });
 key_fields!(ProvenanceOptions { mode, version, builder_id, filename, reproducible, inline_only });
 key_fields!(ResourceLimits { memory, memory_swap, cpu_shares, cpu_period, cpu_quota, cpuset_cpus, cpuset_mems });
-key_fields!(SbomOptions { generator });
+key_fields!(SbomOptions { generator, parameters });
 key_fields!(Secret { id, src, env });
 key_fields!(Ssh { id, paths });
 key_fields!(Ulimit { name, soft, hard });

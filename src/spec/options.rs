@@ -279,6 +279,13 @@ impl<'a> OptionReader<'a> {
         self.is_open = true;
     }
 
+    /// The options that were not asked for, as written: all of them are right.
+    pub(super) fn rest(&mut self) -> BTreeMap<String, String> {
+        self.is_open = true;
+        let is_rest = |(key, _): &(&String, &String)| !self.known.contains(&key.as_str());
+        self.texts.iter().filter(is_rest).map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+
     /// Records that option `key` of the item has a bad value; `help` says what to write instead.
     pub(super) fn bad(&mut self, key: &str, value: &str, message: String, help: Option<String>) {
         self.faults.push(OptionFault { help, ..OptionFault::new(message) }.of(key, value));

@@ -38,6 +38,7 @@ mod registries;
 mod release;
 mod remote;
 mod runtime;
+mod sbom;
 mod schemas;
 mod secrets;
 mod shared_cache;

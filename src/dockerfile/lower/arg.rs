@@ -15,6 +15,7 @@ use crate::{
         options::{EpochOption, LowerOptions, NamedContext},
     },
     report::{Diagnostic, hidden::MASK, suggest},
+    spec,
 };
 
 const SOURCE_DATE_EPOCH: &str = "SOURCE_DATE_EPOCH";
@@ -24,7 +25,7 @@ const EPOCH_HELP: &str = "write seconds since 1970, `context`, or the name of a 
 /// What the names of arguments begin with that steer the build itself, and that no file declares.
 const STEERING: &str = "BUILDKIT_";
 
-/// Those that mean something here; the last two are about scanners, which are refused by themselves.
+/// Those that mean something here.
 const KNOWN_STEERING: &[&str] = &[
     "BUILDKIT_CACHE_MOUNT_NS",
     "BUILDKIT_CONTEXT_KEEP_GIT_DIR",
@@ -33,16 +34,24 @@ const KNOWN_STEERING: &[&str] = &[
     "BUILDKIT_MULTI_PLATFORM",
     "BUILDKIT_SANDBOX_HOSTNAME",
     "BUILDKIT_SYNTAX",
-    "BUILDKIT_SBOM_SCAN_CONTEXT",
-    "BUILDKIT_SBOM_SCAN_STAGE",
+    SCAN_CONTEXT,
+    SCAN_STAGE,
 ];
 
 const PROXIES: &[&str] = &["http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy"];
 
-/// Whether an argument may be declared but never becomes a variable: BuildKit reads it to choose what its SBOM scanner
-/// scans.
+/// Arguments that are declared and never become variables: whether the scanner of an sbom sees the context, and a stage.
+pub(super) const SCAN_CONTEXT: &str = "BUILDKIT_SBOM_SCAN_CONTEXT";
+pub(super) const SCAN_STAGE: &str = "BUILDKIT_SBOM_SCAN_STAGE";
+
+/// Whether an argument may be declared but never becomes a variable.
 pub(super) fn is_never_set(name: &str) -> bool {
-    matches!(name, "BUILDKIT_SBOM_SCAN_CONTEXT" | "BUILDKIT_SBOM_SCAN_STAGE")
+    matches!(name, SCAN_CONTEXT | SCAN_STAGE)
+}
+
+/// Whether the value of such an argument chooses a stage: a boolean, or a list of stages.
+pub(super) fn is_scan_wanted(value: Option<&str>, stage: &str) -> bool {
+    value.is_some_and(|value| spec::boolean(value).unwrap_or_else(|_| value.split(',').any(|name| name == stage)))
 }
 
 /// The variables that every file has, in their order.

@@ -20,7 +20,7 @@ use crate::{
         parse,
         stage::{NodeIx, Nodes, StageBase},
     },
-    graph::{Graph, pattern::Patterns},
+    graph::{Graph, VertexIx, pattern::Patterns},
     report::{Diagnostic, Span, Spanned, suggest},
 };
 
@@ -445,9 +445,35 @@ impl<'a, 'g> Lowerer<'a, 'g> {
         }
         let (findings, _) = self.report.take();
         let (unused_args, unknown_stages) = (self.unused_args(), self.unknown_stages());
-        let own_contexts = self.own_contexts();
-        let lowered = Lowered { findings, unused_args, unknown_stages, own_contexts, epoch: self.epoch, ..lowered };
+        let (own_contexts, scanned) = (self.own_contexts(), self.scanned(target));
+        let epoch = self.epoch;
+        let lowered = Lowered { findings, unused_args, unknown_stages, own_contexts, epoch, scanned, ..lowered };
         Ok(LowerStep::Done(Box::new(lowered)))
+    }
+
+    /// What the scanner of an sbom is to see beside the result, as the arguments say that are declared for it
+    /// (<https://docs.docker.com/build/metadata/attestations/sbom/#arguments>).
+    fn scanned(&mut self, target: NodeIx) -> Vec<(String, VertexIx)> {
+        let (mut found, mut wants_context) = (Vec::new(), false);
+        for ix in 0..self.nodes.n_stages() {
+            let Some(state) = &self.states[ix] else { continue };
+            let is_wanted = |argument: &str| arg::is_scan_wanted(self.scan_argument(state, argument), &state.stage);
+            wants_context |= is_wanted(arg::SCAN_CONTEXT);
+            if ix != target && is_wanted(arg::SCAN_STAGE) {
+                found.push((state.stage.to_string(), ix));
+            }
+        }
+        let mut scanned: Vec<(String, VertexIx)> = found.into_iter().map(|(name, ix)| (name, self.root(ix))).collect();
+        if wants_context {
+            scanned.push(("context".to_owned(), self.main_source().vertex));
+        }
+        scanned
+    }
+
+    /// The value of an argument for a stage: as it declares it, else as the file does before the first stage.
+    fn scan_argument<'s>(&'s self, state: &'s StageState, name: &str) -> Option<&'s str> {
+        let global = || self.globals.get(name).filter(|_| self.global_names.contains(name));
+        state.args.get(name).map_or_else(global, Option::as_ref).map(String::as_str)
     }
 
     /// One warning for each stage of `no-cache-filter` that the file does not have.

@@ -365,6 +365,7 @@ impl StageState {
             own_contexts: Vec::new(),
             epoch: None,
             is_assumed: self.is_assumed,
+            scanned: Vec::new(),
         }
     }
 }

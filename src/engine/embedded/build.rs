@@ -1,6 +1,6 @@
 //! Building: one node of the plan is solved, its caches are written, its result is described for exporters.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use petgraph::graph::NodeIndex;
 use tracing::Instrument as _;
@@ -11,11 +11,12 @@ use crate::{
     engine::{
         base::{Pulled, layer_ref},
         cache::{self, WantedCache},
+        sbom::{self, SbomScan},
     },
-    export::{self, BuiltImage},
+    export::{self, BuiltImage, Sbom},
     oci::{Digest, Platform, digest::FieldHasher},
     report::{Diagnostic, event::Event},
-    solve::{failure::SolveFailure, tree::LayerTree},
+    solve::{blocking::blocking, failure::SolveFailure, tree::LayerTree},
 };
 
 impl EmbeddedEngine {
@@ -40,7 +41,23 @@ impl EmbeddedEngine {
         let inline_cache = self.write_caches(node, lowered, &tree).await?;
         let built = built(lowered, self.platforms[&node].clone(), tree);
         self.names.add(node, &built);
-        Ok(BuiltImage { provenance, build_info, inline_cache, ..built })
+        let sboms = self.scan(node).await?;
+        Ok(BuiltImage { provenance, build_info, inline_cache, sboms, ..built })
+    }
+
+    /// Runs the scanners of a build, by the identity of their options.
+    async fn scan(&self, node: NodeIndex) -> Result<BTreeMap<Digest, Arc<Sbom>>, SolveFailure> {
+        let mut sboms = BTreeMap::new();
+        for SbomScan { options, vertex, generator, image: _ } in self.scans.get(&node).into_iter().flatten() {
+            let mut tree = self.solver.solve(*vertex).await?.into_tree();
+            // What the run changed is the last layer.
+            tree.layers.drain(..tree.layers.len().saturating_sub(1));
+            let dirs = self.solver.materialise(&tree).await?;
+            let generator = generator.clone();
+            let sbom = blocking(move || sbom::read(&dirs, tree.id, &generator).map_err(SolveFailure::from)).await?;
+            sboms.insert(*options, Arc::new(sbom));
+        }
+        Ok(sboms)
     }
 
     /// Writes the caches of a build; the records of an inline one go into its image.
@@ -112,5 +129,6 @@ fn built(lowered: &Lowered, platform: Platform, tree: LayerTree) -> BuiltImage {
         inline_cache: None,
         provenance: None,
         build_info: None,
+        sboms: BTreeMap::new(),
     }
 }

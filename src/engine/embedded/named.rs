@@ -190,6 +190,7 @@ impl NamedPlatform {
             inline_cache: _,
             provenance: _,
             build_info: _,
+            sboms: _,
         } = image;
         let step = |step: &ExportStep| {
             let ExportStep { created_by, comment, author, empty } = step.clone();
@@ -227,6 +228,7 @@ impl NamedPlatform {
             inline_cache: None,
             provenance: None,
             build_info: None,
+            sboms: BTreeMap::new(),
         })
     }
 }

@@ -12,6 +12,7 @@ use crate::{
         build_info::PendingBuildInfo,
         cache::Caches,
         provenance::PendingProvenance,
+        sbom::SbomScan,
     },
     export::{BuiltImage, ExportReceipt, PreparedExport, StagedExport},
     grant::Allowed,
@@ -33,6 +34,8 @@ pub(crate) struct EmbeddedEngine {
     pub(super) facts: HashMap<NodeIndex, PendingProvenance>,
     /// Only of builds whose exports write it into image configs.
     pub(super) build_info: HashMap<NodeIndex, PendingBuildInfo>,
+    /// Only of builds whose exports write an SBOM.
+    pub(super) scans: HashMap<NodeIndex, Vec<SbomScan>>,
     pub(super) caches: Caches,
     /// Builds that are not built: images that an earlier run recorded.
     pub(super) recorded: HashMap<NodeIndex, BuiltImage>,

@@ -28,7 +28,7 @@ use crate::{
         lowering_diagnostic::LoweringDiagnostic,
         own_input,
         provenance::PendingProvenance,
-        secret,
+        sbom, secret,
     },
     export::{self, PreparedExport, ReleaseContext},
     plan::{Export, Plan, PlanNode, dest},
@@ -36,7 +36,7 @@ use crate::{
     solve::solver::Solver,
     spec::{
         self,
-        attest::ProvenanceMode,
+        attest::{ProvenanceMode, SbomOptions},
         policy::{CANNOT_JUDGE, POLICY_HELP, UnnamedPolicies},
     },
 };
@@ -79,9 +79,13 @@ async fn prepare_plan(
     let EngineSetup { client, sink, epoch_now, now, writable, .. } = setup;
     // Dockerfiles are read even if an output is at fault: all faults are reported in one run.
     let span = tracing::debug_span!("Dockerfiles to graph");
-    let lowered = lowering(&world, contexts, false, async |it| it.run(plan).await).instrument(span).await;
-    let prepared = match lowered {
-        Ok(prepared) if faults.is_empty() => prepared,
+    let lowered = lowering(&world, contexts, false, async |it| {
+        let mut prepared = it.run(plan).await?;
+        let scans = sbom::add(it, plan, &mut prepared, wanted_sboms(plan, &exports)).await?;
+        Ok::<_, Vec<LoweringDiagnostic>>((prepared, scans))
+    });
+    let (prepared, scans) = match lowered.instrument(span).await {
+        Ok(lowered) if faults.is_empty() => lowered,
         Ok(_) => return Err(faults),
         Err(found) => {
             faults.extend(found.into_iter().map(LoweringDiagnostic::into_diagnostic));
@@ -91,7 +95,8 @@ async fn prepare_plan(
     let started = now();
     let stating = |states: fn(&PreparedExport) -> bool| builds_of(plan, &exports, &prepared, states);
     let facts = stating(PreparedExport::states_provenance).map(|(node, lowered)| {
-        (node, PendingProvenance::of(plan.build(node), lowered, &prepared.graph, contexts, &started))
+        let facts = PendingProvenance::of(plan.build(node), lowered, &prepared.graph, contexts, &started);
+        (node, facts.with_scanners(scans.get(&node).into_iter().flatten(), &prepared.graph))
     });
     let facts = facts.collect();
     let build_info = stating(PreparedExport::states_build_info)
@@ -114,6 +119,7 @@ async fn prepare_plan(
         exports,
         facts,
         build_info,
+        scans,
         caches,
         client,
         sink,
@@ -185,6 +191,21 @@ fn builds_of<'a>(
     let builds = stating.flat_map(|(node, _)| plan.graph.neighbors_directed(*node, petgraph::Direction::Incoming));
     let builds: BTreeSet<NodeIndex> = builds.collect();
     builds.into_iter().filter_map(|node| Some((node, prepared.builds.get(&node)?)))
+}
+
+/// The SBOMs that exports write, each with the build that it is about.
+fn wanted_sboms<'a>(plan: &Plan, exports: &'a HashMap<NodeIndex, PreparedExport>) -> Vec<(NodeIndex, &'a SbomOptions)> {
+    let mut wanted: Vec<(NodeIndex, &SbomOptions)> = exports
+        .iter()
+        .filter_map(|(node, export)| Some((*node, export.sbom()?)))
+        .flat_map(|(node, options)| {
+            let builds = plan.graph.neighbors_directed(node, petgraph::Direction::Incoming);
+            builds.map(move |build| (build, options))
+        })
+        .collect();
+    // Which of equal vertices comes first is the same in every run.
+    wanted.sort_by_key(|(node, options)| (*node, options.id()));
+    wanted
 }
 
 /// An export of the plan as `export` wants it.

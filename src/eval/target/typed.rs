@@ -19,7 +19,7 @@ use crate::{
         CacheExport, CacheImport, CallMethod, Entitlement, ImageTag, NetworkMode, OptionFault, OptionItem, Output,
         Policy, ResourceLimits, Secret, Ssh, Ulimit,
         annotation::{self, Annotation},
-        attest::{AttestKind, Attestations},
+        attest::Attestations,
         boolean,
         call::Method,
         context::ContextSource,
@@ -131,9 +131,6 @@ impl Target {
         target.fields = fields;
         if let Some(assigned) = target.fields.get(Id::Output) {
             parser.outputs(assigned, &target, &world.host);
-        }
-        if let Some(assigned) = target.fields.get(Id::Attest) {
-            parser.sbom(assigned, &target);
         }
         target.faults = parser.faults;
         target.faults.extend(target.fields.unserved.iter().cloned());
@@ -512,21 +509,6 @@ impl TargetParser<'_> {
         used.unnamed
     }
 
-    /// An sbom is made by a scanner image, which this engine does not run. Without an output nothing is attested.
-    fn sbom(&mut self, assigned: &Assigned, target: &Target) {
-        let is_written =
-            |output: &Arc<OptionItem<Output>>| !matches!(output.value, Output::Cacheonly(_) | Output::Unknown);
-        let is_wanted = target.attestations.sbom.is_some() && target.outputs.iter().any(is_written);
-        if is_wanted
-            && target.call.method == Method::Build
-            && let Some(ix) = sbom_index(assigned)
-        {
-            let fault = OptionFault::new("an sbom needs a scanner, which this engine does not run yet");
-            let fault = fault.help("drop it from `attest`, or write type=sbom,disabled=true").of("type", "sbom");
-            self.refuse(assigned, &format!("[{ix}]"), fault);
-        }
-    }
-
     /// What is wrong with the outputs, alone and together with the rest of the target. What is only asked about is not
     /// written.
     fn outputs(&mut self, assigned: &Assigned, target: &Target, host: &Platform) {
@@ -553,14 +535,6 @@ impl TargetParser<'_> {
             }
         }
     }
-}
-
-/// The number of the request for an sbom that counts, which is the last one.
-fn sbom_index(assigned: &Assigned) -> Option<usize> {
-    let Field::Items(items) = &assigned.field else { return None };
-    let is_sbom =
-        |item: &Item| matches!(item, Item::Attest(attest) if matches!(attest.value.kind, AttestKind::Sbom(_)));
-    items.iter().rposition(is_sbom)
 }
 
 /// A fault of one text of a list.

@@ -9,15 +9,10 @@ use serde_json::{Map, Value, json};
 use super::{
     config::config,
     document::{DocumentDescriptor, IndexDocument, ManifestDocument, descriptor},
-    statement::{image_subjects, statements},
+    statement::{WantedStatements, image_subjects},
 };
 use crate::{
-    export::{
-        annotation,
-        built::{BuiltImage, Provenance},
-        options::ImagePlan,
-        pack::PackedLayer,
-    },
+    export::{annotation, built::BuiltImage, options::ImagePlan, pack::PackedLayer},
     oci::{BaseLayer, Digest, Platform, media},
     registry::Document,
     spec::annotation::AnnotationLevel,
@@ -141,18 +136,20 @@ impl ImageAssembly<'_> {
 
     /// The attestation manifest of an image, if there is something to attest.
     fn attestation(&mut self, build: &BuiltImage, image: &DocumentDescriptor) -> Option<DocumentDescriptor> {
-        let nothing = Provenance::default();
-        let facts = build.provenance.as_deref().unwrap_or(&nothing);
-        let subjects = image_subjects(&self.plan.names, &build.platform, image.digest);
-        let statements = statements(self.plan.provenance.as_ref(), facts, &subjects);
-        if statements.is_empty() {
+        let wanted = WantedStatements::of(
+            self.plan.provenance.as_ref(),
+            build.provenance.as_deref(),
+            build.sbom(self.plan.sbom.as_ref()).map(|sbom| &**sbom),
+        );
+        if wanted.is_empty() {
             return None;
         }
+        let subjects = image_subjects(&self.plan.names, &build.platform, image.digest);
         let mut layers = Vec::new();
-        for statement in statements {
+        for statement in wanted.about(&subjects) {
             let bytes = serde_json::to_vec(&statement.value).expect("statements are plain data");
             let mut layer = self.bytes(media::IN_TOTO, bytes);
-            layer.annotations.insert("in-toto.io/predicate-type".to_owned(), statement.predicate_type.to_owned());
+            layer.annotations.insert("in-toto.io/predicate-type".to_owned(), statement.predicate_type);
             layers.push(layer);
         }
         let artifact = self.plan.options.oci_artifact;

@@ -22,4 +22,4 @@ pub(crate) use cache_content::CacheContent;
 pub(crate) use config::rfc3339;
 pub(crate) use document::{DocumentDescriptor, descriptor, index_document};
 pub(crate) use image::{AssembledImage, BlobContent, ImageBlob, assemble};
-pub(crate) use statement::{StatementSubject, metadata_predicate, statements};
+pub(crate) use statement::{StatementSubject, WantedStatements, metadata_predicate};

@@ -1,13 +1,15 @@
-//! The in-toto statements about a result: SLSA provenance v1 and v0.2 (<https://slsa.dev/spec/v1.0/provenance>). The fields
-//! have the layout of BuildKit's (<https://docs.docker.com/build/metadata/attestations/slsa-definitions/>), so that what
+//! The in-toto statements about a result: the documents of its SBOM as a scanner wrote them, and SLSA provenance v1 and v0.2
+//! (<https://slsa.dev/spec/v1.0/provenance>). The fields of provenance have the layout of BuildKit's (<https://docs.docker.com/build/metadata/attestations/slsa-definitions/>), so that what
 //! reads its statements reads these; the types say who made them.
 //!
 //! Pure: facts in, JSON out. Whether statements are stored beside an image is decided in `image`.
 
-use serde_json::{Map, Value, json};
+use std::sync::LazyLock;
+
+use serde_json::{Map, Value, json, value::RawValue};
 
 use crate::{
-    export::built::Provenance,
+    export::built::{Provenance, Sbom},
     oci::{Digest, Platform, Reference, digest::FieldHasher, purl},
     spec::attest::{ProvenanceMode, ProvenanceOptions, SlsaVersion},
 };
@@ -25,7 +27,7 @@ const FRONTEND: &str = "bake.dockerfile.v0";
 /// A statement, ready to be stored.
 #[derive(Clone, Debug)]
 pub(crate) struct Statement {
-    pub(crate) predicate_type: &'static str,
+    pub(crate) predicate_type: String,
     pub(crate) filename: String,
     pub(crate) value: Value,
 }
@@ -37,24 +39,56 @@ pub(crate) struct StatementSubject {
     pub(crate) digest: Digest,
 }
 
-/// The statements about one platform's result, if provenance is wanted.
-pub(crate) fn statements(
-    wanted: Option<&ProvenanceOptions>,
-    facts: &Provenance,
-    subjects: &[StatementSubject],
-) -> Vec<Statement> {
-    let Some(plan) = wanted else { return Vec::new() };
-    let (predicate_type, predicate) = match plan.version {
-        SlsaVersion::V1 => (SLSA_V1, v1(plan, facts)),
-        SlsaVersion::V02 => (SLSA_V02, v02(plan, facts)),
-    };
-    let subject: Vec<Value> = subjects
-        .iter()
-        .map(|subject| json!({"name": subject.name, "digest": {"sha256": subject.digest.hex()}}))
-        .collect();
-    let value =
-        json!({"_type": STATEMENT, "predicateType": predicate_type, "subject": subject, "predicate": predicate});
-    vec![Statement { predicate_type, filename: plan.filename.clone(), value }]
+/// What is stated about one platform's result, if anything is.
+pub(crate) struct WantedStatements<'a> {
+    pub(crate) provenance: Option<(&'a ProvenanceOptions, &'a Provenance)>,
+    pub(crate) sbom: Option<&'a Sbom>,
+}
+
+impl<'a> WantedStatements<'a> {
+    /// What an export with these options states about a build.
+    pub(crate) fn of(
+        provenance: Option<&'a ProvenanceOptions>,
+        facts: Option<&'a Provenance>,
+        sbom: Option<&'a Sbom>,
+    ) -> Self {
+        static NOTHING: LazyLock<Provenance> = LazyLock::new(Provenance::default);
+        Self { provenance: provenance.map(|options| (options, facts.unwrap_or(&NOTHING))), sbom }
+    }
+
+    /// Whether nothing is stated.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.provenance.is_none() && self.sbom.is_none()
+    }
+
+    /// The statements: the documents of the SBOM, then the provenance.
+    pub(crate) fn about(&self, subjects: &[StatementSubject]) -> Vec<Statement> {
+        let subjects: Vec<Value> = subjects
+            .iter()
+            .map(|subject| json!({"name": subject.name, "digest": {"sha256": subject.digest.hex()}}))
+            .collect();
+        let statement = |predicate_type: &str, filename: &str, predicate: Value| Statement {
+            predicate_type: predicate_type.to_owned(),
+            filename: filename.to_owned(),
+            value: json!({"_type": STATEMENT, "predicateType": predicate_type, "subject": subjects, "predicate": predicate}),
+        };
+        let documents = self.sbom.iter().flat_map(|sbom| &sbom.documents);
+        let mut statements: Vec<Statement> =
+            documents.map(|it| statement(&it.predicate_type, &it.filename, predicate(&it.predicate))).collect();
+        if let Some((plan, facts)) = self.provenance {
+            let (predicate_type, predicate) = match plan.version {
+                SlsaVersion::V1 => (SLSA_V1, v1(plan, facts)),
+                SlsaVersion::V02 => (SLSA_V02, v02(plan, facts)),
+            };
+            statements.push(statement(predicate_type, &plan.filename, predicate));
+        }
+        statements
+    }
+}
+
+/// The predicate of a document that was checked to be JSON.
+fn predicate(text: &RawValue) -> Value {
+    serde_json::from_str(text.get()).unwrap_or_default()
 }
 
 /// The v0.2 predicate for the metadata file, in the mode that `BUILDX_METADATA_PROVENANCE` says, with the builder that the
@@ -246,7 +280,8 @@ mod tests {
                 reproducible: false,
                 inline_only: false,
             };
-            statements(Some(&options), &facts, &[])[0].value.clone()
+            let wanted = WantedStatements { provenance: Some((&options, &facts)), sbom: None };
+            wanted.about(&[])[0].value.clone()
         };
         let request = |value: &Value| value["predicate"]["buildDefinition"]["externalParameters"]["request"].clone();
         assert_eq!(request(&of(ProvenanceMode::Min))["args"], json!({"target": "t"}));

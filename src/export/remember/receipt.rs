@@ -74,6 +74,7 @@ pub(crate) fn key(prepared: &PreparedExport, builds: &[BuiltImage], place: &Path
             inline_cache,
             provenance,
             build_info,
+            sboms,
             // The content is the identity of these.
             config: _,
             steps: _,
@@ -84,6 +85,9 @@ pub(crate) fn key(prepared: &PreparedExport, builds: &[BuiltImage], place: &Path
         inline_cache.add_to(&mut hasher);
         if let (Some(options), Some(facts)) = (prepared.provenance(), provenance) {
             add_facts(&mut hasher, options.mode, facts);
+        }
+        if let Some(options) = prepared.sbom() {
+            sboms.get(&options.id()).map(|sbom| sbom.id).add_to(&mut hasher);
         }
         build_info.as_ref().filter(|_| prepared.states_build_info()).add_to(&mut hasher);
     }

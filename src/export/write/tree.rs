@@ -17,8 +17,8 @@ use super::{
 };
 use crate::{
     export::{
-        assemble::{StatementSubject, statements},
-        built::{BuiltImage, LayerRef, Provenance},
+        assemble::{StatementSubject, WantedStatements},
+        built::{BuiltImage, LayerRef, Provenance, Sbom},
         context::{ExportContext, ExportReceipt},
         options::{TreePlan, TreeTo},
         prepare::PreparedExport,
@@ -279,6 +279,7 @@ struct ExportTree {
     epoch: Option<i64>,
     plan: TreePlan,
     facts: Option<std::sync::Arc<Provenance>>,
+    sbom: Option<std::sync::Arc<Sbom>>,
 }
 
 impl ExportTree {
@@ -302,17 +303,16 @@ impl ExportTree {
             epoch: plan.epoch.of(build.epoch),
             plan: plan.clone(),
             facts: build.provenance.clone(),
+            sbom: build.sbom(plan.sbom.as_ref()).cloned(),
         }
     }
 
     fn open(self) -> io::Result<TreePart> {
         let view = LayerView::open(&self.dirs)?;
         let mut extra = Vec::new();
-        if self.plan.provenance.is_some() {
-            let nothing = Provenance::default();
-            let facts = self.facts.as_deref().unwrap_or(&nothing);
-            let subjects = subjects(&view)?;
-            for statement in statements(self.plan.provenance.as_ref(), facts, &subjects) {
+        let wanted = WantedStatements::of(self.plan.provenance.as_ref(), self.facts.as_deref(), self.sbom.as_deref());
+        if !wanted.is_empty() {
+            for statement in wanted.about(&subjects(&view)?) {
                 let mut name = format!("{}{}", self.plan.attestation_prefix, statement.filename);
                 if self.plan.several && self.folder.is_none() {
                     let platform = self.platform.replace('/', "_");
