@@ -19,6 +19,7 @@ use crate::{
     report::{Diagnostic, SourceMap, Span, Spanned},
     spec::{
         context::{ContextSource, is_git},
+        dockerfile::DockerfileInput,
         path::clean,
     },
 };
@@ -177,6 +178,7 @@ impl CommandLineTarget {
         }
         let Some(file) = args.file.as_deref() else { return };
         let inside = match context {
+            _ if DockerfileInput::is_url(file) => file.to_owned(),
             // It is relative to the working directory; below the context it is shown as that of a bake file would be.
             ContextArg::Folder(folder) => {
                 let (folder, path) = (clean(folder), clean(file));

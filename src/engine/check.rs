@@ -100,7 +100,7 @@ fn is_elsewhere(build: &Build) -> bool {
         // It has no Dockerfile.
         Built(_) => true,
         Git(_) | Http(_) | Archive(_) => matches!(build.dockerfile, DockerfileInput::InContext(_)),
-        _ => false,
+        _ => matches!(build.dockerfile, DockerfileInput::Http(_)),
     }
 }
 

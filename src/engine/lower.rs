@@ -33,7 +33,7 @@ use crate::{
         Build, Plan, PlanLink,
         build::{OptionalFiles, ignore_file_of},
     },
-    report::Diagnostic,
+    report::{Diagnostic, url::without_credentials},
     solve::world::{SolveScope, SolveWorld},
     spec::{
         self, Entitlement,
@@ -254,7 +254,9 @@ impl Lowering<'_> {
     ) -> Result<PendingLower, Vec<LoweringDiagnostic>> {
         let at_context = |fault: Diagnostic| vec![surroundings(fault, build, "context")];
         let remote = remote::main_context(build).map_err(at_context)?;
-        let (wanted, shown) = self.wanted_dockerfile(build, remote.as_ref()).await.map_err(at_context)?;
+        let where_it_is = if matches!(build.dockerfile, DockerfileInput::Http(_)) { "dockerfile" } else { "context" };
+        let at_address = |fault: Diagnostic| vec![surroundings(fault, build, where_it_is)];
+        let (wanted, shown) = self.wanted_dockerfile(build, remote.as_ref()).await.map_err(at_address)?;
         let main = match (remote, &build.context) {
             (None, context::ContextSource::Local(folder)) => {
                 let ignore = build.optional_files().ignore;
@@ -319,19 +321,28 @@ impl Lowering<'_> {
                 let lower_case = build.optional_files().lower_case;
                 (WantedContext::File { path, lower_case }, shown)
             }
+            (DockerfileInput::Http(url), _) => {
+                let shown = without_credentials(url).into_owned();
+                let found =
+                    remote::dockerfile(self.world(&shown)?, &remote::context(url, false, false)?, &shown).await?;
+                (WantedContext::Inline { target, text: found.text }, shown)
+            }
             (DockerfileInput::InContext(name) | DockerfileInput::Local(name), None) => {
                 let remote = remote.expect("a Dockerfile without a path is in a remote context");
-                let Some(Outside { world, .. }) = &self.outside else {
-                    let message = format!("the Dockerfile is not fetched: {name}");
-                    return Err(Diagnostic::error("bake::engine::not_fetched", message));
-                };
-                let found = remote::dockerfile(world, remote, name).await?;
+                let found = remote::dockerfile(self.world(name)?, remote, name).await?;
                 if found.has_policy && build.unnamed_policies == UnnamedPolicies::All {
                     return Err(policy_fault(&policy_of(name)));
                 }
                 (WantedContext::Inline { target, text: found.text }, name.clone())
             }
         })
+    }
+
+    /// What fetches a Dockerfile.
+    fn world(&self, dockerfile: &str) -> Result<&SolveWorld, Diagnostic> {
+        let message = || format!("the Dockerfile is not fetched: {dockerfile}");
+        let outside = self.outside.as_ref().map(|outside| outside.world);
+        outside.ok_or_else(|| Diagnostic::error("bake::engine::not_fetched", message()))
     }
 
     /// The named contexts of a build that are not results of other targets.
@@ -453,7 +464,9 @@ impl Lowering<'_> {
             (None, DockerfileInput::Inline(_)) => {
                 build.wanted_by.first().map(|name| format!("inline {name}")).unwrap_or_default()
             }
-            (None, DockerfileInput::InContext(name) | DockerfileInput::Local(name)) => name.clone(),
+            (None, DockerfileInput::InContext(name) | DockerfileInput::Local(name) | DockerfileInput::Http(name)) => {
+                name.clone()
+            }
         };
         let hidden = build.hidden_args.iter().filter_map(|name| build.args.get(name));
         StepFile {

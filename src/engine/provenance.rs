@@ -49,6 +49,7 @@ impl PendingProvenance {
             DockerfileInput::InContext(_) | DockerfileInput::Local(_) => {
                 path.map(|path| WantedContext::File { path, lower_case })
             }
+            DockerfileInput::Http(_) => None,
         };
         let text = wanted.and_then(|wanted| contexts.text(&wanted)).map(|text| text.as_bytes().to_vec());
         facts.source = text.map(|text| (facts.config_path.clone(), bytes_without_credentials(text)));
@@ -117,6 +118,10 @@ pub(super) fn dockerfile_name(build: &Build) -> &str {
         DockerfileInput::InContext(path) if !path.starts_with('/') && !path.starts_with("..") => path,
         DockerfileInput::InContext(path) | DockerfileInput::Local(path) => {
             path.rsplit('/').next().unwrap_or("Dockerfile")
+        }
+        DockerfileInput::Http(url) => {
+            let path = url.split(['?', '#']).next().unwrap_or_default();
+            path.rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or("Dockerfile")
         }
     }
 }

@@ -6,7 +6,7 @@ use petgraph::{Direction, graph::NodeIndex, visit::EdgeRef};
 use serde_json::{Map, Value, json};
 
 use super::{Build, CacheNamespace, Export, Plan, PlanLink, PlanNode, build::DockerfileInput};
-use crate::{eval::target::typed::TargetName, spec::context::ContextSource};
+use crate::{eval::target::typed::TargetName, report::url::without_credentials, spec::context::ContextSource};
 
 /// Formats a plan as text: one line per node, what is needed before who needs it.
 pub(crate) fn text(plan: &Plan) -> String {
@@ -170,6 +170,7 @@ fn dockerfile_text(it: &DockerfileInput) -> String {
         DockerfileInput::Inline(_) => "an inline Dockerfile".to_owned(),
         DockerfileInput::InContext(path) => path.clone(),
         DockerfileInput::Local(path) => format!("cwd://{path}"),
+        DockerfileInput::Http(url) => without_credentials(url).into_owned(),
     }
 }
 

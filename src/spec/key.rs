@@ -125,6 +125,7 @@ impl KeyField for DockerfileInput {
             Self::Inline(text) => (0_u64, text),
             Self::InContext(path) => (1_u64, path),
             Self::Local(path) => (2_u64, path),
+            Self::Http(url) => (3_u64, url),
         }
         .add_to(hasher);
     }

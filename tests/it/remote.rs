@@ -183,3 +183,23 @@ fn contexts_of_a_definition_lie_in_its_repository_however_the_url_says_its_folde
         fs::remove_dir_all(bake.path("p/out")).expect("it was written");
     }
 }
+
+#[test]
+fn a_dockerfile_is_downloaded_from_its_address() {
+    let bake = Bake::new();
+    let text = "FROM scratch\nCOPY file /copied\n".to_owned();
+    let base =
+        http(vec![("/docker/Dockerfile.app?raw=1".to_owned(), text), ("/bad".to_owned(), "FORM scratch\n".to_owned())]);
+    bake.write("app/file", "of the context\n");
+    let url = format!("{base}/docker/Dockerfile.app?raw=1");
+    bake.run(&["build", "-f", &url, "-o", "type=local,dest=out", "app"]).ok();
+    assert_eq!(bake.read("out/copied"), "of the context\n");
+    bake.write(
+        "docker-bake.hcl",
+        &format!("target \"default\" {{\n  context = \"app\"\n  dockerfile = \"{base}/bad\"\n}}\n"),
+    );
+    let ran = bake.run(&["--progress=plain"]);
+    assert!(ran.code == Some(1) && ran.stderr.contains("FORM") && ran.stderr.contains("/bad:1"), "{ran:#?}");
+    let checked = bake.run(&["check"]);
+    assert!(!checked.stderr.contains("cannot be read"), "{checked:#?}");
+}
