@@ -21,6 +21,7 @@ Commands (first argument; a target of this name comes first, and `bake -- NAME` 
   convert      Write Compose files or `docker build` lines as a bake file
   plan         Show builds and exports and how they depend on each other
   explain      Tell which steps would run and why, and why the others last ran
+  log          Show the whole output of a step that ran
   check        Tell what is wrong with the definition and all Dockerfiles
   fmt          Lay out bake files: indentation, blanks, aligned `=`
   du           Show what the state directory holds
@@ -273,6 +274,10 @@ pub(crate) enum CliCommand {
     },
     /// Lay out bake files: indentation, blanks, aligned `=`; what they say stays the same
     Fmt(FmtArgs),
+    /// Show the whole output of a step that ran
+    ///
+    /// Without a step, list those of the last run. A step that is found in the cache does not run and has no output.
+    Log(LogArgs),
     /// Show what the state directory holds
     Du(DuArgs),
     /// Remove what is not needed any more
@@ -335,7 +340,7 @@ pub(crate) struct PruneArgs {
     /// Only what was not used for this long, as in 24h or 7d
     #[arg(long, value_name = "DURATION")]
     pub(crate) older_than: Option<String>,
-    /// until=DURATION, the same as --older-than; type=snapshot|blob|cachemount|git|record
+    /// until=DURATION, the same as --older-than; type=snapshot|blob|cachemount|git|log|record
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) filter: Vec<String>,
     /// List what was removed
@@ -343,6 +348,15 @@ pub(crate) struct PruneArgs {
     pub(crate) verbose: bool,
     #[command(flatten)]
     pub(crate) space: SpaceArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogArgs {
+    /// The step: its place, as in 'web build 2/5', or any part of its name that no other step has
+    pub(crate) step: Option<String>,
+    /// Which run: 1 is the last one that ran a step, 2 the one before
+    #[arg(long, value_name = "N")]
+    pub(crate) run: Option<std::num::NonZeroUsize>,
 }
 
 #[derive(Debug, Args)]
@@ -427,11 +441,12 @@ pub(crate) fn whole() -> clap::Command {
 }
 
 /// First arguments that are commands, each in a form that cannot be taken for a target.
-pub(crate) const COMMANDS: [(&str, &str); 12] = [
+pub(crate) const COMMANDS: [(&str, &str); 13] = [
     ("build", "bake build ."),
     ("convert", "bake convert FILE"),
     ("plan", "bake plan --format=text"),
     ("explain", "bake explain --json"),
+    ("log", "bake log --run=1"),
     ("check", "bake check --format=text"),
     ("fmt", "bake fmt FILE"),
     ("du", "bake du --format=table"),

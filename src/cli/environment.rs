@@ -14,6 +14,7 @@
 //! | `SSH_AUTH_SOCK` | agent of `ssh` without paths |
 //! | `BUILDKIT_PROGRESS` | `--progress` when it is not given |
 //! | `BUILDKIT_STEP_LOG_MAX_SIZE`, `BUILDKIT_STEP_LOG_MAX_SPEED` | how much output of a step is shown, in bytes and in bytes a second: 2 MiB and no limit if not set, `-1` for no limit |
+//! | `BAKE_STEP_LOG_MAX_SIZE`, `BAKE_STEP_LOG_RUNS` | how much output of a step is kept for `bake log`, in bytes, and of how many runs: 100 MiB and 20 if not set, `-1` for no limit, 0 runs for none |
 //! | `BAKE_EXECUTION` | `--execution` when it is not given |
 //! | `BAKE_HOME` | state directory; `$XDG_CACHE_HOME/bake` or `~/.cache/bake` without it |
 //! | `BAKE_REGISTRIES` | settings of registries; `$XDG_CONFIG_HOME/bake/registries.toml` or `~/.config/bake/registries.toml` without it |
@@ -171,10 +172,22 @@ pub(super) fn step_log(env: &BTreeMap<String, String>, faults: &mut Vec<Diagnost
             default
         })
     };
-    let StepLogLimits { size, speed } = StepLogLimits::default();
-    StepLogLimits {
+    let StepLogLimits { size, speed, kept_size, kept_runs } = StepLogLimits::default();
+    let limits = StepLogLimits {
         size: limit("BUILDKIT_STEP_LOG_MAX_SIZE", size),
         speed: limit("BUILDKIT_STEP_LOG_MAX_SPEED", speed),
+        kept_size: limit("BAKE_STEP_LOG_MAX_SIZE", kept_size),
+        kept_runs,
+    };
+    const RUNS: &str = "BAKE_STEP_LOG_RUNS";
+    match env.get(RUNS).filter(|text| !text.is_empty()).map(|text| (text, text.parse())) {
+        None => limits,
+        Some((_, Ok(kept_runs))) => StepLogLimits { kept_runs, ..limits },
+        Some((text, Err(_))) => {
+            let fault = Diagnostic::error("bake::cli::bad_number", format!("`{RUNS}` is not a number: {text}"));
+            faults.push(fault.help("write how many runs, or 0 to keep no output"));
+            limits
+        }
     }
 }
 

@@ -288,6 +288,7 @@ fn run_command(command: CliCommand, env: Environment, invocation: Invocation) ->
             Err(faults) => bad_usage(&faults, color),
         },
         CliCommand::Fmt(args) => on_large_stack(move || commands::fmt::run(&args, color)),
+        CliCommand::Log(args) => on_state(&env, |home, color| commands::log::run(home, &args, color)),
         CliCommand::Du(args) => on_state(&env, |home, color| commands::du::run(home, &args, color)),
         CliCommand::Prune(args) => on_state(&env, |home, color| commands::prune::run(home, &args, color)),
         CliCommand::Cache { command: CacheCommand::Verify } => on_state(&env, commands::verify::run),

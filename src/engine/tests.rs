@@ -59,6 +59,7 @@ impl Place {
         writable.allow(Path::new("."), self.path());
         EngineSetup {
             step_log: crate::spec::StepLogLimits::default(),
+            hidden: Arc::default(),
             store: Store::open(&self.path().join("home")).unwrap(),
             client: registry::Client::new(ClientOptions::new(none)),
             sink: Arc::new(move |event| events.lock().unwrap().push(event)),

@@ -59,6 +59,11 @@ impl Hidden {
         self.variables.iter().filter(|(value, _)| is_in(value)).map(|(_, name)| &**name).collect()
     }
 
+    /// The texts that are masked wherever they stand.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = &str> {
+        self.parts.iter().map(|text| &**text)
+    }
+
     /// Whether exactly this text is in the set.
     pub(crate) fn contains(&self, text: &str) -> bool {
         self.texts.contains(text)

@@ -49,6 +49,7 @@ fn world(home: &Path, seen: &Seen) -> SolveWorld {
     let store = Store::open(&home.join("store")).expect("a store");
     SolveWorld {
         step_log: crate::spec::StepLogLimits::default(),
+        hidden: Arc::default(),
         locals: Locals::new(store.clone()),
         store,
         slots: Slots::new(2),

@@ -23,7 +23,7 @@ use crate::{
     layer,
     oci::Digest,
     registry,
-    report::event::Sink,
+    report::{Hidden, event::Sink},
     spec::{SecretOrigin, StepLogLimits},
     store::{KeyLock, Store},
 };
@@ -37,6 +37,8 @@ pub(crate) struct SolveWorld {
     pub(crate) sink: Sink,
     /// How much output of a step is passed on to it.
     pub(crate) step_log: StepLogLimits,
+    /// What output of steps must not hold, beside the secrets of each.
+    pub(crate) hidden: Arc<Hidden>,
     pub(crate) sources: SourceFetcher,
     pub(crate) locals: Locals,
     pub(crate) cancel: SolveCancel,

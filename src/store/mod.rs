@@ -12,6 +12,7 @@
 //!   cachemounts/HEX/N/fs      directories of `RUN --mount=type=cache`; N.lock beside them         cachemount.rs
 //!   git/                      bare repositories, one for each remote; `fetch` keeps them
 //!   locks/HEX                 held while a process makes the thing with this key                  lock.rs
+//!   logs/RUN/                 the whole output of steps                                       step_log.rs
 //!   journals/NAME             what a process is about to make visible outside              journal.rs
 //!   synced/BOOT               when the last syncfs of a boot began                                boot.rs
 //!   tmp/RUN/                  everything half made by one process; `alive` in it is locked        run.rs
@@ -71,6 +72,7 @@ mod run;
 mod snapshot;
 mod stat;
 mod state;
+mod step_log;
 mod take;
 mod verify;
 
@@ -88,5 +90,6 @@ pub(crate) use self::{
     snapshot::{SnapshotId, SnapshotMeta},
     stat::{StatCache, StatKey},
     state::Store,
+    step_log::{LogRetention, LoggedEnd, LoggedRun, LoggedStep, StepLog},
     verify::{Damage, DamageFate},
 };

@@ -13,6 +13,7 @@ use super::{
     error::StoreResult,
     limits::SpaceLimits,
     state::Store,
+    step_log,
     take::TakeRequest,
 };
 use crate::oci::Digest;
@@ -94,6 +95,7 @@ impl Store {
             (UsageKind::Blob, "blobs/sha256"),
             (UsageKind::Snapshot, "snapshots"),
             (UsageKind::Git, "git"),
+            (UsageKind::Log, step_log::FOLDER),
         ] {
             items.extend(list(&self.path(folder)).iter().filter_map(|path| item(kind, path)));
         }

@@ -22,6 +22,7 @@ use super::{
     home,
     remove::{FileIdentity, remove_tree},
     run::{StoreRun, flock_retry, lock_file, make_dir},
+    step_log::RunLogs,
 };
 
 /// A function that makes the command of a program, with the environment that child processes get.
@@ -41,6 +42,8 @@ pub(super) struct StoreInner {
     /// The shared lock of `store.lock`; absent as long as there is no such file.
     pub(super) shared: OnceLock<File>,
     run: OnceLock<StoreRun>,
+    /// The folder of the output of this run's steps.
+    pub(super) logs: OnceLock<RunLogs>,
     /// Held while `shared` and `run` are set.
     starting: Mutex<()>,
     /// Something was published by this run.
@@ -68,6 +71,7 @@ impl Store {
             began: Instant::now(),
             shared: OnceLock::new(),
             run: OnceLock::new(),
+            logs: OnceLock::new(),
             starting: Mutex::new(()),
             wrote: AtomicBool::new(false),
             unsynced: AtomicBool::new(false),

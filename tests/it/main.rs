@@ -28,6 +28,7 @@ mod interrupt;
 mod language;
 mod layers;
 mod load;
+mod log;
 mod network;
 mod options;
 mod outputs;

@@ -67,6 +67,7 @@ async fn build(settings: &Settings, planned: Planned, interrupts: &mut Interrupt
             return FAILED;
         }
     };
+    let hidden = Arc::new(planned.evaluated.hidden.clone());
     let Planned { plan, sources, paths, writable, secret_env, .. } = planned;
     // With SIGXFSZ caught, a limit on the size of files is an error of the write, which names the file.
     let _file_size = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::from_raw(libc::SIGXFSZ));
@@ -77,7 +78,7 @@ async fn build(settings: &Settings, planned: Planned, interrupts: &mut Interrupt
     let caches = SharedCaches::default();
     let prepare = async |sink: Sink| {
         let setup = setup(settings, writable.clone(), &secret_env, sink).map_err(|fault| vec![*fault])?;
-        let setup = EngineSetup { caches: caches.clone(), ..setup };
+        let setup = EngineSetup { caches: caches.clone(), hidden: hidden.clone(), ..setup };
         drop(store.set(setup.store.clone()));
         let mut prepared = embedded::prepare(&plan, setup, &contexts).await?;
         *findings.lock().expect("no holder of this lock panics") = std::mem::take(&mut prepared.findings);
@@ -209,6 +210,7 @@ pub(super) fn setup(
         client,
         sink,
         step_log: settings.step_log,
+        hidden: Arc::default(),
         jobs: settings.jobs.unwrap_or_else(|| cores.max(4)),
         runner: Arc::new(Runner::new(settings.sandbox.clone())),
         env,

@@ -14,6 +14,7 @@ pub(crate) mod imagetools;
 mod imagetools_create;
 mod imagetools_inspect;
 pub(crate) mod list;
+pub(crate) mod log;
 mod metadata;
 pub(crate) mod plan;
 pub(crate) mod print;

@@ -13,6 +13,7 @@ const KINDS: &[(&str, &[UsageKind])] = &[
     ("blob", &[UsageKind::Blob]),
     ("cachemount", &[UsageKind::CacheMount]),
     ("git", &[UsageKind::Git]),
+    ("log", &[UsageKind::Log]),
     ("record", &[UsageKind::Record]),
     ("regular", &[UsageKind::Snapshot, UsageKind::Blob]),
     ("exec.cachemount", &[UsageKind::CacheMount]),

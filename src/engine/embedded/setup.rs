@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 use crate::{
     grant::Allowed,
     registry,
-    report::event::Sink,
+    report::{Hidden, event::Sink},
     solve::{
         cancel::SolveCancel,
         locals::Locals,
@@ -26,6 +26,8 @@ pub(crate) struct EngineSetup {
     pub(crate) sink: Sink,
     /// How much output of a step is shown.
     pub(crate) step_log: StepLogLimits,
+    /// What output of steps must not hold, beside the secrets of each.
+    pub(crate) hidden: Arc<Hidden>,
     /// How many steps run at a time; 0 counts as 1.
     pub(crate) jobs: usize,
     /// Runs the process of a step.
@@ -62,6 +64,7 @@ impl EngineSetup {
             runner: self.runner.clone(),
             sink: self.sink.clone(),
             step_log: self.step_log,
+            hidden: self.hidden.clone(),
             sources: SourceFetcher {
                 client: Arc::new(self.client.clone()),
                 limits: crate::layer::UnpackLimits::default(),

@@ -6,6 +6,7 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Instant,
 };
 
 use super::{
@@ -22,7 +23,7 @@ use crate::{
     layer::view::{EntryKind, Follow, LayerView},
     oci::{Digest, digest::FieldHasher},
     report::{
-        Diagnostic, Span,
+        Diagnostic, Hidden, Span,
         event::{Event, Sink, StepId},
     },
     sandbox::{self, SandboxError},
@@ -39,7 +40,7 @@ use crate::{
         world::{SecretSource, SolveScope, SolveWorld},
     },
     spec::StepLogLimits,
-    store::{self, SnapshotId, SnapshotMeta, Store},
+    store::{self, LogRetention, LoggedEnd, SnapshotId, SnapshotMeta, Store},
 };
 
 /// A larger secret is refused: it is given to the step as a file in memory.
@@ -68,6 +69,8 @@ pub(crate) async fn run(
         store: world.store.clone(),
         sink: world.sink.clone(),
         log: world.step_log,
+        hidden: world.hidden.clone(),
+        name: world.hidden.mask(&vertex.meta.name).into_owned(),
         env: world.env.clone(),
         secret_env: world.secret_env.clone(),
         cancel: world.cancel.sandbox(),
@@ -88,6 +91,9 @@ struct ExecStep {
     store: Store,
     sink: Sink,
     log: StepLogLimits,
+    hidden: Arc<Hidden>,
+    /// As progress shows it.
+    name: String,
     env: Arc<std::collections::BTreeMap<String, String>>,
     secret_env: Arc<std::collections::BTreeMap<String, String>>,
     cancel: sandbox::StepCancel,
@@ -129,8 +135,11 @@ impl ExecStep {
             layers.insert(0, self.runner.skeleton(&self.store)?);
         }
         let spec = self.spec(layers, active.fs(), active.work(), &mut held)?;
-        let mut output = StepOutput::new(self.sink.clone(), self.id, &held.secrets, self.log)?;
-        let sandbox = &self.runner.sandbox;
+        held.secrets.extend(self.hidden.parts().map(|text| text.as_bytes().to_vec()));
+        let retention = LogRetention { size: self.log.kept_size, runs: self.log.kept_runs };
+        let log = self.store.step_log(retention);
+        let mut output = StepOutput::new(self.sink.clone(), self.id, &held.secrets, self.log, log)?;
+        let (sandbox, begun) = (&self.runner.sandbox, Instant::now());
         let ended = sandbox.run(&spec, &mut |stream, bytes| output.push(stream, bytes), &self.cancel);
         if let Some(notice) = sandbox.take_network_notice() {
             (self.sink)(Event::Warning(Arc::new(host_network(notice))));
@@ -141,9 +150,20 @@ impl ExecStep {
             let shown = self.at.map_or(shown.clone(), |at| shown.at(at, "this step is the first"));
             (self.sink)(Event::Warning(Arc::new(shown)));
         }
+        let (end, fault) = match &ended {
+            Ok(exit) if exit.code == 0 => (LoggedEnd::Done, None),
+            Ok(exit) => (LoggedEnd::Failed, Some(self.failed(exit, &output))),
+            Err(_) => (LoggedEnd::Stopped, None),
+        };
+        let took = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        if let Err(error) = output.into_log().end(&self.name, &self.created, took, end) {
+            (self.sink)(Event::Warning(Arc::new(log_not_kept(&error))));
+        }
+        if let Some(fault) = fault {
+            return Err(fault.into());
+        }
         match ended {
-            Ok(exit) if exit.code == 0 => (),
-            Ok(exit) => return Err(self.failed(&exit, &output).into()),
+            Ok(_) => (),
             Err(SandboxError::Cancelled) => return Err(SolveFailure::Cancelled),
             Err(error) => {
                 let mut fault =
@@ -176,6 +196,10 @@ impl ExecStep {
         }
         if exit.code == 127 {
             fault.help = Some("127 means that a command was not found: install it in an earlier step".to_owned());
+        }
+        if fault.help.is_none() && output.is_longer_than_tail() && self.log.kept_runs > 0 {
+            let step = self.name.split_once(']').map_or(&*self.name, |(place, _)| place).trim_start_matches('[');
+            fault.help = Some(format!("`bake log '{step}'` shows all of its output"));
         }
         if fault.help.is_none() && self.runner.owners == sandbox::StepOwners::Recorded {
             fault.help = Some(single_id::help());
@@ -416,6 +440,12 @@ fn copy_root(from: &Path, to: &Path) {
     // What is not permitted (a single-id user namespace) leaves the defaults, which are as good.
     drop(std::os::unix::fs::chown(to, Some(meta.uid()), Some(meta.gid())));
     drop(std::fs::set_permissions(to, meta.permissions()));
+}
+
+/// The whole output of a step is not to be had later.
+fn log_not_kept(error: &store::StoreError) -> Diagnostic {
+    let message = "the output of a step is not kept for `bake log`";
+    Diagnostic::warning("bake::solve::log_not_kept", message).cause(error)
 }
 
 /// Why steps share the network of the machine.

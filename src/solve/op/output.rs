@@ -16,6 +16,7 @@ use crate::{
     },
     sandbox,
     spec::{ReachedLimit, StepLogLimits},
+    store::StepLog,
 };
 
 /// Lines of output that a fault shows.
@@ -39,15 +40,24 @@ pub(super) struct StepOutput {
     n_seen: u64,
     /// It was told that a limit is reached.
     is_told: bool,
+    /// Where all of it is kept.
+    log: StepLog,
+    n_lines: usize,
 }
 
 impl StepOutput {
     /// No output yet; `secrets` are masked wherever they occur, also across pieces. Output beyond the limits is not passed on;
-    /// its end is kept all the same.
+    /// its end is kept all the same, and all of it in `log`.
     ///
     /// # Errors
     /// When there are more secrets than can be looked for.
-    pub(super) fn new(sink: Sink, id: StepId, secrets: &[Vec<u8>], limits: StepLogLimits) -> Result<Self, Diagnostic> {
+    pub(super) fn new(
+        sink: Sink,
+        id: StepId,
+        secrets: &[Vec<u8>],
+        limits: StepLogLimits,
+        log: StepLog,
+    ) -> Result<Self, Diagnostic> {
         let secrets = Secrets::new(secrets)?;
         Ok(Self {
             sink,
@@ -60,6 +70,8 @@ impl StepOutput {
             begun: Instant::now(),
             n_seen: 0,
             is_told: false,
+            log,
+            n_lines: 0,
         })
     }
 
@@ -91,15 +103,27 @@ impl StepOutput {
         (!text.is_empty()).then(|| String::from_utf8_lossy(&text).into_owned())
     }
 
+    /// Whether the last lines are not all.
+    pub(super) const fn is_longer_than_tail(&self) -> bool {
+        self.n_lines > TAIL_LINES
+    }
+
+    /// The log, when the process has ended.
+    pub(super) fn into_log(self) -> StepLog {
+        self.log
+    }
+
     fn send(&mut self, stream: sandbox::StepStream, text: Vec<u8>) {
         if text.is_empty() {
             return;
         }
+        self.log.write(&text);
         for line in text.split_inclusive(|b| *b == b'\n') {
             if self.tail.len() == TAIL_LINES {
                 self.tail.pop_front();
             }
             self.tail.push_back(line.to_vec());
+            self.n_lines += 1;
         }
         let stream = match stream {
             sandbox::StepStream::Stdout => OutputStream::Stdout,
@@ -129,7 +153,7 @@ fn cut_note(limit: ReachedLimit) -> String {
         ReachedLimit::Size(limit) => ("BUILDKIT_STEP_LOG_MAX_SIZE", human(limit)),
         ReachedLimit::Speed(limit) => ("BUILDKIT_STEP_LOG_MAX_SPEED", format!("{} a second", human(limit))),
     };
-    format!("\n[more than {limit} of output: the rest is not shown; {variable}=-1 shows all]\n")
+    format!("\n[more than {limit} of output: the rest is not shown; {variable}=-1 shows all, `bake log` has it]\n")
 }
 
 /// A number of bytes in the largest unit that it is a multiple of.
@@ -273,7 +297,9 @@ mod tests {
             })
         };
         let secrets: Vec<Vec<u8>> = secrets.iter().map(|it| it.to_vec()).collect();
-        let mut output = StepOutput::new(sink, StepId(0), &secrets, limits).expect("small");
+        let log = crate::store::Store::open(std::path::Path::new("/nowhere")).expect("nothing is touched");
+        let log = log.step_log(crate::store::LogRetention { size: None, runs: 0 });
+        let mut output = StepOutput::new(sink, StepId(0), &secrets, limits, log).expect("small");
         for piece in pieces {
             output.push(sandbox::StepStream::Stdout, piece);
         }
@@ -292,12 +318,13 @@ mod tests {
         let line = [b'x'; 1023].into_iter().chain([b'\n']).collect::<Vec<u8>>();
         let pieces = vec![line.as_slice(); 4096];
         let text = shown(&[], &pieces);
-        let note = "[more than 2 MiB of output: the rest is not shown; BUILDKIT_STEP_LOG_MAX_SIZE=-1 shows all]\n";
-        assert!(text.len() < (2 << 20) + 100 && text.ends_with(note), "{}", text.len());
-        let all = shown_within(StepLogLimits { size: None, speed: None }, &[], &pieces);
+        let note = "[more than 2 MiB of output: the rest is not shown; BUILDKIT_STEP_LOG_MAX_SIZE=-1 shows all, `bake log` has it]\n";
+        assert!(text.len() < (2 << 20) + 200 && text.ends_with(note), "{}", text.len());
+        let all = shown_within(StepLogLimits { size: None, ..StepLogLimits::default() }, &[], &pieces);
         assert_eq!(all.len(), 4 << 20);
         // All that comes at once is of one second.
-        let slow = shown_within(StepLogLimits { size: None, speed: Some(4 << 10) }, &[], &pieces);
+        let slow =
+            shown_within(StepLogLimits { size: None, speed: Some(4 << 10), ..StepLogLimits::default() }, &[], &pieces);
         assert_eq!(slow.matches("[more than 4 KiB a second of output").count(), 1, "{}", slow.len());
     }
 
