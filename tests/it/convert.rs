@@ -46,6 +46,9 @@ fn compose_files_become_a_bake_file_of_the_same_plan() {
     }
 }
 
+/// Functions whose value is another one a second later, or in every run.
+const OF_THE_MOMENT: [&str; 3] = ["timestamp()", "uuidv4(", "bcrypt("];
+
 /// Every bake file of the corpus that one run can print, printed in each format, reads back to what it was.
 #[test]
 fn printed_bake_files_of_the_corpus_read_back() {
@@ -64,6 +67,9 @@ fn printed_bake_files_of_the_corpus_read_back() {
         let name = case.strip_prefix(root).expect("it is below").to_string_lossy().into_owned();
         let bake = Bake::new();
         bake.copy(&name, "case");
+        if OF_THE_MOMENT.iter().any(|function| bake.read("case/docker-bake.hcl").contains(function)) {
+            continue;
+        }
         let all = bake.run_in("case", &["-f", "docker-bake.hcl", "--print", "*"]);
         if all.code != Some(0) || all.stdout.contains("<sensitive>") {
             continue;
