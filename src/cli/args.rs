@@ -177,6 +177,10 @@ pub(crate) struct RunArgs {
     #[arg(short, long, value_name = "N", help_heading = RUN)]
     pub(crate) jobs: Option<std::num::NonZeroUsize>,
 
+    /// Leave the processor to others: 0 (as usual) to 19 (only what nobody else wants)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..=19), help_heading = RUN)]
+    pub(crate) nice: Option<i32>,
+
     /// When results become visible and what a failure stops: fail-fast, defer-output (all or nothing), defer-error
     #[arg(long, value_name = "MODE", help_heading = RUN)]
     pub(crate) execution: Option<String>,

@@ -155,8 +155,19 @@ fn tell_programs(run: &RunArgs, env: &Environment) {
     }
 }
 
+/// Lowers the priority of this process, and so of all that it starts; one that is low already stays as it is.
+fn lower_priority(run: &RunArgs) {
+    let Some(wanted) = run.nice else { return };
+    let now = rustix::process::getpriority_process(None).unwrap_or(0);
+    if wanted > now {
+        // Nobody is forbidden to leave the processor to others.
+        let _is_allowed = rustix::process::setpriority_process(None, wanted);
+    }
+}
+
 fn run_bake(bake: Bake, env: Environment, invocation: Invocation) -> u8 {
     tell_programs(&bake.run, &env);
+    lower_priority(&bake.run);
     let color = settings::color(&env);
     let list = match (&bake.list, bake.list_targets, bake.list_variables) {
         (Some(text), _, _) => ListWhat::parse(text).map(Some),
@@ -197,6 +208,7 @@ fn run_bake(bake: Bake, env: Environment, invocation: Invocation) -> u8 {
 /// `bake build`.
 fn run_build(args: BuildArgs, env: Environment, invocation: Invocation) -> u8 {
     tell_programs(&args.run, &env);
+    lower_priority(&args.run);
     let color = settings::color(&env);
     let mut settings = match commands::command_line::settings(&args, env) {
         Ok(settings) => settings,

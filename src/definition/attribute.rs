@@ -38,6 +38,7 @@ pub(crate) enum Id {
     Entitlements,
     ExtraHosts,
     Policy,
+    Concurrency,
     Inherits,
     Name,
     Matrix,
@@ -160,7 +161,7 @@ use {AttributeKind::*, Merge::*, Set::*};
 const NULLABLE: AttributeKind = Entries { null_ok: true };
 
 /// Attributes of a target, in the order in which `--print` shows them; the last three are never shown.
-pub(crate) static TARGET: [AttributeRow; 31] = [
+pub(crate) static TARGET: [AttributeRow; 32] = [
     row(Id::Description, "description", Text, ReplaceNonEmpty, No, "What the target is for, as shown by --list."),
     row(Id::Annotations, "annotations", Texts, Append, AppendList, "OCI annotations: [TYPE[PLATFORM],…:]KEY=VALUE."),
     row(
@@ -233,6 +234,14 @@ pub(crate) static TARGET: [AttributeRow; 31] = [
         Append,
         List,
         "Policies that sources must keep. Their language (Rego) is not judged here: a build that would have to keep one is refused.",
+    ),
+    row(
+        Id::Concurrency,
+        "concurrency",
+        Text,
+        Replace,
+        One,
+        "A name: of all targets that have it, one step runs at a time.",
     ),
     row(Id::Inherits, "inherits", Texts, Append, No, "Targets whose attributes come first; later ones win."),
     row(Id::Name, "name", Text, PerBlock, No, "The name of each target of a matrix."),

@@ -476,7 +476,7 @@ impl Lowering<'_> {
     }
 
     fn scope(&self, build: &Build) -> Arc<SolveScope> {
-        let mut scope = SolveScope::default();
+        let mut scope = SolveScope { concurrency: build.concurrency.clone(), ..SolveScope::default() };
         for secret in &build.secrets {
             let spec::Secret { id, src, env, .. } = secret;
             let id = if id.is_empty() { src.clone().unwrap_or_default() } else { id.clone() };

@@ -76,6 +76,8 @@ pub(crate) struct Build {
     pub(crate) shm_size: Option<u64>,
     pub(crate) ulimits: Vec<Ulimit>,
     pub(crate) resources: ResourceLimits,
+    /// Of all builds with one of these names one step runs at a time. Not part of the key.
+    pub(crate) concurrency: BTreeSet<Arc<str>>,
     pub(crate) no_cache: bool,
     /// Stages for which no cached result is used.
     pub(crate) no_cache_filter: Vec<String>,
@@ -161,6 +163,8 @@ impl Build {
             shm_size,
             ulimits,
             resources,
+            // When its steps run changes nothing about them.
+            concurrency: _,
             no_cache,
             no_cache_filter,
             secrets,

@@ -224,6 +224,7 @@ impl<'a> Maker<'a> {
             shm_size: target.shm_size,
             ulimits: target.ulimits.clone(),
             resources: target.resources.clone(),
+            concurrency: target.concurrency.iter().cloned().collect(),
             no_cache: target.no_cache,
             no_cache_filter: target.no_cache_filter.iter().map(ToString::to_string).collect(),
             secrets: target.secrets.clone(),
@@ -273,6 +274,7 @@ impl<'a> Maker<'a> {
             if let PlanNode::Build(known) = &mut self.plan.graph[ix] {
                 known.wanted_by.push(target.name.clone());
                 known.hidden_args.append(&mut build.hidden_args);
+                known.concurrency.extend(build.concurrency);
                 add_new(&mut known.cache_from, build.cache_from);
                 add_new(&mut known.cache_to, build.cache_to);
             }

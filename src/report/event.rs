@@ -55,6 +55,8 @@ pub(crate) enum Event {
     Ended { id: StepId, how: StepEnd, took: Duration },
     /// Something written for the user: a file, a folder, a pushed image. `reused` when it was there already.
     Wrote { what: Arc<str>, bytes: u64, reused: bool },
+    /// The chain of steps that took longest, lowest first, with their times; sent at the end of a run in which steps ran.
+    CriticalPath { steps: Arc<[(Arc<str>, Duration)]> },
     /// The whole plan runs again for this reason: what earlier events said about steps no longer counts.
     Restarted { reason: Arc<str> },
 }

@@ -18,6 +18,8 @@ pub(crate) struct RunSummary {
     pub(crate) n_failed: usize,
     pub(crate) wrote: Vec<WrittenOutput>,
     pub(crate) warnings: Vec<Arc<Diagnostic>>,
+    /// The chain of steps that took longest, lowest first.
+    pub(crate) critical_path: Arc<[(Arc<str>, Duration)]>,
     /// Time from the start of the run to its end; zero while it runs.
     pub(crate) took: Duration,
 }
@@ -44,6 +46,7 @@ impl RunSummary {
             Event::Wrote { what, bytes, reused } => {
                 self.wrote.push(WrittenOutput { what: Arc::clone(what), bytes: *bytes, reused: *reused });
             }
+            Event::CriticalPath { steps } => self.critical_path = Arc::clone(steps),
             Event::Restarted { .. } => *self = Self::default(),
             Event::Ended { how: StepEnd::Cancelled, .. }
             | Event::Step { .. }

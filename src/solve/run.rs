@@ -21,12 +21,12 @@ use super::{
 use crate::{
     graph::{Graph, Op, StepOrigin, Vertex},
     layer::view::LayerView,
-    oci::Digest,
+    oci::{Digest, digest::FieldHasher},
     report::{
         Diagnostic,
         event::{Event, StepId, Why},
     },
-    store::{SnapshotId, SnapshotMeta},
+    store::{KeyLock, SnapshotId, SnapshotMeta},
 };
 
 /// One step that is to run, with its inputs.
@@ -56,6 +56,13 @@ pub(crate) async fn run(
     step: StepRun<'_>,
 ) -> (Result<(), SolveFailure>, Option<Duration>) {
     let StepRun { id, vertex, scope, priority, places, result, why } = step;
+    let _turns = match &vertex.op {
+        Op::Exec(_) => match turns(world, scope).await {
+            Ok(turns) => turns,
+            Err(failure) => return (Err(failure), None),
+        },
+        _ => Vec::new(),
+    };
     let _slot = tokio::select! {
         slot = world.slots.take(priority) => slot,
         () = world.cancel.cancelled() => return (Err(SolveFailure::Cancelled), None),
@@ -74,6 +81,18 @@ pub(crate) async fn run(
         Op::Scratch | Op::Image(_) | Op::Local(_) | Op::Git(_) | Op::Http(_) | Op::Merge => Ok(()),
     };
     (done.map_err(|failure| failure.at_instruction(vertex)), Some(begun.elapsed()))
+}
+
+/// Waits until no other process of a step that has one of these names runs, in this run of `bake` and in others that share
+/// the state directory. Names are taken in their order, so that nobody waits for one who waits for him.
+async fn turns(world: &SolveWorld, scope: &SolveScope) -> Result<Vec<KeyLock>, SolveFailure> {
+    let mut turns = Vec::with_capacity(scope.concurrency.len());
+    for name in &scope.concurrency {
+        let mut key = FieldHasher::new("concurrency/1");
+        key.text(name);
+        turns.push(world.lock(&key.finish()).await?);
+    }
+    Ok(turns)
 }
 
 /// The inputs of a vertex as sources of copies, named as the user knows them.

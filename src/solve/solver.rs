@@ -6,7 +6,7 @@ use std::{
     collections::HashMap,
     future::Future,
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -60,6 +60,8 @@ pub(super) struct SolverState {
     pub(super) records: CacheRecords,
     pub(super) contents: LocalContents,
     images: ImageSteps,
+    /// How long the vertices took that ran, without what they waited for.
+    took: Mutex<HashMap<VertexIx, Duration>>,
     /// By vertex: weight of the longest path to an end of the graph.
     heights: Vec<u64>,
     /// By vertex: a process whose secrets or agents other builds of the run take from elsewhere under the same id.
@@ -80,6 +82,7 @@ impl Solver {
             records: CacheRecords::new(world.store.clone()),
             contents: LocalContents::new(&graph),
             images: ImageSteps::of(&graph, step_id),
+            took: Mutex::default(),
             heights: order::heights(&graph),
             apart: apart(&graph),
             memory: StepMemory::new(world.store.clone()),
@@ -99,6 +102,13 @@ impl Solver {
                 () = cancel.cancelled() => Arc::default(),
             }
         });
+    }
+
+    /// The critical path of what has run so far: the names of its steps, lowest first, with their times.
+    pub(crate) fn critical_path(&self) -> Vec<(Arc<str>, Duration)> {
+        let took = self.0.took.lock().unwrap_or_else(PoisonError::into_inner);
+        let path = order::critical_path(&self.0.graph, &took);
+        path.into_iter().map(|ix| (self.0.graph.get(ix).meta.name.as_str().into(), took[&ix])).collect()
     }
 
     /// Everything outside the graph that the solver uses.
@@ -296,6 +306,9 @@ impl Solver {
             }
             Err(SolveFailure::Cancelled) => StepEnd::Cancelled,
         };
+        if let Some(took) = took {
+            self.0.took.lock().unwrap_or_else(PoisonError::into_inner).insert(ix, took);
+        }
         let took = took.unwrap_or_else(|| begun.elapsed());
         (self.0.world.sink)(Event::Ended { id, how, took });
         solved.map(SolvedTree::into_tree)

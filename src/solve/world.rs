@@ -1,7 +1,7 @@
 //! What a solver may touch: the store, the network, the sandbox, the user's directories, and where events go.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -86,6 +86,8 @@ pub(crate) struct SolveScope {
     pub(crate) secrets: HashMap<String, SecretSource>,
     /// Agents, by id: the socket of one, or private keys. Without any it is the agent of the environment.
     pub(crate) ssh: HashMap<String, Vec<GrantedRead>>,
+    /// Names: of all processes that have one of them in common, one runs at a time.
+    pub(crate) concurrency: BTreeSet<Arc<str>>,
 }
 
 /// The place where the value of a secret is read.

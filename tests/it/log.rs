@@ -79,3 +79,19 @@ fn what_is_kept_has_limits() {
     let none = run(&bake, &["log"], &[]);
     assert!(none.code == Some(1) && none.stderr.contains("no step has run here"), "{none:?}");
 }
+
+#[test]
+fn the_critical_path_of_a_long_run_is_told_and_steps_are_as_nice_as_asked() {
+    let bake = project();
+    bake.write(
+        "Dockerfile",
+        "FROM base AS a\nRUN sleep 1.2; read a b c d e f g h i j k l m n o p q r s t < /proc/self/stat; echo $s\nFROM base AS b\nRUN sleep 0.1\nFROM base\nCOPY --from=b /bin/busybox /b\n\
+         COPY --from=a /bin/busybox /a\nRUN sleep 1\n",
+    );
+    let ran = run(&bake, &["--progress=plain", "--nice=7"], &[]).ok();
+    let told =
+        ran.stderr.lines().find(|line| line.starts_with("critical path: ")).unwrap_or_else(|| panic!("{ran:#?}"));
+    assert!(told.contains("default a 2/2 1.") && told.contains("default stage-2 4/4 1."), "{told}");
+    assert!(!told.contains("default b"), "{told}");
+    assert_eq!(run(&bake, &["log", "default a 2/2"], &[]).ok().stdout, "7\n");
+}

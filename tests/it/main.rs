@@ -10,6 +10,7 @@ mod call;
 mod check;
 mod command_line;
 mod compose;
+mod concurrency;
 mod convert;
 mod corpus;
 mod definition_reads;

@@ -18,7 +18,10 @@ use crate::{
     grant::Allowed,
     oci::Platform,
     registry,
-    report::{Diagnostic, event::Sink},
+    report::{
+        Diagnostic,
+        event::{Event, Sink},
+    },
     solve::solver::Solver,
     store::StoreError,
 };
@@ -83,6 +86,10 @@ impl Engine for EmbeddedEngine {
     }
 
     fn finish(&self) -> Result<(), Diagnostic> {
+        let steps = self.solver.critical_path();
+        if !steps.is_empty() {
+            (self.sink)(Event::CriticalPath { steps: steps.into() });
+        }
         let save = || -> Result<(), StoreError> {
             self.solver.world().locals.save()?;
             let world = self.solver.world();

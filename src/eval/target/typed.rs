@@ -87,6 +87,8 @@ pub(crate) struct Target {
     pub(crate) shm_size: Option<u64>,
     pub(crate) ulimits: Vec<Ulimit>,
     pub(crate) resources: ResourceLimits,
+    /// Of all targets with this name one step runs at a time.
+    pub(crate) concurrency: Option<Arc<str>>,
     pub(crate) call: CallMethod,
     pub(crate) entitlements: Vec<Entitlement>,
     pub(crate) extra_hosts: Vec<ExtraHost>,
@@ -163,6 +165,7 @@ impl Target {
             network: NetworkMode::default(),
             no_cache_filter: Vec::new(),
             shm_size: None,
+            concurrency: None,
             ulimits: Vec::new(),
             resources: ResourceLimits::default(),
             call: CallMethod::default(),
@@ -301,6 +304,7 @@ impl TargetParser<'_> {
                 let stages = texts.iter().flat_map(|text| text.split(',')).map(str::trim);
                 target.no_cache_filter = stages.filter(|it| !it.is_empty()).map(Arc::from).collect();
             }
+            (Id::Concurrency, Field::Text(text)) if !text.is_empty() => target.concurrency = Some(text.clone()),
             (Id::ShmSize, Field::Text(text)) if !text.is_empty() => match size::parse(text) {
                 Ok(bytes) => target.shm_size = Some(bytes),
                 Err(fault) => self.error(assigned, "", fault),

@@ -1,5 +1,7 @@
 //! What a vertex needs, and how much depends on it.
 
+use std::{collections::HashMap, time::Duration};
+
 use crate::graph::{Graph, Op, VertexIx};
 
 /// Weight of a process against a copy: it usually takes much longer.
@@ -34,6 +36,29 @@ pub(crate) fn heights(graph: &Graph) -> Vec<u64> {
     heights
 }
 
+/// Finds the critical path of a run: of the chains of vertices that wait for one another, the one that took longest, lowest
+/// first. `took` has the times of the vertices that ran.
+pub(crate) fn critical_path(graph: &Graph, took: &HashMap<VertexIx, Duration>) -> Vec<VertexIx> {
+    let mut ends = vec![Duration::ZERO; graph.len()];
+    let mut before: Vec<Option<VertexIx>> = vec![None; graph.len()];
+    for (ix, vertex) in graph.iter() {
+        let longest = vertex.inputs.iter().max_by_key(|input| ends[input.index()]).copied();
+        let waited = longest.map_or(Duration::ZERO, |input| ends[input.index()]);
+        before[ix.index()] = longest;
+        ends[ix.index()] = waited + took.get(&ix).copied().unwrap_or_default();
+    }
+    let mut next = took.keys().max_by_key(|ix| (ends[ix.index()], **ix)).copied();
+    let mut path = Vec::new();
+    while let Some(ix) = next {
+        if took.contains_key(&ix) {
+            path.push(ix);
+        }
+        next = before[ix.index()];
+    }
+    path.reverse();
+    path
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -48,6 +73,23 @@ mod tests {
 
     fn add(graph: &mut Graph, op: Op, inputs: &[VertexIx]) -> VertexIx {
         graph.add(op, inputs.to_vec(), Platform::host(), Meta::default())
+    }
+
+    #[test]
+    fn the_critical_path_is_the_chain_that_took_longest() {
+        let mut graph = Graph::default();
+        let base = add(&mut graph, Op::Scratch, &[]);
+        let long = add(&mut graph, exec("long"), &[base]);
+        let quick = add(&mut graph, exec("quick"), &[base]);
+        let cached = add(&mut graph, exec("cached"), &[quick]);
+        let last = add(&mut graph, exec("last"), &[cached, long]);
+        let other = add(&mut graph, exec("other"), &[base]);
+        let seconds = [(long, 5), (quick, 2), (last, 1), (other, 4)];
+        let took = seconds.into_iter().map(|(ix, n)| (ix, Duration::from_secs(n))).collect();
+        assert_eq!(critical_path(&graph, &took), [long, last]);
+        let took = [(quick, 3), (last, 1)].into_iter().map(|(ix, n)| (ix, Duration::from_secs(n))).collect();
+        assert_eq!(critical_path(&graph, &took), [quick, last]);
+        assert!(critical_path(&graph, &HashMap::new()).is_empty());
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The summary after a run that succeeded: what was written, what came from the cache, how long it took.
 
+use std::{sync::Arc, time::Duration};
+
 use crate::{
     report::summary::{RunSummary, WrittenOutput},
     ui::terminal::harmless,
@@ -33,7 +35,29 @@ pub(crate) fn conclusion(summary: &RunSummary) -> String {
         (run, cached) => format!("ran {}, {cached} from the cache", steps(run)),
     };
     text.extend([&*what, " (", &format!("{:.2}", summary.took.as_secs_f64()), " s)\n"]);
-    text
+    text + &critical_path(&summary.critical_path)
+}
+
+/// The line about the chain of steps that took longest: what to look at in order to be done sooner. None if nothing waited
+/// for anything, or all was quick.
+fn critical_path(steps: &[(Arc<str>, Duration)]) -> String {
+    const LISTED: usize = 3;
+    let took: Duration = steps.iter().map(|(_, took)| took).sum();
+    if steps.len() < 2 || took < Duration::from_secs(2) {
+        return String::new();
+    }
+    let mut by_time: Vec<usize> = (0..steps.len()).collect();
+    by_time.sort_by_key(|ix| std::cmp::Reverse(steps[*ix].1));
+    let mut listed: Vec<usize> = by_time.into_iter().take(LISTED).collect();
+    listed.sort_unstable();
+    let step = |ix: usize| {
+        let (name, took) = &steps[ix];
+        let place = name.split_once(']').map_or(&**name, |(place, _)| place).trim_start_matches('[');
+        format!("{} {:.1} s", harmless(place), took.as_secs_f64())
+    };
+    let listed: Vec<String> = listed.into_iter().map(step).collect();
+    let of = if steps.len() > LISTED { format!(" in {} steps, most of it", steps.len()) } else { String::new() };
+    format!("critical path: {:.1} s{of}: {}\n", took.as_secs_f64(), listed.join(", "))
 }
 
 /// Formats a size for people: `12.3 MiB`.
@@ -63,6 +87,23 @@ mod tests {
         summary.n_run = 1;
         let text = conclusion(&summary);
         assert!(text.contains("out/a.tar  (3.0 MiB)") && text.contains("ran 1 step, 2 from the cache"), "{text}");
+    }
+
+    #[test]
+    fn the_critical_path_is_told_if_it_took_long() {
+        let path = |seconds: &[u64]| {
+            let step = |(ix, n): (usize, &u64)| (format!("[a {ix}/9] RUN x").into(), Duration::from_secs(*n));
+            let critical_path = seconds.iter().enumerate().map(step).collect();
+            let text = conclusion(&RunSummary { critical_path, ..RunSummary::default() });
+            text.lines().nth(1).unwrap_or_default().to_owned()
+        };
+        assert_eq!(path(&[1, 0]), "");
+        assert_eq!(path(&[9]), "");
+        assert_eq!(path(&[1, 2]), "critical path: 3.0 s: a 0/9 1.0 s, a 1/9 2.0 s");
+        assert_eq!(
+            path(&[4, 1, 3, 2]),
+            "critical path: 10.0 s in 4 steps, most of it: a 0/9 4.0 s, a 2/9 3.0 s, a 3/9 2.0 s"
+        );
     }
 
     #[test]

@@ -75,6 +75,8 @@ pub(super) fn show(event: &Event, steps: &mut Steps, out: &mut LineOutput) {
             out.line(&format!("wrote {}{size}", harmless(what)));
         }
         Event::Restarted { reason } => out.line(&restarted(reason)),
+        // The conclusion tells it.
+        Event::CriticalPath { .. } => (),
         Event::Step { .. } | Event::Warning(_) | Event::Wrote { .. } => (),
     }
 }

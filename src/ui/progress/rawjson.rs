@@ -50,7 +50,7 @@ pub(super) fn show(event: &Event, steps: &mut Steps, out: &mut LineOutput) {
             record(out, "logs", log);
         }
         // The outcome of the run has it, and knows its place.
-        Event::Warning(_) => (),
+        Event::Warning(_) | Event::CriticalPath { .. } => (),
         Event::Restarted { reason } => {
             let short = STANDARD.encode(restarted(reason));
             record(out, "warnings", json!({"level": 1, "short": short, "detail": []}));

@@ -77,7 +77,11 @@ impl Steps {
                     step.ended = true;
                 }
             }
-            Event::Output { .. } | Event::Warning(_) | Event::Wrote { .. } | Event::Restarted { .. } => (),
+            Event::Output { .. }
+            | Event::Warning(_)
+            | Event::Wrote { .. }
+            | Event::CriticalPath { .. }
+            | Event::Restarted { .. } => (),
         }
     }
 
