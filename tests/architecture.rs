@@ -34,7 +34,8 @@ const MAP: &[(&str, bool, &[&str])] = &[
     ("ssh", false, &[]),
     // The agent of a step answers with keys.
     ("sandbox", false, &["spec", "ssh"]),
-    ("store", false, &["oci"]),
+    // A whole store as one archive.
+    ("store", false, &["oci", "archive"]),
     (
         "solve",
         false,

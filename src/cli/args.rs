@@ -26,7 +26,7 @@ Commands (first argument; a target of this name comes first, and `bake -- NAME` 
   fmt          Lay out bake files: indentation, blanks, aligned `=`
   du           Show what the state directory holds
   prune        Remove what is not needed any more
-  cache        Look after the state directory: `cache verify`, `cache releases`
+  cache        Look after the state directory: `cache verify`, `cache export`, …
   completions  Print completions for a shell
   version      Print the version
 
@@ -407,6 +407,16 @@ fn size(text: &str) -> Result<u64, String> {
 pub(crate) enum CacheCommand {
     /// Read everything and compare it with its digest
     Verify,
+    /// Write all of it to one archive, for a machine that begins with nothing
+    Export {
+        /// The file; - for standard output
+        file: String,
+    },
+    /// Add what such an archive holds; what it says is believed, as what lies in the state directory is
+    Import {
+        /// The file; - for standard input
+        file: String,
+    },
     /// List releases that did not end, which the next build goes on with
     Releases {
         /// Give them up: what is not visible stays as it is, what was staged for it is taken away

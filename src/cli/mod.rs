@@ -272,9 +272,14 @@ fn enter_namespace_of_build(settings: &mut Settings) -> Result<(), u8> {
 
 /// Runs a command that maintains the state directory.
 fn on_state(env: &BTreeMap<String, String>, work: impl FnOnce(&HomeDir, bool) -> u8) -> u8 {
+    on_owned_state(env, |home, _, color| work(home, color))
+}
+
+/// As [`on_state`], for a command to which it matters what becomes of owners.
+fn on_owned_state(env: &BTreeMap<String, String>, work: impl FnOnce(&HomeDir, sandbox::StepOwners, bool) -> u8) -> u8 {
     let color = settings::color(env);
     match enter_namespace(env, color) {
-        Ok(owners) => work(&single_id::home(settings::bake_home(env), owners), color),
+        Ok(owners) => work(&single_id::home(settings::bake_home(env), owners), owners, color),
         Err(code) => code,
     }
 }
@@ -304,6 +309,12 @@ fn run_command(command: CliCommand, env: Environment, invocation: Invocation) ->
         CliCommand::Du(args) => on_state(&env, |home, color| commands::du::run(home, &args, color)),
         CliCommand::Prune(args) => on_state(&env, |home, color| commands::prune::run(home, &args, color)),
         CliCommand::Cache { command: CacheCommand::Verify } => on_state(&env, commands::verify::run),
+        CliCommand::Cache { command: CacheCommand::Export { file } } => {
+            on_owned_state(&env, |home, owners, color| commands::store_archive::export(home, owners, &file, color))
+        }
+        CliCommand::Cache { command: CacheCommand::Import { file } } => {
+            on_owned_state(&env, |home, owners, color| commands::store_archive::import(home, owners, &file, color))
+        }
         CliCommand::Cache { command: CacheCommand::Releases { abandon } } => {
             on_state(&env, |home, color| commands::releases::run(home, abandon, color))
         }

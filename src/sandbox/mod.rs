@@ -49,7 +49,7 @@ pub(crate) use command::command;
 pub(crate) use error::SandboxError;
 pub(crate) use helper_main::helper_main;
 pub(crate) use mounts::make_skeleton;
-pub(crate) use namespace::{NamespaceIds, enter_user_namespace, wait_for_ended_threads};
+pub(crate) use namespace::{NamespaceIds, enter_user_namespace, is_user_namespace, wait_for_ended_threads};
 pub(crate) use network::{HostNetworkNotice, NetworkChoice};
 pub(crate) use run::{DEFAULT_PIDS_LIMIT, Sandbox, SandboxOptions};
 pub(crate) use runtime::Runtime;

@@ -78,7 +78,7 @@ fn isolate_mounts() -> Result<(), Diagnosis> {
 }
 
 /// Whether the process is in another user namespace than that of the machine: root there may less.
-pub(super) fn is_user_namespace() -> bool {
+pub(crate) fn is_user_namespace() -> bool {
     static ANSWER: OnceLock<bool> = OnceLock::new();
     // The first one has this number on every kernel (`PROC_USER_INIT_INO`).
     *ANSWER.get_or_init(|| !fs::read_link("/proc/self/ns/user").is_ok_and(|it| it == Path::new("user:[4026531837]")))

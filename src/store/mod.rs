@@ -55,6 +55,7 @@
 //!   snapshots get their names under a shared lock of `touch.lock`, and are taken under an exclusive one, so that a sound
 //!   thing which replaced the damaged one meanwhile stays. Records are taken by name alone: a lost record is a cache miss.
 
+mod archive;
 mod blob;
 mod boot;
 mod cachemount;
@@ -77,6 +78,7 @@ mod take;
 mod verify;
 
 pub(crate) use self::{
+    archive::ImportedStore,
     boot::{SYNC_COMMAND, sync_main},
     cachemount::{CacheDir, MountSharing},
     entries::UsageKind,

@@ -55,7 +55,7 @@ impl Table {
         }
     }
 
-    const fn folder(self) -> &'static str {
+    pub(super) const fn folder(self) -> &'static str {
         match self {
             Self::Build => "build-1",
             Self::Vertex => "vertex-1",
@@ -189,7 +189,7 @@ fn checksum(subject: &str, body: &[u8]) -> String {
 }
 
 /// What a record of `table` for `key` is about; it goes into the checksum, so that a file cannot be moved.
-fn subject(table: Table, key: &Digest) -> String {
+pub(super) fn subject(table: Table, key: &Digest) -> String {
     format!("{} {}", table.folder(), key.hex())
 }
 

@@ -141,7 +141,6 @@ impl Store {
     }
 
     /// What is known of a snapshot; `None` if there is no such snapshot.
-    #[cfg(test)]
     pub(crate) fn snapshot_meta(&self, id: &SnapshotId) -> Option<SnapshotMeta> {
         self.kept(id).map(|(kept, _)| kept.meta)
     }

@@ -297,3 +297,49 @@ fn limits_of_room_are_kept_by_prune_and_by_every_run_that_writes() {
     assert!(bad.code == Some(2) && bad.stderr.contains("BAKE_MAX_USED_SPACE"), "{bad:#?}");
     assert_eq!(bake.run(&["prune", "-f", "--max-used-space=lots"]).code, Some(2));
 }
+
+#[test]
+fn a_store_goes_to_another_machine_as_one_archive() {
+    let bake = Bake::new();
+    let layout = base_layout().display();
+    bake.write("docker-bake.hcl", &format!(
+        "target \"default\" {{\n  contexts = {{ base = \"oci-layout://{layout}\" }}\n  output = [\"type=oci,dest=out.tar\"]\n}}\n"
+    ));
+    bake.write("Dockerfile", "FROM base\nRUN mkdir /d && echo a > /d/a\nRUN rm -r /d && mkdir /d && echo b > /d/b\n");
+    let run = |args: &[&str], home: &str| {
+        let home = bake.path(home).display().to_string();
+        bake.run_with("", args, &[("BAKE_HOME", &home), ("BUILDX_BAKE_ENTITLEMENTS_FS", "0")])
+    };
+    let image = || -> String {
+        let metadata: serde_json::Value = serde_json::from_str(&bake.read("metadata.json")).expect("JSON");
+        metadata["default"]["containerimage.digest"].as_str().expect("a digest").to_owned()
+    };
+    run(&["--progress=plain", "--metadata-file=metadata.json"], "first").ok();
+    let first = image();
+    let told = run(&["cache", "export", "store.bake"], "first").ok().stderr;
+    assert!(told.contains(" snapshots, ") && told.contains("store.bake ("), "{told}");
+    std::fs::remove_file(bake.path("out.tar")).expect("it is there");
+
+    let told = run(&["cache", "import", "store.bake"], "second").ok().stderr;
+    assert!(told.starts_with("added ") && !told.contains(" 0 snapshots"), "{told}");
+    let built = run(&["--progress=plain", "--metadata-file=metadata.json"], "second").ok();
+    assert!(!built.stderr.contains(" DONE "), "{built:#?}");
+    assert_eq!(image(), first);
+    run(&["cache", "verify"], "second").ok();
+    assert!(
+        run(&["cache", "import", "store.bake"], "second")
+            .ok()
+            .stderr
+            .starts_with("added 0 blobs, 0 snapshots, 0 records")
+    );
+
+    // Through a pipe; what is no archive changes nothing.
+    let bytes = std::fs::read(bake.path("store.bake")).expect("it is written");
+    std::fs::write(bake.path("cut.bake"), &bytes[..bytes.len() / 3]).expect("writable");
+    let cut = run(&["cache", "import", "cut.bake"], "third");
+    assert!(cut.code == Some(1) && cut.stderr.contains("not all of it was added: cut.bake"), "{cut:?}");
+    assert!(run(&["cache", "verify"], "third").ok().stderr.contains("all is as it should be"));
+    let none = run(&["cache", "export", "x"], "never");
+    assert!(none.code == Some(1) && none.stderr.contains("there is no state directory yet"), "{none:?}");
+    assert!(!bake.path("x").exists());
+}

@@ -20,5 +20,6 @@ pub(crate) mod plan;
 pub(crate) mod print;
 pub(crate) mod prune;
 pub(crate) mod releases;
+pub(crate) mod store_archive;
 mod store_filter;
 pub(crate) mod verify;
