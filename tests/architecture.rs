@@ -31,6 +31,8 @@ const MAP: &[(&str, bool, &[&str])] = &[
     ("dockerfile", true, &["oci", "report", "spec", "graph"]),
     ("layer", false, &["oci", "archive"]),
     ("registry", false, &["oci", "grant"]),
+    // What the options of caches in object stores mean.
+    ("objects", false, &["oci", "spec", "grant"]),
     ("ssh", false, &[]),
     // The agent of a step answers with keys.
     ("sandbox", false, &["spec", "ssh"]),
@@ -40,11 +42,11 @@ const MAP: &[(&str, bool, &[&str])] = &[
         "solve",
         false,
         &[
-            "oci", "report", "spec", "grant", "graph", "fetch", "archive", "layer", "registry", "ssh", "sandbox",
-            "store",
+            "oci", "report", "spec", "grant", "graph", "fetch", "archive", "layer", "registry", "objects", "ssh",
+            "sandbox", "store",
         ],
     ),
-    ("export", false, &["oci", "report", "spec", "grant", "archive", "layer", "registry", "store"]),
+    ("export", false, &["oci", "report", "spec", "grant", "archive", "layer", "registry", "objects", "store"]),
     (
         "engine",
         false,
@@ -60,6 +62,7 @@ const MAP: &[(&str, bool, &[&str])] = &[
             "fetch",
             "layer",
             "registry",
+            "objects",
             "store",
             "solve",
             "export",

@@ -77,6 +77,8 @@ fn image_source(image: &ImageOp, build: &Build, contexts: &Contexts) -> BuildInf
             };
             source(BuildInfoSourceKind::DockerImage, reference, Some(pin))
         }
+        // No image is in an object store: layers of shared caches alone.
+        LayerOrigin::Objects { .. } => source(BuildInfoSourceKind::OciLayout, pin.clone(), Some(pin)),
         LayerOrigin::Layout { folder } => {
             let name = provenance::layout_name(build, contexts, folder).unwrap_or(&pin).to_owned();
             source(BuildInfoSourceKind::OciLayout, name, Some(pin))

@@ -1,29 +1,31 @@
 //! `cache-from` and `cache-to` of a plan: read when a step is not known, written after each build.
 
-use std::{collections::HashMap, future::Future, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    future::Future,
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::future::join_all;
-use indexmap::IndexMap;
 use petgraph::graph::NodeIndex;
 use tokio::time::timeout;
 
 use super::{base::layer_ref, lowering_diagnostic::names};
 use crate::{
-    export::{CacheFrom, CacheRecord, CacheTo, ImportFault, ImportedRecord, import_cache},
+    export::{CacheFrom, CacheRecord, CacheTo, ImportFault, ImportedRecord, NoCache, import_cache},
     graph,
+    objects::ObjectStores,
     oci::{Digest, ImageLayer, LayerOrigin},
-    plan::{Plan, PlanNode},
+    plan::{Build, Plan, PlanNode},
     registry::Client,
     report::{
         Diagnostic, Span,
         event::{Event, Sink},
     },
     solve::{shared::SharedCaches, tree::LayerTree},
-    spec::{
-        CacheExport, CacheImport, OptionItem, boolean,
-        cache::{CacheMode, CacheTarget},
-        options::OptionTexts,
-    },
+    spec::{CacheExport, OptionItem, boolean, cache::CacheMode, options::OptionTexts},
 };
 
 /// How long a run waits for the records of a shared cache. Their layers have the patience of all transfers.
@@ -36,6 +38,8 @@ pub(crate) struct Caches {
     from: Vec<ReadCache>,
     to: HashMap<NodeIndex, Vec<WantedCache>>,
     pub(crate) warnings: Vec<Diagnostic>,
+    /// Why the plan cannot run.
+    pub(crate) faults: Vec<Diagnostic>,
 }
 
 /// A cache that builds read.
@@ -63,20 +67,15 @@ impl Caches {
     ///
     /// Relative paths start at `cwd`. A cache that several builds name is read once. The build argument
     /// `BUILDKIT_INLINE_CACHE=1` counts as `cache-to = type=inline`. What cannot be used is left out with a warning in
-    /// `warnings`: once for each type that this engine does not have, and for each `cache-from` of type inline.
-    pub(crate) fn of_plan(plan: &Plan, cwd: &Path) -> Self {
+    /// `warnings`, and is one of the `faults` if it has to be written.
+    pub(crate) fn of_plan(plan: &Plan, cwd: &Path, env: &BTreeMap<String, String>) -> Self {
         let mut caches = Self::default();
         let mut seen: HashMap<&OptionTexts, usize> = HashMap::new();
-        let mut missing: IndexMap<&str, (Span, Vec<Arc<str>>)> = IndexMap::new();
         for node in plan.graph.node_indices() {
             let PlanNode::Build(build) = &plan.graph[node] else { continue };
-            let mut lacks = |type_name, attribute: &'static str| {
-                let (_, targets) = missing.entry(type_name).or_insert((build.at(attribute), Vec::new()));
-                targets.extend(names(build));
-            };
             for item in &build.cache_from {
-                match (CacheFrom::of(&item.value, cwd), &item.value) {
-                    (Some(from), _) => {
+                match CacheFrom::of(&item.value, cwd, env) {
+                    Ok(from) => {
                         let ix = *seen.entry(item.texts()).or_insert(caches.from.len());
                         if ix == caches.from.len() {
                             let (at, targets) = (build.at("cache-from"), Vec::new());
@@ -84,29 +83,10 @@ impl Caches {
                         }
                         caches.from[ix].targets.extend(names(build));
                     }
-                    (None, CacheImport::Inline) => {
-                        let text = "a cache cannot be read: an inline cache is imported with type=registry and the \
-                                    image as `ref`";
-                        let warning = Diagnostic::warning("bake::engine::cache_import", text);
-                        caches.warnings.push(warning.at(build.at("cache-from"), "this cache").of(names(build)));
-                    }
-                    (None, _) => lacks(item.type_name(), "cache-from"),
+                    Err(why) => caches.warnings.extend(unreadable(why, item.type_name(), build)),
                 }
             }
-            let mut wanted = Vec::new();
-            for item in &build.cache_to {
-                let to = CacheTo::of(&item.value.to, cwd);
-                if to.is_none() && !matches!(item.value.to, CacheTarget::Inline) {
-                    lacks(item.type_name(), "cache-to");
-                } else {
-                    wanted.push(WantedCache { export: item.value.clone(), to, at: build.at("cache-to") });
-                }
-            }
-            let inline = build.args.get("BUILDKIT_INLINE_CACHE").is_some_and(|it| boolean(it).unwrap_or(false));
-            if inline {
-                let export = OptionItem::<CacheExport>::inline().value;
-                wanted.push(WantedCache { export, to: None, at: build.at("args") });
-            }
+            let wanted = caches.wanted(build, cwd, env);
             if !wanted.is_empty() {
                 caches.to.insert(node, wanted);
             }
@@ -117,13 +97,39 @@ impl Caches {
         for it in &mut caches.from {
             it.is_written = written.iter().any(|to| it.from.is_at(to));
         }
-        for (type_name, (at, targets)) in missing {
-            let text = format!("caches of type `{type_name}` have no effect yet: they are left out");
-            caches
-                .warnings
-                .push(Diagnostic::warning("bake::engine::cache_kind", text).at(at, "this cache").of(targets));
-        }
         caches
+    }
+
+    /// The caches that a build writes.
+    fn wanted(&mut self, build: &Build, cwd: &Path, env: &BTreeMap<String, String>) -> Vec<WantedCache> {
+        let mut wanted = Vec::new();
+        for item in &build.cache_to {
+            let export = item.value.clone();
+            let to = match CacheTo::of(&export.to, cwd, env) {
+                Ok(to) => Some(to),
+                Err(NoCache::InImage) => None,
+                Err(NoCache::Unknown | NoCache::Elsewhere) => {
+                    left_out(item.type_name());
+                    continue;
+                }
+                Err(NoCache::Unusable(why)) => {
+                    let text = format!("a cache of type `{}` cannot be written: {why}", item.type_name());
+                    let told = |made: Diagnostic| made.at(build.at("cache-to"), "this cache").of(names(build));
+                    if export.ignore_error {
+                        self.warnings.push(told(Diagnostic::warning("bake::engine::cache_export", text)));
+                    } else {
+                        self.faults.push(told(Diagnostic::error("bake::engine::cache_export", text)));
+                    }
+                    continue;
+                }
+            };
+            wanted.push(WantedCache { export, to, at: build.at("cache-to") });
+        }
+        if build.args.get("BUILDKIT_INLINE_CACHE").is_some_and(|it| boolean(it).unwrap_or(false)) {
+            let export = OptionItem::<CacheExport>::inline().value;
+            wanted.push(WantedCache { export, to: None, at: build.at("args") });
+        }
+        wanted
     }
 
     /// Makes the work that reads all caches at once, and whose result is the results in them by cache key. A cache that
@@ -132,18 +138,19 @@ impl Caches {
     pub(crate) fn reading(
         &mut self,
         client: Client,
+        objects: ObjectStores,
         sink: Sink,
         admitted: SharedCaches,
     ) -> impl Future<Output = HashMap<Digest, LayerTree>> + Send + 'static {
         let from = std::mem::take(&mut self.from);
         for it in &from {
-            it.from.allow_insecure(&client);
+            it.from.introduce(&client, &objects);
         }
         async move {
             let reads = from.into_iter().map(|it| {
-                let client = client.clone();
+                let (client, objects) = (client.clone(), objects.clone());
                 async move {
-                    let read = timeout(READ_TIME, import_cache(&it.from, &client)).await;
+                    let read = timeout(READ_TIME, import_cache(&it.from, &client, &objects)).await;
                     let late = || format!("{} did not answer within {} s", it.from.name(), READ_TIME.as_secs());
                     let late = |_| Err(ImportFault::Unreadable(late()));
                     (read.unwrap_or_else(late), it)
@@ -157,6 +164,27 @@ impl Caches {
     pub(crate) fn to(&self, node: NodeIndex) -> &[WantedCache] {
         self.to.get(&node).map_or(&[], Vec::as_slice)
     }
+}
+
+/// The warning about a cache that cannot be read as it is configured. One of jobs of GitHub Actions is none elsewhere: the
+/// same definition serves both.
+fn unreadable(why: NoCache, type_name: &str, build: &Build) -> Option<Diagnostic> {
+    let text = match why {
+        NoCache::InImage => {
+            "a cache cannot be read: an inline cache is imported with type=registry and the image as `ref`".to_owned()
+        }
+        NoCache::Unusable(why) => format!("a cache of type `{type_name}` cannot be read: {why}"),
+        NoCache::Unknown | NoCache::Elsewhere => {
+            left_out(type_name);
+            return None;
+        }
+    };
+    let warning = Diagnostic::warning("bake::engine::cache_import", text);
+    Some(warning.at(build.at("cache-from"), "this cache").of(names(build)))
+}
+
+fn left_out(type_name: &str) {
+    tracing::debug!(type_name, "this is no job that has such a cache: it is left out");
 }
 
 /// What was read of one cache: its records and where their layers are.

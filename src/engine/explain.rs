@@ -88,9 +88,9 @@ pub(crate) async fn explain(
         .collect();
     let results: Vec<_> = plan.builds_in_order().filter_map(|(node, _)| Some(builds.get(&node)?.result)).collect();
     let solver = Solver::new(graph, scopes, world);
-    let mut caches = Caches::of_plan(plan, cwd);
+    let mut caches = Caches::of_plan(plan, cwd, &solver.world().env);
     let (sink, admitted) = (solver.world().sink.clone(), solver.world().caches.clone());
-    solver.import(caches.reading(client.clone(), sink, admitted));
+    solver.import(caches.reading(client.clone(), solver.world().sources.objects.clone(), sink, admitted));
     warnings.append(&mut caches.warnings);
     let looks = solver.look(&results).await.map_err(|failure| vec![SolveFailure::into_diagnostic(failure)])?;
     let steps = solver.shown(looks).into_iter().map(|shown| {

@@ -251,6 +251,8 @@ fn image_uri(image: &ImageOp, platform: &Platform, build: &Build, contexts: &Con
             let name = layout_name(build, contexts, folder).unwrap_or("image");
             purl::of_layout(name, image.manifest, platform)
         }
+        // No image is in an object store: layers of shared caches alone.
+        LayerOrigin::Objects { .. } => purl::of_layout("image", image.manifest, platform),
         LayerOrigin::Registry { domain, path } => {
             let unnamed =
                 || Reference { domain: domain.clone(), path: path.clone(), tag: None, digest: Some(image.manifest) };

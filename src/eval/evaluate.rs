@@ -471,12 +471,18 @@ impl<'s, 'a> Blocks<'s, 'a> {
             Some((name.clone(), group))
         });
         let groups = groups.collect();
+        let mut hidden = self.scope.hidden.borrow().clone();
+        let secrets = targets.values().flat_map(|target: &Target| {
+            let read = target.cache_from.iter().flat_map(|item| item.secrets());
+            read.chain(target.cache_to.iter().flat_map(|item| item.secrets()))
+        });
+        secrets.for_each(|secret| hidden.insert(&secret.into()));
         let evaluated = Evaluation {
             targets,
             groups,
             arguments: selection.arguments,
             grants: [overrides.grants(), of_variables.grants()].concat(),
-            hidden: self.scope.hidden.borrow().clone(),
+            hidden,
             unneeded_faults: Vec::new(),
         };
         (evaluated, needed)

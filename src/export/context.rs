@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use super::built::LayerRef;
 use crate::{
     grant::Allowed,
+    objects::ObjectStores,
     oci::BaseLayer,
     registry::Client,
     report::{
@@ -29,11 +30,12 @@ pub(crate) trait BaseLayers: Send + Sync {
     fn unpack<'a>(&'a self, layers: &'a [LayerRef]) -> ExportFuture<'a, Result<(), Diagnostic>>;
 }
 
-/// What exporters work with: store, registry client, progress, clock, and the paths that may be written.
+/// What exporters work with: store, clients of registries and object stores, progress, clock, and the paths that may be written.
 #[derive(Clone)]
 pub(crate) struct ExportContext {
     pub(crate) store: Store,
     pub(crate) client: Client,
+    pub(crate) objects: ObjectStores,
     pub(crate) base: Arc<dyn BaseLayers>,
     /// Receives progress under the number `step`.
     pub(crate) sink: Sink,

@@ -1,11 +1,14 @@
-//! Reads shared caches from a registry or an OCI layout folder. Nothing but their documents is fetched.
+//! Reads shared caches from a registry, an OCI layout folder or an object store. Nothing but their documents is fetched.
+
+use futures_util::future::try_join_all;
 
 use super::{
-    assemble::{Imported, images, parts, records},
+    assemble::{Imported, images, object_records, parts, records},
     cache::{CacheDest, CacheFrom},
     context::with_causes,
 };
 use crate::{
+    objects::{ObjectCache, ObjectStores},
     oci::{LayerOrigin, Reference},
     registry::{Client, Document, Layout, NoDocuments},
 };
@@ -34,6 +37,7 @@ impl From<String> for ImportFault {
 pub(crate) async fn import_cache(
     from: &CacheFrom,
     client: &Client,
+    objects: &ObjectStores,
 ) -> Result<(Vec<Imported>, LayerOrigin), ImportFault> {
     match &from.place {
         CacheDest::Registry { reference, .. } => {
@@ -81,7 +85,23 @@ pub(crate) async fn import_cache(
             }
             Ok((found.records()?, LayerOrigin::Layout { folder: folder.clone() }))
         }
+        CacheDest::Objects(cache) => of_objects(cache, objects).await,
     }
+}
+
+/// Reads all documents of a cache in an object store.
+async fn of_objects(cache: &ObjectCache, objects: &ObjectStores) -> Result<(Vec<Imported>, LayerOrigin), ImportFault> {
+    let holder = objects.open(&cache.place, &cache.access).map_err(|e| with_causes(&e))?;
+    let documents = try_join_all(cache.read.iter().map(|name| holder.document(name)));
+    let documents = documents.await.map_err(|e| with_causes(&e))?;
+    if documents.iter().all(Option::is_none) {
+        return Err(ImportFault::Absent(format!("`{}` has no `{}`", cache.place, cache.read.join("`, `"))));
+    }
+    let mut found = FoundRecords::default();
+    for document in documents.iter().flatten() {
+        found.add(object_records(&document.bytes));
+    }
+    Ok((found.records()?, LayerOrigin::Objects { place: cache.place.clone(), blobs: cache.blobs.clone() }))
 }
 
 async fn of_registry(reference: &Reference, client: &Client, root: &Document) -> Result<Vec<Imported>, String> {

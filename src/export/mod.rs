@@ -35,7 +35,7 @@ pub(crate) use built::{
     BuildInfo, BuildInfoSource, BuildInfoSourceKind, BuiltImage, CacheRecord, ExportStep, LayerRef, Provenance, Sbom,
     SbomDocument,
 };
-pub(crate) use cache::{CacheFrom, CacheTo};
+pub(crate) use cache::{CacheFrom, CacheTo, NoCache};
 pub(crate) use context::{BaseLayers, ExportContext, ExportFuture, ExportReceipt, ReleaseContext};
 pub(crate) use import::{ImportFault, import_cache};
 pub(crate) use prepare::{PreparedExport, prepare};

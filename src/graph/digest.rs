@@ -43,6 +43,8 @@ fn image(hasher: &mut FieldHasher, op: &ImageOp) {
     match origin {
         LayerOrigin::Registry { domain, path } => hasher.text("registry").text(domain).text(path),
         LayerOrigin::Layout { folder } => hasher.text("layout").text(&folder.to_string_lossy()),
+        // No image is there, only shared caches.
+        LayerOrigin::Objects { place, blobs } => hasher.text("objects").text(&place.to_string()).text(blobs),
     };
 }
 

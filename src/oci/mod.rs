@@ -18,7 +18,7 @@ pub(crate) mod reference;
 pub(crate) use codec::Codec;
 pub(crate) use config::ImageConfig;
 pub(crate) use digest::{DiffId, Digest};
-pub(crate) use layer::{BaseLayer, ImageLayer, LayerOrigin};
+pub(crate) use layer::{BaseLayer, ImageLayer, LayerOrigin, ObjectPlace};
 pub(crate) use mode::ModeChange;
 pub(crate) use oci_spec::image::Descriptor;
 pub(crate) use platform::Platform;

@@ -47,7 +47,10 @@ impl RunSummary {
                 self.wrote.push(WrittenOutput { what: Arc::clone(what), bytes: *bytes, reused: *reused });
             }
             Event::CriticalPath { steps } => self.critical_path = Arc::clone(steps),
-            Event::Restarted { .. } => *self = Self::default(),
+            // Why it had to be is among the warnings.
+            Event::Restarted { .. } => {
+                *self = Self { warnings: std::mem::take(&mut self.warnings), ..Self::default() };
+            }
             Event::Ended { how: StepEnd::Cancelled, .. }
             | Event::Step { .. }
             | Event::Started { .. }

@@ -283,6 +283,20 @@ async fn pull(
                 .await
                 .map_err(SolveFailure::from)
         }
+        LayerOrigin::Objects { place, blobs } => {
+            let store = world.store.clone();
+            let open = move || store.blob_writer().map_err(io::Error::other);
+            let update = |done| progress.update(done);
+            let wanted = (&digest, base.layer.descriptor.size());
+            let pulled = tokio::select! {
+                pulled = world.sources.objects.blob(place, blobs, wanted, open, &update) => pulled,
+                () = world.cancel.cancelled() => return Err(SolveFailure::Cancelled),
+            };
+            let (writer, base) = (pulled.map_err(|error| layer_fault(base, &error))?, base.clone());
+            blocking(move || writer.commit(Some(&digest)).map(drop).map_err(|error| layer_fault(&base, &error)))
+                .await
+                .map_err(SolveFailure::from)
+        }
     }
 }
 

@@ -57,6 +57,7 @@ fn world(home: &Path, seen: &Seen) -> SolveWorld {
         sink: seen.sink(),
         sources: SourceFetcher {
             client: Arc::new(Client::new(ClientOptions::new(|program| sandbox::command(program)))),
+            objects: crate::objects::ObjectStores::default(),
             limits: UnpackLimits::default(),
             http: HttpClient::default(),
             command: |program| sandbox::command(program),

@@ -21,6 +21,7 @@ use crate::{
     fetch::{GitCommandFn, GitSecrets, HttpClient},
     grant::GrantedRead,
     layer,
+    objects::ObjectStores,
     oci::Digest,
     registry,
     report::{Hidden, event::Sink},
@@ -58,6 +59,7 @@ pub(crate) struct SolveWorld {
 /// The clients that fetch git and HTTP sources, and what they have fetched in this run.
 pub(crate) struct SourceFetcher {
     pub(crate) client: Arc<registry::Client>,
+    pub(crate) objects: ObjectStores,
     pub(crate) limits: layer::UnpackLimits,
     pub(crate) http: HttpClient,
     pub(crate) command: GitCommandFn,

@@ -1,7 +1,6 @@
 //! `cache-from` and `cache-to`: where a cache is read or written, and how. One variant a type.
 //!
-//! An engine that lacks a type still parses it in full, so that its options are checked wherever the definition is read.
-//! The options are those of <https://docs.docker.com/build/cache/backends/>.
+//! Caches in object stores have a file of their own, `remote_cache`. The options are those of <https://docs.docker.com/build/cache/backends/>.
 
 use std::collections::BTreeMap;
 
@@ -10,6 +9,7 @@ use super::{
     csv,
     fault::OptionFault,
     options::{OptionItem, OptionReader, OptionTexts, from_csv, from_object, unknown_type},
+    remote_cache::{RemoteCache, RemoteCacheWrite},
 };
 use crate::oci::{Digest, Reference};
 
@@ -21,7 +21,7 @@ pub(crate) enum CacheImport {
     Local(LocalCacheSource),
     /// In the image that the target exports.
     Inline,
-    #[cfg_attr(feature = "unkeyed", expect(dead_code, reason = "a build tells that it has no effect yet"))]
+    /// In an object store, or the cache service of GitHub Actions.
     Remote(RemoteCache),
     Unknown,
 }
@@ -44,20 +44,9 @@ pub(crate) enum CacheTarget {
     Local(LocalCacheDest, CacheDocument),
     /// In the image that the target exports.
     Inline,
-    #[cfg_attr(feature = "unkeyed", expect(dead_code, reason = "a build tells that it has no effect yet"))]
-    Remote(RemoteCache),
+    /// In an object store, or the cache service of GitHub Actions.
+    Remote(RemoteCache, RemoteCacheWrite),
     Unknown,
-}
-
-/// Caches of services that this engine does not speak to yet.
-#[derive(Clone, Debug)]
-#[cfg_attr(not(feature = "unkeyed"), derive(PartialEq, Eq))]
-#[cfg_attr(feature = "unkeyed", expect(dead_code, reason = "a build tells that it has no effect yet"))]
-pub(crate) enum RemoteCache {
-    Gha(GhaCache),
-    S3(S3Cache),
-    Azblob(AzblobCache),
-    Gcs(GcsCache),
 }
 
 /// Which steps go into a cache.
@@ -106,104 +95,6 @@ pub(crate) struct LocalCacheDest {
     pub(crate) tag: String,
     /// What earlier runs wrote is dropped.
     pub(crate) reset: bool,
-}
-
-/// `type=gha`.
-#[derive(Clone, Debug)]
-#[cfg_attr(not(feature = "unkeyed"), derive(PartialEq, Eq))]
-#[cfg_attr(feature = "unkeyed", expect(dead_code, reason = "a build tells that it has no effect yet"))]
-pub(crate) struct GhaCache {
-    pub(crate) url: Option<String>,
-    pub(crate) url_v2: Option<String>,
-    pub(crate) token: Option<String>,
-    pub(crate) scope: Option<String>,
-    /// As written: `10m`.
-    pub(crate) timeout: Option<String>,
-    pub(crate) repository: Option<String>,
-    pub(crate) ghtoken: Option<String>,
-    pub(crate) version: Option<u32>,
-}
-
-/// What caches in object stores have in common.
-#[derive(Clone, Debug)]
-#[cfg_attr(not(feature = "unkeyed"), derive(PartialEq, Eq))]
-#[cfg_attr(feature = "unkeyed", expect(dead_code, reason = "a build tells that it has no effect yet"))]
-pub(crate) struct ObjectNames {
-    pub(crate) prefix: Option<String>,
-    pub(crate) manifests_prefix: Option<String>,
-    pub(crate) blobs_prefix: Option<String>,
-    /// Names of the manifest, split at `;`.
-    pub(crate) names: Vec<String>,
-}
-
-/// `type=s3`.
-#[derive(Clone, Debug)]
-#[cfg_attr(not(feature = "unkeyed"), derive(PartialEq, Eq))]
-#[cfg_attr(feature = "unkeyed", expect(dead_code, reason = "a build tells that it has no effect yet"))]
-pub(crate) struct S3Cache {
-    pub(crate) bucket: Option<String>,
-    pub(crate) region: Option<String>,
-    pub(crate) objects: ObjectNames,
-    /// As written: `24h`.
-    pub(crate) touch_refresh: Option<String>,
-    pub(crate) endpoint_url: Option<String>,
-    pub(crate) access_key_id: Option<String>,
-    pub(crate) secret_access_key: Option<String>,
-    pub(crate) session_token: Option<String>,
-    pub(crate) use_path_style: bool,
-    pub(crate) upload_parallelism: Option<u32>,
-    pub(crate) disable_accept_encoding: bool,
-    pub(crate) retry_mode: RetryMode,
-    pub(crate) retry_max_attempts: Option<u32>,
-}
-
-/// How requests to S3 are repeated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum RetryMode {
-    Standard,
-    Adaptive,
-}
-
-/// `type=azblob`.
-#[derive(Clone, Debug)]
-#[cfg_attr(not(feature = "unkeyed"), derive(PartialEq, Eq))]
-#[cfg_attr(feature = "unkeyed", expect(dead_code, reason = "a build tells that it has no effect yet"))]
-pub(crate) struct AzblobCache {
-    pub(crate) account_url: Option<String>,
-    pub(crate) account_name: Option<String>,
-    pub(crate) container: Option<String>,
-    pub(crate) objects: ObjectNames,
-    pub(crate) secret_access_key: Option<String>,
-}
-
-/// `type=gcs`. No release of BuildKit documents it: the options are those of `cache/remotecache/gcs/gcs.go` in
-/// <https://github.com/moby/buildkit> at commit 31f58031780801c78ed3c6880986575d0497e9ec.
-#[derive(Clone, Debug)]
-#[cfg_attr(not(feature = "unkeyed"), derive(PartialEq, Eq))]
-#[cfg_attr(feature = "unkeyed", expect(dead_code, reason = "a build tells that it has no effect yet"))]
-pub(crate) struct GcsCache {
-    pub(crate) bucket: Option<String>,
-    pub(crate) objects: ObjectNames,
-    /// As written: `24h`.
-    pub(crate) touch_refresh: Option<String>,
-    pub(crate) endpoint_url: Option<String>,
-    /// Requests carry no credentials.
-    pub(crate) without_auth: bool,
-    /// The key of a service account as JSON, in base64.
-    pub(crate) gcp_json_key: Option<String>,
-    pub(crate) oidc: GcsIdentity,
-}
-
-/// Workload identity federation for `type=gcs`: a token that is exchanged for one of a service account.
-#[derive(Clone, Debug)]
-#[cfg_attr(not(feature = "unkeyed"), derive(PartialEq, Eq))]
-#[cfg_attr(feature = "unkeyed", expect(dead_code, reason = "a build tells that it has no effect yet"))]
-pub(crate) struct GcsIdentity {
-    pub(crate) token_id: Option<String>,
-    pub(crate) project_id: Option<String>,
-    pub(crate) pool_id: Option<String>,
-    pub(crate) provider_id: Option<String>,
-    pub(crate) service_account_email: Option<String>,
 }
 
 /// Options of `cache-to` of any type.
@@ -414,10 +305,7 @@ impl CacheTarget {
             }
             "inline" => Self::Inline,
             _ => match RemoteCache::read(options) {
-                Some(remote) => {
-                    LayerCompression::read(options);
-                    Self::Remote(remote)
-                }
+                Some(remote) => Self::Remote(remote, RemoteCacheWrite::read(options)),
                 None => unknown(options, Self::Unknown),
             },
         }
@@ -475,98 +363,6 @@ impl RegistryCache {
                 options.bad("ref", &text, error.to_string(), Some("write [REGISTRY/]NAME[:TAG]".to_owned()));
                 None
             }
-        }
-    }
-}
-
-impl RemoteCache {
-    /// `None` for a type that is not among them.
-    fn read(options: &mut OptionReader<'_>) -> Option<Self> {
-        Some(match options.kind() {
-            "gha" => Self::Gha(GhaCache::read(options)),
-            "s3" => Self::S3(S3Cache::read(options)),
-            "azblob" => Self::Azblob(AzblobCache::read(options)),
-            "gcs" => Self::Gcs(GcsCache::read(options)),
-            _ => return None,
-        })
-    }
-}
-
-impl GhaCache {
-    fn read(options: &mut OptionReader<'_>) -> Self {
-        Self {
-            url: options.owned("url"),
-            url_v2: options.owned("url_v2"),
-            token: options.owned("token"),
-            scope: options.owned("scope"),
-            timeout: options.owned("timeout"),
-            repository: options.owned("repository"),
-            ghtoken: options.owned("ghtoken"),
-            version: options.number("version"),
-        }
-    }
-}
-
-impl ObjectNames {
-    fn read(options: &mut OptionReader<'_>) -> Self {
-        Self {
-            prefix: options.owned("prefix"),
-            manifests_prefix: options.owned("manifests_prefix"),
-            blobs_prefix: options.owned("blobs_prefix"),
-            names: options.text("name").unwrap_or_default().split(';').map(str::to_owned).collect(),
-        }
-    }
-}
-
-impl S3Cache {
-    fn read(options: &mut OptionReader<'_>) -> Self {
-        const RETRIES: &[(&str, RetryMode)] = &[("standard", RetryMode::Standard), ("adaptive", RetryMode::Adaptive)];
-        Self {
-            bucket: options.owned("bucket"),
-            region: options.owned("region"),
-            objects: ObjectNames::read(options),
-            touch_refresh: options.owned("touch_refresh"),
-            endpoint_url: options.owned("endpoint_url"),
-            access_key_id: options.owned("access_key_id"),
-            secret_access_key: options.owned("secret_access_key"),
-            session_token: options.owned("session_token"),
-            use_path_style: options.flag("use_path_style", false),
-            upload_parallelism: options.number("upload_parallelism"),
-            disable_accept_encoding: options.flag("disable_accept_encoding", false),
-            retry_mode: options.choice("retry_mode", RETRIES, RetryMode::Standard, "not a retry mode"),
-            retry_max_attempts: options.number("retry_max_attempts"),
-        }
-    }
-}
-
-impl AzblobCache {
-    fn read(options: &mut OptionReader<'_>) -> Self {
-        Self {
-            account_url: options.owned("account_url"),
-            account_name: options.owned("account_name"),
-            container: options.owned("container"),
-            objects: ObjectNames::read(options),
-            secret_access_key: options.owned("secret_access_key"),
-        }
-    }
-}
-
-impl GcsCache {
-    fn read(options: &mut OptionReader<'_>) -> Self {
-        Self {
-            bucket: options.owned("bucket"),
-            objects: ObjectNames::read(options),
-            touch_refresh: options.owned("touch_refresh"),
-            endpoint_url: options.owned("endpoint_url"),
-            without_auth: options.flag("without_auth", false),
-            gcp_json_key: options.owned("gcp_json_key"),
-            oidc: GcsIdentity {
-                token_id: options.owned("oidc_token_id"),
-                project_id: options.owned("oidc_project_id"),
-                pool_id: options.owned("oidc_pool_id"),
-                provider_id: options.owned("oidc_provider_id"),
-                service_account_email: options.owned("oidc_service_account_email"),
-            },
         }
     }
 }

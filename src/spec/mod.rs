@@ -28,6 +28,7 @@ pub(crate) mod options;
 pub(crate) mod output;
 pub(crate) mod path;
 pub(crate) mod policy;
+pub(crate) mod remote_cache;
 pub(crate) mod resources;
 pub(crate) mod secret;
 mod security;

@@ -12,6 +12,9 @@ use super::{
 };
 use crate::report::{Span, suggest};
 
+/// Options with which object stores and services are accessed.
+const SECRET: &[&str] = &["secret_access_key", "session_token", "token", "ghtoken", "gcp_json_key"];
+
 /// The canonical text of an item, as `--print` shows it: each option with its value.
 pub(crate) type OptionTexts = BTreeMap<String, String>;
 
@@ -105,6 +108,12 @@ impl<T> OptionItem<T> {
     /// The canonical text: what `--print` shows.
     pub(crate) const fn texts(&self) -> &OptionTexts {
         &self.texts
+    }
+
+    /// The values of options that must not be shown: keys and tokens.
+    pub(crate) fn secrets(&self) -> impl Iterator<Item = &str> {
+        let values = SECRET.iter().filter_map(|key| self.texts.get(*key));
+        values.map(String::as_str).filter(|value| !value.is_empty())
     }
 
     /// Says where faults and options stand, for those that do not know it yet. `place` is given the name of the option.

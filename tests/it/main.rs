@@ -2,10 +2,15 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests start the binary, and are steered by the environment")]
 
+mod actions_service;
+mod bucket_double;
+mod cache_buckets;
 mod cache_defaults;
 mod cache_faults;
+mod cache_gha;
 mod cache_join;
 mod cache_mounts;
+mod cache_s3;
 mod call;
 mod check;
 mod command_line;
@@ -31,6 +36,7 @@ mod layers;
 mod load;
 mod log;
 mod network;
+mod object_server;
 mod options;
 mod outputs;
 mod plugin;

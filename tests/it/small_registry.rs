@@ -103,16 +103,17 @@ pub(crate) fn digest(bytes: &[u8]) -> String {
 }
 
 /// One request of a connection.
-struct Request {
-    method: String,
-    path: String,
-    query: String,
-    headers: BTreeMap<String, String>,
-    body: Vec<u8>,
+pub(crate) struct Request {
+    pub(crate) method: String,
+    pub(crate) path: String,
+    pub(crate) query: String,
+    /// Names in lower case.
+    pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Request {
-    fn read(reader: &mut BufReader<TcpStream>) -> Option<Self> {
+    pub(crate) fn read(reader: &mut BufReader<TcpStream>) -> Option<Self> {
         let mut line = String::new();
         reader.read_line(&mut line).ok().filter(|n| *n > 0)?;
         let mut words = line.split_whitespace();
@@ -144,9 +145,9 @@ impl Request {
         Some(Self { method, path: path.to_owned(), query: query.to_owned(), headers, body })
     }
 
-    fn query(&self, name: &str) -> Option<String> {
+    pub(crate) fn query(&self, name: &str) -> Option<String> {
         let found = self.query.split('&').find_map(|part| part.strip_prefix(name)?.strip_prefix('='));
-        found.map(|value| value.replace("%3A", ":").replace("%2F", "/"))
+        found.map(|value| value.replace("%3A", ":").replace("%2F", "/").replace("%3D", "="))
     }
 }
 

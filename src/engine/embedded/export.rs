@@ -70,6 +70,7 @@ impl EmbeddedEngine {
         let index = u32::try_from(node.index()).expect("plans have fewer than 2^32 nodes");
         ExportContext {
             client: self.client.clone(),
+            objects: self.solver.world().sources.objects.clone(),
             store: self.solver.world().store.clone(),
             base,
             sink: self.sink.clone(),

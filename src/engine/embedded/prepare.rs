@@ -72,7 +72,8 @@ async fn prepare_plan(
 ) -> Result<PreparedEngine<EmbeddedEngine>, Vec<Diagnostic>> {
     let mut faults: Vec<Diagnostic> = policy_of_environment(plan, &setup.env).into_iter().collect();
     let (exports, mut warnings) = prepare_exports(plan, &setup, &mut faults);
-    let mut caches = Caches::of_plan(plan, &setup.cwd);
+    let mut caches = Caches::of_plan(plan, &setup.cwd, &setup.env);
+    faults.append(&mut caches.faults);
     let recorded = named::find_all(plan, &setup.store, &mut faults);
     let mut world = setup.world();
     world.sources.git_secrets = secret::for_git(plan, &setup.secret_env, |path| contexts.path(path));
@@ -106,7 +107,12 @@ async fn prepare_plan(
     warnings.extend(own_input::read_back(&prepared.graph, written));
     let n_vertices = u32::try_from(prepared.graph.len()).expect("graphs have fewer than 2^32 vertices");
     let solver = Solver::new(prepared.graph, prepared.scopes, world);
-    solver.import(caches.reading(client.clone(), sink.clone(), solver.world().caches.clone()));
+    solver.import(caches.reading(
+        client.clone(),
+        solver.world().sources.objects.clone(),
+        sink.clone(),
+        solver.world().caches.clone(),
+    ));
     let findings = prepared.warnings.iter().filter_map(LoweringDiagnostic::finding).cloned().collect();
     warnings.extend(prepared.warnings.into_iter().map(LoweringDiagnostic::into_diagnostic));
     warnings.append(&mut caches.warnings);

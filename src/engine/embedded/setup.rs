@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use crate::{
     grant::Allowed,
+    objects::ObjectStores,
     registry,
     report::{Hidden, event::Sink},
     solve::{
@@ -67,6 +68,7 @@ impl EngineSetup {
             hidden: self.hidden.clone(),
             sources: SourceFetcher {
                 client: Arc::new(self.client.clone()),
+                objects: ObjectStores::new(self.env.clone()),
                 limits: crate::layer::UnpackLimits::default(),
                 http: crate::fetch::HttpClient::default(),
                 command: self.command,

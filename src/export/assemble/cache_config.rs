@@ -3,7 +3,7 @@
 //!
 //! A chain of layers is known by its diff ids alone, so that a cache cannot pass off its layers as those of an image.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
@@ -55,7 +55,10 @@ pub(crate) struct ImportedLayer {
 /// [`records`] leaves out records with a bad index, an unknown blob, or a chain of more than [`LONGEST_CHAIN`] layers.
 #[derive(Default, Serialize, Deserialize)]
 pub(crate) struct CacheConfig {
+    /// BuildKit leaves out what is empty, and a parent of 0.
+    #[serde(default)]
     layers: Vec<ConfigLayer>,
+    #[serde(default)]
     records: Vec<ConfigRecord>,
 }
 
@@ -76,9 +79,13 @@ struct LayerAnnotations {
     media_type: String,
     #[serde(rename = "diffID")]
     diff_id: DiffId,
-    size: u64,
     #[serde(default)]
+    size: u64,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     created_at: String,
+    /// Ours: annotations that images have as well, in documents without the descriptors of layers.
+    #[serde(default, rename = "bake.annotations", skip_serializing_if = "BTreeMap::is_empty")]
+    annotations: BTreeMap<String, String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -121,6 +128,7 @@ pub(crate) fn cache_config(content: &CacheContent) -> (CacheConfig, Vec<Document
                         diff_id: layer.diff_id,
                         size: layer.size,
                         created_at: layer.created.clone(),
+                        annotations: BTreeMap::new(),
                     }),
                 });
                 next
@@ -185,6 +193,35 @@ impl CacheDocuments {
         let named = descriptor(CACHE_CONFIG, config.digest, config.bytes.len() as u64);
         Self { root: cache_document(document, named, layers), config }
     }
+}
+
+/// The document of a cache in an object store: the cache config alone, whose layers have what descriptors would say.
+pub(crate) fn object_document(content: &CacheContent) -> Vec<u8> {
+    let (mut config, _) = cache_config(content);
+    let known: HashMap<Digest, &CachedLayer> = content.layers().into_iter().map(|layer| (layer.blob, layer)).collect();
+    for layer in &mut config.layers {
+        if let (Some(about), Some(layer)) = (&mut layer.annotations, known.get(&layer.blob)) {
+            about.annotations = layer.annotations.clone();
+        }
+    }
+    serde_json::to_vec(&config).expect("cache configs are plain data")
+}
+
+/// The records of such a document; what is not sound is left out.
+///
+/// # Errors
+/// When it is no cache config.
+pub(crate) fn object_records(bytes: &[u8]) -> Result<Vec<Imported>, String> {
+    let unreadable = |e: serde_json::Error| format!("the cache cannot be read ({e})");
+    let config: CacheConfig = serde_json::from_slice(bytes).map_err(unreadable)?;
+    let described = config.layers.iter().filter_map(|layer| {
+        let about = layer.annotations.as_ref()?;
+        let mut made = descriptor(&about.media_type, layer.blob, about.size);
+        made.annotations = about.annotations.clone();
+        serde_json::from_value::<oci::Descriptor>(json!(made)).ok()
+    });
+    let blobs: Vec<oci::Descriptor> = described.collect();
+    Ok(sound_records(config, &blobs))
 }
 
 /// Makes the value of `moby.buildkit.cache.v0` in an image's config: records whose layers are the first ones of the
@@ -300,10 +337,17 @@ pub(crate) fn records(
                 diff_id: *diff_id,
                 size: 0,
                 created_at: created.get(i).cloned().unwrap_or_default(),
+                annotations: BTreeMap::new(),
             });
         }
     }
+    Ok(sound_records(parsed, blobs))
+}
+
+/// The records whose layers are all among these blobs, and stand on each other in order.
+fn sound_records(mut parsed: CacheConfig, blobs: &[oci::Descriptor]) -> Vec<Imported> {
     let blobs: HashMap<String, &oci::Descriptor> = blobs.iter().map(|it| (it.digest().to_string(), it)).collect();
+    let found = std::mem::take(&mut parsed.records);
     let of = |record: ConfigRecord| -> Option<Imported> {
         let mut layers = Vec::new();
         let mut at = record.layers.first()?.layer;
@@ -325,8 +369,7 @@ pub(crate) fn records(
         layers.reverse();
         Some(Imported { key: record.digest, id: record.id?, used: record.used, layers })
     };
-    let found = std::mem::take(&mut parsed.records);
-    Ok(found.into_iter().filter_map(of).collect())
+    found.into_iter().filter_map(of).collect()
 }
 
 /// A layer's descriptor without what only caches say.
@@ -392,6 +435,9 @@ mod tests {
         assert_eq!(chains, [vec![id(1), id(2)], vec![id(1), id(3)], vec![id(1), id(2), id(3)]]);
         assert_eq!(found[0].layers[1].created, "2");
         assert!(records(&about, b"{", &[]).is_err());
+        let alone = object_document(&written);
+        assert_eq!(content(object_records(&alone).expect("readable"), 0), written);
+        assert!(object_records(b"{}").expect("an empty cache").is_empty() && object_records(b"[").is_err());
         let cycle = br#"{"layers":[{"blob":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","parent":0}],"records":[]}"#;
         assert!(records(&about, cycle, &[]).expect("no record").is_empty());
     }

@@ -16,7 +16,8 @@ mod image;
 mod statement;
 
 pub(crate) use cache_config::{
-    CacheDocuments, Imported, cache_records, content, images, is_cache_config, parts, records,
+    CacheDocuments, Imported, cache_records, content, images, is_cache_config, object_document, object_records, parts,
+    records,
 };
 pub(crate) use cache_content::CacheContent;
 pub(crate) use config::rfc3339;

@@ -1,9 +1,9 @@
-//! Writes shared caches: packs the layers of their records, and joins them with what a registry (`cache_registry`) or a
-//! folder (`cache_folder`) has.
+//! Writes shared caches: packs the layers of their records, and joins them with what a registry (`cache_registry`), a folder
+//! (`cache_folder`) or an object store (`cache_objects`) has.
 
 use std::collections::BTreeMap;
 
-use super::{cache_folder, cache_registry};
+use super::{cache_folder, cache_objects, cache_registry};
 use crate::{
     export::{
         assemble::{self, BlobContent, CacheContent, ImageBlob},
@@ -12,9 +12,10 @@ use crate::{
         context::{ExportContext, with_causes},
         pack::{LayerFault, LayerStack, pack_stacks},
     },
-    oci::Digest,
+    oci::{Digest, digest::FieldHasher},
     registry::Document,
     spec::cache::CacheDocument,
+    store::KeyLock,
 };
 
 /// What one build writes into a shared cache.
@@ -27,7 +28,7 @@ pub(super) struct CacheWrite<'a> {
     pub(super) now: i64,
 }
 
-/// Writes the records of a build and their layers to a registry or a layout folder, beside those that others wrote there.
+/// Writes the records of a build and their layers to a registry, a layout folder or an object store, beside those that others wrote there.
 /// `used` is the time of this use: seconds since 1970.
 ///
 /// # Errors
@@ -62,6 +63,7 @@ pub(crate) async fn export_cache(
         CacheDest::Local { folder, tag, .. } => {
             cache_folder::write(context, folder, tag, to.emptying.clone(), write).await
         }
+        CacheDest::Objects(cache) => cache_objects::write(context, cache, to.emptying.as_ref(), &write).await,
     }
 }
 
@@ -80,6 +82,22 @@ pub(super) fn content_of(root: &Document, config: Option<&[u8]>, now: i64) -> Ca
             CacheContent::default()
         }
     }
+}
+
+/// Holds back the other writers of a cache that share the state directory. `names` say which cache it is.
+pub(super) async fn lock(context: &ExportContext, names: &[&str]) -> Result<KeyLock, String> {
+    let mut key = FieldHasher::new("lock/cache/1");
+    for name in names {
+        key.text(name);
+    }
+    let (store, key) = (context.store.clone(), key.finish());
+    let locked = tokio::task::spawn_blocking(move || store.lock(&key));
+    locked.await.map_err(|e| e.to_string())?.map_err(|e| told(&e))
+}
+
+/// A number from 0 to 1.
+pub(super) fn random() -> f32 {
+    getrandom::u32().map_or(0.5, |it| f32::from(u16::try_from(it >> 16).unwrap_or(0)) / f32::from(u16::MAX))
 }
 
 /// The text of an error for the user.

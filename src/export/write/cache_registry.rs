@@ -13,7 +13,7 @@ use std::{collections::BTreeSet, time::Duration};
 use tokio::time::{Instant, sleep};
 
 use super::{
-    cache::{CacheWrite, content_of, told},
+    cache::{CacheWrite, content_of, lock, random, told},
     job::upload,
 };
 use crate::{
@@ -21,9 +21,8 @@ use crate::{
         assemble::{self, CacheContent, CacheDocuments},
         context::ExportContext,
     },
-    oci::{Digest, Reference, digest::FieldHasher},
+    oci::{Digest, Reference},
     registry::{BlobSource, Document, NameTarget, Push, RegistryError, Upload},
-    store::KeyLock,
 };
 
 /// How often records are joined with what others have written meanwhile.
@@ -84,7 +83,7 @@ async fn join(
     write: &CacheWrite<'_>,
     gone: &mut BTreeSet<Digest>,
 ) -> Result<Joined, String> {
-    let _lock = lock(context, target).await?;
+    let _lock = lock(context, &[target.domain, target.path, target.tag.unwrap_or_default()]).await?;
     let (root, there) = read(context, target, write.now).await?;
     let there = there.present(|layer| !gone.contains(&layer.blob));
     let made = write.made.clone().with_times_of(&there);
@@ -153,18 +152,4 @@ async fn push(context: &ExportContext, target: &NameTarget<'_>, blobs: Vec<Uploa
     let NameTarget { domain, path, tag: _, insecure } = *target;
     let push = Push { domain, path, tags: &[], blobs, documents: Vec::new(), insecure, progress: &|_| () };
     context.client.push(push).await.map_err(|e| told(&e))
-}
-
-/// Holds back the other writers of this reference that share the state directory.
-async fn lock(context: &ExportContext, target: &NameTarget<'_>) -> Result<KeyLock, String> {
-    let mut key = FieldHasher::new("lock/cache/1");
-    key.text(target.domain).text(target.path).optional(target.tag);
-    let (store, key) = (context.store.clone(), key.finish());
-    let locked = tokio::task::spawn_blocking(move || store.lock(&key));
-    locked.await.map_err(|e| e.to_string())?.map_err(|e| told(&e))
-}
-
-/// A number from 0 to 1.
-fn random() -> f32 {
-    getrandom::u32().map_or(0.5, |it| f32::from(u16::try_from(it >> 16).unwrap_or(0)) / f32::from(u16::MAX))
 }

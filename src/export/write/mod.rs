@@ -11,6 +11,7 @@
 mod archive;
 mod cache;
 mod cache_folder;
+mod cache_objects;
 mod cache_registry;
 mod dest;
 mod folder;
