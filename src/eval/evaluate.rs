@@ -14,7 +14,7 @@ use indexmap::{IndexMap, IndexSet};
 use super::{
     evaluation::Evaluation,
     expression::{place, scope::Scope},
-    input::Input,
+    input::{CacheVariables, Input},
     print::list::{ListedTarget, ListedVariable, group_description},
     target::{
         block::{ExpandedBlock, is_valid_name},
@@ -37,7 +37,7 @@ use crate::{
         syntax::{Expr, ExprKind},
     },
     report::{Diagnostic, Hidden, Span, Spanned, hidden::MASK, suggest},
-    spec::ExecutionMode,
+    spec::{ExecutionMode, options::secrets_in},
 };
 
 /// Evaluates a definition and resolves the targets that `input.names` ask for. `local_platform` is the value of
@@ -472,11 +472,7 @@ impl<'s, 'a> Blocks<'s, 'a> {
         });
         let groups = groups.collect();
         let mut hidden = self.scope.hidden.borrow().clone();
-        let secrets = targets.values().flat_map(|target: &Target| {
-            let read = target.cache_from.iter().flat_map(|item| item.secrets());
-            read.chain(target.cache_to.iter().flat_map(|item| item.secrets()))
-        });
-        secrets.for_each(|secret| hidden.insert(&secret.into()));
+        hide_keys(&targets, &input.caches, &mut hidden);
         let evaluated = Evaluation {
             targets,
             groups,
@@ -486,6 +482,20 @@ impl<'s, 'a> Blocks<'s, 'a> {
             unneeded_faults: Vec::new(),
         };
         (evaluated, needed)
+    }
+}
+
+/// Hides the keys and tokens with which caches are accessed.
+fn hide_keys(targets: &IndexMap<TargetName, Target>, variables: &CacheVariables, hidden: &mut Hidden) {
+    for target in targets.values() {
+        let read = target.cache_from.iter().flat_map(|item| item.secrets());
+        let written = target.cache_to.iter().flat_map(|item| item.secrets());
+        read.chain(written).for_each(|secret| hidden.insert(&secret.into()));
+    }
+    // A text that could not be read is told as it stands.
+    let CacheVariables { both, from, to } = variables;
+    for text in [both, from, to].into_iter().flatten() {
+        secrets_in(&text.value).for_each(|secret| hidden.insert(&secret.into()));
     }
 }
 

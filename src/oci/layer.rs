@@ -49,7 +49,7 @@ impl fmt::Display for ObjectPlace {
             }
             Self::Azblob { url, container, .. } => write!(f, "{}/{container}", url.trim_end_matches('/')),
             Self::Gcs { bucket, endpoint: None } => write!(f, "gs://{bucket}"),
-            Self::Actions { .. } => f.write_str("the cache service of GitHub Actions"),
+            Self::Actions { url } => f.write_str(url),
         }
     }
 }

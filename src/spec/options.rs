@@ -15,6 +15,27 @@ use crate::report::{Span, suggest};
 /// Options with which object stores and services are accessed.
 const SECRET: &[&str] = &["secret_access_key", "session_token", "token", "ghtoken", "gcp_json_key"];
 
+/// What must not be shown of a text that may not be well formed: the values of such options. A comma in a value that is not
+/// quoted cuts it, and its pieces are hidden one by one.
+pub(crate) fn secrets_in(text: &str) -> impl Iterator<Item = &str> {
+    let mut is_secret = false;
+    text.split([',', '\n']).filter_map(move |field| {
+        let value = match field.split_once('=') {
+            Some((key, value)) if SECRET.contains(&key.trim_matches([' ', '"']).to_lowercase().as_str()) => {
+                is_secret = true;
+                value
+            }
+            Some(_) => {
+                is_secret = false;
+                ""
+            }
+            None => field,
+        };
+        let value = value.trim_matches(['"', '\r']);
+        (is_secret && !value.is_empty()).then_some(value)
+    })
+}
+
 /// The canonical text of an item, as `--print` shows it: each option with its value.
 pub(crate) type OptionTexts = BTreeMap<String, String>;
 

@@ -106,6 +106,9 @@ fn answer(request: &Request, content: &mut Content, cloud: Cloud) -> (u16, Vec<u
         return (404, b"<Error><Code>ContainerNotFound</Code></Error>".to_vec(), None);
     }
     let known = content.objects.get(&path);
+    if request.method == "POST" {
+        return parts_of_google(request, &path, content);
+    }
     if request.method != "PUT" {
         return known
             .map_or_else(|| (404, Vec::new(), None), |(bytes, generation)| (200, bytes.clone(), Some(*generation)));
@@ -125,6 +128,11 @@ fn answer(request: &Request, content: &mut Content, cloud: Cloud) -> (u16, Vec<u
             bytes =
                 ids.flat_map(|id| content.blocks.remove(&(path.clone(), id.to_owned())).unwrap_or_default()).collect();
         }
+        None if request.query("partNumber").is_some() => {
+            let number = request.query("partNumber").unwrap_or_default();
+            content.blocks.insert((path, format!("{number:0>8}")), bytes);
+            return (200, Vec::new(), Some(1));
+        }
         _ if cloud == Cloud::Azure && header("x-ms-blob-type") != Some("BlockBlob") => {
             content.faults.push(format!("{} {path}: no type of a blob", request.method));
             return (400, Vec::new(), None);
@@ -141,4 +149,18 @@ fn answer(request: &Request, content: &mut Content, cloud: Cloud) -> (u16, Vec<u
     content.n_written += 1;
     content.objects.insert(path, (bytes, content.n_written));
     (201, Vec::new(), Some(content.n_written))
+}
+
+/// Begins or ends an upload in parts (XML API of Cloud Storage, multipart uploads).
+fn parts_of_google(request: &Request, path: &str, content: &mut Content) -> (u16, Vec<u8>, Option<u64>) {
+    if request.query.starts_with("uploads") {
+        let begun = "<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>";
+        return (200, begun.as_bytes().to_vec(), None);
+    }
+    let mine = content.blocks.keys().filter(|(of, _)| of == path).cloned().collect::<Vec<_>>();
+    let bytes = mine.iter().flat_map(|key| content.blocks.remove(key).unwrap_or_default()).collect();
+    content.n_written += 1;
+    content.objects.insert(path.to_owned(), (bytes, content.n_written));
+    let done = "<CompleteMultipartUploadResult><ETag>\"1\"</ETag></CompleteMultipartUploadResult>";
+    (200, done.as_bytes().to_vec(), Some(content.n_written))
 }

@@ -11,7 +11,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use crate::{
     bucket_double::{BucketDouble, Cloud},
-    support::{Bake, Ran, skipped},
+    support::{Bake, Ran, noise, skipped},
 };
 
 /// Two steps, the first of which a stage makes whose layers are not in the result; and targets `t1` to `t9` of one step.
@@ -73,6 +73,14 @@ fn check_cache(cache: &str) -> Bake {
     let all: Vec<&str> = names.iter().map(String::as_str).chain(["default"]).collect();
     let found = run(&bake, "h3", cache, &all).ok();
     assert_eq!(n_run(&found), 0, "{found:#?}");
+    // A layer that is sent in parts.
+    let bytes = noise(20 << 20);
+    std::fs::write(bake.path("f"), &bytes).expect("writable");
+    let _made = run(&bake, "h1", cache, &[]).ok();
+    let found = run(&bake, "long", cache, &[]).ok();
+    assert_eq!(n_run(&found), 0, "{found:#?}");
+    assert!(std::fs::read(bake.path("out/b")).expect("it was built") == bytes);
+    bake.write("f", "content");
     bake
 }
 
@@ -102,7 +110,8 @@ fn a_bucket_of_google_holds_a_cache() {
     let bake = check_cache(&format!("{cache},gcp_json_key={key}"));
     let anonymous = run(&bake, "h4", &format!("{cache},without_auth=true"), &[]).ok();
     assert_eq!(n_run(&anonymous), 0, "{anonymous:#?}");
-    assert!(double.names().contains(&"manifests/buildkit".to_owned()), "{:?}", double.names());
+    let names = double.names();
+    assert!(names.contains(&"manifests/buildkit".to_owned()), "{names:?}");
     let bad = run(&bake, "h5", &format!("{cache},gcp_json_key=???"), &[]);
     assert!(bad.code == Some(1) && bad.stderr.contains("`gcp_json_key` is not base64"), "{bad:#?}");
     double.check();
@@ -134,6 +143,5 @@ fn azurite_takes_a_cache() {
     let checked = std::panic::catch_unwind(|| check_cache(&cache));
     azurite.kill().expect("it was running");
     let _status = azurite.wait();
-    let bake = checked.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-    assert_eq!(bake.read("out/b"), "content");
+    drop(checked.unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
 }

@@ -107,18 +107,24 @@ fn a_cache_that_cannot_be_written_is_an_error_or_with_ignore_error_a_warning() {
     assert_eq!(bake.read("out/b"), "content");
 }
 
-/// Two network namespaces that are connected to each other, removed when dropped; with a registry in the first one.
-struct Machines {
+/// Two network namespaces that are connected to each other, removed when dropped; with a server in the first one.
+pub(crate) struct Machines {
     names: [String; 2],
-    registry: Option<Child>,
+    pub(crate) server: Option<Child>,
 }
 
 impl Machines {
-    const ADDRESS: &str = "10.231.77.1";
+    pub(crate) const ADDRESS: &str = "10.231.77.1";
 
-    fn connect() -> Self {
-        let id = std::process::id();
-        let machines = Self { names: [format!("bake-a{id}"), format!("bake-b{id}")], registry: None };
+    /// `None` where there is no right to make them, which is told. `name` tells those of one test from those of another.
+    pub(crate) fn connect(name: &str) -> Option<Self> {
+        let is_root = std::fs::metadata("/proc/self").is_ok_and(|it| it.uid() == 0);
+        if !is_root || Command::new("ip").arg("-V").stdout(Stdio::null()).status().is_err() {
+            skipped("needs root and the program ip", None);
+            return None;
+        }
+        let id = format!("{name}{}", std::process::id());
+        let machines = Self { names: [format!("bake-a{id}"), format!("bake-b{id}")], server: None };
         let [a, b] = &machines.names;
         for name in &machines.names {
             ip(&["netns", "add", name]);
@@ -129,11 +135,36 @@ impl Machines {
             ip(&["-n", name, "link", "set", "v0", "up"]);
             ip(&["-n", name, "link", "set", "lo", "up"]);
         }
-        machines
+        Some(machines)
+    }
+
+    /// Waits until the second machine reaches a port of the first.
+    pub(crate) fn wait_for(&self, port: u16) {
+        let begun = Instant::now();
+        let mut probe = Command::new("bash");
+        probe.args(["-c", &format!("exec 3<>/dev/tcp/{}/{port}", Self::ADDRESS)]);
+        while !self.on(1, &probe).stderr(Stdio::null()).status().expect("bash is installed").success() {
+            assert!(begun.elapsed() < Duration::from_secs(60), "the server does not answer");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Builds the project on one of the machines, whose caches are those of `BAKE_CACHE`: how many steps ran, and whether a
+    /// cache could not be used.
+    pub(crate) fn build(&self, n: usize, bake: &Bake, cache: &str, env: &[(&str, &str)]) -> (usize, bool) {
+        let inner = bake.command("", &["--progress=plain"]);
+        let mut command = self.on(n, &inner);
+        command.current_dir(bake.dir.path()).env_clear();
+        command.envs(inner.get_envs().filter_map(|(key, value)| Some((key, value?)))).envs(env.iter().copied());
+        command.env("BAKE_HOME", bake.path(&format!("home{n}"))).env("BAKE_CACHE", cache);
+        let output = command.output().expect("the binary starts");
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{stderr}");
+        (stderr.matches(" DONE ").count(), stderr.contains("cannot be"))
     }
 
     /// A command on one of the machines.
-    fn on(&self, n: usize, command: &Command) -> Command {
+    pub(crate) fn on(&self, n: usize, command: &Command) -> Command {
         let mut outer = Command::new("ip");
         outer.args(["netns", "exec", &self.names[n]]).arg(command.get_program()).args(command.get_args());
         outer
@@ -142,9 +173,9 @@ impl Machines {
 
 impl Drop for Machines {
     fn drop(&mut self) {
-        if let Some(registry) = &mut self.registry {
-            registry.kill().expect("the registry was running");
-            let _status = registry.wait();
+        if let Some(server) = &mut self.server {
+            server.kill().expect("the server was running");
+            let _status = server.wait();
         }
         for name in &self.names {
             ip(&["netns", "delete", name]);
@@ -159,13 +190,8 @@ fn ip(args: &[&str]) {
 
 #[test]
 fn of_two_machines_that_share_a_registry_the_second_builds_nothing() {
-    let is_root = std::fs::metadata("/proc/self").is_ok_and(|it| it.uid() == 0);
-    if !is_root || Command::new("ip").arg("-V").stdout(Stdio::null()).status().is_err() {
-        skipped("needs root and the program ip", None);
-        return;
-    }
+    let Some(mut machines) = Machines::connect("r") else { return };
     let bake = project();
-    let mut machines = Machines::connect();
     bake.write(
         "registry.yml",
         &format!(
@@ -178,28 +204,12 @@ fn of_two_machines_that_share_a_registry_the_second_builds_nothing() {
     serve.arg("serve").arg(bake.path("registry.yml"));
     let mut serve = machines.on(0, &serve);
     let serve = serve.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-    machines.registry = Some(serve.expect("these tests need Debian's package docker-registry"));
+    machines.server = Some(serve.expect("these tests need Debian's package docker-registry"));
     let cache = format!("type=registry,ref={}:5000/cache:main,mode=max,registry.insecure=true", Machines::ADDRESS);
-    let build = |n: usize| {
-        let inner = bake.command("", &["--progress=plain"]);
-        let mut command = machines.on(n, &inner);
-        command.current_dir(bake.dir.path()).env_clear();
-        command.envs(inner.get_envs().filter_map(|(key, value)| Some((key, value?))));
-        command.env("BAKE_HOME", bake.path(&format!("home{n}"))).env("BAKE_CACHE", &cache);
-        let output = command.output().expect("the binary starts");
-        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{stderr}");
-        (stderr.matches(" DONE ").count(), stderr.contains("cannot be"))
-    };
-    let begun = Instant::now();
-    let mut probe = Command::new("bash");
-    probe.args(["-c", &format!("exec 3<>/dev/tcp/{}/5000", Machines::ADDRESS)]);
-    while !machines.on(1, &probe).stderr(Stdio::null()).status().expect("bash is installed").success() {
-        assert!(begun.elapsed() < Duration::from_secs(20), "the registry does not answer");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    assert_eq!(build(0), (2, false), "there is no cache yet, which is no fault of one that is written");
+    machines.wait_for(5000);
+    let first = machines.build(0, &bake, &cache, &[]);
+    assert_eq!(first, (2, false), "there is no cache yet, which is no fault of one that is written");
     std::fs::remove_dir_all(bake.path("out")).expect("it is there");
-    assert_eq!(build(1), (0, false));
+    assert_eq!(machines.build(1, &bake, &cache, &[]), (0, false));
     assert_eq!(bake.read("out/b"), "content");
 }

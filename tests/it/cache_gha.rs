@@ -4,7 +4,7 @@ use std::process::Stdio;
 
 use crate::{
     actions_service::{ActionsService, ServiceFault},
-    support::{Bake, Ran},
+    support::{Bake, Ran, noise},
 };
 
 /// Two steps, the first of which a stage makes whose layers are not in the result; and targets `t1` to `t9` of one step.
@@ -141,13 +141,8 @@ fn a_service_that_is_busy_is_waited_for_and_one_that_is_broken_costs_a_warning()
 fn a_layer_longer_than_one_block_is_sent_in_blocks() {
     let bake = project();
     let service = ActionsService::start();
-    // Bytes that do not compress: more than the 16 MiB of one block.
-    let mut state = 1_u64;
-    let bytes = std::iter::repeat_with(|| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        state.to_be_bytes()
-    });
-    let bytes: Vec<u8> = bytes.take(20 << 17).flatten().collect();
+    // More than the 16 MiB of one block.
+    let bytes = noise(20 << 20);
     std::fs::write(bake.path("f"), &bytes).expect("writable");
     let _made = run(&bake, "h1", &service, MAIN, CACHE, &[]).ok();
     let log = service.log();

@@ -3,14 +3,15 @@
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{TcpListener, TcpStream},
-    process::Stdio,
+    process::{Command, Stdio},
 };
 
 use serde_json::Value;
 
 use crate::{
-    object_server::{Admitted, ObjectServer},
-    support::{Bake, Ran},
+    cache_faults::Machines,
+    object_server::{self, Admitted, ObjectServer},
+    support::{Bake, Ran, noise, skipped},
 };
 
 /// Two steps, the first of which a stage makes whose layers are not in the result; and targets `t1` to `t9` of one step.
@@ -56,9 +57,18 @@ fn a_second_machine_builds_nothing_and_fetches_only_what_it_needs() {
     assert_eq!((n_run(&found), blobs()), (0, 0), "nobody looks into a layer: {found:#?}");
     let found = run(&bake, "h3", &cache, &server.env(), &[]).ok();
     assert_eq!((n_run(&found), blobs(), bake.read("out/b").as_str()), (0, 1, "content"), "{found:#?}");
+    // A layer that is sent in parts.
+    let long = noise(20 << 20);
+    std::fs::write(bake.path("g"), &long).expect("writable");
+    let args = ["--set=default.dockerfile=Dockerfile.long"];
+    bake.write("Dockerfile.long", "FROM scratch\nCOPY g /b\n");
+    let _made = run(&bake, "h1", &cache, &server.env(), &args).ok();
+    let found = run(&bake, "h2", &cache, &server.env(), &args).ok();
+    assert!(n_run(&found) == 0 && std::fs::read(bake.path("out/b")).expect("it was built") == long, "{found:#?}");
+    assert_eq!(server.requests(&["POST", "?uploads"]).len(), 1, "{:?}", server.requests(&["POST"]));
     // What is there is not written again, under neither name.
     let written = server.requests(&["PUT", " 200"]);
-    assert_eq!(written.iter().filter(|it| it.contains("/manifests/")).count(), 2, "{written:?}");
+    assert_eq!(written.iter().filter(|it| it.contains("/manifests/")).count(), 4, "{written:?}");
     let n_blobs = written.iter().filter(|it| it.contains("/p/blobs/")).count();
     // Blobs that are older than `touch_refresh` are made younger, by a request whose signature holds.
     let again = run(&bake, "h3", &format!("{cache},touch_refresh=0s"), &server.env(), &[]).ok();
@@ -82,6 +92,10 @@ fn credentials_are_needed_and_shown_nowhere() {
     assert!(refused.stderr.contains("access is denied") && !refused.stderr.contains(wrong), "{refused:#?}");
     let printed = run(&bake, "h2", &to, &[], &["--print"]).ok();
     assert!(printed.stdout.contains("secret_access_key") && !printed.stdout.contains(wrong), "{printed:#?}");
+    // Nor where the text cannot be read.
+    let bad = run(&bake, "h2", "type=s3,secret_access_key=first-half,second-half,bucket=b", &[], &[]);
+    let shown = ["first-half", "second-half"].map(|half| bad.stderr.contains(half));
+    assert_eq!((bad.code, shown), (Some(1), [false, false]), "{bad:#?}");
     // The file of a profile.
     bake.write("keys", &format!("[ci]\naws_access_key_id = {id}\naws_secret_access_key = {secret}\n"));
     let keys = bake.path("keys").display().to_string();
@@ -163,6 +177,35 @@ fn eight_machines_that_write_one_bucket_at_once_lose_no_record() {
     assert!(!emptied.stderr.contains('⚠'), "{emptied:#?}");
     let found = run(&bake, "last", &cache, &server.env(), &["t1", "t2", "t3"]).ok();
     assert_eq!(n_run(&found), 1, "of what earlier runs wrote nothing is left: {found:#?}");
+}
+
+#[test]
+fn of_two_machines_that_share_a_bucket_the_second_builds_nothing() {
+    let Some(mut machines) = Machines::connect("s") else { return };
+    let bake = project();
+    let mut serve = Command::new(object_server::program());
+    serve.args(["-H", Machines::ADDRESS, "-p", "5000"]);
+    // `ip netns exec` is there in any case: whether the server is, shows when it is asked for its help.
+    if Command::new(object_server::program()).arg("--help").stdout(Stdio::null()).status().is_err() {
+        skipped("needs the program moto_server of the Python package moto", Some("moto_server"));
+        return;
+    }
+    let serve = machines.on(0, &serve).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    machines.server = Some(serve.expect("ip is installed"));
+    machines.wait_for(5000);
+    let address = Machines::ADDRESS;
+    let request =
+        format!("PUT /cache HTTP/1.1\\r\\nHost: {address}\\r\\nContent-Length: 0\\r\\nConnection: close\\r\\n\\r\\n");
+    let mut make = Command::new("bash");
+    make.args(["-c", &format!("exec 3<>/dev/tcp/{address}/5000; printf '{request}' >&3; cat <&3")]);
+    let made = machines.on(1, &make).output().expect("bash is installed");
+    assert!(made.stdout.starts_with(b"HTTP/1.1 200"), "{made:?}");
+    let cache = format!("type=s3,bucket=cache,endpoint_url=http://{address}:5000,use_path_style=true,mode=max");
+    let env = [("AWS_ACCESS_KEY_ID", "id"), ("AWS_SECRET_ACCESS_KEY", "secret")];
+    assert_eq!(machines.build(0, &bake, &cache, &env), (2, false));
+    std::fs::remove_dir_all(bake.path("out")).expect("it is there");
+    assert_eq!(machines.build(1, &bake, &cache, &env), (0, false));
+    assert_eq!(bake.read("out/b"), "content");
 }
 
 /// What BuildKit writes: no field that is empty, keys and times of its own.

@@ -32,11 +32,9 @@ pub(crate) struct ObjectServer {
 impl ObjectServer {
     /// `None` where there is no such program, which is told.
     pub(crate) fn start(bake: &Bake, admitted: Admitted) -> Option<Self> {
-        let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-tools/moto/bin/moto_server");
-        let program = if installed.exists() { installed } else { "moto_server".into() };
         let port = TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a free port").port();
         let log = bake.path("moto.log");
-        let mut command = Command::new(program);
+        let mut command = Command::new(program());
         command.args(["-H", "127.0.0.1", "-p", &port.to_string()]);
         if admitted == Admitted::OneUser {
             // The requests of `admit` and the creation of the bucket.
@@ -126,6 +124,12 @@ impl ObjectServer {
         };
         log.lines().filter_map(plain).filter(|line| words.iter().all(|word| line.contains(word))).collect()
     }
+}
+
+/// `moto_server`: where `.ci/run` installs it, or in the path.
+pub(crate) fn program() -> PathBuf {
+    let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-tools/moto/bin/moto_server");
+    if installed.exists() { installed } else { "moto_server".into() }
 }
 
 impl Drop for ObjectServer {

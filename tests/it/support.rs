@@ -207,6 +207,17 @@ pub(crate) fn tar_entries(path: &Path) -> Vec<(String, Vec<u8>)> {
         .collect()
 }
 
+/// So many bytes, the same in each run, that no compression makes shorter.
+pub(crate) fn noise(n_bytes: usize) -> Vec<u8> {
+    let mut state = 1_u64;
+    let words = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        // The low bits of such a sequence repeat.
+        (state >> 32) as u32
+    });
+    words.take(n_bytes / 4).flat_map(u32::to_be_bytes).collect()
+}
+
 /// Tells that a test or case is left out. In CI (`CI` is set, as `.ci/run` does) that fails if all it `lacks` is a program that
 /// `.ci/run` installs.
 pub(crate) fn skipped(why: &str, lacks: Option<&str>) {
