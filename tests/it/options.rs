@@ -307,7 +307,7 @@ fn what_has_no_effect_is_told_by_name() {
             "build argument has no effect in this engine, and no ARG declares it: BUILDKIT_BUILD_NAME",
         ),
         ("args = { BUILDKIT_ATTEST_SBOM = \"\" }", "no ARG declares it: BUILDKIT_ATTEST_SBOM"),
-        ("cache-from = [\"type=gha\"]", "caches of type `gha` have no effect yet"),
+        ("cache-from = [\"type=gha,repository=o/r\"]", "`repository` has no effect: the cache service itself is asked"),
     ];
     for (line, words) in cases {
         target(&bake, line);

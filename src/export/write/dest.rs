@@ -77,14 +77,18 @@ impl ExportDest {
             return special(dir.as_fd(), name).map(Self::in_place);
         }
         sweep(dir.as_fd(), name);
-        let mut temporary = stem(name);
-        temporary.push(format!("{}-{:08x}", std::process::id(), getrandom::u32().unwrap_or(0)));
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = File::from(rustix::fs::openat(&dir, &temporary, flags, Mode::from_raw_mode(0o666))?);
-        let rename = DestRename { dir, temporary, name: name.to_owned() };
-        let place = Self { file, rename: Some(rename), written: 0 };
-        flock(&place.file, FlockOperation::NonBlockingLockExclusive)?;
-        Ok(place)
+        loop {
+            let mut temporary = stem(name);
+            temporary.push(format!("{}-{:08x}", std::process::id(), getrandom::u32().unwrap_or(0)));
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let file = File::from(rustix::fs::openat(&dir, &temporary, flags, Mode::from_raw_mode(0o666))?);
+            flock(&file, FlockOperation::LockExclusive)?;
+            // Whoever sweeps at this moment may have found it before it was locked, and taken it for one of a dead process.
+            if rustix::fs::fstat(&file)?.st_nlink > 0 {
+                let rename = DestRename { dir, temporary, name: name.to_owned() };
+                return Ok(Self { file, rename: Some(rename), written: 0 });
+            }
+        }
     }
 
     const fn in_place(file: File) -> Self {
@@ -200,9 +204,9 @@ fn sweep(dir: BorrowedFd<'_>, name: &OsStr) {
             continue;
         }
         // Never blocks: what is no regular file was not made by an export, and stays.
-        let dead = at::file(dir, Path::new(&left))
-            .is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok());
-        if dead {
+        let Ok(file) = at::file(dir, Path::new(&left)) else { continue };
+        // Locked until it is gone: its maker, if it is only about to lock it, then sees that it has to make another.
+        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
             rustix::fs::unlinkat(dir, &left, AtFlags::empty()).ok();
         }
     }
