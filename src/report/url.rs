@@ -28,7 +28,7 @@ fn replace(text: &str, hide: impl Fn(&mut String, &str)) -> Cow<'_, str> {
     let mut shown = String::new();
     let mut done = 0;
     while let Some(at) = text[done..].find("://").map(|at| done + at) {
-        let scheme = text[..at].rfind(|c: char| !is_scheme(c)).map_or(0, |before| before + 1);
+        let scheme = text[..at].trim_end_matches(is_scheme).len();
         let userinfo = userinfo(text, at + 3).filter(|found| is_secret(&text[scheme..at], &text[found.clone()]));
         let next = userinfo.as_ref().map_or(at + 3, |found| found.end + 1);
         shown.push_str(&text[done..next]);
@@ -70,7 +70,8 @@ mod tests {
         assert_eq!(without_credentials("ADD http://u:p@h/g HTTPS://t@x:1 /"), "ADD http://h/g HTTPS://x:1 /");
         assert_eq!(without_credentials(r#"["http://u:p@q@h", "a@b"]"#), r#"["http://h", "a@b"]"#);
         assert_eq!(without_credentials("ssh://git@h/x ssh://u:p@h"), "ssh://git@h/x ssh://h");
-        for text in ["http://h/a@b", "git@h:a/b", "", "://", "a@b://c", "http://é/@"] {
+        assert_eq!(without_credentials("“http://u:p@h” é://u:p@h"), "“http://h” é://h");
+        for text in ["http://h/a@b", "git@h:a/b", "", "://", "a@b://c", "http://é/@", "é://a@b", "Ƌps://@"] {
             assert_eq!(without_credentials(text), text);
         }
     }
