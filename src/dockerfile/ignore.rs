@@ -16,9 +16,9 @@ pub(crate) fn parse_ignore(source: SourceId, text: &str) -> (Vec<String>, Vec<Di
     let mut faults = Vec::new();
     let mut start = 0;
     for line in text.split_inclusive('\n') {
-        let at = start;
+        let is_first = start == 0;
         start += line.len();
-        let line = if at == 0 { line.trim_start_matches('\u{feff}') } else { line };
+        let line = if is_first { line.trim_start_matches('\u{feff}') } else { line };
         if line.starts_with('#') || line.trim().is_empty() {
             continue;
         }
@@ -27,8 +27,8 @@ pub(crate) fn parse_ignore(source: SourceId, text: &str) -> (Vec<String>, Vec<Di
             Ok(_) => patterns.push(pattern),
             Err(fault) => {
                 let offset = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
-                let end = at + line.trim_end().len();
-                let span = Span { source, start: offset(at), end: offset(end.max(at)) };
+                let at = start - line.len();
+                let span = Span { source, start: offset(at), end: offset(at + line.trim_end().len()) };
                 let message = format!("malformed ignore pattern: {}", line.trim());
                 faults.push(Diagnostic::error("bake::dockerfile::bad_ignore_pattern", message).at(span, fault.why));
             }
@@ -61,6 +61,14 @@ mod tests {
         let (patterns, faults) = parse_ignore(source, text);
         let faults = faults.iter().map(|it| format!("{} at {}", it.message, map.place(it.labels[0].at)));
         patterns.into_iter().chain(faults).collect::<Vec<_>>().join("|")
+    }
+
+    #[test]
+    fn a_malformed_pattern_is_pointed_at_behind_a_byte_order_mark() {
+        let mut map = SourceMap::default();
+        let source = map.add(".dockerignore", "\u{feff}!\n");
+        let (_, faults) = parse_ignore(source, "\u{feff}!\n");
+        assert_eq!(map.text(faults[0].labels[0].at), "!");
     }
 
     #[test]

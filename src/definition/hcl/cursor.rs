@@ -190,7 +190,11 @@ impl<'t> Cursor<'t> {
     pub(super) fn seen(&self) -> (Span, String) {
         let rest = self.rest();
         match rest.chars().next() {
-            None => (self.span(self.pos.saturating_sub(1), self.pos), "the end of the file".to_owned()),
+            None => {
+                let before = &self.text[..self.pos.min(self.end)];
+                let last = before.chars().next_back().map_or(0, char::len_utf8);
+                (self.span(before.len() - last, before.len()), "the end of the file".to_owned())
+            }
             Some('\n' | '\r') => (self.span(self.pos, self.pos + 1), "the end of the line".to_owned()),
             Some(c) if is_word_start(c) || c.is_ascii_digit() => {
                 let n = rest.find(|c| !is_word(c)).unwrap_or(rest.len());

@@ -84,12 +84,15 @@ impl<'t> Places<'t> {
         let mut info = error.info().trim_end_matches('.').to_owned();
         if info.contains("unknown anchor") {
             // The parser reports the position alone; the name of the alias is taken from the text.
-            let rest = self.text[start..].trim_start_matches('*');
+            // Only the first `*` is the mark of an alias (YAML 1.2.2, section 7.1).
+            let rest = &self.text[start..];
+            let rest = rest.strip_prefix('*').unwrap_or(rest);
+            let end = self.text.len() - rest.len();
             let name: String = rest.chars().take_while(|c| !c.is_whitespace() && !",[]{}".contains(*c)).collect();
             info = format!("no anchor `&{name}` comes before its alias: *{name}");
             return Box::new(
                 Diagnostic::error("bake::definition::yaml_alias", info)
-                    .at(self.bytes(start, start + 1 + name.len()), "unknown alias"),
+                    .at(self.bytes(start, end + name.len()), "unknown alias"),
             );
         }
         // An error at the end of the text is shown at the last line that is not blank.
