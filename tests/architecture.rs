@@ -96,7 +96,7 @@ const MAP: &[(&str, bool, &[&str])] = &[
         ],
     ),
     // Compiled for the fuzz targets alone.
-    ("fuzz", false, &["report", "definition", "dockerfile", "layer", "registry"]),
+    ("fuzz", false, &["oci", "report", "archive", "definition", "dockerfile", "layer", "registry"]),
 ];
 
 /// Folders whose modules may use less than their row allows: (folder, what it must not use).

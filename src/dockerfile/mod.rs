@@ -9,6 +9,8 @@
 pub(crate) mod check;
 pub(crate) mod expand;
 mod fault;
+#[cfg(feature = "fuzzing")]
+mod fuzz;
 pub(crate) mod ignore;
 pub(crate) mod instruction;
 mod lex;
@@ -23,6 +25,8 @@ mod value;
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "fuzzing")]
+pub(crate) use fuzz::fuzz_lower;
 pub(crate) use instruction::ParsedDockerfile;
 pub(crate) use lower::{epoch_option, lower};
 pub(crate) use parse::parse;
