@@ -2,7 +2,7 @@
 //!
 //! The modules, in reading order; see ARCHITECTURE.md for the whole in one look. Each may use only those above it, as
 //! `tests/architecture.rs` checks. With the feature `fuzzing` there is only what the targets in `fuzz/` reach: it compiles in a
-//! third of the time.
+//! fraction of the time.
 #![cfg_attr(
     feature = "fuzzing",
     expect(dead_code, unused_imports, reason = "a target reaches only a part of a module")
