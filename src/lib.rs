@@ -27,6 +27,7 @@ mod archive; // tar in any dialect and compression, read as a stream
 mod fetch; // git and http
 mod grant; // files of this machine that a definition names: checked and opened in one act
 mod layer; // tree ◄─► tar, diff, gzip, zstd
+#[cfg(not(feature = "fuzzing"))]
 mod objects; // object stores and the cache service of GitHub Actions, as places of shared caches
 mod registry; // distribution protocol and OCI layouts: resolve, pull, push
 #[cfg(not(feature = "fuzzing"))]

@@ -344,7 +344,7 @@ fn output_of_steps_is_limited_as_the_variables_say_and_the_cut_is_told_once() {
         bake.run_with("", &["--progress=plain", "--allow=fs=*", &set], env)
     };
     let cut = run("a", &[("BUILDKIT_STEP_LOG_MAX_SIZE", "4k")]).ok();
-    let note = "[more than 4 KiB of output: the rest is not shown; BUILDKIT_STEP_LOG_MAX_SIZE=-1 shows all]";
+    let note = "[more than 4 KiB of output: the rest is not shown; BUILDKIT_STEP_LOG_MAX_SIZE=-1 shows all, `bake log` has it]";
     assert_eq!(cut.stderr.matches(note).count(), 1, "{}", cut.stderr);
     assert!(cut.stderr.contains("line 100 of a\n") && !cut.stderr.contains("line 1000 of a\n"), "{}", cut.stderr);
     let whole = run("b", &[("BUILDKIT_STEP_LOG_MAX_SIZE", "-1"), ("BUILDKIT_STEP_LOG_MAX_SPEED", "-1")]).ok();
