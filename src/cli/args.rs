@@ -185,6 +185,10 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "MODE", help_heading = RUN)]
     pub(crate) execution: Option<String>,
 
+    /// What becomes of a RUN step that fails: fail, or shell for a shell in its file system
+    #[arg(long, value_enum, hide_possible_values = true, value_name = "MODE", default_value_t, help_heading = RUN)]
+    pub(crate) on_error: OnErrorArg,
+
     /// Write digests and names of what was built to a file, as JSON
     #[arg(long, value_name = "FILE", help_heading = RUN)]
     pub(crate) metadata_file: Option<String>,
@@ -196,6 +200,16 @@ pub(crate) struct RunArgs {
     /// Log what is done inside, for developers; as BAKE_LOG=debug
     #[arg(short = 'D', long, action = ArgAction::SetTrue, help_heading = RUN)]
     pub(crate) debug: bool,
+}
+
+/// What becomes of a RUN step that fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnErrorArg {
+    /// It is told, and its files go away
+    #[default]
+    Fail,
+    /// A shell runs in its file system
+    Shell,
 }
 
 /// How `--print` writes.

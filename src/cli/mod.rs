@@ -42,7 +42,7 @@ use crate::{
     report::{Diagnostic, SourceMap},
     sandbox,
     store::{self, HomeDir},
-    ui::{log, output},
+    ui::{log, output, raw_terminal},
 };
 use args::{Bake, COMMANDS, CacheCommand, CliCommand, PlanArgs, ProgressArg, RunArgs, WithCommand};
 use build_args::BuildArgs;
@@ -351,6 +351,7 @@ fn interruptible(work: impl FnOnce(&mut Interrupts) -> u8 + Send + 'static) -> u
         Ok(WatchEnd::Done(code)) => code,
         Ok(WatchEnd::Panicked) => FAILED,
         Ok(WatchEnd::Interrupted) => {
+            raw_terminal::leave();
             output::words("interrupted\n");
             INTERRUPTED
         }

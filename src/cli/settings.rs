@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    args::{PlanArgs, ProgressArg, RunArgs},
+    args::{OnErrorArg, PlanArgs, ProgressArg, RunArgs},
     command_line::CommandLineTarget,
     commands::image_id::ImageIdWanted,
     environment,
@@ -73,6 +73,8 @@ pub(crate) struct Settings {
     /// When results become visible; `None` leaves it to the groups of the definition.
     pub(crate) execution: Option<ExecutionMode>,
     pub(crate) metadata_file: Option<PathBuf>,
+    /// What becomes of a step that fails.
+    pub(crate) on_error: OnErrorArg,
     /// As in [`Input`](crate::eval::input::Input).
     pub(crate) loads_by_default: bool,
     /// The target of `bake build`: the definition is made of it instead of files.
@@ -188,6 +190,7 @@ impl Settings {
             jobs: run.as_ref().and_then(|it| it.jobs).map(std::num::NonZero::get),
             execution,
             metadata_file: run.as_ref().and_then(|it| it.metadata_file.clone()).map(PathBuf::from),
+            on_error: run.as_ref().map(|it| it.on_error).unwrap_or_default(),
             loads_by_default: false,
             command_line: None,
             image_id: ImageIdWanted::default(),

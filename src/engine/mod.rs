@@ -31,6 +31,11 @@ mod tests;
 pub(crate) use crate::{
     dockerfile::check::report::CheckFinding,
     export::{ExportReceipt, PendingRelease, engine_answers, pending_releases},
-    solve::{cancel::SolveCancel, runner::Runner, shared::SharedCaches},
+    solve::{
+        cancel::SolveCancel,
+        op::held::{HeldFault, HeldProcess, HeldSlot, HeldStep},
+        runner::Runner,
+        shared::SharedCaches,
+    },
 };
 pub(crate) use boundary::{CancelMode, Engine, NodeFailure, PreparedEngine, PublishedExport};

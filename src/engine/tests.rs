@@ -69,6 +69,7 @@ impl Place {
             secret_env: Arc::default(),
             proxies: Arc::default(),
             cwd: self.path().to_owned(),
+            held: None,
             cancel: SolveCancel::new().unwrap(),
             caches: SharedCaches::default(),
             command: none,

@@ -17,15 +17,16 @@ use super::{
     cancel::StepCancel,
     cgroup::{self, Cgroups, UnkeptLimit},
     command::command,
+    console::console_of,
     error::SandboxError,
     helper::{HelperReport, NetworkSetup, StepStart},
     namespace,
     network::StepNetworkLease,
     processes::StepProcesses,
     program::own_program,
-    spec::SandboxSpec,
+    spec::{SandboxSpec, StepStdin},
     stubs, sys,
-    watch::{Exit, Started, StepStream, watch},
+    watch::{Exit, Started, StepStreams, watch},
 };
 
 /// Runs the command of a step to its end in namespaces of our own; as [`super::Sandbox::run`].
@@ -33,7 +34,7 @@ pub(super) fn run(
     spec: &SandboxSpec,
     network: &StepNetworkLease<'_>,
     pids_limit: Option<u64>,
-    output: &mut (dyn FnMut(StepStream, &[u8]) + Send),
+    streams: StepStreams<'_>,
     cancel: &StepCancel,
 ) -> Result<Exit, SandboxError> {
     let _agents = agent::start_agents(spec)?;
@@ -55,12 +56,12 @@ pub(super) fn run(
     let start = serde_json::to_vec(&start);
     let start = start.map_err(|error| SandboxError::io_setup("describe the container", &error.into()))?;
     let (ours, theirs) = UnixStream::pair().map_err(|error| SandboxError::io_setup("make a socket", &error))?;
-    let status = thread::scope(|scope| {
+    let (status, reports) = thread::scope(|scope| {
         // Namespaces are entered by this thread for its child, which dies with it.
         let keeper = thread::Builder::new().name("sandbox".to_owned());
         let keeper = keeper.spawn_scoped(scope, || {
             network.enter()?;
-            keep(theirs, &ours, &start, output, cancel)
+            keep(theirs, &ours, (&start, spec.stdin), streams, cancel)
         });
         let keeper = keeper.map_err(|error| SandboxError::io_setup("start a thread", &error))?;
         keeper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -68,7 +69,7 @@ pub(super) fn run(
     if cancel.is_cancelled() {
         return Err(SandboxError::Cancelled);
     }
-    let HelperReports { made: Some(made), outside } = read_reports(&ours)? else {
+    let HelperReports { made: Some(made), outside } = read_reports(&ours, reports)? else {
         return Err(SandboxError::HelperDied { status: status.to_string() });
     };
     stubs::clean(&spec.upper, &made);
@@ -84,14 +85,15 @@ pub(super) fn run(
     Ok(Exit { code, signal, oom, pids_limit, unkept_limits })
 }
 
-/// Starts the helper as process 1 of a new pid namespace, tells it what to do, and watches it to its end.
+/// Starts the helper as process 1 of a new pid namespace, tells it what to do, and watches it to its end. Returns the part
+/// of its reports that was read meanwhile, too.
 fn keep(
     theirs: UnixStream,
     mut ours: &UnixStream,
-    start: &[u8],
-    output: &mut dyn FnMut(StepStream, &[u8]),
+    (start, stdin): (&[u8], StepStdin),
+    StepStreams { output, user }: StepStreams<'_>,
     cancel: &StepCancel,
-) -> Result<ExitStatus, SandboxError> {
+) -> Result<(ExitStatus, Vec<u8>), SandboxError> {
     // What fits into a socket waits there for the helper.
     const FITS: usize = 64 << 10;
     let (now, later) = start.split_at(start.len().min(FITS));
@@ -100,9 +102,12 @@ fn keep(
     // A helper that is gone says why in its report.
     let _gone = ours.write_all(later).and_then(|()| ours.shutdown(std::net::Shutdown::Write));
     let stop = || started.kill();
-    let watched = watch(&started, output, cancel, &stop).inspect_err(|_| stop());
+    let mut reports = Vec::new();
+    let watched = console_of(stdin, user, ours, &mut reports)
+        .and_then(|console| watch(&started, console, output, cancel, &stop))
+        .inspect_err(|_| stop());
     let status = child.wait().map_err(|error| SandboxError::io_setup("wait for the command", &error));
-    watched.and(status)
+    watched.and(status).map(|status| (status, reports))
 }
 
 fn spawn(socket: UnixStream) -> Result<(Child, Started), SandboxError> {
@@ -121,10 +126,11 @@ struct HelperReports {
     outside: Option<String>,
 }
 
+/// `text` is what was read of the reports already.
+///
 /// # Errors
 /// What the helper reported instead of becoming the command.
-fn read_reports(mut socket: &UnixStream) -> Result<HelperReports, SandboxError> {
-    let mut text = Vec::new();
+fn read_reports(mut socket: &UnixStream, mut text: Vec<u8>) -> Result<HelperReports, SandboxError> {
     let read = socket.read_to_end(&mut text);
     read.map_err(|error| SandboxError::io_setup("read the report of its helper", &error))?;
     let mut reports = HelperReports::default();

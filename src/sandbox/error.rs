@@ -68,6 +68,20 @@ impl SandboxError {
         Self::Setup { action: action.to_owned(), errno: error.raw_os_error().unwrap_or(libc::EINVAL) }
     }
 
+    /// Whether everything was ready, and the program is not there or cannot be executed.
+    pub(crate) const fn is_missing_program(&self) -> bool {
+        matches!(
+            self,
+            Self::NotInPath { .. }
+                | Self::NotFound { .. }
+                | Self::MissingInterpreter { .. }
+                | Self::NotExecutable { .. }
+                | Self::NotAProgram { .. }
+                | Self::WrongArchitecture { .. }
+                | Self::Exec { .. }
+        )
+    }
+
     /// The help for the user: what to change on this machine; `None` if we do not know.
     pub(crate) fn help(&self) -> Option<String> {
         Some(match self {

@@ -25,6 +25,7 @@ use rustix::{
 use serde::{Deserialize, Serialize};
 
 use super::{
+    console,
     error::SandboxError,
     exec, filter,
     inside::{Inside, Make},
@@ -117,7 +118,10 @@ fn become_command(mut socket: &UnixStream) -> Result<Never, SandboxError> {
     enter_cwd(&spec.cwd, &ids, &mut inside)?;
     let root = inside.root().try_clone().map_err(|error| SandboxError::io_setup("keep its root", &error))?;
     limits::set_rlimits(&spec.ulimits)?;
+    let ours = step("connect standard input", console::connect(spec.stdin, "/dev/pts/ptmx"))?;
     own_streams(&ids)?;
+    step("hand over its end of standard input", console::hand_over(socket, ours.as_ref()))?;
+    drop(ours);
     report(socket, &HelperReport::Ready(inside.into_made()));
     if spec.security == SecurityMode::Sandbox {
         step("install the system call filter", sys::install_filter(&filter::program(spec.owners)))?;

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    os::fd::BorrowedFd,
     sync::{Mutex, PoisonError},
 };
 
@@ -13,7 +14,7 @@ use super::{
     network::{HostNetworkNotice, NetworkChoice, NetworkPool},
     runtime::{self, Runtime},
     spec::{SandboxSpec, StepOwners},
-    watch::{Exit, StepStream},
+    watch::{Exit, StepStream, StepStreams},
 };
 
 /// The options for all steps of a run: runtime, network, limits.
@@ -69,6 +70,30 @@ impl Sandbox {
         output: &mut (dyn FnMut(StepStream, &[u8]) + Send),
         cancel: &StepCancel,
     ) -> Result<Exit, SandboxError> {
+        self.run_with(spec, StepStreams { output, user: None }, cancel)
+    }
+
+    /// As [`Self::run`]; the standard input of the spec is fed from `user`: a terminal if the step is to have one, which
+    /// the caller has put into raw mode.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub(crate) fn run_attached(
+        &self,
+        spec: &SandboxSpec,
+        user: BorrowedFd<'_>,
+        output: &mut (dyn FnMut(StepStream, &[u8]) + Send),
+        cancel: &StepCancel,
+    ) -> Result<Exit, SandboxError> {
+        self.run_with(spec, StepStreams { output, user: Some(user) }, cancel)
+    }
+
+    fn run_with(
+        &self,
+        spec: &SandboxSpec,
+        streams: StepStreams<'_>,
+        cancel: &StepCancel,
+    ) -> Result<Exit, SandboxError> {
         if cancel.is_cancelled() {
             return Err(SandboxError::Cancelled);
         }
@@ -78,8 +103,8 @@ impl Sandbox {
         };
         let _span = tracing::debug_span!("process of a step", args = ?spec.args).entered();
         let mut exit = match &self.runtime {
-            Runtime::Embedded => embedded::run(spec, &network, self.pids_limit, output, cancel),
-            Runtime::Program(program) => runtime::run(program, spec, &network, self.pids_limit, output, cancel),
+            Runtime::Embedded => embedded::run(spec, &network, self.pids_limit, streams, cancel),
+            Runtime::Program(program) => runtime::run(program, spec, &network, self.pids_limit, streams, cancel),
         }?;
         let mut told = self.told_limits.lock().unwrap_or_else(PoisonError::into_inner);
         exit.unkept_limits.retain(|limit| told.insert(limit.clone()));

@@ -31,6 +31,7 @@ use super::{
     cancel::StepCancel,
     cgroup::{self, Cgroups},
     command::{command, find_program, is_program},
+    console::console_of,
     error::SandboxError,
     filter, fsmount,
     helper::{keep_last, look_up_user},
@@ -43,10 +44,10 @@ use super::{
     program::own_program,
     root::{self, Workshop},
     runtime_helper::{RuntimeCommand, RuntimeLifetime, RuntimeStart},
-    spec::{SandboxSpec, StepOwners},
+    spec::{SandboxSpec, StepOwners, StepStdin},
     stubs, sys, system,
     user::Ids,
-    watch::{Exit, Started, StepStream, watch},
+    watch::{Exit, Started, StepStreams, watch},
 };
 use crate::spec::{ResourceLimits, SecurityMode, SwapLimit};
 
@@ -81,7 +82,7 @@ pub(super) fn run(
     spec: &SandboxSpec,
     network: &StepNetworkLease<'_>,
     pids_limit: Option<u64>,
-    output: &mut (dyn FnMut(StepStream, &[u8]) + Send),
+    streams: StepStreams<'_>,
     cancel: &StepCancel,
 ) -> Result<Exit, SandboxError> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
@@ -95,7 +96,7 @@ pub(super) fn run(
     let (status, made) = thread::scope(|scope| {
         // Mounts, namespaces and working directory are this thread's own.
         let keeper = thread::Builder::new().name("runtime".to_owned());
-        let keeper = keeper.spawn_scoped(scope, || container.keep(spec, output, cancel));
+        let keeper = keeper.spawn_scoped(scope, || container.keep(spec, streams, cancel));
         let keeper = keeper.map_err(|error| SandboxError::io_setup("start a thread", &error))?;
         keeper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })?;
@@ -135,7 +136,7 @@ impl Container<'_> {
     fn keep(
         &self,
         spec: &SandboxSpec,
-        output: &mut dyn FnMut(StepStream, &[u8]),
+        StepStreams { output, user }: StepStreams<'_>,
         cancel: &StepCancel,
     ) -> Result<(ExitStatus, stubs::MadeStubs), SandboxError> {
         step("make namespaces", sys::unshare(UnshareFlags::NEWNS))?;
@@ -148,14 +149,16 @@ impl Container<'_> {
             Ok(_) => RuntimeLifetime::PidNamespace,
             Err(_) => RuntimeLifetime::Watched,
         };
-        let (mut child, started, _socket) = self.spawn(spec, lifetime)?;
+        let (mut child, started, socket) = self.spawn(spec, lifetime)?;
         let stop = || {
             if lifetime == RuntimeLifetime::Watched {
                 self.delete();
             }
             started.kill();
         };
-        let watched = watch(&started, output, cancel, &stop).inspect_err(|_| stop());
+        let watched = console_of(spec.stdin, user, &socket, &mut Vec::new())
+            .and_then(|console| watch(&started, console, output, cancel, &stop))
+            .inspect_err(|_| stop());
         let status = child.wait().map_err(|error| SandboxError::io_setup("wait for the runtime", &error));
         if cancel.is_cancelled() || watched.is_err() {
             // A runtime that was killed leaves its control groups.
@@ -274,6 +277,7 @@ impl Container<'_> {
             delete: RuntimeCommand::of(&delete),
             cgroups: self.cgroups.clone(),
             lifetime,
+            stdin: spec.stdin,
         };
         let mut start = serde_json::to_vec(&start)
             .map_err(|error| SandboxError::io_setup("describe the runtime", &error.into()))?;
@@ -388,7 +392,7 @@ fn config(
         "root": {"path": "rootfs", "readonly": false},
         "hostname": spec.hostname,
         "process": {
-            "terminal": false,
+            "terminal": spec.stdin == StepStdin::Terminal,
             "user": {"uid": ids.uid, "gid": ids.gid, "umask": 0o022, "additionalGids": groups},
             "args": spec.args,
             "env": env,

@@ -16,13 +16,16 @@ use std::{
 use rustix::{
     fs::CWD,
     mount::{MountPropagationFlags, mount_change},
+    process::setsid,
     thread::UnshareFlags,
 };
 use serde::{Deserialize, Serialize};
 
 use super::{
     command::command,
+    console,
     fsmount::{self, NODEV, NOEXEC, NOSUID},
+    spec::StepStdin,
     sys,
 };
 
@@ -36,6 +39,8 @@ pub(super) struct RuntimeStart {
     /// Control groups to enter: their `cgroup.procs` files.
     pub(super) cgroups: Vec<PathBuf>,
     pub(super) lifetime: RuntimeLifetime,
+    /// What the runtime, and through it the command, reads. Our end of it is sent back over the socket.
+    pub(super) stdin: StepStdin,
 }
 
 /// A command line and its environment.
@@ -95,7 +100,14 @@ pub(super) fn runtime_helper_main() -> u8 {
     if start.lifetime == RuntimeLifetime::PidNamespace && show_own_processes().is_err() {
         return FAILED;
     }
-    let Ok(mut runtime) = start.run.command().spawn() else { return FAILED };
+    if connect(&socket, start.stdin).is_err() {
+        return FAILED;
+    }
+    let mut runtime = start.run.command();
+    if start.stdin != StepStdin::Closed {
+        runtime.stdin(Stdio::inherit());
+    }
+    let Ok(mut runtime) = runtime.spawn() else { return FAILED };
     let watching = thread::Builder::new().spawn(move || {
         // Nothing more is sent: this returns when the other side is gone.
         let _closed = socket.read(&mut [0]);
@@ -114,6 +126,16 @@ pub(super) fn runtime_helper_main() -> u8 {
         }
         Err(_) => FAILED,
     }
+}
+
+/// Replaces the socket as our standard input, which the runtime inherits, where the step is to have one. A terminal is one of
+/// the host: the runtime makes that of the step, and passes on keys and size.
+fn connect(socket: &UnixStream, stdin: StepStdin) -> rustix::io::Result<()> {
+    if stdin == StepStdin::Terminal {
+        setsid()?;
+    }
+    let ours = console::connect(stdin, "/dev/ptmx")?;
+    console::hand_over(socket, ours.as_ref())
 }
 
 /// Mounts the /proc of our pid namespace over that of `bake`, for us and the runtime alone.

@@ -19,6 +19,7 @@ pub(crate) struct SandboxSpec {
     pub(crate) upper: PathBuf,
     /// An empty directory on the same file system as `upper`, for our use; the caller removes it afterwards.
     pub(crate) work: PathBuf,
+    pub(crate) stdin: StepStdin,
     /// Argument vector; never empty. A name without `/` is looked up in the `PATH` of `env`.
     pub(crate) args: Vec<String>,
     /// The whole environment; `HOME` is added when missing. Later entries of the same name win.
@@ -38,6 +39,17 @@ pub(crate) struct SandboxSpec {
     /// Size of `/dev/shm` in bytes; 64 MiB if not given.
     pub(crate) shm_size: Option<u64>,
     pub(crate) resources: ResourceLimits,
+}
+
+/// What a process reads from its standard input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum StepStdin {
+    /// An end at once.
+    Closed,
+    /// What the user gives, through a pipe.
+    Pipe,
+    /// A terminal of its own, to which its output goes as well.
+    Terminal,
 }
 
 /// What becomes of the owners that a process gives to files.

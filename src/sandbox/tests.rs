@@ -12,7 +12,7 @@ use std::{
 
 use super::{
     Exit, NetworkChoice, Runtime, Sandbox, SandboxError, SandboxMount, SandboxMountKind, SandboxOptions, SandboxSpec,
-    StepAgent, StepCancel, StepOwners, StepStream, namespace,
+    StepAgent, StepCancel, StepOwners, StepStdin, StepStream, namespace,
 };
 use crate::spec::{NetworkMode, ResourceLimits, SecurityMode, Ulimit};
 
@@ -73,6 +73,7 @@ impl Place {
             extra_hosts: Vec::new(),
             ulimits: Vec::new(),
             shm_size: None,
+            stdin: StepStdin::Closed,
             resources: ResourceLimits::default(),
         };
         let place = Self { dir, spec };

@@ -1,7 +1,7 @@
 //! Watching a started step: passes its output on, stops it when the run is cancelled, and returns when it has ended.
 
 use std::{
-    os::fd::OwnedFd,
+    os::fd::{BorrowedFd, OwnedFd},
     process::{Child, Stdio},
     time::{Duration, Instant},
 };
@@ -15,6 +15,7 @@ use rustix::{
 use super::{
     cancel::StepCancel,
     cgroup::UnkeptLimit,
+    console::Console,
     error::SandboxError,
     processes::{self, StepProcesses},
 };
@@ -24,6 +25,17 @@ use super::{
 pub(crate) enum StepStream {
     Stdout,
     Stderr,
+}
+
+/// Receives the output of a step in pieces of any length, as they come.
+pub(super) type StepOutputFn<'a> = dyn FnMut(StepStream, &[u8]) + 'a;
+
+/// What a step is connected to.
+pub(super) struct StepStreams<'a> {
+    /// Receives its output.
+    pub(super) output: &'a mut (dyn FnMut(StepStream, &[u8]) + Send),
+    /// What its standard input is fed from, unless that is closed by its spec.
+    pub(super) user: Option<BorrowedFd<'a>>,
 }
 
 /// The end of a step's command: its exit code or signal.
@@ -82,6 +94,9 @@ const GRACE: Duration = Duration::from_secs(10);
 /// How often we look whether the step is done cleaning up.
 const TICK: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 
+/// How often we look whether the user's terminal has another size.
+const SIZE_TICK: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
+
 /// How far a step has been stopped.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum StepStopState {
@@ -93,7 +108,7 @@ enum StepStopState {
     Killed,
 }
 
-/// Passes output on until the command has ended and all of its output is read.
+/// Passes output on until the command has ended and all of its output is read, and what the user types to it.
 ///
 /// When `cancel` asks, the step is asked to end; when it kills, or the step takes too long to end, `stop` is called,
 /// which must kill the step.
@@ -102,7 +117,8 @@ enum StepStopState {
 /// When the system refuses to watch the process or to read its output.
 pub(super) fn watch(
     started: &Started,
-    output: &mut dyn FnMut(StepStream, &[u8]),
+    mut console: Option<Console<'_>>,
+    output: &mut StepOutputFn<'_>,
     cancel: &StepCancel,
     stop: &dyn Fn(),
 ) -> Result<(), SandboxError> {
@@ -121,7 +137,14 @@ pub(super) fn watch(
         fds.extend(events.iter().map(|event| PollFd::new(*event, PollFlags::IN)));
         let first_stream = fds.len();
         fds.extend(streams.iter().filter_map(|(_, fd)| Some(PollFd::new((*fd)?, PollFlags::IN))));
-        let timeout = matches!(state, StepStopState::Asked { .. }).then_some(&TICK);
+        let first_of_console = fds.len();
+        let of_console = console.as_ref().map(Console::events).unwrap_or_default();
+        fds.extend(console.iter().flat_map(|it| of_console.iter().filter_map(|event| it.poll_fd(*event))));
+        let timeout = match state {
+            StepStopState::Asked { .. } => Some(&TICK),
+            _ if console.as_ref().is_some_and(Console::has_size) => Some(&SIZE_TICK),
+            _ => None,
+        };
         match poll(&mut fds, timeout) {
             Err(Errno::INTR) => continue,
             other => other.map_err(|errno| SandboxError::setup("watch the command", errno))?,
@@ -133,7 +156,14 @@ pub(super) fn watch(
             stop();
         }
         state = next;
-        let mut ready_streams = ready[first_stream..].iter();
+        if let Some(console) = &mut console {
+            for (event, _) in of_console.iter().zip(&ready[first_of_console..]).filter(|(_, is_ready)| **is_ready) {
+                console.act(*event, output)?;
+            }
+            console.follow_size();
+            console.hang_up_if_gone();
+        }
+        let mut ready_streams = ready[first_stream..first_of_console].iter();
         for (stream, open) in &mut streams {
             let Some(fd) = *open else { continue };
             if ready_streams.next() == Some(&true) && !pass_on(*stream, fd, &mut buffer, output)? {
@@ -151,7 +181,7 @@ pub(super) fn watch(
         unblocked.map_err(|errno| SandboxError::setup("read the output", errno))?;
         while pass_on(stream, fd, &mut buffer, output)? {}
     }
-    Ok(())
+    console.map_or(Ok(()), |mut console| console.drain(output))
 }
 
 /// Acts on the events that were polled in `state`, the last of which is that the step is to be killed.
@@ -180,7 +210,7 @@ fn pass_on(
     stream: StepStream,
     fd: &OwnedFd,
     buffer: &mut [u8],
-    output: &mut dyn FnMut(StepStream, &[u8]),
+    output: &mut StepOutputFn<'_>,
 ) -> Result<bool, SandboxError> {
     match rustix::io::read(fd, &mut *buffer) {
         Ok(0) | Err(Errno::AGAIN) => Ok(false),

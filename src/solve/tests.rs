@@ -64,6 +64,7 @@ fn world(home: &Path, seen: &Seen) -> SolveWorld {
             git_secrets: GitSecrets::default(),
             fetched: Mutex::default(),
         },
+        held: None,
         cancel: SolveCancel::new().expect("descriptors are left"),
         caches: SharedCaches::default(),
         env: Arc::new(BTreeMap::new()),

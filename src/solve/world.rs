@@ -12,6 +12,7 @@ use super::{
     cancel::SolveCancel,
     failure::{SolveFailure, store_failure},
     locals::Locals,
+    op::held::HeldSlot,
     runner::Runner,
     schedule::slots::Slots,
     shared::SharedCaches,
@@ -42,6 +43,8 @@ pub(crate) struct SolveWorld {
     pub(crate) hidden: Arc<Hidden>,
     pub(crate) sources: SourceFetcher,
     pub(crate) locals: Locals,
+    /// Where the first step that fails is put, with its files; without, nothing is kept of it.
+    pub(crate) held: Option<HeldSlot>,
     pub(crate) cancel: SolveCancel,
     pub(crate) caches: SharedCaches,
     /// The environment of the user, for secrets and agents.

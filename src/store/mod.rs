@@ -89,7 +89,7 @@ pub(crate) use self::{
     lock::KeyLock,
     prune::{PruneOptions, Usage, UsedItem},
     record::Table,
-    snapshot::{SnapshotId, SnapshotMeta},
+    snapshot::{Active, SnapshotId, SnapshotMeta},
     stat::{StatCache, StatKey},
     state::Store,
     step_log::{LogRetention, LoggedEnd, LoggedRun, LoggedStep, StepLog},

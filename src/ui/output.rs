@@ -70,6 +70,24 @@ pub(crate) fn tell_programs() {
     FOR_PROGRAMS.store(true, Ordering::Relaxed);
 }
 
+/// A stream of this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PassedStream {
+    Stdout,
+    Stderr,
+}
+
+/// Writes what a process writes that the user talks to, as it is, secrets too. What cannot be written is dropped.
+pub(crate) fn pass_on(bytes: &[u8], stream: PassedStream) {
+    drop(match stream {
+        PassedStream::Stdout => {
+            let mut out = io::stdout().lock();
+            out.write_all(bytes).and_then(|()| out.flush())
+        }
+        PassedStream::Stderr => io::stderr().lock().write_all(bytes),
+    });
+}
+
 /// Writes a message to standard error; nothing in it steers a terminal. A message that cannot be written is dropped.
 pub(crate) fn words(text: &str) {
     if FOR_PROGRAMS.load(Ordering::Relaxed) {

@@ -18,6 +18,7 @@ mod compose;
 mod concurrency;
 mod convert;
 mod corpus;
+mod debug;
 mod definition_reads;
 mod destinations;
 mod diagnostics;

@@ -7,10 +7,10 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use super::{du, metadata};
+use super::{du, metadata, shell};
 use crate::{
     cli::{
-        args::ProgressArg,
+        args::{OnErrorArg, ProgressArg},
         definition::{self, Planned},
         exit::{FAILED, INTERRUPTED, OK},
         proxies, registries,
@@ -19,7 +19,7 @@ use crate::{
     },
     dispatch::{self, RunEnd, RunOutcome, interrupt::Interrupts, outcome::RunMetadata},
     engine::{
-        self, CheckFinding, Runner, SharedCaches, SolveCancel,
+        self, CheckFinding, HeldSlot, Runner, SharedCaches, SolveCancel,
         context::Contexts,
         embedded::{self, EngineSetup},
     },
@@ -76,9 +76,12 @@ async fn build(settings: &Settings, planned: Planned, interrupts: &mut Interrupt
     let (store, findings) = (OnceLock::new(), Mutex::new(Vec::new()));
     // What is wrong with a shared cache is remembered when the engine is prepared anew.
     let caches = SharedCaches::default();
+    let held = (settings.on_error != OnErrorArg::Fail).then(HeldSlot::default);
     let prepare = async |sink: Sink| {
         let setup = setup(settings, writable.clone(), &secret_env, sink).map_err(|fault| vec![*fault])?;
-        let setup = EngineSetup { caches: caches.clone(), hidden: hidden.clone(), ..setup };
+        // Of an engine that was lost nothing is held.
+        drop(held.as_ref().and_then(HeldSlot::take));
+        let setup = EngineSetup { caches: caches.clone(), hidden: hidden.clone(), held: held.clone(), ..setup };
         drop(store.set(setup.store.clone()));
         let mut prepared = embedded::prepare(&plan, setup, &contexts).await?;
         *findings.lock().expect("no holder of this lock panics") = std::mem::take(&mut prepared.findings);
@@ -92,6 +95,11 @@ async fn build(settings: &Settings, planned: Planned, interrupts: &mut Interrupt
     }
     let findings = findings.into_inner().expect("no holder of this lock panics");
     let code = report(settings, &outcome, &findings, &contexts.sources());
+    if outcome.end == RunEnd::Failed
+        && let Some(step) = held.and_then(|slot| slot.take())
+    {
+        shell::in_failed(settings, step, interrupts).await;
+    }
     if let Some(store) = store.into_inner().filter(|_| outcome.end != RunEnd::Abandoned) {
         keep_within_limits(settings, store);
     }
@@ -217,6 +225,7 @@ pub(super) fn setup(
         secret_env: Arc::new(secret_env),
         proxies: Arc::new(proxies),
         cwd: settings.cwd.clone(),
+        held: None,
         cancel,
         caches: SharedCaches::default(),
         command: |program| sandbox::command(program),

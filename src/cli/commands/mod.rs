@@ -20,6 +20,7 @@ pub(crate) mod plan;
 pub(crate) mod print;
 pub(crate) mod prune;
 pub(crate) mod releases;
+mod shell;
 pub(crate) mod store_archive;
 mod store_filter;
 pub(crate) mod verify;

@@ -10,6 +10,7 @@ use crate::{
     solve::{
         cancel::SolveCancel,
         locals::Locals,
+        op::held::HeldSlot,
         runner::Runner,
         schedule::slots::Slots,
         shared::SharedCaches,
@@ -41,6 +42,8 @@ pub(crate) struct EngineSetup {
     pub(crate) proxies: Arc<BTreeMap<String, String>>,
     /// Absolute working directory: what relative paths of outputs start from.
     pub(crate) cwd: PathBuf,
+    /// Where the first step that fails is put, with its files; without, nothing is kept of it.
+    pub(crate) held: Option<HeldSlot>,
     /// Stops the steps of this engine.
     pub(crate) cancel: SolveCancel,
     /// The shared caches of the run: the same in every preparation of its engine.
@@ -75,6 +78,7 @@ impl EngineSetup {
                 git_secrets: crate::fetch::GitSecrets::default(),
                 fetched: std::sync::Mutex::default(),
             },
+            held: self.held.clone(),
             cancel: self.cancel.clone(),
             caches: self.caches.clone(),
             env: self.env.clone(),

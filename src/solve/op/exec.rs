@@ -14,6 +14,7 @@ use super::{
     copy_into::{ArchiveUse, copy_into},
     cover,
     error::FileError,
+    held::{HeldSlot, HeldStep},
     moved,
     output::StepOutput,
     single_id,
@@ -64,7 +65,20 @@ pub(crate) async fn run(
     id: StepId,
     result: Digest,
 ) -> Result<(), SolveFailure> {
-    let step = ExecStep {
+    let step = step(world, exec, vertex, scope, places, id);
+    let done = blocking(move || step.run(result)).await;
+    done.map_err(|failure: SolveFailure| failure.at_instruction(vertex))
+}
+
+fn step(
+    world: &SolveWorld,
+    exec: &Exec,
+    vertex: &Vertex,
+    scope: &Arc<SolveScope>,
+    places: Vec<ReadPlace>,
+    id: StepId,
+) -> ExecStep {
+    ExecStep {
         runner: world.runner.clone(),
         store: world.store.clone(),
         sink: world.sink.clone(),
@@ -81,23 +95,22 @@ pub(crate) async fn run(
         created: (world.now)(),
         at: vertex.meta.origin.at,
         anew: vertex.meta.ignore_cache,
-    };
-    let done = blocking(move || step.run(result)).await;
-    done.map_err(|failure: SolveFailure| failure.at_instruction(vertex))
+        held: world.held.clone(),
+    }
 }
 
-struct ExecStep {
-    runner: Arc<Runner>,
-    store: Store,
+pub(super) struct ExecStep {
+    pub(super) runner: Arc<Runner>,
+    pub(super) store: Store,
     sink: Sink,
     log: StepLogLimits,
     hidden: Arc<Hidden>,
     /// As progress shows it.
-    name: String,
+    pub(super) name: String,
     env: Arc<std::collections::BTreeMap<String, String>>,
     secret_env: Arc<std::collections::BTreeMap<String, String>>,
     cancel: sandbox::StepCancel,
-    exec: Exec,
+    pub(super) exec: Exec,
     scope: Arc<SolveScope>,
     places: Vec<ReadPlace>,
     id: StepId,
@@ -106,6 +119,8 @@ struct ExecStep {
     at: Option<Span>,
     /// Without the cache: cache mounts start empty as well.
     anew: bool,
+    /// Where it is put if it fails.
+    held: Option<HeldSlot>,
 }
 
 /// Why a cache mount could not be filled.
@@ -119,21 +134,15 @@ impl From<store::StoreError> for SeedFault {
 
 /// What must live as long as the process.
 #[derive(Default)]
-struct Held {
+pub(super) struct Held {
     cache_dirs: Vec<store::CacheDir>,
     secrets: Vec<Vec<u8>>,
 }
 
 impl ExecStep {
-    fn run(&self, result: Digest) -> Result<(), SolveFailure> {
-        let active = self.store.prepare().map_err(|e| store_fault(&e))?;
+    fn run(mut self, result: Digest) -> Result<(), SolveFailure> {
+        let (active, layers) = self.prepare()?;
         let mut held = Held::default();
-        let mut layers = self.layers(0)?;
-        // The root directory of the result has the metadata of the layer below.
-        if let Some(top) = layers.last() {
-            copy_root(top, &active.fs());
-            layers.insert(0, self.runner.skeleton(&self.store)?);
-        }
         let spec = self.spec(layers, active.fs(), active.work(), &mut held)?;
         held.secrets.extend(self.hidden.parts().map(|text| text.as_bytes().to_vec()));
         let retention = LogRetention { size: self.log.kept_size, runs: self.log.kept_runs };
@@ -159,23 +168,40 @@ impl ExecStep {
         if let Err(error) = output.into_log().end(&self.name, &self.created, took, end) {
             (self.sink)(Event::Warning(Arc::new(log_not_kept(&error))));
         }
+        // Another step may wait for a cache mount of this one.
+        drop(held);
+        let fault = match ended {
+            Ok(_) => fault,
+            Err(SandboxError::Cancelled) => return Err(SolveFailure::Cancelled),
+            Err(error) if error.is_missing_program() => Some(not_started(&error)),
+            Err(error) => return Err(not_started(&error).into()),
+        };
         if let Some(fault) = fault {
+            if let Some(slot) = self.held.take() {
+                slot.put(HeldStep::new(self, spec.layers, active));
+            }
             return Err(fault.into());
         }
-        match ended {
-            Ok(_) => (),
-            Err(SandboxError::Cancelled) => return Err(SolveFailure::Cancelled),
-            Err(error) => {
-                let mut fault =
-                    Diagnostic::error("bake::solve::not_started", format!("the step could not be run: {error}"));
-                fault.help = error.help();
-                return Err(fault.into());
-            }
-        }
-        drop(held);
         moved::make_whole(&active.fs(), &spec.layers).map_err(FileError::into_diagnostic)?;
         let meta = SnapshotMeta { created: self.created.clone() };
         active.commit(&SnapshotId(result), meta).map_err(|e| store_failure(&e))
+    }
+
+    /// The directory for its changes, and the layers below, lowest first.
+    fn prepare(&self) -> Result<(store::Active, Vec<PathBuf>), SolveFailure> {
+        let active = self.store.prepare().map_err(|e| store_fault(&e))?;
+        let mut layers = self.layers(0)?;
+        // The root directory of the result has the metadata of the layer below.
+        if let Some(top) = layers.last() {
+            copy_root(top, &active.fs());
+            layers.insert(0, self.runner.skeleton(&self.store)?);
+        }
+        Ok((active, layers))
+    }
+
+    /// The same step without progress, which has ended when it is looked into; its cache mounts are kept as they are.
+    pub(super) fn without_view(self) -> Self {
+        Self { sink: Arc::new(|_| ()), anew: false, held: None, ..self }
     }
 
     fn failed(&self, exit: &sandbox::Exit, output: &StepOutput) -> Diagnostic {
@@ -215,7 +241,7 @@ impl ExecStep {
         }
     }
 
-    fn spec(
+    pub(super) fn spec(
         &self,
         layers: Vec<PathBuf>,
         upper: PathBuf,
@@ -254,6 +280,7 @@ impl ExecStep {
             layers,
             upper,
             work,
+            stdin: sandbox::StepStdin::Closed,
             args: exec.args.clone(),
             env,
             cwd: exec.cwd.clone(),
@@ -466,6 +493,18 @@ fn limit_not_kept(limit: &sandbox::UnkeptLimit) -> Diagnostic {
     shown.help(
         "run bake as root, or where control groups are yours: `systemd-run --user --scope -p Delegate=yes bake …`",
     )
+}
+
+/// Why the process of a step could not be started.
+pub(super) fn not_started(error: &SandboxError) -> Diagnostic {
+    let mut fault = Diagnostic::error("bake::solve::not_started", format!("the step could not be run: {error}"));
+    fault.help = error.help();
+    fault
+}
+
+/// What the user is told of a process that has ended, beside its exit code.
+pub(super) fn warning_of(exit: &sandbox::Exit, notice: Option<sandbox::HostNetworkNotice>) -> Vec<Diagnostic> {
+    notice.map(host_network).into_iter().chain(exit.unkept_limits.iter().map(limit_not_kept)).collect()
 }
 
 fn first_line(text: &str) -> String {

@@ -18,6 +18,7 @@ pub(crate) mod error;
 pub(crate) mod exec;
 pub(crate) mod file;
 mod git;
+pub(crate) mod held;
 mod http;
 pub(crate) mod linked;
 mod moved;

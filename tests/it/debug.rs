@@ -1,0 +1,184 @@
+//! A shell in a step: after it has failed (`--on-error=shell`).
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{Read as _, Write as _},
+    os::fd::OwnedFd,
+    process::{Command, Stdio},
+};
+
+use rustix::{
+    pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
+    termios::{Winsize, tcsetwinsize},
+};
+
+use crate::support::{Bake, Ran, base_layout, skipped};
+
+const DOCKERFILE: &str = "FROM base AS tools
+RUN mkdir /from && echo content > /from/file
+FROM base
+ENV GREETING=hello
+WORKDIR /srv/dir
+RUN echo below > below && chmod 777 /srv/dir
+USER 1000:1001
+RUN --mount=type=cache,target=/cache,mode=0777 --mount=type=secret,id=token,mode=0444 --mount=type=tmpfs,target=/t \\
+    --mount=type=bind,from=tools,source=/from,target=/b --network=none \\
+    echo changed > changed; echo step >> /cache/n; rm below; exit 7
+";
+
+fn project(dockerfile: &str) -> Bake {
+    let bake = Bake::new();
+    let layout = base_layout().display();
+    bake.write("Dockerfile", dockerfile);
+    bake.write(
+        "docker-bake.hcl",
+        &format!(
+            "target \"default\" {{\n  contexts = {{ base = \"oci-layout://{layout}\" }}\n  \
+             secret = [\"id=token,env=TOKEN\"]\n  output = [\"type=cacheonly\"]\n}}\n"
+        ),
+    );
+    bake
+}
+
+/// A run whose standard input is a pipe with `input`.
+fn piped(bake: &Bake, args: &[&str], env: &[(&str, &str)], input: &str) -> Ran {
+    let mut child = bake
+        .command("", args)
+        .envs([("TOKEN", "xyzzy42"), ("BUILDX_BAKE_ENTITLEMENTS_FS", "0")])
+        .envs(env.iter().copied())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let mut stdin = child.stdin.take().expect("it is a pipe");
+    // One that reads nothing is no fault of the test.
+    let _not_read = stdin.write_all(input.as_bytes());
+    drop(stdin);
+    let out = child.wait_with_output().expect("it can be waited for");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+    Ran { code: out.status.code(), stdout: text(out.stdout), stderr: text(out.stderr) }
+}
+
+const LOOK: &str = "echo $GREETING; pwd; id -u; id -g; ls; cat changed; cat /cache/n; cat /run/secrets/token; echo; \
+                    cat /b/file; grep -c ' /t tmpfs' /proc/mounts; ls /sys/class/net; echo shell >> /cache/n; \
+                    echo told >&2; touch new; exit 5\n";
+const SEEN: &str = "hello\n/srv/dir\n1000\n1001\nchanged\nchanged\nstep\nxyzzy42\ncontent\n1\nlo\n";
+
+#[test]
+fn a_shell_in_a_failed_step_sees_what_the_step_saw() {
+    let bake = project(DOCKERFILE);
+    for runtime in ["embedded", "runc"] {
+        if runtime == "runc" && !has("runc") {
+            skipped("a shell with runc", crate::support::installable("runc").as_deref());
+            continue;
+        }
+        let env = [("BAKE_RUNTIME", runtime), ("BAKE_CACHE_NAMESPACE", runtime)];
+        let ran = piped(&bake, &["--progress=plain", "--on-error=shell"], &env, LOOK);
+        assert_eq!((ran.code, &*ran.stdout), (Some(1), SEEN), "{runtime}: {}", ran.stderr);
+        let told = ran.stderr.find("exit code: 7").expect("the fault is shown");
+        let shell = ran.stderr.find("the step was: /bin/sh -c 'echo changed > changed;").expect("the command is shown");
+        assert!(told < shell && ran.stderr.ends_with("told\n"), "{runtime}: {}", ran.stderr);
+
+        // Nothing of it is kept but what it did in cache mounts.
+        let again = piped(&bake, &["--progress=plain", "--on-error=shell"], &env, "cat /cache/n; ls\n");
+        assert_eq!(again.stdout, "step\nshell\nstep\nchanged\n", "{runtime}: {}", again.stderr);
+    }
+    let log = bake.run(&["log", "exit 7"]).ok().stdout;
+    assert!(log.is_empty(), "{log}");
+}
+
+#[test]
+fn without_a_user_the_run_goes_on_as_usual() {
+    let bake = project(DOCKERFILE);
+    let warning = "no shell is opened in the step that failed";
+    let env = [("TOKEN", "x"), ("BUILDX_BAKE_ENTITLEMENTS_FS", "0")];
+    let run = |stdin: Stdio, more: &[(&str, &str)]| {
+        let mut command = bake.command("", &["--progress=plain", "--on-error=shell"]);
+        let out = command.envs(env).envs(more.iter().copied()).stdin(stdin).output().expect("the binary starts");
+        (out.status.code(), String::from_utf8(out.stderr).expect("UTF-8"))
+    };
+    bake.write("input", "touch /srv/dir/x\n");
+    let file = File::open(bake.path("input")).expect("it was written");
+    for stdin in [Stdio::null(), file.into()] {
+        let (code, stderr) = run(stdin, &[]);
+        assert!(code == Some(1) && stderr.contains(warning) && stderr.contains("exit code: 7"), "{stderr}");
+    }
+    // A pipe that nobody writes to, as CI systems have it.
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let (code, stderr) = run(reader.into(), &[("CI", "true")]);
+    assert!(code == Some(1) && stderr.contains(warning), "{stderr}");
+    drop(writer);
+    // A step that is not there, and one that does not fail.
+    let fails = "FROM base\nRUN rm /bin/sh && exit 1\n";
+    bake.write("Dockerfile", fails);
+    let ran = piped(&bake, &["--progress=plain", "--on-error=shell"], &[], "echo no\n");
+    let told = "no shell can be opened, the file system of the step has none: /bin/sh";
+    assert!(ran.code == Some(1) && ran.stdout.is_empty() && ran.stderr.contains(told), "{}", ran.stderr);
+    bake.write("Dockerfile", "FROM base\nRUN true\n");
+    piped(&bake, &["--progress=plain", "--on-error=shell"], &[], "echo no\n").ok();
+}
+
+/// A terminal: the side of the program, and ours.
+fn terminal() -> (OwnedFd, File) {
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("there are terminals");
+    grantpt(&master).expect("it is ours");
+    unlockpt(&master).expect("it is ours");
+    let name = ptsname(&master, Vec::new()).expect("it has a name").into_string().expect("it is ASCII");
+    tcsetwinsize(&master, Winsize { ws_row: 33, ws_col: 111, ws_xpixel: 0, ws_ypixel: 0 }).expect("it has a size");
+    let slave = OpenOptions::new().read(true).write(true).open(name).expect("it can be opened");
+    (slave.into(), File::from(master))
+}
+
+/// Reads what the program writes until it has written `wanted`.
+fn until(master: &mut File, seen: &mut String, wanted: &str) {
+    let from = seen.len();
+    let mut buffer = [0; 4096];
+    while !seen[from..].contains(wanted) {
+        let n = master.read(&mut buffer).unwrap_or(0);
+        assert!(n > 0, "{wanted:?} is missing: {seen}");
+        *seen += &String::from_utf8_lossy(&buffer[..n]);
+    }
+}
+
+#[test]
+fn on_a_terminal_the_shell_has_one_of_its_own() {
+    for runtime in ["embedded", "runc"] {
+        if runtime == "runc" && !has("runc") {
+            skipped("a shell with runc", crate::support::installable("runc").as_deref());
+            continue;
+        }
+        let bake = project("FROM base\nRUN --network=none echo made > /made; exit 7\n");
+        let (slave, mut master) = terminal();
+        let stream = || Stdio::from(slave.try_clone().expect("descriptors are left"));
+        let mut command = bake.command("", &["--progress=plain", "--on-error=shell"]);
+        command.env("BUILDX_BAKE_ENTITLEMENTS_FS", "0").env("BAKE_RUNTIME", runtime).env("TERM", "vt100");
+        command.env("TOKEN", "x");
+        let mut child = command.stdin(stream()).stdout(stream()).stderr(stream()).spawn().expect("the binary starts");
+        drop(command);
+        let mut seen = String::new();
+        until(&mut master, &mut seen, "# ");
+        let mut typed = |text: &str, wanted: &str| {
+            master.write_all(text.as_bytes()).expect("it can be written to");
+            until(&mut master, &mut seen, wanted);
+        };
+        typed("tty; stty size; echo $TERM $(cat /made)\r", "vt100 made");
+        // Ctrl-C ends the command, not the shell, and not the build.
+        typed("sleep 1000; echo not-$((1+1))\r", "sleep 1000");
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        typed("\u{3}", "# ");
+        typed("echo after-$((1+1))\r", "after-2");
+        tcsetwinsize(&slave, Winsize { ws_row: 40, ws_col: 90, ws_xpixel: 0, ws_ypixel: 0 }).expect("it has a size");
+        typed("sleep 1; stty size\r", "40 90");
+        drop(slave);
+        master.write_all(b"exit\r").expect("it can be written to");
+        let code = child.wait().expect("it can be waited for").code();
+        assert_eq!(code, Some(1), "{runtime}: {seen}");
+        assert!(seen.contains("/dev/pts/0") && seen.contains("33 111"), "{runtime}: {seen}");
+        assert!(!seen.contains("not-2"), "{runtime}: {seen}");
+    }
+}
+
+fn has(program: &str) -> bool {
+    Command::new(program).arg("--version").output().is_ok()
+}
