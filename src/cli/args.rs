@@ -22,6 +22,7 @@ Commands (first argument; a target of this name comes first, and `bake -- NAME` 
   plan         Show builds and exports and how they depend on each other
   explain      Tell which steps would run and why, and why the others last ran
   log          Show the whole output of a step that ran
+  debug        Open a shell in front of a RUN step
   check        Tell what is wrong with the definition and all Dockerfiles
   fmt          Lay out bake files: indentation, blanks, aligned `=`
   du           Show what the state directory holds
@@ -161,7 +162,7 @@ pub(crate) struct PlanArgs {
 }
 
 /// How a plan is run.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub(crate) struct RunArgs {
     /// How progress is shown: auto, plain, tty, rawjson, quiet
     #[arg(
@@ -296,6 +297,23 @@ pub(crate) enum CliCommand {
     ///
     /// Without a step, list those of the last run. A step that is found in the cache does not run and has no output.
     Log(LogArgs),
+    /// Build up to a RUN step and open a shell in front of it, with its mounts, environment and user
+    ///
+    /// Nothing that is done in the shell is cached or changes a result; cache mounts are the real ones. The exit code is that
+    /// of the shell or COMMAND.
+    #[command(
+        override_usage = "bake debug [OPTIONS] [TARGET] [-- COMMAND...]",
+        mut_arg("targets", |it| {
+            it.index(1).num_args(1).action(ArgAction::Set).help("The target; `default` if none is named")
+        }),
+        mut_arg("push", |it| it.hide(true)),
+        mut_arg("load", |it| it.hide(true)),
+        mut_arg("sbom", |it| it.hide(true)),
+        mut_arg("provenance", |it| it.hide(true)),
+        mut_arg("call", |it| it.hide(true)),
+        mut_arg("check", |it| it.hide(true))
+    )]
+    Debug(DebugArgs),
     /// Show what the state directory holds
     Du(DuArgs),
     /// Remove what is not needed any more
@@ -375,6 +393,25 @@ pub(crate) struct LogArgs {
     /// Which run: 1 is the last one that ran a step, 2 the one before
     #[arg(long, value_name = "N")]
     pub(crate) run: Option<std::num::NonZeroUsize>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DebugArgs {
+    #[command(flatten)]
+    pub(crate) plan: Box<PlanArgs>,
+    /// The step: its place, as in 'web build 2/5', or any part of its name that no other step has; the last RUN step, or the
+    /// first that fails before it, if none is named
+    #[arg(long, value_name = "STEP", help_heading = RUN)]
+    pub(crate) step: Option<String>,
+    /// How progress is shown: auto, plain, tty, rawjson, quiet
+    #[arg(long, value_enum, hide_possible_values = true, value_name = "MODE", help_heading = RUN)]
+    pub(crate) progress: Option<ProgressArg>,
+    /// How many steps run at once; the number of cores by default
+    #[arg(short, long, value_name = "N", help_heading = RUN)]
+    pub(crate) jobs: Option<std::num::NonZeroUsize>,
+    /// Runs in place of a shell
+    #[arg(last = true, index = 2, value_name = "COMMAND")]
+    pub(crate) command: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -469,12 +506,13 @@ pub(crate) fn whole() -> clap::Command {
 }
 
 /// First arguments that are commands, each in a form that cannot be taken for a target.
-pub(crate) const COMMANDS: [(&str, &str); 13] = [
+pub(crate) const COMMANDS: [(&str, &str); 14] = [
     ("build", "bake build ."),
     ("convert", "bake convert FILE"),
     ("plan", "bake plan --format=text"),
     ("explain", "bake explain --json"),
     ("log", "bake log --run=1"),
+    ("debug", "bake debug --step=STEP TARGET"),
     ("check", "bake check --format=text"),
     ("fmt", "bake fmt FILE"),
     ("du", "bake du --format=table"),

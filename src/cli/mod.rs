@@ -44,7 +44,7 @@ use crate::{
     store::{self, HomeDir},
     ui::{log, output, raw_terminal},
 };
-use args::{Bake, COMMANDS, CacheCommand, CliCommand, PlanArgs, ProgressArg, RunArgs, WithCommand};
+use args::{Bake, COMMANDS, CacheCommand, CliCommand, DebugArgs, PlanArgs, ProgressArg, RunArgs, WithCommand};
 use build_args::BuildArgs;
 use exit::{FAILED, INTERRUPTED, USAGE, write, write_styled};
 use first_word::MeantTarget;
@@ -232,6 +232,25 @@ fn run_build(args: BuildArgs, env: Environment, invocation: Invocation) -> u8 {
     })
 }
 
+/// `bake debug`.
+fn run_debug(args: DebugArgs, env: Environment) -> u8 {
+    let color = settings::color(&env);
+    let DebugArgs { plan, step, progress, jobs, command } = args;
+    // Nothing becomes of the result.
+    let plan = PlanArgs { push: None, load: None, sbom: None, provenance: None, call: None, check: false, ..*plan };
+    let run = RunArgs { progress, jobs, ..RunArgs::default() };
+    tell_programs(&run, &env);
+    let mut settings = match Settings::new(plan, Some(run), env) {
+        Ok(settings) => settings,
+        Err(faults) => return bad_usage(&faults, color),
+    };
+    if let Err(code) = enter_namespace_of_build(&mut settings) {
+        return code;
+    }
+    let command = (!command.is_empty()).then_some(command);
+    interruptible(move |interrupts| commands::debug::run(settings, step, command, interrupts))
+}
+
 /// Whether targets without an output are loaded; asks the container engine, so it wants to be in the namespace already.
 fn loads_by_default(settings: &Settings, invocation: Invocation) -> bool {
     invocation == Invocation::Plugin && commands::build::engine_answers(settings)
@@ -305,6 +324,7 @@ fn run_command(command: CliCommand, env: Environment, invocation: Invocation) ->
             Err(faults) => bad_usage(&faults, color),
         },
         CliCommand::Fmt(args) => on_large_stack(move || commands::fmt::run(&args, color)),
+        CliCommand::Debug(args) => run_debug(args, env),
         CliCommand::Log(args) => on_state(&env, |home, color| commands::log::run(home, &args, color)),
         CliCommand::Du(args) => on_state(&env, |home, color| commands::du::run(home, &args, color)),
         CliCommand::Prune(args) => on_state(&env, |home, color| commands::prune::run(home, &args, color)),

@@ -1,4 +1,4 @@
-//! What the user is shown, as data: source texts (`source`), errors and warnings (`diagnostic`, `fold`), progress (`event`),
+//! What the user is shown, as data: source texts (`source`), errors and warnings (`diagnostic`, `fold`), progress (`event`, `step_name`),
 //! texts that must not be shown (`hidden`, `url`). Rendering is done in `ui`; nothing here knows a terminal.
 
 pub(crate) mod diagnostic;
@@ -6,6 +6,7 @@ pub(crate) mod event;
 pub(crate) mod fold;
 pub(crate) mod hidden;
 pub(crate) mod source;
+pub(crate) mod step_name;
 pub(crate) mod suggest;
 pub(crate) mod summary;
 pub(crate) mod url;

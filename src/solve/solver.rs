@@ -25,6 +25,8 @@ use super::{
         records::{CacheRecords, KnownStep, StepKeys},
     },
     op::{
+        exec,
+        held::HeldSlot,
         linked::{self, KeptDirs},
         source,
     },
@@ -161,6 +163,29 @@ impl Solver {
             records.push((keys.shared, tree));
         }
         Ok(records)
+    }
+
+    /// The graph whose vertices it solves.
+    pub(crate) fn graph(&self) -> &Graph {
+        &self.0.graph
+    }
+
+    /// Solves what a RUN step needs, and puts the step into `slot` as it is before it runs.
+    ///
+    /// # Errors
+    /// The first failure of a vertex that the step needs.
+    pub(crate) async fn hold(&self, ix: VertexIx, slot: &HeldSlot) -> Result<(), SolveFailure> {
+        let vertex = self.0.graph.get(ix);
+        let Op::Exec(exec) = &vertex.op else { unreachable!("only RUN steps are held") };
+        let mut inputs = Vec::with_capacity(vertex.inputs.len());
+        for input in &vertex.inputs {
+            inputs.push(self.resolve(*input, &order::reachable(&self.0.graph, *input)).await?);
+        }
+        let places = vertex.inputs.iter().zip(&inputs).map(|(input, tree)| self.place(vertex, *input, tree));
+        let places = try_join_all(places).await?;
+        let (world, scope) = (&self.0.world, &self.0.scopes[ix.index()]);
+        slot.put(exec::hold(world, exec, vertex, scope, places, step_id(ix)).await?);
+        Ok(())
     }
 
     /// Makes sure that the snapshots of a tree exist, and returns their directories, lowest first.

@@ -289,6 +289,7 @@ fn a_word_is_a_target_if_the_definition_has_it_and_a_command_with_what_only_that
         ("plan", &["plan", "--format=json"]),
         ("explain", &["explain", "--json"]),
         ("log", &["log", "--help"]),
+        ("debug", &["debug", "--help"]),
         ("check", &["check", "--format=json"]),
         ("fmt", &["fmt", "--check", "docker-bake.hcl"]),
         ("du", &["du", "--format=json"]),

@@ -182,3 +182,98 @@ fn on_a_terminal_the_shell_has_one_of_its_own() {
 fn has(program: &str) -> bool {
     Command::new(program).arg("--version").output().is_ok()
 }
+
+/// `piped`, with arguments of `bake debug`.
+fn debug(bake: &Bake, args: &[&str], input: &str) -> Ran {
+    piped(bake, &[&["debug", "--progress=plain"], args].concat(), &[], input)
+}
+
+#[test]
+fn a_shell_is_opened_in_front_of_a_step() {
+    let bake = project(DOCKERFILE);
+    let ran = debug(&bake, &[], "ls; cat below /run/secrets/token; id -u; echo shell >> /cache/n; touch new; exit 5\n");
+    assert_eq!((ran.code, &*ran.stdout), (Some(5), "below\nbelow\nxyzzy421000\n"), "{}", ran.stderr);
+    let told = "a shell in front of the step: [default stage-1 4/4] RUN --mount=type=cache";
+    assert!(
+        ran.stderr.contains(told) && ran.stderr.contains("the step is: /bin/sh -c 'echo changed"),
+        "{}",
+        ran.stderr
+    );
+
+    // A command in place of the shell, an earlier step, a step of another stage; nothing of the first is left.
+    let ran = debug(&bake, &["--", "/bin/sh", "-c", "cat /cache/n; cat; ls"], "typed\n").ok();
+    assert_eq!(ran.stdout, "shell\ntyped\nbelow\n", "{}", ran.stderr);
+    let ran = debug(&bake, &["--step=default stage-1 3/4", "default", "--", "ls"], "").ok();
+    assert_eq!(ran.stdout, "", "{}", ran.stderr);
+    let ran = debug(&bake, &["--step=mkdir /from", "--", "/bin/sh", "-c", "ls /from || pwd"], "").ok();
+    assert_eq!(ran.stdout, "/\n", "{}", ran.stderr);
+
+    // The first step that fails on the way.
+    let before = DOCKERFILE.replace("RUN echo below > below", "RUN echo gone > gone; test -e /repaired");
+    bake.write("Dockerfile", &before);
+    let ran = debug(&bake, &[], "pwd; ls\n").ok();
+    assert_eq!(ran.stdout, "/srv/dir\n", "{}", ran.stderr);
+    assert!(ran.stderr.contains("a shell in front of the step: [default stage-1 3/4] RUN echo gone"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("exit code: 1"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_step_that_is_not_there_is_told() {
+    let bake = project(DOCKERFILE);
+    let fault = |args: &[&str], code: i32, told: &str| {
+        let ran = debug(&bake, args, "echo no\n");
+        assert_eq!((ran.code, &*ran.stdout), (Some(code), ""), "{}", ran.stderr);
+        assert!(ran.stderr.contains(told), "{}", ran.stderr);
+    };
+    fault(&["--step=nope"], 1, "no RUN step of the target has this in its name: nope");
+    fault(&["--step=RUN"], 1, "3 steps have this in their names: RUN");
+    fault(&["--", "no-such-program"], 1, "executable file not found in $PATH");
+    fault(&["nobody"], 1, "nobody");
+    bake.write("Dockerfile", "FROM base\nCOPY Dockerfile /\n");
+    fault(&[], 1, "the target has no RUN step");
+    bake.write(
+        "docker-bake.hcl",
+        "target \"a\" {}\ntarget \"b\" {}\ngroup \"default\" {\n  targets = [\"a\", \"b\"]\n}\n",
+    );
+    fault(&[], 2, "a shell is opened in one target, not in 2");
+}
+
+#[test]
+fn an_ordinary_user_gets_the_same() {
+    const USER: &str = "65534";
+    if !rustix::process::geteuid().is_root() || !has("setpriv") {
+        return skipped("a shell in a step of an ordinary user", None);
+    }
+    let bake = project("FROM base\nWORKDIR /dir\nRUN --network=none echo changed > changed; exit 7\n");
+    let system = |program: &str, args: &[&str]| {
+        let done = Command::new(program).args(args).current_dir(bake.dir.path()).status();
+        assert!(done.is_ok_and(|status| status.success()), "{program} {args:?}");
+    };
+    system("cp", &["-r", &base_layout().display().to_string(), "layout"]);
+    let definition = bake.read("docker-bake.hcl").replace(&base_layout().display().to_string(), "layout");
+    bake.write("docker-bake.hcl", &definition);
+    system("chown", &["-R", &format!("{USER}:{USER}"), "."]);
+    let run = |args: &[&str], input: &str| {
+        let mut command = bake.command("", args);
+        let program = command.get_program().to_owned();
+        let envs: Vec<_> =
+            command.get_envs().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned()))).collect();
+        command = Command::new("setpriv");
+        command.arg(format!("--reuid={USER}")).arg(format!("--regid={USER}")).arg("--clear-groups").arg(program);
+        command.args(args).current_dir(bake.dir.path()).env_clear().envs(envs);
+        command.env("TOKEN", "x").env("BUILDX_BAKE_ENTITLEMENTS_FS", "0");
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the binary starts");
+        let _not_read = child.stdin.take().expect("it is a pipe").write_all(input.as_bytes());
+        let out = child.wait_with_output().expect("it can be waited for");
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+        Ran { code: out.status.code(), stdout: text(out.stdout), stderr: text(out.stderr) }
+    };
+    let ran = run(&["--progress=plain", "--on-error=shell"], "id -u; pwd; cat changed\n");
+    if ran.stderr.contains("user namespace") {
+        return skipped("a shell in a step of an ordinary user: there are no user namespaces", None);
+    }
+    assert_eq!((ran.code, &*ran.stdout), (Some(1), "0\n/dir\nchanged\n"), "{}", ran.stderr);
+    let ran = run(&["debug", "--progress=plain"], "ls; exit 3\n");
+    assert_eq!((ran.code, &*ran.stdout), (Some(3), ""), "{}", ran.stderr);
+}

@@ -98,7 +98,10 @@ async fn build(settings: &Settings, planned: Planned, interrupts: &mut Interrupt
     if outcome.end == RunEnd::Failed
         && let Some(step) = held.and_then(|slot| slot.take())
     {
-        shell::in_failed(settings, step, interrupts).await;
+        match settings.on_error {
+            OnErrorArg::Fail => (),
+            OnErrorArg::Shell => shell::in_failed(settings, step, interrupts).await,
+        }
     }
     if let Some(store) = store.into_inner().filter(|_| outcome.end != RunEnd::Abandoned) {
         keep_within_limits(settings, store);

@@ -8,7 +8,7 @@ use crate::{
         exit::{FAILED, USAGE, write},
         state::open_store,
     },
-    report::{Diagnostic, SourceMap, suggest},
+    report::{Diagnostic, SourceMap, step_name, suggest},
     store::{HomeDir, LoggedEnd, LoggedRun, LoggedStep},
     ui::output,
 };
@@ -50,20 +50,9 @@ pub(crate) fn run(bake_home: &HomeDir, args: &LogArgs, color: bool) -> u8 {
     }
 }
 
-/// The steps that a text means: the one of this name or place, else all whose names have it as a part.
 fn matching<'a>(steps: &'a [LoggedStep], wanted: &str) -> Vec<&'a LoggedStep> {
-    let is_exact = |step: &&LoggedStep| step.name == wanted || place(&step.name) == wanted.trim_matches(['[', ']']);
-    let exact: Vec<&LoggedStep> = steps.iter().filter(is_exact).collect();
-    // Of a step that was tried twice the last counts.
-    if let Some(last) = exact.last().filter(|last| exact.iter().all(|step| step.name == last.name)) {
-        return vec![last];
-    }
-    steps.iter().filter(|step| step.name.contains(wanted)).collect()
-}
-
-/// `web build 2/5` of `[web build 2/5] RUN make`.
-fn place(name: &str) -> &str {
-    name.split_once(']').map_or(name, |(place, _)| place).trim_start_matches('[')
+    let names: Vec<&str> = steps.iter().map(|step| step.name.as_str()).collect();
+    step_name::matching(&names, wanted).into_iter().map(|ix| &steps[ix]).collect()
 }
 
 fn listed(run: &LoggedRun) -> String {
@@ -111,15 +100,13 @@ fn shown(run: &LoggedRun, step: &LoggedStep) -> Result<u8, Diagnostic> {
 
 fn unknown(wanted: &str, run: &LoggedRun) -> Diagnostic {
     let fault = Diagnostic::error("bake::cli::log_no_step", format!("no step that ran has this in its name: {wanted}"));
-    let places = run.steps.iter().map(|step| place(&step.name));
+    let places = run.steps.iter().map(|step| step_name::place(&step.name));
     let help = suggest::did_you_mean(wanted, places);
     fault.help(help.unwrap_or_else(|| "`bake log` lists the steps that ran last".to_owned()))
 }
 
 fn ambiguous(wanted: &str, steps: &[&LoggedStep]) -> Diagnostic {
-    const SHOWN: usize = 5;
     let message = format!("{} steps have this in their names: {wanted}", steps.len());
-    let names: Vec<String> = steps.iter().take(SHOWN).map(|step| format!("`{}`", place(&step.name))).collect();
-    let more = if steps.len() > SHOWN { ", …" } else { "" };
-    Diagnostic::error("bake::cli::log_several_steps", message).help(format!("name one: {}{more}", names.join(", ")))
+    let names: Vec<&str> = steps.iter().map(|step| step.name.as_str()).collect();
+    Diagnostic::error("bake::cli::log_several_steps", message).help(step_name::name_one(&names))
 }

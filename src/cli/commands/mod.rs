@@ -6,6 +6,7 @@ pub(crate) mod call;
 pub(crate) mod check;
 pub(crate) mod command_line;
 pub(crate) mod convert;
+pub(crate) mod debug;
 pub(crate) mod du;
 pub(crate) mod explain;
 pub(crate) mod fmt;

@@ -6,7 +6,10 @@ use std::{
 };
 
 use crate::{
-    cli::settings::Settings,
+    cli::{
+        exit::{FAILED, INTERRUPTED},
+        settings::Settings,
+    },
     dispatch::interrupt::Interrupts,
     engine::{HeldFault, HeldProcess, HeldStep},
     report::{Diagnostic, SourceMap},
@@ -17,6 +20,9 @@ use crate::{
     },
 };
 
+/// What to type where a step has no shell.
+const COMMAND_HELP: &str = "`bake debug TARGET -- COMMAND` runs another program that it has";
+
 /// Opens a shell in a step that failed. Where nobody can type, a warning says so.
 pub(super) async fn in_failed(settings: &Settings, step: HeldStep, interrupts: &mut Interrupts) {
     let Some(stdin) = stdin_of_user(settings) else {
@@ -26,8 +32,31 @@ pub(super) async fn in_failed(settings: &Settings, step: HeldStep, interrupts: &
     };
     output::words(&format!("a shell in the step that failed: {}\n", step.name()));
     output::words(&format!("the step was: {}\n", quoted(step.command())));
-    if let Err(faults) = talk(settings, step, None, stdin, interrupts).await {
+    if let Err(faults) = talk(settings, step, (None, COMMAND_HELP), stdin, interrupts).await {
         tell(settings, &faults);
+    }
+}
+
+/// Opens a shell, or runs `args`, in a step that has not run; the exit code of that.
+pub(super) async fn in_unrun(
+    settings: &Settings,
+    step: HeldStep,
+    args: Option<Vec<String>>,
+    interrupts: &mut Interrupts,
+) -> u8 {
+    // A command whose output goes elsewhere wants no terminal.
+    let has_terminal = output::can_ask() && (args.is_none() || output::stdout_is_terminal());
+    let stdin = if has_terminal { StepStdin::Terminal } else { StepStdin::Pipe };
+    if args.is_none() {
+        output::words(&format!("a shell in front of the step: {}\n", step.name()));
+        output::words(&format!("the step is: {}\n", quoted(step.command())));
+    }
+    match talk(settings, step, (args, COMMAND_HELP), stdin, interrupts).await {
+        Ok(code) => u8::try_from(code).unwrap_or(FAILED),
+        Err(faults) => {
+            tell(settings, &faults);
+            if faults.is_empty() { INTERRUPTED } else { FAILED }
+        }
     }
 }
 
@@ -47,14 +76,15 @@ fn is_pipe() -> bool {
     kind.is_ok_and(|kind| kind.is_fifo() || kind.is_socket())
 }
 
-/// Runs a process in a step, connected to the user, to its end; its exit code. Without `args` it is a shell.
+/// Runs a process in a step, connected to the user, to its end; its exit code. Without `args` it is a shell, and `help` is for
+/// where there is none.
 ///
 /// # Errors
 /// When it could not be started.
 async fn talk(
     settings: &Settings,
     step: HeldStep,
-    args: Option<Vec<String>>,
+    (args, help): (Option<Vec<String>>, &str),
     stdin: StepStdin,
     interrupts: &mut Interrupts,
 ) -> Result<i32, Vec<Diagnostic>> {
@@ -101,7 +131,7 @@ async fn talk(
             Ok(code)
         }
         Ok(Err(HeldFault::Cancelled)) => Err(Vec::new()),
-        Ok(Err(HeldFault::NoShell(shell))) => Err(vec![no_shell(&shell)]),
+        Ok(Err(HeldFault::NoShell(shell))) => Err(vec![no_shell(&shell).help(help)]),
         Ok(Err(HeldFault::Failed(fault))) => Err(vec![*fault]),
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),
     }

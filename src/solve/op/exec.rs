@@ -70,6 +70,23 @@ pub(crate) async fn run(
     done.map_err(|failure: SolveFailure| failure.at_instruction(vertex))
 }
 
+/// Holds a step as it is before it runs; nothing of it is run.
+///
+/// # Errors
+/// When the state directory cannot be written.
+pub(crate) async fn hold(
+    world: &SolveWorld,
+    exec: &Exec,
+    vertex: &Vertex,
+    scope: &Arc<SolveScope>,
+    places: Vec<ReadPlace>,
+    id: StepId,
+) -> Result<HeldStep, SolveFailure> {
+    let step = step(world, exec, vertex, scope, places, id);
+    let held = blocking(move || HeldStep::before(step)).await;
+    held.map_err(|failure| failure.at_instruction(vertex))
+}
+
 fn step(
     world: &SolveWorld,
     exec: &Exec,
@@ -188,7 +205,7 @@ impl ExecStep {
     }
 
     /// The directory for its changes, and the layers below, lowest first.
-    fn prepare(&self) -> Result<(store::Active, Vec<PathBuf>), SolveFailure> {
+    pub(super) fn prepare(&self) -> Result<(store::Active, Vec<PathBuf>), SolveFailure> {
         let active = self.store.prepare().map_err(|e| store_fault(&e))?;
         let mut layers = self.layers(0)?;
         // The root directory of the result has the metadata of the layer below.

@@ -13,7 +13,7 @@ use super::exec::{ExecStep, Held, not_started, warning_of};
 use crate::{
     report::Diagnostic,
     sandbox::{self, SandboxError},
-    solve::failure::store_fault,
+    solve::failure::{SolveFailure, store_fault},
     store::Active,
 };
 
@@ -31,7 +31,7 @@ impl HeldSlot {
     }
 
     /// Puts a step in, unless there is one already.
-    pub(super) fn put(&self, step: HeldStep) {
+    pub(in crate::solve) fn put(&self, step: HeldStep) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(step);
     }
 }
@@ -75,6 +75,20 @@ impl HeldStep {
     /// Holds a step.
     pub(super) fn new(step: ExecStep, layers: Vec<PathBuf>, active: Active) -> Self {
         Self { step: step.without_view(), layers, active }
+    }
+
+    /// Holds a step as it is before it runs.
+    pub(super) fn before(step: ExecStep) -> Result<Self, SolveFailure> {
+        let (active, layers) = step.prepare()?;
+        Ok(Self::new(step, layers, active))
+    }
+
+    /// The same step as it was before it ran.
+    ///
+    /// # Errors
+    /// When the state directory cannot be written.
+    pub(crate) fn unrun(self) -> Result<Self, Diagnostic> {
+        Self::before(self.step).map_err(SolveFailure::into_diagnostic)
     }
 
     /// As progress shows it: `[web build 2/5] RUN make`.

@@ -3,7 +3,7 @@
 //! ```text
 //! file ─► copy (trees) ─┬─► tree_writer ─► dir_times     exec (agent) ─► sandbox, output, moved, cover, single_id
 //!   └───► archive ──────┤                                source ─► git │ http
-//!           linked ─────┘
+//!           linked ─────┘                                held: an exec that the user looks into
 //! ```
 //!
 //! Whether an op runs at all is decided in `solve::lookup`; what it reads is found in `solve::content`.
