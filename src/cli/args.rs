@@ -186,7 +186,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "MODE", help_heading = RUN)]
     pub(crate) execution: Option<String>,
 
-    /// What becomes of a RUN step that fails: fail, or shell for a shell in its file system
+    /// What becomes of a RUN step that fails: fail; shell, for a shell in its file system; keep, to keep that as a folder
     #[arg(long, value_enum, hide_possible_values = true, value_name = "MODE", default_value_t, help_heading = RUN)]
     pub(crate) on_error: OnErrorArg,
 
@@ -211,6 +211,8 @@ pub(crate) enum OnErrorArg {
     Fail,
     /// A shell runs in its file system
     Shell,
+    /// Its file system is kept as a folder
+    Keep,
 }
 
 /// How `--print` writes.
@@ -376,7 +378,7 @@ pub(crate) struct PruneArgs {
     /// Only what was not used for this long, as in 24h or 7d
     #[arg(long, value_name = "DURATION")]
     pub(crate) older_than: Option<String>,
-    /// until=DURATION, the same as --older-than; type=snapshot|blob|cachemount|git|log|record
+    /// until=DURATION, the same as --older-than; type=snapshot|blob|cachemount|git|log|failed|record
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) filter: Vec<String>,
     /// List what was removed

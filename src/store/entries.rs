@@ -21,6 +21,8 @@ pub(crate) enum UsageKind {
     Git,
     /// The output of the steps of one run.
     Log,
+    /// The files of a step that failed.
+    Failed,
     /// Small records, stat caches.
     Record,
 }
@@ -31,7 +33,7 @@ pub(super) fn last_used(kind: UsageKind, path: &Path) -> Option<i64> {
     match kind {
         UsageKind::Snapshot => time_of(&path.join("meta")).or_else(|| time_of(path)),
         UsageKind::CacheMount => time_of(&path.with_extension("lock")).or_else(|| time_of(path)),
-        UsageKind::Blob | UsageKind::Record | UsageKind::Git | UsageKind::Log => time_of(path),
+        UsageKind::Blob | UsageKind::Record | UsageKind::Git | UsageKind::Log | UsageKind::Failed => time_of(path),
     }
 }
 

@@ -13,6 +13,7 @@
 //!   git/                      bare repositories, one for each remote; `fetch` keeps them
 //!   locks/HEX                 held while a process makes the thing with this key                  lock.rs
 //!   logs/RUN/                 the whole output of steps                                       step_log.rs
+//!   failed/last/                the files of the step that failed last, for the user               failed.rs
 //!   journals/NAME             what a process is about to make visible outside              journal.rs
 //!   synced/BOOT               when the last syncfs of a boot began                                boot.rs
 //!   tmp/RUN/                  everything half made by one process; `alive` in it is locked        run.rs
@@ -20,7 +21,7 @@
 //! ```
 //!
 //! ```text
-//! error, remove, boot, run ─► state ─► record, lock, blob ─► content ─► snapshot ─► entries ─► take ─► prune, verify
+//! error, remove, boot, run ─► state ─► record, lock, blob, failed ─► content ─► snapshot ─► entries ─► take ─► prune, verify
 //! ```
 //!
 //! # Dying at any moment
@@ -62,6 +63,7 @@ mod cachemount;
 mod content;
 mod entries;
 mod error;
+mod failed;
 mod home;
 mod journal;
 mod limits;

@@ -11,6 +11,7 @@ use super::{
     boot,
     entries::{UsageKind, last_used, list, list_records, name_digest},
     error::StoreResult,
+    failed,
     limits::SpaceLimits,
     state::Store,
     step_log,
@@ -96,6 +97,7 @@ impl Store {
             (UsageKind::Snapshot, "snapshots"),
             (UsageKind::Git, "git"),
             (UsageKind::Log, step_log::FOLDER),
+            (UsageKind::Failed, failed::FOLDER),
         ] {
             items.extend(list(&self.path(folder)).iter().filter_map(|path| item(kind, path)));
         }
@@ -105,10 +107,13 @@ impl Store {
         }
         for item in &mut items {
             let by_record = name_digest(&item.path).and_then(|name| named.get(&name));
-            item.named = by_record.is_some() || !matches!(item.kind, UsageKind::Snapshot | UsageKind::Blob);
+            item.named =
+                by_record.is_some() || !matches!(item.kind, UsageKind::Snapshot | UsageKind::Blob | UsageKind::Failed);
             item.last_used = item.used.max(by_record.copied().unwrap_or(i64::MIN)) / 1_000_000_000;
         }
-        items.sort_by(|a, b| (a.named, a.last_used, &a.path).cmp(&(b.named, b.last_used, &b.path)));
+        // What a build has just kept for the user does not go before all else.
+        let goes_late = |item: &UsedItem| item.named || item.kind == UsageKind::Failed;
+        items.sort_by(|a, b| (goes_late(a), a.last_used, &a.path).cmp(&(goes_late(b), b.last_used, &b.path)));
         Usage { items }
     }
 

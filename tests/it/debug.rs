@@ -239,6 +239,33 @@ fn a_step_that_is_not_there_is_told() {
 }
 
 #[test]
+fn the_files_of_a_failed_step_are_kept_until_the_next() {
+    let bake = project(DOCKERFILE);
+    let fail = |args: &[&str]| {
+        let ran = piped(&bake, &[&["--progress=plain", "--on-error=keep"], args].concat(), &[], "");
+        assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+        let line = ran.stderr.lines().find_map(|it| it.strip_prefix("the file system of the failed step is kept at "));
+        std::path::PathBuf::from(line.unwrap_or_else(|| panic!("it is told where: {}", ran.stderr)))
+    };
+    let first = fail(&[]);
+    let read = |name: &str| std::fs::read_to_string(first.join(name)).ok();
+    assert_eq!(read("srv/dir/changed").as_deref(), Some("changed\n"));
+    assert!(read("srv/dir/below").is_none() && first.join("bin/busybox").exists());
+    let about = read("../step.txt").expect("it is described");
+    assert!(about.starts_with("step: [default stage-1 4/4] RUN ") && about.contains("user: 1000:1001\n"), "{about}");
+    assert!(!about.contains("xyzzy42") && read("run/secrets/token").is_none());
+
+    bake.write("Dockerfile", "FROM base\nRUN echo other > /other; exit 1\n");
+    let second = fail(&[]);
+    assert_eq!(first, second);
+    assert!(read("srv/dir/changed").is_none() && read("other").is_some());
+    let du = bake.run(&["du", "--verbose", "--filter=type=failed"]).ok().stdout;
+    assert!(du.contains(" failed "), "{du}");
+    bake.run(&["prune", "--force"]).ok();
+    assert!(!second.exists());
+}
+
+#[test]
 fn an_ordinary_user_gets_the_same() {
     const USER: &str = "65534";
     if !rustix::process::geteuid().is_root() || !has("setpriv") {
@@ -276,4 +303,7 @@ fn an_ordinary_user_gets_the_same() {
     assert_eq!((ran.code, &*ran.stdout), (Some(1), "0\n/dir\nchanged\n"), "{}", ran.stderr);
     let ran = run(&["debug", "--progress=plain"], "ls; exit 3\n");
     assert_eq!((ran.code, &*ran.stdout), (Some(3), ""), "{}", ran.stderr);
+    let ran = run(&["--progress=plain", "--on-error=keep"], "");
+    assert!(ran.stderr.contains("its files belong to you"), "{}", ran.stderr);
+    assert_eq!(bake.read("state/v1/failed/last/fs/dir/changed"), "changed\n");
 }

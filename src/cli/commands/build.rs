@@ -101,6 +101,7 @@ async fn build(settings: &Settings, planned: Planned, interrupts: &mut Interrupt
         match settings.on_error {
             OnErrorArg::Fail => (),
             OnErrorArg::Shell => shell::in_failed(settings, step, interrupts).await,
+            OnErrorArg::Keep => shell::keep_failed(settings, step).await,
         }
     }
     if let Some(store) = store.into_inner().filter(|_| outcome.end != RunEnd::Abandoned) {

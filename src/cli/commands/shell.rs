@@ -13,7 +13,7 @@ use crate::{
     dispatch::interrupt::Interrupts,
     engine::{HeldFault, HeldProcess, HeldStep},
     report::{Diagnostic, SourceMap},
-    sandbox::{StepCancel, StepStdin, StepStream},
+    sandbox::{StepCancel, StepStdin, StepStream, is_user_namespace},
     ui::{
         output::{self, PassedStream},
         raw_terminal::RawTerminal,
@@ -21,6 +21,7 @@ use crate::{
 };
 
 /// What to type where a step has no shell.
+const KEEP_HELP: &str = "`--on-error=keep` keeps the file system of the failed step as a folder";
 const COMMAND_HELP: &str = "`bake debug TARGET -- COMMAND` runs another program that it has";
 
 /// Opens a shell in a step that failed. Where nobody can type, a warning says so.
@@ -32,8 +33,22 @@ pub(super) async fn in_failed(settings: &Settings, step: HeldStep, interrupts: &
     };
     output::words(&format!("a shell in the step that failed: {}\n", step.name()));
     output::words(&format!("the step was: {}\n", quoted(step.command())));
-    if let Err(faults) = talk(settings, step, (None, COMMAND_HELP), stdin, interrupts).await {
+    if let Err(faults) = talk(settings, step, (None, KEEP_HELP), stdin, interrupts).await {
         tell(settings, &faults);
+    }
+}
+
+/// Keeps the file system of a step that failed as a folder, and says where.
+pub(super) async fn keep_failed(settings: &Settings, step: HeldStep) {
+    match tokio::task::spawn_blocking(move || step.keep()).await {
+        Ok(Ok(folder)) => {
+            output::words(&format!("the file system of the failed step is kept at {}\n", folder.display()));
+            if is_user_namespace() {
+                output::words("its files belong to you, or, where the step has other users, to your subordinate ids\n");
+            }
+        }
+        Ok(Err(fault)) => tell(settings, &[fault]),
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
     }
 }
 

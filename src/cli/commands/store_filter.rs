@@ -14,6 +14,7 @@ const KINDS: &[(&str, &[UsageKind])] = &[
     ("cachemount", &[UsageKind::CacheMount]),
     ("git", &[UsageKind::Git]),
     ("log", &[UsageKind::Log]),
+    ("failed", &[UsageKind::Failed]),
     ("record", &[UsageKind::Record]),
     ("regular", &[UsageKind::Snapshot, UsageKind::Blob]),
     ("exec.cachemount", &[UsageKind::CacheMount]),

@@ -121,7 +121,7 @@ pub(super) struct ExecStep {
     pub(super) store: Store,
     sink: Sink,
     log: StepLogLimits,
-    hidden: Arc<Hidden>,
+    pub(super) hidden: Arc<Hidden>,
     /// As progress shows it.
     pub(super) name: String,
     env: Arc<std::collections::BTreeMap<String, String>>,

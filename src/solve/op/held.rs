@@ -9,11 +9,20 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::exec::{ExecStep, Held, not_started, warning_of};
+use super::{
+    copy_into::{ArchiveUse, copy_into},
+    error::FileError,
+    exec::{ExecStep, Held, not_started, warning_of},
+    moved,
+};
 use crate::{
+    graph::Exec,
     report::Diagnostic,
     sandbox::{self, SandboxError},
-    solve::failure::{SolveFailure, store_fault},
+    solve::{
+        failure::{SolveFailure, store_fault},
+        reads::layer_source,
+    },
     store::Active,
 };
 
@@ -99,6 +108,39 @@ impl HeldStep {
     /// The command of the step.
     pub(crate) fn command(&self) -> &[String] {
         &self.step.exec.args
+    }
+
+    /// Copies the whole file system of the step into the state directory, as plain files; the folder.
+    ///
+    /// # Errors
+    /// When it cannot be read or written.
+    pub(crate) fn keep(&self) -> Result<PathBuf, Diagnostic> {
+        let store = &self.step.store;
+        moved::make_whole(&self.active.fs(), &self.layers).map_err(FileError::into_diagnostic)?;
+        let dir = store.tmp_dir().map_err(|error| store_fault(&error))?;
+        let (files, about) = (dir.join("fs"), dir.join("step.txt"));
+        let written = std::fs::create_dir(&files).and_then(|()| std::fs::write(about, self.described()));
+        written.map_err(|error| {
+            Diagnostic::error("bake::solve::keep", "the file system of the failed step cannot be kept").cause(&error)
+        })?;
+        let mut layers = self.layers.clone();
+        layers.push(self.active.fs());
+        let source = layer_source("the file system of the step", &layers)?;
+        copy_into(&files, &source, "/", "/", ArchiveUse::Copy)?;
+        let kept = store.keep_failed(&dir).map_err(|error| store_fault(&error))?;
+        Ok(kept.join("fs"))
+    }
+
+    /// The step in words, without secrets.
+    fn described(&self) -> String {
+        let Exec { args, cwd, user, .. } = &self.step.exec;
+        let text = format!(
+            "step: {}\ncommand: {args:?}\nworking directory: {}\nuser: {}\n",
+            self.step.name,
+            if cwd.is_empty() { "/" } else { cwd },
+            if user.is_empty() { "root" } else { user },
+        );
+        self.step.hidden.mask(&text).into_owned()
     }
 
     /// Runs a process in the step to its end; blocks. Returns its exit code, and what the user is to be told.
