@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Instant,
 };
@@ -22,7 +22,6 @@ use super::{
     home,
     remove::{FileIdentity, remove_tree},
     run::{StoreRun, flock_retry, lock_file, make_dir},
-    step_log::RunLogs,
 };
 
 /// A function that makes the command of a program, with the environment that child processes get.
@@ -54,6 +53,15 @@ pub(super) struct StoreInner {
     pub(super) sound: Mutex<HashSet<crate::oci::Digest>>,
     /// The thread that computes digests of new snapshots; started by the first of them.
     pub(super) digests: Mutex<Option<super::content::DigestQueue>>,
+}
+
+/// The folder of the output of this run's steps; see `step_log.rs`.
+pub(super) struct RunLogs {
+    pub(super) dir: PathBuf,
+    /// The number of the next log.
+    pub(super) next: AtomicU32,
+    /// The list of steps, opened for appending.
+    pub(super) steps: File,
 }
 
 /// The age, in nanoseconds, after which the time of last use is renewed.

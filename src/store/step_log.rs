@@ -23,7 +23,7 @@ use super::{
     error::{StoreError, StoreResult},
     remove::remove_tree,
     run::make_dir,
-    state::Store,
+    state::{RunLogs, Store},
 };
 
 pub(super) const FOLDER: &str = "logs";
@@ -85,13 +85,6 @@ impl LoggedRun {
         let path = self.dir.join(log.to_string());
         File::open(&path).map_err(StoreError::io("open", &path))
     }
-}
-
-/// The folder of this run.
-pub(super) struct RunLogs {
-    dir: PathBuf,
-    next: AtomicU32,
-    steps: File,
 }
 
 /// The log of one step that runs.

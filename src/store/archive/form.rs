@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     oci::Digest,
-    store::{Table, snapshot::SnapshotMeta},
+    store::{record::Table, snapshot::SnapshotMeta},
 };
 
 /// The version of the form. A later one is refused, and an earlier one read as long as this page says how.

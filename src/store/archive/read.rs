@@ -23,7 +23,12 @@ use super::form::{ArchiveHead, ArchivedSnapshot, HEAD, TABLES, VERSION};
 use crate::{
     archive::{ArchiveError, TarMember, TarMemberKind, TarReader},
     oci::Digest,
-    store::{SnapshotId, Store, StoreError, content::tree_digest, snapshot::Active},
+    store::{
+        content::tree_digest,
+        error::StoreError,
+        snapshot::{Active, SnapshotId},
+        state::Store,
+    },
 };
 
 /// Members of one archive; more is an error.

@@ -17,11 +17,12 @@ use crate::{
     archive::{TarEntry, TarMemberKind, TarWriter},
     oci::Digest,
     store::{
-        SnapshotId, Store,
         content::tree_digest,
         entries::{list, name_digest},
         error::{StoreError, StoreResult},
         record::{parse, read_small, subject},
+        snapshot::SnapshotId,
+        state::Store,
     },
 };
 
