@@ -11,30 +11,8 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use crate::{
     bucket_double::{BucketDouble, Cloud},
-    support::{Bake, Ran, noise, skipped},
+    support::{Bake, Ran, noise, skipped, steps_and_targets},
 };
-
-/// Two steps, the first of which a stage makes whose layers are not in the result; and targets `t1` to `t9` of one step.
-fn project() -> Bake {
-    let bake = Bake::new();
-    bake.write(
-        "docker-bake.hcl",
-        r#"target "default" {
-  output = ["type=local,dest=out"]
-}
-target "t" {
-  name              = "t${n}"
-  matrix            = { n = ["1", "2", "3", "4", "5", "6", "7", "8", "9"] }
-  dockerfile-inline = "FROM scratch\nARG N\nCOPY f /f-$N\n"
-  args              = { N = n }
-  output            = ["type=cacheonly"]
-}
-"#,
-    );
-    bake.write("f", "content");
-    bake.write("Dockerfile", "FROM scratch AS one\nCOPY f /a\nFROM scratch\nCOPY --from=one /a /b\n");
-    bake
-}
 
 fn run(bake: &Bake, home: &str, cache: &str, args: &[&str]) -> Ran {
     let env = [("BAKE_HOME", home), ("BAKE_CACHE", cache), ("BAKE_LOG", "debug")];
@@ -52,7 +30,7 @@ const KEY: &str = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6t
 
 /// What must hold of a cache in any bucket.
 fn check_cache(cache: &str) -> Bake {
-    let bake = project();
+    let bake = steps_and_targets();
     let first = run(&bake, "h1", cache, &[]).ok();
     assert!(n_run(&first) == 2 && !first.stderr.contains('⚠'), "{first:#?}");
     let found = run(&bake, "h2", cache, &[]).ok();

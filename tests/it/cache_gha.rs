@@ -4,30 +4,8 @@ use std::process::Stdio;
 
 use crate::{
     actions_service::{ActionsService, ServiceFault},
-    support::{Bake, Ran, noise},
+    support::{Bake, Ran, noise, steps_and_targets},
 };
-
-/// Two steps, the first of which a stage makes whose layers are not in the result; and targets `t1` to `t9` of one step.
-fn project() -> Bake {
-    let bake = Bake::new();
-    bake.write(
-        "docker-bake.hcl",
-        r#"target "default" {
-  output = ["type=local,dest=out"]
-}
-target "t" {
-  name              = "t${n}"
-  matrix            = { n = ["1", "2", "3", "4", "5", "6", "7", "8", "9"] }
-  dockerfile-inline = "FROM scratch\nARG N\nCOPY f /f-$N\n"
-  args              = { N = n }
-  output            = ["type=cacheonly"]
-}
-"#,
-    );
-    bake.write("f", "content");
-    bake.write("Dockerfile", "FROM scratch AS one\nCOPY f /a\nFROM scratch\nCOPY --from=one /a /b\n");
-    bake
-}
 
 const CACHE: &str = "type=gha,scope=s,mode=max";
 const MAIN: &[&str] = &["refs/heads/main"];
@@ -48,7 +26,7 @@ fn n_run(ran: &Ran) -> usize {
 
 #[test]
 fn a_second_job_builds_nothing_and_fetches_only_what_it_needs() {
-    let bake = project();
+    let bake = steps_and_targets();
     let service = ActionsService::start();
     let first = run(&bake, "h1", &service, MAIN, CACHE, &[]).ok();
     assert!(n_run(&first) == 2 && !first.stderr.contains('⚠'), "{first:#?}");
@@ -69,7 +47,7 @@ fn a_second_job_builds_nothing_and_fetches_only_what_it_needs() {
 
 #[test]
 fn a_pull_request_reads_the_main_branch_and_writes_what_it_does_not_read() {
-    let bake = project();
+    let bake = steps_and_targets();
     let service = ActionsService::start();
     let _made = run(&bake, "h1", &service, MAIN, CACHE, &["t1"]).ok();
     let pull = ["refs/heads/main", "refs/pull/7/merge"];
@@ -82,7 +60,7 @@ fn a_pull_request_reads_the_main_branch_and_writes_what_it_does_not_read() {
 
 #[test]
 fn eight_jobs_that_write_at_once_lose_no_record() {
-    let bake = project();
+    let bake = steps_and_targets();
     let service = ActionsService::start();
     let names: Vec<String> = (1..=8).map(|n| format!("t{n}")).collect();
     let start = |name: &String| {
@@ -105,7 +83,7 @@ fn eight_jobs_that_write_at_once_lose_no_record() {
 
 #[test]
 fn a_writer_that_died_holds_back_nobody_for_ever() {
-    let bake = project();
+    let bake = steps_and_targets();
     let service = ActionsService::start();
     service.reserve("index-s-1-f921bd05#1");
     let _made = run(&bake, "h1", &service, MAIN, CACHE, &["t1"]).ok();
@@ -117,7 +95,7 @@ fn a_writer_that_died_holds_back_nobody_for_ever() {
 
 #[test]
 fn a_service_that_is_busy_is_waited_for_and_one_that_is_broken_costs_a_warning() {
-    let bake = project();
+    let bake = steps_and_targets();
     let service = ActionsService::start();
     service.misbehave(ServiceFault::TooMany);
     let busy = run(&bake, "h1", &service, MAIN, CACHE, &["t1"]).ok();
@@ -139,7 +117,7 @@ fn a_service_that_is_busy_is_waited_for_and_one_that_is_broken_costs_a_warning()
 
 #[test]
 fn a_layer_longer_than_one_block_is_sent_in_blocks() {
-    let bake = project();
+    let bake = steps_and_targets();
     let service = ActionsService::start();
     // More than the 16 MiB of one block.
     let bytes = noise(20 << 20);
@@ -155,7 +133,7 @@ fn a_layer_longer_than_one_block_is_sent_in_blocks() {
 
 #[test]
 fn outside_of_jobs_there_is_no_such_cache_and_a_job_without_a_token_is_told() {
-    let bake = project();
+    let bake = steps_and_targets();
     let env = [("BAKE_HOME", "h1"), ("BAKE_CACHE", CACHE)];
     let ran = bake.run_with("", &["--progress=plain"], &env).ok();
     assert!(n_run(&ran) == 2 && !ran.stderr.contains('⚠'), "{ran:#?}");

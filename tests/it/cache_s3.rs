@@ -11,30 +11,8 @@ use serde_json::Value;
 use crate::{
     cache_faults::Machines,
     object_server::{self, Admitted, ObjectServer},
-    support::{Bake, Ran, noise, skipped},
+    support::{Bake, Ran, noise, skipped, steps_and_targets},
 };
-
-/// Two steps, the first of which a stage makes whose layers are not in the result; and targets `t1` to `t9` of one step.
-fn project() -> Bake {
-    let bake = Bake::new();
-    bake.write(
-        "docker-bake.hcl",
-        r#"target "default" {
-  output = ["type=local,dest=out"]
-}
-target "t" {
-  name              = "t${n}"
-  matrix            = { n = ["1", "2", "3", "4", "5", "6", "7", "8", "9"] }
-  dockerfile-inline = "FROM scratch\nARG N\nCOPY f /f-$N\n"
-  args              = { N = n }
-  output            = ["type=cacheonly"]
-}
-"#,
-    );
-    bake.write("f", "content");
-    bake.write("Dockerfile", "FROM scratch AS one\nCOPY f /a\nFROM scratch\nCOPY --from=one /a /b\n");
-    bake
-}
 
 fn run(bake: &Bake, home: &str, cache: &str, env: &[(&str, &str)], args: &[&str]) -> Ran {
     let args = [&["--progress=plain"], args].concat();
@@ -47,7 +25,7 @@ fn n_run(ran: &Ran) -> usize {
 
 #[test]
 fn a_second_machine_builds_nothing_and_fetches_only_what_it_needs() {
-    let bake = project();
+    let bake = steps_and_targets();
     let Some(server) = ObjectServer::start(&bake, Admitted::OneUser) else { return };
     let cache = format!("{},prefix=p/,name=n;m,mode=max", server.cache());
     let first = run(&bake, "h1", &cache, &server.env(), &[]).ok();
@@ -78,7 +56,7 @@ fn a_second_machine_builds_nothing_and_fetches_only_what_it_needs() {
 
 #[test]
 fn credentials_are_needed_and_shown_nowhere() {
-    let bake = project();
+    let bake = steps_and_targets();
     let Some(server) = ObjectServer::start(&bake, Admitted::OneUser) else { return };
     let (id, secret) = &server.key;
     let with = |secret: &str| format!("{},mode=max,access_key_id={id},secret_access_key={secret}", server.cache());
@@ -106,7 +84,7 @@ fn credentials_are_needed_and_shown_nowhere() {
 
 #[test]
 fn a_wrong_or_lost_blob_is_refused_and_its_step_is_built() {
-    let bake = project();
+    let bake = steps_and_targets();
     let Some(server) = ObjectServer::start(&bake, Admitted::Everybody) else { return };
     let cache = format!("{},mode=max", server.cache());
     let _made = run(&bake, "h1", &cache, &server.env(), &[]).ok();
@@ -135,7 +113,7 @@ fn a_wrong_or_lost_blob_is_refused_and_its_step_is_built() {
 
 #[test]
 fn a_server_that_is_down_costs_a_warning() {
-    let bake = project();
+    let bake = steps_and_targets();
     let free = TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a free port");
     let cache = format!("type=s3,bucket=b,region=r,endpoint_url=http://{free},retry_max_attempts=1");
     let env = [("AWS_ACCESS_KEY_ID", "id"), ("AWS_SECRET_ACCESS_KEY", "secret")];
@@ -154,7 +132,7 @@ fn a_server_that_is_down_costs_a_warning() {
 
 #[test]
 fn eight_machines_that_write_one_bucket_at_once_lose_no_record() {
-    let bake = project();
+    let bake = steps_and_targets();
     let Some(server) = ObjectServer::start(&bake, Admitted::Everybody) else { return };
     let cache = format!("{},mode=max", server.cache());
     let names: Vec<String> = (1..=8).map(|n| format!("t{n}")).collect();
@@ -182,7 +160,7 @@ fn eight_machines_that_write_one_bucket_at_once_lose_no_record() {
 #[test]
 fn of_two_machines_that_share_a_bucket_the_second_builds_nothing() {
     let Some(mut machines) = Machines::connect("s") else { return };
-    let bake = project();
+    let bake = steps_and_targets();
     let mut serve = Command::new(object_server::program());
     serve.args(["-H", Machines::ADDRESS, "-p", "5000"]);
     // `ip netns exec` is there in any case: whether the server is, shows when it is asked for its help.
@@ -218,7 +196,7 @@ const OF_BUILDKIT: &str = r#"{"layers":[{"blob":"sha256:e3b0c44298fc1c149afbf4c8
 
 #[test]
 fn what_buildkit_wrote_is_no_fault_and_servers_without_conditional_writes_are_told() {
-    let bake = project();
+    let bake = steps_and_targets();
     let Some(server) = ObjectServer::start(&bake, Admitted::Everybody) else { return };
     server.request("PUT", "/cache/manifests/buildkit", OF_BUILDKIT.as_bytes());
     let cache = format!("{},mode=max", server.cache());

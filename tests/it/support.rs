@@ -254,3 +254,25 @@ fn what_ci_installs_is_no_reason_to_skip() {
     }
     assert_eq!(installable("no-such-program"), None);
 }
+
+/// Two steps, the first of which a stage makes whose layers are not in the result; and targets `t1` to `t9` of one step.
+pub(crate) fn steps_and_targets() -> Bake {
+    let bake = Bake::new();
+    bake.write(
+        "docker-bake.hcl",
+        r#"target "default" {
+  output = ["type=local,dest=out"]
+}
+target "t" {
+  name              = "t${n}"
+  matrix            = { n = ["1", "2", "3", "4", "5", "6", "7", "8", "9"] }
+  dockerfile-inline = "FROM scratch\nARG N\nCOPY f /f-$N\n"
+  args              = { N = n }
+  output            = ["type=cacheonly"]
+}
+"#,
+    );
+    bake.write("f", "content");
+    bake.write("Dockerfile", "FROM scratch AS one\nCOPY f /a\nFROM scratch\nCOPY --from=one /a /b\n");
+    bake
+}
