@@ -43,6 +43,8 @@ pub(super) struct StoreInner {
     run: OnceLock<StoreRun>,
     /// The folder of the output of this run's steps.
     pub(super) logs: OnceLock<RunLogs>,
+    /// Held while `logs` is set.
+    pub(super) making_logs: Mutex<()>,
     /// Held while `shared` and `run` are set.
     starting: Mutex<()>,
     /// Something was published by this run.
@@ -80,6 +82,7 @@ impl Store {
             shared: OnceLock::new(),
             run: OnceLock::new(),
             logs: OnceLock::new(),
+            making_logs: Mutex::new(()),
             starting: Mutex::new(()),
             wrote: AtomicBool::new(false),
             unsynced: AtomicBool::new(false),

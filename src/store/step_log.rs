@@ -12,7 +12,10 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write as _},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use serde::{Deserialize, Serialize};
@@ -120,20 +123,19 @@ impl Store {
         if let Some(logs) = self.0.logs.get() {
             return Ok(logs);
         }
+        // Steps that begin at once make one folder.
+        let _making = self.0.making_logs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(logs) = self.0.logs.get() {
+            return Ok(logs);
+        }
         let folder = self.path(FOLDER);
         make_dir(&folder)?;
         let random = getrandom::u32().unwrap_or(0);
         let dir = folder.join(format!("{:020}-{random:08x}", boot::wall_clock()));
         make_dir(&dir)?;
         let steps = append(&dir.join(STEPS))?;
-        let made = self.0.logs.get_or_init(|| RunLogs { dir: dir.clone(), next: AtomicU32::new(1), steps });
-        if made.dir != dir {
-            // Another thread was first.
-            drop(remove_tree(&dir));
-        } else {
-            self.drop_old_logs(&folder, keep)?;
-        }
-        Ok(made)
+        self.drop_old_logs(&folder, keep)?;
+        Ok(self.0.logs.get_or_init(|| RunLogs { dir, next: AtomicU32::new(1), steps }))
     }
 
     fn drop_old_logs(&self, folder: &Path, keep: usize) -> StoreResult<()> {
@@ -237,6 +239,24 @@ mod tests {
         assert_eq!(text(&runs[0], runs[0].steps[0].log.unwrap()), "run 2: l");
         assert_eq!((runs[0].steps[0].bytes, runs[0].steps[1].log), (18, None));
         assert_eq!(text(&runs[1], 1), "run 1: l");
+    }
+
+    #[test]
+    fn steps_that_begin_at_once_share_one_folder() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path()).unwrap();
+        std::thread::scope(|scope| {
+            for n in 0..16 {
+                let mut log = store.step_log(LogRetention { size: None, runs: 1 });
+                scope.spawn(move || {
+                    log.write(b"text");
+                    log.end(&n.to_string(), "", 0, LoggedEnd::Done).unwrap();
+                });
+            }
+        });
+        let runs = store.logged_runs();
+        assert_eq!(runs.iter().map(|run| run.steps.len()).collect::<Vec<_>>(), [16]);
+        assert!(runs[0].steps.iter().all(|step| text(&runs[0], step.log.unwrap()) == "text"));
     }
 
     #[test]
