@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 use super::{
     context::{Contexts, WantedContext},
     remote,
-    sbom::SbomScan,
 };
 use crate::{
     dockerfile::options::{Lowered, NamedContext},
@@ -68,9 +67,9 @@ impl PendingProvenance {
     }
 
     /// Adds the images of the scanners that made the SBOMs.
-    pub(crate) fn with_scanners<'a>(mut self, scans: impl Iterator<Item = &'a SbomScan>, graph: &Graph) -> Self {
-        for scan in scans {
-            let vertex = graph.get(scan.image);
+    pub(crate) fn with_scanners(mut self, images: impl Iterator<Item = VertexIx>, graph: &Graph) -> Self {
+        for image in images {
+            let vertex = graph.get(image);
             let Op::Image(image) = &vertex.op else { continue };
             if let Ok(reference) = Reference::parse(&image.reference) {
                 let uri = purl::of_image(&reference, &vertex.platform);

@@ -34,8 +34,7 @@ use rustix::{
 
 use super::{
     error::SandboxError,
-    spec::StepStdin,
-    watch::{StepOutputFn, StepStream},
+    spec::{StepOutputFn, StepStdin, StepStream},
 };
 
 /// Connects standard input of this process, and with a terminal its output too, to what is returned; `None` where

@@ -54,7 +54,7 @@ pub(crate) use namespace::{NamespaceIds, enter_user_namespace, is_user_namespace
 pub(crate) use network::{HostNetworkNotice, NetworkChoice};
 pub(crate) use run::{DEFAULT_PIDS_LIMIT, Sandbox, SandboxOptions};
 pub(crate) use runtime::Runtime;
-pub(crate) use spec::{SandboxMount, SandboxMountKind, SandboxSpec, StepAgent, StepOwners, StepStdin};
+pub(crate) use spec::{SandboxMount, SandboxMountKind, SandboxSpec, StepAgent, StepOwners, StepStdin, StepStream};
 pub(crate) use sys::allocate_for_one_thread;
 pub(crate) use user::ids_of_user;
-pub(crate) use watch::{Exit, StepStream};
+pub(crate) use watch::Exit;

@@ -13,8 +13,8 @@ use super::{
     error::SandboxError,
     network::{HostNetworkNotice, NetworkChoice, NetworkPool},
     runtime::{self, Runtime},
-    spec::{SandboxSpec, StepOwners},
-    watch::{Exit, StepStream, StepStreams},
+    spec::{SandboxSpec, StepOwners, StepStream},
+    watch::{Exit, StepStreams},
 };
 
 /// The options for all steps of a run: runtime, network, limits.

@@ -145,6 +145,16 @@ pub(super) mod octets {
     }
 }
 
+/// The stream of a step that some bytes came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StepStream {
+    Stdout,
+    Stderr,
+}
+
+/// Receives the output of a step in pieces of any length, as they come.
+pub(super) type StepOutputFn<'a> = dyn FnMut(StepStream, &[u8]) + 'a;
+
 #[cfg(test)]
 mod tests {
     use super::*;

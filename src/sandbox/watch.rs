@@ -18,17 +18,8 @@ use super::{
     console::Console,
     error::SandboxError,
     processes::{self, StepProcesses},
+    spec::{StepOutputFn, StepStream},
 };
-
-/// The stream of a step that some bytes came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum StepStream {
-    Stdout,
-    Stderr,
-}
-
-/// Receives the output of a step in pieces of any length, as they come.
-pub(super) type StepOutputFn<'a> = dyn FnMut(StepStream, &[u8]) + 'a;
 
 /// What a step is connected to.
 pub(super) struct StepStreams<'a> {

@@ -97,7 +97,7 @@ async fn prepare_plan(
     let stating = |states: fn(&PreparedExport) -> bool| builds_of(plan, &exports, &prepared, states);
     let facts = stating(PreparedExport::states_provenance).map(|(node, lowered)| {
         let facts = PendingProvenance::of(plan.build(node), lowered, &prepared.graph, contexts, &started);
-        (node, facts.with_scanners(scans.get(&node).into_iter().flatten(), &prepared.graph))
+        (node, facts.with_scanners(scans.get(&node).into_iter().flatten().map(|scan| scan.image), &prepared.graph))
     });
     let facts = facts.collect();
     let build_info = stating(PreparedExport::states_build_info)
