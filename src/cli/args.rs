@@ -459,7 +459,11 @@ fn size(text: &str) -> Result<u64, String> {
 #[derive(Debug, Subcommand)]
 pub(crate) enum CacheCommand {
     /// Read everything and compare it with its digest
-    Verify,
+    Verify {
+        /// Remove what is damaged, so that the next build makes it again
+        #[arg(long)]
+        repair: bool,
+    },
     /// Write all of it to one archive, for a machine that begins with nothing
     Export {
         /// The file; - for standard output

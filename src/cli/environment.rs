@@ -16,6 +16,7 @@
 //! | `BUILDKIT_STEP_LOG_MAX_SIZE`, `BUILDKIT_STEP_LOG_MAX_SPEED` | how much output of a step is shown, in bytes and in bytes a second: 2 MiB and no limit if not set, `-1` for no limit |
 //! | `BAKE_STEP_LOG_MAX_SIZE`, `BAKE_STEP_LOG_RUNS` | how much output of a step is kept for `bake log`, in bytes, and of how many runs: 100 MiB and 20 if not set, `-1` for no limit, 0 runs for none |
 //! | `BAKE_EXECUTION` | `--execution` when it is not given |
+//! | `BAKE_CACHE_FROM_DIR` | state directories that are read and never changed, with `:` between them: a warm cache in an image of a CI |
 //! | `BAKE_HOME` | state directory; `$XDG_CACHE_HOME/bake` or `~/.cache/bake` without it |
 //! | `BAKE_REGISTRIES` | settings of registries; `$XDG_CONFIG_HOME/bake/registries.toml` or `~/.config/bake/registries.toml` without it |
 //! | `CONTAINERS_REGISTRIES_CONF` | settings of registries in the form of podman and skopeo, instead of those in the usual places |

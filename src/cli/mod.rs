@@ -328,7 +328,9 @@ fn run_command(command: CliCommand, env: Environment, invocation: Invocation) ->
         CliCommand::Log(args) => on_state(&env, |home, color| commands::log::run(home, &args, color)),
         CliCommand::Du(args) => on_state(&env, |home, color| commands::du::run(home, &args, color)),
         CliCommand::Prune(args) => on_state(&env, |home, color| commands::prune::run(home, &args, color)),
-        CliCommand::Cache { command: CacheCommand::Verify } => on_state(&env, commands::verify::run),
+        CliCommand::Cache { command: CacheCommand::Verify { repair } } => {
+            on_state(&env, |home, color| commands::verify::run(home, repair, color))
+        }
         CliCommand::Cache { command: CacheCommand::Export { file } } => {
             on_owned_state(&env, |home, owners, color| commands::store_archive::export(home, owners, &file, color))
         }

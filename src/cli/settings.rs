@@ -99,16 +99,19 @@ pub(crate) fn environment() -> BTreeMap<String, String> {
         .collect()
 }
 
-/// The state directory: `BAKE_HOME`, else `bake` in the XDG cache folder.
+/// The state directory: `BAKE_HOME`, else `bake` in the XDG cache folder; and those of `BAKE_CACHE_FROM_DIR`, which are only
+/// read.
 pub(crate) fn bake_home(env: &BTreeMap<String, String>) -> HomeDir {
     let set = |name: &str| env.get(name).filter(|value| !value.is_empty());
+    let lower = set("BAKE_CACHE_FROM_DIR").map(String::as_str).unwrap_or_default().split(':');
+    let lower = lower.filter(|path| !path.is_empty()).map(PathBuf::from).collect();
     let path = match (set("BAKE_HOME"), set("XDG_CACHE_HOME"), set("HOME")) {
-        (Some(path), _, _) => return HomeDir { path: PathBuf::from(path), choice: HomeChoice::Named },
+        (Some(path), _, _) => return HomeDir { path: PathBuf::from(path), choice: HomeChoice::Named, lower },
         (None, Some(cache), _) => PathBuf::from(cache).join("bake"),
         (None, None, Some(home)) => PathBuf::from(home).join(".cache/bake"),
         (None, None, None) => PathBuf::from("/var/cache/bake"),
     };
-    HomeDir { path, choice: HomeChoice::Default }
+    HomeDir { path, choice: HomeChoice::Default, lower }
 }
 
 /// Whether messages may have colour.
@@ -176,8 +179,8 @@ impl Settings {
                 .is_some_and(|text| boolean(text).unwrap_or(false)),
             home: env.get("HOME").cloned().unwrap_or_default(),
             bake_home: {
-                let HomeDir { path, choice } = bake_home(&env);
-                HomeDir { path: cwd.join(path), choice }
+                let HomeDir { path, choice, lower } = bake_home(&env);
+                HomeDir { path: cwd.join(path), choice, lower: lower.iter().map(|path| cwd.join(path)).collect() }
             },
             cwd,
             color: color(&env),

@@ -22,6 +22,10 @@ pub(crate) fn owners(ids: NamespaceIds, env: &BTreeMap<String, String>) -> StepO
 pub(crate) fn home(home: HomeDir, owners: StepOwners) -> HomeDir {
     match owners {
         StepOwners::Kept => home,
-        StepOwners::Recorded => HomeDir { path: home.path.join("single-id"), choice: home.choice },
+        StepOwners::Recorded => {
+            let place = |path: &std::path::Path| path.join("single-id");
+            let HomeDir { path, choice, lower } = home;
+            HomeDir { path: place(&path), choice, lower: lower.iter().map(|path| place(path)).collect() }
+        }
     }
 }

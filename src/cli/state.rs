@@ -3,7 +3,7 @@
 use super::exit::FAILED;
 use crate::{
     report::{Diagnostic, SourceMap},
-    store::{HomeDir, Store},
+    store::{HomeDir, Store, StoreError},
     ui::output,
 };
 
@@ -24,7 +24,7 @@ pub(crate) fn open_store(bake_home: &HomeDir, color: bool) -> Result<Option<Stor
         }
         Err(error) => {
             let message = format!("the state directory cannot be opened: {}", bake_home.path.display());
-            let fault = Diagnostic::error("bake::cli::state", message).cause(&error).help("`BAKE_HOME` names it");
+            let fault = Diagnostic::error("bake::cli::state", message).cause(&error).help(error.help());
             output::diagnostics(&[fault], &SourceMap::default(), color);
             Err(FAILED)
         }
@@ -38,4 +38,12 @@ pub(crate) fn foreign_owner(bake_home: &HomeDir, owner: Option<u32>) -> Option<D
         format!("the state directory belongs to the user {}, who can change what is built from it: {path}", owner?);
     let warning = Diagnostic::warning("bake::store::foreign_home", message);
     Some(warning.help("`BAKE_HOME` names another one; `chown` makes this one ours"))
+}
+
+/// The warnings that state directories of `BAKE_CACHE_FROM_DIR` are not used.
+pub(crate) fn unusable(errors: &[StoreError]) -> impl Iterator<Item = Diagnostic> {
+    errors.iter().map(|error| {
+        let message = "a state directory of `BAKE_CACHE_FROM_DIR` is not used";
+        Diagnostic::warning("bake::store::lower", message).cause(error)
+    })
 }

@@ -13,6 +13,7 @@ use std::{
     io::{self, Read as _, Write},
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    sync::PoisonError,
 };
 
 use rustix::fs::{Timespec, Timestamps, UTIME_OMIT};
@@ -57,7 +58,7 @@ impl BlobWriter {
         let file = self.file.take().expect("taken by commit alone, which consumes the writer");
         seal(&file, &actual).map_err(StoreError::io("set the times of", &self.path))?;
         drop(file);
-        store.publish_guarded(&self.path, &store.blob_path(&actual))?;
+        store.publish_guarded(&self.path, &store.own_blob_path(&actual))?;
         Ok((actual, self.size))
     }
 
@@ -133,17 +134,49 @@ impl io::Read for BlobReader {
 }
 
 impl Store {
-    /// The file of a blob, which need not exist.
+    /// The file of a blob, which need not exist; in a lower store if only that has it.
     pub(crate) fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.blob_holder(digest).own_blob_path(digest)
+    }
+
+    pub(super) fn own_blob_path(&self, digest: &Digest) -> PathBuf {
         self.path("blobs/sha256").join(digest.hex())
     }
 
-    /// The size in bytes of a blob; `None` if it is missing or damaged.
+    /// This store, or the lower one in which the blob is found.
+    fn blob_holder(&self, digest: &Digest) -> &Self {
+        let is_here = || fs::symlink_metadata(self.own_blob_path(digest)).is_ok();
+        match &*self.0.lower {
+            [] => self,
+            _ if is_here() => self,
+            lower => lower.iter().find(|store| store.lower_blob_size(digest).is_some()).unwrap_or(self),
+        }
+    }
+
+    /// The size in bytes of a blob, of this store or a lower one; `None` if it is missing or damaged.
     ///
-    /// *Cost:* one `stat`; a read of the whole blob if its time is not the one it was given, or if it is not known to
-    /// have survived a power loss.
+    /// *Cost:* one `stat`; a read of the whole blob if its time is not the one it was given, if it is not known to have
+    /// survived a power loss, or, once a run, if it is in a lower store, from which a damaged one could not be removed.
     pub(crate) fn blob_size(&self, digest: &Digest) -> Option<u64> {
-        let path = self.blob_path(digest);
+        self.own_blob_size(digest).or_else(|| self.0.lower.iter().find_map(|store| store.lower_blob_size(digest)))
+    }
+
+    /// As [`Self::blob_size`], for a lower store.
+    fn lower_blob_size(&self, digest: &Digest) -> Option<u64> {
+        let path = self.own_blob_path(digest);
+        let meta = fs::symlink_metadata(&path).ok().filter(fs::Metadata::is_file)?;
+        let is_hashed = self.0.hashed.lock().unwrap_or_else(PoisonError::into_inner).contains(digest);
+        if !is_hashed {
+            if hash_file(&path).ok()? != *digest {
+                return None;
+            }
+            self.0.hashed.lock().unwrap_or_else(PoisonError::into_inner).insert(*digest);
+        }
+        Some(meta.len())
+    }
+
+    fn own_blob_size(&self, digest: &Digest) -> Option<u64> {
+        let path = self.own_blob_path(digest);
         self.share().ok()?;
         let meta = fs::symlink_metadata(&path).ok()?;
         if !meta.is_file() {
@@ -187,9 +220,11 @@ impl Store {
     /// If the content has another digest, the read at its end fails with `InvalidData` and the blob leaves the store. Who
     /// stops before the end has checked nothing. Fails like [`Store::open_blob`].
     pub(crate) fn read_blob(&self, digest: &Digest) -> StoreResult<BlobReader> {
-        let (file, path) = (self.open_blob(digest)?, self.blob_path(digest));
+        let file = self.open_blob(digest)?;
+        let holder = self.blob_holder(digest);
+        let path = holder.own_blob_path(digest);
         let identity = file.metadata().ok().map(|meta| FileIdentity::of(&meta));
-        Ok(BlobReader { store: self.clone(), file, path, identity, digest: *digest, hasher: Some(Sha256::new()) })
+        Ok(BlobReader { store: holder.clone(), file, path, identity, digest: *digest, hasher: Some(Sha256::new()) })
     }
 
     /// Reads a small blob whole.

@@ -10,6 +10,7 @@ use std::{
 
 use super::{
     error::{StoreError, StoreResult},
+    file_system, format,
     state::Store,
 };
 
@@ -27,6 +28,9 @@ pub(crate) enum HomeChoice {
 pub(crate) struct HomeDir {
     pub(crate) path: PathBuf,
     pub(crate) choice: HomeChoice,
+    /// State directories that are read and never changed: what the first one does not have is looked for in these, in this
+    /// order.
+    pub(crate) lower: Vec<PathBuf>,
 }
 
 /// The store of a state directory that passed the checks of [`HomeDir::open`].
@@ -35,6 +39,8 @@ pub(crate) struct CheckedHome {
     /// The user id that the directory belongs to, if that is neither ours nor root's. Worth one warning: in containers of
     /// CI systems, root often runs with the home directory of another user.
     pub(crate) foreign_owner: Option<u32>,
+    /// Why lower ones are not used. Worth a warning each: they only make a run faster.
+    pub(crate) unusable: Vec<StoreError>,
 }
 
 impl HomeDir {
@@ -43,34 +49,59 @@ impl HomeDir {
     ///
     /// # Errors
     /// When users other than its owner can write to it (a group does not count if it is our own primary group, which is
-    /// usually private), or when it is the default place and belongs to neither us nor root.
+    /// usually private), or when it is the default place and belongs to neither us nor root. When a later `bake` has written
+    /// to it, or locks there do not keep all its users apart.
     ///
     /// A directory with the sticky bit that all may write to, such as `/tmp` or the root of a `tmpfs`, is fine where it was
     /// named: what lies in it can be replaced by its owner alone, and the folder of the store in it must be ours or root's.
     pub(crate) fn open(&self) -> StoreResult<CheckedHome> {
-        let path = match fs::canonicalize(&self.path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.path.clone(),
-            other => other.map_err(StoreError::io("find", &self.path))?,
-        };
-        let root = path.join(ROOT);
-        let owner = match owner_if_closed(&path) {
-            Err(StoreError::OpenHome { mode, .. }) if mode & STICKY != 0 && self.choice == HomeChoice::Named => {
-                check_own_root(&root)?;
-                None
-            }
-            other => {
-                let owner = other?;
-                owner_if_closed(&root)?;
-                owner
-            }
-        };
-        let us = rustix::process::geteuid().as_raw();
-        let foreign_owner = owner.filter(|owner| *owner != us && *owner != 0);
-        match foreign_owner {
-            Some(owner) if self.choice == HomeChoice::Default => Err(StoreError::ForeignHome { path, owner }),
-            _ => Ok(CheckedHome { store: Store::open(&path)?, foreign_owner }),
+        let (path, foreign_owner) = check(&self.path, self.choice)?;
+        file_system::check_locks(&path.join(ROOT))?;
+        if let Some(owner) = foreign_owner
+            && self.choice == HomeChoice::Default
+        {
+            return Err(StoreError::ForeignHome { path, owner });
         }
+        let (mut lower, mut unusable) = (Vec::new(), Vec::new());
+        for path in &self.lower {
+            match open_lower(path) {
+                Ok(store) => lower.push(store),
+                Err(error) => unusable.push(error),
+            }
+        }
+        Ok(CheckedHome { store: Store::open_over(&path, lower)?, foreign_owner, unusable })
     }
+}
+
+/// Opens a state directory that is only read. It has to be ours or root's, whose files have the owners that we see.
+fn open_lower(path: &Path) -> StoreResult<Store> {
+    match check(path, HomeChoice::Named)? {
+        (path, Some(owner)) => Err(StoreError::ForeignHome { path, owner }),
+        (path, None) => Store::open_lower(&path),
+    }
+}
+
+/// The directory behind links, and its owner if that is neither us nor root.
+fn check(path: &Path, choice: HomeChoice) -> StoreResult<(PathBuf, Option<u32>)> {
+    let path = match fs::canonicalize(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
+        other => other.map_err(StoreError::io("find", path))?,
+    };
+    let root = path.join(ROOT);
+    let owner = match owner_if_closed(&path) {
+        Err(StoreError::OpenHome { mode, .. }) if mode & STICKY != 0 && choice == HomeChoice::Named => {
+            check_own_root(&root)?;
+            None
+        }
+        other => {
+            let owner = other?;
+            owner_if_closed(&root)?;
+            owner
+        }
+    };
+    format::check(&root)?;
+    let us = rustix::process::geteuid().as_raw();
+    Ok((path, owner.filter(|owner| *owner != us && *owner != 0)))
 }
 
 /// The folder of the store in the state directory: its format version.
@@ -118,7 +149,7 @@ mod tests {
     use super::*;
 
     fn open(path: &Path, choice: HomeChoice) -> StoreResult<CheckedHome> {
-        HomeDir { path: path.to_owned(), choice }.open()
+        HomeDir { path: path.to_owned(), choice, lower: Vec::new() }.open()
     }
 
     fn set_mode(path: &Path, mode: u32) {

@@ -16,6 +16,7 @@
 //!   failed/last/                the files of the step that failed last, for the user               failed.rs
 //!   journals/NAME             what a process is about to make visible outside              journal.rs
 //!   synced/BOOT               when the last syncfs of a boot began                                boot.rs
+//!   format                      the newest form in it; a later one is refused                 format.rs
 //!   tmp/RUN/                  everything half made by one process; `alive` in it is locked        run.rs
 //!   tmp/lock, store.lock, touch.lock
 //! ```
@@ -64,6 +65,8 @@ mod content;
 mod entries;
 mod error;
 mod failed;
+mod file_system;
+mod format;
 mod home;
 mod journal;
 mod limits;

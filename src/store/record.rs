@@ -55,6 +55,15 @@ impl Table {
         }
     }
 
+    /// Whether what another machine has put there is of use here.
+    const fn counts_elsewhere(self) -> bool {
+        match self {
+            Self::Build | Self::Vertex | Self::Blob | Self::Http | Self::Image | Self::Step | Self::Files => true,
+            // It names files outside the state directory.
+            Self::Receipt => false,
+        }
+    }
+
     pub(super) const fn folder(self) -> &'static str {
         match self {
             Self::Build => "build-1",
@@ -73,24 +82,32 @@ impl Table {
 const LIMIT: u64 = 64 << 20;
 
 impl Store {
-    /// Reads the record of `key`; `None` if there is none that can be used. Notes that it was used, for prune.
+    /// Reads the record of `key`, of this store or a lower one; `None` if there is none that can be used. Notes that it was
+    /// used, for prune.
     ///
     /// A record is removed, and so counts as a cache miss, if its checksum is wrong, if it is no `T`, or if it is a
     /// receipt that a power loss may have outlived (see `boot.rs`). `T` must be the type that was put under this table.
     ///
     /// *Cost:* an open and a read; about once a day also a change of the file's modification time.
     pub(crate) fn get<T: DeserializeOwned>(&self, table: Table, key: &Digest) -> Option<T> {
+        let lower = || self.0.lower.iter().filter(|_| table.counts_elsewhere());
+        self.own_record(table, key).or_else(|| lower().find_map(|store| store.own_record(table, key)))
+    }
+
+    fn own_record<T: DeserializeOwned>(&self, table: Table, key: &Digest) -> Option<T> {
         let path = self.record_path(table, key);
         let text = match read_small(&path) {
             Ok(Some((text, used))) => {
-                if is_stale(used) {
+                if is_stale(used) && !self.0.is_lower {
                     renew(&path);
                 }
                 text
             }
             Ok(None) => return None,
             Err(()) => {
-                drop(remove_tree(&path));
+                if !self.0.is_lower {
+                    drop(remove_tree(&path));
+                }
                 return None;
             }
         };
@@ -98,7 +115,7 @@ impl Store {
         let value = decoded
             .filter(|record| record.survived || table.names_what_is_checked())
             .and_then(|record| serde_json::from_slice(record.json).ok());
-        if value.is_none() {
+        if value.is_none() && !self.0.is_lower {
             // By its name: if a process has replaced it just now, a sound record is lost, which is a cache miss.
             drop(fs::remove_file(&path));
         }
@@ -108,7 +125,10 @@ impl Store {
     /// Whether there is a record of `key`, whole or not. Notes that it was used, for prune.
     pub(crate) fn has_record(&self, table: Table, key: &Digest) -> bool {
         let path = self.record_path(table, key);
-        let Ok(meta) = fs::symlink_metadata(&path) else { return false };
+        let Ok(meta) = fs::symlink_metadata(&path) else {
+            let lower = self.0.lower.iter().filter(|_| table.counts_elsewhere());
+            return lower.map(|store| store.record_path(table, key)).any(|path| path.is_file());
+        };
         if is_stale(mtime(&meta)) {
             renew(&path);
         }

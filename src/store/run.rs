@@ -104,7 +104,8 @@ fn lives(dir: &Path) -> bool {
 /// Opens (makes) `path` and locks it; waits unless `how` says otherwise, when a busy lock is an error of kind
 /// `WouldBlock`.
 ///
-/// A file system without locks gives none: processes on it then are not kept apart.
+/// # Errors
+/// Also where the file system has no locks: processes on it could not be kept apart.
 pub(super) fn lock_file(path: &Path, how: FlockOperation) -> StoreResult<File> {
     let open = || OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
     let file = match open() {
@@ -120,7 +121,7 @@ pub(super) fn lock_file(path: &Path, how: FlockOperation) -> StoreResult<File> {
         other => other,
     }
     .map_err(StoreError::io("open", path))?;
-    flock_retry(&file, how).map_err(StoreError::io("lock", path))?;
+    flock_retry(&file, how).map_err(StoreError::lock(path))?;
     Ok(file)
 }
 
@@ -129,8 +130,7 @@ pub(super) fn flock_retry(file: &File, how: FlockOperation) -> io::Result<()> {
     loop {
         match flock(file, how) {
             Err(Errno::INTR) => (),
-            Ok(()) | Err(Errno::NOTSUP | Errno::NOLCK | Errno::NOSYS) => return Ok(()),
-            Err(error) => return Err(error.into()),
+            other => return Ok(other?),
         }
     }
 }

@@ -11,10 +11,11 @@
 //!    that the next run need not read it again. Without a digest it counts as damaged.
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
-    sync::{PoisonError, atomic::AtomicBool},
+    sync::{Mutex, PoisonError, atomic::AtomicBool},
 };
 
 use rayon::prelude::*;
@@ -121,39 +122,58 @@ impl Drop for Active {
     }
 }
 
+/// Damaged snapshots of lower stores. They cannot be removed, so they count as not there until the process ends: a build that
+/// begins again because of one opens its stores anew.
+static LOWER_DAMAGED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
 impl Store {
-    /// The directory with the tree of snapshot `id`, which need not exist. Notes that it is used, so that prune leaves
-    /// it.
+    /// The directory with the tree of snapshot `id`, which need not exist; in a lower store if only that has it. Notes that it
+    /// is used, so that prune leaves it.
     pub(crate) fn snapshot_fs(&self, id: &SnapshotId) -> PathBuf {
         // Without a run directory only the second day of grace protects the snapshot; a failure to make one will be
         // reported by whatever this run tries to write next.
         drop(self.begin_reading());
-        self.snapshot_dir(id).join("fs")
+        let is_here = || fs::symlink_metadata(self.snapshot_dir(id)).is_ok();
+        let holder = match &*self.0.lower {
+            [] => self,
+            _ if is_here() => self,
+            lower => lower.iter().find(|store| store.kept(id).is_some()).unwrap_or(self),
+        };
+        holder.snapshot_dir(id).join("fs")
     }
 
-    /// Whether the store has a snapshot of this name. Notes that it was used, for prune.
+    /// Whether the store, or a lower one, has a snapshot of this name. Notes that it was used, for prune.
     ///
     /// Its tree may be damaged: call [`Self::usable`] before reading it. False also when the store cannot be locked.
     ///
     /// *Cost:* one small file and one `stat`; about once a day also a change of that file's modification time.
     pub(crate) fn has_snapshot(&self, id: &SnapshotId) -> bool {
-        self.kept(id).is_some()
+        self.kept_anywhere(id).is_some()
     }
 
     /// What is known of a snapshot; `None` if there is no such snapshot.
     pub(crate) fn snapshot_meta(&self, id: &SnapshotId) -> Option<SnapshotMeta> {
-        self.kept(id).map(|(kept, _)| kept.meta)
+        self.kept_anywhere(id).map(|(kept, _)| kept.meta)
+    }
+
+    /// As [`Self::kept`], also of the lower stores.
+    fn kept_anywhere(&self, id: &SnapshotId) -> Option<(KeptSnapshot, bool)> {
+        self.kept(id).or_else(|| self.0.lower.iter().find_map(|store| store.kept(id)))
     }
 
     /// The record of a snapshot, and whether it is known to have been on disk before the system was last started.
     fn kept(&self, id: &SnapshotId) -> Option<(KeptSnapshot, bool)> {
         self.share().ok()?;
         let dir = self.snapshot_dir(id);
+        if self.0.is_lower && LOWER_DAMAGED.lock().unwrap_or_else(PoisonError::into_inner).contains(&dir) {
+            return None;
+        }
         let path = dir.join("meta");
         let (text, used) = read_small(&path).ok()??;
         let decoded = self.decode(&text, &subject(id))?;
         let kept = serde_json::from_slice(decoded.json).ok()?;
         if is_stale(used)
+            && !self.0.is_lower
             && let Some(_gate) = self.shared_gate()
         {
             renew(&path);
@@ -175,15 +195,21 @@ impl Store {
 
     /// Whether a snapshot exists and its tree is as it was committed. Call it before the tree is read or mounted.
     ///
-    /// A damaged snapshot is removed, so that it is made again.
+    /// A damaged snapshot is removed, so that it is made again; one of a lower store counts as not there.
     ///
     /// *Cost:* one `stat` for each of its files, once a run; a read of the tree if there is doubt (see the head of this
     /// file).
     pub(crate) fn usable(&self, id: &SnapshotId) -> bool {
+        // What is damaged here and cannot be removed hides what lies in a lower store.
+        let is_hidden = || fs::symlink_metadata(self.snapshot_dir(id)).is_ok();
+        self.own_usable(id) || self.0.lower.iter().any(|store| store.own_usable(id)) && !is_hidden()
+    }
+
+    fn own_usable(&self, id: &SnapshotId) -> bool {
         let Some(examined) = FileIdentity::at(&self.snapshot_dir(id)) else { return false };
         let is_known_sound = self.0.sound.lock().unwrap_or_else(PoisonError::into_inner).contains(&id.0);
         // It may have been taken away since.
-        if is_known_sound && self.has_snapshot(id) {
+        if is_known_sound && self.kept(id).is_some() {
             return true;
         }
         let is_sound = self.is_sound(id);
@@ -208,7 +234,7 @@ impl Store {
                 let Some((record, _)) = record else { return false };
                 let found = tree_digest(&dir.join("fs"), &AtomicBool::new(false));
                 let is_equal = matches!(found, Ok(Some(content)) if content == record.content);
-                if is_equal {
+                if is_equal && !self.0.is_lower {
                     // Where it cannot be written, the next run compares again.
                     drop(self.write_content_record(&dir, kept.committed, record.content));
                 }
@@ -221,6 +247,9 @@ impl Store {
     /// Removes the snapshot that was examined, at once for all others that look for it.
     fn drop_snapshot(&self, id: &SnapshotId, examined: FileIdentity) -> StoreResult<()> {
         self.0.sound.lock().unwrap_or_else(PoisonError::into_inner).remove(&id.0);
+        if self.0.is_lower {
+            LOWER_DAMAGED.lock().unwrap_or_else(PoisonError::into_inner).insert(self.snapshot_dir(id));
+        }
         self.discard(&self.snapshot_dir(id), examined)
     }
 

@@ -19,7 +19,7 @@ use rustix::fs::FlockOperation;
 use super::{
     boot::{self, Boot, Mark},
     error::{StoreError, StoreResult},
-    home,
+    format, home,
     remove::{FileIdentity, remove_tree},
     run::{StoreRun, flock_retry, lock_file, make_dir},
 };
@@ -35,6 +35,12 @@ pub(crate) struct Store(pub(super) Arc<StoreInner>);
 pub(super) struct StoreInner {
     /// `$BAKE_HOME/v1`.
     pub(super) root: PathBuf,
+    /// What this one does not have is looked for in these, in this order.
+    pub(super) lower: Vec<Store>,
+    /// It is one of another's `lower` ones: nothing in it is changed.
+    pub(super) is_lower: bool,
+    /// Blobs of a lower store that were hashed in this run.
+    pub(super) hashed: Mutex<HashSet<crate::oci::Digest>>,
     boot: OnceLock<Boot>,
     last_synced: OnceLock<i64>,
     began: Instant,
@@ -70,12 +76,34 @@ pub(super) struct RunLogs {
 pub(super) const STALE: i64 = 24 * 3600 * 1_000_000_000;
 
 impl Store {
-    /// Opens the store below `home`, whose owner and mode were checked by [`super::HomeDir::open`]. Touches no file:
-    /// nothing is made before something is kept.
+    /// As [`Self::open_over`], over none.
+    #[cfg(test)]
     pub(crate) fn open(home: &Path) -> StoreResult<Self> {
+        Self::open_over(home, Vec::new())
+    }
+
+    /// Opens the store below `home`, whose owner and mode were checked by [`super::HomeDir::open`]. Touches no file:
+    /// nothing is made before something is kept. What this store does not have is looked for in the `lower` ones, in this
+    /// order.
+    pub(super) fn open_over(home: &Path, lower: Vec<Self>) -> StoreResult<Self> {
+        Self::make(home, lower, false)
+    }
+
+    /// Opens a store of which nothing is ever changed, and holds it, so that `prune` of it waits.
+    pub(super) fn open_lower(home: &Path) -> StoreResult<Self> {
+        let store = Self::make(home, Vec::new(), true)?;
+        fs::metadata(&store.0.root).map_err(StoreError::io("look at", &store.0.root))?;
+        store.share()?;
+        Ok(store)
+    }
+
+    fn make(home: &Path, lower: Vec<Self>, is_lower: bool) -> StoreResult<Self> {
         let home = std::path::absolute(home).map_err(StoreError::io("find", home))?;
         Ok(Self(Arc::new(StoreInner {
             root: home.join(home::ROOT),
+            lower,
+            is_lower,
+            hashed: Mutex::new(HashSet::new()),
             boot: OnceLock::new(),
             last_synced: OnceLock::new(),
             began: Instant::now(),
@@ -204,7 +232,7 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             other => other.map_err(StoreError::io("open", &path))?,
         };
-        flock_retry(&file, FlockOperation::LockShared).map_err(StoreError::io("lock", &path))?;
+        flock_retry(&file, FlockOperation::LockShared).map_err(StoreError::lock(&path))?;
         drop(self.0.shared.set(file));
         Ok(())
     }
@@ -269,6 +297,7 @@ impl Store {
             Ok(_) => Ok(()),
             Err(_) => {
                 make_dir(&self.0.root)?;
+                format::write(&self.0.root)?;
                 drop(lock_file(&path, FlockOperation::Unlock)?);
                 Ok(())
             }
@@ -309,8 +338,12 @@ impl Store {
 
     /// Removes the file or tree at `path`, unless it is another one than was examined; `Ok` in both cases.
     ///
-    /// The check may have taken long, and another process may have put a sound thing there meanwhile.
+    /// The check may have taken long, and another process may have put a sound thing there meanwhile. In a lower store nothing
+    /// is removed.
     pub(super) fn discard(&self, path: &Path, examined: FileIdentity) -> StoreResult<()> {
+        if self.0.is_lower {
+            return Ok(());
+        }
         let to = self.fresh()?;
         {
             let _gate = self.exclusive_gate()?;

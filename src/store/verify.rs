@@ -1,4 +1,5 @@
-//! Reads everything that is kept, compares it with its digests, and takes away what is damaged, so that it is made again.
+//! Reads everything that is kept and compares it with its digests; to repair is to take away what is damaged, so that it is
+//! made again.
 
 use std::{
     fs,
@@ -33,6 +34,8 @@ pub(crate) struct Damage {
 /// What happened to a damaged thing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DamageFate {
+    /// Nothing: it was only looked at.
+    Found,
     Removed,
     /// A running build may be using it.
     InUse,
@@ -54,10 +57,14 @@ struct FoundDamage {
 impl Store {
     /// Reads every blob and snapshot and returns what is damaged, ordered by path.
     ///
-    /// Damaged things are removed, unless a running build may be using them. A snapshot without a digest, whose run was
-    /// killed before, gets one.
+    /// A snapshot without a digest, whose run was killed before, gets one.
     pub(crate) fn verify(&self) -> Vec<Damage> {
-        drop(self.share());
+        let found = self.damages();
+        found.into_iter().map(|FoundDamage { path, why, .. }| Damage { path, why, fate: DamageFate::Found }).collect()
+    }
+
+    /// As [`Self::verify`], and removes what is damaged, unless a running build may be using it.
+    pub(crate) fn repair(&self) -> Vec<Damage> {
         let found = self.damages();
         if found.is_empty() {
             return Vec::new();
@@ -80,6 +87,7 @@ impl Store {
     }
 
     fn damages(&self) -> Vec<FoundDamage> {
+        drop(self.share());
         let mut things: Vec<(UsageKind, PathBuf)> = Vec::new();
         let mut add = |kind, paths: Vec<PathBuf>| things.extend(paths.into_iter().map(|path| (kind, path)));
         add(UsageKind::Blob, list(&self.path("blobs/sha256")));
@@ -206,6 +214,9 @@ mod tests {
         fs::write(unnamed.join("meta"), "x").unwrap();
         let found = store.verify();
         assert_eq!(found.len(), 4, "{found:?}");
+        assert!(found.iter().all(|damage| damage.fate == DamageFate::Found && damage.path.exists()), "{found:?}");
+        let found = store.repair();
+        assert_eq!(found.len(), 4, "{found:?}");
         assert!(found.iter().all(|damage| damage.fate == DamageFate::Removed && !damage.path.exists()), "{found:?}");
         assert_eq!(store.verify(), []);
     }
@@ -217,11 +228,11 @@ mod tests {
         let dir = snapshot(&running, "used");
         damage_silently(&dir.join("fs/f"));
         let other = Store::open(home.path()).unwrap();
-        let found = other.verify();
+        let found = other.repair();
         assert_eq!(found.iter().map(|damage| damage.fate).collect::<Vec<_>>(), [DamageFate::InUse]);
         assert!(dir.exists());
         drop(running);
-        assert_eq!(other.verify()[0].fate, DamageFate::Removed);
+        assert_eq!(other.repair()[0].fate, DamageFate::Removed);
         assert!(!dir.exists());
     }
 

@@ -36,6 +36,7 @@ mod language;
 mod layers;
 mod load;
 mod log;
+mod lower_stores;
 mod network;
 mod object_server;
 mod options;

@@ -73,6 +73,9 @@ fn changed_bytes_with_the_old_time_are_found_and_made_again() {
     damage(&bake);
     let ran = bake.run(&["cache", "verify"]);
     assert_eq!(ran.code, Some(1), "{ran:#?}");
+    assert!(ran.stderr.contains("damaged (") && ran.stderr.contains("`bake cache verify --repair`"), "{ran:#?}");
+    assert!(made(&bake).iter().all(|path| path.is_file()), "to verify is to look");
+    let ran = bake.run(&["cache", "verify", "--repair"]).ok();
     assert!(ran.stderr.contains("damaged, and taken away"), "{ran:#?}");
     fs::remove_dir_all(bake.path("out")).expect("it is there");
     assert_ne!(n_done(&build(&bake)), 0);
@@ -115,7 +118,7 @@ fn what_a_running_build_may_use_is_left() {
     }
     let paths = made(&bake);
     damage(&bake);
-    let ran = bake.run(&["cache", "verify"]);
+    let ran = bake.run(&["cache", "verify", "--repair"]);
     assert_eq!(ran.code, Some(1), "{ran:#?}");
     assert!(ran.stderr.contains("left, as a running build may use it"), "{ran:#?}");
     assert!(paths.iter().all(|path| path.is_file()), "{ran:#?}");
@@ -124,7 +127,7 @@ fn what_a_running_build_may_use_is_left() {
     kill_process(pid, Signal::TERM).expect("it still runs");
     lines.for_each(drop);
     assert_eq!(running.wait().expect("it ended").code(), Some(130));
-    let ran = bake.run(&["cache", "verify"]);
+    let ran = bake.run(&["cache", "verify", "--repair"]);
     assert!(ran.stderr.contains("taken away"), "{ran:#?}");
     assert!(!paths.iter().any(|path| path.exists()));
 }

@@ -198,7 +198,7 @@ pub(super) fn setup(
     let home = settings.bake_home.open().and_then(|home| home.store.hold().map(|()| home));
     let home = home.map_err(|error| {
         let fault = Diagnostic::error("bake::store::failed", "the state directory cannot be used").cause(&error);
-        Box::new(fault.help("$BAKE_HOME names another place for it"))
+        Box::new(fault.help(error.help()))
     })?;
     let cancel = SolveCancel::new().map_err(|error| {
         Box::new(Diagnostic::error("bake::cli::cancel", "the run cannot be made stoppable").cause(&error))
@@ -208,6 +208,7 @@ pub(super) fn setup(
     if let Some(warning) = state::foreign_owner(&settings.bake_home, home.foreign_owner) {
         sink(Event::Warning(Arc::new(warning)));
     }
+    state::unusable(&home.unusable).for_each(|warning| sink(Event::Warning(Arc::new(warning))));
     let client = registries::client(settings, &sink)?;
     let proxies = proxies::of_docker_config(settings).unwrap_or_else(|warning| {
         sink(Event::Warning(Arc::from(warning)));

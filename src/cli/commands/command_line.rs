@@ -83,7 +83,7 @@ pub(crate) fn add_target(settings: &mut Settings, args: &BuildArgs) -> Result<Op
         let store = settings.bake_home.open().and_then(|home| home.store.hold().map(|()| home.store));
         let store = store.map_err(|error| {
             let fault = Diagnostic::error("bake::store::failed", "the state directory cannot be used").cause(&error);
-            Box::new(fault.help("$BAKE_HOME names another place for it"))
+            Box::new(fault.help(error.help()))
         })?;
         held = Some(store.clone());
         Ok(store)

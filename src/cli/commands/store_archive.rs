@@ -87,7 +87,7 @@ pub(crate) fn import(bake_home: &HomeDir, owners: StepOwners, file: &str, color:
         Ok(opened) => opened.store,
         Err(error) => {
             let message = format!("the state directory cannot be opened: {}", bake_home.path.display());
-            return failed(Diagnostic::error("bake::cli::state", message).cause(&error));
+            return failed(Diagnostic::error("bake::cli::state", message).cause(&error).help(error.help()));
         }
     };
     let done = if file == "-" {

@@ -1,4 +1,4 @@
-//! `bake cache verify`: reads everything and compares it with its digest.
+//! `bake cache verify`: reads everything and compares it with its digest; `--repair` removes what is damaged.
 
 use crate::{
     cli::{
@@ -10,9 +10,11 @@ use crate::{
     ui::output,
 };
 
-/// Verifies the state directory. Damaged entries are removed: the next build makes them again.
-pub(crate) fn run(bake_home: &HomeDir, color: bool) -> u8 {
+/// Verifies the state directory. With `repair` damaged entries are removed: the next build makes them again; that is a success
+/// if all of them could be.
+pub(crate) fn run(bake_home: &HomeDir, repair: bool, color: bool) -> u8 {
     let damages = match open_store(bake_home, color) {
+        Ok(Some(store)) if repair => store.repair(),
         Ok(Some(store)) => store.verify(),
         Ok(None) => return OK,
         Err(code) => return code,
@@ -21,23 +23,27 @@ pub(crate) fn run(bake_home: &HomeDir, color: bool) -> u8 {
     output::diagnostics(&all, &SourceMap::default(), color);
     if all.is_empty() {
         output::words("all is as it should be\n");
-        OK
-    } else {
-        FAILED
+        return OK;
     }
+    let n_damages = all.len();
+    let n_removed = damages.iter().filter(|damage| damage.fate == DamageFate::Removed).count();
+    output::words(&match repair {
+        false => format!("{n_damages} damaged; `bake cache verify --repair` removes what is damaged\n"),
+        true => format!("{n_damages} damaged, {n_removed} removed: a build that needs it makes it again\n"),
+    });
+    if n_removed == all.len() { OK } else { FAILED }
 }
 
 fn diagnostic(damage: &Damage) -> Diagnostic {
-    let fate = match damage.fate {
-        DamageFate::Removed => "taken away",
-        DamageFate::InUse => "left, as a running build may use it",
-        DamageFate::Stuck => "cannot be removed",
-    };
-    let message = format!("damaged, and {fate} ({}): {}", damage.why, damage.path.display());
-    let error = Diagnostic::error("bake::store::damaged", message);
+    let message = |fate: &str| format!("damaged{fate} ({}): {}", damage.why, damage.path.display());
+    let error = |fate| Diagnostic::error("bake::store::damaged", message(fate));
     match damage.fate {
-        DamageFate::Removed => error,
-        DamageFate::InUse => error.help("run `bake cache verify` again when no build is running"),
-        DamageFate::Stuck => error.help("who may write to the state directory can remove it"),
+        DamageFate::Found => error(""),
+        DamageFate::Removed => Diagnostic::warning("bake::store::damaged", message(", and taken away")),
+        DamageFate::InUse => error(", and left, as a running build may use it")
+            .help("run `bake cache verify --repair` again when no build is running"),
+        DamageFate::Stuck => {
+            error(", and cannot be removed").help("who may write to the state directory can remove it")
+        }
     }
 }
