@@ -178,6 +178,10 @@ pub(crate) struct RunArgs {
     #[arg(short, long, value_name = "N", help_heading = RUN)]
     pub(crate) jobs: Option<std::num::NonZeroUsize>,
 
+    /// The most memory that all steps of the run have together, as in 4g
+    #[arg(long, value_name = "BYTES", value_parser = size, help_heading = RUN)]
+    pub(crate) max_memory: Option<u64>,
+
     /// Leave the processor to others: 0 (as usual) to 19 (only what nobody else wants)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..=19), help_heading = RUN)]
     pub(crate) nice: Option<i32>,

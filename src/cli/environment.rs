@@ -212,6 +212,7 @@ pub(super) fn sandbox_options(env: &BTreeMap<String, String>, faults: &mut Vec<D
         runtime: runtime(env, faults),
         network: network(env, faults),
         pids_limit: pids_limit(env, faults),
+        memory_limit: None,
         ..sandbox::SandboxOptions::default()
     }
 }

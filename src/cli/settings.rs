@@ -144,7 +144,8 @@ impl Settings {
         let cwd = working_directory(&mut faults);
         let progress =
             run.as_ref().and_then(|it| it.progress).unwrap_or_else(|| environment::progress(&env, &mut faults));
-        let sandbox = environment::sandbox_options(&env, &mut faults);
+        let mut sandbox = environment::sandbox_options(&env, &mut faults);
+        sandbox.memory_limit = run.as_ref().and_then(|run| run.max_memory);
         let space = environment::space_limits(&env, &mut faults);
         let step_log = environment::step_log(&env, &mut faults);
         let random = random(&mut faults);

@@ -16,6 +16,8 @@ use crate::spec::{ResourceLimits, SwapLimit};
 /// The control groups of one step; they are removed when this is dropped.
 pub(super) struct Cgroups {
     dirs: Vec<PathBuf>,
+    /// That of the run, where the step has none of its own below it.
+    joined: Option<PathBuf>,
     memory_events: Option<PathBuf>,
     /// The group that limits processes, and its limit.
     pids: Option<(PathBuf, u64)>,
@@ -36,21 +38,79 @@ type LimitFiles<'a> = &'a [(&'static str, &'static str, Option<String>)];
 
 const ROOT: &str = "/sys/fs/cgroup";
 
+/// Removes once a run what earlier ones left.
+static SWEEP: Once = Once::new();
+
+/// The group that all steps of a run are in, which limits what they have together.
+pub(super) struct RunCgroup {
+    /// Removed when this is dropped; absent where the system lets us make none.
+    dir: Option<PathBuf>,
+    unkept: Vec<UnkeptLimit>,
+}
+
+impl RunCgroup {
+    /// The limit as the user names it.
+    const NAME: &'static str = "--max-memory";
+
+    /// Makes a group in which all steps together have so many bytes of memory.
+    pub(super) fn make(memory: u64) -> Self {
+        SWEEP.call_once(remove_left_over);
+        let name = format!("{PREFIX}{}-run", std::process::id());
+        let mut made = Cgroups::none();
+        let is_v2 = is_v2();
+        let file = if is_v2 { "memory.max" } else { "memory.limit_in_bytes" };
+        let files = [(Self::NAME, file, Some(memory.to_string()))];
+        let dir =
+            if is_v2 { made.make_group_v2(&files, false, &name, None) } else { made.make_group("memory", &name, None) };
+        match dir {
+            Ok(dir) => {
+                // Version 1 asks for it (admin-guide/cgroup-v1/memory), version 2 for the groups below.
+                let below = if is_v2 { ("cgroup.subtree_control", "+memory") } else { ("memory.use_hierarchy", "1") };
+                let _is_so_already = fs::write(dir.join(below.0), below.1);
+                made.write_all(&dir, &files);
+            }
+            Err((path, error)) => made.without(&files, &path, &error),
+        }
+        let (mut dirs, unkept) = (std::mem::take(&mut made.dirs), std::mem::take(&mut made.unkept));
+        Self { dir: dirs.pop(), unkept }
+    }
+
+    /// The limit, if it does not hold.
+    pub(super) fn unkept(&self) -> &[UnkeptLimit] {
+        &self.unkept
+    }
+}
+
+impl Drop for RunCgroup {
+    fn drop(&mut self) {
+        let _busy = self.dir.as_ref().map(fs::remove_dir);
+    }
+}
+
+fn is_v2() -> bool {
+    Path::new(ROOT).join("cgroup.controllers").exists()
+}
+
 impl Cgroups {
-    /// Makes the control groups that the limits need; none if there are no limits, or the system allows none.
-    pub(super) fn make(limits: &ResourceLimits, pids_limit: Option<u64>) -> Self {
-        let mut made = Self { dirs: Vec::new(), memory_events: None, pids: None, unkept: Vec::new() };
-        if *limits == ResourceLimits::default() && pids_limit.is_none() {
+    const fn none() -> Self {
+        Self { dirs: Vec::new(), joined: None, memory_events: None, pids: None, unkept: Vec::new() }
+    }
+
+    /// Makes the control groups that the limits need, below that of the run; none if there are no limits, or the system
+    /// allows none.
+    pub(super) fn make(limits: &ResourceLimits, pids_limit: Option<u64>, run: Option<&RunCgroup>) -> Self {
+        let mut made = Self::none();
+        let run = run.and_then(|run| run.dir.as_deref());
+        if *limits == ResourceLimits::default() && pids_limit.is_none() && run.is_none() {
             return made;
         }
-        static SWEEP: Once = Once::new();
         SWEEP.call_once(remove_left_over);
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let name = group_name(COUNT.fetch_add(1, Ordering::Relaxed));
-        if Path::new(ROOT).join("cgroup.controllers").exists() {
-            made.make_v2(limits, pids_limit, &name);
+        if is_v2() {
+            made.make_v2(limits, pids_limit, &name, run);
         } else {
-            made.make_v1(limits, pids_limit, &name);
+            made.make_v1(limits, pids_limit, &name, run);
         }
         made
     }
@@ -70,7 +130,7 @@ impl Cgroups {
 
     /// The paths of the `cgroup.procs` files: a process enters a group by writing 0 to its file (cgroups(7)).
     pub(super) fn procs(&self) -> Vec<PathBuf> {
-        self.dirs.iter().map(|dir| dir.join("cgroup.procs")).collect()
+        self.dirs.iter().chain(&self.joined).map(|dir| dir.join("cgroup.procs")).collect()
     }
 
     /// Whether the kernel killed a process in the groups because memory ran out.
@@ -79,7 +139,7 @@ impl Cgroups {
         fs::read_to_string(file).is_ok_and(|text| count(&text, "oom_kill") > 0)
     }
 
-    fn make_v2(&mut self, limits: &ResourceLimits, pids_limit: Option<u64>, name: &str) {
+    fn make_v2(&mut self, limits: &ResourceLimits, pids_limit: Option<u64>, name: &str, run: Option<&Path>) {
         // Version 2 limits swap alone, the option limits memory and swap together.
         let swap = limits.memory_swap.map(|swap| match swap {
             SwapLimit::Unlimited => "max".to_owned(),
@@ -98,7 +158,7 @@ impl Cgroups {
             ("cpuset-cpus", "cpuset.cpus", limits.cpuset_cpus.clone()),
             ("cpuset-mems", "cpuset.mems", limits.cpuset_mems.clone()),
         ];
-        match self.make_group_v2(&files, pids_limit.is_some(), name) {
+        match self.make_group_v2(&files, pids_limit.is_some(), name, run) {
             Ok(dir) => {
                 self.memory_events = Some(dir.join("memory.events"));
                 self.write_all(&dir, &files);
@@ -108,16 +168,22 @@ impl Cgroups {
         }
     }
 
-    /// Makes a group of version 2 with the controllers that the limits need.
+    /// Makes a group of version 2 with the controllers that the limits need, in `parent` if that is given.
     fn make_group_v2(
         &mut self,
         files: LimitFiles<'_>,
         pids: bool,
         name: &str,
+        parent: Option<&Path>,
     ) -> Result<PathBuf, (PathBuf, io::Error)> {
-        // Groups with processes can have no limited ones below: ours goes beside that of bake.
-        let own = own_group("").map_err(|error| (PathBuf::from("/proc/self/cgroup"), error))?;
-        let parent = own.parent().filter(|it| it.starts_with(ROOT)).unwrap_or(Path::new(ROOT)).to_owned();
+        let parent = match parent {
+            Some(parent) => parent.to_owned(),
+            // Groups with processes can have no limited ones below: ours goes beside that of bake.
+            None => {
+                let own = own_group("").map_err(|error| (PathBuf::from("/proc/self/cgroup"), error))?;
+                own.parent().filter(|it| it.starts_with(ROOT)).unwrap_or(Path::new(ROOT)).to_owned()
+            }
+        };
         // Only what is needed is switched on: the group above is not ours. Each by itself, as one that is missing would keep
         // the others off; without it the file of its limit is missing.
         for controller in ["memory", "cpu", "cpuset"] {
@@ -143,19 +209,24 @@ impl Cgroups {
         }
     }
 
-    /// Makes the group of this name below our own one of a controller of version 1.
-    fn make_group(&mut self, controller: &str, name: &str) -> Result<PathBuf, (PathBuf, io::Error)> {
-        let own = own_group(controller).map_err(|error| (Path::new(ROOT).join(controller), error))?;
-        let dir = own.join(name);
+    /// Makes the group of this name below `parent`, or else below our own one of a controller of version 1.
+    fn make_group(
+        &mut self,
+        controller: &str,
+        name: &str,
+        parent: Option<&Path>,
+    ) -> Result<PathBuf, (PathBuf, io::Error)> {
+        let own = || own_group(controller).map_err(|error| (Path::new(ROOT).join(controller), error));
+        let dir = parent.map_or_else(own, |parent| Ok(parent.to_owned()))?.join(name);
         fs::create_dir(&dir).map_err(|error| (dir.clone(), error))?;
         self.dirs.push(dir.clone());
         Ok(dir)
     }
 
-    fn make_v1(&mut self, limits: &ResourceLimits, pids_limit: Option<u64>, name: &str) {
+    fn make_v1(&mut self, limits: &ResourceLimits, pids_limit: Option<u64>, name: &str, run: Option<&Path>) {
         let number = |value: Option<i64>| value.map(|it| it.to_string());
         if pids_limit.is_some()
-            && let Ok(dir) = self.make_group("pids", name)
+            && let Ok(dir) = self.make_group("pids", name, None)
         {
             self.limit_pids(&dir, pids_limit);
         }
@@ -163,15 +234,16 @@ impl Cgroups {
             ("memory", "memory.limit_in_bytes", limits.memory.map(|it| it.to_string())),
             ("memory-swap", "memory.memsw.limit_in_bytes", number(limits.memory_swap.map(SwapLimit::to_number))),
         ];
-        if let Some(dir) = self.limited_group("memory", name, &memory) {
-            self.memory_events = Some(dir.join("memory.oom_control"));
+        match self.limited_group("memory", name, &memory, run) {
+            Some(dir) => self.memory_events = Some(dir.join("memory.oom_control")),
+            None => self.joined = run.map(Path::to_owned),
         }
         let cpu = [
             ("cpu-shares", "cpu.shares", number(limits.cpu_shares)),
             ("cpu-period", "cpu.cfs_period_us", number(limits.cpu_period)),
             ("cpu-quota", "cpu.cfs_quota_us", number(limits.cpu_quota)),
         ];
-        self.limited_group("cpu", name, &cpu);
+        self.limited_group("cpu", name, &cpu, None);
         if limits.cpuset_cpus.is_some() || limits.cpuset_mems.is_some() {
             // A group of this kind takes processes only when both are set.
             let inherit = |given: &Option<String>, file: &str| {
@@ -182,16 +254,22 @@ impl Cgroups {
                 ("cpuset-cpus", "cpuset.cpus", inherit(&limits.cpuset_cpus, "cpuset.cpus")),
                 ("cpuset-mems", "cpuset.mems", inherit(&limits.cpuset_mems, "cpuset.mems")),
             ];
-            self.limited_group("cpuset", name, &cpuset);
+            self.limited_group("cpuset", name, &cpuset, None);
         }
     }
 
     /// Makes a group of version 1 and writes its limits, if any is given.
-    fn limited_group(&mut self, controller: &str, name: &str, files: LimitFiles<'_>) -> Option<PathBuf> {
+    fn limited_group(
+        &mut self,
+        controller: &str,
+        name: &str,
+        files: LimitFiles<'_>,
+        parent: Option<&Path>,
+    ) -> Option<PathBuf> {
         if files.iter().all(|(_, _, value)| value.is_none()) {
             return None;
         }
-        match self.make_group(controller, name) {
+        match self.make_group(controller, name, parent) {
             Ok(dir) => {
                 self.write_all(&dir, files);
                 Some(dir)

@@ -15,7 +15,7 @@ use rustix::thread::UnshareFlags;
 use super::{
     agent,
     cancel::StepCancel,
-    cgroup::{self, Cgroups, UnkeptLimit},
+    cgroup::{self, Cgroups, RunCgroup, UnkeptLimit},
     command::command,
     console::console_of,
     error::SandboxError,
@@ -33,12 +33,12 @@ use super::{
 pub(super) fn run(
     spec: &SandboxSpec,
     network: &StepNetworkLease<'_>,
-    pids_limit: Option<u64>,
+    (pids_limit, run): (Option<u64>, Option<&RunCgroup>),
     streams: StepStreams<'_>,
     cancel: &StepCancel,
 ) -> Result<Exit, SandboxError> {
     let _agents = agent::start_agents(spec)?;
-    let cgroups = Cgroups::make(&spec.resources, pids_limit);
+    let cgroups = Cgroups::make(&spec.resources, pids_limit, run);
     let oom_before = cgroup::oom_baseline();
     let start = StepStart {
         spec,

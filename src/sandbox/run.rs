@@ -3,12 +3,12 @@
 use std::{
     collections::BTreeSet,
     os::fd::BorrowedFd,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, OnceLock, PoisonError},
 };
 
 use super::{
     cancel::StepCancel,
-    cgroup::UnkeptLimit,
+    cgroup::{RunCgroup, UnkeptLimit},
     embedded,
     error::SandboxError,
     network::{HostNetworkNotice, NetworkChoice, NetworkPool},
@@ -25,6 +25,9 @@ pub(crate) struct SandboxOptions {
     /// The largest number of processes and threads of a step; `None` is unlimited. It holds where the system lets us make
     /// control groups.
     pub(crate) pids_limit: Option<u64>,
+    /// The most memory that all steps of the run have together, in bytes. It holds where the system lets us make control
+    /// groups.
+    pub(crate) memory_limit: Option<u64>,
     /// As the user namespace of the process asks for.
     pub(crate) owners: StepOwners,
 }
@@ -36,6 +39,7 @@ impl Default for SandboxOptions {
             runtime: Runtime::Embedded,
             network: NetworkChoice::Host,
             pids_limit: Some(DEFAULT_PIDS_LIMIT),
+            memory_limit: None,
             owners: StepOwners::Kept,
         }
     }
@@ -49,6 +53,9 @@ pub(crate) struct Sandbox {
     runtime: Runtime,
     networks: NetworkPool,
     pids_limit: Option<u64>,
+    memory_limit: Option<u64>,
+    /// Made by the first step if there is a limit of the run.
+    cgroup: OnceLock<RunCgroup>,
     /// The limits of which an [`Exit`] said that they do not hold.
     told_limits: Mutex<BTreeSet<UnkeptLimit>>,
 }
@@ -56,8 +63,14 @@ pub(crate) struct Sandbox {
 impl Sandbox {
     /// A sandbox with these options; nothing is started yet.
     pub(crate) fn new(options: SandboxOptions) -> Self {
-        let SandboxOptions { runtime, network, pids_limit, owners: _ } = options;
-        Self { runtime, networks: NetworkPool::new(network), pids_limit, told_limits: Mutex::default() }
+        let SandboxOptions { runtime, network, pids_limit, memory_limit, owners: _ } = options;
+        let networks = NetworkPool::new(network);
+        Self { runtime, networks, pids_limit, memory_limit, cgroup: OnceLock::new(), told_limits: Mutex::default() }
+    }
+
+    /// The most memory that all steps have together, in bytes, if it is limited.
+    pub(crate) const fn memory_limit(&self) -> Option<u64> {
+        self.memory_limit
     }
 
     /// Runs the command of a step to its end; blocks. `output` receives its streams in pieces of any length, as they come.
@@ -102,10 +115,13 @@ impl Sandbox {
             self.networks.acquire(spec)?
         };
         let _span = tracing::debug_span!("process of a step", args = ?spec.args).entered();
+        let cgroup = self.memory_limit.map(|memory| self.cgroup.get_or_init(|| RunCgroup::make(memory)));
+        let limits = (self.pids_limit, cgroup);
         let mut exit = match &self.runtime {
-            Runtime::Embedded => embedded::run(spec, &network, self.pids_limit, streams, cancel),
-            Runtime::Program(program) => runtime::run(program, spec, &network, self.pids_limit, streams, cancel),
+            Runtime::Embedded => embedded::run(spec, &network, limits, streams, cancel),
+            Runtime::Program(program) => runtime::run(program, spec, &network, limits, streams, cancel),
         }?;
+        exit.unkept_limits.extend(cgroup.into_iter().flat_map(RunCgroup::unkept).cloned());
         let mut told = self.told_limits.lock().unwrap_or_else(PoisonError::into_inner);
         exit.unkept_limits.retain(|limit| told.insert(limit.clone()));
         drop(told);

@@ -29,7 +29,7 @@ use serde_json::{Value, json};
 use super::{
     agent,
     cancel::StepCancel,
-    cgroup::{self, Cgroups},
+    cgroup::{self, Cgroups, RunCgroup},
     command::{command, find_program, is_program},
     console::console_of,
     error::SandboxError,
@@ -81,14 +81,14 @@ pub(super) fn run(
     program: &Path,
     spec: &SandboxSpec,
     network: &StepNetworkLease<'_>,
-    pids_limit: Option<u64>,
+    (pids_limit, run): (Option<u64>, Option<&RunCgroup>),
     streams: StepStreams<'_>,
     cancel: &StepCancel,
 ) -> Result<Exit, SandboxError> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let id = format!("bake-{}-r{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
     // Limits that the user asked for are the runtime's; this one holds for all that it starts.
-    let cgroups = Cgroups::make(&ResourceLimits::default(), pids_limit);
+    let cgroups = Cgroups::make(&ResourceLimits::default(), pids_limit, run);
     let container =
         Container { program, id, bundle: spec.work.join("bundle"), network, pids_limit, cgroups: cgroups.procs() };
     let _agents = agent::start_agents(spec)?;

@@ -142,6 +142,7 @@ fn run(
         runtime: Runtime::Embedded,
         network: NetworkChoice::Host,
         pids_limit: None,
+        memory_limit: None,
         owners: StepOwners::Kept,
     };
     Sandbox::new(options).run(spec, output, cancel)

@@ -262,15 +262,52 @@ fn limits_that_do_not_hold_are_told() {
     let inner = bake.command("", &grants);
     let mut command = std::process::Command::new("unshare");
     command.args(["-m", "sh", "-c", "mount -t tmpfs -o ro none /sys/fs/cgroup && exec \"$@\"", "sh"]);
-    command.arg(inner.get_program()).args(inner.get_args()).arg("--no-cache").current_dir(bake.dir.path());
+    command
+        .arg(inner.get_program())
+        .args(inner.get_args())
+        .args(["--no-cache", "--max-memory=1g"])
+        .current_dir(bake.dir.path());
     command.env("HOME", bake.path("home")).env("BAKE_HOME", bake.path("state")).env("NO_COLOR", "1");
     let output = command.output().expect("unshare is there");
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{stderr}");
-    for limit in ["memory", "cpu-shares"] {
+    for limit in ["memory", "cpu-shares", "--max-memory"] {
         let words = format!("steps run without a limit that is asked for: {limit}");
         assert_eq!(stderr.matches(&words).count(), 1, "{stderr}");
     }
+}
+
+#[test]
+fn the_memory_of_all_steps_together_is_limited() {
+    let bake = Bake::new();
+    // Two together have more than the limit, one has less.
+    let step = "dd if=/dev/zero of=/dev/null bs=100M count=1 && echo enough";
+    let long = "dd if=/dev/zero of=/dev/null bs=100M count=30";
+    bake.write("Dockerfile", &format!("FROM base AS one\nRUN {step}\nFROM base AS two\nRUN {long} | ({long}; cat)\n"));
+    let base = base_layout().display();
+    let contexts = format!("contexts = {{ base = \"oci-layout://{base}\" }}");
+    let one = |name: &str| {
+        format!("target \"{name}\" {{\n  target = \"{name}\"\n  {contexts}\n  output = [\"type=cacheonly\"]\n}}\n")
+    };
+    bake.write("docker-bake.hcl", &(one("one") + &one("two")));
+    let run = |name: &str, limit: &str| {
+        let grants = format!("--allow=fs.read={base}");
+        bake.run(&[&grants, "--progress=plain", "--no-cache", "--max-memory", limit, name])
+    };
+    let fits = run("one", "160m").ok();
+    if fits.stderr.contains("steps run without a limit") {
+        crate::support::skipped("needs control groups that limit memory", None);
+        return;
+    }
+    let failed = run("one", "50m");
+    assert_eq!(failed.code, Some(1), "{failed:#?}");
+    assert!(failed.stderr.contains("because memory ran out"), "{failed:#?}");
+    assert!(failed.stderr.contains("`--max-memory` leaves 52428800 bytes to all steps together"), "{failed:#?}");
+    // The limit is that of all processes of the run.
+    let both = run("two", "160m");
+    assert!(both.stderr.matches("Killed").count() >= 1, "{both:#?}");
+    assert!(!run("two", "400m").stderr.contains("Killed"));
+    assert_eq!(run("one", "much").code, Some(2));
 }
 
 /// Which is all that `pull` asks for.

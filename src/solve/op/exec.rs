@@ -229,6 +229,10 @@ impl ExecStep {
         );
         if exit.oom {
             fault.causes.push("the kernel killed one of its processes because memory ran out".to_owned());
+            if let Some(limit) = self.runner.sandbox.memory_limit() {
+                let help = "give them more, or run fewer at once with `--jobs`";
+                fault.help = Some(format!("`--max-memory` leaves {limit} bytes to all steps together: {help}"));
+            }
         } else if let Some(signal) = exit.signal {
             fault.causes.push(format!("killed by signal {signal}"));
         }
