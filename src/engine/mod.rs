@@ -27,6 +27,7 @@ mod sbom;
 pub(crate) mod secret;
 #[cfg(test)]
 mod tests;
+pub(crate) mod uses;
 
 pub(crate) use crate::{
     dockerfile::check::report::CheckFinding,

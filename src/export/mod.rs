@@ -38,6 +38,7 @@ pub(crate) use built::{
 pub(crate) use cache::{CacheFrom, CacheTo, NoCache};
 pub(crate) use context::{BaseLayers, ExportContext, ExportFuture, ExportReceipt, ReleaseContext};
 pub(crate) use import::{ImportFault, import_cache};
+pub(crate) use pack::packed_layers;
 pub(crate) use prepare::{PreparedExport, prepare};
 pub(crate) use release::{PendingRelease, pending_releases, publish, recover};
 pub(crate) use request::{ExportedOutput, Subject};

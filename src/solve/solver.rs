@@ -388,7 +388,7 @@ impl Solver {
             records.record_step(&fast.own, &tree)?;
         }
         if let Some(gathered) = gathered {
-            self.remember(gathered).await?;
+            self.remember(gathered, &tree.id).await?;
         }
         drop(lock);
         Ok(SolvedTree::Made(tree))

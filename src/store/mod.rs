@@ -75,6 +75,7 @@ mod prune;
 mod record;
 mod remove;
 mod run;
+mod scan;
 mod snapshot;
 mod stat;
 mod state;

@@ -269,6 +269,47 @@ fn total(bake: &Bake, more: &[&str]) -> u64 {
 }
 
 #[test]
+fn du_says_who_uses_a_layer_and_whether_it_is_shared() {
+    let bake = Bake::new();
+    bake.write("x", "x");
+    bake.write("y", "y");
+    let target = |name: &str, last: &str| {
+        let output = format!("type=oci,dest={name}.tar");
+        bake.write(&format!("{name}.Dockerfile"), &format!("FROM base\nCOPY x /\nCOPY {last}\n"));
+        format!(
+            "target \"{name}\" {{\n  dockerfile = \"{name}.Dockerfile\"\n  \
+             contexts = {{ base = \"oci-layout://{}\" }}\n  output = [\"{output}\"]\n}}\n",
+            base_layout().display()
+        )
+    };
+    bake.write("docker-bake.hcl", &(target("one", "y /y") + &target("two", "y /z")));
+    bake.run(&["--allow=fs.read=*", "one", "two"]).ok();
+    let du = bake.run(&["du", "--verbose", "--format=json"]).ok();
+    let du: serde_json::Value = serde_json::from_str(&du.stdout).expect("JSON");
+    let items = du["items"].as_array().expect("a list");
+    let of = |kind: &str, made_by: &str| {
+        let found = items.iter().filter(|item| item["type"] == kind);
+        let found: Vec<_> =
+            found.filter(|item| item["madeBy"].as_str().is_some_and(|it| it.contains(made_by))).collect();
+        assert!(!found.is_empty(), "{kind} {made_by}: {du:#}");
+        found
+            .into_iter()
+            .map(|item| (item["builds"].clone(), item["shared"].clone(), item["targets"].clone()))
+            .collect()
+    };
+    for kind in ["snapshot", "blob"] {
+        let both: Vec<_> = of(kind, "COPY x /");
+        assert_eq!(both, [(2.into(), true.into(), serde_json::json!(["one", "two"]))], "{kind}");
+        let last: Vec<_> = of(kind, "COPY y /z");
+        assert_eq!(last, [(1.into(), false.into(), serde_json::json!(["two"]))], "{kind}");
+        let base: Vec<_> = of(kind, "pulled from ");
+        assert!(base.iter().all(|(builds, ..)| *builds == 2), "{kind}: {base:?}");
+    }
+    let table = bake.run(&["du", "--verbose"]).ok().stdout;
+    assert!(table.lines().any(|line| line.contains("one, two") && line.ends_with("COPY x /")), "{table}");
+}
+
+#[test]
 fn limits_of_room_are_kept_by_prune_and_by_every_run_that_writes() {
     let bake = project();
     build(&bake);
@@ -278,6 +319,8 @@ fn limits_of_room_are_kept_by_prune_and_by_every_run_that_writes() {
     assert_eq!(total(&bake, &["--filter=until=24h"]), 0);
     let table = bake.run(&["du", "--verbose"]).ok().stdout;
     assert!(table.contains("snapshot") && table.contains("yes"), "{table}");
+    let line = table.lines().find(|line| line.ends_with(" RUN echo content > /made"));
+    assert!(line.is_some_and(|line| line.contains(" made ")), "{table}");
     // What fits stays.
     bake.run(&["prune", "-f", "--max-used-space=1gb"]).ok();
     assert_eq!(total(&bake, &[]), all);

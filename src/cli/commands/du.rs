@@ -1,4 +1,6 @@
-//! `bake du`: what the state directory holds.
+//! `bake du`: what the state directory holds, and with `--verbose` what each layer is for.
+
+use std::collections::HashMap;
 
 use serde_json::{Value, json};
 
@@ -9,9 +11,10 @@ use crate::{
         exit::{USAGE, write},
         state::open_store,
     },
+    engine::uses::{LayerUse, layer_uses},
     report::SourceMap,
     store::{HomeDir, PruneOptions, Usage, UsageKind, UsedItem},
-    ui::output,
+    ui::{output, terminal::harmless},
 };
 
 /// Shows what the state directory holds: a sum of each kind, and with `--verbose` every single thing.
@@ -24,9 +27,10 @@ pub(crate) fn run(bake_home: &HomeDir, args: &DuArgs, color: bool) -> u8 {
         }
     };
     let all = PruneOptions { all: true, older_than: older_than.map(|(_, age)| age), kinds, ..PruneOptions::default() };
-    let usage = match open_store(bake_home, color) {
-        Ok(Some(store)) => store.usage().only(&all),
-        Ok(None) => Usage::default(),
+    let (usage, uses) = match open_store(bake_home, color) {
+        Ok(Some(store)) if args.verbose => (store.usage().only(&all), layer_uses(&store)),
+        Ok(Some(store)) => (store.usage().only(&all), Uses::new()),
+        Ok(None) => (Usage::default(), Uses::new()),
         Err(code) => return code,
     };
     let sum = |kind| usage.items.iter().filter(move |item| item.kind == kind);
@@ -43,7 +47,7 @@ pub(crate) fn run(bake_home: &HomeDir, args: &DuArgs, color: bool) -> u8 {
                 "total": usage.total(),
             });
             if args.verbose {
-                all["items"] = usage.items.iter().map(as_json).collect::<Vec<Value>>().into();
+                all["items"] = usage.items.iter().map(|item| as_json(item, &uses)).collect::<Vec<Value>>().into();
             }
             format!("{all:#}\n")
         }
@@ -52,7 +56,7 @@ pub(crate) fn run(bake_home: &HomeDir, args: &DuArgs, color: bool) -> u8 {
                 |(what, count, bytes): (&str, usize, u64)| format!("{what:<14}{count:>8}  {:>10}\n", human(bytes));
             let body: String = rows.into_iter().map(line).collect();
             let total = human(usage.total());
-            let items = if args.verbose { table(usage.items.iter().rev()) + "\n" } else { String::new() };
+            let items = if args.verbose { table(usage.items.iter().rev(), &uses) + "\n" } else { String::new() };
             format!(
                 "{items}{:<14}{:>8}  {:>10}\n{body}{:<14}{:>8}  {total:>10}\n",
                 "WHAT", "COUNT", "SIZE", "total", ""
@@ -62,27 +66,69 @@ pub(crate) fn run(bake_home: &HomeDir, args: &DuArgs, color: bool) -> u8 {
     write(&text)
 }
 
-/// One line a thing: its name, kind, size, last use, and whether a record leads to it, so that builds may use it again.
-pub(super) fn table<'a>(items: impl Iterator<Item = &'a UsedItem>) -> String {
-    let mut text = format!("{:<14}{:<12}{:>10}  {:<12}{}\n", "NAME", "TYPE", "SIZE", "LAST USED", "NEEDED");
+/// What layers and blobs are for, by their names.
+pub(super) type Uses = HashMap<String, LayerUse>;
+
+/// One line a thing: its name, kind, size, last use, whether a record leads to it, so that builds may use it again, and what it
+/// is for, as far as `uses` says.
+pub(super) fn table<'a>(items: impl Iterator<Item = &'a UsedItem>, uses: &Uses) -> String {
+    let head = format!(
+        "{:<14}{:<12}{:>10}  {:<12}{:<8}{:<28}{}",
+        "NAME", "TYPE", "SIZE", "LAST USED", "NEEDED", "USED BY", "MADE BY"
+    );
     let line = |item: &UsedItem| {
         let name: String = item.name().chars().take(12).collect();
         let needed = if item.named { "yes" } else { "no" };
         let (kind, size, day) = (kind_name(item.kind), human(item.bytes), day(item));
-        format!("{name:<14}{kind:<12}{size:>10}  {day:<12}{needed}\n")
+        let (users, made_by) = uses
+            .get(item.name())
+            .filter(|_| is_layer(item))
+            .map(|of| (users(of), harmless(first_line(&of.made_by))))
+            .unwrap_or_default();
+        format!("{name:<14}{kind:<12}{size:>10}  {day:<12}{needed:<8}{users:<28}{made_by}")
     };
-    text.extend(items.map(line));
-    text
+    let lines = std::iter::once(head).chain(items.map(line));
+    lines.map(|line| line.trim_end().to_owned() + "\n").collect()
 }
 
-fn as_json(item: &UsedItem) -> Value {
-    json!({
+/// `web, api and 2 more builds`, `2 builds`, or nothing.
+fn users(of: &LayerUse) -> String {
+    const SHOWN: usize = 2;
+    let shown: Vec<String> = of.targets.iter().take(SHOWN).map(|name| harmless(name)).collect();
+    let rest = of.n_builds.saturating_sub(shown.len());
+    let builds = if rest == 1 { "build" } else { "builds" };
+    match (shown.is_empty(), rest) {
+        (true, 0) => String::new(),
+        (true, _) => format!("{rest} {builds}"),
+        (false, 0) => shown.join(", "),
+        (false, _) => format!("{} and {rest} more {builds}", shown.join(", ")),
+    }
+}
+
+/// A record may have the name of the snapshot that it leads to.
+const fn is_layer(item: &UsedItem) -> bool {
+    matches!(item.kind, UsageKind::Snapshot | UsageKind::Blob)
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}
+
+fn as_json(item: &UsedItem, uses: &Uses) -> Value {
+    let mut json = json!({
         "name": item.name(),
         "type": kind_name(item.kind),
         "bytes": item.bytes,
         "lastUsed": day(item),
         "needed": item.named,
-    })
+    });
+    if let Some(LayerUse { made_by, n_builds, targets }) = uses.get(item.name()).filter(|_| is_layer(item)) {
+        json["builds"] = json!(n_builds);
+        json["shared"] = json!(*n_builds > 1);
+        json["targets"] = json!(targets);
+        json["madeBy"] = json!(made_by);
+    }
+    json
 }
 
 /// The day of the last use, as in `2026-01-31`: the store remembers no more than that.

@@ -51,7 +51,7 @@ pub(crate) fn run(bake_home: &HomeDir, args: &PruneArgs, color: bool) -> u8 {
         }
         Ok(pruned) => {
             if args.verbose {
-                output::words(&du::table(pruned.items.iter()));
+                output::words(&du::table(pruned.items.iter(), &du::Uses::new()));
             }
             output::words(&format!("removed {}, {} records\n", du::human(pruned.bytes), pruned.n_records));
             OK

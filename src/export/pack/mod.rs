@@ -4,4 +4,4 @@ mod layer;
 mod stacks;
 
 pub(crate) use layer::PackedLayer;
-pub(crate) use stacks::{LayerFault, LayerStack, fetch_base, pack, pack_stacks};
+pub(crate) use stacks::{LayerFault, LayerStack, fetch_base, pack, pack_stacks, packed_layers};

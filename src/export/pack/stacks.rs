@@ -36,6 +36,15 @@ struct PackedRecord {
     digest: Digest,
     size: u64,
     annotations: BTreeMap<String, String>,
+    /// The digits of the name of the snapshot that it was packed from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    layer: Option<String>,
+}
+
+/// The blobs that were packed from snapshots: the digest of each, and the digits of the name of the snapshot. *Cost:* reads
+/// all records of blobs.
+pub(crate) fn packed_layers(store: &Store) -> impl Iterator<Item = (Digest, String)> {
+    store.records::<PackedRecord>(Table::Blob).filter_map(|record| Some((record.digest, record.layer?)))
 }
 
 /// How a blob is made.
@@ -279,7 +288,11 @@ fn make_blocking(
         return Err(format!("the layer {} does not unpack to what its image says", base.layer.descriptor.digest()));
     }
     let (digest, size) = writer.commit(Some(&encoded.digest)).map_err(|e| text(&e))?;
-    let record = PackedRecord { diff_id: encoded.diff_id, digest, size, annotations: encoded.annotations };
+    let layer = match job {
+        PackJob::Pack { snapshot, .. } => Some(snapshot.0.hex()),
+        PackJob::Convert { .. } => None,
+    };
+    let record = PackedRecord { diff_id: encoded.diff_id, digest, size, annotations: encoded.annotations, layer };
     store.put(Table::Blob, key, &record).map_err(|e| text(&e))?;
     Ok(record)
 }

@@ -105,12 +105,12 @@ impl Solver {
         Ok(GatheredStep { ix, parts, lists, why, earlier })
     }
 
-    /// Records a step that has run.
+    /// Records a step that has run, and the name of its result.
     ///
     /// # Errors
     /// When the state directory cannot be written.
-    pub(crate) async fn remember(&self, step: GatheredStep) -> Result<(), SolveFailure> {
-        let solver = self.clone();
+    pub(crate) async fn remember(&self, step: GatheredStep, result: &Digest) -> Result<(), SolveFailure> {
+        let (solver, made) = (self.clone(), result.hex());
         let GatheredStep { ix, parts, lists, why, earlier } = step;
         let work = move || {
             let (memory, meta) = (&solver.0.memory, &solver.0.graph.get(ix).meta);
@@ -121,7 +121,7 @@ impl Solver {
             }
             let target = meta.origin.target.as_deref().unwrap_or_default().to_owned();
             let at = (solver.0.world.now)();
-            let run = RememberedRun { at, target, number: place.number, parts, why };
+            let run = RememberedRun { at, target, number: place.number, parts, why, made };
             memory.add(place, &run, earlier.as_ref())
         };
         blocking(move || work().map_err(|error| store_fault(&error))).await.map_err(SolveFailure::from)

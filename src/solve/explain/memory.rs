@@ -54,6 +54,25 @@ pub(crate) struct RememberedRun {
     pub(crate) parts: StepParts,
     /// Why it ran.
     pub(crate) why: Explanation,
+    /// The digits of the name of its result; bare, so that prune does not take it for something that is needed. Empty in
+    /// records of earlier versions.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) made: String,
+}
+
+/// The step that made something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StepMaker {
+    pub(crate) target: String,
+    /// The instruction.
+    pub(crate) text: String,
+}
+
+/// The steps that made what is in a store, by the digits of the names of their results. *Cost:* reads all records of steps.
+pub(crate) fn makers(store: &Store) -> HashMap<String, StepMaker> {
+    let runs = store.records::<RememberedStep>(Table::Step).flat_map(|step| step.runs);
+    let named = runs.filter(|run| !run.made.is_empty());
+    named.map(|run| (run.made, StepMaker { target: run.target, text: run.parts.text })).collect()
 }
 
 impl StepMemory {
@@ -198,7 +217,7 @@ mod tests {
 
     fn run(target: &str, number: usize, parts: StepParts) -> RememberedRun {
         let (at, why) = (String::new(), Explanation::default());
-        RememberedRun { at, target: target.to_owned(), number, parts, why }
+        RememberedRun { at, target: target.to_owned(), number, parts, why, made: String::new() }
     }
 
     #[test]
