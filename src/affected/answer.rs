@@ -11,6 +11,16 @@ pub(crate) struct AffectedAnswer {
     pub(crate) n_targets: usize,
     /// What can be another thing at any time, whatever the revision.
     pub(crate) unpinned: Vec<UnpinnedInput>,
+    /// What git has no earlier state of; it is taken to be as it was.
+    pub(crate) not_compared: Vec<UncomparedSource>,
+}
+
+/// A source of a copy or mount that git ignores.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct UncomparedSource {
+    /// From the top of the work tree.
+    pub(crate) path: String,
+    pub(crate) targets: Vec<TargetName>,
 }
 
 /// A target whose result can differ.

@@ -18,7 +18,9 @@ mod definition;
 mod reading;
 mod select;
 
-pub(crate) use answer::{AffectedAnswer, AffectedReason, AffectedTarget, UnpinnedInput, UnpinnedKind};
+pub(crate) use answer::{
+    AffectedAnswer, AffectedReason, AffectedTarget, UncomparedSource, UnpinnedInput, UnpinnedKind,
+};
 pub(crate) use change::{ChangeIndex, ChangeStatus, PathChange};
 pub(crate) use compare::{CompareInput, PlannedState, compare};
 pub(crate) use reading::{BuildReading, ContextRead, DockerfileText, FolderOrigin, ReadSelection};

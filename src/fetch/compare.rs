@@ -11,6 +11,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::Mutex,
+    thread,
 };
 
 use super::{
@@ -201,6 +202,32 @@ impl GitWorkTree {
             None => UntrackedPath { path: OsString::from_vec(path.to_vec()).into(), is_folder: false },
         };
         Ok(paths.map(entry).collect())
+    }
+
+    /// Those of the paths, from the top of the work tree, that git ignores.
+    ///
+    /// # Errors
+    /// When git fails, as for a path in a submodule.
+    pub(crate) fn ignored(&self, paths: &[&Path]) -> Result<Vec<PathBuf>, CompareError> {
+        if paths.is_empty() {
+            return Ok(Vec::new());
+        }
+        let input: Vec<u8> = paths.iter().flat_map(|path| [path.as_os_str().as_bytes(), b"\0"].concat()).collect();
+        let mut command = self.command(&["check-ignore", "--stdin", "-z"]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().map_err(CompareError::NoGit)?;
+        let mut stdin = child.stdin.take();
+        let output = thread::scope(|scope| {
+            scope.spawn(move || stdin.as_mut().map(|stdin| stdin.write_all(&input)));
+            child.wait_with_output()
+        });
+        let output = output.map_err(CompareError::NoGit)?;
+        // 1: it ignores none of them.
+        if !matches!(output.status.code(), Some(0 | 1)) {
+            return Err(CompareError::Answer("check-ignore"));
+        }
+        let names = output.stdout.split(|it| *it == 0).filter(|path| !path.is_empty());
+        Ok(names.map(|path| OsString::from_vec(path.to_vec()).into()).collect())
     }
 
     /// Whether a path of the index is a submodule.

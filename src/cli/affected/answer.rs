@@ -1,8 +1,15 @@
 //! The whole of it: revisions, both states, the paths that differ ─► which targets are affected.
 
-use std::{cell::RefCell, collections::HashMap, collections::HashSet, path::Path, path::PathBuf, sync::Arc};
+use std::{
+    cell::RefCell,
+    collections::{HashMap, HashSet},
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread,
+};
 
 use super::{
+    ignored::ignored_sources,
     revisions::{self, Compared, WantedRevisions},
     state::{DefinitionState, UnnamedTargets},
     worktree::{LaterState, TreeChanges},
@@ -20,7 +27,7 @@ use crate::{
 pub(crate) struct Answered {
     pub(crate) answer: AffectedAnswer,
     pub(crate) compared: Compared,
-    /// The targets that the definition had and has no more, when all were asked for.
+    /// The top of the work tree.
     pub(crate) top: PathBuf,
 }
 
@@ -65,19 +72,21 @@ fn answer_for(settings: &Settings, wanted: &WantedRevisions, unnamed: UnnamedTar
     };
     let names: HashSet<_> = later.plan.targets.keys().cloned().collect();
     let comparison = Comparison { settings, tree: &tree, compared: &compared, changes: &changes, later: &later, past };
-    let mut all: Option<AffectedAnswer> = None;
-    for n in 0..compared.bases.len() {
+    let with_base = |n: usize, graph: &mut Graph| {
         let earlier = Settings { past: Some(changes.past_of_base(&tree, n)), ..settings.clone() };
-        let earlier = DefinitionState::earlier(&earlier, &names, &mut graph);
-        let found = comparison.with(n, &earlier).map_err(|error| {
-            told(Diagnostic::error("bake::affected::git", "git cannot compare the revisions").cause(&error))
-        })?;
-        all = Some(match all {
-            None => found,
-            Some(before) => join(before, found, &later),
-        });
-    }
-    let answer = all.unwrap_or_default();
+        comparison.with(n, &DefinitionState::earlier(&earlier, &names, graph))
+    };
+    let (found, not_compared) = thread::scope(|scope| {
+        let ignored = scope.spawn(|| ignored_sources(&tree, &later));
+        let found: Result<Vec<AffectedAnswer>, _> =
+            (0..compared.bases.len()).map(|n| with_base(n, &mut graph)).collect();
+        (found, ignored.join().unwrap_or_default())
+    });
+    let found = found.map_err(|error| {
+        told(Diagnostic::error("bake::affected::git", "git cannot compare the revisions").cause(&error))
+    })?;
+    let joined = found.into_iter().reduce(|before, more| join(before, more, &later)).unwrap_or_default();
+    let answer = AffectedAnswer { not_compared, ..joined };
     Ok(Answered { answer, top: tree.top().to_owned(), compared })
 }
 

@@ -9,6 +9,7 @@
 //! What follows from them is decided in `affected`, which is pure.
 
 mod answer;
+mod ignored;
 mod revisions;
 mod state;
 mod worktree;

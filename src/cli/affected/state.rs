@@ -5,7 +5,7 @@ use std::{collections::HashMap, collections::HashSet};
 use petgraph::graph::NodeIndex;
 
 use crate::{
-    affected::{BuildReading, PlannedState},
+    affected::{BuildReading, ContextRead, PlannedState},
     cli::{
         commands::check::{templates, without_templates},
         definition, entitlements,
@@ -16,7 +16,7 @@ use crate::{
     eval::evaluate::{Listed, evaluate, list_targets},
     graph::Graph,
     oci::Platform,
-    plan::{Plan, TargetName, make::make, need::needs},
+    plan::{Build, Plan, TargetName, make::make, need::needs},
     report::{Diagnostic, SourceMap},
     ui::output,
 };
@@ -98,6 +98,14 @@ impl DefinitionState {
         let paths = entitlements::handles(&needs, &evaluated.grants, &read.from_remote, settings);
         let contexts = Contexts::new(settings.cwd.clone(), paths, read.sources);
         lowered(settings, plan, &contexts, graph).map_err(|_| "the run cannot be started".to_owned())
+    }
+
+    /// What each build reads, as far as that is known.
+    pub(super) fn reads(&self) -> impl Iterator<Item = (&Build, &[ContextRead])> {
+        self.readings.iter().filter_map(|(node, reading)| {
+            let reads = reading.as_ref().ok()?.reads.as_slice();
+            Some((self.plan.build(*node), reads))
+        })
     }
 
     /// The state as it is compared.

@@ -5,13 +5,15 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use crate::{
-    affected::{AffectedReason, UnpinnedInput},
+    affected::{AffectedReason, UncomparedSource, UnpinnedInput},
     cli::{
         affected::{Answered, Compared, WantedRevisions, answer, names_of},
         args::AffectedFormat,
         exit::{OK, write, write_json},
         settings::Settings,
     },
+    plan::TargetName,
+    report::fold::some_of,
     ui::output,
 };
 
@@ -72,10 +74,12 @@ fn summary(answered: &Answered) -> String {
     let verb = if n == 1 { "is" } else { "are" };
     let mut text = format!("{n} of {of} targets {verb} affected since {}\n", base_of(compared));
     if !answer.unpinned.is_empty() {
-        let names: Vec<&str> = answer.unpinned.iter().map(|it| it.reference.as_str()).collect();
-        let more = if names.len() > 5 { ", …" } else { "" };
-        let shown = names.iter().take(5).copied().collect::<Vec<_>>().join(", ");
-        let _never_fails = writeln!(text, "unpinned, may change at any time: {shown}{more}");
+        let references = some_of(answer.unpinned.iter().map(|it| it.reference.as_str()));
+        let _never_fails = writeln!(text, "unpinned, may change at any time: {references}");
+    }
+    if !answer.not_compared.is_empty() {
+        let paths = some_of(answer.not_compared.iter().map(|it| it.path.as_str()));
+        let _never_fails = writeln!(text, "not compared, git ignores it: {paths}");
     }
     text
 }
@@ -107,19 +111,28 @@ fn document(answered: &Answered) -> Value {
         .unpinned
         .iter()
         .map(|UnpinnedInput { kind, reference, targets }| {
-            let targets: Vec<&str> = targets.iter().map(|name| &*name.0).collect();
-            json!({ "kind": kind.name(), "reference": reference, "targets": targets })
+            json!({ "kind": kind.name(), "reference": reference, "targets": names(targets) })
         })
+        .collect();
+    let not_compared: Vec<Value> = answer
+        .not_compared
+        .iter()
+        .map(|UncomparedSource { path, targets }| json!({ "path": path, "targets": names(targets) }))
         .collect();
     json!({
         "since": { "revision": compared.wanted.since, "commit": compared.since },
         "until": compared.until.as_ref().map(|commit| json!({ "revision": compared.wanted.until, "commit": commit })),
-        "compared_with": compared.bases,
-        "work_tree": top.to_string_lossy(),
-        "n_targets": answer.n_targets,
+        "comparedWith": compared.bases,
+        "workTree": top.to_string_lossy(),
+        "total": answer.n_targets,
         "targets": targets,
         "unpinned": unpinned,
+        "notCompared": not_compared,
     })
+}
+
+fn names(targets: &[TargetName]) -> Vec<&str> {
+    targets.iter().map(|name| &*name.0).collect()
 }
 
 fn reason(reason: &AffectedReason) -> Value {
