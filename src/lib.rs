@@ -14,6 +14,8 @@ mod report; // span, source map, diagnostic, event: what we tell the user, as da
 mod spec; // the option mini-languages, parsed once: output, cache-from/to, attest, secret, ssh, ulimit
 
 // ── language: text to plan ──
+#[cfg(not(feature = "fuzzing"))]
+mod affected; // which targets of a plan can have another result than at an earlier revision
 mod definition; // find, read, parse bake files into one syntax: HCL, JSON, YAML, Compose
 mod dockerfile; // text ─► instructions ─► stages ─► graph
 #[cfg(not(feature = "fuzzing"))]

@@ -29,6 +29,7 @@ const MAP: &[(&str, bool, &[&str])] = &[
     ("plan", true, &["oci", "report", "spec", "eval"]),
     ("graph", true, &["oci", "report", "spec"]),
     ("dockerfile", true, &["oci", "report", "spec", "graph"]),
+    ("affected", true, &["oci", "report", "spec", "eval", "plan", "graph", "dockerfile"]),
     ("layer", false, &["oci", "archive"]),
     ("registry", false, &["oci", "grant"]),
     // What the options of caches in object stores mean.
@@ -58,6 +59,8 @@ const MAP: &[(&str, bool, &[&str])] = &[
             "graph",
             "dockerfile",
             "plan",
+            // What builds read, for `bake affected`.
+            "affected",
             "grant",
             "fetch",
             "layer",
@@ -80,11 +83,16 @@ const MAP: &[(&str, bool, &[&str])] = &[
             "grant",
             // Standard input of `bake build` is an archive or a Dockerfile.
             "archive",
+            // Revisions of the user's git work tree are compared.
+            "fetch",
             "definition",
             "eval",
             "plan",
             // `bake convert` links a Dockerfile that is FROM the image of another command.
             "dockerfile",
+            // Builds of two revisions are lowered into one graph, where equal steps are one vertex.
+            "graph",
+            "affected",
             // Keys that cannot be used are refused before anything is built.
             "ssh",
             "sandbox",

@@ -8,6 +8,7 @@ use crate::{spec, store::SpaceLimits};
 const FILES: &str = "Definition";
 const CHANGE: &str = "Changes to targets";
 const SHOW: &str = "Show, do not build";
+const COMPARE: &str = "Compare with a revision";
 const RUN: &str = "Run";
 
 const STYLES: Styles = Styles::styled()
@@ -23,6 +24,7 @@ Commands (first argument; a target of this name comes first, and `bake -- NAME` 
   explain      Tell which steps would run and why, and why the others last ran
   log          Show the whole output of a step that ran
   debug        Open a shell in front of a RUN step
+  affected     Tell which targets can have another result since a revision of git
   check        Tell what is wrong with the definition and all Dockerfiles
   fmt          Lay out bake files: indentation, blanks, aligned `=`
   du           Show what the state directory holds
@@ -77,6 +79,23 @@ pub(crate) struct Bake {
     /// List what there is: targets, variables, or type=…,format=table|json
     #[arg(long, value_name = "WHAT", help_heading = SHOW)]
     pub(crate) list: Option<String>,
+
+    /// Build only what can have another result since a revision of git; see `bake affected`
+    #[arg(
+        long,
+        requires = "since",
+        conflicts_with_all = ["list", "list_targets", "list_variables"],
+        help_heading = COMPARE
+    )]
+    pub(crate) affected: bool,
+
+    /// With --affected: the revision to compare with
+    #[arg(long, value_name = "REV", requires = "affected", help_heading = COMPARE)]
+    pub(crate) since: Option<String>,
+
+    /// With --affected: compare with REV itself, not with the merge base
+    #[arg(long, requires = "affected", help_heading = COMPARE)]
+    pub(crate) direct: bool,
 
     #[arg(long, hide = true)]
     pub(crate) list_targets: bool,
@@ -281,6 +300,32 @@ pub(crate) enum CliCommand {
         /// Write JSON
         #[arg(long, help_heading = SHOW)]
         json: bool,
+    },
+    /// Tell which targets can have another result since a revision of git, and why; build nothing
+    ///
+    /// Compared are the definition, the Dockerfiles, the ignore files and the files that steps can read, at the merge base of
+    /// REV and HEAD and in the work tree, with what is not committed.
+    #[command(
+        mut_arg("targets", |it| it.help("Targets, groups or patterns; all targets if none is named")),
+        mut_arg("call", |it| it.hide(true)),
+        mut_arg("check", |it| it.hide(true)),
+        mut_arg("cache_namespace", |it| it.hide(true))
+    )]
+    Affected {
+        #[command(flatten)]
+        plan: Box<PlanArgs>,
+        /// The revision to compare with: a branch, a tag, a commit
+        #[arg(long, value_name = "REV", help_heading = COMPARE)]
+        since: String,
+        /// Compare up to this revision instead of the files of the work tree
+        #[arg(long, value_name = "REV", help_heading = COMPARE)]
+        until: Option<String>,
+        /// Compare with REV itself, not with the merge base
+        #[arg(long, help_heading = COMPARE)]
+        direct: bool,
+        /// How it is written
+        #[arg(long, value_enum, default_value_t = AffectedFormat::Text, help_heading = SHOW)]
+        format: AffectedFormat,
     },
     /// Tell what is wrong with the definition and the Dockerfiles of all targets; build nothing
     #[command(
@@ -496,6 +541,16 @@ pub(crate) enum PlanFormat {
     Dot,
 }
 
+/// How `bake affected` writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AffectedFormat {
+    /// A line for each reason
+    Text,
+    Json,
+    /// For the matrix of a GitHub workflow
+    Matrix,
+}
+
 /// How `bake check` writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum CheckFormat {
@@ -516,13 +571,14 @@ pub(crate) fn whole() -> clap::Command {
 }
 
 /// First arguments that are commands, each in a form that cannot be taken for a target.
-pub(crate) const COMMANDS: [(&str, &str); 14] = [
+pub(crate) const COMMANDS: [(&str, &str); 15] = [
     ("build", "bake build ."),
     ("convert", "bake convert FILE"),
     ("plan", "bake plan --format=text"),
     ("explain", "bake explain --json"),
     ("log", "bake log --run=1"),
     ("debug", "bake debug --step=STEP TARGET"),
+    ("affected", "bake affected --since=REV"),
     ("check", "bake check --format=text"),
     ("fmt", "bake fmt FILE"),
     ("du", "bake du --format=table"),

@@ -71,7 +71,7 @@ pub(crate) fn load(settings: &Settings) -> (ReadDefinition, Vec<Diagnostic>) {
     }
     let files = settings.var_files.iter();
     let files: Vec<VarFile> =
-        files.filter_map(|path| var_file::read(path, &input.env, &mut sources, &mut diagnostics)).collect();
+        files.filter_map(|path| var_file::read(path, &input.env, &reads, &mut sources, &mut diagnostics)).collect();
     let (values, mut faults) = eval::variable::var_file::values(files, &input, &Platform::host().to_string());
     diagnostics.append(&mut faults);
     // Compose files interpolate strings only.

@@ -5,12 +5,13 @@ use std::{
     collections::BTreeSet,
     io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use super::{command_line::CommandLineTarget, settings::Settings};
 use crate::{
     definition::{attribute::Id, origin::DefinitionReads},
-    grant::{self, Allowed, Denied, HostPaths, ResolvedPath},
+    grant::{self, Allowed, Denied, HostPaths, PastTree, ResolvedPath},
     plan::need::{Need, NeedKind},
     report::{Diagnostic, SourceId},
     spec::{Entitlement, entitlement::Grant},
@@ -178,13 +179,14 @@ impl Missing<'_> {
 /// The check of what a definition reads while it is loaded and evaluated.
 pub(super) fn definition_reads(settings: &Settings) -> DefinitionReads {
     let grants: Vec<&Grant> = settings.grants.iter().collect();
-    DefinitionReads::new(&settings.cwd, Granted::new(&grants, settings).remote_read)
+    DefinitionReads::new(&settings.cwd, Granted::new(&grants, settings).remote_read).in_past(settings.past.clone())
 }
 
 /// Grants with their paths looked up.
 struct Granted<'a> {
     grants: &'a [&'a Grant],
     cwd: &'a Path,
+    past: Option<&'a Arc<PastTree>>,
     read: Allowed,
     write: Allowed,
     /// Ignore files and their like: also in the rest of the git work tree around the working directory.
@@ -221,7 +223,8 @@ impl<'a> Granted<'a> {
             read_definition.allow(tree, cwd);
         }
         let ssh = grants.iter().any(|grant| matches!(grant, Grant::Ssh));
-        Self { grants, cwd, read, write, read_definition, remote_read, remote_write, ssh }
+        let past = settings.past.as_ref();
+        Self { grants, cwd, past, read, write, read_definition, remote_read, remote_write, ssh }
     }
 
     /// Every path is allowed.
@@ -230,7 +233,8 @@ impl<'a> Granted<'a> {
         let mut all = Allowed::default();
         all.allow(Path::new("*"), cwd);
         let [write, read_definition, remote_read, remote_write] = std::array::from_fn(|_| all.clone());
-        Self { grants, cwd, read: all, write, read_definition, remote_read, remote_write, ssh: true }
+        let past = settings.past.as_ref();
+        Self { grants, cwd, past, read: all, write, read_definition, remote_read, remote_write, ssh: true }
     }
 
     /// Grants what may be granted of all needs; the rest is missing.
@@ -252,7 +256,8 @@ impl<'a> Granted<'a> {
     fn grant<'n>(&self, need: &'n Need, is_remote: bool, paths: &mut HostPaths) -> Result<(), Missing<'n>> {
         let plain = |is_granted: bool| if is_granted { Ok(()) } else { Err(Missing { need, real: PathBuf::new() }) };
         let (read, write) = if is_remote { (&self.remote_read, &self.remote_write) } else { (&self.read, &self.write) };
-        let resolve = |path: &str| -> io::Result<ResolvedPath> { grant::resolve(Path::new(path), self.cwd) };
+        let resolve =
+            |path: &str| -> io::Result<ResolvedPath> { grant::resolve_in(self.past, Path::new(path), self.cwd) };
         match &need.what {
             NeedKind::Entitlement(Entitlement::Device(wanted)) => plain(self.grants.iter().any(|grant| match grant {
                 Grant::Need(Entitlement::Device(None)) => true,

@@ -14,7 +14,7 @@ use crate::{
         input::FileReader,
         target::pattern::{self, GlobError},
     },
-    grant::{GrantedRead, ReadFault},
+    grant::{GrantedRead, PastKind, PastTree, ReadFault},
 };
 
 /// More files than this are not listed.
@@ -80,6 +80,15 @@ impl FileReader for Workspace {
             Ok(Ok(target)) => target.is_file(),
             _ => false,
         };
+        if let Some(past) = granted.past() {
+            let mut walk = PastWalk { past, root, found: Vec::new(), link_is_file: &link_is_file };
+            return match walk.folder("", &segments, 0) {
+                Ok(()) => Ok(sorted(walk.found)),
+                Err(WalkStop::Pattern) => Err(bad()),
+                Err(WalkStop::TooMany) => Err(format!("more than {MAX_FILES} files lie in: {folder}")),
+                Err(WalkStop::Io(error)) => Err(format!("the folder cannot be read ({error}): {folder}")),
+            };
+        }
         let mut walk = DefinitionWalk { found: Vec::new(), n_seen: 0, link_is_file: &link_is_file };
         let walked = granted.open_dir().map_err(WalkStop::from).and_then(|dir| walk.folder(&dir, "", &segments, 0));
         match walked {
@@ -88,10 +97,14 @@ impl FileReader for Workspace {
             Err(WalkStop::TooMany) => return Err(format!("more than {MAX_FILES} files lie in: {folder}")),
             Err(WalkStop::Io(error)) => return Err(format!("the folder cannot be read ({error}): {folder}")),
         }
-        walk.found.sort();
-        walk.found.dedup();
-        Ok(walk.found)
+        Ok(sorted(walk.found))
     }
+}
+
+fn sorted(mut paths: Vec<String>) -> Vec<String> {
+    paths.sort();
+    paths.dedup();
+    paths
 }
 
 enum WalkStop {
@@ -158,6 +171,44 @@ impl DefinitionWalk<'_> {
                 FileType::RegularFile if rest.is_empty() => self.found.push(path),
                 FileType::Symlink if rest.is_empty() && (self.link_is_file)(&path) => self.found.push(path),
                 _ => (),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// As [`DefinitionWalk`], in a past state of the work tree.
+struct PastWalk<'a> {
+    past: &'a PastTree,
+    root: &'a Path,
+    found: Vec<String>,
+    link_is_file: &'a dyn Fn(&str) -> bool,
+}
+
+impl PastWalk<'_> {
+    fn folder(&mut self, prefix: &str, segments: &[&str], depth: usize) -> Result<(), WalkStop> {
+        let Some((first, rest)) = segments.split_first() else { return Ok(()) };
+        if depth > MAX_DEPTH {
+            return Ok(());
+        }
+        if *first == "**" && !rest.is_empty() {
+            self.folder(prefix, rest, depth)?;
+        }
+        for name in self.past.list(&self.root.join(prefix))? {
+            let Some(name) = name.to_str() else { continue };
+            let deeper = if *first == "**" { segments } else { rest };
+            if *first != "**" && !pattern::matches(first, name).map_err(|GlobError| WalkStop::Pattern)? {
+                continue;
+            }
+            let path = format!("{prefix}{name}");
+            match self.past.kind(&self.root.join(&path))? {
+                PastKind::Folder if !deeper.is_empty() => self.folder(&format!("{path}/"), deeper, depth + 1)?,
+                PastKind::File if rest.is_empty() => self.found.push(path),
+                PastKind::Link(_) if rest.is_empty() && (self.link_is_file)(&path) => self.found.push(path),
+                _ => (),
+            }
+            if self.found.len() > MAX_FILES {
+                return Err(WalkStop::TooMany);
             }
         }
         Ok(())

@@ -6,6 +6,7 @@
 //!
 //! Exit codes: 0 success; 1 the definition or the build failed; 2 bad usage; 130 interrupted.
 
+mod affected;
 mod answer_file;
 pub(crate) mod args;
 mod build_args;
@@ -44,6 +45,7 @@ use crate::{
     store::{self, HomeDir},
     ui::{log, output, raw_terminal},
 };
+use affected::WantedRevisions;
 use args::{Bake, COMMANDS, CacheCommand, CliCommand, DebugArgs, PlanArgs, ProgressArg, RunArgs, WithCommand};
 use build_args::BuildArgs;
 use exit::{FAILED, INTERRUPTED, USAGE, write, write_styled};
@@ -183,6 +185,13 @@ fn run_bake(bake: Bake, env: Environment, invocation: Invocation) -> u8 {
         Ok(settings) => settings,
         Err(faults) => return bad_usage(&faults, color),
     };
+    if let Some(since) = bake.since {
+        let wanted = WantedRevisions { since, until: None, is_direct: bake.direct };
+        settings = match restricted(settings, wanted) {
+            Ok(settings) => settings,
+            Err(code) => return code,
+        };
+    }
     // Namespaces can be entered only while there is one thread.
     if list.is_none()
         && bake.print.is_none()
@@ -203,6 +212,14 @@ fn run_bake(bake: Bake, env: Environment, invocation: Invocation) -> u8 {
             }),
         },
     }
+}
+
+/// The settings with the affected targets instead of those that were named; see [`commands::affected::restrict`].
+fn restricted(mut settings: Settings, wanted: WantedRevisions) -> Result<Settings, u8> {
+    let thread = large_stack(move || commands::affected::restrict(&mut settings, &wanted).map(|()| settings))?;
+    let restricted = thread.join().unwrap_or(Err(FAILED));
+    sandbox::wait_for_ended_threads();
+    restricted
 }
 
 /// `bake build`.
@@ -317,6 +334,13 @@ fn run_command(command: CliCommand, env: Environment, invocation: Invocation) ->
                 Ok(()) => on_large_stack(move || commands::explain::run(&settings, json)),
                 Err(code) => code,
             },
+            Err(faults) => bad_usage(&faults, color),
+        },
+        CliCommand::Affected { plan, since, until, direct, format } => match Settings::new(*plan, None, env) {
+            Ok(settings) => on_large_stack(move || {
+                let wanted = WantedRevisions { since, until, is_direct: direct };
+                commands::affected::run(&settings, &wanted, format)
+            }),
             Err(faults) => bad_usage(&faults, color),
         },
         CliCommand::Check { plan, format } => match Settings::new(*plan, None, env) {

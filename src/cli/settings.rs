@@ -15,6 +15,7 @@ use super::{
     environment,
 };
 use crate::{
+    grant::PastTree,
     report::{Diagnostic, suggest},
     sandbox,
     spec::{self, ExecutionMode, StepLogLimits, boolean, context, entitlement::Grant},
@@ -81,6 +82,8 @@ pub(crate) struct Settings {
     pub(crate) command_line: Option<Arc<CommandLineTarget>>,
     /// Where `bake build` writes the ID of its image.
     pub(crate) image_id: ImageIdWanted,
+    /// The state of the work tree that the definition and the Dockerfiles are read from, if it is not the one on the disk.
+    pub(crate) past: Option<Arc<PastTree>>,
     /// Warnings found while reading them.
     pub(crate) warnings: Vec<Diagnostic>,
 }
@@ -199,6 +202,7 @@ impl Settings {
             command_line: None,
             image_id: ImageIdWanted::default(),
             env,
+            past: None,
             warnings,
         })
     }

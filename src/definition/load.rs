@@ -8,7 +8,7 @@ use super::{
     hcl, json,
     kept::KeptVariables,
     origin::{DefinitionOrigin, DefinitionReads},
-    read::{DEFAULT_NAMES, DefinitionLoader, add_text, read_file, read_granted, read_stdin},
+    read::{DEFAULT_NAMES, DefinitionLoader, add_text, read_granted, read_named, read_stdin},
     remote::{self, Remote},
     syntax::{Block, Body, Expr},
     yaml,
@@ -119,7 +119,7 @@ pub(crate) fn load(request: &Request<'_>, sources: SourceMap) -> Loaded {
     let texts = match request.remote {
         Some(remote) => loaded.read_remote(remote, request),
         None if request.files.is_empty() => loaded.read_default(request.reads),
-        None => loaded.read_named(request.files.iter(), request.named_by),
+        None => loaded.read_named(request.files.iter(), request),
     };
     if texts.is_empty() && loaded.diagnostics.is_empty() {
         let folder =
@@ -146,7 +146,11 @@ impl Loaded {
     fn read_default(&mut self, reads: &DefinitionReads) -> Vec<Text> {
         let mut texts = Vec::new();
         for name in DEFAULT_NAMES {
-            if fs::metadata(name).is_ok_and(|meta| !meta.is_dir()) {
+            let is_there = match reads.named_in_past(Path::new(name)) {
+                None => fs::metadata(name).is_ok_and(|meta| !meta.is_dir()),
+                Some(found) => found.is_ok_and(|file| file.exists() && file.check_dir().is_err()),
+            };
+            if is_there {
                 match read_granted(name, "the default names", reads, &DefinitionOrigin::default()) {
                     Ok(granted) => self.add_source(name, granted.bytes, &mut texts),
                     Err(diagnostic) => self.diagnostics.push(*diagnostic),
@@ -156,11 +160,11 @@ impl Loaded {
         texts
     }
 
-    fn read_named<'n>(&mut self, names: impl Iterator<Item = &'n String>, named_by: &str) -> Vec<Text> {
+    fn read_named<'n>(&mut self, names: impl Iterator<Item = &'n String>, request: &Request<'_>) -> Vec<Text> {
         let mut texts = Vec::new();
         for name in names {
             let path = name.strip_prefix("cwd://").unwrap_or(name);
-            let bytes = if path == "-" { read_stdin() } else { read_file(path, named_by) };
+            let bytes = if path == "-" { read_stdin() } else { read_named(path, request.named_by, request.reads) };
             match bytes {
                 Ok(bytes) => self.add_source(path, bytes, &mut texts),
                 Err(diagnostic) => self.diagnostics.push(*diagnostic),
@@ -188,7 +192,7 @@ impl Loaded {
             }
             Err(fault) => self.diagnostics.push(*fault),
         }
-        texts.extend(self.read_named(here.iter(), request.named_by));
+        texts.extend(self.read_named(here.iter(), request));
         texts
     }
 

@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::grant::{Allowed, Denied, GrantedRead, resolve, work_tree};
+use crate::grant::{Allowed, Denied, GrantedRead, PastTree, resolve, resolve_in, work_tree};
 
 /// Where a definition comes from, which decides what it may read without a grant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +43,8 @@ pub(crate) struct DefinitionReads {
     granted: Allowed,
     /// As `granted`, and the working directory: what definitions of this machine may read.
     local: Allowed,
+    /// The state of the work tree that is read instead of the one on the disk.
+    past: Option<Arc<PastTree>>,
 }
 
 impl DefinitionReads {
@@ -50,7 +52,25 @@ impl DefinitionReads {
     pub(crate) fn new(cwd: &Path, granted: Allowed) -> Self {
         let mut local = granted.clone();
         local.allow(Path::new("."), cwd);
-        Self { cwd: cwd.to_owned(), granted, local }
+        Self { cwd: cwd.to_owned(), granted, local, past: None }
+    }
+
+    /// The same, in a past state of the work tree.
+    pub(crate) fn in_past(self, past: Option<Arc<PastTree>>) -> Self {
+        Self { past, ..self }
+    }
+
+    /// A file that the command line names, in a past state of the work tree; `None` if the disk is read.
+    ///
+    /// # Errors
+    /// When it cannot be followed to its end.
+    pub(crate) fn named_in_past(&self, path: &Path) -> Option<io::Result<GrantedRead>> {
+        let past = self.past.as_ref()?;
+        let mut everything = Allowed::default();
+        everything.allow(Path::new("*"), &self.cwd);
+        let granted = resolve_in(Some(past), path, &self.cwd)
+            .and_then(|found| everything.read(found).map_err(|_| io::ErrorKind::PermissionDenied.into()));
+        Some(granted)
     }
 
     /// Resolves a path, relative to the working directory, that a definition of this origin names: its handle, or where it
@@ -59,7 +79,7 @@ impl DefinitionReads {
     /// # Errors
     /// When it cannot be followed to its end, such as when it leads through a file.
     pub(crate) fn read(&self, path: &Path, origin: &DefinitionOrigin) -> io::Result<Result<GrantedRead, Denied>> {
-        let found = resolve(path, &self.cwd)?;
+        let found = resolve_in(self.past.as_ref(), path, &self.cwd)?;
         match origin {
             DefinitionOrigin::Remote => Ok(self.granted.read(found)),
             DefinitionOrigin::Folder(_) if self.local.covers(&found.path()) => Ok(self.local.read(found)),

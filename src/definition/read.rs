@@ -117,6 +117,20 @@ pub(crate) fn read_file(path: &str, named_by: &str) -> LoadResult<Vec<u8>> {
     read_file_or_shell_pipe(Path::new(path), MAX_BYTES).map_err(|fault| read_fault(path, named_by, fault))
 }
 
+/// As [`read_file`], in the state of the work tree that `reads` has.
+///
+/// # Errors
+/// As [`read_file`].
+pub(super) fn read_named(path: &str, named_by: &str, reads: &DefinitionReads) -> LoadResult<Vec<u8>> {
+    match reads.named_in_past(Path::new(path)) {
+        None => read_file(path, named_by),
+        Some(found) => found
+            .map_err(ReadFault::Io)
+            .and_then(|file| file.read(MAX_BYTES))
+            .map_err(|fault| read_fault(path, named_by, fault)),
+    }
+}
+
 /// Reads a file that a definition names, whole, if a definition of this origin may read it.
 ///
 /// # Errors

@@ -6,7 +6,8 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 use super::{
     compose::dotenv,
     hcl, json,
-    read::{add_text, read_file},
+    origin::DefinitionReads,
+    read::{add_text, read_named},
     syntax::{AttributeSyntax, Body, Expr},
     yaml,
 };
@@ -26,10 +27,11 @@ pub(crate) struct VarFile {
 pub(crate) fn read(
     path: &str,
     env: &BTreeMap<String, String>,
+    reads: &DefinitionReads,
     sources: &mut SourceMap,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Option<VarFile> {
-    let bytes = read_file(path, "--var-file").map_err(|fault| diagnostics.push(*fault)).ok()?;
+    let bytes = read_named(path, "--var-file", reads).map_err(|fault| diagnostics.push(*fault)).ok()?;
     let (id, text) = add_text(sources, path, bytes, diagnostics)?;
     let extension = Path::new(path).extension().and_then(|it| it.to_str()).unwrap_or_default().to_ascii_lowercase();
     let read = match extension.as_str() {

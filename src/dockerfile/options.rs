@@ -129,8 +129,8 @@ pub(crate) struct KnownImages {
     /// Images that cannot be read, and why, without a place. They are faults of the stages that begin with them, which are
     /// lowered all the same so that the rest of the file is checked; nothing that depends on their configs is reported.
     pub(crate) unread: HashMap<Query, Diagnostic>,
-    /// No registry may be asked: its images are treated as empty, and nothing that depends on their configs is
-    /// reported.
+    /// No registry may be asked: its images are treated as ones without layers, and nothing that depends on their configs
+    /// is reported.
     pub(crate) assume: bool,
 }
 
@@ -179,6 +179,8 @@ pub(crate) struct Lowered {
     pub(crate) is_assumed: bool,
     /// What the scanner of an sbom is to see beside the result: stages by name, and `context`.
     pub(crate) scanned: Vec<(String, VertexIx)>,
+    /// What a copy or a bind mount reads depends on the config of an image that was not resolved.
+    pub(crate) guesses_sources: bool,
 }
 
 /// One history entry of the result, without its time.

@@ -106,6 +106,11 @@ impl Contexts {
         Ok(parsed)
     }
 
+    /// The text of a source of this run.
+    pub(crate) fn text_of(&self, source: SourceId) -> Arc<str> {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner).get(source).text.clone()
+    }
+
     /// The text of a Dockerfile that [`Contexts::dockerfile`] has read.
     pub(crate) fn text(&self, wanted: &WantedContext) -> Option<Arc<str>> {
         let source = self.parsed.lock().unwrap_or_else(PoisonError::into_inner).get(wanted)?.source;
@@ -118,7 +123,7 @@ impl Contexts {
     /// When the folder is missing or none, or the ignore file cannot be read or has a bad pattern.
     pub(crate) fn folder(&self, folder: &str, name: &str, ignore_files: &[String]) -> Result<NamedContext, Diagnostic> {
         let handle = self.path(folder);
-        if let Err(error) = handle.open_dir() {
+        if let Err(error) = handle.check_dir() {
             let shown = handle.path().display();
             return Err(match error.kind() {
                 _ if handle.is_denied() => not_granted(&handle),

@@ -346,7 +346,10 @@ impl Lowering<'_> {
     }
 
     /// The named contexts of a build that are not results of other targets.
-    fn named_contexts(&self, build: &Build) -> Result<IndexMap<String, NamedContext>, Vec<LoweringDiagnostic>> {
+    pub(super) fn named_contexts(
+        &self,
+        build: &Build,
+    ) -> Result<IndexMap<String, NamedContext>, Vec<LoweringDiagnostic>> {
         let mut contexts = IndexMap::new();
         let mut faults = Vec::new();
         for (name, context) in &build.contexts {

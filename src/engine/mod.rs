@@ -22,6 +22,7 @@ pub(crate) mod lower;
 pub(crate) mod lowering_diagnostic;
 mod own_input;
 pub(crate) mod provenance;
+pub(crate) mod reading;
 mod remote;
 mod sbom;
 pub(crate) mod secret;

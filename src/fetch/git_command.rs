@@ -49,7 +49,7 @@ const COMMAND_TIME: Duration = Duration::from_secs(3600);
 const TICK: Duration = Duration::from_millis(5);
 
 /// Variables of the user that git and ssh need.
-const PASSED: &[&str] = &[
+pub(super) const PASSED: &[&str] = &[
     "PATH",
     "HOME",
     "USER",

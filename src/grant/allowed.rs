@@ -14,7 +14,8 @@ use std::{
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, unlinkat};
 
 use super::{
-    open::{self, ReadFault, beneath_root},
+    open::{self, ReadFault, SpecialFile, beneath_root},
+    past::{PastKind, PastTree},
     resolve::{ResolvedPath, resolve},
 };
 
@@ -76,7 +77,11 @@ impl Allowed {
         if !self.covers(&path) {
             return Err(Denied(path));
         }
-        let opening = found.unnamed.map_or(Opening::ByPath, |fd| Opening::Unnamed(Arc::new(fd)));
+        let opening = match (found.past, found.unnamed) {
+            (Some(past), _) => Opening::InPast(past),
+            (None, Some(fd)) => Opening::Unnamed(Arc::new(fd)),
+            (None, None) => Opening::ByPath,
+        };
         Ok(GrantedRead { path, opening })
     }
 
@@ -106,6 +111,8 @@ enum Opening {
     ByPath,
     /// What has no path of its own.
     Unnamed(Arc<OwnedFd>),
+    /// As it was in a past state of the work tree.
+    InPast(Arc<PastTree>),
     /// Why it cannot be opened.
     Refused(io::ErrorKind),
 }
@@ -142,8 +149,34 @@ impl GrantedRead {
         self.open(OFlags::RDONLY | OFlags::DIRECTORY)
     }
 
+    /// Checks that it is a directory that can be opened.
+    ///
+    /// # Errors
+    /// As [`open_dir`](Self::open_dir).
+    pub(crate) fn check_dir(&self) -> io::Result<()> {
+        match self.past_kind() {
+            None => self.open_dir().map(drop),
+            Some(Ok(PastKind::Folder)) => Ok(()),
+            Some(Ok(PastKind::Missing)) => Err(io::ErrorKind::NotFound.into()),
+            Some(Ok(_)) => Err(io::ErrorKind::NotADirectory.into()),
+            Some(Err(error)) => Err(error),
+        }
+    }
+
+    /// The past state of the work tree that it is read from, if it is not read from the disk.
+    pub(crate) fn past(&self) -> Option<&PastTree> {
+        if let Opening::InPast(past) = &self.opening { Some(past) } else { None }
+    }
+
+    fn past_kind(&self) -> Option<io::Result<PastKind>> {
+        self.past().map(|past| past.kind(&self.path))
+    }
+
     /// Whether anything is there.
     pub(crate) fn exists(&self) -> bool {
+        if let Some(kind) = self.past_kind() {
+            return !matches!(kind, Ok(PastKind::Missing));
+        }
         !matches!(self.open(OFlags::PATH), Err(error) if error.kind() == io::ErrorKind::NotFound)
     }
 
@@ -151,12 +184,18 @@ impl GrantedRead {
     pub(crate) fn has_beside(&self, ending: &str) -> bool {
         let mut beside = self.path.clone().into_os_string();
         beside.push(ending);
+        if let Some(past) = self.past() {
+            return !matches!(past.kind(Path::new(&beside)), Ok(PastKind::Missing));
+        }
         let opened = beneath_root(Path::new(&beside), OFlags::PATH);
         !matches!(opened, Err(error) if error.kind() == io::ErrorKind::NotFound)
     }
 
     /// Whether it is a regular file.
     pub(crate) fn is_file(&self) -> bool {
+        if let Some(kind) = self.past_kind() {
+            return matches!(kind, Ok(PastKind::File));
+        }
         let stat = self.open(OFlags::PATH).and_then(|file| Ok(rustix::fs::fstat(file)?));
         stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile)
     }
@@ -169,6 +208,18 @@ impl GrantedRead {
         match &self.opening {
             // A shell's `<(command)`: the user's own process writes it, and waiting for it is meant.
             Opening::Unnamed(_) => open::read_to_limit(File::from(self.open(OFlags::RDONLY)?), limit),
+            Opening::InPast(past) => match past.read(&self.path, limit) {
+                Ok(Some(bytes)) => Ok(bytes),
+                // The disk has the same.
+                Ok(None) => {
+                    open::read_to_limit(open::regular(self.open(OFlags::RDONLY | OFlags::NONBLOCK)?, limit)?, limit)
+                }
+                Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
+                    Err(ReadFault::NoFile(SpecialFile::Directory))
+                }
+                Err(error) if error.kind() == io::ErrorKind::FileTooLarge => Err(ReadFault::TooLarge(limit)),
+                Err(error) => Err(error.into()),
+            },
             Opening::ByPath | Opening::Refused(_) => {
                 let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
                 let file = self.open(flags).map_err(|error| open::open_fault(&self.path, error))?;
@@ -179,7 +230,8 @@ impl GrantedRead {
 
     fn open(&self, flags: OFlags) -> io::Result<OwnedFd> {
         match &self.opening {
-            Opening::ByPath => beneath_root(&self.path, flags),
+            // Asked for in the past only where the disk has the same.
+            Opening::ByPath | Opening::InPast(_) => beneath_root(&self.path, flags),
             Opening::Unnamed(fd) => {
                 let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
                 Ok(rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty())?)

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! text of a path ─► resolve ─► ResolvedPath (where it really is) ─► Allowed::read/write ─► GrantedRead, GrantedWrite ─► open
+//!                  past: the same in a state of the work tree that git has
 //! ```
 //!
 //! A granted path is absolute and has no symbolic link in it, and it is opened only in ways that follow none. So what is
@@ -10,12 +11,14 @@
 
 mod allowed;
 mod open;
+mod past;
 mod resolve;
 mod table;
 mod work_tree;
 
 pub(crate) use allowed::{Allowed, Denied, GrantedRead, GrantedWrite};
 pub(crate) use open::{ReadFault, SpecialFile, open_beneath, open_real_dir, read_file, read_file_or_shell_pipe};
-pub(crate) use resolve::{ResolvedPath, resolve};
+pub(crate) use past::{PastEntry, PastKind, PastTree};
+pub(crate) use resolve::{ResolvedPath, resolve, resolve_in};
 pub(crate) use table::HostPaths;
 pub(crate) use work_tree::work_tree;

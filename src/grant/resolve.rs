@@ -7,12 +7,15 @@ use std::{
     fs, io,
     os::fd::{AsRawFd as _, OwnedFd},
     path::{Component, Path, PathBuf},
+    sync::Arc,
 };
 
 use rustix::{
     fs::{CWD, Mode, OFlags, openat},
     io::Errno,
 };
+
+use super::past::PastTree;
 
 /// As many symbolic links as the kernel follows in one path (Linux `MAXSYMLINKS`).
 const MOST_LINKS: usize = 40;
@@ -26,6 +29,8 @@ pub(crate) struct ResolvedPath {
     pub(super) missing: Vec<OsString>,
     /// What has no path of its own, such as the pipe that a shell passes as `/dev/fd/63`.
     pub(super) unnamed: Option<OwnedFd>,
+    /// The state of the work tree that it was resolved in, if that is not the one on the disk.
+    pub(super) past: Option<Arc<PastTree>>,
 }
 
 impl ResolvedPath {
@@ -53,6 +58,16 @@ pub(crate) fn resolve(path: &Path, cwd: &Path) -> io::Result<ResolvedPath> {
         }
     }
     Err(Errno::LOOP.into())
+}
+
+/// Resolves `path`, which is relative to `cwd`, in a past state of the work tree, or else on the disk.
+///
+/// # Errors
+/// As [`resolve`].
+pub(crate) fn resolve_in(past: Option<&Arc<PastTree>>, path: &Path, cwd: &Path) -> io::Result<ResolvedPath> {
+    let Some(past) = past else { return resolve(path, cwd) };
+    let (existing, missing) = past.resolve(&cwd.join(path))?;
+    Ok(ResolvedPath { existing, missing, unnamed: None, past: Some(past.clone()) })
 }
 
 enum Look {
@@ -92,6 +107,7 @@ fn look(wanted: &Path) -> io::Result<Look> {
             existing: wanted.to_owned(),
             missing: Vec::new(),
             unnamed: Some(found),
+            past: None,
         }));
     }
     if !missing.is_empty() && !fs::metadata(&real)?.is_dir() {
@@ -112,7 +128,7 @@ fn below(mut existing: PathBuf, reversed: &[Component<'_>]) -> ResolvedPath {
             _ => (),
         }
     }
-    ResolvedPath { existing, missing, unnamed: None }
+    ResolvedPath { existing, missing, unnamed: None, past: None }
 }
 
 #[cfg(test)]

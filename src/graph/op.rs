@@ -42,6 +42,18 @@ pub(crate) struct ImageOp {
     pub(crate) layers: Vec<ImageLayer>,
 }
 
+impl ImageOp {
+    /// What stands for an image that no registry was asked for: told from others by its reference alone.
+    pub(crate) fn unresolved(reference: &str) -> Self {
+        Self {
+            reference: reference.to_owned(),
+            manifest: Digest::of(reference.as_bytes()),
+            origin: LayerOrigin::Registry { domain: String::new(), path: String::new() },
+            layers: Vec::new(),
+        }
+    }
+}
+
 /// A directory of the host. Its content is hashed where it lies, when something copies from it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub(crate) struct Local {

@@ -31,7 +31,7 @@ pub(crate) mod failure;
 pub(crate) mod locals;
 mod lookup;
 pub(crate) mod op;
-mod reads;
+pub(crate) mod reads;
 mod run;
 pub(crate) mod runner;
 pub(crate) mod schedule;

@@ -3,6 +3,8 @@
 #![expect(clippy::disallowed_methods, reason = "tests start the binary, and are steered by the environment")]
 
 mod actions_service;
+mod affected;
+mod affected_builds;
 mod bucket_double;
 mod cache_buckets;
 mod cache_defaults;

@@ -132,7 +132,7 @@ fn torn(definition: &Definition, faults: &[Diagnostic]) -> HashSet<Span> {
 /// The targets that others inherit from and that nobody asks to build by name: not `default`, in no group.
 ///
 /// Names are read where they are written as texts. Where a group computes its members, nothing is taken for a template.
-fn templates(definition: &Definition) -> HashSet<Arc<str>> {
+pub(crate) fn templates(definition: &Definition) -> HashSet<Arc<str>> {
     let mut inherited = HashSet::new();
     let mut built: HashSet<Arc<str>> = HashSet::from(["default".into()]);
     for block in definition.all_bodies().flat_map(|body| &body.blocks) {
@@ -164,7 +164,7 @@ fn templates(definition: &Definition) -> HashSet<Arc<str>> {
 
 /// Leaves those of `templates` out of a plan that have no Dockerfile on this machine and that no other target reads: a base
 /// to inherit from needs none.
-fn without_templates(plan: Plan, templates: &HashSet<Arc<str>>, cwd: &Path) -> Plan {
+pub(crate) fn without_templates(plan: Plan, templates: &HashSet<Arc<str>>, cwd: &Path) -> Plan {
     let is_there = |path: &String| cwd.join(path).exists();
     let is_built = |node: &NodeIndex| {
         let build = plan.build(*node);

@@ -1,5 +1,6 @@
 //! One file per command. Each takes the settings and returns the exit code.
 
+pub(crate) mod affected;
 pub(crate) mod build;
 pub(crate) mod builders;
 pub(crate) mod call;

@@ -286,7 +286,8 @@ impl<'a> Lowerer<'a, '_> {
             }
             let is_assumed = self.known.assume && query.layout.is_none();
             return Ok(if is_assumed {
-                Found::Base(Box::new(Based { is_assumed, ..scratch(&query.platform) }))
+                let tree = SourceTreeRoot::Image(graph::ImageOp::unresolved(&query.reference));
+                Found::Base(Box::new(Based { is_assumed, tree, ..scratch(&query.platform) }))
             } else {
                 Found::Ask(query)
             });

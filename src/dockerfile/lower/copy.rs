@@ -52,10 +52,13 @@ impl Lowerer<'_, '_> {
     ) -> Result<(), Diagnostic> {
         let mut text = String::from(if copy.is_add { "ADD" } else { "COPY" });
         let flags = self.flags(state, instruction, copy, &mut text)?;
+        let before = std::mem::replace(&mut self.is_guess, false);
         let mut sources = Vec::with_capacity(copy.sources.len());
         for source in &copy.sources {
             sources.push(Spanned::new(self.word(state, instruction, source)?, source.at));
         }
+        self.guesses_sources |= self.is_guess;
+        self.is_guess |= before;
         let written_dest = self.word(state, instruction, &copy.dest)?;
         if let Some(checksum) = &flags.checksum {
             check_checksum(checksum, copy, &sources)?;

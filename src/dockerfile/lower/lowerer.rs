@@ -127,6 +127,8 @@ pub(super) struct Lowerer<'a, 'g> {
     /// The instruction uses a variable that a base of unknown config may set, or one whose value was made of such a variable:
     /// what is found about its values would be a guess.
     pub(super) is_guess: bool,
+    /// The source of a copy or bind mount is such a guess, or not known at all.
+    pub(super) guesses_sources: bool,
 }
 
 impl<'a, 'g> Lowerer<'a, 'g> {
@@ -158,6 +160,7 @@ impl<'a, 'g> Lowerer<'a, 'g> {
             declared: HashSet::new(),
             ignored: None,
             is_guess: false,
+            guesses_sources: false,
         }
     }
 
@@ -336,10 +339,10 @@ impl<'a, 'g> Lowerer<'a, 'g> {
             state.in_trigger = is_trigger;
             self.is_guess = false;
             // The base may set the variable; without its config an error would be a guess.
-            if let Err(fault) = self.instruction(&mut state, it, from)
-                && !self.is_guess
-            {
-                self.faults.push(fault);
+            match self.instruction(&mut state, it, from) {
+                Err(_) if self.is_guess => self.guesses_sources = true,
+                Err(fault) => self.faults.push(fault),
+                Ok(()) => (),
             }
         }
         state
@@ -446,8 +449,9 @@ impl<'a, 'g> Lowerer<'a, 'g> {
         let (findings, _) = self.report.take();
         let (unused_args, unknown_stages) = (self.unused_args(), self.unknown_stages());
         let (own_contexts, scanned) = (self.own_contexts(), self.scanned(target));
-        let epoch = self.epoch;
-        let lowered = Lowered { findings, unused_args, unknown_stages, own_contexts, epoch, scanned, ..lowered };
+        let (epoch, guesses_sources) = (self.epoch, self.guesses_sources);
+        let lowered =
+            Lowered { findings, unused_args, unknown_stages, own_contexts, epoch, scanned, guesses_sources, ..lowered };
         Ok(LowerStep::Done(Box::new(lowered)))
     }
 

@@ -75,7 +75,10 @@ impl Lowerer<'_, '_> {
         let mut out = LoweredMount::default();
         let mut n_ssh = 0;
         for (i, written) in mounts.iter().enumerate() {
+            let before = std::mem::replace(&mut self.is_guess, false);
             let fields = self.fields(state, instruction, written)?;
+            self.guesses_sources |= self.is_guess && fields.kind == "bind";
+            self.is_guess |= before;
             let node = from.get(i).copied().flatten();
             let target = match fields.kind.as_str() {
                 "secret" => {

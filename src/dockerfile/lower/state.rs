@@ -366,6 +366,7 @@ impl StageState {
             epoch: None,
             is_assumed: self.is_assumed,
             scanned: Vec::new(),
+            guesses_sources: false,
         }
     }
 }
