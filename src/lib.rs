@@ -23,6 +23,8 @@ mod eval; // variables, functions, matrix, inheritance, overrides ─► typed t
 mod graph; // op, vertex, graph: the work of a run
 #[cfg(not(feature = "fuzzing"))]
 mod plan; // targets × platforms ─► petgraph of builds and exports, deduplicated
+#[cfg(not(feature = "fuzzing"))]
+mod shard; // targets divided among runners
 
 // ── mechanisms: one resource each, no knowledge of builds ──
 mod archive; // tar in any dialect and compression, read as a stream

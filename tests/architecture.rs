@@ -27,6 +27,7 @@ const MAP: &[(&str, bool, &[&str])] = &[
     ("definition", false, &["report", "spec", "grant", "fetch", "archive"]),
     ("eval", true, &["oci", "report", "spec", "definition"]),
     ("plan", true, &["oci", "report", "spec", "eval"]),
+    ("shard", true, &[]),
     ("graph", true, &["oci", "report", "spec"]),
     ("dockerfile", true, &["oci", "report", "spec", "graph"]),
     ("affected", true, &["oci", "report", "spec", "eval", "plan", "graph", "dockerfile"]),
@@ -61,6 +62,8 @@ const MAP: &[(&str, bool, &[&str])] = &[
             "plan",
             // What builds read, for `bake affected`.
             "affected",
+            // The steps of targets that are divided among runners.
+            "shard",
             "grant",
             "fetch",
             "layer",
@@ -93,6 +96,7 @@ const MAP: &[(&str, bool, &[&str])] = &[
             // Builds of two revisions are lowered into one graph, where equal steps are one vertex.
             "graph",
             "affected",
+            "shard",
             // Keys that cannot be used are refused before anything is built.
             "ssh",
             "sandbox",

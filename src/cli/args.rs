@@ -3,12 +3,13 @@
 use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand, ValueEnum, builder::styling::Styles};
 
 use super::build_args::BuildArgs;
+use super::shard::ShardChoice;
 use crate::{spec, store::SpaceLimits};
 
 const FILES: &str = "Definition";
 const CHANGE: &str = "Changes to targets";
 const SHOW: &str = "Show, do not build";
-const COMPARE: &str = "Compare with a revision";
+const COMPARE: &str = "Build a part";
 const RUN: &str = "Run";
 
 const STYLES: Styles = Styles::styled()
@@ -25,6 +26,7 @@ Commands (first argument; a target of this name comes first, and `bake -- NAME` 
   log          Show the whole output of a step that ran
   debug        Open a shell in front of a RUN step
   affected     Tell which targets can have another result since a revision of git
+  matrix       Write the jobs of a CI pipeline that build a plan, one for each target, platform or part
   check        Tell what is wrong with the definition and all Dockerfiles
   fmt          Lay out bake files: indentation, blanks, aligned `=`
   du           Show what the state directory holds
@@ -96,6 +98,14 @@ pub(crate) struct Bake {
     /// With --affected: compare with REV itself, not with the merge base
     #[arg(long, requires = "affected", help_heading = COMPARE)]
     pub(crate) direct: bool,
+
+    /// Build only a part of the plan, as in 2/5: each of five runners another one; see `bake matrix`
+    #[arg(long, value_name = "K/N", conflicts_with_all = ["list", "list_targets", "list_variables"], help_heading = COMPARE)]
+    pub(crate) shard: Option<ShardChoice>,
+
+    /// With --shard: only its targets of this wave, from 1
+    #[arg(long, value_name = "N", requires = "shard", help_heading = COMPARE)]
+    pub(crate) wave: Option<std::num::NonZeroUsize>,
 
     #[arg(long, hide = true)]
     pub(crate) list_targets: bool,
@@ -327,6 +337,19 @@ pub(crate) enum CliCommand {
         #[arg(long, value_enum, default_value_t = AffectedFormat::Text, help_heading = SHOW)]
         format: AffectedFormat,
     },
+    /// Write the jobs of a CI pipeline that build a plan; build nothing
+    #[command(
+        mut_arg("targets", |it| it.help("Targets, groups or patterns; the default group if none is named")),
+        mut_arg("call", |it| it.hide(true)),
+        mut_arg("check", |it| it.hide(true)),
+        mut_arg("cache_namespace", |it| it.hide(true))
+    )]
+    Matrix {
+        #[command(flatten)]
+        plan: Box<PlanArgs>,
+        #[command(flatten)]
+        args: MatrixArgs,
+    },
     /// Tell what is wrong with the definition and the Dockerfiles of all targets; build nothing
     #[command(
         mut_arg("targets", |it| it.help("Targets, groups or patterns; all targets if none is named")),
@@ -541,6 +564,50 @@ pub(crate) enum PlanFormat {
     Dot,
 }
 
+/// What `bake matrix` makes jobs of, and how it writes them.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct MatrixArgs {
+    /// A job for each target, platform or group; target if neither this nor --shards is given
+    #[arg(long, value_enum, value_name = "WHAT", conflicts_with = "shards", help_heading = SHOW)]
+    pub(crate) by: Option<MatrixUnit>,
+    /// Divide the targets among so many runners: what has steps in common stays together, all take about as long
+    #[arg(long, value_name = "N", value_parser = shards, help_heading = SHOW)]
+    pub(crate) shards: Option<std::num::NonZeroUsize>,
+    /// Only the jobs of this wave, from 1: those of the next need the results of these
+    #[arg(long, value_name = "N", help_heading = SHOW)]
+    pub(crate) wave: Option<std::num::NonZeroUsize>,
+    /// How they are written
+    #[arg(long, value_enum, default_value_t = MatrixFormat::Github, help_heading = SHOW)]
+    pub(crate) format: MatrixFormat,
+}
+
+/// What a job is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum MatrixUnit {
+    Target,
+    /// One platform of a target
+    Platform,
+    Group,
+}
+
+/// How `bake matrix` writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum MatrixFormat {
+    /// One line of JSON for `strategy.matrix` of a workflow
+    Github,
+    /// The configuration of a child pipeline
+    Gitlab,
+    /// As for GitHub, with what is known of the division
+    Json,
+}
+
+/// The number of parts of a division.
+fn shards(text: &str) -> Result<std::num::NonZeroUsize, String> {
+    const MOST: usize = 10_000;
+    let number = text.parse::<std::num::NonZeroUsize>().ok().filter(|number| number.get() <= MOST);
+    number.ok_or_else(|| format!("write a number from 1 to {MOST}"))
+}
+
 /// How `bake affected` writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum AffectedFormat {
@@ -571,7 +638,7 @@ pub(crate) fn whole() -> clap::Command {
 }
 
 /// First arguments that are commands, each in a form that cannot be taken for a target.
-pub(crate) const COMMANDS: [(&str, &str); 15] = [
+pub(crate) const COMMANDS: [(&str, &str); 16] = [
     ("build", "bake build ."),
     ("convert", "bake convert FILE"),
     ("plan", "bake plan --format=text"),
@@ -579,6 +646,7 @@ pub(crate) const COMMANDS: [(&str, &str); 15] = [
     ("log", "bake log --run=1"),
     ("debug", "bake debug --step=STEP TARGET"),
     ("affected", "bake affected --since=REV"),
+    ("matrix", "bake matrix --by=target"),
     ("check", "bake check --format=text"),
     ("fmt", "bake fmt FILE"),
     ("du", "bake du --format=table"),

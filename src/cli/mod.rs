@@ -28,6 +28,7 @@ mod proxies;
 mod reference;
 mod registries;
 pub(crate) mod settings;
+mod shard;
 mod single_id;
 mod state;
 mod stdin;
@@ -53,6 +54,7 @@ use first_word::MeantTarget;
 use plugin::{Invocation, Plugin, PluginCall};
 use plugin_args::{Buildx, BuildxCommand};
 use settings::{Environment, ListWhat, Settings};
+use shard::ShardChoice;
 
 /// Runs the program; the result is the exit code.
 pub fn run() -> u8 {
@@ -187,7 +189,14 @@ fn run_bake(bake: Bake, env: Environment, invocation: Invocation) -> u8 {
     };
     if let Some(since) = bake.since {
         let wanted = WantedRevisions { since, until: None, is_direct: bake.direct };
-        settings = match restricted(settings, wanted) {
+        settings = match restricted(settings, move |settings| commands::affected::restrict(settings, &wanted)) {
+            Ok(settings) => settings,
+            Err(code) => return code,
+        };
+    }
+    if let Some(shard) = bake.shard {
+        let shard = ShardChoice { wave: bake.wave.map(std::num::NonZero::get), ..shard };
+        settings = match restricted(settings, move |settings| commands::matrix::restrict(settings, shard)) {
             Ok(settings) => settings,
             Err(code) => return code,
         };
@@ -214,9 +223,12 @@ fn run_bake(bake: Bake, env: Environment, invocation: Invocation) -> u8 {
     }
 }
 
-/// The settings with the affected targets instead of those that were named; see [`commands::affected::restrict`].
-fn restricted(mut settings: Settings, wanted: WantedRevisions) -> Result<Settings, u8> {
-    let thread = large_stack(move || commands::affected::restrict(&mut settings, &wanted).map(|()| settings))?;
+/// The settings with a part of the targets instead of those that were named, as `choose` makes them.
+fn restricted(
+    mut settings: Settings,
+    choose: impl FnOnce(&mut Settings) -> Result<(), u8> + Send + 'static,
+) -> Result<Settings, u8> {
+    let thread = large_stack(move || choose(&mut settings).map(|()| settings))?;
     let restricted = thread.join().unwrap_or(Err(FAILED));
     sandbox::wait_for_ended_threads();
     restricted
@@ -341,6 +353,13 @@ fn run_command(command: CliCommand, env: Environment, invocation: Invocation) ->
                 let wanted = WantedRevisions { since, until, is_direct: direct };
                 commands::affected::run(&settings, &wanted, format)
             }),
+            Err(faults) => bad_usage(&faults, color),
+        },
+        CliCommand::Matrix { plan, args } => match Settings::new(*plan, None, env) {
+            Ok(mut settings) => match enter_namespace_of_build(&mut settings) {
+                Ok(()) => on_large_stack(move || commands::matrix::run(&settings, &args)),
+                Err(code) => code,
+            },
             Err(faults) => bad_usage(&faults, color),
         },
         CliCommand::Check { plan, format } => match Settings::new(*plan, None, env) {

@@ -26,6 +26,7 @@ pub(crate) mod reading;
 mod remote;
 mod sbom;
 pub(crate) mod secret;
+pub(crate) mod steps;
 #[cfg(test)]
 mod tests;
 pub(crate) mod uses;

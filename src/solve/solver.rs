@@ -388,7 +388,7 @@ impl Solver {
             records.record_step(&fast.own, &tree)?;
         }
         if let Some(gathered) = gathered {
-            self.remember(gathered, &tree.id).await?;
+            self.remember(gathered, &tree.id, took.unwrap_or_default()).await?;
         }
         drop(lock);
         Ok(SolvedTree::Made(tree))

@@ -39,6 +39,7 @@ mod layers;
 mod load;
 mod log;
 mod lower_stores;
+mod matrix;
 mod network;
 mod object_server;
 mod options;

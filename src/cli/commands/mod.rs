@@ -17,6 +17,7 @@ mod imagetools_create;
 mod imagetools_inspect;
 pub(crate) mod list;
 pub(crate) mod log;
+pub(crate) mod matrix;
 mod metadata;
 pub(crate) mod plan;
 pub(crate) mod print;

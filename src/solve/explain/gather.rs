@@ -1,6 +1,6 @@
 //! The parts of a step of this run, why it runs, and what is kept of that.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use super::{
     difference::{DifferenceKind, Explanation},
@@ -105,12 +105,18 @@ impl Solver {
         Ok(GatheredStep { ix, parts, lists, why, earlier })
     }
 
-    /// Records a step that has run, and the name of its result.
+    /// Records a step that has run, the name of its result, and how long it took.
     ///
     /// # Errors
     /// When the state directory cannot be written.
-    pub(crate) async fn remember(&self, step: GatheredStep, result: &Digest) -> Result<(), SolveFailure> {
+    pub(crate) async fn remember(
+        &self,
+        step: GatheredStep,
+        result: &Digest,
+        took: Duration,
+    ) -> Result<(), SolveFailure> {
         let (solver, made) = (self.clone(), result.hex());
+        let took = u64::try_from(took.as_millis()).unwrap_or(u64::MAX).max(1);
         let GatheredStep { ix, parts, lists, why, earlier } = step;
         let work = move || {
             let (memory, meta) = (&solver.0.memory, &solver.0.graph.get(ix).meta);
@@ -121,7 +127,7 @@ impl Solver {
             }
             let target = meta.origin.target.as_deref().unwrap_or_default().to_owned();
             let at = (solver.0.world.now)();
-            let run = RememberedRun { at, target, number: place.number, parts, why, made };
+            let run = RememberedRun { at, target, number: place.number, parts, why, made, took };
             memory.add(place, &run, earlier.as_ref())
         };
         blocking(move || work().map_err(|error| store_fault(&error))).await.map_err(SolveFailure::from)
