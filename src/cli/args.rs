@@ -27,6 +27,7 @@ Commands (first argument; a target of this name comes first, and `bake -- NAME` 
   debug        Open a shell in front of a RUN step
   affected     Tell which targets can have another result since a revision of git
   matrix       Write the jobs of a CI pipeline that build a plan, one for each target, platform or part
+  merge        Make one image of what runners have pushed for one platform each
   check        Tell what is wrong with the definition and all Dockerfiles
   fmt          Lay out bake files: indentation, blanks, aligned `=`
   du           Show what the state directory holds
@@ -350,6 +351,19 @@ pub(crate) enum CliCommand {
         #[command(flatten)]
         args: MatrixArgs,
     },
+    /// Make one image of what runners have pushed for one platform each, under the tags of the target; build nothing
+    #[command(
+        mut_arg("targets", |it| it.help("Targets, groups or patterns; the default group if none is named")),
+        mut_arg("call", |it| it.hide(true)),
+        mut_arg("check", |it| it.hide(true)),
+        mut_arg("cache_namespace", |it| it.hide(true))
+    )]
+    Merge {
+        #[command(flatten)]
+        plan: Box<PlanArgs>,
+        #[command(flatten)]
+        args: MergeArgs,
+    },
     /// Tell what is wrong with the definition and the Dockerfiles of all targets; build nothing
     #[command(
         mut_arg("targets", |it| it.help("Targets, groups or patterns; all targets if none is named")),
@@ -564,6 +578,17 @@ pub(crate) enum PlanFormat {
     Dot,
 }
 
+/// What `bake merge` is told.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct MergeArgs {
+    /// The metadata file of a runner; once for each of them
+    #[arg(long, value_name = "FILE", required = true, help_heading = RUN)]
+    pub(crate) metadata: Vec<String>,
+    /// Write digests and names of what was made to a file, as JSON
+    #[arg(long, value_name = "FILE", help_heading = RUN)]
+    pub(crate) metadata_file: Option<String>,
+}
+
 /// What `bake matrix` makes jobs of, and how it writes them.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct MatrixArgs {
@@ -638,7 +663,7 @@ pub(crate) fn whole() -> clap::Command {
 }
 
 /// First arguments that are commands, each in a form that cannot be taken for a target.
-pub(crate) const COMMANDS: [(&str, &str); 16] = [
+pub(crate) const COMMANDS: [(&str, &str); 17] = [
     ("build", "bake build ."),
     ("convert", "bake convert FILE"),
     ("plan", "bake plan --format=text"),
@@ -647,6 +672,7 @@ pub(crate) const COMMANDS: [(&str, &str); 16] = [
     ("debug", "bake debug --step=STEP TARGET"),
     ("affected", "bake affected --since=REV"),
     ("matrix", "bake matrix --by=target"),
+    ("merge", "bake merge --metadata=FILE"),
     ("check", "bake check --format=text"),
     ("fmt", "bake fmt FILE"),
     ("du", "bake du --format=table"),

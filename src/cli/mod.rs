@@ -362,6 +362,10 @@ fn run_command(command: CliCommand, env: Environment, invocation: Invocation) ->
             },
             Err(faults) => bad_usage(&faults, color),
         },
+        CliCommand::Merge { plan, args } => match Settings::new(*plan, None, env) {
+            Ok(settings) => on_large_stack(move || commands::merge::run(&settings, &args)),
+            Err(faults) => bad_usage(&faults, color),
+        },
         CliCommand::Check { plan, format } => match Settings::new(*plan, None, env) {
             Ok(settings) => on_large_stack(move || commands::check::run(&settings, format)),
             Err(faults) => bad_usage(&faults, color),

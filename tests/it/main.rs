@@ -40,6 +40,7 @@ mod load;
 mod log;
 mod lower_stores;
 mod matrix;
+mod merge;
 mod network;
 mod object_server;
 mod options;

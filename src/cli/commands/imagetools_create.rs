@@ -22,15 +22,15 @@ use crate::{
 };
 
 /// What an image is made of: a manifest or an index, in its repository.
-struct ImageSource {
-    reference: Reference,
-    document: Document,
-    content: Value,
+pub(super) struct ImageSource {
+    pub(super) reference: Reference,
+    pub(super) document: Document,
+    pub(super) content: Value,
 }
 
 /// An image that was put together.
-struct MadeImage {
-    root: Document,
+pub(super) struct MadeImage {
+    pub(super) root: Document,
     /// What the repositories must have besides: where it is, and its digest.
     parts: Vec<(Reference, Digest)>,
 }
@@ -50,7 +50,8 @@ pub(super) async fn create(client: &Client, args: &ImageCreateArgs) -> Made<Stri
         let text = String::from_utf8(made.root.bytes).map_err(|_| fault("the manifest is not text"))?;
         return Ok(text + "\n");
     }
-    push(client, &made, &targets).await?;
+    push_parts(client, &made, &targets).await?;
+    push_tags(client, &made, &targets).await?;
     if let Some(path) = &args.metadata_file {
         let Document { digest, media_type, bytes } = &made.root;
         let names: Vec<String> = targets.iter().map(ToString::to_string).collect();
@@ -116,7 +117,7 @@ async fn sources(client: &Client, args: &ImageCreateArgs, targets: &[Reference])
 
 /// One index of all manifests, those of indexes taken over as they are, each digest once; or the only source as it is, if
 /// nothing about it changes.
-async fn combine(
+pub(super) async fn combine(
     client: &Client,
     sources: &[ImageSource],
     annotations: &[Annotation],
@@ -226,41 +227,62 @@ fn index(sources: &[ImageSource], entries: Vec<Value>, annotations: &[Annotation
     Document { digest: Digest::of(&bytes), media_type: media_type.to_owned(), bytes }
 }
 
-/// Copies what each repository lacks, then sets the tags there.
-async fn push(client: &Client, made: &MadeImage, targets: &[Reference]) -> Made<()> {
-    let unpushed = |target: &Reference, error: &RegistryError| {
-        let message = format!("the image cannot be pushed: {}", target.familiar());
-        Box::new(Diagnostic::error("bake::cli::imagetools", message).cause(error))
-    };
-    let same_repository = |a: &Reference, b: &Reference| (&a.domain, &a.path) == (&b.domain, &b.path);
+/// Copies what each repository lacks, and pushes the index by its digest. No tag is moved.
+pub(super) async fn push_parts(client: &Client, made: &MadeImage, targets: &[Reference]) -> Made<()> {
     let folder = tempfile::tempdir()
         .map_err(|error| Box::new(Diagnostic::error("bake::cli::imagetools", "no folder for blobs").cause(&error)))?;
-    let mut done: Vec<&Reference> = Vec::new();
-    for target in targets {
-        if done.iter().any(|earlier| same_repository(earlier, target)) {
-            continue;
-        }
+    for (target, _) in repositories(targets) {
         for (from, digest) in made.parts.iter().filter(|(from, _)| !same_repository(from, target)) {
             let copied = client.copy(from, *digest, target, folder.path()).await;
             copied.map_err(|error| unpushed(target, &error))?;
         }
-        done.push(target);
+        push_root(client, made, target, Vec::new()).await?;
     }
-    for repository in done {
-        let here: Vec<&Reference> = targets.iter().filter(|target| same_repository(repository, target)).collect();
-        let push = Push {
-            domain: &repository.domain,
-            path: &repository.path,
-            tags: &here.iter().filter_map(|it| it.tag_or_latest().map(str::to_owned)).collect::<Vec<_>>(),
-            blobs: Vec::new(),
-            documents: vec![made.root.clone()],
-            insecure: false,
-            progress: &|_| (),
-        };
-        client.push(push).await.map_err(|error| unpushed(repository, &error))?;
+    Ok(())
+}
+
+/// Sets the tags, where [`push_parts`] has put everything.
+pub(super) async fn push_tags(client: &Client, made: &MadeImage, targets: &[Reference]) -> Made<()> {
+    for (repository, here) in repositories(targets) {
+        let tags = here.iter().filter_map(|it| it.tag_or_latest().map(str::to_owned)).collect();
+        push_root(client, made, repository, tags).await?;
         for target in here {
             output::words(&format!("pushed {target}\n"));
         }
     }
     Ok(())
+}
+
+async fn push_root(client: &Client, made: &MadeImage, to: &Reference, tags: Vec<String>) -> Made<()> {
+    let push = Push {
+        domain: &to.domain,
+        path: &to.path,
+        tags: &tags,
+        blobs: Vec::new(),
+        documents: vec![made.root.clone()],
+        insecure: false,
+        progress: &|_| (),
+    };
+    client.push(push).await.map(drop).map_err(|error| unpushed(to, &error))
+}
+
+fn same_repository(a: &Reference, b: &Reference) -> bool {
+    (&a.domain, &a.path) == (&b.domain, &b.path)
+}
+
+/// Each repository once, by the first name in it, with all names in it.
+fn repositories(targets: &[Reference]) -> Vec<(&Reference, Vec<&Reference>)> {
+    let mut found: Vec<(&Reference, Vec<&Reference>)> = Vec::new();
+    for target in targets {
+        match found.iter_mut().find(|(repository, _)| same_repository(repository, target)) {
+            Some((_, here)) => here.push(target),
+            None => found.push((target, vec![target])),
+        }
+    }
+    found
+}
+
+fn unpushed(target: &Reference, error: &RegistryError) -> Box<Diagnostic> {
+    let message = format!("the image cannot be pushed: {}", target.familiar());
+    Box::new(Diagnostic::error("bake::cli::imagetools", message).cause(error))
 }

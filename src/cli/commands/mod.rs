@@ -18,6 +18,7 @@ mod imagetools_inspect;
 pub(crate) mod list;
 pub(crate) mod log;
 pub(crate) mod matrix;
+pub(crate) mod merge;
 mod metadata;
 pub(crate) mod plan;
 pub(crate) mod print;
