@@ -39,7 +39,7 @@ pub(crate) enum StoreError {
     #[error(
         "a later `bake` has written to it: its format is {found}, this one knows up to {ours}: {}", path.display()
     )]
-    LaterFormat { path: PathBuf, found: String, ours: u32 },
+    LaterFormat { path: PathBuf, found: u32, ours: u32 },
     /// The file system says that it has no locks.
     #[error("the file system has no locks, by which processes that share it are kept apart: {}", path.display())]
     NoLocks { path: PathBuf, source: io::Error },

@@ -2,7 +2,11 @@
 //! records carry versions too, so that forms stand beside each other; this number is for what cannot: a change that an
 //! older `bake` would misread or throw away. Whoever makes such a change raises [`FORMAT`].
 
-use std::{fs, io, path::Path};
+use std::{
+    fs,
+    io::{self, Read as _},
+    path::Path,
+};
 
 use super::error::{StoreError, StoreResult};
 
@@ -11,6 +15,9 @@ const FORMAT: u32 = 1;
 
 const FILE: &str = "format";
 
+/// So much of the file is read, in bytes.
+const LONGEST: u64 = 32;
+
 /// Whether this `bake` may use the store at `root`. A store without a number is of the first form: it was made before there
 /// were numbers, or its maker was killed before it could write one. *Cost:* one `open` and one `read`.
 ///
@@ -18,21 +25,21 @@ const FILE: &str = "format";
 /// When a later `bake` has written there what this one does not know.
 pub(super) fn check(root: &Path) -> StoreResult<()> {
     let path = root.join(FILE);
-    let text = match fs::read(&path) {
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(()),
-        other => other.map_err(StoreError::io("read", &path))?,
+    let is_none = |error: &io::Error| {
+        use io::ErrorKind::{IsADirectory, NotADirectory, NotFound};
+        matches!(error.kind(), NotFound | NotADirectory | IsADirectory)
     };
+    let mut text = Vec::new();
+    let read = fs::File::open(&path).and_then(|file| file.take(LONGEST).read_to_end(&mut text));
+    match read {
+        Err(error) if is_none(&error) => return Ok(()),
+        other => drop(other.map_err(StoreError::io("read", &path))?),
+    }
     let text = String::from_utf8_lossy(&text);
-    // A power loss may leave zeros, or nothing.
-    let found = text.trim_matches(|c: char| c == '\0' || c.is_whitespace());
-    match found.parse::<u32>() {
-        _ if found.is_empty() => Ok(()),
-        Ok(number) if number <= FORMAT => Ok(()),
-        _ => Err(StoreError::LaterFormat {
-            path: root.to_owned(),
-            found: found.chars().take(20).collect(),
-            ours: FORMAT,
-        }),
+    // A power loss may leave zeros or nothing, and a failing disk anything: whoever wrote it wrote a number.
+    match text.trim().parse::<u32>() {
+        Ok(found) if found > FORMAT => Err(StoreError::LaterFormat { path: root.to_owned(), found, ours: FORMAT }),
+        _ => Ok(()),
     }
 }
 
@@ -56,15 +63,9 @@ mod tests {
     fn a_later_form_is_refused_and_an_earlier_or_lost_number_is_not() {
         let temp = tempfile::tempdir().unwrap();
         assert!(check(&temp.path().join("none")).is_ok());
-        for (text, is_fine) in [
-            ("", true),
-            ("\0\0", true),
-            ("0\n", true),
-            ("1\n", true),
-            ("2\n", false),
-            ("999999\n", false),
-            ("x", false),
-        ] {
+        for (text, is_fine) in
+            [("", true), ("\0\0", true), ("0\n", true), ("1\n", true), ("2\n", false), ("999999\n", false), ("x", true)]
+        {
             fs::write(temp.path().join(FILE), text).unwrap();
             assert_eq!(check(temp.path()).is_ok(), is_fine, "{text:?}");
         }
