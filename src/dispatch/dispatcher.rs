@@ -3,7 +3,7 @@
 //! A state machine without I/O and without a clock: an event goes in, answers come out, so that tests script the events.
 //! It does not run anything, and it does not decide how a fault is shown.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use petgraph::{Direction, graph::NodeIndex, visit::EdgeRef as _};
 
@@ -99,6 +99,8 @@ pub(super) struct Dispatcher<'a, B, S> {
 pub(super) struct DispatchResult {
     pub(super) failures: BTreeMap<NodeIndex, NodeFailure>,
     pub(super) receipts: BTreeMap<NodeIndex, ExportReceipt>,
+    /// The builds that succeeded.
+    pub(super) built: HashSet<NodeIndex>,
     pub(super) was_interrupted: bool,
     /// What still ran was left behind.
     pub(super) was_abandoned: bool,
@@ -211,6 +213,7 @@ impl<'a, B: Clone, S> Dispatcher<'a, B, S> {
         DispatchResult {
             failures: self.failures,
             receipts: self.receipts,
+            built: self.built.into_keys().collect(),
             was_interrupted: self.n_interrupts > 0,
             was_abandoned: self.stop == StopState::Abandoned,
         }

@@ -4,6 +4,7 @@ use std::{
     cell::RefCell,
     collections::BTreeMap,
     sync::{Arc, Mutex, mpsc},
+    time::Duration,
 };
 
 use petgraph::graph::NodeIndex;
@@ -15,7 +16,7 @@ use super::{
     run::run,
 };
 use crate::{
-    engine::{CancelMode, Engine, ExportReceipt, NodeFailure, PreparedEngine, PublishedExport},
+    engine::{BuildWork, CancelMode, Engine, ExportReceipt, NodeFailure, PreparedEngine, PublishedExport},
     plan::{Plan, PlanNode, TargetName, make::tests::plan_of},
     report::{
         Diagnostic,
@@ -356,6 +357,10 @@ impl Engine for ScriptedEngine {
 
     async fn stage(&self, export: NodeIndex, _builds: &[NodeIndex]) -> Result<NodeIndex, NodeFailure> {
         self.play(export).await.map(|()| export)
+    }
+
+    fn work(&self, _build: NodeIndex) -> BuildWork {
+        BuildWork { n_steps: 1, took: Duration::from_secs(2) }
     }
 
     async fn publish(&self, staged: Vec<(NodeIndex, NodeIndex)>) -> Vec<PublishedExport> {

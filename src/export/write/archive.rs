@@ -32,7 +32,7 @@ impl ImageJob<'_> {
         docker: bool,
         key: Option<Digest>,
     ) -> Result<ExportReceipt, Diagnostic> {
-        let done = self.receipt(&image);
+        let mut done = self.receipt(&image);
         let place = self.prepared.place.clone();
         let dest = place.clone();
         let written = self.with_bytes(image, docker, move |image, store, moved| {
@@ -42,6 +42,7 @@ impl ImageJob<'_> {
             Ok((dest.finish()?, bytes))
         });
         let (stamp, bytes) = written.await?;
+        done.bytes = bytes;
         if let (Some(key), Some(_), Some(place)) = (key, stamp, place) {
             remember::keep(&self.context.store, &key, place.path(), receipt(stamp, bytes, &done));
         }
@@ -56,7 +57,7 @@ impl ImageJob<'_> {
         docker: bool,
         key: Option<Digest>,
     ) -> Result<StagedExport, Diagnostic> {
-        let done = self.receipt(&image);
+        let mut done = self.receipt(&image);
         let place = self.prepared.place.clone();
         let dest = place.clone();
         let written = self.with_bytes(image, docker, move |image, store, moved| {
@@ -67,6 +68,7 @@ impl ImageJob<'_> {
             Ok((parts, file, bytes))
         });
         let (parts, file, bytes) = written.await?;
+        done.bytes = bytes;
         let record = match (key, place, file) {
             (Some(key), Some(place), Some(file)) => {
                 let receipt = receipt(None, bytes, &done);

@@ -103,14 +103,20 @@ impl ImageJob<'_> {
         let found = remember::find(&self.context.store, key?)?;
         if let ImageTo::Registry { by_digest, insecure } = to {
             let is_there = self.is_pushed_already(&found, *by_digest, *insecure).await;
-            return is_there.then(|| ExportReceipt { metadata: found.metadata, warnings: self.warnings() });
+            return is_there.then(|| ExportReceipt {
+                bytes: found.bytes,
+                metadata: found.metadata,
+                warnings: self.warnings(),
+            });
         }
         let place = self.prepared.place.as_ref()?;
         if !still_there(&found, place, matches!(to, ImageTo::Layout { .. })) {
             return None;
         }
         self.wrote(&place.path().display().to_string(), found.bytes, true);
-        Some(ExportReceipt { metadata: found.metadata, warnings: self.warnings() })
+        // Of a layout the receipt has what was written at that time.
+        let bytes = if found.blobs.is_empty() { found.bytes } else { found.blobs.iter().map(|(_, size)| size).sum() };
+        Some(ExportReceipt { metadata: found.metadata, warnings: self.warnings(), bytes })
     }
 
     /// Packs the layers and makes the documents of the image.
@@ -138,7 +144,8 @@ impl ImageJob<'_> {
         folder: &GrantedWrite,
         key: Option<Digest>,
     ) -> Result<ExportReceipt, Diagnostic> {
-        let (sizes, done) = (sizes(&image), self.receipt(&image));
+        let (sizes, mut done) = (sizes(&image), self.receipt(&image));
+        done.bytes = sizes.values().sum();
         let dest = folder.clone();
         let written = self.with_layout(image, folder, move |image, store, moved| {
             let mut bytes = 0;
@@ -166,7 +173,8 @@ impl ImageJob<'_> {
         folder: &GrantedWrite,
         key: Option<Digest>,
     ) -> Result<StagedExport, Diagnostic> {
-        let (sizes, done) = (sizes(&image), self.receipt(&image));
+        let (sizes, mut done) = (sizes(&image), self.receipt(&image));
+        done.bytes = sizes.values().sum();
         let dest = folder.clone();
         let written = self.with_layout(image, folder, move |image, store, moved| {
             let at_dest = |error| (dest.path().to_owned(), error);

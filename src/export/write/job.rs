@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, io, sync::Arc};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde_json::json;
 
-use super::{layout::IMAGE_NAME, member::MemberContent};
+use super::{layout::IMAGE_NAME, member::MemberContent, registry::pushed_bytes};
 use crate::{
     export::{
         assemble::{AssembledImage, BlobContent, DocumentDescriptor, ImageBlob, rfc3339},
@@ -92,7 +92,11 @@ impl ImageJob<'_> {
 
     /// The receipt of this export: the entries of the image in the metadata file; no warnings yet.
     pub(super) fn receipt(&self, image: &AssembledImage) -> ExportReceipt {
-        ExportReceipt { metadata: image.metadata(&self.names(), &self.created()), warnings: Vec::new() }
+        ExportReceipt {
+            metadata: image.metadata(&self.names(), &self.created()),
+            warnings: Vec::new(),
+            bytes: pushed_bytes(image),
+        }
     }
 
     /// Fetches the blobs of base layers that the store lacks.
