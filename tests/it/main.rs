@@ -51,6 +51,7 @@ mod proxies;
 mod registries;
 mod release;
 mod remote;
+mod reports;
 mod runtime;
 mod sbom;
 mod schemas;
