@@ -83,6 +83,8 @@ pub(super) struct Dispatcher<'a, B, S> {
     built: HashMap<NodeIndex, B>,
     /// Exports that wait for builds, and for how many.
     missing: HashMap<NodeIndex, usize>,
+    /// By build: the exports that wait for it.
+    waiting: HashMap<NodeIndex, Vec<NodeIndex>>,
     /// Exports whose builds are done and that wait until all builds of the plan have succeeded.
     gated: Vec<NodeIndex>,
     /// Outputs that lie ready and are not visible yet.
@@ -116,6 +118,7 @@ impl<'a, B: Clone, S> Dispatcher<'a, B, S> {
             publishes,
             built: HashMap::new(),
             missing: HashMap::new(),
+            waiting: HashMap::new(),
             gated: Vec::new(),
             staged: Vec::new(),
             n_open_builds: 0,
@@ -134,8 +137,11 @@ impl<'a, B: Clone, S> Dispatcher<'a, B, S> {
             match &self.plan.graph[node] {
                 PlanNode::Build(_) => answers.push(DispatchAnswer::Start(DispatchUnit::Build(node))),
                 PlanNode::Export(_) => {
-                    let n_builds = self.inputs(node).len();
-                    self.missing.insert(node, n_builds);
+                    let builds = self.plan.awaited_builds(node);
+                    self.missing.insert(node, builds.len());
+                    for build in builds {
+                        self.waiting.entry(build).or_default().push(node);
+                    }
                 }
             }
         }
@@ -224,9 +230,7 @@ impl<'a, B: Clone, S> Dispatcher<'a, B, S> {
         if self.stop != StopState::Running {
             return;
         }
-        let users = self.plan.graph.edges_directed(node, Direction::Outgoing);
-        for edge in users.filter(|edge| matches!(edge.weight(), PlanLink::Result { .. })) {
-            let export = edge.target();
+        for export in self.waiting.remove(&node).unwrap_or_default() {
             let Some(missing) = self.missing.get_mut(&export) else { continue };
             *missing -= 1;
             if *missing == 0 {

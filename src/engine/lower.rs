@@ -375,9 +375,8 @@ impl Lowering<'_> {
             }
             context::ContextSource::OciLayout { path, tag, digest } => {
                 let folder = self.contexts.path(path).path().display().to_string();
-                let tag = tag.as_ref().map(|it| format!(":{it}")).unwrap_or_default();
-                let digest = digest.as_ref().map(|it| format!("@{it}")).unwrap_or_default();
-                NamedContext::Image { reference: format!("{path}{tag}{digest}"), layout: Some(folder) }
+                let reference = context::ContextSource::layout_text(path, tag.as_deref(), digest.as_deref());
+                NamedContext::Image { reference, layout: Some(folder) }
             }
             context::ContextSource::Local(path) => {
                 let ignore = [ignore_file_of(path)];

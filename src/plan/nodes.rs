@@ -20,6 +20,9 @@ pub(crate) struct Plan {
     pub(crate) graph: DiGraph<PlanNode, PlanLink>,
     /// The nodes of each target.
     pub(crate) targets: IndexMap<TargetName, TargetNodes>,
+    /// Exports with `append` that write to one destination, each group in the order of the names of targets: what they write becomes
+    /// visible together or not at all. One that is alone is a group too.
+    pub(crate) joint: Vec<Vec<NodeIndex>>,
 }
 
 /// The nodes that one target became. Targets that differ only in tags or outputs share builds.
@@ -97,7 +100,17 @@ impl Plan {
             let nodes = TargetNodes { builds: moved(&nodes.builds), exports: moved(&nodes.exports), ..nodes.clone() };
             part.targets.insert(name.clone(), nodes);
         }
+        let kept = |group: &Vec<NodeIndex>| group.iter().filter_map(|node| new.get(node).copied()).collect::<Vec<_>>();
+        part.joint = self.joint.iter().map(kept).filter(|group| !group.is_empty()).collect();
         part
+    }
+
+    /// The builds whose results an export waits for, in the order of the plan: its own and those of the exports that write to
+    /// its destination together with it.
+    pub(crate) fn awaited_builds(&self, export: NodeIndex) -> BTreeSet<NodeIndex> {
+        let group = self.joint.iter().find(|group| group.contains(&export));
+        let exports = group.map_or(std::slice::from_ref(&export), Vec::as_slice);
+        exports.iter().flat_map(|node| self.graph.neighbors_directed(*node, Direction::Incoming)).collect()
     }
 
     /// All builds, those that others read before these, else in the order in which the plan was made.

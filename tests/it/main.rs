@@ -5,6 +5,7 @@
 mod actions_service;
 mod affected;
 mod affected_builds;
+mod append;
 mod bucket_double;
 mod cache_buckets;
 mod cache_defaults;

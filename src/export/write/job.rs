@@ -179,6 +179,31 @@ impl ImageBytes {
         Self { sizes, bytes, names, docker }
     }
 
+    /// The bytes of several images in one archive or layout: blobs once, images in the order of their names.
+    pub(super) fn joined(images: Vec<Self>) -> Self {
+        let mut all = Self { sizes: BTreeMap::new(), bytes: BTreeMap::new(), names: Vec::new(), docker: None };
+        let mut docker: Vec<serde_json::Value> = Vec::new();
+        for Self { sizes, bytes, names, docker: manifest } in images {
+            all.sizes.extend(sizes);
+            all.bytes.extend(bytes);
+            all.names.extend(names);
+            let listed = manifest.and_then(|text| serde_json::from_slice::<Vec<serde_json::Value>>(&text).ok());
+            docker.extend(listed.unwrap_or_default());
+        }
+        // Of two images with one name the last counts, as in a layout that is there.
+        let mut last: BTreeMap<(Option<String>, Digest), DocumentDescriptor> = BTreeMap::new();
+        let mut named: BTreeMap<String, Digest> = BTreeMap::new();
+        for descriptor in all.names {
+            let name = descriptor.annotations.get(IMAGE_NAME).cloned();
+            if let Some(earlier) = name.as_ref().and_then(|name| named.insert(name.clone(), descriptor.digest)) {
+                last.remove(&(name.clone(), earlier));
+            }
+            last.insert((name, descriptor.digest), descriptor);
+        }
+        let docker = (!docker.is_empty()).then(|| serde_json::Value::Array(docker).to_string().into_bytes());
+        Self { names: last.into_values().collect(), docker, ..all }
+    }
+
     /// The bytes of a blob: from memory, or the file of the store.
     ///
     /// # Errors

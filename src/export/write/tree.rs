@@ -195,6 +195,7 @@ fn stage_folder(
         folders: tree.folders,
         remove: tree.remove,
         is_layout: false,
+        sweeps: false,
     };
     let staged = StagedParts { items: vec![ReleaseItem::Folder(item)], hold: Some(hold), ..StagedParts::default() };
     let receipt = StoredReceipt { dropped: tree.written.dropped, ..receipt(tree.written.bytes) };
