@@ -2,6 +2,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests start the binary, and are steered by the environment")]
 
+mod action;
 mod actions_service;
 mod affected;
 mod affected_builds;
