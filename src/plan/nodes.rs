@@ -1,6 +1,6 @@
 //! The plan as a graph: its nodes, its edges, and which nodes belong to a target.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use indexmap::IndexMap;
 use petgraph::{
@@ -105,12 +105,12 @@ impl Plan {
         part
     }
 
-    /// The builds whose results an export waits for, in the order of the plan: its own and those of the exports that write to
-    /// its destination together with it.
-    pub(crate) fn awaited_builds(&self, export: NodeIndex) -> BTreeSet<NodeIndex> {
-        let group = self.joint.iter().find(|group| group.contains(&export));
-        let exports = group.map_or(std::slice::from_ref(&export), Vec::as_slice);
-        exports.iter().flat_map(|node| self.graph.neighbors_directed(*node, Direction::Incoming)).collect()
+    /// The exports that start at the same time: those of one group together, each other one for itself.
+    pub(crate) fn export_groups(&self) -> Vec<Vec<NodeIndex>> {
+        let in_group: HashSet<NodeIndex> = self.joint.iter().flatten().copied().collect();
+        let is_alone = |node: &NodeIndex| matches!(self.graph[*node], PlanNode::Export(_)) && !in_group.contains(node);
+        let alone = self.graph.node_indices().filter(is_alone).map(|node| vec![node]);
+        alone.chain(self.joint.iter().cloned()).collect()
     }
 
     /// All builds, those that others read before these, else in the order in which the plan was made.

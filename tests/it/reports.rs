@@ -9,7 +9,7 @@ use quick_xml::events::Event;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::support::{Bake, Ran};
+use crate::support::{Bake, Ran, base_layout};
 
 const DEFINITION: &str = r#"variable "TOKEN" {
   sensitive = true
@@ -452,4 +452,24 @@ fn quality_schema() -> Value {
         ("location", object(&[("path", json!({"type": "string", "pattern": "^[^./]"})), ("lines", lines)])),
     ]);
     json!({"type": "array", "items": issue})
+}
+
+#[test]
+fn a_failed_step_is_reported_with_its_last_lines() {
+    let bake = Bake::new();
+    let base = base_layout().display();
+    bake.write(
+        "docker-bake.hcl",
+        &format!("target \"default\" {{\n  contexts = {{ base = \"oci-layout://{base}\" }}\n}}\n"),
+    );
+    bake.write("Dockerfile", "FROM base\nRUN echo begin; echo 'a | <b> ``` & c'; exit 7\n");
+    let ran = bake.run(&["--allow=fs.read=/", "--report=junit=j.xml", "--report=summary=s.md", "--report=github"]);
+    assert_eq!(ran.code, Some(1), "{ran:#?}");
+    let (junit, summary) = (bake.read("j.xml"), bake.read("s.md"));
+    assert_eq!(junit_cases(&junit), [format!("default {}: failure bake::solve::exit_code", host())], "{junit}");
+    assert!(junit.contains("a | &lt;b&gt; ``` &amp; c"), "{junit}");
+    assert!(summary.contains("in `Dockerfile:2`") && summary.contains("\n  ````text\n"), "{summary}");
+    assert!(summary.contains("\n  a | <b> ``` & c\n  ````\n"), "{summary}");
+    let all = commands(&ran);
+    assert!(all[0].starts_with("::error file=Dockerfile,line=2,col=1,endLine=2,endColumn=51,"), "{all:?}");
 }
