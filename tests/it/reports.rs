@@ -471,5 +471,5 @@ fn a_failed_step_is_reported_with_its_last_lines() {
     assert!(summary.contains("in `Dockerfile:2`") && summary.contains("\n  ````text\n"), "{summary}");
     assert!(summary.contains("\n  a | <b> ``` & c\n  ````\n"), "{summary}");
     let all = commands(&ran);
-    assert!(all[0].starts_with("::error file=Dockerfile,line=2,col=1,endLine=2,endColumn=51,"), "{all:?}");
+    assert!(all[0].starts_with("::error file=Dockerfile,line=2,col=1,endLine=2,endColumn=46,"), "{all:?}");
 }

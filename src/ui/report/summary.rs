@@ -79,7 +79,7 @@ fn failure(finding: &Finding) -> String {
         let fence = "`".repeat(longest_run(output).max(2) + 1);
         write!(text, "\n\n  {fence}text\n").expect("a string takes all");
         lines.iter().for_each(|line| writeln!(text, "  {line}").expect("a string takes all"));
-        write!(text, "  {fence}\n").expect("a string takes all");
+        writeln!(text, "  {fence}").expect("a string takes all");
     }
     text
 }
