@@ -16,7 +16,7 @@ use super::{
     settings::{self, Environment},
 };
 use crate::{
-    report::{Diagnostic, SourceMap},
+    report::{Diagnostic, Severity, SourceMap},
     spec::boolean,
     ui::{
         output,
@@ -100,11 +100,14 @@ impl Reports {
                     ReportDest::File(path) | ReportDest::EndOf(path) => path.display().to_string(),
                 };
                 let message = format!("the report `{}` cannot be written: {name}", format.name());
-                faults.push(Diagnostic::error("bake::cli::report", message).cause(&error));
+                let fault = Diagnostic::error("bake::cli::report", message).cause(&error);
+                // What nobody asked for makes nothing fail.
+                let severity = if matches!(to, ReportDest::EndOf(_)) { Severity::Warning } else { fault.severity };
+                faults.push(Diagnostic { severity, ..fault });
             }
         }
         output::diagnostics(&faults, &SourceMap::default(), self.color);
-        if code == OK && !faults.is_empty() { FAILED } else { code }
+        if code == OK && faults.iter().any(Diagnostic::is_error) { FAILED } else { code }
     }
 }
 

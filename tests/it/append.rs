@@ -1,10 +1,15 @@
 //! `append=true`: several targets write one archive or layout, all of it or nothing; and images of a layout are contexts by name.
 
-use std::{collections::BTreeSet, fs, os::unix::fs::MetadataExt, process::Stdio};
+use std::{
+    collections::BTreeSet,
+    fs,
+    os::unix::fs::MetadataExt,
+    process::{Command, Stdio},
+};
 
 use serde_json::Value;
 
-use crate::support::{Bake, tar_entries};
+use crate::support::{Bake, skipped, tar_entries};
 
 /// Two targets with one base, which write to one place.
 fn definition(output: &str) -> String {
@@ -134,6 +139,28 @@ fn an_archive_for_docker_lists_all_images() {
 }
 
 #[test]
+fn another_tool_reads_every_image_of_an_archive() {
+    let Ok(version) = Command::new("skopeo").arg("--version").output() else {
+        return skipped("skopeo reads archives of several images", Some("skopeo"));
+    };
+    assert!(version.status.success());
+    let bake = project("type=oci,dest=out.tar,append=true");
+    bake.run(&["--set=b.tags=example.test/b:2"]).ok();
+    bake.run(&["--set=*.output=type=docker,dest=docker.tar,append=true"]).ok();
+    let skopeo = |args: &[&str]| {
+        let output = Command::new("skopeo").args(args).current_dir(&bake.dir).output().expect("it starts");
+        let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{args:?}: {stderr}");
+        serde_json::from_str::<Value>(&stdout).expect("JSON")
+    };
+    let layers = |tag: &str| skopeo(&["inspect", &format!("oci-archive:out.tar:{tag}")])["Layers"].clone();
+    assert_eq!(layers("latest")[0], layers("2")[0], "both have the base");
+    assert_ne!(layers("latest")[1], layers("2")[1]);
+    let tags = skopeo(&["list-tags", "docker-archive:docker.tar"])["Tags"].clone();
+    assert_eq!(tags, serde_json::json!(["docker.io/library/a:latest", "example.test/a:1", "example.test/b:1"]));
+}
+
+#[test]
 fn standard_output_takes_one_archive_of_all() {
     let bake = project("type=oci,dest=-,append=true");
     let output = bake.command("", &[]).stdin(Stdio::null()).output().expect("the binary starts");
@@ -234,6 +261,11 @@ fn one_dest_without_append_is_refused_and_append_is_named() {
         let ran = bake.run(&["--set", &format!("a.output={output}")]);
         assert!(ran.code == Some(1) && ran.stderr.contains("bake::plan::same_dest"), "{output}: {ran:#?}");
     }
+    fs::create_dir_all(bake.path("real")).expect("folders can be made");
+    std::os::unix::fs::symlink("real", bake.path("link")).expect("links can be made");
+    let linked = ["a.output=type=oci,dest=real/o.tar,append=true", "b.output=type=oci,dest=link/o.tar,append=true"];
+    let ran = bake.run(&["--set", linked[0], "--set", linked[1]]);
+    assert!(ran.code == Some(1) && ran.stderr.contains("give `dest` the same text in both"), "{ran:#?}");
     let twice = bake.run(&["--set=b.tags=example.test/a:1"]).ok();
     assert!(twice.stderr.contains("write different images to one tag, which keeps the last"), "{twice:#?}");
     assert_eq!(names(&json_in(&entries(&bake, "out.tar"), "index.json")).len(), 2);

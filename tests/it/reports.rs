@@ -212,6 +212,8 @@ fn the_summary_of_a_job_is_appended_and_has_failures_first() {
     let row = again[text.len()..].lines().find(|line| line.starts_with("| `web` ")).expect("a row");
     assert!(row.contains("| linux/amd64 | cached | 0.0 s | "), "{row}");
     assert!(again.starts_with(&text), "it is appended");
+    let gone = bake.run_with("sub", &["web"], &[("GITHUB_STEP_SUMMARY", "/missing/s.md")]).ok();
+    assert!(gone.stderr.contains("the report `summary` cannot be written"), "{gone:#?}");
     bake.run_with("sub", &["web"], &[summary[0], ("DOCKER_BUILD_SUMMARY", "false")]).ok();
     run(&["--print", "web"]).ok();
     bake.write("clean/Dockerfile", "FROM scratch\n");
