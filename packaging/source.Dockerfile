@@ -7,6 +7,8 @@ COPY .cargo .cargo
 COPY src src
 COPY tests tests
 COPY schemas schemas
+# The words about each code are part of the program.
+COPY docs/errors.md docs/errors.md
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
     cargo build --release --locked && cp target/release/bake /bake

@@ -228,6 +228,9 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "FILE", help_heading = RUN)]
     pub(crate) metadata_file: Option<String>,
 
+    #[command(flatten)]
+    pub(crate) reports: ReportArgs,
+
     /// Accepted for compatibility; there is one builder, in this process
     #[arg(long, value_name = "NAME", help_heading = RUN)]
     pub(crate) builder: Option<String>,
@@ -235,6 +238,15 @@ pub(crate) struct RunArgs {
     /// Log what is done inside, for developers; as BAKE_LOG=debug
     #[arg(short = 'D', long, action = ArgAction::SetTrue, help_heading = RUN)]
     pub(crate) debug: bool,
+}
+
+/// The reports of a command.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct ReportArgs {
+    /// Write a report: github, gitlab=FILE, junit=FILE, sarif=FILE, summary=FILE; none for no report that GitHub Actions gets
+    /// by itself. May be repeated
+    #[arg(long = "report", value_name = "FORMAT=FILE", help_heading = RUN)]
+    pub(crate) reports: Vec<String>,
 }
 
 /// What becomes of a RUN step that fails.
@@ -378,6 +390,8 @@ pub(crate) enum CliCommand {
         /// How it is written: text to standard error, json to standard output
         #[arg(long, value_enum, hide_possible_values = true, value_name = "text|json", default_value_t = CheckFormat::Text)]
         format: CheckFormat,
+        #[command(flatten)]
+        reports: ReportArgs,
     },
     /// Lay out bake files: indentation, blanks, aligned `=`; what they say stays the same
     Fmt(FmtArgs),

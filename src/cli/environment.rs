@@ -27,6 +27,10 @@
 //! | `BAKE_SINGLE_ID` | true: an ordinary user without a range of ids builds with one; owners of files are recorded only |
 //! | `BAKE_CACHE`, `BAKE_CACHE_FROM`, `BAKE_CACHE_TO` | caches of all targets that name none: for both, to read, to write |
 //! | `BAKE_CACHE_NAMESPACE` | `--cache-namespace` when it is not given |
+//! | `BAKE_REPORT` | reports beside those of `--report`, separated by commas |
+//! | `GITHUB_ACTIONS`, `GITHUB_STEP_SUMMARY` | annotations on standard error, and a summary at the end of this file |
+//! | `DOCKER_BUILD_CHECKS_ANNOTATIONS`, `DOCKER_BUILD_SUMMARY` | false: without these |
+//! | `GITHUB_WORKSPACE`, `CI_PROJECT_DIR` | the root that paths in reports are relative to |
 //! | `BAKE_LOG` | log for developers on standard error: a level, or modules with levels as in `bake::solve=trace` |
 //! | `NO_COLOR`, `CLICOLOR` | colour of messages |
 

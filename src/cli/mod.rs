@@ -27,6 +27,7 @@ mod proxies;
 #[cfg(test)]
 mod reference;
 mod registries;
+mod reports;
 pub(crate) mod settings;
 mod shard;
 mod single_id;
@@ -53,6 +54,7 @@ use exit::{FAILED, INTERRUPTED, USAGE, write, write_styled};
 use first_word::MeantTarget;
 use plugin::{Invocation, Plugin, PluginCall};
 use plugin_args::{Buildx, BuildxCommand};
+use reports::{ReportDefaults, reporting};
 use settings::{Environment, ListWhat, Settings};
 use shard::ShardChoice;
 
@@ -169,9 +171,17 @@ fn lower_priority(run: &RunArgs) {
     }
 }
 
+/// Builds targets, or shows what there is.
 fn run_bake(bake: Bake, env: Environment, invocation: Invocation) -> u8 {
     tell_programs(&bake.run, &env);
     lower_priority(&bake.run);
+    let shows = bake.list.is_some() || bake.list_targets || bake.list_variables || bake.print.is_some();
+    let defaults = if shows { ReportDefaults::Nothing } else { ReportDefaults::OfService };
+    let reports = bake.run.reports.clone();
+    reporting(&reports, env, defaults, |env| build_or_show(bake, env, invocation))
+}
+
+fn build_or_show(bake: Bake, env: Environment, invocation: Invocation) -> u8 {
     let color = settings::color(&env);
     let list = match (&bake.list, bake.list_targets, bake.list_variables) {
         (Some(text), _, _) => ListWhat::parse(text).map(Some),
@@ -238,6 +248,12 @@ fn restricted(
 fn run_build(args: BuildArgs, env: Environment, invocation: Invocation) -> u8 {
     tell_programs(&args.run, &env);
     lower_priority(&args.run);
+    let defaults = if args.print.is_some() { ReportDefaults::Nothing } else { ReportDefaults::OfService };
+    let reports = args.run.reports.clone();
+    reporting(&reports, env, defaults, |env| build_command_line(args, env, invocation))
+}
+
+fn build_command_line(args: BuildArgs, env: Environment, invocation: Invocation) -> u8 {
     let color = settings::color(&env);
     let mut settings = match commands::command_line::settings(&args, env) {
         Ok(settings) => settings,
@@ -366,10 +382,12 @@ fn run_command(command: CliCommand, env: Environment, invocation: Invocation) ->
             Ok(settings) => on_large_stack(move || commands::merge::run(&settings, &args)),
             Err(faults) => bad_usage(&faults, color),
         },
-        CliCommand::Check { plan, format } => match Settings::new(*plan, None, env) {
-            Ok(settings) => on_large_stack(move || commands::check::run(&settings, format)),
-            Err(faults) => bad_usage(&faults, color),
-        },
+        CliCommand::Check { plan, format, reports } => {
+            reporting(&reports, env, ReportDefaults::OfService, |env| match Settings::new(*plan, None, env) {
+                Ok(settings) => on_large_stack(move || commands::check::run(&settings, format)),
+                Err(faults) => bad_usage(&faults, color),
+            })
+        }
         CliCommand::Fmt(args) => on_large_stack(move || commands::fmt::run(&args, color)),
         CliCommand::Debug(args) => run_debug(args, env),
         CliCommand::Log(args) => on_state(&env, |home, color| commands::log::run(home, &args, color)),

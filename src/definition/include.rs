@@ -19,7 +19,7 @@ use super::{
     remote,
     syntax::{Block, Body, ExprKind},
 };
-use crate::report::{Diagnostic, SourceId, Span};
+use crate::report::{Diagnostic, SourceId, SourceOrigin, Span};
 
 /// The most files that may be included in total: files that include each other twice would grow without end.
 const MAX_FILES: usize = 1000;
@@ -128,18 +128,18 @@ impl Loaded {
         let name = if file.starts_with('/') || folder == "." { file.to_owned() } else { format!("{folder}/{file}") };
         let with_place = |fault: Box<Diagnostic>| Box::new(fault.at(at, "included here"));
         let origin = self.origins.get(&from).cloned().unwrap_or_default();
-        let (bytes, path) = match request.remote.filter(|_| origin == DefinitionOrigin::Remote) {
+        let (bytes, path, place) = match request.remote.filter(|_| origin == DefinitionOrigin::Remote) {
             Some(remote) => {
                 let mut files = remote::read(remote, std::slice::from_ref(&name)).map_err(with_place)?;
-                (files.pop().map(|it| it.bytes).unwrap_or_default(), PathBuf::from(&name))
+                (files.pop().map(|it| it.bytes).unwrap_or_default(), PathBuf::from(&name), SourceOrigin::Elsewhere)
             }
             None => {
                 let file = read_granted(&name, "`include`", request.reads, &origin).map_err(with_place)?;
-                (file.bytes, file.real)
+                (file.bytes, file.real, SourceOrigin::File)
             }
         };
         let mut diagnostics = Vec::new();
-        let Some((id, text)) = add_text(&mut self.sources, &name, bytes, &mut diagnostics) else {
+        let Some((id, text)) = add_text(&mut self.sources, place, &name, bytes, &mut diagnostics) else {
             return Err(with_place(Box::new(diagnostics.swap_remove(0))));
         };
         self.origins.insert(id, origin);

@@ -13,7 +13,7 @@ use super::{
     syntax::{Block, Body, Expr},
     yaml,
 };
-use crate::report::{Diagnostic, SourceId, SourceMap, Span};
+use crate::report::{Diagnostic, SourceId, SourceMap, SourceOrigin, Span};
 
 /// A parsed, unevaluated definition. Files are kept separate and in order; `eval` merges them.
 #[derive(Debug, Default)]
@@ -182,8 +182,13 @@ impl Loaded {
             Ok(files) => {
                 for file in files {
                     if !file.bytes.is_empty()
-                        && let Some((id, text)) =
-                            add_text(&mut self.sources, &file.name, file.bytes, &mut self.diagnostics)
+                        && let Some((id, text)) = add_text(
+                            &mut self.sources,
+                            SourceOrigin::Elsewhere,
+                            &file.name,
+                            file.bytes,
+                            &mut self.diagnostics,
+                        )
                     {
                         self.origins.insert(id, DefinitionOrigin::Remote);
                         texts.push(Text { id, name: file.name, text });
@@ -202,7 +207,8 @@ impl Loaded {
         if bytes.is_empty() {
             return;
         }
-        if let Some((id, text)) = add_text(&mut self.sources, name, bytes, &mut self.diagnostics) {
+        let place = if name == "-" { SourceOrigin::Elsewhere } else { SourceOrigin::File };
+        if let Some((id, text)) = add_text(&mut self.sources, place, name, bytes, &mut self.diagnostics) {
             self.origins.insert(id, DefinitionOrigin::of_file(name));
             if name != "-" {
                 let folder = Path::new(name).parent().map(|it| it.to_string_lossy().into_owned()).unwrap_or_default();

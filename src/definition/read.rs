@@ -12,7 +12,7 @@ use std::{
 use super::origin::{DefinitionOrigin, DefinitionReads};
 use crate::{
     grant::{Denied, ReadFault, SpecialFile, read_file_or_shell_pipe},
-    report::{Diagnostic, SourceId, SourceMap, Span, suggest},
+    report::{Diagnostic, SourceId, SourceMap, SourceOrigin, Span, suggest},
 };
 
 /// Reads the files that a Compose file names. A trait, so that tests and fuzzers can answer without a disk.
@@ -60,6 +60,7 @@ const MAX_BYTES: u64 = 1 << 30;
 /// the bytes are not UTF-8.
 pub(crate) fn add_text(
     sources: &mut SourceMap,
+    origin: SourceOrigin,
     name: &str,
     bytes: Vec<u8>,
     diagnostics: &mut Vec<Diagnostic>,
@@ -72,7 +73,7 @@ pub(crate) fn add_text(
         }
     };
     let text: Arc<str> = text.strip_prefix('\u{feff}').unwrap_or(&text).into();
-    let id = sources.add(name, text.clone());
+    let id = sources.add_from(origin, name, text.clone());
     let Some(at) = bad else { return Some((id, text)) };
     let start = u32::try_from(at).unwrap_or(u32::MAX);
     diagnostics.push(
@@ -272,7 +273,7 @@ impl ComposeFileReader for DefinitionLoader<'_> {
         }
         let bytes = read_granted(path, "a Compose file", self.reads, &origin).map_err(with_place)?.bytes;
         let mut diagnostics = Vec::new();
-        match add_text(self.sources, path, bytes, &mut diagnostics) {
+        match add_text(self.sources, SourceOrigin::File, path, bytes, &mut diagnostics) {
             Some((id, text)) => {
                 self.origins.insert(id, origin);
                 Ok(Some((id, text)))

@@ -11,7 +11,7 @@ use super::{
     syntax::{AttributeSyntax, Body, Expr},
     yaml,
 };
-use crate::report::{Diagnostic, SourceId, SourceMap, Span, Spanned};
+use crate::report::{Diagnostic, SourceId, SourceMap, SourceOrigin, Span, Spanned};
 
 /// The content of one variables file.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub(crate) fn read(
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Option<VarFile> {
     let bytes = read_named(path, "--var-file", reads).map_err(|fault| diagnostics.push(*fault)).ok()?;
-    let (id, text) = add_text(sources, path, bytes, diagnostics)?;
+    let (id, text) = add_text(sources, SourceOrigin::File, path, bytes, diagnostics)?;
     let extension = Path::new(path).extension().and_then(|it| it.to_str()).unwrap_or_default().to_ascii_lowercase();
     let read = match extension.as_str() {
         "hcl" | "tfvars" => {

@@ -3,7 +3,7 @@
 //! A state machine without I/O and without a clock: an event goes in, answers come out, so that tests script the events.
 //! It does not run anything, and it does not decide how a fault is shown.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use petgraph::{Direction, graph::NodeIndex, visit::EdgeRef as _};
 
@@ -81,8 +81,10 @@ pub(super) struct Dispatcher<'a, B, S> {
     mode: ExecutionMode,
     publishes: &'a dyn Fn(NodeIndex) -> bool,
     built: HashMap<NodeIndex, B>,
-    /// Exports that wait for builds, and for how many.
-    missing: HashMap<NodeIndex, usize>,
+    /// Exports that start together, and for how many builds they wait.
+    groups: Vec<(Vec<NodeIndex>, usize)>,
+    /// By build: the positions of the groups that wait for it.
+    waiting: HashMap<NodeIndex, Vec<usize>>,
     /// Exports whose builds are done and that wait until all builds of the plan have succeeded.
     gated: Vec<NodeIndex>,
     /// Outputs that lie ready and are not visible yet.
@@ -99,6 +101,8 @@ pub(super) struct Dispatcher<'a, B, S> {
 pub(super) struct DispatchResult {
     pub(super) failures: BTreeMap<NodeIndex, NodeFailure>,
     pub(super) receipts: BTreeMap<NodeIndex, ExportReceipt>,
+    /// The builds that succeeded.
+    pub(super) built: HashSet<NodeIndex>,
     pub(super) was_interrupted: bool,
     /// What still ran was left behind.
     pub(super) was_abandoned: bool,
@@ -113,7 +117,8 @@ impl<'a, B: Clone, S> Dispatcher<'a, B, S> {
             mode,
             publishes,
             built: HashMap::new(),
-            missing: HashMap::new(),
+            groups: Vec::new(),
+            waiting: HashMap::new(),
             gated: Vec::new(),
             staged: Vec::new(),
             n_open_builds: 0,
@@ -129,13 +134,17 @@ impl<'a, B: Clone, S> Dispatcher<'a, B, S> {
     pub(super) fn start(&mut self) -> Vec<DispatchAnswer<B, S>> {
         let mut answers = Vec::with_capacity(self.plan.graph.node_count());
         for node in self.plan.graph.node_indices() {
-            match &self.plan.graph[node] {
-                PlanNode::Build(_) => answers.push(DispatchAnswer::Start(DispatchUnit::Build(node))),
-                PlanNode::Export(_) => {
-                    let n_builds = self.inputs(node).len();
-                    self.missing.insert(node, n_builds);
-                }
+            if matches!(self.plan.graph[node], PlanNode::Build(_)) {
+                answers.push(DispatchAnswer::Start(DispatchUnit::Build(node)));
             }
+        }
+        for exports in self.plan.export_groups() {
+            let inputs = |node: &NodeIndex| self.plan.graph.neighbors_directed(*node, Direction::Incoming);
+            let builds: HashSet<NodeIndex> = exports.iter().flat_map(inputs).collect();
+            for build in &builds {
+                self.waiting.entry(*build).or_default().push(self.groups.len());
+            }
+            self.groups.push((exports, builds.len()));
         }
         self.n_open_builds = answers.len();
         self.n_running = answers.len();
@@ -211,6 +220,7 @@ impl<'a, B: Clone, S> Dispatcher<'a, B, S> {
         DispatchResult {
             failures: self.failures,
             receipts: self.receipts,
+            built: self.built.into_keys().collect(),
             was_interrupted: self.n_interrupts > 0,
             was_abandoned: self.stop == StopState::Abandoned,
         }
@@ -221,12 +231,13 @@ impl<'a, B: Clone, S> Dispatcher<'a, B, S> {
         if self.stop != StopState::Running {
             return;
         }
-        let users = self.plan.graph.edges_directed(node, Direction::Outgoing);
-        for edge in users.filter(|edge| matches!(edge.weight(), PlanLink::Result { .. })) {
-            let export = edge.target();
-            let Some(missing) = self.missing.get_mut(&export) else { continue };
-            *missing -= 1;
-            if *missing == 0 {
+        for group in self.waiting.remove(&node).unwrap_or_default() {
+            let (exports, n_missing) = &mut self.groups[group];
+            *n_missing -= 1;
+            if *n_missing > 0 {
+                continue;
+            }
+            for export in std::mem::take(exports) {
                 match self.mode {
                     ExecutionMode::FailFast if (self.publishes)(export) => self.gated.push(export),
                     ExecutionMode::FailFast | ExecutionMode::DeferError => answers.push(self.start_export(export)),

@@ -74,7 +74,8 @@ pub(crate) async fn run<E: Engine>(
             (log.sink())(Event::Restarted { reason: lost.message.as_str().into() });
             continue;
         }
-        return RunOutcome::new(plan, result, warnings, late, log.summary());
+        let work = |build| engine.work(build);
+        return RunOutcome::new(plan, result, &work, warnings, late, log.summary());
     }
 }
 

@@ -4,6 +4,7 @@ use std::{
     cell::RefCell,
     collections::BTreeMap,
     sync::{Arc, Mutex, mpsc},
+    time::Duration,
 };
 
 use petgraph::graph::NodeIndex;
@@ -11,15 +12,16 @@ use petgraph::graph::NodeIndex;
 use super::{
     dispatcher::{DispatchAnswer, DispatchEvent, DispatchUnit, Dispatcher},
     interrupt::{Interrupts, interrupts},
-    outcome::{RunEnd, RunOutcome},
+    outcome::{RunEnd, RunOutcome, unstarted},
     run::run,
 };
 use crate::{
-    engine::{CancelMode, Engine, ExportReceipt, NodeFailure, PreparedEngine, PublishedExport},
+    engine::{BuildWork, CancelMode, Engine, ExportReceipt, NodeFailure, PreparedEngine, PublishedExport},
     plan::{Plan, PlanNode, TargetName, make::tests::plan_of},
     report::{
         Diagnostic,
         event::{Event, Sink},
+        result::{ResultEnd, TargetResult},
     },
     spec::ExecutionMode,
 };
@@ -157,6 +159,27 @@ fn nothing_is_published_when_another_build_fails() {
     assert_eq!(script.build_ends("a", Err(failure("exit code 1"))), ["kill"]);
     assert!(script.dispatcher.is_finished());
     assert!(script.dispatcher.into_result().receipts.is_empty());
+}
+
+#[test]
+fn exports_that_append_to_one_archive_start_together_or_not_at_all() {
+    let text =
+        FILE_AND_PUSH.replace("a.tar", "x.tar,append=true").replace("type=registry", "type=oci,dest=x.tar,append=true");
+    let plan = plan_of(&text, &["a", "b"]);
+    let nothing = |_| false;
+    for mode in [ExecutionMode::FailFast, ExecutionMode::DeferError] {
+        let (mut script, _) = Script::in_mode(mode, &plan, &nothing);
+        assert_eq!(script.built("a"), Vec::<String>::new());
+        assert_eq!(script.built("b"), ["export a of result of a", "export b of result of b"]);
+        let (mut script, _) = Script::in_mode(mode, &plan, &nothing);
+        let failed = Err(NodeFailure::Failed(Arc::new(Diagnostic::error("bake::test", "bad"))));
+        script.build_ends("b", failed);
+        assert_eq!(script.built("a"), Vec::<String>::new(), "{mode:?}");
+        assert!(script.dispatcher.is_finished());
+    }
+    let (mut script, _) = Script::in_mode(ExecutionMode::DeferOutput, &plan, &nothing);
+    script.built("a");
+    assert_eq!(script.built("b"), ["stage a of result of a", "stage b of result of b"]);
 }
 
 /// A run of two targets with deferred outputs, both built; `a` is staged.
@@ -358,6 +381,10 @@ impl Engine for ScriptedEngine {
         self.play(export).await.map(|()| export)
     }
 
+    fn work(&self, _build: NodeIndex) -> BuildWork {
+        BuildWork { n_steps: 1, took: Duration::from_secs(2) }
+    }
+
     async fn publish(&self, staged: Vec<(NodeIndex, NodeIndex)>) -> Vec<PublishedExport> {
         let publish = |(node, _)| {
             (self.sink)(Event::Wrote { what: "a.tar".into(), bytes: 7, reused: false });
@@ -419,6 +446,32 @@ fn nobody() -> Sink {
 
 fn messages(outcome: &RunOutcome) -> Vec<&str> {
     outcome.diagnostics.iter().map(|diagnostic| diagnostic.message.as_str()).collect()
+}
+
+#[test]
+fn the_outcome_tells_what_became_of_each_target() {
+    let text = r#"
+        target "a" { output = ["type=oci,dest=a.tar"] }
+        target "dep" { args = { X = "1" } }
+        target "user" { contexts = { dep = "target:dep" } }"#;
+    let plan = plan_of(text, &["a", "dep", "user"]);
+    let bad = NodeFailure::Failed(Arc::new(Diagnostic::error("bake::test", "bad")));
+    let plays = ["dep", "user"].map(|name| (node(&plan, name, true), Play::Fail(bad.clone())));
+    let (_sender, mut interrupts) = interrupts();
+    let mode = ExecutionMode::DeferError;
+    let (outcome, _) = run_scripted_in(mode, &plan, vec![BTreeMap::from(plays)], &mut interrupts, nobody());
+    let told = |targets: Vec<TargetResult>| -> Vec<String> {
+        let end = |target: &TargetResult| match (&target.builds[0].end, target.builds[0].took.as_secs()) {
+            (ResultEnd::Done, took) => format!("{}: built in {took}", target.name),
+            (ResultEnd::Cached, _) => format!("{}: cached", target.name),
+            (ResultEnd::Failed(fault), _) => format!("{}: {}", target.name, fault.message),
+            (ResultEnd::NotRun, _) => format!("{}: not run", target.name),
+        };
+        targets.iter().map(end).collect()
+    };
+    assert_eq!(told(outcome.targets(&plan)), ["a: built in 2", "dep: bad", "user: not run"]);
+    assert!(matches!(outcome.targets(&plan)[0].outputs[0].end, ResultEnd::Done));
+    assert_eq!(told(unstarted(&plan)), ["a: not run", "dep: not run", "user: not run"]);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! them) can take over whole. How an engine prepares itself is its own affair; that everything is checked before
 //! anything runs is part of the contract.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use petgraph::graph::NodeIndex;
 
@@ -52,6 +52,9 @@ pub(crate) trait Engine {
     /// meanwhile leaves enough for the next one to go on. An output that fails does not take the others back.
     async fn publish(&self, staged: Vec<(NodeIndex, Self::Staged)>) -> Vec<PublishedExport>;
 
+    /// The work of a build in this run, as far as it got; also of one that failed.
+    fn work(&self, build: NodeIndex) -> BuildWork;
+
     /// Stops what runs and lets nothing new begin. May be called again with the stronger mode.
     fn cancel(&self, mode: CancelMode);
 
@@ -69,6 +72,14 @@ pub(crate) struct PreparedEngine<E> {
     pub(crate) warnings: Vec<Diagnostic>,
     /// Those of the warnings that are violations of check rules, as data; a place may be there once for each build.
     pub(crate) findings: Vec<CheckFinding>,
+}
+
+/// The steps that ran for one build. Those that several builds share count for each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct BuildWork {
+    pub(crate) n_steps: usize,
+    /// The sum of their times, without what they waited for.
+    pub(crate) took: Duration,
 }
 
 /// Outcome of one output of a release.

@@ -13,7 +13,7 @@ use crate::{
     dockerfile::{self, ParsedDockerfile, ignore::parse_ignore, options::NamedContext},
     grant::{GrantedRead, HostPaths, ReadFault},
     graph,
-    report::{Diagnostic, SourceId, SourceMap},
+    report::{Diagnostic, SourceId, SourceMap, SourceOrigin, Span},
 };
 
 /// A Dockerfile larger than this is none.
@@ -46,9 +46,9 @@ pub(crate) enum WantedContext {
     /// Paths as they stand in the plan. `lower_case` is read instead if there is no file at `path` (`dockerfile` for
     /// `Dockerfile`, as BuildKit does).
     File { path: String, lower_case: Option<String> },
-    /// A text that is no file of this machine: `dockerfile-inline`, or the Dockerfile of a remote context. `target` is
-    /// the first target that wants the build.
-    Inline { target: String, text: String },
+    /// A text that is no file of this machine: `dockerfile-inline`, which stands at `at`, or the Dockerfile of a remote
+    /// context. `target` is the first target that wants the build.
+    Inline { target: String, text: String, at: Option<Span> },
 }
 
 impl Contexts {
@@ -99,7 +99,17 @@ impl Contexts {
                 text(other.map_or(found, Ok), &self.path(path), shown)?
             }
         };
-        let source = self.sources.lock().unwrap_or_else(PoisonError::into_inner).add(shown, text.as_str());
+        let origin = match &wanted {
+            WantedContext::File { .. } => SourceOrigin::File,
+            WantedContext::Inline { at: Some(at), .. } => SourceOrigin::Within(*at),
+            WantedContext::Inline { at: None, .. } => SourceOrigin::Elsewhere,
+        };
+        let name = match &wanted {
+            // Where the file system tells letter cases apart, the place must be one that can be opened.
+            WantedContext::File { lower_case: Some(path), .. } if is_lower_case => self.shown(path),
+            _ => shown.to_owned(),
+        };
+        let source = self.sources.lock().unwrap_or_else(PoisonError::into_inner).add_from(origin, name, text.as_str());
         let (file, faults) = dockerfile::parse(source, &text);
         let parsed = Arc::new(LocalContext { source, file, is_lower_case, faults });
         self.parsed.lock().unwrap_or_else(PoisonError::into_inner).insert(wanted, parsed.clone());
@@ -140,8 +150,8 @@ impl Contexts {
                 None => (),
                 Some(text) => {
                     let shown = self.shown(path);
-                    let source =
-                        self.sources.lock().unwrap_or_else(PoisonError::into_inner).add(shown.as_str(), text.as_str());
+                    let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+                    let source = sources.add_from(SourceOrigin::File, shown.as_str(), text.as_str());
                     let (patterns, faults) = parse_ignore(source, &text);
                     if let Some(fault) = faults.into_iter().next() {
                         return Err(fault);

@@ -11,7 +11,8 @@ use crate::{
     graph::ImageOp,
     oci::{Digest, ImageLayer, LayerOrigin, Reference},
     registry::{self, Documents, Layout, RegistryError},
-    report::Diagnostic,
+    report::{Diagnostic, suggest},
+    spec::context::ContextSource,
     store::Store,
 };
 
@@ -102,18 +103,21 @@ impl Documents for KeptImage {
     }
 }
 
-/// Splits `PATH[:tag][@digest]`, the reference of an image in an OCI layout, into tag and digest.
+/// Splits the reference of an image in an OCI layout, as [`ContextSource::layout_text`] makes it, into tag and digest.
 fn split_layout_reference(text: &str) -> (Option<String>, Option<Digest>) {
-    let (name, digest) = match text.split_once('@') {
-        Some((name, digest)) => (name, digest.parse().ok()),
-        None => (text, None),
+    let address = format!("oci-layout://{text}");
+    let ContextSource::OciLayout { path: _, tag, digest } = ContextSource::parse(&address) else {
+        unreachable!("the prefix says what it is")
     };
-    let tag = name.rsplit_once(':').map(|(_, tag)| tag).filter(|tag| !tag.contains('/') && !tag.is_empty());
-    (tag.map(str::to_owned), digest)
+    (tag.filter(|tag| !tag.is_empty()), digest.and_then(|digest| digest.parse().ok()))
 }
 
 fn fault(name: &str, error: &RegistryError) -> Diagnostic {
-    Diagnostic::error("bake::engine::image", format!("the image cannot be read: {name}")).cause(error)
+    let fault = Diagnostic::error("bake::engine::image", format!("the image cannot be read: {name}")).cause(error);
+    let RegistryError::LayoutName { wanted, names, .. } = error else { return fault };
+    let near = wanted.as_deref().and_then(|wanted| suggest::did_you_mean(wanted, names.iter().map(String::as_str)));
+    let how = "write oci-layout://PATH:TAG, oci-layout://PATH?name=NAME, or oci-layout://PATH@DIGEST";
+    fault.help(near.unwrap_or_else(|| how.to_owned()))
 }
 
 fn info(reference: String, origin: LayerOrigin, found: registry::RegistryImage) -> ImageInfo {

@@ -314,7 +314,8 @@ impl Lowering<'_> {
         Ok(match (&build.dockerfile, build.dockerfile_path()) {
             (DockerfileInput::Inline(text), _) => {
                 let shown = format!("dockerfile-inline of {target}");
-                (WantedContext::Inline { target, text: text.clone() }, shown)
+                let at = build.inline_place();
+                (WantedContext::Inline { target, text: text.clone(), at }, shown)
             }
             (_, Some(path)) => {
                 let shown = self.contexts.shown(&path);
@@ -325,7 +326,7 @@ impl Lowering<'_> {
                 let shown = without_credentials(url).into_owned();
                 let found =
                     remote::dockerfile(self.world(&shown)?, &remote::context(url, false, false)?, &shown).await?;
-                (WantedContext::Inline { target, text: found.text }, shown)
+                (WantedContext::Inline { target, text: found.text, at: None }, shown)
             }
             (DockerfileInput::InContext(name) | DockerfileInput::Local(name), None) => {
                 let remote = remote.expect("a Dockerfile without a path is in a remote context");
@@ -333,7 +334,7 @@ impl Lowering<'_> {
                 if found.has_policy && build.unnamed_policies == UnnamedPolicies::All {
                     return Err(policy_fault(&policy_of(name)));
                 }
-                (WantedContext::Inline { target, text: found.text }, name.clone())
+                (WantedContext::Inline { target, text: found.text, at: None }, name.clone())
             }
         })
     }
@@ -374,9 +375,8 @@ impl Lowering<'_> {
             }
             context::ContextSource::OciLayout { path, tag, digest } => {
                 let folder = self.contexts.path(path).path().display().to_string();
-                let tag = tag.as_ref().map(|it| format!(":{it}")).unwrap_or_default();
-                let digest = digest.as_ref().map(|it| format!("@{it}")).unwrap_or_default();
-                NamedContext::Image { reference: format!("{path}{tag}{digest}"), layout: Some(folder) }
+                let reference = context::ContextSource::layout_text(path, tag.as_deref(), digest.as_deref());
+                NamedContext::Image { reference, layout: Some(folder) }
             }
             context::ContextSource::Local(path) => {
                 let ignore = [ignore_file_of(path)];

@@ -41,4 +41,4 @@ pub(crate) use crate::{
         shared::SharedCaches,
     },
 };
-pub(crate) use boundary::{CancelMode, Engine, NodeFailure, PreparedEngine, PublishedExport};
+pub(crate) use boundary::{BuildWork, CancelMode, Engine, NodeFailure, PreparedEngine, PublishedExport};

@@ -43,7 +43,7 @@ impl PendingProvenance {
         let wanted = match &build.dockerfile {
             DockerfileInput::Inline(text) => {
                 let target = build.wanted_by.first().map(ToString::to_string).unwrap_or_default();
-                Some(WantedContext::Inline { target, text: text.clone() })
+                Some(WantedContext::Inline { target, text: text.clone(), at: build.inline_place() })
             }
             DockerfileInput::InContext(_) | DockerfileInput::Local(_) => {
                 path.map(|path| WantedContext::File { path, lower_case })

@@ -59,6 +59,8 @@ pub(crate) struct ExportReceipt {
     /// Keys of the metadata file.
     pub(crate) metadata: Map<String, Value>,
     pub(crate) warnings: Vec<Diagnostic>,
+    /// The size of the result: of an image its blobs and documents, of a tree what was written of it; 0 when it is not known.
+    pub(crate) bytes: u64,
 }
 
 /// The text of an error and of its causes, outermost first; a cause that is already in the text is not repeated.

@@ -85,6 +85,9 @@ pub(crate) struct StagedFolder {
     pub(crate) remove: Vec<ExactPath>,
     /// It is an OCI layout: its `index.json` is merged with the one that is there.
     pub(crate) is_layout: bool,
+    /// Blobs of images that are replaced in the layout go, unless another image has them.
+    #[serde(default)]
+    pub(crate) sweeps: bool,
 }
 
 /// Attributes of one directory of a staged tree.

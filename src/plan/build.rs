@@ -98,6 +98,11 @@ pub(crate) struct Build {
 }
 
 impl Build {
+    /// Where `dockerfile-inline` was set, if it was.
+    pub(crate) fn inline_place(&self) -> Option<Span> {
+        self.places.get("dockerfile-inline").copied()
+    }
+
     /// The path of the build's Dockerfile on this machine, if it has one: cleaned as text, relative to the working
     /// directory.
     pub(crate) fn dockerfile_path(&self) -> Option<String> {

@@ -19,7 +19,19 @@ pub(crate) fn by_text(export: &Export, cwd: &Path) -> Option<String> {
     }
 }
 
-/// What is wrong with two exports that write to one destination: nothing for OCI layouts, which take several images, a
+/// Whether an export adds its image to a destination that others may have as well: the option `append`.
+pub(crate) fn appends(export: &Export) -> bool {
+    export.output.value.archive().is_some_and(|archive| archive.append)
+}
+
+/// Whether two exports of one destination write it together: both append, in one form.
+pub(crate) fn are_joint(earlier: &Export, later: &Export) -> bool {
+    let form = |export: &Export| export.output.value.archive().map(|archive| archive.form);
+    let is_alike = earlier.output.exporter() == later.output.exporter() && form(earlier) == form(later);
+    appends(earlier) && appends(later) && is_alike
+}
+
+/// What is wrong with two exports that write to one destination, and not together: nothing for OCI layouts, which take several images, a
 /// warning for folders that are merged, else an error.
 pub(crate) fn conflict(earlier: &Export, later: &Export) -> Option<Diagnostic> {
     let name = match later.output.value.writes() {
@@ -51,5 +63,13 @@ pub(crate) fn conflict(earlier: &Export, later: &Export) -> Option<Diagnostic> {
         format!("targets `{theirs}` and `{mine}`")
     };
     let message = format!("{who} write different things to: {name}");
-    Some(finish(Diagnostic::error("bake::plan::same_dest", message)).help("give each its own `dest`"))
+    let archive = |export: &Export| export.output.value.archive().map(|archive| archive.form);
+    let help = match (archive(earlier), archive(later)) {
+        (Some(_), Some(_)) if are_joint(earlier, later) => "give `dest` the same text in both, or each its own",
+        (Some(one), Some(other)) if one == other && earlier.output.exporter() == later.output.exporter() => {
+            "give each its own `dest`, or all of them `append=true`, for one archive with all images"
+        }
+        _ => "give each its own `dest`",
+    };
+    Some(finish(Diagnostic::error("bake::plan::same_dest", message)).help(help))
 }

@@ -179,9 +179,7 @@ fn context_text(it: &ContextSource) -> String {
         ContextSource::Target(name) => format!("target:{name}"),
         ContextSource::Image(reference) => format!("docker-image://{reference}"),
         ContextSource::OciLayout { path, tag, digest } => {
-            let tag = tag.as_ref().map(|it| format!(":{it}")).unwrap_or_default();
-            let digest = digest.as_ref().map(|it| format!("@{it}")).unwrap_or_default();
-            format!("oci-layout://{path}{tag}{digest}")
+            format!("oci-layout://{}", ContextSource::layout_text(path, tag.as_deref(), digest.as_deref()))
         }
         ContextSource::Git(url) | ContextSource::Http(url) => url.clone(),
         ContextSource::Local(path) => path.clone(),

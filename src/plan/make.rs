@@ -78,6 +78,10 @@ pub(crate) fn make(evaluated: &Evaluation, input: PlanInput<'_>) -> (Plan, PlanF
     }
     // The order of the command line, not that in which links were met.
     maker.plan.targets.sort_by_cached_key(|name, _| evaluated.targets.get_index_of(name));
+    // What is written does not depend on the order in which targets were asked for.
+    for group in &mut maker.plan.joint {
+        group.sort_by_cached_key(|node| (maker.plan.graph[*node].wanted_by().iter().min().cloned(), *node));
+    }
     maker.conflicts.extend(shared::conflicts(&maker.plan));
     (maker.plan, PlanFaults { of_targets: maker.diagnostics, conflicts: maker.conflicts })
 }
@@ -338,9 +342,20 @@ impl<'a> Maker<'a> {
     /// Refuses a destination that another export writes.
     fn claim(&mut self, ix: NodeIndex) {
         let Some(dest) = dest::by_text(self.plan.export(ix), self.input.cwd) else { return };
-        match self.dests.get(&dest) {
-            Some(other) => self.conflicts.extend(dest::conflict(self.plan.export(*other), self.plan.export(ix))),
-            None => drop(self.dests.insert(dest, ix)),
+        let (first, is_new) = match self.dests.get(&dest) {
+            Some(first) => (*first, false),
+            None => {
+                self.dests.insert(dest, ix);
+                (ix, true)
+            }
+        };
+        if !is_new && !dest::are_joint(self.plan.export(first), self.plan.export(ix)) {
+            self.conflicts.extend(dest::conflict(self.plan.export(first), self.plan.export(ix)));
+        } else if dest::appends(self.plan.export(ix)) {
+            match self.plan.joint.iter_mut().find(|group| group[0] == first) {
+                Some(group) => group.push(ix),
+                None => self.plan.joint.push(vec![ix]),
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The plan as a graph: its nodes, its edges, and which nodes belong to a target.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use indexmap::IndexMap;
 use petgraph::{
@@ -20,6 +20,9 @@ pub(crate) struct Plan {
     pub(crate) graph: DiGraph<PlanNode, PlanLink>,
     /// The nodes of each target.
     pub(crate) targets: IndexMap<TargetName, TargetNodes>,
+    /// Exports with `append` that write to one destination, each group in the order of the names of targets: what they write becomes
+    /// visible together or not at all. One that is alone is a group too.
+    pub(crate) joint: Vec<Vec<NodeIndex>>,
 }
 
 /// The nodes that one target became. Targets that differ only in tags or outputs share builds.
@@ -97,7 +100,17 @@ impl Plan {
             let nodes = TargetNodes { builds: moved(&nodes.builds), exports: moved(&nodes.exports), ..nodes.clone() };
             part.targets.insert(name.clone(), nodes);
         }
+        let kept = |group: &Vec<NodeIndex>| group.iter().filter_map(|node| new.get(node).copied()).collect::<Vec<_>>();
+        part.joint = self.joint.iter().map(kept).filter(|group| !group.is_empty()).collect();
         part
+    }
+
+    /// The exports that start at the same time: those of one group together, each other one for itself.
+    pub(crate) fn export_groups(&self) -> Vec<Vec<NodeIndex>> {
+        let in_group: HashSet<NodeIndex> = self.joint.iter().flatten().copied().collect();
+        let is_alone = |node: &NodeIndex| matches!(self.graph[*node], PlanNode::Export(_)) && !in_group.contains(node);
+        let alone = self.graph.node_indices().filter(is_alone).map(|node| vec![node]);
+        alone.chain(self.joint.iter().cloned()).collect()
     }
 
     /// All builds, those that others read before these, else in the order in which the plan was made.

@@ -1,4 +1,4 @@
-//! Names in registries that several targets of one plan write: the last one is kept, which one that is nobody knows. Files
+//! Names in registries, and in archives that several targets share, that several targets of one plan write: the last one is kept, which one that is nobody knows. Files
 //! and folders that two outputs write are the subject of `dest`.
 //!
 //! Equal images under one name are no fault, and neither are builds that write one cache: it keeps the records of all.
@@ -6,11 +6,11 @@
 use indexmap::{IndexMap, IndexSet};
 use petgraph::{Direction, graph::NodeIndex};
 
-use super::{Export, Plan, PlanNode, TargetName};
+use super::{Export, Plan, PlanNode, TargetName, dest};
 use crate::{
     oci::{digest::FieldHasher, key::KeyField as _},
     report::{Diagnostic, Span, fold::some_of},
-    spec::Output,
+    spec::{Output, output::Writes},
 };
 
 /// Warnings of tags that different images are pushed or loaded to.
@@ -62,12 +62,20 @@ fn names(export: &Export) -> impl Iterator<Item = (&'static str, String)> {
     let does = match &export.output.value {
         Output::Image(it) | Output::Registry(it) if it.push && !it.push_by_digest => Some("push"),
         Output::Docker(it) if it.archive.dest.is_none() => Some("load"),
+        // In one archive, which is part of the name.
+        _ if dest::appends(export) => Some("write"),
         _ => None,
+    };
+    let dest = match export.output.value.writes() {
+        _ if !dest::appends(export) => String::new(),
+        Writes::Nothing => String::new(),
+        Writes::Stdout => " in the archive on standard output".to_owned(),
+        Writes::File(dest) | Writes::Directory(dest) => format!(" in {dest}"),
     };
     let own = || export.output.value.image().map_or(&[][..], |it| it.names.as_slice()).iter().collect();
     let names: Vec<_> =
         if export.tags.is_empty() { own() } else { export.tags.iter().map(|it| &it.reference).collect() };
-    let names: IndexSet<String> = names.into_iter().map(ToString::to_string).collect();
+    let names: IndexSet<String> = names.into_iter().map(|name| format!("{name}{dest}")).collect();
     does.into_iter().flat_map(move |does| names.clone().into_iter().map(move |name| (does, name)))
 }
 

@@ -70,6 +70,9 @@ pub(crate) enum RegistryError {
     /// A folder is not an OCI layout, or lacks something.
     #[error("OCI layout `{folder}`: {why}")]
     Layout { folder: PathBuf, why: String },
+    /// A layout has no image of a name, or several; `names` are the tags and names that it has.
+    #[error("OCI layout `{folder}`: {why}")]
+    LayoutName { folder: PathBuf, why: String, wanted: Option<String>, names: Vec<String> },
     /// A file of ours.
     #[error("cannot {action} `{path}`")]
     File { action: &'static str, path: PathBuf, source: io::Error },

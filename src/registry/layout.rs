@@ -63,10 +63,11 @@ impl Layout {
         Ok(layout)
     }
 
-    /// The document that a digest or a tag names; with neither, the only image, or else the one tagged `latest`.
+    /// The document that a digest, a tag or the full name of an image names; with none of them, the only image, or else the
+    /// one tagged `latest`. Of entries with one name the last counts.
     ///
     /// # Errors
-    /// Names the tags that are there.
+    /// When there is none, or when images of several names have the tag: names the tags and names that are there.
     pub(crate) fn resolve(&self, tag: Option<&str>, digest: Option<&Digest>) -> Result<Document, RegistryError> {
         if let Some(digest) = digest {
             let known = self.entries()?.into_iter().find(|entry| digest_of(entry).is_ok_and(|it| it == *digest));
@@ -74,25 +75,29 @@ impl Layout {
             return self.document(digest, media_type.as_deref());
         }
         let entries = self.entries()?;
-        let found = match tag {
-            Some(tag) => entries.iter().rfind(|it| has_tag(it, tag)),
-            None => entries.iter().rfind(|it| has_tag(it, "latest")).or(match entries.as_slice() {
-                [only] => Some(only),
-                _ => None,
-            }),
-        };
-        let Some(found) = found else {
-            let mut tags: Vec<String> = entries.iter().filter_map(tag_of).map(clean).collect();
-            tags.sort();
-            tags.dedup();
-            tags.truncate(20);
-            let tags = if tags.is_empty() { "none".to_owned() } else { tags.join(", ") };
-            return Err(self.fault(match tag {
-                Some(tag) => format!("there is no image tagged `{tag}`; tags: {tags}"),
+        let mut named: Vec<&Descriptor> = entries.iter().filter(|it| has_tag(it, tag.unwrap_or("latest"))).collect();
+        if let ([], None, [only]) = (named.as_slice(), tag, entries.as_slice()) {
+            named.push(only);
+        }
+        let Some(found) = named.last() else {
+            let listed = list(&names(&entries));
+            let why = match tag {
+                Some(tag) => format!("there is no image tagged `{}`; it has: {listed}", clean(tag)),
                 None if entries.is_empty() => "`index.json` lists no image".to_owned(),
-                None => format!("it holds {} images, none tagged `latest`; tags: {tags}", entries.len()),
-            }));
+                None => format!("it holds {} images, none tagged `latest`; it has: {listed}", entries.len()),
+            };
+            return Err(self.name_fault(why, tag, &entries));
         };
+        let other = named.iter().find(|it| {
+            let names = (annotation(it, IMAGE_NAME), annotation(found, IMAGE_NAME));
+            matches!(names, (Some(one), Some(other)) if one != other) && it.digest() != found.digest()
+        });
+        if other.is_some() {
+            let tag = tag.unwrap_or("latest");
+            let named: Vec<String> = named.iter().filter_map(|it| annotation(it, IMAGE_NAME)).map(familiar).collect();
+            let why = format!("several images are tagged `{}`: {}", clean(tag), list(&named));
+            return Err(self.name_fault(why, None, &entries));
+        }
         let digest = digest_of(found).map_err(|why| self.fault(why))?;
         self.document(&digest, Some(found.media_type().as_ref()))
     }
@@ -240,6 +245,11 @@ impl Layout {
         RegistryError::Layout { folder: self.folder.clone(), why }
     }
 
+    fn name_fault(&self, why: String, wanted: Option<&str>, entries: &[Descriptor]) -> RegistryError {
+        let (folder, wanted) = (self.folder.clone(), wanted.map(str::to_owned));
+        RegistryError::LayoutName { folder, why, wanted, names: names(entries) }
+    }
+
     fn blob_fault(&self, digest: &Digest, why: &str) -> RegistryError {
         self.fault(format!("blob {digest}: {why}"))
     }
@@ -253,12 +263,36 @@ fn annotation<'a>(descriptor: &'a Descriptor, key: &str) -> Option<&'a str> {
     descriptor.annotations().as_ref()?.get(key).map(String::as_str)
 }
 
-fn tag_of(descriptor: &Descriptor) -> Option<&str> {
-    annotation(descriptor, REF_NAME).or_else(|| annotation(descriptor, IMAGE_NAME))
+/// The names by which the images of an index can be asked for, in order, each once: full names in their short form, and tags.
+fn names(entries: &[Descriptor]) -> Vec<String> {
+    let tags = entries.iter().filter_map(|it| annotation(it, REF_NAME)).map(clean);
+    let names = entries.iter().filter_map(|it| annotation(it, IMAGE_NAME)).map(familiar);
+    let mut all: Vec<String> = tags.chain(names).collect();
+    all.sort();
+    all.dedup();
+    all
 }
 
-/// Whether a descriptor has a tag: as its own, or as that of the full name that it carries.
+/// The short form of the full name of an image.
+fn familiar(name: &str) -> String {
+    clean(&Reference::parse(name).map_or_else(|_| name.to_owned(), |reference| reference.familiar()))
+}
+
+fn list(names: &[String]) -> String {
+    const LISTED: usize = 20;
+    let more = if names.len() > LISTED { format!(" and {} more", names.len() - LISTED) } else { String::new() };
+    if names.is_empty() { "no names".to_owned() } else { names[..names.len().min(LISTED)].join(", ") + &more }
+}
+
+/// Whether a descriptor has a tag: as its own, or as that of the full name that it carries. A full name is one too.
 fn has_tag(descriptor: &Descriptor, tag: &str) -> bool {
+    if tag.contains([':', '/']) {
+        let is_it = |name: &str| {
+            name == tag
+                || matches!((Reference::parse(name), Reference::parse(tag)), (Ok(one), Ok(other)) if one == other)
+        };
+        return [IMAGE_NAME, REF_NAME].into_iter().filter_map(|key| annotation(descriptor, key)).any(is_it);
+    }
     let names = [annotation(descriptor, REF_NAME), annotation(descriptor, IMAGE_NAME)];
     names.into_iter().flatten().any(|name| {
         name == tag

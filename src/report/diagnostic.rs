@@ -1,6 +1,6 @@
 //! The one type in which an error or warning reaches the user: what is wrong, where, and what to type instead.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, ops::Range, sync::Arc};
 
 use indexmap::IndexSet;
 
@@ -25,6 +25,20 @@ pub(crate) struct Label {
     /// The part of the text under the span that is meant, such as one element of a list when only the place of the list
     /// is known. It is underlined alone if it occurs there once.
     pub(crate) part: Option<String>,
+}
+
+impl Label {
+    /// Where the part that is meant lies in the text under the span; `None` if all of it is meant, or the part does not occur
+    /// there once.
+    pub(crate) fn part_in(&self, text: &str) -> Option<Range<usize>> {
+        let part = self.part.as_deref().filter(|part| !part.is_empty())?;
+        // Quotes do not belong to what is named, but keep `a` from being found in `base`.
+        [format!("\"{part}\""), format!("'{part}'"), part.to_owned()].into_iter().find_map(|quoted| {
+            let mut all = text.match_indices(&quoted);
+            let first = all.next()?.0;
+            all.next().is_none().then(|| first..first + quoted.len())
+        })
+    }
 }
 
 /// An error or warning for the user.

@@ -42,12 +42,25 @@ impl<T> Spanned<T> {
     }
 }
 
+/// Where a text stands, for programs that open the place of a fault.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum SourceOrigin {
+    /// A file of this machine. Its name is its path: absolute, or relative to the working directory.
+    File,
+    /// The value of an attribute at this place of another text, as `dockerfile-inline` is.
+    Within(Span),
+    /// No place that can be opened: standard input, an argument, a download.
+    #[default]
+    Elsewhere,
+}
+
 /// One text that spans refer to, with the name to show for it.
 #[derive(Clone)]
 pub(crate) struct SourceText {
     /// What the user calls it: the path as given, `-` for standard input, `--set a.tags=x`, `environment variable TAG`.
     pub(crate) name: Arc<str>,
     pub(crate) text: Arc<str>,
+    pub(crate) origin: SourceOrigin,
 }
 
 impl fmt::Debug for SourceText {
@@ -63,10 +76,20 @@ pub(crate) struct SourceMap {
 }
 
 impl SourceMap {
-    /// Adds a text and returns its id. Spans hold 32-bit offsets: callers refuse texts over 1 GiB before they come
-    /// here.
+    /// Adds a text that is no file and returns its id. Spans hold 32-bit offsets: callers refuse texts over 1 GiB before
+    /// they come here.
     pub(crate) fn add(&mut self, name: impl Into<Arc<str>>, text: impl Into<Arc<str>>) -> SourceId {
-        self.sources.push(SourceText { name: name.into(), text: text.into() });
+        self.add_from(SourceOrigin::Elsewhere, name, text)
+    }
+
+    /// As [`Self::add`], for a text whose place is known.
+    pub(crate) fn add_from(
+        &mut self,
+        origin: SourceOrigin,
+        name: impl Into<Arc<str>>,
+        text: impl Into<Arc<str>>,
+    ) -> SourceId {
+        self.sources.push(SourceText { name: name.into(), text: text.into(), origin });
         SourceId(u32::try_from(self.sources.len() - 1).expect("a run reads fewer than 2^32 sources"))
     }
 

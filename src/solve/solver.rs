@@ -113,6 +113,17 @@ impl Solver {
         path.into_iter().map(|ix| (self.0.graph.get(ix).meta.name.as_str().into(), took[&ix])).collect()
     }
 
+    /// How many of the vertices that `result` needs ran in this process, and the sum of their times.
+    pub(crate) fn work(&self, result: VertexIx) -> (usize, Duration) {
+        let took = self.0.took.lock().unwrap_or_else(PoisonError::into_inner);
+        if took.is_empty() {
+            return (0, Duration::ZERO);
+        }
+        let needed = order::reachable(&self.0.graph, result);
+        let ran = needed.iter().filter_map(|ix| took.get(ix));
+        ran.fold((0, Duration::ZERO), |(n, sum), took| (n + 1, sum + *took))
+    }
+
     /// Everything outside the graph that the solver uses.
     pub(crate) fn world(&self) -> &SolveWorld {
         &self.0.world

@@ -7,7 +7,8 @@ pub(crate) enum ContextSource {
     Target(String),
     /// `docker-image://REFERENCE`.
     Image(String),
-    /// `oci-layout://PATH[:TAG][@DIGEST]`.
+    /// `oci-layout://PATH[:TAG][@DIGEST]`, or `oci-layout://PATH?name=NAME` with the full name of an image, which `tag` has
+    /// then.
     OciLayout { path: String, tag: Option<String>, digest: Option<String> },
     /// A git repository, as written: `URL[#REF[:DIR]]`.
     Git(String),
@@ -67,6 +68,13 @@ impl ContextSource {
         format!("{ARCHIVE}{digest}")
     }
 
+    /// The text of a [`ContextSource::OciLayout`] behind `oci-layout://`.
+    pub(crate) fn layout_text(path: &str, tag: Option<&str>, digest: Option<&str>) -> String {
+        let tag = tag.map(|tag| if tag.contains([':', '/']) { format!("{NAMED}{tag}") } else { format!(":{tag}") });
+        let digest = digest.map(|digest| format!("@{digest}"));
+        [path, tag.as_deref().unwrap_or_default(), digest.as_deref().unwrap_or_default()].concat()
+    }
+
     /// The text of [`ContextSource::Built`] for the name of an image.
     pub(crate) fn built_text(name: &str) -> String {
         format!("{BUILT}{name}")
@@ -106,6 +114,9 @@ pub(crate) fn is_git(text: &str) -> bool {
     }
 }
 
+/// What stands between the path of a layout and the full name of an image in it.
+pub(crate) const NAMED: &str = "?name=";
+
 /// The parts of a layout's address. Folders may have an `@` in their names, as work spaces of CI systems do: only what is
 /// written as a digest is one.
 fn oci_layout(rest: &str) -> ContextSource {
@@ -117,6 +128,9 @@ fn oci_layout(rest: &str) -> ContextSource {
         Some((before, digest)) => (before, Some(digest.to_owned())),
         None => (rest, None),
     };
+    if let Some((path, name)) = rest.split_once(NAMED) {
+        return ContextSource::OciLayout { path: path.to_owned(), tag: Some(name.to_owned()), digest };
+    }
     let slash = rest.rfind('/').map_or(0, |it| it + 1);
     let (path, tag) = match rest[slash..].rfind(':') {
         Some(at) => (&rest[..slash + at], Some(rest[slash + at + 1..].to_owned())),
@@ -146,6 +160,7 @@ mod tests {
             ("/w@2/l@o", r#"OciLayout { path: "/w@2/l@o", tag: None, digest: None }"#),
             ("/w@2/l@2:1", r#"OciLayout { path: "/w@2/l@2", tag: Some("1"), digest: None }"#),
             ("/w@2/l:1@sha256:aa", r#"OciLayout { path: "/w@2/l", tag: Some("1"), digest: Some("sha256:aa") }"#),
+            ("l?name=h.test/a:1", r#"OciLayout { path: "l", tag: Some("h.test/a:1"), digest: None }"#),
             ("w@sha256:aa/l", r#"OciLayout { path: "w@sha256:aa/l", tag: None, digest: None }"#),
         ] {
             assert_eq!(kind(&format!("oci-layout://{text}")), expected);

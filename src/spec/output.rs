@@ -119,6 +119,8 @@ pub(crate) struct ImageOutput {
 pub(crate) struct ArchiveOutput {
     pub(crate) image: ImageOptions,
     pub(crate) form: ArchiveForm,
+    /// Other outputs of the run that say the same may write to the same `dest`: it holds the images of all of them.
+    pub(crate) append: bool,
     /// `None`: standard output, or for `docker` a container engine.
     pub(crate) dest: Option<OutputDest>,
 }
@@ -305,6 +307,12 @@ impl OptionItem<Output> {
                 ))
                 .help("give a directory, or drop tar=false"),
             ),
+            (ArchiveForm::Tar, None) if archive.append && matches!(self.value, Output::Docker(_)) => Some(
+                OptionFault::new(
+                    "an output of type `docker` with append=true wants a `dest`: it is loaded without one",
+                )
+                .help("write type=docker,dest=FILE,append=true, or drop append=true"),
+            ),
             (ArchiveForm::Layout, None) => Some(
                 OptionFault::new(format!("an output of type `{exporter}` with tar=false wants a `dest`"))
                     .help(format!("write type={exporter},tar=false,dest=DIRECTORY")),
@@ -404,6 +412,17 @@ impl Output {
             Self::Unknown => return None,
         };
         source.0.as_deref()
+    }
+
+    /// The archive or layout that it writes; `None` for one of another kind, and for an image that is loaded.
+    pub(crate) fn archive(&self) -> Option<&ArchiveOutput> {
+        match self {
+            Self::Oci(archive) => Some(archive),
+            Self::Docker(it) if it.archive.form == ArchiveForm::Layout || it.archive.dest.is_some() => {
+                Some(&it.archive)
+            }
+            _ => None,
+        }
     }
 
     /// What is written on this machine; nothing for an output that [`dest_fault`](OptionItem::dest_fault) refuses.
@@ -511,7 +530,7 @@ impl ArchiveOutput {
     fn read(options: &mut OptionReader<'_>) -> Self {
         let image = ImageOptions::read(options, false);
         let form = if options.flag("tar", true) { ArchiveForm::Tar } else { ArchiveForm::Layout };
-        Self { image, form, dest: OutputDest::read(options) }
+        Self { image, form, append: options.flag("append", false), dest: OutputDest::read(options) }
     }
 }
 

@@ -309,14 +309,8 @@ impl Excerpt {
         let last = self.text.trim_end().len();
         let start = self.bound(label.at.start as usize).min(last);
         let end = self.bound(label.at.end as usize).min(last).max(start);
-        let Some(part) = label.part.as_deref().filter(|it| !it.is_empty()) else { return (start, end) };
-        // Quotes do not belong to what is named, but keep `a` from being found in `base`.
-        let found = [format!("\"{part}\""), format!("'{part}'"), part.to_owned()].into_iter().find_map(|quoted| {
-            let mut all = self.text[start..end].match_indices(&quoted);
-            let first = all.next()?.0 + start;
-            all.next().is_none().then(|| (first, first + quoted.len()))
-        });
-        found.unwrap_or((start, end))
+        let found = label.part_in(&self.text[start..end]);
+        found.map_or((start, end), |found| (start + found.start, start + found.end))
     }
 
     /// The next lower character boundary.

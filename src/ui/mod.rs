@@ -1,4 +1,4 @@
-//! Everything printed: diagnostics, data, progress, the log for developers.
+//! Everything printed: diagnostics, data, progress, reports, the log for developers.
 
 pub(crate) mod diagnostic;
 pub(crate) mod log;
@@ -6,4 +6,5 @@ pub(crate) mod machine;
 pub(crate) mod output;
 pub(crate) mod progress;
 pub(crate) mod raw_terminal;
+pub(crate) mod report;
 pub(crate) mod terminal;

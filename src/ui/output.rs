@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     diagnostic::{DiagnosticLook, MAX_SHOWN, render},
-    machine,
+    machine, report as reports,
     terminal::{harmless_json, harmless_lines},
 };
 use crate::report::{Diagnostic, Hidden, SourceMap};
@@ -88,6 +88,29 @@ pub(crate) fn pass_on(bytes: &[u8], stream: PassedStream) {
     });
 }
 
+/// Whether what is told on standard error is JSON; see [`tell_programs`].
+pub(crate) fn tells_programs() -> bool {
+    FOR_PROGRAMS.load(Ordering::Relaxed)
+}
+
+/// Writes text for a program to a stream, as it is: what must not be shown was masked where it was made.
+///
+/// # Errors
+/// When the text cannot be written. A reader that went away is no error.
+pub(crate) fn report(text: &str, stream: PassedStream) -> io::Result<()> {
+    let written = match stream {
+        PassedStream::Stdout => {
+            let mut out = io::stdout().lock();
+            out.write_all(text.as_bytes()).and_then(|()| out.flush())
+        }
+        PassedStream::Stderr => io::stderr().lock().write_all(text.as_bytes()),
+    };
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}
+
 /// Writes a message to standard error; nothing in it steers a terminal. A message that cannot be written is dropped.
 pub(crate) fn words(text: &str) {
     if FOR_PROGRAMS.load(Ordering::Relaxed) {
@@ -116,6 +139,7 @@ pub(crate) fn all_diagnostics(all: &[Diagnostic], sources: &SourceMap, color: bo
 }
 
 fn show(all: &[Diagnostic], sources: &SourceMap, color: bool, at_most: usize) {
+    reports::record(all, sources);
     if FOR_PROGRAMS.load(Ordering::Relaxed) {
         all.iter().for_each(|it| write_line(&machine::line(&masked(it), sources)));
     } else if !all.is_empty() {

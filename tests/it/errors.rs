@@ -14,6 +14,7 @@ const SECTIONS: &[(&str, &str)] = &[
     ("compose", "Compose files"),
     ("eval", "Variables, functions, targets, groups, `--set`"),
     ("plan", "The plan of builds and exports"),
+    ("affected", "Comparing with a revision: `bake affected`"),
     ("cli", "The command line and the environment"),
     ("dockerfile", "Dockerfiles"),
     ("check", "Checks of Dockerfiles (`bake --check`)"),

@@ -2,9 +2,11 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests start the binary, and are steered by the environment")]
 
+mod action;
 mod actions_service;
 mod affected;
 mod affected_builds;
+mod append;
 mod bucket_double;
 mod cache_buckets;
 mod cache_defaults;
@@ -51,6 +53,7 @@ mod proxies;
 mod registries;
 mod release;
 mod remote;
+mod reports;
 mod runtime;
 mod sbom;
 mod schemas;

@@ -33,6 +33,7 @@ use crate::{
     ui::{
         output,
         progress::{ProgressMode, ProgressView, conclusion},
+        report as ui_report,
     },
 };
 
@@ -87,12 +88,14 @@ async fn build(settings: &Settings, planned: Planned, interrupts: &mut Interrupt
         *findings.lock().expect("no holder of this lock panics") = std::mem::take(&mut prepared.findings);
         Ok(prepared)
     };
+    ui_report::planned(|| dispatch::outcome::unstarted(&plan));
     let outcome = dispatch::run(&plan, mode, prepare, interrupts, view.sink()).await;
     if outcome.end == RunEnd::Abandoned {
         view.abandon();
     } else {
         view.finish();
     }
+    ui_report::planned(|| outcome.targets(&plan));
     let findings = findings.into_inner().expect("no holder of this lock panics");
     let code = report(settings, &outcome, &findings, &contexts.sources());
     if outcome.end == RunEnd::Failed

@@ -30,6 +30,7 @@ use crate::{
         diagnostic::{DiagnosticLook, render},
         output,
         progress::ProgressView,
+        report as ui_report,
         terminal::{harmless, harmless_lines},
     },
 };
@@ -132,6 +133,16 @@ impl<'a> Answered<'a> {
         }
     }
 
+    /// What the checks found, with the target that they looked at.
+    fn findings(&self) -> Vec<Diagnostic> {
+        match &self.answer {
+            Ok(CallAnswer::Check(checked)) => {
+                checked.findings.iter().map(|it| it.explained().of([self.name.0.clone()])).collect()
+            }
+            Ok(CallAnswer::Outline(_) | CallAnswer::Targets(_)) | Err(_) => Vec::new(),
+        }
+    }
+
     fn to_text(&self, sources: &SourceMap, look: DiagnosticLook) -> String {
         match &self.answer {
             Ok(CallAnswer::Check(it)) => checked_text(it, sources, look),
@@ -158,6 +169,8 @@ fn show(settings: &Settings, evaluated: &Evaluation, results: Vec<Answered<'_>>,
         seen.insert((diagnostic.code, diagnostic.message.clone(), diagnostic.labels.first().map(|label| label.at)))
     });
     output::diagnostics(&diagnostics, sources, settings.color);
+    // The answer has these in a form of its own.
+    ui_report::record(&results.iter().flat_map(Answered::findings).collect::<Vec<_>>(), sources);
     let look = DiagnosticLook { color: settings.color && output::stdout_is_terminal(), width: None };
     let code = results.iter().map(|it| it.code).find(|it| *it != OK).unwrap_or(OK);
     // The answer of `bake build` stands alone, as that of the peer does.

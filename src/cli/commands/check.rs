@@ -38,7 +38,7 @@ use crate::{
         need::needs,
     },
     report::{Diagnostic, Severity, SourceId, SourceMap, Span, fold::some_of},
-    ui::{machine, output},
+    ui::{machine, output, report as ui_report},
 };
 
 /// Checks the targets that were named, or all of them.
@@ -269,6 +269,7 @@ fn show(settings: &Settings, format: CheckFormat, mut findings: Findings, source
     });
     let written = match format {
         CheckFormat::Json => {
+            ui_report::record(&findings.all, sources);
             let all: Vec<Value> = findings.all.iter().map(|it| machine::entry(it, sources)).collect();
             write_json(&format!("{:#}\n", Value::Array(all)))
         }

@@ -22,7 +22,7 @@ use crate::{
         read::{self, DEFAULT_NAMES, add_text},
     },
     grant::Allowed,
-    report::{Diagnostic, SourceMap},
+    report::{Diagnostic, SourceMap, SourceOrigin},
     ui::output,
 };
 
@@ -129,7 +129,9 @@ fn one(name: &str, named_by_user: bool, sources: &mut SourceMap) -> Result<Laid,
     let bytes = bytes.map_err(|fault| vec![*fault])?;
     let mut faults = Vec::new();
     let mark = if bytes.starts_with("\u{feff}".as_bytes()) { "\u{feff}" } else { "" };
-    let Some((source, before)) = add_text(sources, name, bytes, &mut faults) else { return Err(faults) };
+    let Some((source, before)) = add_text(sources, SourceOrigin::File, name, bytes, &mut faults) else {
+        return Err(faults);
+    };
     let after = format(format_of(name, &before), source, &before)?;
     Ok(Laid { before, after, mark })
 }

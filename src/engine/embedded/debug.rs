@@ -5,7 +5,7 @@ use petgraph::graph::NodeIndex;
 use super::{node::EmbeddedEngine, prepare::prepare, setup::EngineSetup};
 use crate::{
     engine::{
-        boundary::{CancelMode, Engine, NodeFailure, PreparedEngine, PublishedExport},
+        boundary::{BuildWork, CancelMode, Engine, NodeFailure, PreparedEngine, PublishedExport},
         context::Contexts,
     },
     export::ExportReceipt,
@@ -110,6 +110,10 @@ impl Engine for DebugEngine {
 
     async fn publish(&self, staged: Vec<(NodeIndex, ())>) -> Vec<PublishedExport> {
         staged.into_iter().map(|(node, ())| PublishedExport { node, result: Ok(ExportReceipt::default()) }).collect()
+    }
+
+    fn work(&self, build: NodeIndex) -> BuildWork {
+        self.inner.work(build)
     }
 
     fn cancel(&self, mode: CancelMode) {

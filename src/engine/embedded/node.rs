@@ -8,7 +8,7 @@ use super::named::ImageNames;
 use crate::{
     dockerfile::options::Lowered,
     engine::{
-        boundary::{CancelMode, Engine, NodeFailure, PublishedExport},
+        boundary::{BuildWork, CancelMode, Engine, NodeFailure, PublishedExport},
         build_info::PendingBuildInfo,
         cache::Caches,
         provenance::PendingProvenance,
@@ -75,6 +75,12 @@ impl Engine for EmbeddedEngine {
 
     async fn publish(&self, staged: Vec<(NodeIndex, StagedExport)>) -> Vec<PublishedExport> {
         self.publish_nodes(staged).await
+    }
+
+    fn work(&self, build: NodeIndex) -> BuildWork {
+        let lowered = self.builds.get(&build);
+        let (n_steps, took) = lowered.map(|lowered| self.solver.work(lowered.result)).unwrap_or_default();
+        BuildWork { n_steps, took }
     }
 
     fn cancel(&self, mode: CancelMode) {

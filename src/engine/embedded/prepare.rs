@@ -175,6 +175,12 @@ fn prepare_exports(
             Err(diagnostic) => faults.push(*diagnostic),
         }
     }
+    for group in &plan.joint {
+        let mut members: Vec<PreparedExport> = group.iter().filter_map(|node| prepared.get(node).cloned()).collect();
+        export::join(members.iter_mut());
+        prepared
+            .extend(group.iter().copied().filter(|node| prepared.contains_key(node)).zip(members).collect::<Vec<_>>());
+    }
     (prepared, warnings)
 }
 

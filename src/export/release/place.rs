@@ -23,7 +23,7 @@ use crate::{
     export::{
         built::DEEPEST_FOLDER,
         staged::{Inode, StagedFile, StagedFolder},
-        write::{INDEX_FILE, TEMPORARY, finish_folders, merge_index, remove},
+        write::{INDEX_FILE, TEMPORARY, finish_folders, merge_layout, remove},
     },
     grant::GrantedWrite,
     layer::view::at,
@@ -77,9 +77,12 @@ pub(super) fn place_folder(item: &StagedFolder) -> io::Result<ItemOutcome> {
         Err(error) => return Err(error),
     };
     let kept = if item.is_layout { Some(OsStr::new(INDEX_FILE)) } else { None };
-    move_tree(staged.as_fd(), root.as_fd(), Path::new(""), kept)?;
     if item.is_layout {
-        merge_index(&staged, &root).map_err(|error| at_path(Path::new(INDEX_FILE), &error))?;
+        // Who takes away blobs of replaced images has the lock, so it is held from the first of ours to the index.
+        let moved = || move_tree(staged.as_fd(), root.as_fd(), Path::new(""), kept);
+        merge_layout(&staged, &root, item.sweeps, moved).map_err(|error| at_path(Path::new(INDEX_FILE), &error))?;
+    } else {
+        move_tree(staged.as_fd(), root.as_fd(), Path::new(""), kept)?;
     }
     for path in &item.remove {
         let (Some(parent), Some(name)) = (path.0.parent(), path.0.file_name()) else { continue };
@@ -248,6 +251,7 @@ mod tests {
             folders: vec![dir("same"), dir("file")],
             remove: vec![ExactPath("old".into()), ExactPath("gone/x".into())],
             is_layout: false,
+            sweeps: false,
         }
     }
 

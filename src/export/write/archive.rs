@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fs::File,
     io::{self, Write},
 };
 
@@ -10,7 +11,7 @@ use super::{
     job::{ImageBytes, ImageJob, blocking},
     layout,
     member::MemberContent,
-    stage::{ReleaseRecord, StagedExport, StagingFile, Stamped},
+    stage::{ReleaseRecord, StagedExport, StagedParts, StagingFile, Stamped},
 };
 use crate::{
     archive::{TAR_END, TarEntry, TarMemberKind, tar_headers, tar_padding},
@@ -32,21 +33,27 @@ impl ImageJob<'_> {
         docker: bool,
         key: Option<Digest>,
     ) -> Result<ExportReceipt, Diagnostic> {
-        let done = self.receipt(&image);
-        let place = self.prepared.place.clone();
-        let dest = place.clone();
-        let written = self.with_bytes(image, docker, move |image, store, moved| {
-            let mut dest = dest.as_ref().map_or_else(ExportDest::stdout, ExportDest::open)?;
-            write_archive(image, store, &mut dest, moved)?;
-            let bytes = dest.written();
-            Ok((dest.finish()?, bytes))
-        });
-        let (stamp, bytes) = written.await?;
-        if let (Some(key), Some(_), Some(place)) = (key, stamp, place) {
+        let mut done = self.receipt(&image);
+        self.fetch(&image.blobs).await?;
+        let (stamp, bytes) = self.put_archive(ImageBytes::new(self, image, docker)).await?;
+        done.bytes = bytes;
+        if let (Some(key), Some(_), Some(place)) = (key, stamp, &self.prepared.place) {
             remember::keep(&self.context.store, &key, place.path(), receipt(stamp, bytes, &done));
         }
         self.wrote(&self.shown(), bytes, false);
         Ok(done)
+    }
+
+    /// Writes an archive to the destination: its stamp, if it is a file that has one, and its size.
+    pub(super) async fn put_archive(&self, image: ImageBytes) -> Result<(Option<FileStamp>, u64), Diagnostic> {
+        let dest = self.prepared.place.clone();
+        self.with_bytes(image, move |image, store, moved| {
+            let mut dest = dest.as_ref().map_or_else(ExportDest::stdout, ExportDest::open)?;
+            write_archive(image, store, &mut dest, moved)?;
+            let bytes = dest.written();
+            Ok((dest.finish()?, bytes))
+        })
+        .await
     }
 
     /// Makes an archive that gets its name later.
@@ -56,18 +63,11 @@ impl ImageJob<'_> {
         docker: bool,
         key: Option<Digest>,
     ) -> Result<StagedExport, Diagnostic> {
-        let done = self.receipt(&image);
-        let place = self.prepared.place.clone();
-        let dest = place.clone();
-        let written = self.with_bytes(image, docker, move |image, store, moved| {
-            let mut staging = StagingFile::open(dest.as_ref(), store)?;
-            write_archive(image, store, &mut staging.dest, moved)?;
-            let bytes = staging.dest.written();
-            let (parts, file) = staging.stage()?;
-            Ok((parts, file, bytes))
-        });
-        let (parts, file, bytes) = written.await?;
-        let record = match (key, place, file) {
+        let mut done = self.receipt(&image);
+        self.fetch(&image.blobs).await?;
+        let (parts, file, bytes) = self.put_staged_archive(ImageBytes::new(self, image, docker)).await?;
+        done.bytes = bytes;
+        let record = match (key, self.prepared.place.clone(), file) {
             (Some(key), Some(place), Some(file)) => {
                 let receipt = receipt(None, bytes, &done);
                 Some(ReleaseRecord { key, receipt, place: Some((place, Stamped::File(file))) })
@@ -77,20 +77,34 @@ impl ImageJob<'_> {
         Ok(StagedExport { parts, wrote: vec![(self.shown(), bytes)], receipt: done, record })
     }
 
-    fn shown(&self) -> String {
+    /// Makes an archive that gets its name later: its parts, the open file if it gets a name, and its size.
+    pub(super) async fn put_staged_archive(
+        &self,
+        image: ImageBytes,
+    ) -> Result<(StagedParts, Option<File>, u64), Diagnostic> {
+        let dest = self.prepared.place.clone();
+        self.with_bytes(image, move |image, store, moved| {
+            let mut staging = StagingFile::open(dest.as_ref(), store)?;
+            write_archive(image, store, &mut staging.dest, moved)?;
+            let bytes = staging.dest.written();
+            let (parts, file) = staging.stage()?;
+            Ok((parts, file, bytes))
+        })
+        .await
+    }
+
+    /// What the user knows the archive by.
+    pub(super) fn shown(&self) -> String {
         self.prepared.place.as_ref().map_or_else(|| "stdout".to_owned(), |place| place.path().display().to_string())
     }
 
-    /// Runs `work`, which blocks on files, with all bytes of the image.
+    /// Runs `work`, which blocks on files, with all bytes of the archive, which the store has.
     async fn with_bytes<T: Send + 'static>(
         &self,
-        image: AssembledImage,
-        docker: bool,
+        writing: ImageBytes,
         work: impl FnOnce(&ImageBytes, &Store, &dyn Fn(u64)) -> io::Result<T> + Send + 'static,
     ) -> Result<T, Diagnostic> {
-        self.fetch(&image.blobs).await?;
         let shown = self.shown();
-        let writing = ImageBytes::new(self, image, docker);
         let (store, moved) = (self.context.store.clone(), self.moved(&shown));
         let written = blocking(move || work(&writing, &store, &*moved));
         written.await.map_err(|error| self.prepared.write_fault(&shown, &error))

@@ -8,7 +8,9 @@ use std::{
 use super::{
     dest::WriteFault,
     job::{ImageBytes, ImageJob, sizes},
-    layout, load,
+    joint::JointMember,
+    layout::{self, LayoutJoin},
+    load,
     stage::{ReleaseRecord, StagedExport, StagedParts, StagingFolder, Stamped},
 };
 use crate::{
@@ -39,6 +41,9 @@ pub(crate) async fn export_image(
     builds: &[BuiltImage],
     context: &ExportContext,
 ) -> Result<ExportReceipt, Diagnostic> {
+    if let Some(joint) = &prepared.joint {
+        return joint.export(JointMember::new(prepared, plan, builds, context), to).await;
+    }
     let job = ImageJob { prepared, plan, builds, context };
     let place = prepared.place.as_ref();
     let key = job.key(to);
@@ -65,6 +70,9 @@ pub(crate) async fn stage_image(
     builds: &[BuiltImage],
     context: &ExportContext,
 ) -> Result<StagedExport, Diagnostic> {
+    if let Some(joint) = &prepared.joint {
+        return joint.stage(JointMember::new(prepared, plan, builds, context), to).await;
+    }
     let job = ImageJob { prepared, plan, builds, context };
     let place = prepared.place.as_ref();
     let key = job.key(to);
@@ -83,7 +91,7 @@ pub(crate) async fn stage_image(
     Ok(staged)
 }
 
-fn still_there(found: &StoredReceipt, place: &GrantedWrite, is_layout: bool) -> bool {
+pub(super) fn still_there(found: &StoredReceipt, place: &GrantedWrite, is_layout: bool) -> bool {
     let file = if is_layout { place.path().join("index.json") } else { place.path().to_owned() };
     let same = found.stamp.is_some() && FileStamp::of(&file).ok() == found.stamp;
     same && (!is_layout || layout::holds(place, &found.blobs.iter().copied().collect()))
@@ -103,18 +111,24 @@ impl ImageJob<'_> {
         let found = remember::find(&self.context.store, key?)?;
         if let ImageTo::Registry { by_digest, insecure } = to {
             let is_there = self.is_pushed_already(&found, *by_digest, *insecure).await;
-            return is_there.then(|| ExportReceipt { metadata: found.metadata, warnings: self.warnings() });
+            return is_there.then(|| ExportReceipt {
+                bytes: found.bytes,
+                metadata: found.metadata,
+                warnings: self.warnings(),
+            });
         }
         let place = self.prepared.place.as_ref()?;
         if !still_there(&found, place, matches!(to, ImageTo::Layout { .. })) {
             return None;
         }
         self.wrote(&place.path().display().to_string(), found.bytes, true);
-        Some(ExportReceipt { metadata: found.metadata, warnings: self.warnings() })
+        // Of a layout the receipt has what was written at that time.
+        let bytes = if found.blobs.is_empty() { found.bytes } else { found.blobs.iter().map(|(_, size)| size).sum() };
+        Some(ExportReceipt { metadata: found.metadata, warnings: self.warnings(), bytes })
     }
 
     /// Packs the layers and makes the documents of the image.
-    async fn assembled(&self) -> Result<AssembledImage, Diagnostic> {
+    pub(super) async fn assembled(&self) -> Result<AssembledImage, Diagnostic> {
         let packed = pack(self.plan, self.builds, self.context).await;
         let layers = packed.map_err(|fault| self.layer_fault(fault))?;
         Ok(assemble(self.plan, self.builds, &layers))
@@ -138,18 +152,11 @@ impl ImageJob<'_> {
         folder: &GrantedWrite,
         key: Option<Digest>,
     ) -> Result<ExportReceipt, Diagnostic> {
-        let (sizes, done) = (sizes(&image), self.receipt(&image));
-        let dest = folder.clone();
-        let written = self.with_layout(image, folder, move |image, store, moved| {
-            let mut bytes = 0;
-            let open = |digest: &Digest| image.open(store, digest);
-            let stamp = layout::write(&dest, &image.sizes, open, &image.names, |n| {
-                bytes = n;
-                moved(n);
-            })?;
-            Ok((stamp, bytes))
-        });
-        let (stamp, bytes) = written.await?;
+        let (sizes, mut done) = (sizes(&image), self.receipt(&image));
+        done.bytes = sizes.values().sum();
+        self.fetch_for(folder, &image).await?;
+        let (stamp, bytes) =
+            self.put_layout(ImageBytes::new(self, image, false), folder, LayoutJoin::KeepBlobs).await?;
         if let Some(key) = key {
             let (blobs, metadata) = (sizes.into_iter().collect(), done.metadata.clone());
             let kept = StoredReceipt { stamp, fingerprint: None, blobs, bytes, metadata, dropped: None };
@@ -166,14 +173,54 @@ impl ImageJob<'_> {
         folder: &GrantedWrite,
         key: Option<Digest>,
     ) -> Result<StagedExport, Diagnostic> {
-        let (sizes, done) = (sizes(&image), self.receipt(&image));
+        let (sizes, mut done) = (sizes(&image), self.receipt(&image));
+        done.bytes = sizes.values().sum();
+        self.fetch_for(folder, &image).await?;
+        let (parts, bytes) =
+            self.put_staged_layout(ImageBytes::new(self, image, false), folder, LayoutJoin::KeepBlobs).await?;
+        let record = key.map(|key| {
+            let (blobs, metadata) = (sizes.into_iter().collect(), done.metadata.clone());
+            let receipt = StoredReceipt { stamp: None, fingerprint: None, blobs, bytes, metadata, dropped: None };
+            ReleaseRecord { key, receipt, place: Some((folder.clone(), Stamped::Layout)) }
+        });
+        let wrote = vec![(folder.path().display().to_string(), bytes)];
+        Ok(StagedExport { parts, wrote, receipt: done, record })
+    }
+
+    /// Writes into a layout folder: the stamp of its index, and how many bytes it lacked.
+    pub(super) async fn put_layout(
+        &self,
+        image: ImageBytes,
+        folder: &GrantedWrite,
+        join: LayoutJoin,
+    ) -> Result<(Option<FileStamp>, u64), Diagnostic> {
+        let dest = folder.clone();
+        self.with_layout(image, folder, move |image, store, moved| {
+            let mut bytes = 0;
+            let open = |digest: &Digest| image.open(store, digest);
+            let stamp = layout::write(&dest, &image.sizes, open, &image.names, join, |n| {
+                bytes = n;
+                moved(n);
+            })?;
+            Ok((stamp, bytes))
+        })
+        .await
+    }
+
+    /// Makes the part of a layout that the folder lacks, which gets its names later; and its size.
+    pub(super) async fn put_staged_layout(
+        &self,
+        image: ImageBytes,
+        folder: &GrantedWrite,
+        join: LayoutJoin,
+    ) -> Result<(StagedParts, u64), Diagnostic> {
         let dest = folder.clone();
         let written = self.with_layout(image, folder, move |image, store, moved| {
             let at_dest = |error| (dest.path().to_owned(), error);
             let staging = StagingFolder::make(&dest, 0o777).map_err(at_dest)?;
             let mut bytes = 0;
             let open = |digest: &Digest| image.open(store, digest);
-            layout::stage(&staging.root, &dest, &image.sizes, open, &image.names, |n| {
+            layout::stage(&staging.root, &dest, &image.sizes, open, &image.names, join, |n| {
                 bytes = n;
                 moved(n);
             })?;
@@ -187,28 +234,24 @@ impl ImageJob<'_> {
             folders: Vec::new(),
             remove: Vec::new(),
             is_layout: true,
+            sweeps: join == LayoutJoin::Sweep,
         };
-        let record = key.map(|key| {
-            let (blobs, metadata) = (sizes.into_iter().collect(), done.metadata.clone());
-            let receipt = StoredReceipt { stamp: None, fingerprint: None, blobs, bytes, metadata, dropped: None };
-            ReleaseRecord { key, receipt, place: Some((folder.clone(), Stamped::Layout)) }
-        });
         let parts = StagedParts { items: vec![ReleaseItem::Folder(item)], hold: Some(hold), ..StagedParts::default() };
-        let wrote = vec![(folder.path().display().to_string(), bytes)];
-        Ok(StagedExport { parts, wrote, receipt: done, record })
+        Ok((parts, bytes))
+    }
+
+    /// Fetches the blobs of base layers that the store and a layout folder lack.
+    pub(super) async fn fetch_for(&self, folder: &GrantedWrite, image: &AssembledImage) -> Result<(), Diagnostic> {
+        if layout::holds(folder, &sizes(image)) { Ok(()) } else { self.fetch(&image.blobs).await }
     }
 
     /// Runs `work`, which blocks on files, with all bytes that the layout `folder` may lack.
     async fn with_layout<T: Send + 'static>(
         &self,
-        image: AssembledImage,
+        writing: ImageBytes,
         folder: &GrantedWrite,
         work: impl FnOnce(&ImageBytes, &Store, &dyn Fn(u64)) -> Result<T, WriteFault> + Send + 'static,
     ) -> Result<T, Diagnostic> {
-        if !layout::holds(folder, &sizes(&image)) {
-            self.fetch(&image.blobs).await?;
-        }
-        let writing = ImageBytes::new(self, image, false);
         let (store, moved) = (self.context.store.clone(), self.moved(&folder.path().display().to_string()));
         let written = tokio::task::spawn_blocking(move || work(&writing, &store, &*moved)).await;
         let written = written.map_err(|error| (PathBuf::new(), io::Error::other(error))).and_then(|done| done);

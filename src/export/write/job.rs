@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, io, sync::Arc};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde_json::json;
 
-use super::{layout::IMAGE_NAME, member::MemberContent};
+use super::{layout::IMAGE_NAME, member::MemberContent, registry::pushed_bytes};
 use crate::{
     export::{
         assemble::{AssembledImage, BlobContent, DocumentDescriptor, ImageBlob, rfc3339},
@@ -92,7 +92,11 @@ impl ImageJob<'_> {
 
     /// The receipt of this export: the entries of the image in the metadata file; no warnings yet.
     pub(super) fn receipt(&self, image: &AssembledImage) -> ExportReceipt {
-        ExportReceipt { metadata: image.metadata(&self.names(), &self.created()), warnings: Vec::new() }
+        ExportReceipt {
+            metadata: image.metadata(&self.names(), &self.created()),
+            warnings: Vec::new(),
+            bytes: pushed_bytes(image),
+        }
     }
 
     /// Fetches the blobs of base layers that the store lacks.
@@ -173,6 +177,31 @@ impl ImageBytes {
             }
         }
         Self { sizes, bytes, names, docker }
+    }
+
+    /// The bytes of several images in one archive or layout: blobs once, images in the order of their names.
+    pub(super) fn joined(images: Vec<Self>) -> Self {
+        let mut all = Self { sizes: BTreeMap::new(), bytes: BTreeMap::new(), names: Vec::new(), docker: None };
+        let mut docker: Vec<serde_json::Value> = Vec::new();
+        for Self { sizes, bytes, names, docker: manifest } in images {
+            all.sizes.extend(sizes);
+            all.bytes.extend(bytes);
+            all.names.extend(names);
+            let listed = manifest.and_then(|text| serde_json::from_slice::<Vec<serde_json::Value>>(&text).ok());
+            docker.extend(listed.unwrap_or_default());
+        }
+        // Of two images with one name the last counts, as in a layout that is there.
+        let mut last: BTreeMap<(Option<String>, Digest), DocumentDescriptor> = BTreeMap::new();
+        let mut named: BTreeMap<String, Digest> = BTreeMap::new();
+        for descriptor in all.names {
+            let name = descriptor.annotations.get(IMAGE_NAME).cloned();
+            if let Some(earlier) = name.as_ref().and_then(|name| named.insert(name.clone(), descriptor.digest)) {
+                last.remove(&(name.clone(), earlier));
+            }
+            last.insert((name, descriptor.digest), descriptor);
+        }
+        let docker = (!docker.is_empty()).then(|| serde_json::Value::Array(docker).to_string().into_bytes());
+        Self { names: last.into_values().collect(), docker, ..all }
     }
 
     /// The bytes of a blob: from memory, or the file of the store.

@@ -3,7 +3,7 @@
 //! What is there stays: an image with the same name is replaced in the index, others are kept, so that exports add up.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ffi::OsStr,
     fs::File,
     io::{self, Read, Write},
@@ -38,7 +38,16 @@ pub(super) const IMAGE_NAME: &str = "io.containerd.image.name";
 /// Longest `index.json` that is read, in bytes.
 const LONGEST: u64 = 8 << 20;
 
-/// Adds an image to an OCI layout folder. Blobs that are there are not written again. Returns the stamp of
+/// What becomes of the blobs of images that are replaced in a layout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LayoutJoin {
+    /// They stay, as those that other tools write do.
+    KeepBlobs,
+    /// They go, unless another image of the layout has them.
+    Sweep,
+}
+
+/// Adds images to an OCI layout folder. Blobs that are there are not written again. Returns the stamp of
 /// `index.json`.
 ///
 /// # Errors
@@ -47,55 +56,110 @@ const LONGEST: u64 = 8 << 20;
 pub(super) fn write<'a>(
     folder: &GrantedWrite,
     blobs: &BTreeMap<Digest, u64>,
-    open: impl FnMut(&Digest) -> io::Result<MemberContent<'a>>,
+    mut open: impl FnMut(&Digest) -> io::Result<MemberContent<'a>>,
     names: &[DocumentDescriptor],
-    moved: impl FnMut(u64),
+    join: LayoutJoin,
+    mut moved: impl FnMut(u64),
 ) -> Result<Option<FileStamp>, WriteFault> {
     let root = folder.make_dir(0o777).map_err(|error| (folder.path().to_owned(), error))?;
-    write_into(&root, folder.path(), None, blobs, open, names, moved)
+    write_blobs(&root, folder.path(), None, blobs, &mut open, &mut moved)?;
+    let at_path = |path: &str| {
+        let path = folder.path().join(path);
+        move |e: io::Error| (path, e)
+    };
+    let _lock = IndexLock::take(&root).map_err(at_path(LOCK_FILE))?;
+    // Another process may have taken away blobs that were there and that no image had any more.
+    write_blobs(&root, folder.path(), None, blobs, &mut open, |_| ())?;
+    join_index(&root, values(names), join).map_err(at_path(INDEX_FILE))
+}
+
+fn values(names: &[DocumentDescriptor]) -> Vec<Value> {
+    names.iter().map(|name| serde_json::to_value(name).expect("descriptors are plain data")).collect()
 }
 
 /// Writes into the empty directory `root` what the layout `folder` is to get: the blobs that it lacks, and an index of the
-/// new names alone.
+/// new names alone. Where blobs are swept it gets all of them: those that are there may be gone when it is released.
 pub(super) fn stage<'a>(
     root: &OwnedFd,
     folder: &GrantedWrite,
     blobs: &BTreeMap<Digest, u64>,
     open: impl FnMut(&Digest) -> io::Result<MemberContent<'a>>,
     names: &[DocumentDescriptor],
+    join: LayoutJoin,
     moved: impl FnMut(u64),
 ) -> Result<(), WriteFault> {
-    let there = folder.open_dir().and_then(|root| at::dir(root.as_fd(), Path::new("blobs/sha256"))).ok();
-    write_into(root, folder.path(), there.as_ref(), blobs, open, names, moved).map(drop)
+    let there = || folder.open_dir().and_then(|root| at::dir(root.as_fd(), Path::new("blobs/sha256"))).ok();
+    let there = if join == LayoutJoin::Sweep { None } else { there() };
+    write_blobs(root, folder.path(), there.as_ref(), blobs, open, moved)?;
+    write_index(root, &values(names)).map_err(|error| (folder.path().join(INDEX_FILE), error))
 }
 
-/// Merges the index of a staged layout into that of the layout `root`, whose blobs are all there.
-pub(crate) fn merge_index(staged: &OwnedFd, root: &OwnedFd) -> io::Result<()> {
+/// Merges a staged layout into the layout `root`: `move_blobs`, then the index, under one lock.
+pub(crate) fn merge_layout(
+    staged: &OwnedFd,
+    root: &OwnedFd,
+    sweeps: bool,
+    move_blobs: impl FnOnce() -> io::Result<()>,
+) -> io::Result<()> {
     let names = manifests(staged)?;
     let _lock = IndexLock::take(root)?;
-    let index = merged(root, names)?;
-    write_file(root, INDEX_FILE, index.to_string().as_bytes()).map(drop)
+    move_blobs()?;
+    join_index(root, names, if sweeps { LayoutJoin::Sweep } else { LayoutJoin::KeepBlobs }).map(drop)
 }
 
-/// `folder` is the path in messages. Blobs that lie in `there` are left out.
-fn write_into<'a>(
-    root: &OwnedFd,
-    folder: &Path,
-    there: Option<&OwnedFd>,
-    blobs: &BTreeMap<Digest, u64>,
-    open: impl FnMut(&Digest) -> io::Result<MemberContent<'a>>,
-    names: &[DocumentDescriptor],
-    moved: impl FnMut(u64),
-) -> Result<Option<FileStamp>, WriteFault> {
-    write_blobs(root, folder, there, blobs, open, moved)?;
-    let at_path = |path: &str| {
-        let path = folder.join(path);
-        move |e: io::Error| (path, e)
-    };
-    let _lock = IndexLock::take(root).map_err(at_path(LOCK_FILE))?;
-    let values = names.iter().map(|name| serde_json::to_value(name).expect("descriptors are plain data")).collect();
-    let index = merged(root, values).map_err(at_path(INDEX_FILE))?;
-    write_file(root, INDEX_FILE, index.to_string().as_bytes()).map_err(at_path(INDEX_FILE))
+/// Puts descriptors into the index of a layout, whose lock the caller has. An index that would stay the same is not written.
+/// The result is the stamp of the index.
+fn join_index(root: &OwnedFd, descriptors: Vec<Value>, join: LayoutJoin) -> io::Result<Option<FileStamp>> {
+    let before = manifests(root)?;
+    let text = merged(before.clone(), descriptors).to_string();
+    if read(root.as_fd(), INDEX_FILE).is_ok_and(|there| there == text.as_bytes()) {
+        return FileStamp::of_file(&at::file(root.as_fd(), Path::new(INDEX_FILE))?).map(Some);
+    }
+    let stamp = write_file(root, INDEX_FILE, text.as_bytes())?;
+    if join == LayoutJoin::Sweep {
+        sweep(root, &before, &manifests(root)?);
+    }
+    Ok(stamp)
+}
+
+/// Removes the blobs of images that were in the index and are not any more, unless one that is in it has them. If it cannot be
+/// seen what an image has, nothing is removed; a fault is none of the export: what is not removed takes room only.
+fn sweep(root: &OwnedFd, before: &[Value], now: &[Value]) {
+    let Ok(store) = at::dir(root.as_fd(), Path::new("blobs/sha256")) else { return };
+    let Some(used) = reachable(&store, now) else { return };
+    let is_in = |descriptor: &&Value| !now.iter().any(|it| it.get("digest") == descriptor.get("digest"));
+    let gone: Vec<Value> = before.iter().filter(is_in).cloned().collect();
+    for digest in reachable(&store, &gone).unwrap_or_default().difference(&used) {
+        rustix::fs::unlinkat(&store, digest.hex(), AtFlags::empty()).ok();
+    }
+}
+
+/// The digests of descriptors and of all that the documents which they name refer to. `None` if a document cannot be read.
+fn reachable(store: &OwnedFd, descriptors: &[Value]) -> Option<BTreeSet<Digest>> {
+    /// Media types of documents end with these; all others are not looked into.
+    const DOCUMENTS: [&str; 4] = [".index.v1+json", ".manifest.v1+json", ".manifest.list.v2+json", ".manifest.v2+json"];
+    let mut found = BTreeSet::new();
+    let mut open: Vec<Value> = descriptors.to_vec();
+    while let Some(value) = open.pop() {
+        match value {
+            Value::Array(all) => open.extend(all),
+            Value::Object(members) => {
+                let text = |key: &str| members.get(key).and_then(Value::as_str);
+                let digest = text("digest").and_then(|digest| digest.parse::<Digest>().ok());
+                let is_document =
+                    text("mediaType").is_some_and(|media_type| DOCUMENTS.iter().any(|end| media_type.ends_with(end)));
+                if let Some(digest) = digest
+                    && found.insert(digest)
+                    && is_document
+                {
+                    open.push(serde_json::from_slice(&read(store.as_fd(), &digest.hex()).ok()?).ok()?);
+                }
+                open.extend(members.into_iter().map(|(_, value)| value).filter(|it| it.is_object() || it.is_array()));
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => (),
+        }
+    }
+    Some(found)
 }
 
 /// Writes the blobs that a layout lacks, and the file that makes a folder a layout. Returns the folder of the blobs.
@@ -225,9 +289,8 @@ pub(super) fn manifests(root: &OwnedFd) -> io::Result<Vec<Value>> {
     }
 }
 
-/// The index that is there, with `descriptors` in place of what had the same names; without a name, of the same content.
-fn merged(root: &OwnedFd, descriptors: Vec<Value>) -> io::Result<Value> {
-    let mut manifests = manifests(root)?;
+/// An index of `manifests`, with `descriptors` in place of what had the same names; without a name, of the same content.
+fn merged(mut manifests: Vec<Value>, descriptors: Vec<Value>) -> Value {
     let name_of = |descriptor: &Value| descriptor.get("annotations").and_then(|all| all.get(IMAGE_NAME)).cloned();
     for descriptor in descriptors {
         let name = name_of(&descriptor);
@@ -241,7 +304,7 @@ fn merged(root: &OwnedFd, descriptors: Vec<Value>) -> io::Result<Value> {
             None => manifests.push(descriptor),
         }
     }
-    Ok(index_of(&manifests))
+    index_of(&manifests)
 }
 
 fn index_of(manifests: &[Value]) -> Value {
@@ -274,7 +337,8 @@ mod tests {
         let blobs = BTreeMap::from([(digest, content.len() as u64)]);
         let mut root = descriptor(media::OCI_MANIFEST, digest, content.len() as u64);
         root.annotations.extend(name.map(|it| (IMAGE_NAME.to_owned(), it.to_owned())));
-        write(&granted(folder), &blobs, |_| Ok(MemberContent::Bytes(content)), &[root], |_| {}).expect("written");
+        write(&granted(folder), &blobs, |_| Ok(MemberContent::Bytes(content)), &[root], LayoutJoin::KeepBlobs, |_| {})
+            .expect("written");
     }
 
     fn index(folder: &Path) -> Vec<(Option<String>, String)> {
@@ -309,7 +373,7 @@ mod tests {
         export(folder.path(), Some("a:1"), b"one");
         let blobs = BTreeMap::from([(Digest::of(b"one"), 3)]);
         let never = |_: &Digest| -> io::Result<MemberContent<'_>> { Err(io::Error::other("asked for")) };
-        write(&granted(folder.path()), &blobs, never, &[], |_| {}).expect("nothing to do");
+        write(&granted(folder.path()), &blobs, never, &[], LayoutJoin::KeepBlobs, |_| {}).expect("nothing to do");
         assert!(holds(&granted(folder.path()), &blobs));
     }
 
@@ -317,9 +381,15 @@ mod tests {
     fn a_foreign_index_is_not_overwritten() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         fs::write(folder.path().join("index.json"), "precious").expect("writable");
-        let (path, _) =
-            write(&granted(folder.path()), &BTreeMap::new(), |_| Err(io::ErrorKind::NotFound.into()), &[], |_| {})
-                .expect_err("it is no index");
+        let (path, _) = write(
+            &granted(folder.path()),
+            &BTreeMap::new(),
+            |_| Err(io::ErrorKind::NotFound.into()),
+            &[],
+            LayoutJoin::KeepBlobs,
+            |_| {},
+        )
+        .expect_err("it is no index");
         assert!(path.ends_with("index.json"));
         assert_eq!(fs::read(folder.path().join("index.json")).expect("there"), b"precious");
     }
@@ -329,7 +399,8 @@ mod tests {
         let (folder, outside) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
         let blobs = BTreeMap::from([(Digest::of(b"one"), 3)]);
         let try_it = |at: &Path| {
-            write(&granted(at), &blobs, |_| Ok(MemberContent::Bytes(b"one")), &[], |_| {}).map_err(|(path, _)| path)
+            write(&granted(at), &blobs, |_| Ok(MemberContent::Bytes(b"one")), &[], LayoutJoin::KeepBlobs, |_| {})
+                .map_err(|(path, _)| path)
         };
         let at = folder.path().join("a");
         fs::create_dir(&at).expect("writable");

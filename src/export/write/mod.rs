@@ -4,6 +4,7 @@
 //! image: job (blobs, names) ─► archive, layout, registry, load      tree: subjects ─► folder, tree_tar
 //! archive, layout, tree_tar ─► dest (files made aside and renamed), `crate::archive` (headers)
 //! tree_tar ─► sparse (which parts of a file are stored)
+//! joint: several exports with `append` that write one archive or layout
 //! each of them ─► stage: the same, made ready for a release
 //! cache ─► cache_registry, cache_folder: joined with what is there
 //! ```
@@ -17,6 +18,7 @@ mod dest;
 mod folder;
 mod image;
 mod job;
+mod joint;
 mod layout;
 mod load;
 mod member;
@@ -30,7 +32,8 @@ mod tree_tar;
 pub(crate) use cache::export_cache;
 pub(super) use folder::{TEMPORARY, finish_folders, remove};
 pub(super) use image::{export_image, stage_image};
-pub(super) use layout::{INDEX_FILE, merge_index};
+pub(crate) use joint::{JointExport, join};
+pub(super) use layout::{INDEX_FILE, merge_layout};
 pub(crate) use load::engine_answers;
 pub(super) use load::{ready as engine_is_ready, send as send_to_engine};
 pub(crate) use stage::StagedExport;

@@ -189,7 +189,7 @@ fn pushed(image: &AssembledImage, done: &ExportReceipt) -> StoredReceipt {
 }
 
 /// The size of all blobs that are pushed.
-fn pushed_bytes(image: &AssembledImage) -> u64 {
+pub(super) fn pushed_bytes(image: &AssembledImage) -> u64 {
     image.blobs.iter().filter(|blob| !blob.nondist).map(|blob| blob.size).sum()
 }
 

@@ -57,7 +57,7 @@ pub(crate) async fn export_tree(
         (_, dest) => write_tar(parts, dest.as_ref(), moved),
     });
     let written = written.await?;
-    let done = job.receipt(written.dropped.as_ref());
+    let done = job.receipt(&written);
     (context.sink)(Event::Wrote { what: job.shown().into(), bytes: written.bytes, reused: false });
     if let (Some(key), Some(place)) = (key, &prepared.place)
         && (written.stamp.is_some() || written.fingerprint.is_some())
@@ -86,7 +86,7 @@ pub(crate) async fn stage_tree(
         (_, dest) => stage_tar(parts, dest.as_ref(), store, moved),
     });
     let (parts, written, stamped) = staged.await?;
-    let done = job.receipt(written.dropped.as_ref());
+    let done = job.receipt(&written);
     let wrote = vec![(job.shown(), written.bytes)];
     let record = match (key, prepared.place.clone(), stamped) {
         (Some(key), Some(place), Some(stamped)) => {
@@ -114,8 +114,9 @@ impl TreeJob<'_> {
         self.prepared.place.as_ref().map_or_else(|| "stdout".to_owned(), |place| place.path().display().to_string())
     }
 
-    fn receipt(&self, dropped: Option<&DroppedFiles>) -> ExportReceipt {
-        ExportReceipt { warnings: warnings(self.prepared, dropped), ..ExportReceipt::default() }
+    fn receipt(&self, written: &StoredReceipt) -> ExportReceipt {
+        let warnings = warnings(self.prepared, written.dropped.as_ref());
+        ExportReceipt { warnings, bytes: written.bytes, ..ExportReceipt::default() }
     }
 
     /// The receipt of an earlier export of the same trees to the same place, if it is still there.
@@ -126,7 +127,8 @@ impl TreeJob<'_> {
             return None;
         }
         (self.context.sink)(Event::Wrote { what: self.shown().into(), bytes: found.bytes, reused: true });
-        Some(ExportReceipt { metadata: found.metadata, ..self.receipt(found.dropped.as_ref()) })
+        let receipt = self.receipt(&found);
+        Some(ExportReceipt { metadata: found.metadata, ..receipt })
     }
 
     /// Runs `work`, which blocks on files, with the trees of all builds, unpacked where they have to be.
@@ -193,6 +195,7 @@ fn stage_folder(
         folders: tree.folders,
         remove: tree.remove,
         is_layout: false,
+        sweeps: false,
     };
     let staged = StagedParts { items: vec![ReleaseItem::Folder(item)], hold: Some(hold), ..StagedParts::default() };
     let receipt = StoredReceipt { dropped: tree.written.dropped, ..receipt(tree.written.bytes) };

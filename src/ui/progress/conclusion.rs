@@ -61,7 +61,7 @@ fn critical_path(steps: &[(Arc<str>, Duration)]) -> String {
 }
 
 /// Formats a size for people: `12.3 MiB`.
-pub(super) fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     #[expect(clippy::cast_precision_loss, reason = "shown with one digit")]
     let mut value = bytes as f64;

@@ -15,5 +15,5 @@ mod steps;
 mod tty;
 mod view;
 
-pub(crate) use conclusion::conclusion;
+pub(crate) use conclusion::{conclusion, size};
 pub(crate) use view::{ProgressMode, ProgressView};
