@@ -120,6 +120,16 @@ impl SandboxError {
                 "run fewer steps at once with `--jobs`, or set `BAKE_NETWORK` to another tool".to_owned()
             }
             Self::Refused(diagnosis) => diagnosis.help.clone(),
+            // The file system of a container is itself an overlay, which the kernel does not take as the upper one of another.
+            Self::Overlay { errno, .. } if *errno == libc::EINVAL => {
+                "in a container, let `BAKE_HOME` lie on a volume: a directory of its own file system cannot be mounted over"
+                    .to_owned()
+            }
+            Self::Setup { errno, .. } if *errno == libc::EPERM => {
+                "in a container, its seccomp profile has to allow namespaces and mounts, as `Unconfined` does: see \
+                 docs/ci.md"
+                    .to_owned()
+            }
             _ => return None,
         })
     }

@@ -17,6 +17,7 @@ mod cache_mounts;
 mod cache_s3;
 mod call;
 mod check;
+mod ci_recipes;
 mod command_line;
 mod compose;
 mod concurrency;
