@@ -3,7 +3,10 @@
 
 use std::{fs, path::Path, process::Command};
 
-use crate::{docker_registry::Registry, support::Bake};
+use crate::{
+    docker_registry::Registry,
+    support::{Bake, base_layout, skipped},
+};
 
 /// The command lines of the fenced blocks, as a shell takes them.
 fn commands(page: &str) -> Vec<String> {
@@ -104,4 +107,56 @@ fn every_command_line_of_the_recipes_runs() {
     for report in ["bake.sarif", "bake.xml", "gl-code-quality-report.json", "metadata.json"] {
         assert!(bake.path(&format!("project/{report}")).is_file(), "{report}");
     }
+}
+
+/// A container as the pod of the page: an ordinary user without capabilities, and no new privileges.
+fn pod(bake: &Bake, command: &[&str]) -> std::process::Output {
+    let (soft, hard) = {
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+        (limit.current.unwrap_or(1024), limit.maximum.unwrap_or(1024))
+    };
+    let mut podman = Command::new("podman");
+    podman.args(["--runtime", "runc", "run", "--rm", "--network=none", "--user=1000:1000", "--cap-drop=all"]);
+    podman.args(["--security-opt=seccomp=unconfined", "--security-opt=no-new-privileges", "--pids-limit=0"]);
+    podman.arg(format!("--ulimit=nofile={soft}:{hard}")).arg("--ulimit=nproc=1000:1000");
+    let mount = |from: &Path, to: &str| format!("--volume={}:{to}", from.display());
+    podman.arg(mount(&bake.path("work"), "/work"));
+    podman.arg(mount(Path::new(env!("CARGO_BIN_EXE_bake")), "/bin/bake:ro"));
+    podman.arg(mount(base_layout(), "/base:ro"));
+    for variable in ["BAKE_SINGLE_ID=1", "BAKE_NETWORK=host", "BAKE_HOME=/work/state", "HOME=/work"] {
+        podman.arg(format!("--env={variable}"));
+    }
+    podman.arg("--workdir=/work/source").arg("--rootfs").arg(bake.path("rootfs"));
+    podman.args(command).output().expect("podman is there")
+}
+
+#[test]
+fn a_pod_without_privileges_builds() {
+    let is_there = Path::new("/usr/bin/podman").exists();
+    if !is_there || !rustix::process::geteuid().is_root() {
+        skipped("needs root and podman", (!is_there).then_some("podman"));
+        return;
+    }
+    let bake = Bake::new();
+    let args = ["build", "--allow=fs=*", "-o", "type=local,dest=rootfs", "-"];
+    let context = format!("--build-context=base=oci-layout://{}", base_layout().display());
+    let made = bake.run_reading("", &[&args[..4], &[&context, "-"]].concat(), "FROM base\n");
+    assert_eq!(made.code, Some(0), "{made:#?}");
+    bake.write("work/source/Dockerfile", "FROM base\nRUN echo hello > /x && id -u > /y\n");
+    bake.write(
+        "work/source/docker-bake.hcl",
+        "target \"default\" {\n  contexts = { base = \"oci-layout:///base\" }\n  output = [\"type=local,dest=out\"]\n}\n",
+    );
+    let give = Command::new("chown").args(["-R", "1000:1000", "work"]).current_dir(bake.dir.path()).status();
+    assert!(give.expect("it is there").success());
+    // The temporary folder is its owner's alone.
+    fs::set_permissions(bake.dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("it is ours");
+    let able = pod(&bake, &["true"]);
+    if !able.status.success() {
+        skipped(&format!("podman runs nothing here: {}", String::from_utf8_lossy(&able.stderr).trim()), None);
+        return;
+    }
+    let built = pod(&bake, &["bake", "--allow=fs.read=/base", "--progress=plain"]);
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    assert_eq!((bake.read("work/source/out/x"), bake.read("work/source/out/y")), ("hello\n".into(), "0\n".into()));
 }
