@@ -259,6 +259,51 @@ fn revisions_are_compared_with_the_merge_base() {
 }
 
 #[test]
+fn all_merge_bases_of_criss_cross_merges_count() {
+    let bake = repository();
+    let merge = |branch: &str| {
+        git(&bake, "r", &["-c", "user.name=t", "-c", "user.email=t@t", "merge", "-q", "--no-edit", branch])
+    };
+    git(&bake, "r", &["branch", "other"]);
+    bake.write("r/web/src/a", "of main\n");
+    commit(&bake, "r");
+    git(&bake, "r", &["branch", "main-1"]);
+    git(&bake, "r", &["checkout", "-q", "other"]);
+    bake.write("r/data/d", "of other\n");
+    commit(&bake, "r");
+    git(&bake, "r", &["branch", "other-1"]);
+    merge("main-1");
+    git(&bake, "r", &["checkout", "-q", "main"]);
+    merge("other-1");
+    assert_eq!(git_output(&bake, "r", &["merge-base", "--all", "main", "other"]).lines().count(), 2);
+    assert_eq!(told(&bake, &["--since=other"]), "web: file web/src/a\napi: file data/d");
+}
+
+#[test]
+fn attributes_of_git_count_where_they_change_the_disk() {
+    let bake = repository();
+    let committed = |file: &str, line: &str| {
+        append(&bake.path("r").join(file), line);
+        commit(&bake, "r");
+        told(&bake, &["--since=HEAD~1"])
+    };
+    assert_eq!(committed("web/.gitattributes", "*.c linguist-vendored\n"), "");
+    assert_eq!(committed("web/.gitattributes", "* text eol=crlf\n"), "web: file web");
+    let all = committed(".gitattributes", "* text eol=crlf\n");
+    assert_eq!(all.lines().count(), 4, "{all}");
+}
+
+#[test]
+fn names_of_images_count_without_an_output() {
+    let bake = repository();
+    bake.write("r/more.hcl", "target \"web\" {\n  tags = [\"web:1\"]\n  annotations = [\"a=b\"]\n}\n");
+    commit(&bake, "r");
+    bake.write("r/more.hcl", "target \"web\" {\n  tags = [\"web:2\"]\n  annotations = [\"a=c\"]\n}\n");
+    let args = ["--since=HEAD", "-f=docker-bake.hcl", "-f=more.hcl"];
+    assert_eq!(told(&bake, &args), "web: definition more.hcl:2, definition more.hcl:3");
+}
+
+#[test]
 fn work_trees_and_folders_below_the_top_are_the_same() {
     let bake = repository();
     git(&bake, "r", &["worktree", "add", "-q", "../other"]);
