@@ -183,7 +183,7 @@ fn past(tree: &Arc<GitWorkTree>, changes: &[GitChange], untracked: &[UntrackedPa
         untracked.iter().map(|it| (tree.top().join(&it.path), PastEntry::Missing)).collect();
     entries.extend(changes.iter().map(|change| (tree.top().join(&change.path), entry(change))));
     let reader = tree.clone();
-    Arc::new(PastTree::new(entries, Arc::new(move |object| reader.read(object))))
+    Arc::new(PastTree::new(tree.top().to_owned(), entries, Arc::new(move |object| reader.read(object))))
 }
 
 /// The later state, for links and names.
