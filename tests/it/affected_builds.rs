@@ -76,6 +76,7 @@ impl Monorepo {
             }
             symlink("src", repo.path(&format!("{folder}/link"))).expect("links can be made");
         }
+        symlink("lib", repo.path("liblink")).expect("links can be made");
         repo.bake.write("r/.dockerignore", ".git\n");
         repo.bake.write("r/version.txt", "0\n");
         for n in 0..SERVICES.len() {
@@ -113,7 +114,14 @@ impl Monorepo {
             1 => text.push_str("LABEL a=$A\n"),
             _ => (),
         }
-        self.bake.write(&format!("r/{}/Dockerfile", SERVICES[n]), &text);
+        let path = self.path(&format!("{}/Dockerfile", SERVICES[n]));
+        fs::remove_file(&path).ok();
+        if self.dice.below(5) == 0 {
+            self.bake.write(&format!("r/elsewhere/Dockerfile.{n}"), &text);
+            symlink(format!("../elsewhere/Dockerfile.{n}"), &path).expect("links can be made");
+        } else {
+            fs::write(&path, &text).expect("files can be written");
+        }
     }
 
     fn definition(&self) {
@@ -130,7 +138,7 @@ impl Monorepo {
             let version = if n == 2 { ", VERSION = file(\"version.txt\")" } else { "" };
             writeln!(
                 text,
-                "target \"{name}\" {{\n  inherits = [\"_common\"]\n  {context}\n  contexts = {{ lib = \"lib\"{base} }}\n  \
+                "target \"{name}\" {{\n  inherits = [\"_common\"]\n  {context}\n  contexts = {{ lib = \"liblink\"{base} }}\n  \
                  args = {{ A = \"{}-${{ALL}}\"{version} }}\n  output = [\"type=oci,dest=../out/{name}.tar\"]\n}}",
                 self.args[n]
             )
@@ -150,7 +158,7 @@ impl Monorepo {
         let name = *self.dice.one(&NAMES);
         let file = format!("{folder}/{name}");
         let path = self.path(&file);
-        match self.dice.below(16) {
+        match self.dice.below(18) {
             0..=3 => {
                 self.put(&path, &format!("{version}\n"));
                 format!("content of {file}")
@@ -225,6 +233,19 @@ impl Monorepo {
                 self.args[n] = version;
                 self.definition();
                 format!("argument {n}")
+            }
+            16 => {
+                let n = self.dice.below(SERVICES.len());
+                let dockerfile = self.path(&format!("{}/Dockerfile", SERVICES[n]));
+                let text = fs::read_to_string(&dockerfile).expect("it is always there");
+                fs::write(&dockerfile, format!("{text}# {version}\nENV V={version}\n")).expect("it is ours");
+                format!("{}/Dockerfile has more", SERVICES[n])
+            }
+            17 => {
+                let target = *self.dice.one(&["lib", "elsewhere", "./lib"]);
+                fs::remove_file(self.path("liblink")).expect("it is always there");
+                symlink(target, self.path("liblink")).expect("links can be made");
+                format!("liblink leads to {target}")
             }
             14 => {
                 self.bake.write("r/version.txt", &format!("{version}\n"));
