@@ -200,7 +200,7 @@ impl<'a> Comparison<'a> {
         if is_same(known, reading) {
             return Vec::new();
         }
-        let path = reading.dockerfile.path.as_deref().map(|path| self.from_top(path));
+        let path = reading.dockerfile.path.as_deref().map(|path| self.path_in_tree(path));
         if known.dockerfile.text != reading.dockerfile.text {
             let line = first_other_line(&known.dockerfile.text, &reading.dockerfile.text);
             let text = "the Dockerfile has other steps".to_owned();
@@ -214,7 +214,7 @@ impl<'a> Comparison<'a> {
         ignore_files(&known.reads, &reading.reads)
             .map(|path| AffectedReason {
                 kind: ReasonKind::IgnoreFile,
-                path: Some(self.from_top(&self.absolute(&path))),
+                path: Some(self.path_in_tree(&self.absolute(&path))),
                 line: None,
                 text: "other files of the context are ignored".to_owned(),
                 reader: None,
@@ -241,7 +241,7 @@ impl<'a> Comparison<'a> {
                 add_new(&mut found, vec![self.at_target(ReasonKind::NotComparable, text, build.at("context"))]);
                 continue;
             }
-            let folder = self.from_top(&read.folder);
+            let folder = self.path_in_tree(&read.folder);
             let changes = self.changes_in(&folder, &read.origin);
             if changes.is_empty() || found.len() >= MAX_FILES {
                 continue;
@@ -285,7 +285,7 @@ impl<'a> Comparison<'a> {
     /// The file of a span, from the top of the work tree, and its line.
     fn place(&self, at: Span) -> (String, usize) {
         let sources = self.input.new.sources;
-        (self.from_top(&self.absolute(&sources.get(at.source).name)), sources.line_column(at).0)
+        (self.path_in_tree(&self.absolute(&sources.get(at.source).name)), sources.line_column(at).0)
     }
 
     /// A path of the definition, which starts from the working directory.
@@ -295,7 +295,7 @@ impl<'a> Comparison<'a> {
     }
 
     /// An absolute path from the top of the work tree; what is outside stays absolute, the top itself is empty.
-    fn from_top(&self, path: &str) -> String {
+    fn path_in_tree(&self, path: &str) -> String {
         let relative = Path::new(path).strip_prefix(self.input.top);
         relative.map_or_else(|_| path.to_owned(), |path| path.to_string_lossy().into_owned())
     }

@@ -5,6 +5,7 @@ use indexmap::IndexMap;
 
 use crate::{
     eval::target::typed::{Id, Target},
+    oci::{Digest, digest::FieldHasher, key::KeyField},
     plan::{Build, Export},
     report::Span,
 };
@@ -68,10 +69,17 @@ pub(super) fn of_images(old: &Target, new: &Target) -> Vec<ChangedAttribute> {
     let all = [
         (Id::Tags, old.tags != new.tags),
         (Id::Annotations, old.annotations != new.annotations),
-        (Id::Attest, old.attestations != new.attestations),
+        (Id::Attest, key(&old.attestations) != key(&new.attestations)),
     ];
     let changed = all.into_iter().filter(|(_, is_other)| *is_other);
     changed.map(|(id, _)| ChangedAttribute { name: id.row().name.to_owned(), at: new.at(id) }).collect()
+}
+
+/// What tells a value from others, as keys of the plan do.
+fn key(value: &impl KeyField) -> Digest {
+    let mut hasher = FieldHasher::new("affected/1");
+    value.add_to(&mut hasher);
+    hasher.finish()
 }
 
 /// The first name of which two maps have different values, those of the later first.

@@ -323,7 +323,7 @@ fn revisions_are_compared_with_the_merge_base() {
 fn all_merge_bases_of_criss_cross_merges_count() {
     let bake = repository();
     let merge = |branch: &str| {
-        git(&bake, "r", &["-c", "user.name=t", "-c", "user.email=t@t", "merge", "-q", "--no-edit", branch])
+        git(&bake, "r", &["-c", "user.name=t", "-c", "user.email=t@t", "merge", "-q", "--no-edit", branch]);
     };
     git(&bake, "r", &["branch", "other"]);
     bake.write("r/web/src/a", "of main\n");

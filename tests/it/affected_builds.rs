@@ -1,7 +1,8 @@
 //! `bake affected` leaves out no target that a build runs again: random changes of a small monorepo, each held against real
 //! builds of the states before and after.
 //!
-//! `BAKE_TEST_ROUNDS` is the number of changes that are tried.
+//! `BAKE_TEST_ROUNDS` is the number of changes that are tried, `BAKE_TEST_SEED` chooses which.
+#![expect(clippy::print_stderr, reason = "how much was tried is told")]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -198,6 +199,24 @@ impl Monorepo {
                 fs::remove_file(&path).ok();
                 format!("{file} is removed")
             }
+            kind @ (9..=14 | 16 | 17) => self.change_of_builds(kind, version, folder),
+            _ => {
+                // A file becomes a folder, or the other way round.
+                if path.is_dir() {
+                    fs::remove_dir_all(&path).expect("it is ours");
+                    self.put(&path, "was a folder\n");
+                } else if path.symlink_metadata().is_ok() {
+                    fs::remove_file(&path).expect("it is ours");
+                    self.put(&path.join("inside"), "was a file\n");
+                }
+                format!("{file} is the other kind")
+            }
+        }
+    }
+
+    /// Changes what builds are made of: ignore files, Dockerfiles, the definition and what it reads.
+    fn change_of_builds(&mut self, kind: usize, version: usize, folder: &str) -> String {
+        match kind {
             9 => {
                 let pattern = *self.dice.one(&[
                     "**/*.md",
@@ -247,20 +266,9 @@ impl Monorepo {
                 symlink(target, self.path("liblink")).expect("links can be made");
                 format!("liblink leads to {target}")
             }
-            14 => {
+            _ => {
                 self.bake.write("r/version.txt", &format!("{version}\n"));
                 "version.txt".to_owned()
-            }
-            _ => {
-                // A file becomes a folder, or the other way round.
-                if path.is_dir() {
-                    fs::remove_dir_all(&path).expect("it is ours");
-                    self.put(&path, "was a folder\n");
-                } else if path.symlink_metadata().is_ok() {
-                    fs::remove_file(&path).expect("it is ours");
-                    self.put(&path.join("inside"), "was a file\n");
-                }
-                format!("{file} is the other kind")
             }
         }
     }
@@ -369,7 +377,7 @@ fn no_target_is_left_out_that_a_build_runs_again() {
         }
         before = after;
     }
-    println!("{n_rounds} rounds: {n_affected} affected, {n_different} differ, {n_ran} run a step");
+    eprintln!("{n_rounds} rounds: {n_affected} affected, {n_different} differ, {n_ran} run a step");
     let n_targets = usize::try_from(n_rounds).expect("few rounds") * SERVICES.len();
     assert!(n_affected * 10 < n_targets * 9, "nearly everything is affected: {n_affected} of {n_targets}");
     assert!(n_different > 0 && n_ran > 0);

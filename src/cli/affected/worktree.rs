@@ -48,7 +48,7 @@ impl TreeChanges {
             let done = beside();
             let lost = |_| Err(CompareError::Answer("thread"));
             let joined = changes.join().unwrap_or_else(lost).and_then(|(compared, from_bases, from_until)| {
-                let untracked = untracked.join().unwrap_or_else(|_| Err(CompareError::Answer("thread")))?;
+                let untracked = untracked.join().unwrap_or(Err(CompareError::Answer("thread")))?;
                 Ok(Self { compared, from_bases, from_until, untracked })
             });
             (joined, done)
