@@ -39,8 +39,19 @@ pub(crate) struct AffectedReason {
     pub(crate) path: Option<String>,
     /// The line in it, from 1.
     pub(crate) line: Option<usize>,
-    /// What differs and who reads it.
+    /// What differs.
     pub(crate) text: String,
+    /// The step that reads the file.
+    pub(crate) reader: Option<FileReader>,
+}
+
+/// A step that reads a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FileReader {
+    /// As written.
+    pub(crate) instruction: String,
+    /// Its Dockerfile, from the top of the work tree, and its line in it; `None` if equal steps of several Dockerfiles are one.
+    pub(crate) place: Option<(String, usize)>,
 }
 
 /// The kind of a reason.

@@ -14,6 +14,8 @@ pub(crate) enum ChangeStatus {
     Submodule,
     /// A folder that came or went with what is in it.
     Folder,
+    /// A folder in which git may write files otherwise to the disk: its `.gitattributes` differs.
+    Attributes,
     /// The folder `.git` itself, which changes with every commit.
     GitFolder,
 }
@@ -28,6 +30,7 @@ impl ChangeStatus {
             Self::Untracked => "untracked",
             Self::Submodule => "submodule",
             Self::Folder => "folder",
+            Self::Attributes => "with another .gitattributes",
             Self::GitFolder => "changed by every commit",
         }
     }
@@ -48,7 +51,7 @@ pub(crate) struct ChangeIndex {
 }
 
 impl ChangeIndex {
-    /// Adds a path; of one that is added twice the first stays, and it is whole if one of them is.
+    /// Adds a path, an empty one for the top; of one that is added twice the first stays, and it is whole if one of them is.
     pub(crate) fn add(&mut self, path: &Path, change: PathChange) {
         let known = self.paths.entry(path.to_string_lossy().into_owned()).or_insert(change);
         known.is_whole_folder |= change.is_whole_folder;
@@ -62,7 +65,12 @@ impl ChangeIndex {
         let around = folder.match_indices('/').map(|(at, _)| &folder[..at]).filter(|it| !it.is_empty());
         let around = around.filter_map(|it| self.paths.get(it).filter(|change| change.is_whole_folder));
         let itself = (!folder.is_empty()).then(|| self.paths.get(folder)).flatten();
-        let whole = around.chain(itself).map(|change| ("", PathChange { is_whole_folder: true, ..*change }));
+        let top = (!folder.is_empty()).then(|| self.paths.get("")).flatten();
+        let whole = top
+            .into_iter()
+            .chain(around)
+            .chain(itself)
+            .map(|change| ("", PathChange { is_whole_folder: true, ..*change }));
         let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
         let n_prefix = prefix.len();
         let from = self.paths.range::<str, _>((Bound::Included(prefix.as_str()), Bound::Unbounded));
@@ -83,11 +91,16 @@ mod tests {
             index.add(Path::new(path), file);
         }
         index.add(Path::new("sub"), PathChange { status: ChangeStatus::Submodule, is_whole_folder: true });
-        let below = |folder: &str| index.below(folder).into_iter().map(|(path, _)| path).collect::<Vec<_>>();
-        assert_eq!(below("a"), ["b", "b.txt", "b/c"]);
-        assert_eq!(below("a/b"), ["", "c"], "it was a file");
-        assert_eq!(below("sub/deep/er"), [""]);
-        assert_eq!(below("z/y/x"), Vec::<&str>::new());
-        assert_eq!(below("").len(), 6);
+        fn below(index: &ChangeIndex, folder: &str) -> Vec<String> {
+            index.below(folder).into_iter().map(|(path, _)| path.to_owned()).collect()
+        }
+        assert_eq!(below(&index, "a"), ["b", "b.txt", "b/c"]);
+        assert_eq!(below(&index, "a/b"), ["", "c"], "it was a file");
+        assert_eq!(below(&index, "sub/deep/er"), [""]);
+        assert_eq!(below(&index, "z/y/x"), Vec::<String>::new());
+        assert_eq!(below(&index, "").len(), 6);
+        index.add(Path::new(""), PathChange { status: ChangeStatus::Attributes, is_whole_folder: true });
+        assert_eq!(below(&index, "elsewhere"), [""]);
+        assert_eq!(below(&index, "")[..2], ["", "a/b"]);
     }
 }

@@ -7,17 +7,18 @@ use std::{
     rc::Rc,
 };
 
+use indexmap::IndexMap;
 use petgraph::{Direction, graph::NodeIndex, visit::EdgeRef as _};
 
 use super::{
-    answer::{AffectedAnswer, AffectedReason, AffectedTarget, ReasonKind, UnpinnedInput, UnpinnedKind},
+    answer::{AffectedAnswer, AffectedReason, AffectedTarget, FileReader, ReasonKind, UnpinnedInput, UnpinnedKind},
     change::{ChangeIndex, ChangeStatus},
     definition::{self, ChangedAttribute},
     reading::{BuildReading, ContextRead, FolderOrigin},
     select::{CompiledRead, ContextChanges, FolderView},
 };
 use crate::{
-    eval::target::typed::TargetName,
+    eval::target::typed::{Target, TargetName},
     plan::{Build, Plan, PlanLink, PlanNode, TargetNodes},
     report::{SourceMap, Span},
 };
@@ -30,6 +31,8 @@ pub(crate) struct PlannedState<'a> {
     pub(crate) plan: &'a Plan,
     /// What a build reads, or why that is not known.
     pub(crate) readings: &'a HashMap<NodeIndex, Result<BuildReading, String>>,
+    /// The targets that the plan is made of.
+    pub(crate) targets: &'a IndexMap<TargetName, Target>,
     /// The texts that spans point into.
     pub(crate) sources: &'a SourceMap,
 }
@@ -91,7 +94,11 @@ impl<'a> Comparison<'a> {
                     let at = new.build(nodes.builds[0]).at;
                     vec![self.at_target(ReasonKind::NewTarget, "the target is new".to_owned(), at)]
                 }
-                Some(old_nodes) => self.of_definition(old, old_nodes, nodes),
+                Some(old_nodes) => {
+                    let mut found = self.of_definition(old, old_nodes, nodes);
+                    add_new(&mut found, self.of_image(old, name));
+                    found
+                }
             },
         };
         let is_known = found.iter().all(|reason| reason.kind == ReasonKind::Definition);
@@ -166,6 +173,15 @@ impl<'a> Comparison<'a> {
         all
     }
 
+    /// What is said about the image, which counts although the definition may name no output: the command line may.
+    fn of_image(&self, old: &PlannedState<'_>, name: &TargetName) -> Vec<AffectedReason> {
+        let (Some(old), Some(new)) = (old.targets.get(name), self.input.new.targets.get(name)) else {
+            return Vec::new();
+        };
+        let changed = definition::of_images(old, new);
+        changed.iter().map(|changed| self.of_attribute(changed)).collect()
+    }
+
     /// Steps that are not those of the earlier state, though the definition may be the same.
     fn of_steps(&self, old: &PlannedState<'_>, node: NodeIndex) -> Vec<AffectedReason> {
         let build = self.input.new.plan.build(node);
@@ -184,23 +200,24 @@ impl<'a> Comparison<'a> {
         if is_same(known, reading) {
             return Vec::new();
         }
-        let path = reading.dockerfile.path.as_deref().map(|path| self.from_top(path));
+        let path = reading.dockerfile.path.as_deref().map(|path| self.path_in_tree(path));
         if known.dockerfile.text != reading.dockerfile.text {
             let line = first_other_line(&known.dockerfile.text, &reading.dockerfile.text);
             let text = "the Dockerfile has other steps".to_owned();
-            return vec![AffectedReason { kind: ReasonKind::Dockerfile, path, line: Some(line), text }];
+            return vec![AffectedReason { kind: ReasonKind::Dockerfile, path, line: Some(line), text, reader: None }];
         }
         if known.dockerfile.path != reading.dockerfile.path {
             let text = "the Dockerfile is another file".to_owned();
-            return vec![AffectedReason { kind: ReasonKind::Dockerfile, path, line: None, text }];
+            return vec![AffectedReason { kind: ReasonKind::Dockerfile, path, line: None, text, reader: None }];
         }
         // What reads the result of a build has other steps if that has; it is told where it begins.
         ignore_files(&known.reads, &reading.reads)
             .map(|path| AffectedReason {
                 kind: ReasonKind::IgnoreFile,
-                path: Some(self.from_top(&self.absolute(&path))),
+                path: Some(self.path_in_tree(&self.absolute(&path))),
                 line: None,
                 text: "other files of the context are ignored".to_owned(),
+                reader: None,
             })
             .into_iter()
             .collect()
@@ -224,7 +241,7 @@ impl<'a> Comparison<'a> {
                 add_new(&mut found, vec![self.at_target(ReasonKind::NotComparable, text, build.at("context"))]);
                 continue;
             }
-            let folder = self.from_top(&read.folder);
+            let folder = self.path_in_tree(&read.folder);
             let changes = self.changes_in(&folder, &read.origin);
             if changes.is_empty() || found.len() >= MAX_FILES {
                 continue;
@@ -244,13 +261,16 @@ impl<'a> Comparison<'a> {
 
     fn of_file(&self, path: &str, status: ChangeStatus, read: &ContextRead) -> AffectedReason {
         let kind = if status == ChangeStatus::GitFolder { ReasonKind::GitFolder } else { ReasonKind::File };
-        let reader = match (&read.instruction, &read.origin) {
-            (Some((text, Some(at))), _) => format!("read by {text} ({})", self.input.new.sources.place(*at)),
-            (Some((text, None)), _) => format!("read by {text}"),
-            (None, FolderOrigin::Layout) => "part of an OCI layout".to_owned(),
-            (None, FolderOrigin::Context { .. }) => "in a context that is read as a whole".to_owned(),
+        let reader = read
+            .instruction
+            .as_ref()
+            .map(|(text, at)| FileReader { instruction: text.clone(), place: at.map(|at| self.place(at)) });
+        let text = match (&reader, &read.origin) {
+            (Some(_), _) => status.word().to_owned(),
+            (None, FolderOrigin::Layout) => format!("{}, part of an OCI layout", status.word()),
+            (None, FolderOrigin::Context { .. }) => format!("{}, in a context that is read as a whole", status.word()),
         };
-        AffectedReason { kind, path: Some(path.to_owned()), line: None, text: format!("{}, {reader}", status.word()) }
+        AffectedReason { kind, path: Some(path.to_owned()), line: None, text, reader }
     }
 
     fn of_attribute(&self, changed: &ChangedAttribute) -> AffectedReason {
@@ -258,9 +278,14 @@ impl<'a> Comparison<'a> {
     }
 
     fn at_target(&self, kind: ReasonKind, text: String, at: Span) -> AffectedReason {
-        let source = self.input.new.sources.get(at.source);
-        let path = self.from_top(&self.absolute(&source.name));
-        AffectedReason { kind, path: Some(path), line: Some(self.input.new.sources.line_column(at).0), text }
+        let (path, line) = self.place(at);
+        AffectedReason { kind, path: Some(path), line: Some(line), text, reader: None }
+    }
+
+    /// The file of a span, from the top of the work tree, and its line.
+    fn place(&self, at: Span) -> (String, usize) {
+        let sources = self.input.new.sources;
+        (self.path_in_tree(&self.absolute(&sources.get(at.source).name)), sources.line_column(at).0)
     }
 
     /// A path of the definition, which starts from the working directory.
@@ -270,7 +295,7 @@ impl<'a> Comparison<'a> {
     }
 
     /// An absolute path from the top of the work tree; what is outside stays absolute, the top itself is empty.
-    fn from_top(&self, path: &str) -> String {
+    fn path_in_tree(&self, path: &str) -> String {
         let relative = Path::new(path).strip_prefix(self.input.top);
         relative.map_or_else(|_| path.to_owned(), |path| path.to_string_lossy().into_owned())
     }
@@ -347,11 +372,18 @@ fn first_other_line(old: &str, new: &str) -> usize {
     (n_same + 1).min(new.lines().count().max(1))
 }
 
-/// Adds reasons that are not told yet.
+/// Adds reasons that are not told yet. A file that several steps read is told once, with a step whose place is known.
 fn add_new(all: &mut Vec<AffectedReason>, more: Vec<AffectedReason>) {
+    let has_place = |reason: &AffectedReason| reason.reader.as_ref().is_some_and(|reader| reader.place.is_some());
     for reason in more {
-        if !all.contains(&reason) {
-            all.push(reason);
+        let is_file = matches!(reason.kind, ReasonKind::File | ReasonKind::GitFolder);
+        let is_known = |known: &&mut AffectedReason| {
+            **known == reason || (is_file && (known.kind, &known.path) == (reason.kind, &reason.path))
+        };
+        match all.iter_mut().find(is_known) {
+            None => all.push(reason),
+            Some(known) if has_place(&reason) && !has_place(known) => *known = reason,
+            Some(_) => (),
         }
     }
 }

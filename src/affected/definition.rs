@@ -4,6 +4,8 @@
 use indexmap::IndexMap;
 
 use crate::{
+    eval::target::typed::{Id, Target},
+    oci::{Digest, digest::FieldHasher, key::KeyField},
     plan::{Build, Export},
     report::Span,
 };
@@ -50,7 +52,7 @@ pub(super) fn of_builds(old: &Build, new: &Build) -> Vec<ChangedAttribute> {
     found
 }
 
-/// The attributes in which two exports differ.
+/// The attributes in which two exports differ, without those of [`of_images`].
 pub(super) fn of_exports(old: &Export, new: &Export) -> Vec<ChangedAttribute> {
     let mut found = Vec::new();
     let mut differs = |name: &str, is_other: bool| {
@@ -59,10 +61,25 @@ pub(super) fn of_exports(old: &Export, new: &Export) -> Vec<ChangedAttribute> {
         }
     };
     differs("output", old.title() != new.title());
-    differs("tags", old.tags != new.tags);
-    differs("annotations", old.annotations != new.annotations);
-    differs("attest", old.attestations != new.attestations);
     found
+}
+
+/// What differs of what two targets say about their image.
+pub(super) fn of_images(old: &Target, new: &Target) -> Vec<ChangedAttribute> {
+    let all = [
+        (Id::Tags, old.tags != new.tags),
+        (Id::Annotations, old.annotations != new.annotations),
+        (Id::Attest, key(&old.attestations) != key(&new.attestations)),
+    ];
+    let changed = all.into_iter().filter(|(_, is_other)| *is_other);
+    changed.map(|(id, _)| ChangedAttribute { name: id.row().name.to_owned(), at: new.at(id) }).collect()
+}
+
+/// What tells a value from others, as keys of the plan do.
+fn key(value: &impl KeyField) -> Digest {
+    let mut hasher = FieldHasher::new("affected/1");
+    value.add_to(&mut hasher);
+    hasher.finish()
 }
 
 /// The first name of which two maps have different values, those of the later first.

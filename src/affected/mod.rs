@@ -19,7 +19,7 @@ mod reading;
 mod select;
 
 pub(crate) use answer::{
-    AffectedAnswer, AffectedReason, AffectedTarget, UncomparedSource, UnpinnedInput, UnpinnedKind,
+    AffectedAnswer, AffectedReason, AffectedTarget, FileReader, UncomparedSource, UnpinnedInput, UnpinnedKind,
 };
 pub(crate) use change::{ChangeIndex, ChangeStatus, PathChange};
 pub(crate) use compare::{CompareInput, PlannedState, compare};

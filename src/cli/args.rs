@@ -2,13 +2,12 @@
 
 use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand, ValueEnum, builder::styling::Styles};
 
-use super::build_args::BuildArgs;
-use super::shard::ShardChoice;
+use super::{affected_args::AffectedArgs, build_args::BuildArgs, shard::ShardChoice};
 use crate::{spec, store::SpaceLimits};
 
 const FILES: &str = "Definition";
 const CHANGE: &str = "Changes to targets";
-const SHOW: &str = "Show, do not build";
+pub(super) const SHOW: &str = "Show, do not build";
 const COMPARE: &str = "Build a part";
 const RUN: &str = "Run";
 
@@ -334,22 +333,7 @@ pub(crate) enum CliCommand {
         mut_arg("check", |it| it.hide(true)),
         mut_arg("cache_namespace", |it| it.hide(true))
     )]
-    Affected {
-        #[command(flatten)]
-        plan: Box<PlanArgs>,
-        /// The revision to compare with: a branch, a tag, a commit
-        #[arg(long, value_name = "REV", help_heading = COMPARE)]
-        since: String,
-        /// Compare up to this revision instead of the files of the work tree
-        #[arg(long, value_name = "REV", help_heading = COMPARE)]
-        until: Option<String>,
-        /// Compare with REV itself, not with the merge base
-        #[arg(long, help_heading = COMPARE)]
-        direct: bool,
-        /// How it is written
-        #[arg(long, value_enum, default_value_t = AffectedFormat::Text, help_heading = SHOW)]
-        format: AffectedFormat,
-    },
+    Affected(Box<AffectedArgs>),
     /// Write the jobs of a CI pipeline that build a plan; build nothing
     #[command(
         mut_arg("targets", |it| it.help("Targets, groups or patterns; the default group if none is named")),
@@ -645,16 +629,6 @@ fn shards(text: &str) -> Result<std::num::NonZeroUsize, String> {
     const MOST: usize = 10_000;
     let number = text.parse::<std::num::NonZeroUsize>().ok().filter(|number| number.get() <= MOST);
     number.ok_or_else(|| format!("write a number from 1 to {MOST}"))
-}
-
-/// How `bake affected` writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum AffectedFormat {
-    /// A line for each reason
-    Text,
-    Json,
-    /// For the matrix of a GitHub workflow
-    Matrix,
 }
 
 /// How `bake check` writes.

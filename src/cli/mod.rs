@@ -7,6 +7,7 @@
 //! Exit codes: 0 success; 1 the definition or the build failed; 2 bad usage; 130 interrupted.
 
 mod affected;
+mod affected_args;
 mod answer_file;
 pub(crate) mod args;
 mod build_args;
@@ -364,13 +365,13 @@ fn run_command(command: CliCommand, env: Environment, invocation: Invocation) ->
             },
             Err(faults) => bad_usage(&faults, color),
         },
-        CliCommand::Affected { plan, since, until, direct, format } => match Settings::new(*plan, None, env) {
-            Ok(settings) => on_large_stack(move || {
-                let wanted = WantedRevisions { since, until, is_direct: direct };
-                commands::affected::run(&settings, &wanted, format)
-            }),
-            Err(faults) => bad_usage(&faults, color),
-        },
+        CliCommand::Affected(args) => {
+            let (wanted, format) = (args.revisions(), args.format);
+            match Settings::new(args.plan, None, env) {
+                Ok(settings) => on_large_stack(move || commands::affected::run(&settings, &wanted, format)),
+                Err(faults) => bad_usage(&faults, color),
+            }
+        }
         CliCommand::Matrix { plan, args } => match Settings::new(*plan, None, env) {
             Ok(mut settings) => match enter_namespace_of_build(&mut settings) {
                 Ok(()) => on_large_stack(move || commands::matrix::run(&settings, &args)),

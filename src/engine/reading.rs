@@ -25,7 +25,7 @@ use crate::{
     graph::{Graph, ImageOp, Local, Meta, Op, Vertex, VertexIx},
     oci::{ImageConfig, LayerOrigin},
     plan::{Build, Plan},
-    report::{Diagnostic, Span, url::without_credentials},
+    report::{Diagnostic, SourceId, Span, url::without_credentials},
     solve::reads::{StepReads, reads},
     spec::{context::ContextSource, dockerfile::DockerfileInput},
 };
@@ -160,7 +160,7 @@ impl BuildReader<'_> {
         let (mut found, mut unpinned) = (beside, Vec::new());
         for ix in &needed {
             let vertex = self.graph.get(*ix);
-            found.extend(self.of_vertex(vertex));
+            found.extend(self.of_vertex(vertex, file.source));
             unpinned.extend(unpinned_of(&vertex.op));
         }
         // A scanner sees all of it.
@@ -180,14 +180,16 @@ impl BuildReader<'_> {
     }
 
     /// What a step reads of folders of this machine.
-    fn of_vertex(&self, vertex: &Vertex) -> Vec<ContextRead> {
+    fn of_vertex(&self, vertex: &Vertex, dockerfile: SourceId) -> Vec<ContextRead> {
         if let Op::Image(ImageOp { origin: LayerOrigin::Layout { folder }, .. }) = &vertex.op {
             let folder = folder.display().to_string();
             let origin = FolderOrigin::Layout;
             return vec![ContextRead { folder, origin, selection: ReadSelection::Whole, instruction: None }];
         }
         let text = vertex.meta.place.as_ref().map_or_else(|| vertex.meta.name.clone(), |place| place.text.clone());
-        let instruction = Some((text, vertex.meta.origin.at));
+        // Of equal steps of several Dockerfiles one has its place here.
+        let at = vertex.meta.origin.at.filter(|at| at.source == dockerfile);
+        let instruction = Some((text, at));
         let steps = reads(&vertex.op);
         let of_input = |(n, input): (usize, &VertexIx)| {
             let Op::Local(local) = &self.graph.get(*input).op else { return Vec::new() };

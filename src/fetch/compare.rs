@@ -19,6 +19,8 @@ use super::{
     shown::clean,
 };
 
+/// No more ignored paths than this are told.
+const MAX_IGNORED: usize = 100;
 /// Longest object that is read, in bytes: a definition or a Dockerfile.
 const MAX_OBJECT: u64 = 1 << 30;
 
@@ -204,7 +206,10 @@ impl GitWorkTree {
         Ok(paths.map(entry).collect())
     }
 
-    /// Those of the paths, from the top of the work tree, that git ignores.
+    /// Those of the paths, from the top of the work tree, that git ignores, files and folders with tracked files in them
+    /// not counted.
+    ///
+    /// *Cost:* the patterns for each path; the index is looked through only for what they match.
     ///
     /// # Errors
     /// When git fails, as for a path in a submodule.
@@ -213,7 +218,7 @@ impl GitWorkTree {
             return Ok(Vec::new());
         }
         let input: Vec<u8> = paths.iter().flat_map(|path| [path.as_os_str().as_bytes(), b"\0"].concat()).collect();
-        let mut command = self.command(&["check-ignore", "--stdin", "-z"]);
+        let mut command = self.command(&["check-ignore", "--stdin", "-z", "--no-index"]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().map_err(CompareError::NoGit)?;
         let mut stdin = child.stdin.take();
@@ -227,7 +232,17 @@ impl GitWorkTree {
             return Err(CompareError::Answer("check-ignore"));
         }
         let names = output.stdout.split(|it| *it == 0).filter(|path| !path.is_empty());
-        Ok(names.map(|path| OsString::from_vec(path.to_vec()).into()).collect())
+        let mut found: Vec<PathBuf> = names.map(|path| OsString::from_vec(path.to_vec()).into()).collect();
+        found.truncate(MAX_IGNORED);
+        if found.is_empty() {
+            return Ok(found);
+        }
+        let mut command = self.command(&["--literal-pathspecs", "ls-files", "-z", "--"]);
+        let tracked = command.args(&found).stdin(Stdio::null()).output().map_err(CompareError::NoGit)?;
+        let tracked: Vec<&Path> =
+            tracked.stdout.split(|it| *it == 0).map(|it| Path::new(OsStr::from_bytes(it))).collect();
+        found.retain(|path| !tracked.iter().any(|tracked| tracked.starts_with(path)));
+        Ok(found)
     }
 
     /// Whether a path of the index is a submodule.

@@ -5,7 +5,7 @@
 //! paths differ, and how objects of git are read, comes from the caller (`fetch::compare`).
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     ffi::OsString,
     fmt, fs, io,
     ops::Bound,
@@ -46,8 +46,12 @@ pub(crate) enum PastKind {
 /// The files of this machine with some of them as they were at a commit.
 #[derive(Clone)]
 pub(crate) struct PastTree {
+    /// The top of the work tree, absolute and without links: everything outside is as it is on the disk.
+    top: PathBuf,
     /// By absolute path without links.
     entries: BTreeMap<PathBuf, PastEntry>,
+    /// The folders of entries that are not missing.
+    folders: HashSet<PathBuf>,
     read: ObjectReader,
 }
 
@@ -58,9 +62,18 @@ impl fmt::Debug for PastTree {
 }
 
 impl PastTree {
-    /// `entries`: what differs from the disk, by absolute path without links.
-    pub(crate) fn new(entries: BTreeMap<PathBuf, PastEntry>, read: ObjectReader) -> Self {
-        Self { entries, read }
+    /// `entries`: what differs from the disk in the work tree at `top`, by absolute path. Neither has links in it.
+    pub(crate) fn new(top: PathBuf, entries: BTreeMap<PathBuf, PastEntry>, read: ObjectReader) -> Self {
+        let mut folders = HashSet::new();
+        let there = entries.iter().filter(|(_, entry)| **entry != PastEntry::Missing);
+        for (path, _) in there {
+            for folder in path.ancestors().skip(1).take_while(|folder| **folder != *top) {
+                if !folders.insert(folder.to_owned()) {
+                    break;
+                }
+            }
+        }
+        Self { top, entries, folders, read }
     }
 
     /// What a path is, whose folders are no links. The last name is not followed.
@@ -68,30 +81,28 @@ impl PastTree {
     /// # Errors
     /// When the disk or an object cannot be read, or the path lies in a submodule that was at another commit.
     pub(crate) fn kind(&self, path: &Path) -> io::Result<PastKind> {
-        if self.has_entries_below(path) {
-            return Ok(PastKind::Folder);
-        }
-        let above = path.ancestors().skip(1).find_map(|folder| self.entries.get(folder));
-        match (self.entries.get(path), above) {
-            (Some(PastEntry::Missing), _)
-            | (None, Some(PastEntry::Missing | PastEntry::File(_) | PastEntry::Link(_))) => Ok(PastKind::Missing),
-            (Some(PastEntry::File(_)), _) => Ok(PastKind::File),
-            (Some(PastEntry::Link(object)), _) => {
-                Ok(PastKind::Link(PathBuf::from(OsString::from_vec((self.read)(object)?))))
-            }
-            (Some(PastEntry::Submodule), _) => Ok(PastKind::Folder),
-            (None, Some(PastEntry::Submodule)) => {
-                Err(io::Error::other("it lies in a submodule that was at another commit"))
-            }
-            (None, None) => kind_on_disk(path),
+        let around = path.ancestors().skip(1).take_while(|folder| folder.starts_with(&self.top));
+        match around.into_iter().find_map(|folder| self.entries.get(folder)) {
+            Some(PastEntry::Submodule) => Err(unknown_submodule()),
+            Some(_) if !self.folders.contains(path) && !self.entries.contains_key(path) => Ok(PastKind::Missing),
+            _ => self.kind_in_folder(path),
         }
     }
 
-    /// Whether something stood below the path that is not there now, or is something else now.
-    fn has_entries_below(&self, path: &Path) -> bool {
-        let after = (Bound::Excluded(path), Bound::Unbounded);
-        let mut below = self.entries.range::<Path, _>(after).take_while(|(it, _)| it.starts_with(path));
-        below.any(|(_, entry)| *entry != PastEntry::Missing)
+    /// As [`Self::kind`], of a path in a folder that is one.
+    fn kind_in_folder(&self, path: &Path) -> io::Result<PastKind> {
+        if self.folders.contains(path) {
+            return Ok(PastKind::Folder);
+        }
+        match self.entries.get(path) {
+            Some(PastEntry::Missing) => Ok(PastKind::Missing),
+            Some(PastEntry::File(_)) => Ok(PastKind::File),
+            Some(PastEntry::Link(object)) => {
+                Ok(PastKind::Link(PathBuf::from(OsString::from_vec((self.read)(object)?))))
+            }
+            Some(PastEntry::Submodule) => Ok(PastKind::Folder),
+            None => kind_on_disk(path),
+        }
     }
 
     /// Reads a regular file; its path has no links.
@@ -152,8 +163,13 @@ impl PastTree {
     /// When too many links follow each other, the path leads through a file, or something cannot be read.
     pub(super) fn resolve(&self, path: &Path) -> io::Result<(PathBuf, Vec<OsString>)> {
         let mut names: Vec<OsString> = Vec::new();
-        push(&mut names, path);
-        let (mut real, mut missing, mut links) = (PathBuf::from("/"), Vec::<OsString>::new(), 0);
+        // The way to the top has no links.
+        let (mut real, inside) = match path.strip_prefix(&self.top) {
+            Ok(inside) => (self.top.clone(), inside),
+            Err(_) => (PathBuf::from("/"), path),
+        };
+        push(&mut names, inside);
+        let (mut missing, mut links) = (Vec::<OsString>::new(), 0);
         while let Some(name) = names.pop() {
             if name == ".." {
                 if missing.pop().is_none() {
@@ -166,7 +182,10 @@ impl PastTree {
                 continue;
             }
             let next = real.join(&name);
-            match self.kind(&next)? {
+            if self.entries.get(&real) == Some(&PastEntry::Submodule) {
+                return Err(unknown_submodule());
+            }
+            match self.kind_in_folder(&next)? {
                 PastKind::Missing => missing.push(name),
                 PastKind::Link(target) => {
                     links += 1;
@@ -196,6 +215,10 @@ fn push(names: &mut Vec<OsString>, path: &Path) {
     }));
 }
 
+fn unknown_submodule() -> io::Error {
+    io::Error::other("it lies in a submodule that was at another commit")
+}
+
 fn kind_on_disk(path: &Path) -> io::Result<PastKind> {
     match path.symlink_metadata() {
         Ok(meta) if meta.is_dir() => Ok(PastKind::Folder),
@@ -218,7 +241,7 @@ mod tests {
     fn tree(root: &Path, entries: &[(&str, PastEntry)]) -> PastTree {
         let entries = entries.iter().map(|(path, entry)| (root.join(path), entry.clone())).collect();
         let read = |object: &str| Ok(object.as_bytes().to_vec());
-        PastTree::new(entries, Arc::new(read))
+        PastTree::new(root.to_owned(), entries, Arc::new(read))
     }
 
     #[test]

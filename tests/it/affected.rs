@@ -185,6 +185,67 @@ fn definitions_dockerfiles_and_ignore_files_count() {
 }
 
 #[test]
+fn all_kinds_of_reads_count() {
+    let bake = Bake::new();
+    bake.write(
+        "r/docker-bake.hcl",
+        r#"target "mounts" {
+  dockerfile = "mounts"
+  contexts   = { lib = "lib" }
+}
+target "triggers" {
+  dockerfile-inline = "FROM base\nRUN --mount=type=cache,from=lib,source=seed,target=/c true\n"
+  contexts          = { base = "target:base", lib = "lib" }
+}
+target "base" {
+  context           = "lib"
+  dockerfile-inline = "FROM scratch\nONBUILD COPY onbuild /\n"
+}
+target "root" {
+  dockerfile-inline = "FROM lib\n"
+  contexts          = { lib = "through" }
+}
+target "layout" {
+  dockerfile-inline = "FROM img\n"
+  contexts          = { img = "oci-layout://layout:1" }
+}
+target "made" {
+  context           = "lib"
+  dockerfile-inline = "FROM scratch\nCOPY onbuild /\n"
+  output            = ["type=oci,dest=layout,tar=false,name=x:1"]
+}
+"#,
+    );
+    bake.write("r/mounts", "FROM scratch AS a\nADD add.tar /\nFROM scratch\nRUN --mount=source=src/one,target=/s --mount=from=lib,source=two,target=/l true\nCOPY --from=a / /\n");
+    for name in ["add.tar", "src/one", "src/two", "lib/one", "lib/two", "lib/onbuild", "lib/seed/f", "onbuild"] {
+        bake.write(&format!("r/{name}"), name);
+    }
+    symlink("lib", bake.path("r/through")).expect("links can be made");
+    git(&bake, "r", &["init", "-q", "-b", "main"]);
+    let made = ["--allow=fs=*", "--progress=quiet", "made"];
+    bake.run_with("r", &made, &[("BUILDX_NO_DEFAULT_ATTESTATIONS", "1")]).ok();
+    commit(&bake, "r");
+    let names = |path: &str| {
+        append(&bake.path("r").join(path), " ");
+        let found: Vec<String> = affected(&bake, &["--since=HEAD"]).into_iter().map(|(name, _)| name).collect();
+        git(&bake, "r", &["reset", "-q", "--hard"]);
+        found.join(" ")
+    };
+    assert_eq!(names("add.tar"), "mounts");
+    assert_eq!(names("src/one"), "mounts");
+    assert_eq!(names("src/two"), "");
+    assert_eq!(names("lib/two"), "mounts triggers root", "what fills a cache mount is taken as a whole");
+    assert_eq!(names("lib/one"), "triggers root");
+    assert_eq!(names("lib/seed/f"), "triggers root");
+    assert_eq!(names("onbuild"), "triggers");
+    assert_eq!(names("layout/index.json"), "layout");
+    fs::remove_file(bake.path("r/through")).expect("it is there");
+    symlink("src", bake.path("r/through")).expect("links can be made");
+    let found = affected(&bake, &["--since=HEAD"]);
+    assert_eq!(found.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["root"], "{found:#?}");
+}
+
+#[test]
 fn compose_files_and_what_they_name_count() {
     let bake = Bake::new();
     bake.write(
@@ -259,6 +320,51 @@ fn revisions_are_compared_with_the_merge_base() {
 }
 
 #[test]
+fn all_merge_bases_of_criss_cross_merges_count() {
+    let bake = repository();
+    let merge = |branch: &str| {
+        git(&bake, "r", &["-c", "user.name=t", "-c", "user.email=t@t", "merge", "-q", "--no-edit", branch]);
+    };
+    git(&bake, "r", &["branch", "other"]);
+    bake.write("r/web/src/a", "of main\n");
+    commit(&bake, "r");
+    git(&bake, "r", &["branch", "main-1"]);
+    git(&bake, "r", &["checkout", "-q", "other"]);
+    bake.write("r/data/d", "of other\n");
+    commit(&bake, "r");
+    git(&bake, "r", &["branch", "other-1"]);
+    merge("main-1");
+    git(&bake, "r", &["checkout", "-q", "main"]);
+    merge("other-1");
+    assert_eq!(git_output(&bake, "r", &["merge-base", "--all", "main", "other"]).lines().count(), 2);
+    assert_eq!(told(&bake, &["--since=other"]), "web: file web/src/a\napi: file data/d");
+}
+
+#[test]
+fn attributes_of_git_count_where_they_change_the_disk() {
+    let bake = repository();
+    let committed = |file: &str, line: &str| {
+        append(&bake.path("r").join(file), line);
+        commit(&bake, "r");
+        told(&bake, &["--since=HEAD~1"])
+    };
+    assert_eq!(committed("web/.gitattributes", "*.c linguist-vendored\n"), "");
+    assert_eq!(committed("web/.gitattributes", "* text eol=crlf\n"), "web: file web");
+    let all = committed(".gitattributes", "* text eol=crlf\n");
+    assert_eq!(all.lines().count(), 4, "{all}");
+}
+
+#[test]
+fn names_of_images_count_without_an_output() {
+    let bake = repository();
+    bake.write("r/more.hcl", "target \"web\" {\n  tags = [\"web:1\"]\n  annotations = [\"a=b\"]\n}\n");
+    commit(&bake, "r");
+    bake.write("r/more.hcl", "target \"web\" {\n  tags = [\"web:2\"]\n  annotations = [\"a=c\"]\n}\n");
+    let args = ["--since=HEAD", "-f=docker-bake.hcl", "-f=more.hcl"];
+    assert_eq!(told(&bake, &args), "web: definition more.hcl:2, definition more.hcl:3");
+}
+
+#[test]
 fn work_trees_and_folders_below_the_top_are_the_same() {
     let bake = repository();
     git(&bake, "r", &["worktree", "add", "-q", "../other"]);
@@ -270,7 +376,7 @@ fn work_trees_and_folders_below_the_top_are_the_same() {
     commit(&bake, "r");
     append(&bake.path("r/web/src/a"), "x");
     let ran = bake.run_in("r/web", &["affected", "--since=HEAD"]).ok();
-    assert_eq!(ran.stdout, "default  web/src/a: modified, read by COPY src /src (Dockerfile:3)\n");
+    assert_eq!(ran.stdout, "default  web/src/a: modified, read by COPY src /src (web/Dockerfile:3)\n");
     assert!(ran.stderr.starts_with("1 of 1 targets is affected since HEAD ("), "{ran:#?}");
 }
 

@@ -1,7 +1,8 @@
 //! `bake affected` leaves out no target that a build runs again: random changes of a small monorepo, each held against real
 //! builds of the states before and after.
 //!
-//! `BAKE_TEST_ROUNDS` is the number of changes that are tried.
+//! `BAKE_TEST_ROUNDS` is the number of changes that are tried, `BAKE_TEST_SEED` chooses which.
+#![expect(clippy::print_stderr, reason = "how much was tried is told")]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -76,6 +77,7 @@ impl Monorepo {
             }
             symlink("src", repo.path(&format!("{folder}/link"))).expect("links can be made");
         }
+        symlink("lib", repo.path("liblink")).expect("links can be made");
         repo.bake.write("r/.dockerignore", ".git\n");
         repo.bake.write("r/version.txt", "0\n");
         for n in 0..SERVICES.len() {
@@ -113,7 +115,14 @@ impl Monorepo {
             1 => text.push_str("LABEL a=$A\n"),
             _ => (),
         }
-        self.bake.write(&format!("r/{}/Dockerfile", SERVICES[n]), &text);
+        let path = self.path(&format!("{}/Dockerfile", SERVICES[n]));
+        fs::remove_file(&path).ok();
+        if self.dice.below(5) == 0 {
+            self.bake.write(&format!("r/elsewhere/Dockerfile.{n}"), &text);
+            symlink(format!("../elsewhere/Dockerfile.{n}"), &path).expect("links can be made");
+        } else {
+            fs::write(&path, &text).expect("files can be written");
+        }
     }
 
     fn definition(&self) {
@@ -130,7 +139,7 @@ impl Monorepo {
             let version = if n == 2 { ", VERSION = file(\"version.txt\")" } else { "" };
             writeln!(
                 text,
-                "target \"{name}\" {{\n  inherits = [\"_common\"]\n  {context}\n  contexts = {{ lib = \"lib\"{base} }}\n  \
+                "target \"{name}\" {{\n  inherits = [\"_common\"]\n  {context}\n  contexts = {{ lib = \"liblink\"{base} }}\n  \
                  args = {{ A = \"{}-${{ALL}}\"{version} }}\n  output = [\"type=oci,dest=../out/{name}.tar\"]\n}}",
                 self.args[n]
             )
@@ -150,7 +159,7 @@ impl Monorepo {
         let name = *self.dice.one(&NAMES);
         let file = format!("{folder}/{name}");
         let path = self.path(&file);
-        match self.dice.below(16) {
+        match self.dice.below(18) {
             0..=3 => {
                 self.put(&path, &format!("{version}\n"));
                 format!("content of {file}")
@@ -190,6 +199,24 @@ impl Monorepo {
                 fs::remove_file(&path).ok();
                 format!("{file} is removed")
             }
+            kind @ (9..=14 | 16 | 17) => self.change_of_builds(kind, version, folder),
+            _ => {
+                // A file becomes a folder, or the other way round.
+                if path.is_dir() {
+                    fs::remove_dir_all(&path).expect("it is ours");
+                    self.put(&path, "was a folder\n");
+                } else if path.symlink_metadata().is_ok() {
+                    fs::remove_file(&path).expect("it is ours");
+                    self.put(&path.join("inside"), "was a file\n");
+                }
+                format!("{file} is the other kind")
+            }
+        }
+    }
+
+    /// Changes what builds are made of: ignore files, Dockerfiles, the definition and what it reads.
+    fn change_of_builds(&mut self, kind: usize, version: usize, folder: &str) -> String {
+        match kind {
             9 => {
                 let pattern = *self.dice.one(&[
                     "**/*.md",
@@ -226,20 +253,22 @@ impl Monorepo {
                 self.definition();
                 format!("argument {n}")
             }
-            14 => {
-                self.bake.write("r/version.txt", &format!("{version}\n"));
-                "version.txt".to_owned()
+            16 => {
+                let n = self.dice.below(SERVICES.len());
+                let dockerfile = self.path(&format!("{}/Dockerfile", SERVICES[n]));
+                let text = fs::read_to_string(&dockerfile).expect("it is always there");
+                fs::write(&dockerfile, format!("{text}# {version}\nENV V={version}\n")).expect("it is ours");
+                format!("{}/Dockerfile has more", SERVICES[n])
+            }
+            17 => {
+                let target = *self.dice.one(&["lib", "elsewhere", "./lib"]);
+                fs::remove_file(self.path("liblink")).expect("it is always there");
+                symlink(target, self.path("liblink")).expect("links can be made");
+                format!("liblink leads to {target}")
             }
             _ => {
-                // A file becomes a folder, or the other way round.
-                if path.is_dir() {
-                    fs::remove_dir_all(&path).expect("it is ours");
-                    self.put(&path, "was a folder\n");
-                } else if path.symlink_metadata().is_ok() {
-                    fs::remove_file(&path).expect("it is ours");
-                    self.put(&path.join("inside"), "was a file\n");
-                }
-                format!("{file} is the other kind")
+                self.bake.write("r/version.txt", &format!("{version}\n"));
+                "version.txt".to_owned()
             }
         }
     }
@@ -348,7 +377,7 @@ fn no_target_is_left_out_that_a_build_runs_again() {
         }
         before = after;
     }
-    println!("{n_rounds} rounds: {n_affected} affected, {n_different} differ, {n_ran} run a step");
+    eprintln!("{n_rounds} rounds: {n_affected} affected, {n_different} differ, {n_ran} run a step");
     let n_targets = usize::try_from(n_rounds).expect("few rounds") * SERVICES.len();
     assert!(n_affected * 10 < n_targets * 9, "nearly everything is affected: {n_affected} of {n_targets}");
     assert!(n_different > 0 && n_ran > 0);

@@ -1,7 +1,8 @@
 //! The definition at one state of the work tree, planned and lowered.
 
-use std::{collections::HashMap, collections::HashSet};
+use std::collections::{HashMap, HashSet};
 
+use indexmap::IndexMap;
 use petgraph::graph::NodeIndex;
 
 use crate::{
@@ -13,7 +14,10 @@ use crate::{
         settings::Settings,
     },
     engine::{self, context::Contexts},
-    eval::evaluate::{Listed, evaluate, list_targets},
+    eval::{
+        evaluate::{Listed, evaluate, list_targets},
+        target::typed::Target,
+    },
     graph::Graph,
     oci::Platform,
     plan::{Build, Plan, TargetName, make::make, need::needs},
@@ -24,6 +28,7 @@ use crate::{
 /// The definition at one state.
 pub(super) struct DefinitionState {
     pub(super) plan: Plan,
+    targets: IndexMap<TargetName, Target>,
     readings: HashMap<NodeIndex, Result<BuildReading, String>>,
     pub(super) sources: SourceMap,
 }
@@ -53,8 +58,7 @@ impl DefinitionState {
             if all.is_empty() {
                 output::hide(hidden);
                 definition::check(settings, diagnostics.into_iter().chain(unneeded_faults).collect(), &read.sources)?;
-                let plan = Plan::default();
-                return Ok(Self { plan, readings: HashMap::new(), sources: read.sources });
+                return Ok(Self::without_targets(read.sources));
             }
             read.input.names = all.into_iter().map(|it| it.name.to_string()).collect();
         }
@@ -68,7 +72,7 @@ impl DefinitionState {
         let needs = needs(&plan, |name| settings.env.contains_key(name));
         let paths = entitlements::handles(&needs, &evaluated.grants, &read.from_remote, settings);
         let contexts = Contexts::new(settings.cwd.clone(), paths, read.sources);
-        lowered(settings, plan, &contexts, graph)
+        lowered(settings, plan, evaluated.targets, &contexts, graph)
     }
 
     /// Reads, plans and lowers an earlier state, with those of the targets that it has.
@@ -87,7 +91,7 @@ impl DefinitionState {
             .map(|it| it.name.to_string())
             .collect();
         if names.is_empty() {
-            return Ok(Self { plan: Plan::default(), readings: HashMap::new(), sources: read.sources });
+            return Ok(Self::without_targets(read.sources));
         }
         read.input.names = names;
         let (evaluated, faults) = evaluate(&read.definition, &read.input, &host.to_string());
@@ -97,7 +101,11 @@ impl DefinitionState {
         let needs = needs(&plan, |name| settings.env.contains_key(name));
         let paths = entitlements::handles(&needs, &evaluated.grants, &read.from_remote, settings);
         let contexts = Contexts::new(settings.cwd.clone(), paths, read.sources);
-        lowered(settings, plan, &contexts, graph).map_err(|_| "the run cannot be started".to_owned())
+        lowered(settings, plan, evaluated.targets, &contexts, graph).map_err(|_| "the run cannot be started".to_owned())
+    }
+
+    fn without_targets(sources: SourceMap) -> Self {
+        Self { plan: Plan::default(), targets: IndexMap::new(), readings: HashMap::new(), sources }
     }
 
     /// What each build reads, as far as that is known.
@@ -110,20 +118,26 @@ impl DefinitionState {
 
     /// The state as it is compared.
     pub(super) fn planned(&self) -> PlannedState<'_> {
-        let Self { plan, readings, sources } = self;
-        PlannedState { plan, readings, sources }
+        let Self { plan, targets, readings, sources } = self;
+        PlannedState { plan, readings, targets, sources }
     }
 }
 
 /// Lowers the builds of a plan. Nothing is waited for: no registry is asked.
-fn lowered(settings: &Settings, plan: Plan, contexts: &Contexts, graph: &mut Graph) -> Result<DefinitionState, u8> {
+fn lowered(
+    settings: &Settings,
+    plan: Plan,
+    targets: IndexMap<TargetName, Target>,
+    contexts: &Contexts,
+    graph: &mut Graph,
+) -> Result<DefinitionState, u8> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(|error| {
         let fault = Diagnostic::error("bake::cli::runtime", "the run cannot be started").cause(&error);
         output::diagnostics(&[fault], &SourceMap::default(), settings.color);
         FAILED
     })?;
     let readings = runtime.block_on(engine::reading::read_builds(&plan, contexts, graph));
-    Ok(DefinitionState { plan, readings, sources: contexts.sources() })
+    Ok(DefinitionState { plan, targets, readings, sources: contexts.sources() })
 }
 
 fn fine(faults: &[Diagnostic]) -> Result<(), String> {

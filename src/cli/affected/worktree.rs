@@ -48,7 +48,7 @@ impl TreeChanges {
             let done = beside();
             let lost = |_| Err(CompareError::Answer("thread"));
             let joined = changes.join().unwrap_or_else(lost).and_then(|(compared, from_bases, from_until)| {
-                let untracked = untracked.join().unwrap_or_else(|_| Err(CompareError::Answer("thread")))?;
+                let untracked = untracked.join().unwrap_or(Err(CompareError::Answer("thread")))?;
                 Ok(Self { compared, from_bases, from_until, untracked })
             });
             (joined, done)
@@ -76,6 +76,12 @@ impl TreeChanges {
         for change in &self.compared[n] {
             index.add(&change.path, path_change(change));
             folders.add(change, &mut index)?;
+            if change.path.file_name().is_some_and(|name| name == ".gitattributes")
+                && let Some(folder) = change.path.parent()
+                && attributes_count(tree, change, until)
+            {
+                index.add(folder, PathChange { status: ChangeStatus::Attributes, is_whole_folder: true });
+            }
         }
         if until.is_none() {
             for UntrackedPath { path, is_folder } in &self.untracked {
@@ -99,6 +105,30 @@ fn path_change(change: &GitChange) -> PathChange {
         _ => ChangeStatus::Modified,
     };
     PathChange { status, is_whole_folder: is_submodule }
+}
+
+/// Whether a `.gitattributes` that differs can change what git writes to the disk: then files differ there that are the same
+/// to git (gitattributes(5), <https://git-scm.com/docs/gitattributes>).
+fn attributes_count(tree: &GitWorkTree, change: &GitChange, until: Option<&str>) -> bool {
+    let old = if change.old == GitMode::Absent { Ok(Vec::new()) } else { tree.read(&change.old_object) };
+    let new = match (change.new, until) {
+        (GitMode::Absent, _) => Ok(Vec::new()),
+        (_, Some(until)) => tree.read(&format!("{until}:{}", change.path.display())),
+        (_, None) => fs::read(tree.top().join(&change.path)),
+    };
+    let (Ok(old), Ok(new)) = (old, new) else { return true };
+    let (old, new) = (String::from_utf8_lossy(&old), String::from_utf8_lossy(&new));
+    let (old, new): (HashSet<&str>, HashSet<&str>) = (old.lines().collect(), new.lines().collect());
+    old.symmetric_difference(&new).any(|line| counts(line))
+}
+
+/// Whether a line of `.gitattributes` can decide how files are written to the disk.
+fn counts(line: &str) -> bool {
+    const ATTRIBUTES: [&str; 7] = ["text", "eol", "crlf", "filter", "ident", "working-tree-encoding", "binary"];
+    let names = line.split_whitespace().skip(1).map(|word| word.trim_start_matches(['-', '!']));
+    let mut names = names.map(|word| word.split('=').next().unwrap_or(word));
+    !line.starts_with('#')
+        && (line.contains("[attr]") || line.starts_with('"') || names.any(|it| ATTRIBUTES.contains(&it)))
 }
 
 /// Folders that come with their first file and go with their last: a step that copies all but the files sees them.
@@ -153,7 +183,7 @@ fn past(tree: &Arc<GitWorkTree>, changes: &[GitChange], untracked: &[UntrackedPa
         untracked.iter().map(|it| (tree.top().join(&it.path), PastEntry::Missing)).collect();
     entries.extend(changes.iter().map(|change| (tree.top().join(&change.path), entry(change))));
     let reader = tree.clone();
-    Arc::new(PastTree::new(entries, Arc::new(move |object| reader.read(object))))
+    Arc::new(PastTree::new(tree.top().to_owned(), entries, Arc::new(move |object| reader.read(object))))
 }
 
 /// The later state, for links and names.
@@ -184,6 +214,17 @@ impl FolderView for LaterState {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn attributes_count_that_change_the_disk() {
+        for line in ["* text=auto", "*.sh eol=lf", "*.bin filter=lfs diff=lfs -text", "*.png binary", "[attr]mine text"]
+        {
+            assert!(counts(line), "{line}");
+        }
+        for line in ["", "# text", "*.md linguist-vendored", "text diff=text2"] {
+            assert!(!counts(line), "{line}");
+        }
+    }
 
     #[test]
     fn a_folder_without_files_is_none_to_git() {

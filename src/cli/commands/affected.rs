@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use crate::{
-    affected::{AffectedReason, UncomparedSource, UnpinnedInput},
+    affected::{AffectedReason, FileReader, UncomparedSource, UnpinnedInput},
     cli::{
         affected::{Answered, Compared, WantedRevisions, answer, names_of},
-        args::AffectedFormat,
+        affected_args::AffectedFormat,
         exit::{OK, write, write_json},
         settings::Settings,
     },
@@ -55,14 +55,21 @@ fn text(answered: &Answered) -> String {
     let mut text = String::new();
     for target in targets {
         for reason in &target.reasons {
-            let AffectedReason { kind: _, path, line, text: what } = reason;
+            let AffectedReason { kind: _, path, line, text: what, reader } = reason;
             let place = match (path, line) {
                 (Some(path), Some(line)) => format!("{path}:{line}: "),
                 (Some(path), None) => format!("{path}: "),
                 (None, _) => String::new(),
             };
+            let reader = match reader {
+                Some(FileReader { instruction, place: Some((path, line)) }) => {
+                    format!(", read by {instruction} ({path}:{line})")
+                }
+                Some(FileReader { instruction, place: None }) => format!(", read by {instruction}"),
+                None => String::new(),
+            };
             // A string takes any text.
-            let _never_fails = writeln!(text, "{:width$}  {place}{what}", &*target.name.0);
+            let _never_fails = writeln!(text, "{:width$}  {place}{what}{reader}", &*target.name.0);
         }
     }
     text
@@ -136,13 +143,20 @@ fn names(targets: &[TargetName]) -> Vec<&str> {
 }
 
 fn reason(reason: &AffectedReason) -> Value {
-    let AffectedReason { kind, path, line, text } = reason;
+    let AffectedReason { kind, path, line, text, reader } = reason;
     let mut value = json!({ "kind": kind.name(), "text": text });
     if let Some(path) = path {
         value["path"] = json!(path);
     }
     if let Some(line) = line {
         value["line"] = json!(line);
+    }
+    if let Some(FileReader { instruction, place }) = reader {
+        value["readBy"] = json!({ "instruction": instruction });
+        if let Some((path, line)) = place {
+            value["readBy"]["path"] = json!(path);
+            value["readBy"]["line"] = json!(line);
+        }
     }
     value
 }

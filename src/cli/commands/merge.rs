@@ -40,6 +40,9 @@ struct MergedTarget {
     annotations: Vec<Annotation>,
 }
 
+/// A metadata file: its name, and what it says of each target.
+type MetadataFile = (String, Map<String, Value>);
+
 /// An index whose parts and bytes are in the registries, and whose tags are not moved yet.
 struct ReadyIndex {
     target: MergedTarget,
@@ -87,7 +90,7 @@ fn fault(message: impl Into<String>) -> Diagnostic {
 }
 
 /// The metadata files, with their names.
-fn read_all(paths: &[String]) -> Result<Vec<(String, Map<String, Value>)>, Vec<Diagnostic>> {
+fn read_all(paths: &[String]) -> Result<Vec<MetadataFile>, Vec<Diagnostic>> {
     let mut found = Vec::new();
     let mut faults = Vec::new();
     for path in paths {
@@ -122,7 +125,7 @@ fn merged_target(
     name: &str,
     target: &Target,
     nodes: &TargetNodes,
-    metadata: &[(String, Map<String, Value>)],
+    metadata: &[MetadataFile],
 ) -> Result<MergedTarget, Diagnostic> {
     let tags: Vec<Reference> = nodes.tags.iter().map(|tag| tag.reference.clone()).collect();
     if tags.is_empty() {
