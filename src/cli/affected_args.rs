@@ -2,10 +2,7 @@
 
 use clap::{Args, ValueEnum};
 
-use super::{
-    affected::WantedRevisions,
-    args::{PlanArgs, SHOW},
-};
+use super::args::{PlanArgs, SHOW};
 
 const COMPARE: &str = "Compare with a revision";
 
@@ -33,6 +30,16 @@ impl AffectedArgs {
     pub(crate) fn revisions(&self) -> WantedRevisions {
         WantedRevisions { since: self.since.clone(), until: self.until.clone(), is_direct: self.direct }
     }
+}
+
+/// What the command line asks for.
+#[derive(Clone, Debug)]
+pub(crate) struct WantedRevisions {
+    pub(crate) since: String,
+    /// `None`: the files on the disk.
+    pub(crate) until: Option<String>,
+    /// Compare with `since` itself, not with the merge base.
+    pub(crate) is_direct: bool,
 }
 
 /// How `bake affected` writes.

@@ -37,7 +37,7 @@ use crate::{
     report::{Diagnostic, Severity, SourceId, SourceMap, Span, Spanned},
     sandbox,
     spec::CallMethod,
-    ui::output,
+    ui::{masking, output},
 };
 
 /// A definition that was read, and the input of its evaluation.
@@ -191,7 +191,7 @@ pub(crate) fn evaluated(settings: &Settings, purpose: Purpose) -> Result<Evaluat
     let mut read = read(settings)?;
     let (mut evaluated, mut diagnostics) = tracing::debug_span!("evaluate")
         .in_scope(|| evaluate(&read.definition, &read.input, &Platform::host().to_string()));
-    output::hide(evaluated.hidden.clone());
+    masking::hide(evaluated.hidden.clone());
     let secret_env = std::mem::take(&mut read.definition.secret_env);
     for warning in diagnostics.iter_mut().filter(|it| !it.is_error() && it.targets.is_empty()) {
         let at = warning.labels.first().map(|label| label.at);

@@ -48,7 +48,7 @@ use crate::{
     store::{self, HomeDir},
     ui::{log, output, raw_terminal},
 };
-use affected::WantedRevisions;
+use affected_args::WantedRevisions;
 use args::{Bake, COMMANDS, CacheCommand, CliCommand, DebugArgs, PlanArgs, ProgressArg, RunArgs, WithCommand};
 use build_args::BuildArgs;
 use exit::{FAILED, INTERRUPTED, USAGE, write, write_styled};

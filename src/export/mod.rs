@@ -43,4 +43,4 @@ pub(crate) use prepare::{PreparedExport, prepare};
 pub(crate) use release::{PendingRelease, pending_releases, publish, recover};
 pub(crate) use request::{ExportedOutput, Subject};
 pub(crate) use run::{export, stage};
-pub(crate) use write::{StagedExport, engine_answers, export_cache, join};
+pub(crate) use write::{JointExport, StagedExport, engine_answers, export_cache, joint_group};

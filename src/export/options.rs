@@ -38,7 +38,7 @@ pub(super) enum ExportPlan {
 
 /// How an image is made and where it goes.
 #[derive(Clone, Debug)]
-pub(super) struct ImagePlan {
+pub(crate) struct ImagePlan {
     /// The tags of the target, else the names of the output.
     pub(super) names: Vec<Reference>,
     pub(super) options: ImageOptions,
@@ -61,7 +61,7 @@ impl ImagePlan {
 
 /// The destination of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum ImageTo {
+pub(crate) enum ImageTo {
     /// Made and kept in our own store.
     Store,
     Registry {
@@ -104,7 +104,7 @@ pub(super) enum TreeTo {
 
 /// The destination of an archive: a file, or standard output.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum ArchiveDest {
+pub(crate) enum ArchiveDest {
     Stdout,
     File(PathBuf),
 }

@@ -8,7 +8,6 @@ use super::{
     options::{self, ExportPlan, ImageTo},
     owner,
     request::{ExportedOutput, Subject},
-    write::JointExport,
 };
 use crate::{
     grant::{self, Allowed, GrantedWrite},
@@ -28,8 +27,6 @@ pub(crate) struct PreparedExport {
     pub(super) plan: ExportPlan,
     /// What is written on this machine, checked; `None` for standard output and for what is not written here.
     pub(super) place: Option<GrantedWrite>,
-    /// It writes its destination together with other exports, or alone in the way in which several do.
-    pub(super) joint: Option<JointExport>,
 }
 
 impl PreparedExport {
@@ -122,8 +119,7 @@ pub(crate) fn prepare(
 ) -> Result<PreparedExport, Box<Diagnostic>> {
     let plan = options::plan(output, subject)?;
     let path = plan.path();
-    let mut prepared =
-        PreparedExport { output: output.clone(), subject: subject.clone(), plan, place: None, joint: None };
+    let mut prepared = PreparedExport { output: output.clone(), subject: subject.clone(), plan, place: None };
     if let Some(chown) = prepared.plan.chown() {
         let here = owner::in_namespace(chown).ok_or_else(|| {
             let text = format!("only root may give files to the user {} and the group {}", chown.uid, chown.gid);

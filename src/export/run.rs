@@ -8,7 +8,7 @@ use super::{
     context::{ExportContext, ExportReceipt},
     options::ExportPlan,
     prepare::PreparedExport,
-    write::{self, StagedExport},
+    write::{self, JointExport, JointMember, StagedExport},
 };
 use crate::report::Diagnostic;
 
@@ -18,13 +18,17 @@ use crate::report::Diagnostic;
 /// The diagnostic names target, exporter and destination, with the words of the system or registry.
 pub(crate) async fn export(
     prepared: &PreparedExport,
+    joint: Option<&JointExport>,
     builds: &[BuiltImage],
     context: &ExportContext,
 ) -> Result<ExportReceipt, Diagnostic> {
     some_result(prepared, builds)?;
     let mut receipt = match &prepared.plan {
         ExportPlan::Nothing => ExportReceipt::default(),
-        ExportPlan::Image(plan, to) => write::export_image(prepared, plan, to, builds, context).await?,
+        ExportPlan::Image(plan, to) => match joint {
+            Some(joint) => joint.export(JointMember::new(prepared, plan, builds, context), to).await?,
+            None => write::export_image(prepared, plan, to, builds, context).await?,
+        },
         ExportPlan::Tree(plan, to) => write::export_tree(prepared, plan, to, builds, context).await?,
     };
     add_provenance(&mut receipt, prepared, builds);
@@ -37,13 +41,17 @@ pub(crate) async fn export(
 /// As [`export`].
 pub(crate) async fn stage(
     prepared: &PreparedExport,
+    joint: Option<&JointExport>,
     builds: &[BuiltImage],
     context: &ExportContext,
 ) -> Result<StagedExport, Diagnostic> {
     some_result(prepared, builds)?;
     let mut staged = match &prepared.plan {
         ExportPlan::Nothing => StagedExport::nothing(ExportReceipt::default()),
-        ExportPlan::Image(plan, to) => write::stage_image(prepared, plan, to, builds, context).await?,
+        ExportPlan::Image(plan, to) => match joint {
+            Some(joint) => joint.stage(JointMember::new(prepared, plan, builds, context), to).await?,
+            None => write::stage_image(prepared, plan, to, builds, context).await?,
+        },
         ExportPlan::Tree(plan, to) => write::stage_tree(prepared, plan, to, builds, context).await?,
     };
     add_provenance(&mut staged.receipt, prepared, builds);

@@ -3,6 +3,7 @@
 pub(crate) mod diagnostic;
 pub(crate) mod log;
 pub(crate) mod machine;
+pub(crate) mod masking;
 pub(crate) mod output;
 pub(crate) mod progress;
 pub(crate) mod raw_terminal;

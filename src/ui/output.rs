@@ -3,31 +3,17 @@
 use std::{
     borrow::Cow,
     io::{self, IsTerminal, Write},
-    sync::{
-        OnceLock,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use super::{
     diagnostic::{DiagnosticLook, MAX_SHOWN, render},
-    machine, report as reports,
+    machine,
+    masking::shown,
+    report as reports,
     terminal::{harmless_json, harmless_lines},
 };
-use crate::report::{Diagnostic, Hidden, SourceMap};
-
-/// Sensitive values. Everything that is written is masked with them.
-static HIDDEN: OnceLock<Hidden> = OnceLock::new();
-
-/// Sets the values that are masked in all output from now on. Only the first call has an effect.
-pub(crate) fn hide(hidden: Hidden) {
-    HIDDEN.get_or_init(|| hidden.with_json());
-}
-
-/// Masks the sensitive values in a text.
-pub(crate) fn shown(text: &str) -> Cow<'_, str> {
-    HIDDEN.get().map_or(Cow::Borrowed(text), |hidden| hidden.mask(text))
-}
+use crate::report::{Diagnostic, SourceMap};
 
 /// Writes text to standard output. On a terminal nothing in it steers the terminal; elsewhere it stays as it is.
 ///

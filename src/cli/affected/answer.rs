@@ -10,13 +10,13 @@ use std::{
 
 use super::{
     ignored::ignored_sources,
-    revisions::{self, Compared, WantedRevisions},
+    revisions::{self, Compared},
     state::{DefinitionState, UnnamedTargets},
     worktree::{LaterState, TreeChanges},
 };
 use crate::{
     affected::{AffectedAnswer, AffectedTarget, CompareInput, compare},
-    cli::{exit::FAILED, settings::Settings},
+    cli::{affected_args::WantedRevisions, exit::FAILED, settings::Settings},
     fetch::GitWorkTree,
     graph::Graph,
     report::{Diagnostic, SourceMap},

@@ -15,4 +15,4 @@ mod state;
 mod worktree;
 
 pub(crate) use answer::{Answered, answer, names_of};
-pub(crate) use revisions::{Compared, WantedRevisions};
+pub(crate) use revisions::Compared;

@@ -3,22 +3,12 @@
 use std::path::Path;
 
 use crate::{
-    cli::settings::Settings,
+    cli::{affected_args::WantedRevisions, settings::Settings},
     fetch::{CompareError, GitWorkTree},
     grant,
     report::{Diagnostic, suggest},
     sandbox,
 };
-
-/// What the command line asks for.
-#[derive(Clone, Debug)]
-pub(crate) struct WantedRevisions {
-    pub(crate) since: String,
-    /// `None`: the files on the disk.
-    pub(crate) until: Option<String>,
-    /// Compare with `since` itself, not with the merge base.
-    pub(crate) is_direct: bool,
-}
 
 /// The commits that are compared.
 #[derive(Clone, Debug)]

@@ -22,7 +22,7 @@ use crate::{
     oci::Platform,
     plan::{Build, Plan, TargetName, make::make, need::needs},
     report::{Diagnostic, SourceMap},
-    ui::output,
+    ui::{masking, output},
 };
 
 /// The definition at one state.
@@ -56,14 +56,14 @@ impl DefinitionState {
             let Listed { all, diagnostics, unneeded_faults, hidden } =
                 list_targets(&read.definition, &read.input, &host.to_string());
             if all.is_empty() {
-                output::hide(hidden);
+                masking::hide(hidden);
                 definition::check(settings, diagnostics.into_iter().chain(unneeded_faults).collect(), &read.sources)?;
                 return Ok(Self::without_targets(read.sources));
             }
             read.input.names = all.into_iter().map(|it| it.name.to_string()).collect();
         }
         let (evaluated, faults) = evaluate(&read.definition, &read.input, &host.to_string());
-        output::hide(evaluated.hidden.clone());
+        masking::hide(evaluated.hidden.clone());
         definition::check(settings, faults, &read.sources)?;
         let (mut plan, _) = make(&evaluated, definition::plan_input(settings, &host));
         if is_all {
@@ -95,7 +95,7 @@ impl DefinitionState {
         }
         read.input.names = names;
         let (evaluated, faults) = evaluate(&read.definition, &read.input, &host.to_string());
-        output::hide(evaluated.hidden.clone());
+        masking::hide(evaluated.hidden.clone());
         fine(&faults)?;
         let (plan, _) = make(&evaluated, definition::plan_input(settings, &host));
         let needs = needs(&plan, |name| settings.env.contains_key(name));

@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 use crate::{
     affected::{AffectedReason, FileReader, UncomparedSource, UnpinnedInput},
     cli::{
-        affected::{Answered, Compared, WantedRevisions, answer, names_of},
+        affected::{Answered, Compared, answer, names_of},
         affected_args::AffectedFormat,
+        affected_args::WantedRevisions,
         exit::{OK, write, write_json},
         settings::Settings,
     },

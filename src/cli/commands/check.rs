@@ -38,7 +38,7 @@ use crate::{
         need::needs,
     },
     report::{Diagnostic, Severity, SourceId, SourceMap, Span, fold::some_of},
-    ui::{machine, output, report as ui_report},
+    ui::{machine, masking, output, report as ui_report},
 };
 
 /// Checks the targets that were named, or all of them.
@@ -58,7 +58,7 @@ async fn check(settings: &Settings, format: CheckFormat) -> u8 {
         let Listed { all, diagnostics, unneeded_faults, hidden } =
             list_targets(&read.definition, &read.input, &host.to_string());
         if all.is_empty() {
-            output::hide(hidden);
+            masking::hide(hidden);
             let faults = diagnostics.into_iter().chain(unneeded_faults);
             findings.of_definition(faults.filter(|_| is_whole).collect(), &read.definition);
             return show(settings, format, findings, &read.sources, &Counts::default());
@@ -66,7 +66,7 @@ async fn check(settings: &Settings, format: CheckFormat) -> u8 {
         read.input.names = all.into_iter().map(|it| it.name.to_string()).collect();
     }
     let (mut evaluated, faults) = evaluate(&read.definition, &read.input, &host.to_string());
-    output::hide(evaluated.hidden.clone());
+    masking::hide(evaluated.hidden.clone());
     let told: HashSet<Span> =
         faults.iter().filter(|it| it.is_error()).filter_map(|it| it.labels.first()).map(|label| label.at).collect();
     // The fault of such a target was reported already.

@@ -12,7 +12,7 @@ use crate::{
     },
     oci::Platform,
     report::SourceMap,
-    ui::output,
+    ui::masking,
 };
 
 /// Lists what a definition has.
@@ -38,7 +38,7 @@ pub(crate) fn run(settings: &Settings, what: ListWhat) -> u8 {
 
 /// Shows what is wrong with the definition, then `write`s what it has.
 fn show<T>(settings: &Settings, sources: &SourceMap, mut listed: Listed<T>, write: impl Fn(Vec<T>) -> u8) -> u8 {
-    output::hide(listed.hidden);
+    masking::hide(listed.hidden);
     match definition::check_all(settings, listed.diagnostics, &mut listed.unneeded_faults, sources) {
         Ok(()) => definition::concluding(&listed.unneeded_faults)(write(listed.all)),
         Err(code) => code,

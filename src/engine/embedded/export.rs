@@ -33,7 +33,7 @@ impl EmbeddedEngine {
         let base = Arc::new(Pulled::new(self.solver.clone()));
         let (prepared, context) = (&self.exports[&node], self.export_context(node, base.clone()));
         let span = tracing::debug_span!("export", node = node.index(), target = %prepared.subject.target);
-        let exported = export::export(prepared, builds, &context).instrument(span).await;
+        let exported = export::export(prepared, self.joint.get(&node), builds, &context).instrument(span).await;
         exported.map_err(|diagnostic| base.failure(diagnostic))
     }
 
@@ -49,7 +49,7 @@ impl EmbeddedEngine {
         let base = Arc::new(Pulled::new(self.solver.clone()));
         let (prepared, context) = (&self.exports[&node], self.export_context(node, base.clone()));
         let span = tracing::debug_span!("stage", node = node.index(), target = %prepared.subject.target);
-        let staged = export::stage(prepared, builds, &context).instrument(span).await;
+        let staged = export::stage(prepared, self.joint.get(&node), builds, &context).instrument(span).await;
         staged.map_err(|diagnostic| base.failure(diagnostic))
     }
 

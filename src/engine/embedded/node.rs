@@ -14,7 +14,7 @@ use crate::{
         provenance::PendingProvenance,
         sbom::SbomScan,
     },
-    export::{BuiltImage, ExportReceipt, PreparedExport, StagedExport},
+    export::{BuiltImage, ExportReceipt, JointExport, PreparedExport, StagedExport},
     grant::Allowed,
     oci::Platform,
     registry,
@@ -33,6 +33,8 @@ pub(crate) struct EmbeddedEngine {
     pub(super) builds: HashMap<NodeIndex, Arc<Lowered>>,
     pub(super) platforms: HashMap<NodeIndex, Platform>,
     pub(super) exports: HashMap<NodeIndex, PreparedExport>,
+    /// Of those that write one archive or layout together.
+    pub(super) joint: HashMap<NodeIndex, JointExport>,
     /// Only of builds whose exports carry provenance.
     pub(super) facts: HashMap<NodeIndex, PendingProvenance>,
     /// Only of builds whose exports write it into image configs.

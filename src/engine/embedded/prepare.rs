@@ -30,7 +30,7 @@ use crate::{
         provenance::PendingProvenance,
         sbom, secret,
     },
-    export::{self, PreparedExport, ReleaseContext},
+    export::{self, JointExport, PreparedExport, ReleaseContext, joint_group},
     plan::{Export, Plan, PlanNode, dest},
     report::Diagnostic,
     solve::solver::Solver,
@@ -123,6 +123,7 @@ async fn prepare_plan(
         platforms: prepared.builds.keys().map(|node| (*node, plan.build(*node).platform.clone())).collect(),
         builds: prepared.builds,
         exports,
+        joint: joint_exports(plan),
         facts,
         build_info,
         scans,
@@ -175,13 +176,12 @@ fn prepare_exports(
             Err(diagnostic) => faults.push(*diagnostic),
         }
     }
-    for group in &plan.joint {
-        let mut members: Vec<PreparedExport> = group.iter().filter_map(|node| prepared.get(node).cloned()).collect();
-        export::join(members.iter_mut());
-        prepared
-            .extend(group.iter().copied().filter(|node| prepared.contains_key(node)).zip(members).collect::<Vec<_>>());
-    }
     (prepared, warnings)
+}
+
+/// The exports that write one archive or layout together with others: each with its place among them.
+fn joint_exports(plan: &Plan) -> HashMap<NodeIndex, JointExport> {
+    plan.joint.iter().flat_map(|group| group.iter().copied().zip(joint_group(group.len()))).collect()
 }
 
 /// What is wrong with two exports that write to one place. The plan has reported those whose texts are the same.

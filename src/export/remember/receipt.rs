@@ -48,8 +48,8 @@ pub(crate) struct DroppedFiles {
 
 /// The key of an export: what is made and how, its names, the contents, and the facts that its attestations state.
 pub(crate) fn key(prepared: &PreparedExport, builds: &[BuiltImage], place: &Path) -> Digest {
-    // The plan is made of the output; the place is an argument; of a joint export each member has a key.
-    let PreparedExport { output: _, subject, plan, place: _, joint: _ } = prepared;
+    // The plan is made of the output; the place is an argument.
+    let PreparedExport { output: _, subject, plan, place: _ } = prepared;
     let Subject {
         target: _,
         tags,

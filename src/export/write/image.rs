@@ -8,7 +8,6 @@ use std::{
 use super::{
     dest::WriteFault,
     job::{ImageBytes, ImageJob, sizes},
-    joint::JointMember,
     layout::{self, LayoutJoin},
     load,
     stage::{ReleaseRecord, StagedExport, StagedParts, StagingFolder, Stamped},
@@ -41,9 +40,6 @@ pub(crate) async fn export_image(
     builds: &[BuiltImage],
     context: &ExportContext,
 ) -> Result<ExportReceipt, Diagnostic> {
-    if let Some(joint) = &prepared.joint {
-        return joint.export(JointMember::new(prepared, plan, builds, context), to).await;
-    }
     let job = ImageJob { prepared, plan, builds, context };
     let place = prepared.place.as_ref();
     let key = job.key(to);
@@ -70,9 +66,6 @@ pub(crate) async fn stage_image(
     builds: &[BuiltImage],
     context: &ExportContext,
 ) -> Result<StagedExport, Diagnostic> {
-    if let Some(joint) = &prepared.joint {
-        return joint.stage(JointMember::new(prepared, plan, builds, context), to).await;
-    }
     let job = ImageJob { prepared, plan, builds, context };
     let place = prepared.place.as_ref();
     let key = job.key(to);

@@ -56,23 +56,21 @@ struct Arrival {
 }
 
 /// One export of a group, with what it is made of.
-pub(super) struct JointMember {
+pub(crate) struct JointMember {
     prepared: PreparedExport,
     plan: ImagePlan,
     builds: Vec<BuiltImage>,
     context: ExportContext,
 }
 
-/// Makes a group of exports that write to one destination; one alone is a group too.
-pub(crate) fn join<'a>(exports: impl ExactSizeIterator<Item = &'a mut PreparedExport>) {
-    let group = Arc::new(JointGroup { n_members: exports.len(), arrived: Mutex::default() });
-    for (ix, export) in exports.enumerate() {
-        export.joint = Some(JointExport { group: group.clone(), ix });
-    }
+/// A group of so many exports that write to one destination; one alone is a group too.
+pub(crate) fn joint_group(n_members: usize) -> impl Iterator<Item = JointExport> {
+    let group = Arc::new(JointGroup { n_members, arrived: Mutex::default() });
+    (0..n_members).map(move |ix| JointExport { group: group.clone(), ix })
 }
 
 impl JointMember {
-    pub(super) fn new(
+    pub(crate) fn new(
         prepared: &PreparedExport,
         plan: &ImagePlan,
         builds: &[BuiltImage],
@@ -91,7 +89,7 @@ impl JointExport {
     ///
     /// # Errors
     /// The first fault of the group; every export of it gets that.
-    pub(super) async fn export(&self, member: JointMember, to: &ImageTo) -> Result<ExportReceipt, Diagnostic> {
+    pub(crate) async fn export(&self, member: JointMember, to: &ImageTo) -> Result<ExportReceipt, Diagnostic> {
         match self.arrive(member) {
             Arrived::Waiting(member, answer) => answer.await.unwrap_or_else(|_| Err(gone(&member))),
             Arrived::Last(group) => {
@@ -102,7 +100,7 @@ impl JointExport {
     }
 
     /// As [`Self::export`], but nothing becomes visible: all that is staged is that of the last export.
-    pub(super) async fn stage(&self, member: JointMember, to: &ImageTo) -> Result<StagedExport, Diagnostic> {
+    pub(crate) async fn stage(&self, member: JointMember, to: &ImageTo) -> Result<StagedExport, Diagnostic> {
         match self.arrive(member) {
             Arrived::Waiting(member, answer) => {
                 answer.await.unwrap_or_else(|_| Err(gone(&member))).map(StagedExport::nothing)

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use crate::ui::{output, terminal::harmless};
+use crate::ui::{masking, terminal::harmless};
 
 /// Buffered lines for standard error. A reader that is gone is no fault of the build.
 pub(super) struct LineOutput {
@@ -20,7 +20,7 @@ impl LineOutput {
 
     /// Writes one line, sensitive values masked; it is sent on when 32 KiB are waiting.
     pub(super) fn line(&mut self, line: &str) {
-        self.waiting.push_str(&output::shown(line));
+        self.waiting.push_str(&masking::shown(line));
         self.waiting.push('\n');
         if self.waiting.len() > Self::FULL {
             self.flush();

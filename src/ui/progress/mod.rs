@@ -7,7 +7,7 @@
 //! Nothing that runs waits for a terminal, except a command whose output comes faster than it can be shown. Output of a
 //! process is made harmless before it is shown; a step that was found in the cache takes one short line at most.
 
-mod conclusion;
+pub(super) mod conclusion;
 mod lines;
 mod plain;
 mod rawjson;
@@ -15,5 +15,5 @@ mod steps;
 mod tty;
 mod view;
 
-pub(crate) use conclusion::{conclusion, size};
+pub(crate) use conclusion::conclusion;
 pub(crate) use view::{ProgressMode, ProgressView};

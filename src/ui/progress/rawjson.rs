@@ -11,7 +11,7 @@ use super::{
 use crate::{
     oci::Digest,
     report::event::{Event, OutputStream, StepEnd},
-    ui::{output, terminal::harmless_json},
+    ui::{masking, terminal::harmless_json},
 };
 
 /// Writes an event as one line of JSON, in the form of BuildKit's `rawjson` progress.
@@ -43,7 +43,7 @@ pub(super) fn show(event: &Event, steps: &mut Steps, out: &mut LineOutput) {
             let Some(step) = steps.get_mut(*id) else { return };
             let stream = if *stream == OutputStream::Stdout { 1 } else { 2 };
             let data = match std::str::from_utf8(bytes) {
-                Ok(text) => STANDARD.encode(&*output::shown(text)),
+                Ok(text) => STANDARD.encode(&*masking::shown(text)),
                 Err(_) => STANDARD.encode(bytes),
             };
             let log = json!({"vertex": step.digest, "stream": stream, "data": data, "timestamp": now.to_string()});

@@ -16,7 +16,7 @@ use crate::{
         summary::RunSummary,
     },
     ui::{
-        output,
+        masking,
         terminal::{self, Colors, harmless},
     },
 };
@@ -53,13 +53,13 @@ impl Tty {
             Event::Output { id, stream, bytes } => {
                 let Some(step) = steps.get_mut(*id) else { return };
                 for line in step.lines(*stream, bytes) {
-                    step.log.push(output::shown(&terminal::line(&line, Colors::Keep)).into_owned());
+                    step.log.push(masking::shown(&terminal::line(&line, Colors::Keep)).into_owned());
                 }
             }
             Event::Ended { id, how, took } => {
                 let Some(step) = steps.get_mut(*id) else { return };
                 for line in step.unfinished_lines() {
-                    step.log.push(output::shown(&terminal::line(&line, Colors::Keep)).into_owned());
+                    step.log.push(masking::shown(&terminal::line(&line, Colors::Keep)).into_owned());
                 }
                 let seconds = took.as_secs_f64();
                 match how {
@@ -93,7 +93,7 @@ impl Tty {
             self.bars.remove(&unused);
         }
         for (bar, (text, time)) in self.live.iter().zip(lines) {
-            bar.set_message(output::shown(&text).into_owned());
+            bar.set_message(masking::shown(&text).into_owned());
             bar.set_prefix(time);
         }
     }
@@ -108,7 +108,7 @@ impl Tty {
     }
 
     fn print(&self, line: &str) {
-        let _gone = self.bars.println(output::shown(line));
+        let _gone = self.bars.println(masking::shown(line));
     }
 }
 

@@ -5,7 +5,6 @@
 
 use std::{
     collections::HashMap,
-    path::PathBuf,
     sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Instant,
 };
@@ -13,21 +12,12 @@ use std::{
 use indexmap::IndexMap;
 
 use super::{
-    ReportFormat,
-    finding::{Finding, FindingKey, Findings},
+    finding::{Finding, FindingKey, Findings, ReportPaths},
+    format::ReportFormat,
 };
 use crate::report::{Diagnostic, SourceMap, result::TargetResult};
 
 static COLLECTED: OnceLock<Mutex<Collected>> = OnceLock::new();
-
-/// What paths in reports are relative to.
-#[derive(Clone, Debug)]
-pub(crate) struct ReportPaths {
-    /// Absolute: what names of files are relative to.
-    pub(crate) cwd: PathBuf,
-    /// Absolute: the folder that reports start from, the root of the repository; `cwd` lies in it.
-    pub(crate) root: PathBuf,
-}
 
 struct Collected {
     paths: ReportPaths,

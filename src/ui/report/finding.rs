@@ -9,15 +9,23 @@ use std::{
 
 use indexmap::IndexSet;
 
-use super::collected::ReportPaths;
 use crate::{
     oci::{Digest, digest::FieldHasher},
     report::{
         Diagnostic, Label, Severity, SourceMap, SourceOrigin, Span,
         result::{BuildResult, OutputResult, ResultEnd, TargetResult},
     },
-    ui::{output, terminal::harmless_lines},
+    ui::{masking, terminal::harmless_lines},
 };
+
+/// What paths in reports are relative to.
+#[derive(Clone, Debug)]
+pub(crate) struct ReportPaths {
+    /// Absolute: what names of files are relative to.
+    pub(crate) cwd: PathBuf,
+    /// Absolute: the folder that reports start from, the root of the repository; `cwd` lies in it.
+    pub(crate) root: PathBuf,
+}
 
 /// One diagnostic, fit to be shown.
 #[derive(Clone, Debug)]
@@ -152,7 +160,7 @@ impl<'a> Findings<'a> {
 
 /// A text without sensitive values and credentials, in which nothing steers a terminal; line breaks stay.
 pub(super) fn shown(text: &str) -> String {
-    harmless_lines(&output::shown(text)).into_owned()
+    harmless_lines(&masking::shown(text)).into_owned()
 }
 
 /// The span of a label, or of the part of it that is meant.

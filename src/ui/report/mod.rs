@@ -19,5 +19,6 @@ mod rules;
 mod sarif;
 mod summary;
 
-pub(crate) use collected::{ReportPaths, begin, is_empty, planned, record, text};
+pub(crate) use collected::{begin, is_empty, planned, record, text};
+pub(crate) use finding::ReportPaths;
 pub(crate) use format::ReportFormat;

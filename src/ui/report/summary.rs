@@ -8,7 +8,7 @@ use std::{fmt::Write as _, time::Duration};
 use super::finding::{Finding, Findings, shown};
 use crate::{
     report::result::{ResultEnd, TargetResult},
-    ui::progress::size,
+    ui::progress::conclusion::size,
 };
 
 /// What a summary may take, in bytes, less the lines that end it.
