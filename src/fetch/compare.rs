@@ -272,7 +272,9 @@ impl GitWorkTree {
     /// When it is missing, as in a partial clone, or git cannot be asked.
     pub(crate) fn read(&self, object: &str) -> io::Result<Vec<u8>> {
         self.ask(object.as_bytes())?.ok_or_else(|| {
-            io::Error::other(format!("git does not have the object {object}, as in a clone made with a filter"))
+            io::Error::other(format!(
+                "git lacks the object, as in a clone with a filter, get it with: git cat-file -e {object}"
+            ))
         })
     }
 

@@ -343,6 +343,7 @@ fn all_merge_bases_of_criss_cross_merges_count() {
 #[test]
 fn attributes_of_git_count_where_they_change_the_disk() {
     let bake = repository();
+    git(&bake, "r", &["config", "core.safecrlf", "false"]);
     let committed = |file: &str, line: &str| {
         append(&bake.path("r").join(file), line);
         commit(&bake, "r");
@@ -549,6 +550,25 @@ fn shallow_clones_are_told_how_to_be_deepened() {
     git(&bake, "c", &["fetch", "-q", "--deepen=100", "origin", "HEAD", "+refs/heads/old:refs/remotes/origin/old"]);
     let ran = since("origin/old").ok();
     assert!(ran.stdout.starts_with("web  web/src/a: modified"), "{ran:#?}");
+}
+
+#[test]
+fn clones_with_a_filter_fetch_nothing() {
+    let bake = repository();
+    bake.write("r/version.txt", "2\n");
+    bake.write("r/web/src/a", "2\n");
+    commit(&bake, "r");
+    git(&bake, "r", &["config", "uploadpack.allowFilter", "true"]);
+    let url = format!("file://{}", bake.path("r").display());
+    git(&bake, "", &["clone", "-q", "--filter=blob:none", &url, "c"]);
+    let ran = bake.run_in("c", &["affected", "--since=HEAD~1"]).ok();
+    assert!(ran.stderr.starts_with("4 of 4 targets are affected"), "{ran:#?}");
+    let (_, command) =
+        ran.stdout.lines().next().and_then(|line| line.split_once("get it with: git ")).expect("a command");
+    let words: Vec<&str> = command.split([' ', ';', ')']).take(3).collect();
+    git(&bake, "c", &words);
+    let ran = bake.run_in("c", &["affected", "--since=HEAD~1"]).ok();
+    assert_eq!(ran.stdout.lines().count(), 2, "{ran:#?}");
 }
 
 #[test]

@@ -141,5 +141,9 @@ fn lowered(
 }
 
 fn fine(faults: &[Diagnostic]) -> Result<(), String> {
-    faults.iter().find(|fault| fault.is_error()).map_or(Ok(()), |fault| Err(fault.message.clone()))
+    let words = |fault: &Diagnostic| match fault.causes.last() {
+        Some(cause) => format!("{}: {cause}", fault.message),
+        None => fault.message.clone(),
+    };
+    faults.iter().find(|fault| fault.is_error()).map_or(Ok(()), |fault| Err(words(fault)))
 }
