@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum};
 
-use super::args::{PlanArgs, SHOW};
+use super::{args::PlanArgs, headings::SHOW};
 
 const COMPARE: &str = "Compare with a revision";
 

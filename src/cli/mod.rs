@@ -22,6 +22,8 @@ mod environment;
 pub(crate) mod exit;
 mod files;
 mod first_word;
+mod headings;
+mod matrix_args;
 mod plugin;
 mod plugin_args;
 mod proxies;

@@ -10,10 +10,10 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     cli::{
-        args::{MatrixArgs, MatrixFormat, MatrixUnit},
         definition::{self, Planned, Purpose},
         entitlements,
         exit::{FAILED, OK, write, write_json},
+        matrix_args::{MatrixArgs, MatrixFormat, MatrixUnit},
         settings::Settings,
         shard::ShardChoice,
     },

@@ -13,9 +13,9 @@ use super::{
 };
 use crate::{
     cli::{
-        args::MergeArgs,
         definition::{self, Planned, Purpose},
         exit::{FAILED, OK},
+        matrix_args::MergeArgs,
         registries,
         settings::Settings,
     },
