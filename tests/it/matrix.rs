@@ -129,3 +129,30 @@ fn five_runners_with_a_shared_cache_run_each_step_once() {
     assert_eq!(n_together, n_alone);
     assert!(most <= 6, "the work is divided: one runner ran {most} steps in a wave");
 }
+
+#[test]
+fn a_part_of_a_group_is_released_as_the_group_says() {
+    let bake = Bake::new();
+    let target = |name: &str, copied: &str| {
+        format!(
+            "target \"{name}\" {{\n  dockerfile-inline = \"FROM scratch\\nCOPY {copied} /\"\n  \
+             output = [\"type=local,dest=out-{name}\"]\n}}\n"
+        )
+    };
+    let group = "group \"all\" {\n  targets = [\"good\", \"bad\"]\n  release = \"defer-output\"\n}\n";
+    bake.write("r/docker-bake.hcl", &[group, &target("good", "there"), &target("bad", "absent")].concat());
+    bake.write("r/there", "1");
+    crate::support::git(&bake, "r", &["init", "-q", "-b", "main"]);
+    crate::support::commit(&bake, "r");
+    bake.write("r/there", "2");
+    bake.write("r/docker-bake.hcl", &bake.read("r/docker-bake.hcl").replace("COPY absent", "COPY missing"));
+    for args in [&["all", "--shard=1/1"][..], &["all", "--affected", "--since=HEAD"]] {
+        let ran = bake.run_in("r", args);
+        assert_eq!(ran.code, Some(1), "{ran:#?}");
+        assert!(ran.stderr.contains("missing"), "{ran:#?}");
+        assert!(!bake.path("r/out-good").exists(), "{args:?}: all or nothing");
+    }
+    // Asked for otherwise, the part that can be built is there.
+    assert_eq!(bake.run_in("r", &["all", "--shard=1/1", "--execution=defer-error"]).code, Some(1));
+    assert_eq!(bake.read("r/out-good/there"), "2");
+}

@@ -20,6 +20,7 @@ use crate::{
     fetch::GitWorkTree,
     graph::Graph,
     report::{Diagnostic, SourceMap},
+    spec::ExecutionMode,
     ui::output,
 };
 
@@ -29,6 +30,8 @@ pub(crate) struct Answered {
     pub(crate) compared: Compared,
     /// The top of the work tree.
     pub(crate) top: PathBuf,
+    /// The mode that the groups of the plan ask for.
+    pub(crate) release: Option<ExecutionMode>,
 }
 
 /// Finds out which of the targets are affected; without names, of all targets.
@@ -87,7 +90,7 @@ fn answer_for(settings: &Settings, wanted: &WantedRevisions, unnamed: UnnamedTar
     })?;
     let joined = found.into_iter().reduce(|before, more| join(before, more, &later)).unwrap_or_default();
     let answer = AffectedAnswer { not_compared, ..joined };
-    Ok(Answered { answer, top: tree.top().to_owned(), compared })
+    Ok(Answered { answer, top: tree.top().to_owned(), compared, release: later.release })
 }
 
 /// Refuses a definition that has no earlier state.

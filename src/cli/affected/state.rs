@@ -22,6 +22,7 @@ use crate::{
     oci::Platform,
     plan::{Build, Plan, TargetName, make::make, need::needs},
     report::{Diagnostic, SourceMap},
+    spec::ExecutionMode,
     ui::{masking, output},
 };
 
@@ -31,6 +32,8 @@ pub(super) struct DefinitionState {
     targets: IndexMap<TargetName, Target>,
     readings: HashMap<NodeIndex, Result<BuildReading, String>>,
     pub(super) sources: SourceMap,
+    /// The mode that the groups of the plan ask for.
+    pub(super) release: Option<ExecutionMode>,
 }
 
 /// Which targets of the later state are looked at.
@@ -72,7 +75,10 @@ impl DefinitionState {
         let needs = needs(&plan, |name| settings.env.contains_key(name));
         let paths = entitlements::handles(&needs, &evaluated.grants, &read.from_remote, settings);
         let contexts = Contexts::new(settings.cwd.clone(), paths, read.sources);
-        lowered(settings, plan, evaluated.targets, &contexts, graph)
+        // Groups that ask for different modes are told by the build.
+        let release = evaluated.release().ok().flatten();
+        let state = lowered(settings, plan, evaluated.targets, &contexts, graph)?;
+        Ok(Self { release, ..state })
     }
 
     /// Reads, plans and lowers an earlier state, with those of the targets that it has.
@@ -105,7 +111,7 @@ impl DefinitionState {
     }
 
     fn without_targets(sources: SourceMap) -> Self {
-        Self { plan: Plan::default(), targets: IndexMap::new(), readings: HashMap::new(), sources }
+        Self { plan: Plan::default(), targets: IndexMap::new(), readings: HashMap::new(), sources, release: None }
     }
 
     /// What each build reads, as far as that is known.
@@ -118,7 +124,7 @@ impl DefinitionState {
 
     /// The state as it is compared.
     pub(super) fn planned(&self) -> PlannedState<'_> {
-        let Self { plan, targets, readings, sources } = self;
+        let Self { plan, targets, readings, sources, release: _ } = self;
         PlannedState { plan, readings, targets, sources }
     }
 }
@@ -137,7 +143,7 @@ fn lowered(
         FAILED
     })?;
     let readings = runtime.block_on(engine::reading::read_builds(&plan, contexts, graph));
-    Ok(DefinitionState { plan, targets, readings, sources: contexts.sources() })
+    Ok(DefinitionState { plan, targets, readings, sources: contexts.sources(), release: None })
 }
 
 fn fine(faults: &[Diagnostic]) -> Result<(), String> {

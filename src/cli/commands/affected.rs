@@ -45,6 +45,8 @@ pub(crate) fn restrict(settings: &mut Settings, wanted: &WantedRevisions) -> Res
     if answered.answer.targets.is_empty() {
         return Err(OK);
     }
+    // The groups that ask for it are not named any more.
+    settings.execution = settings.execution.or(answered.release);
     settings.names = answered.answer.targets.iter().map(|target| target.name.to_string()).collect();
     Ok(())
 }
@@ -106,7 +108,7 @@ fn base_of(compared: &Compared) -> String {
 }
 
 fn document(answered: &Answered) -> Value {
-    let Answered { answer, compared, top } = answered;
+    let Answered { answer, compared, top, release: _ } = answered;
     let targets: Vec<Value> = answer
         .targets
         .iter()
