@@ -262,8 +262,11 @@ pub(crate) fn check(settings: &Settings, mut diagnostics: Vec<Diagnostic>, sourc
         let warnings = diagnostics.iter_mut().filter(|it| it.severity == Severity::Warning);
         warnings.for_each(|it| it.severity = Severity::Error);
     }
-    output::diagnostics(&diagnostics, sources, settings.color);
-    if diagnostics.iter().any(Diagnostic::is_error) { Err(FAILED) } else { Ok(()) }
+    let has_errors = diagnostics.iter().any(Diagnostic::is_error);
+    if has_errors || !settings.has_warned {
+        output::diagnostics(&diagnostics, sources, settings.color);
+    }
+    if has_errors { Err(FAILED) } else { Ok(()) }
 }
 
 /// Warns of what a build would refuse: a definition that is only shown is shown all the same.

@@ -84,6 +84,8 @@ pub(crate) struct Settings {
     pub(crate) image_id: ImageIdWanted,
     /// The state of the work tree that the definition and the Dockerfiles are read from, if it is not the one on the disk.
     pub(crate) past: Option<Arc<PastTree>>,
+    /// The definition was read before, for a choice among its targets, and its warnings were shown.
+    pub(crate) has_warned: bool,
     /// Warnings found while reading them.
     pub(crate) warnings: Vec<Diagnostic>,
 }
@@ -203,6 +205,7 @@ impl Settings {
             image_id: ImageIdWanted::default(),
             env,
             past: None,
+            has_warned: false,
             warnings,
         })
     }

@@ -145,11 +145,15 @@ fn a_part_of_a_group_is_released_as_the_group_says() {
     crate::support::git(&bake, "r", &["init", "-q", "-b", "main"]);
     crate::support::commit(&bake, "r");
     bake.write("r/there", "2");
+    let with_warning =
+        bake.read("r/docker-bake.hcl").replacen("target \"good\" {", "target \"good\" {\n  nonsense = 1", 1);
+    bake.write("r/docker-bake.hcl", &with_warning);
     bake.write("r/docker-bake.hcl", &bake.read("r/docker-bake.hcl").replace("COPY absent", "COPY missing"));
     for args in [&["all", "--shard=1/1"][..], &["all", "--affected", "--since=HEAD"]] {
         let ran = bake.run_in("r", args);
         assert_eq!(ran.code, Some(1), "{ran:#?}");
         assert!(ran.stderr.contains("missing"), "{ran:#?}");
+        assert_eq!(ran.stderr.matches("no attribute of this name: nonsense").count(), 1, "{ran:#?}");
         assert!(!bake.path("r/out-good").exists(), "{args:?}: all or nothing");
     }
     // Asked for otherwise, the part that can be built is there.

@@ -46,6 +46,7 @@ pub(crate) fn restrict(settings: &mut Settings, wanted: &WantedRevisions) -> Res
         return Err(OK);
     }
     // The groups that ask for it are not named any more.
+    settings.has_warned = true;
     settings.execution = settings.execution.or(answered.release);
     settings.names = answered.answer.targets.iter().map(|target| target.name.to_string()).collect();
     Ok(())

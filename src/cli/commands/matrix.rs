@@ -112,6 +112,7 @@ pub(crate) fn restrict(settings: &mut Settings, choice: ShardChoice) -> Result<(
     // The groups that ask for it are not named any more. Two that ask for different ones are told by the build.
     settings.execution = settings.execution.or_else(|| release.ok().flatten());
     settings.names = names;
+    settings.has_warned = true;
     Ok(())
 }
 
