@@ -44,6 +44,20 @@ pub(crate) struct PathChange {
     pub(crate) is_whole_folder: bool,
 }
 
+impl PathChange {
+    /// Whether something is there in one of the states alone, or may be.
+    pub(crate) const fn comes_or_goes(self) -> bool {
+        match self.status {
+            ChangeStatus::Added
+            | ChangeStatus::Deleted
+            | ChangeStatus::Untracked
+            | ChangeStatus::Submodule
+            | ChangeStatus::Folder => true,
+            ChangeStatus::Modified | ChangeStatus::Attributes | ChangeStatus::GitFolder => self.is_whole_folder,
+        }
+    }
+}
+
 /// The paths that differ, from the top of the work tree with `/`; names that are not UTF-8 are shown as text.
 #[derive(Debug, Default)]
 pub(crate) struct ChangeIndex {

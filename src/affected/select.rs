@@ -31,6 +31,8 @@ pub(super) struct ContextChanges<'a> {
     all: Vec<(&'a str, PathChange)>,
     /// Those that the ignore file does not hide.
     visible: Vec<(&'a str, PathChange)>,
+    /// The ignore file has exceptions (`!`): a file may be all that keeps a folder, which it hides otherwise, in the context.
+    has_exceptions: bool,
 }
 
 impl<'a> ContextChanges<'a> {
@@ -46,7 +48,12 @@ impl<'a> ContextChanges<'a> {
             false => !ignore.matches(path),
         };
         let visible = all.iter().filter(is_visible).copied().collect();
-        Self { all, visible }
+        let patterns = match origin {
+            FolderOrigin::Context { ignore, .. } => ignore.as_slice(),
+            FolderOrigin::Layout => &[],
+        };
+        let has_exceptions = patterns.iter().any(|pattern| pattern.starts_with('!'));
+        Self { all, visible, has_exceptions }
     }
 
     /// Whether nothing differs.
@@ -100,7 +107,9 @@ impl CompiledRead {
             let start = if place.root.is_empty() { String::new() } else { format!("{}/", place.root) };
             let from = changes.visible.partition_point(|(path, _)| *path < start.as_str());
             let below = changes.visible[from..].iter().take_while(|(path, _)| path.starts_with(&start)).copied();
-            for change in on_the_way.chain(below.filter(|(path, change)| place.sees(path, *change))) {
+            for change in
+                on_the_way.chain(below.filter(|(path, change)| place.sees(path, *change, changes.has_exceptions)))
+            {
                 if found.len() >= n {
                     return found;
                 }
@@ -138,7 +147,7 @@ impl ReadPlace {
     }
 
     /// Whether a path below the root, which no ignore file hides, is selected.
-    fn sees(&self, path: &str, change: PathChange) -> bool {
+    fn sees(&self, path: &str, change: PathChange, has_exceptions: bool) -> bool {
         if path.is_empty() {
             return true;
         }
@@ -166,8 +175,10 @@ impl ReadPlace {
         let is_included = self.include.as_ref().is_none_or(|include| {
             include.matches(&below) || (change.is_whole_folder && include.may_match_below(&below))
         });
+        // What `--exclude` leaves out may be all that keeps a folder in the context, and the folder itself is copied.
+        let keeps_folder = has_exceptions && change.comes_or_goes() && below.contains('/');
         let is_excluded = if change.is_whole_folder { self.exclude.hide(&below) } else { self.exclude.matches(&below) };
-        is_included && !is_excluded
+        is_included && (!is_excluded || keeps_folder)
     }
 }
 

@@ -208,7 +208,7 @@ pub(crate) struct RunArgs {
     pub(crate) jobs: Option<std::num::NonZeroUsize>,
 
     /// The most memory that all steps of the run have together, as in 4g
-    #[arg(long, value_name = "BYTES", value_parser = size, help_heading = RUN)]
+    #[arg(long, value_name = "BYTES", value_parser = memory, help_heading = RUN)]
     pub(crate) max_memory: Option<u64>,
 
     /// Leave the processor to others: 0 (as usual) to 19 (only what nobody else wants)
@@ -533,6 +533,13 @@ impl SpaceArgs {
         let Self { max_used_space, reserved_space, min_free_space } = self;
         SpaceLimits { max_used: max_used_space, reserved: reserved_space, min_free: min_free_space }
     }
+}
+
+/// A limit of memory: enough for the smallest program to start.
+fn memory(text: &str) -> Result<u64, String> {
+    const LEAST: u64 = 6 << 20;
+    let bytes = size(text)?;
+    if bytes < LEAST { Err("no step can start with less than 6m".to_owned()) } else { Ok(bytes) }
 }
 
 /// A number of bytes on the command line.

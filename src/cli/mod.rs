@@ -196,6 +196,7 @@ fn build_or_show(bake: Bake, env: Environment, invocation: Invocation) -> u8 {
         Ok(list) => list,
         Err(diagnostic) => return bad_usage(&[*diagnostic], color),
     };
+    let unbuilt = Unbuilt { metadata_file: bake.run.metadata_file.clone(), is_printed: bake.print.is_some() };
     let mut settings = match Settings::new(bake.plan, Some(bake.run), env) {
         Ok(settings) => settings,
         Err(faults) => return bad_usage(&faults, color),
@@ -204,14 +205,14 @@ fn build_or_show(bake: Bake, env: Environment, invocation: Invocation) -> u8 {
         let wanted = WantedRevisions { since, until: None, is_direct: bake.direct };
         settings = match restricted(settings, move |settings| commands::affected::restrict(settings, &wanted)) {
             Ok(settings) => settings,
-            Err(code) => return code,
+            Err(code) => return without_work(code, &unbuilt, color),
         };
     }
     if let Some(shard) = bake.shard {
         let shard = ShardChoice { wave: bake.wave.map(std::num::NonZero::get), ..shard };
         settings = match restricted(settings, move |settings| commands::matrix::restrict(settings, shard)) {
             Ok(settings) => settings,
-            Err(code) => return code,
+            Err(code) => return without_work(code, &unbuilt, color),
         };
     }
     // Namespaces can be entered only while there is one thread.
@@ -234,6 +235,26 @@ fn build_or_show(bake: Bake, env: Environment, invocation: Invocation) -> u8 {
             }),
         },
     }
+}
+
+/// What is answered where there is nothing to build: as little, in the same form.
+struct Unbuilt {
+    metadata_file: Option<String>,
+    is_printed: bool,
+}
+
+/// Answers a command of whose targets none was chosen; `code` says whether that is all.
+fn without_work(code: u8, unbuilt: &Unbuilt, color: bool) -> u8 {
+    if code != exit::OK {
+        return code;
+    }
+    if let Some(path) = &unbuilt.metadata_file
+        && let Err(fault) = commands::metadata::write_json(std::path::Path::new(path), &serde_json::json!({}))
+    {
+        output::diagnostics(&[*fault], &SourceMap::default(), color);
+        return FAILED;
+    }
+    if unbuilt.is_printed { write("{\n  \"target\": {}\n}\n") } else { code }
 }
 
 /// The settings with a part of the targets instead of those that were named, as `choose` makes them.

@@ -6,7 +6,7 @@
 use std::{
     fs::OpenOptions,
     io::{self, Write as _},
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 use super::{
@@ -130,7 +130,21 @@ fn wanted(
             continue;
         }
         match parse(text) {
-            Ok(report) => all.push(report),
+            Ok(report) => {
+                // As `x` and `./x` name one file.
+                let names =
+                    |path: &PathBuf| path.components().filter(|part| *part != Component::CurDir).collect::<PathBuf>();
+                let is_same = |other: &WantedReport| match (&other.to, &report.to) {
+                    (ReportDest::File(one), ReportDest::File(other)) => names(one) == names(other),
+                    _ => false,
+                };
+                if all.iter().any(is_same) {
+                    let message = format!("`{named_by}` names a file that has another report already: {text}");
+                    faults
+                        .push(Diagnostic::error("bake::cli::bad_report", message).help("give each a file of its own"));
+                }
+                all.push(report);
+            }
             Err((why, help)) => {
                 let fault = Diagnostic::error("bake::cli::bad_report", format!("`{named_by}` {why}: {text}"));
                 faults.push(fault.help(help));

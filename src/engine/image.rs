@@ -61,7 +61,7 @@ impl Images {
             let message = format!("no registry is asked for the image: {}", query.reference);
             return Err(Diagnostic::error("bake::engine::not_fetched", message));
         };
-        let (tag, digest) = split_layout_reference(&query.reference);
+        let (tag, digest) = split_layout_reference(&query.reference)?;
         let found = Layout::open(Path::new(folder))
             .and_then(|layout| layout.image(tag.as_deref(), digest.as_ref(), &query.platform))
             .map_err(|error| fault(&query.reference, &error))?;
@@ -104,12 +104,19 @@ impl Documents for KeptImage {
 }
 
 /// Splits the reference of an image in an OCI layout, as [`ContextSource::layout_text`] makes it, into tag and digest.
-fn split_layout_reference(text: &str) -> (Option<String>, Option<Digest>) {
+///
+/// # Errors
+/// When the digest is none: a pin that is not understood must not be lost.
+fn split_layout_reference(text: &str) -> Result<(Option<String>, Option<Digest>), Diagnostic> {
     let address = format!("oci-layout://{text}");
     let ContextSource::OciLayout { path: _, tag, digest } = ContextSource::parse(&address) else {
         unreachable!("the prefix says what it is")
     };
-    (tag.filter(|tag| !tag.is_empty()), digest.and_then(|digest| digest.parse().ok()))
+    let digest = digest.map(|text| text.parse::<Digest>().map_err(|_| text)).transpose().map_err(|wrong| {
+        let message = format!("the digest is not sha256:<64 hex digits>: {wrong}");
+        Diagnostic::error("bake::engine::bad_reference", message).help("`index.json` of the layout has the digests")
+    })?;
+    Ok((tag.filter(|tag| !tag.is_empty()), digest))
 }
 
 fn fault(name: &str, error: &RegistryError) -> Diagnostic {

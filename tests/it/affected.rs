@@ -611,3 +611,23 @@ fn unmerged_paths_and_odd_names_count() {
         assert_eq!(affected(&bake, &["--since=HEAD~1"]).len(), 1, "{name}");
     }
 }
+
+#[test]
+fn a_folder_that_only_an_excluded_file_keeps_in_the_context_counts() {
+    let bake = Bake::new();
+    bake.write("r/.dockerignore", "*\n!x\n!a/b/*.go\n");
+    bake.write("r/Dockerfile", "FROM scratch\nCOPY --exclude=**/*.go . /\n");
+    bake.write("r/docker-bake.hcl", "target \"default\" {\n  output = [\"type=cacheonly\"]\n}\n");
+    bake.write("r/x", "1");
+    bake.write("r/a/b/x.go", "1");
+    git(&bake, "r", &["init", "-q", "-b", "main"]);
+    commit(&bake, "r");
+    fs::remove_file(bake.path("r/a/b/x.go")).expect("it is there");
+    let ran = bake.run_in("r", &["affected", "--since=HEAD"]).ok();
+    assert!(ran.stdout.contains("a/b/x.go"), "{ran:#?}");
+    // Its content alone is not copied.
+    git(&bake, "r", &["checkout", "-q", "."]);
+    bake.write("r/a/b/x.go", "2");
+    let ran = bake.run_in("r", &["affected", "--since=HEAD"]).ok();
+    assert_eq!(ran.stdout, "", "{ran:#?}");
+}

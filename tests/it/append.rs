@@ -369,3 +369,15 @@ fn images_of_a_layout_are_contexts_by_tag_name_and_digest() {
     let near = take("lay?name=example.test/b:2", "/a");
     assert!(near.stderr.contains("did you mean `example.test/b:1`?"), "{near:#?}");
 }
+
+#[test]
+fn a_digest_that_is_none_is_refused_and_not_ignored() {
+    let bake = project("type=oci,dest=out,tar=false,append=true");
+    bake.run(&["--allow=fs=*", "a"]).ok();
+    for wrong in ["sha256:deadbeef", "sha256:zz", "sha256:"] {
+        let context = format!("--build-context=base=oci-layout://out@{wrong}");
+        let ran = bake.run_reading("", &["build", "--allow=fs=*", &context, "-"], "FROM base\n");
+        assert_eq!(ran.code, Some(1), "{wrong}: {ran:#?}");
+        assert!(ran.stderr.contains(&format!("the digest is not sha256:<64 hex digits>: {wrong}")), "{ran:#?}");
+    }
+}

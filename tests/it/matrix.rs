@@ -66,6 +66,8 @@ fn jobs_are_targets_platforms_or_groups_and_linked_ones_come_first() {
         })
     );
     assert_eq!(each(&matrix(&bake, &["--by=group"]), "target"), ["tool", "base", "svc"]);
+    // What is left out of a group is in no job.
+    assert_eq!(each(&matrix(&bake, &["--by=group", "tool", "!fmt"]), "target"), ["lint"]);
     let gitlab = bake.run(&["matrix", "--allow=fs.read=*", "--format=gitlab", "lint", "fmt"]).ok().stdout;
     let wanted = "\"bake lint\":\n  extends: .bake\n  variables:\n    BAKE_TARGETS: \"lint\"\n\
                   \"bake fmt\":\n  extends: .bake\n  variables:\n    BAKE_TARGETS: \"fmt\"\n";
@@ -85,7 +87,7 @@ fn shards_are_balanced_by_recorded_times_and_keep_what_is_shared_together() {
     // One runner has it all in one wave, with what is only linked built on the way.
     assert_eq!(each(&matrix(&bake, &["--shards=1"]), "targets"), ["svc1 svc2 svc3 svc4 svc5 svc6 lint fmt"]);
     // The times of a run are taken into account: one target needs as much as all others together.
-    let slow = "FROM busy\\nRUN sleep 1";
+    let slow = "FROM busy\\nRUN sleep 4";
     let bake_file = bake.read("docker-bake.hcl").replace("FROM busy\\nRUN echo lint > /n", slow);
     bake.write("docker-bake.hcl", &bake_file);
     bake.run(&["--allow=fs.read=*"]).ok();
@@ -98,6 +100,11 @@ fn shards_are_balanced_by_recorded_times_and_keep_what_is_shared_together() {
     assert_eq!(bake.run(&["--allow=fs.read=*", "--shard=3/2"]).code, Some(2));
     let empty = bake.run(&["--allow=fs.read=*", "--shard=2/2", "lint"]).ok();
     assert_eq!(empty.stderr, "shard 2/2: 0 of 1 targets\n");
+    bake.write("m.json", "stale");
+    bake.run(&["--allow=fs.read=*", "--shard=2/2", "--metadata-file=m.json", "lint"]).ok();
+    assert_eq!(bake.read("m.json").trim(), "{}");
+    let printed = bake.run(&["--allow=fs.read=*", "--shard=2/2", "--print", "lint"]).ok();
+    assert_eq!(serde_json::from_str::<Value>(&printed.stdout).expect("JSON")["target"], json!({}));
 }
 
 #[test]

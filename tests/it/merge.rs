@@ -1,6 +1,7 @@
 //! `bake merge`: images that runners have pushed for one platform each become one index.
 
 use std::{
+    fs,
     io::{Read as _, Write as _},
     net::TcpStream,
 };
@@ -74,6 +75,18 @@ fn platforms_that_runners_pushed_become_one_index_with_attestations_and_annotati
     let missing = bake.run(&["merge", &files[0], &files[1], &files[2], "app", "api"]);
     assert_eq!(missing.code, Some(1), "{missing:#?}");
     assert!(missing.stderr.contains("no runner has pushed these platforms of the target: linux/arm64"), "{missing:#?}");
+    assert!(get(&at, "app/manifests/1").is_none());
+    // Two images of one platform, or one that the target does not have: none is chosen silently.
+    bake.write("Dockerfile", "FROM scratch\nCOPY Dockerfile /other\n");
+    fs::rename(bake.path("app-amd64.json"), bake.path("first.json")).expect("it is there");
+    let _ran = runner(&bake, &at, "amd64", "app");
+    fs::rename(bake.path("app-amd64.json"), bake.path("second.json")).expect("it is there");
+    fs::rename(bake.path("first.json"), bake.path("app-amd64.json")).expect("it is there");
+    let twice = bake.run(&["merge", &files[0], &files[1], "--metadata=second.json", "app"]);
+    assert_eq!(twice.code, Some(1), "{twice:#?}");
+    assert!(twice.stderr.contains("two different images of one platform were pushed: linux/amd64"), "{twice:#?}");
+    let other = bake.run(&["merge", &files[0], &files[1], "--set=app.platform=linux/arm64", "app"]);
+    assert!(other.stderr.contains("the target has no such platform") && other.code == Some(1), "{other:#?}");
     assert!(get(&at, "app/manifests/1").is_none());
     let mut args = vec!["merge", "--metadata-file=merged.json"];
     args.extend(files.iter().map(String::as_str));

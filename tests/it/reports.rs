@@ -475,3 +475,12 @@ fn a_failed_step_is_reported_with_its_last_lines() {
     let all = commands(&ran);
     assert!(all[0].starts_with("::error file=Dockerfile,line=2,col=1,endLine=2,endColumn=46,"), "{all:?}");
 }
+
+#[test]
+fn two_reports_to_one_file_are_refused() {
+    let bake = Bake::new();
+    bake.write("docker-bake.hcl", "target \"default\" {\n  dockerfile-inline = \"FROM scratch\"\n}\n");
+    let ran = bake.run(&["--report=sarif=out", "--report=junit=./out", "--print"]);
+    assert_eq!(ran.code, Some(2), "{ran:#?}");
+    assert!(ran.stderr.contains("names a file that has another report already: junit=./out"), "{ran:#?}");
+}

@@ -25,6 +25,7 @@ use crate::{
     plan::{Plan, TargetName, need::needs},
     report::Diagnostic,
     shard::{Shard, Split, split},
+    spec::ExecutionMode,
     store::Store,
     ui::output,
 };
@@ -48,6 +49,8 @@ pub(crate) fn run(settings: &Settings, args: &MatrixArgs) -> u8 {
         Ok(planned) => planned,
         Err(code) => return code,
     };
+    let has_exclusions = settings.names.iter().any(|name| name.starts_with('!'));
+    let conclude = definition::concluding(&planned.evaluated.unneeded_faults);
     let groups: Vec<(String, Vec<TargetName>)> = match args.by {
         Some(MatrixUnit::Group) => groups(&planned, settings.names.is_empty()),
         _ => Vec::new(),
@@ -64,14 +67,14 @@ pub(crate) fn run(settings: &Settings, args: &MatrixArgs) -> u8 {
             let found = split(&steps.targets, &steps.weights, n.get());
             (of_shards(&steps, &found), found.repeated.len())
         }
-        None => (of_units(&plan, &steps, &groups, args.by.unwrap_or(MatrixUnit::Target)), 0),
+        None => (of_units(&plan, &steps, (&groups, has_exclusions), args.by.unwrap_or(MatrixUnit::Target)), 0),
     };
     let n_waves = jobs.iter().map(|job| job.wave).max().unwrap_or_default();
     jobs.retain(|job| args.wave.is_none_or(|wave| wave.get() == job.wave));
     if args.shards.is_some() {
         told(&steps, &jobs, repeated);
     }
-    match args.format {
+    conclude(match args.format {
         MatrixFormat::Github => write_json(&format!("{}\n", github(&jobs, n_waves))),
         MatrixFormat::Gitlab => write(&gitlab(&jobs, n_waves)),
         MatrixFormat::Json => {
@@ -83,7 +86,7 @@ pub(crate) fn run(settings: &Settings, args: &MatrixArgs) -> u8 {
             all["repeatedSteps"] = json!(repeated);
             write_json(&format!("{all:#}\n"))
         }
-    }
+    })
 }
 
 /// Names the targets of one shard instead of those that the command line has, for a build of them.
@@ -105,6 +108,9 @@ pub(crate) fn restrict(settings: &mut Settings, choice: ShardChoice) -> Result<(
         output::words(&format!(
             "the plan has {n_waves} waves: with --wave=1 on all runners first, then --wave=2, nothing is built twice\n"
         ));
+    }
+    if release.as_ref().is_ok_and(|mode| *mode == Some(ExecutionMode::DeferOutput)) && choice.of > 1 {
+        output::words("each runner releases its part when that is built: all or nothing holds for the part alone\n");
     }
     if names.is_empty() {
         return Err(OK);
@@ -184,7 +190,12 @@ fn of_shards(steps: &TargetSteps, found: &Split) -> Vec<Job> {
 }
 
 /// A job for each target, platform of a target, or group; those that others are linked to in earlier waves.
-fn of_units(plan: &Plan, steps: &TargetSteps, groups: &[(String, Vec<TargetName>)], by: MatrixUnit) -> Vec<Job> {
+fn of_units(
+    plan: &Plan,
+    steps: &TargetSteps,
+    (groups, has_exclusions): (&[(String, Vec<TargetName>)], bool),
+    by: MatrixUnit,
+) -> Vec<Job> {
     let mut waves: Vec<usize> = Vec::new();
     for target in &steps.targets {
         let behind = target.links.iter().map(|link| waves[*link]).max();
@@ -199,15 +210,14 @@ fn of_units(plan: &Plan, steps: &TargetSteps, groups: &[(String, Vec<TargetName>
         steps.targets.iter().enumerate().map(|(ix, target)| (target.name.as_str(), ix)).collect();
     for (name, members) in groups {
         let of: Vec<usize> = members.iter().filter_map(|member| left.remove(&*member.0)).collect();
+        if of.is_empty() {
+            continue;
+        }
         let wave = of.iter().map(|ix| waves[*ix]).max().unwrap_or(1);
-        jobs.push(Job {
-            name: name.clone(),
-            shard: None,
-            wave,
-            targets: vec![name.clone()],
-            platform: None,
-            weight: weight(&of),
-        });
+        // The name of a group stands for all of it: where some were left out (`!NAME`), or are in an earlier job, for too much.
+        let is_all = of.len() == members.len() && !has_exclusions;
+        let targets = if is_all { vec![name.clone()] } else { names_of(steps, of.iter()).collect() };
+        jobs.push(Job { name: name.clone(), shard: None, wave, targets, platform: None, weight: weight(&of) });
     }
     for (ix, target) in steps.targets.iter().enumerate().filter(|(_, target)| left.contains_key(target.name.as_str())) {
         let job = |name: String, platform: Option<String>, weight: u64| Job {

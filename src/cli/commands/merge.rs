@@ -199,11 +199,20 @@ async fn made(client: &Client, target: &MergedTarget) -> Made<MadeImage> {
     let made = combine(client, &sources, &annotations, &[], true).await?;
     let merged: Value = serde_json::from_slice(&made.root.bytes).unwrap_or_default();
     let entries = merged["manifests"].as_array().into_iter().flatten();
-    let there: BTreeSet<String> = entries
+    let platforms = entries
         .filter(|entry| attested(entry).is_none())
-        .filter_map(|entry| Platform::parse(&platform_text(entry.get("platform")?)).ok())
-        .map(|platform| platform.to_string())
-        .collect();
+        .filter_map(|entry| Platform::parse(&platform_text(entry.get("platform")?)).ok());
+    let mut there: BTreeSet<String> = BTreeSet::new();
+    for platform in platforms {
+        let wrong = match target.platforms.contains(&platform) {
+            false => "the target has no such platform, and a runner has pushed it",
+            true if there.insert(platform.to_string()) => continue,
+            true => "two different images of one platform were pushed",
+        };
+        let help = "name the metadata files of one run of each runner, and no others";
+        let fault = fault(format!("{wrong}: {platform}")).help(help);
+        return Err(Box::new(fault.of([Arc::<str>::from(target.name.as_str())])));
+    }
     let missing: Vec<String> =
         target.platforms.iter().map(ToString::to_string).filter(|platform| !there.contains(platform)).collect();
     if !missing.is_empty() {

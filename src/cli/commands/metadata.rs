@@ -59,7 +59,7 @@ pub(super) fn write(
 }
 
 /// Writes a metadata file atomically.
-pub(super) fn write_json(path: &Path, content: &Value) -> Result<(), Box<Diagnostic>> {
+pub(crate) fn write_json(path: &Path, content: &Value) -> Result<(), Box<Diagnostic>> {
     let text = serde_json::to_string_pretty(content).expect("metadata is plain data");
     let failed = |error: &dyn std::error::Error| {
         let mut fault = Diagnostic::error(

@@ -19,7 +19,7 @@ pub(crate) mod list;
 pub(crate) mod log;
 pub(crate) mod matrix;
 pub(crate) mod merge;
-mod metadata;
+pub(crate) mod metadata;
 pub(crate) mod plan;
 pub(crate) mod print;
 pub(crate) mod prune;
