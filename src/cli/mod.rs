@@ -196,7 +196,10 @@ fn build_or_show(bake: Bake, env: Environment, invocation: Invocation) -> u8 {
         Ok(list) => list,
         Err(diagnostic) => return bad_usage(&[*diagnostic], color),
     };
-    let unbuilt = Unbuilt { metadata_file: bake.run.metadata_file.clone(), is_printed: bake.print.is_some() };
+    let unbuilt = Unbuilt {
+        metadata_file: bake.run.metadata_file.clone(),
+        is_printed: bake.print == Some(args::PrintFormat::Json),
+    };
     let mut settings = match Settings::new(bake.plan, Some(bake.run), env) {
         Ok(settings) => settings,
         Err(faults) => return bad_usage(&faults, color),
@@ -240,6 +243,7 @@ fn build_or_show(bake: Bake, env: Environment, invocation: Invocation) -> u8 {
 /// What is answered where there is nothing to build: as little, in the same form.
 struct Unbuilt {
     metadata_file: Option<String>,
+    /// As JSON; a bake file of no targets is empty.
     is_printed: bool,
 }
 

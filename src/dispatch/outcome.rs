@@ -74,8 +74,8 @@ impl RunOutcome {
         }
     }
 
-    /// Makes the outcome of a run from the results of its nodes. `work` tells what ran for a build; `warnings` are those of the preparation, `late` that
-    /// of saving what the next run can use.
+    /// Makes the outcome of a run from the results of its nodes. `work` tells what ran for a build; `warnings` are those of
+    /// the preparation, `late` that of saving what the next run can use.
     pub(super) fn new(
         plan: &Plan,
         result: DispatchResult,

@@ -31,8 +31,8 @@ pub(crate) fn are_joint(earlier: &Export, later: &Export) -> bool {
     appends(earlier) && appends(later) && is_alike
 }
 
-/// What is wrong with two exports that write to one destination, and not together: nothing for OCI layouts, which take several images, a
-/// warning for folders that are merged, else an error.
+/// What is wrong with two exports that write to one destination, and not together: nothing for OCI layouts, which take several
+/// images, a warning for folders that are merged, else an error.
 pub(crate) fn conflict(earlier: &Export, later: &Export) -> Option<Diagnostic> {
     let name = match later.output.value.writes() {
         Writes::Nothing => return None,

@@ -138,7 +138,6 @@ pub(crate) async fn materialise(
     tree: &LayerTree,
     images: &ImageSteps,
 ) -> Result<Vec<PathBuf>, SolveFailure> {
-    let folders = tree.layers.iter().map(|layer| world.store.snapshot_fs(&layer.snapshot)).collect::<Vec<_>>();
     let mut missing = Vec::new();
     for (n, layer) in tree.layers.iter().enumerate() {
         match &layer.base {
@@ -147,6 +146,8 @@ pub(crate) async fn materialise(
             None => return Err(snapshot_gone(layer)),
         }
     }
+    // Only now: what was found damaged may be whole in another store.
+    let folders = tree.layers.iter().map(|layer| world.store.snapshot_fs(&layer.snapshot)).collect::<Vec<_>>();
     if missing.is_empty() {
         return Ok(folders);
     }
@@ -236,9 +237,9 @@ async fn unpack(
 pub(crate) async fn blob(world: &SolveWorld, base: &BaseLayer, images: &ImageSteps) -> Result<PathBuf, SolveFailure> {
     let digest = base.layer.descriptor.digest().to_string().parse::<Digest>();
     let digest = digest.map_err(|error| images.place(base, layer_fault(base, &error).into()))?;
-    let path = world.store.blob_path(&digest);
+    // The path is asked for last: what was found damaged here may be whole in another store.
     if world.store.blob_size(&digest).is_some() {
-        return Ok(path);
+        return Ok(world.store.blob_path(&digest));
     }
     let _lock = world.lock(&digest).await?;
     if world.store.blob_size(&digest).is_none() {
@@ -247,7 +248,7 @@ pub(crate) async fn blob(world: &SolveWorld, base: &BaseLayer, images: &ImageSte
         pulled.map_err(|failure| world.caches.failed(base, images.place(base, failure), &world.sink))?;
         progress.end();
     }
-    Ok(path)
+    Ok(world.store.blob_path(&digest))
 }
 
 async fn pull(

@@ -120,13 +120,13 @@ fn pod(bake: &Bake, command: &[&str]) -> std::process::Output {
     podman.args(["--security-opt=seccomp=unconfined", "--security-opt=no-new-privileges", "--pids-limit=0"]);
     podman.arg(format!("--ulimit=nofile={soft}:{hard}")).arg("--ulimit=nproc=1000:1000");
     let mount = |from: &Path, to: &str| format!("--volume={}:{to}", from.display());
-    podman.arg(mount(&bake.path("work"), "/work"));
+    podman.arg(mount(&bake.path("work"), "/bake"));
     podman.arg(mount(Path::new(env!("CARGO_BIN_EXE_bake")), "/bin/bake:ro"));
     podman.arg(mount(base_layout(), "/base:ro"));
-    for variable in ["BAKE_SINGLE_ID=1", "BAKE_NETWORK=host", "BAKE_HOME=/work/state", "HOME=/work"] {
+    for variable in ["BAKE_SINGLE_ID=1", "BAKE_NETWORK=host", "BAKE_HOME=/bake/state", "HOME=/bake"] {
         podman.arg(format!("--env={variable}"));
     }
-    podman.arg("--workdir=/work/source").arg("--rootfs").arg(bake.path("rootfs"));
+    podman.arg("--workdir=/bake/source").arg("--rootfs").arg(bake.path("rootfs"));
     podman.args(command).output().expect("podman is there")
 }
 

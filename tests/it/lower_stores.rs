@@ -153,3 +153,30 @@ fn what_a_later_bake_has_written_is_refused_by_every_command_and_left_as_it_is()
     let earlier = build(&bake, "warm", "");
     assert!(!earlier.stderr.contains("ran "), "{earlier:#?}");
 }
+
+#[test]
+fn a_layer_that_is_damaged_in_one_store_is_taken_from_the_next() {
+    let bake = project();
+    let _first = build(&bake, "warm", "");
+    for name in ["first", "own"] {
+        let status =
+            Command::new("cp").args(["-a", "warm", name]).current_dir(bake.dir.path()).status().expect("there");
+        assert!(status.success());
+        for layer in fs::read_dir(bake.path(&format!("{name}/v1/snapshots"))).expect("it is there") {
+            let file = layer.expect("entry").path().join("fs/next");
+            if file.is_file() {
+                fs::write(file, "NEXT\n").expect("it is ours");
+            }
+        }
+    }
+    // A step on top needs the layer itself.
+    bake.write("Dockerfile", &format!("{}RUN cat /next > /seen\n", bake.read("Dockerfile")));
+    let target = bake.read("docker-bake.hcl").replace("type=oci,dest=out.tar", "type=local,dest=out");
+    bake.write("docker-bake.hcl", &target);
+    for (home, lower) in [("fresh", "first:warm"), ("own", "warm")] {
+        let ran = build(&bake, home, lower);
+        assert!(conclusion(&ran).contains("ran 1 step"), "{home}: {ran:#?}");
+        assert_eq!((bake.read("out/seen"), bake.read("out/next")), ("next\n".into(), "next\n".into()), "{home}");
+        fs::remove_dir_all(bake.path("out")).expect("it was written");
+    }
+}

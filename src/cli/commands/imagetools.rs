@@ -28,14 +28,7 @@ const LONGEST_JSON: u64 = 32 << 20;
 /// Runs one command.
 pub(crate) fn run(settings: &Settings, command: &ImagetoolsCommand) -> u8 {
     let work = async {
-        let show: Sink = Arc::new({
-            let color = settings.color;
-            move |event| {
-                if let Event::Warning(warning) = event {
-                    output::diagnostics(&[(*warning).clone()], &SourceMap::default(), color);
-                }
-            }
-        });
+        let show = shown_warnings(settings);
         let done = match (registries::client(settings, &show), command) {
             (Err(fault), _) => Err(fault),
             (Ok(client), ImagetoolsCommand::Inspect { image, raw, format }) => {
@@ -53,6 +46,16 @@ pub(crate) fn run(settings: &Settings, command: &ImagetoolsCommand) -> u8 {
         }
     };
     build::on_runtime(settings, work)
+}
+
+/// Shows warnings as they come, where there is no progress.
+pub(super) fn shown_warnings(settings: &Settings) -> Sink {
+    let color = settings.color;
+    Arc::new(move |event| {
+        if let Event::Warning(warning) = event {
+            output::diagnostics(&[(*warning).clone()], &SourceMap::default(), color);
+        }
+    })
 }
 
 /// A result, or the fault that is shown.

@@ -16,6 +16,7 @@ use crate::{
         matrix_args::{MatrixArgs, MatrixFormat, MatrixUnit},
         settings::Settings,
         shard::ShardChoice,
+        state,
     },
     engine::{
         context::Contexts,
@@ -56,8 +57,10 @@ pub(crate) fn run(settings: &Settings, args: &MatrixArgs) -> u8 {
         _ => Vec::new(),
     };
     // The times of earlier runs are only used where the whole answer is made at once.
-    let store = settings.bake_home.path.exists().then(|| settings.bake_home.open().ok()).flatten();
-    let store = store.map(|home| home.store);
+    let store = match state::open_store(&settings.bake_home, settings.color) {
+        Ok(store) => store,
+        Err(code) => return code,
+    };
     let (plan, steps) = match steps(settings, planned, store.as_ref()) {
         Ok(found) => found,
         Err(code) => return code,

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     build,
-    imagetools::{Made, attested, content, document, platform_text},
+    imagetools::{Made, attested, content, document, platform_text, shown_warnings},
     imagetools_create::{ImageSource, MadeImage, combine, push_parts, push_tags},
     metadata::write_json,
 };
@@ -23,10 +23,7 @@ use crate::{
     oci::{Digest, Platform, Reference},
     plan::TargetNodes,
     registry::{Client, Document},
-    report::{
-        Diagnostic, SourceMap,
-        event::{Event, Sink},
-    },
+    report::Diagnostic,
     spec::annotation::{Annotation, AnnotationLevel},
     ui::output,
 };
@@ -65,14 +62,7 @@ pub(crate) fn run(settings: &Settings, args: &MergeArgs) -> u8 {
         Err(faults) => return told(&faults),
     };
     let work = async {
-        let show: Sink = Arc::new({
-            let color = settings.color;
-            move |event| {
-                if let Event::Warning(warning) = event {
-                    output::diagnostics(&[(*warning).clone()], &SourceMap::default(), color);
-                }
-            }
-        });
+        let show = shown_warnings(settings);
         let merged = async {
             let client = registries::client(settings, &show)?;
             merge(&client, targets, args.metadata_file.as_deref()).await
