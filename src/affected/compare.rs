@@ -248,7 +248,9 @@ impl<'a> Comparison<'a> {
             }
             for (path, change) in CompiledRead::new(read, self.input.view).seen(&changes, MAX_FILES) {
                 let path: Vec<&str> = [&folder, path].into_iter().filter(|it| !it.is_empty()).collect();
-                add_new(&mut found, vec![self.of_file(&path.join("/"), change.status, read)]);
+                // The top of the work tree has no name there.
+                let path = if path.is_empty() { ".".to_owned() } else { path.join("/") };
+                add_new(&mut found, vec![self.of_file(&path, change.status, read)]);
             }
         }
         found

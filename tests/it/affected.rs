@@ -353,6 +353,7 @@ fn attributes_of_git_count_where_they_change_the_disk() {
     assert_eq!(committed("web/.gitattributes", "* text eol=crlf\n"), "web: file web");
     let all = committed(".gitattributes", "* text eol=crlf\n");
     assert_eq!(all.lines().count(), 4, "{all}");
+    assert!(all.contains("api: file shared, file ., file data"), "{all}");
 }
 
 #[test]
