@@ -28,6 +28,8 @@ mod shard; // targets divided among runners
 
 // ── mechanisms: one resource each, no knowledge of builds ──
 mod archive; // tar in any dialect and compression, read as a stream
+#[cfg(not(feature = "fuzzing"))]
+mod buildkit; // a BuildKit daemon, spoken to: connections, sessions, solves
 mod fetch; // git and http
 mod grant; // files of this machine that a definition names: checked and opened in one act
 mod layer; // tree ◄─► tar, diff, gzip, zstd

@@ -40,6 +40,8 @@ const MAP: &[(&str, bool, &[&str])] = &[
     ("sandbox", false, &["spec", "ssh"]),
     // A whole store as one archive.
     ("store", false, &["oci", "archive"]),
+    // Files that a daemon asks for, blobs that it sends, tokens for its registries.
+    ("buildkit", false, &[]),
     (
         "solve",
         false,

@@ -8,7 +8,7 @@ use super::{
     reading::{ContextRead, FolderOrigin, ReadSelection},
 };
 use crate::{
-    graph::pattern::Patterns,
+    spec::pattern::Patterns,
     spec::{
         glob::{NameGlob, is_wild},
         path,

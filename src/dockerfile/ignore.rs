@@ -3,8 +3,8 @@
 //! [`graph::pattern`](crate::graph::pattern); the file itself is found and read by the engine.
 
 use crate::{
-    graph::pattern::Patterns,
     report::{Diagnostic, SourceId, Span},
+    spec::pattern::Patterns,
 };
 
 /// Parses a `.dockerignore` file: its patterns in order, cleaned, exceptions with their `!`

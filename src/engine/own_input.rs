@@ -9,8 +9,9 @@ use std::{
 };
 
 use crate::{
-    graph::{CopyAction, FileAction, Graph, Local, MountOpKind, Op, Vertex, pattern::Patterns},
+    graph::{CopyAction, FileAction, Graph, Local, MountOpKind, Op, Vertex},
     report::{Diagnostic, Span},
+    spec::pattern::Patterns,
 };
 
 /// Tells each output that a step of the graph reads back, once, with the first of these steps.

@@ -6,7 +6,6 @@
 
 mod digest;
 mod op;
-pub(crate) mod pattern;
 mod vertex;
 
 pub(crate) use op::*;

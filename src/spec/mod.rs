@@ -27,6 +27,7 @@ pub(crate) mod network;
 pub(crate) mod options;
 pub(crate) mod output;
 pub(crate) mod path;
+pub(crate) mod pattern;
 pub(crate) mod policy;
 pub(crate) mod remote_cache;
 pub(crate) mod resources;

@@ -1,7 +1,7 @@
 //! `CopyIgnoredFile`: COPY and ADD sources are not ignored.
 
 use super::report::{CheckReport, CheckRule};
-use crate::{dockerfile::instruction::Instruction, graph::pattern::Patterns};
+use crate::{dockerfile::instruction::Instruction, spec::pattern::Patterns};
 
 pub(crate) static RULE: CheckRule = CheckRule {
     name: "CopyIgnoredFile",

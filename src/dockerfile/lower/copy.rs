@@ -19,9 +19,10 @@ use crate::{
         stage::NodeIx,
         value,
     },
-    graph::{self, File, FileAction, HttpOp, Meta, Op, OwnerChange, pattern::Patterns},
+    graph::{self, File, FileAction, HttpOp, Meta, Op, OwnerChange},
     oci::ModeChange,
     report::{Diagnostic, Span, Spanned, url::without_credentials},
+    spec::pattern::Patterns,
 };
 
 /// The flags that apply to all sources of a COPY or ADD.

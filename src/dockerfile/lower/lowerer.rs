@@ -20,8 +20,9 @@ use crate::{
         parse,
         stage::{NodeIx, Nodes, StageBase},
     },
-    graph::{Graph, VertexIx, pattern::Patterns},
+    graph::{Graph, VertexIx},
     report::{Diagnostic, Span, Spanned, suggest},
+    spec::pattern::Patterns,
 };
 
 /// Lowers one build of a Dockerfile into the graph: one vertex for each step of the stages that its target needs.

@@ -20,12 +20,10 @@ use super::{
 };
 use crate::{
     grant,
-    graph::{
-        self,
-        pattern::{Patterns, Verdict},
-    },
+    graph::{self},
     layer::view::{EntryKind, ViewEntry, at},
     oci::Digest,
+    spec::pattern::{Patterns, Verdict},
 };
 
 /// Digests of files from earlier runs, found by the stat data of the files; implemented by the stat cache of `store`.

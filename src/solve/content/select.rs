@@ -13,12 +13,10 @@ use super::{
     source::{ContentFolder, ContentSource, ContentTree},
 };
 use crate::{
-    graph::{
-        self,
-        pattern::{Patterns, Verdict},
-    },
+    graph::{self},
     layer::view::{EntryKind, Follow, LocateWalk, Location, locate::locate},
     report::suggest,
+    spec::pattern::{Patterns, Verdict},
     spec::{
         glob::{NameGlob, is_wild},
         path,

@@ -7,9 +7,9 @@ use super::{
     parts::{PartKind, ReadPart, StepPart, StepParts},
 };
 use crate::{
-    graph::pattern::Patterns,
     report::hidden::MASK,
     solve::content::files::{FileList, ListedFile},
+    spec::pattern::Patterns,
 };
 
 /// So many files are named.

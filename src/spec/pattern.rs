@@ -8,7 +8,7 @@
 //! `[^a]` may take a slash, and a pattern is taken apart so that the literal ones, which are nearly all, cost one
 //! comparison in the walk of a context.
 
-use crate::spec::path;
+use super::path;
 
 /// A compiled list of patterns; the last one that matches a path or one of its parents decides.
 #[derive(Clone, Debug, Default)]

@@ -1,0 +1,2 @@
+//! A BuildKit daemon, spoken to: connections to it, sessions by which it reads and writes files, and solves that are held at
+//! its gateway. Knows no plan: `engine::fleet` does.
