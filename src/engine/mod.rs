@@ -20,6 +20,7 @@ mod host_gateway;
 pub(crate) mod image;
 pub(crate) mod lower;
 pub(crate) mod lowering_diagnostic;
+pub(crate) mod outputs;
 mod own_input;
 pub(crate) mod provenance;
 pub(crate) mod reading;

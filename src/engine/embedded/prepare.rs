@@ -5,7 +5,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -26,17 +25,18 @@ use crate::{
         context::Contexts,
         lower::{PreparedBuild, lowering},
         lowering_diagnostic::LoweringDiagnostic,
+        outputs::{OutputWorld, joint_exports, prepare_exports},
         own_input,
         provenance::PendingProvenance,
         sbom, secret,
     },
-    export::{self, JointExport, PreparedExport, ReleaseContext, joint_group},
-    plan::{Export, Plan, PlanNode, dest},
+    export::{self, PreparedExport, ReleaseContext},
+    plan::{Plan, PlanNode},
     report::Diagnostic,
     solve::solver::Solver,
     spec::{
         self,
-        attest::{ProvenanceMode, SbomOptions},
+        attest::SbomOptions,
         policy::{CANNOT_JUDGE, POLICY_HELP, UnnamedPolicies},
     },
 };
@@ -71,7 +71,8 @@ async fn prepare_plan(
     contexts: &Contexts,
 ) -> Result<PreparedEngine<EmbeddedEngine>, Vec<Diagnostic>> {
     let mut faults: Vec<Diagnostic> = policy_of_environment(plan, &setup.env).into_iter().collect();
-    let (exports, mut warnings) = prepare_exports(plan, &setup, &mut faults);
+    let world = OutputWorld { cwd: &setup.cwd, env: &setup.env, writable: &setup.writable };
+    let (exports, mut warnings) = prepare_exports(plan, &world, &mut faults);
     let mut caches = Caches::of_plan(plan, &setup.cwd, &setup.env);
     faults.append(&mut caches.faults);
     let recorded = named::find_all(plan, &setup.store, &mut faults);
@@ -151,47 +152,6 @@ fn policy_of_environment(plan: &Plan, env: &BTreeMap<String, String>) -> Option<
     Some(Diagnostic::error("bake::engine::policy", message).help(help))
 }
 
-/// Checks the destination of every output, and that no two write to one place by different paths.
-fn prepare_exports(
-    plan: &Plan,
-    setup: &EngineSetup,
-    faults: &mut Vec<Diagnostic>,
-) -> (HashMap<NodeIndex, PreparedExport>, Vec<Diagnostic>) {
-    let (mut prepared, mut warnings) = (HashMap::new(), Vec::new());
-    let mut by_place: HashMap<PathBuf, &Export> = HashMap::new();
-    for node in plan.graph.node_indices() {
-        let PlanNode::Export(export) = &plan.graph[node] else { continue };
-        let (output, subject) = request(export, &setup.cwd, &setup.env);
-        match export::prepare(&output, &subject, &setup.writable) {
-            Ok(ready) => {
-                if let Some(place) = ready.written_path() {
-                    let earlier = *by_place.entry(place.to_owned()).or_insert(export);
-                    let conflict = linked_conflict(earlier, export, &setup.cwd);
-                    let (errors, notes): (Vec<_>, Vec<_>) = conflict.into_iter().partition(Diagnostic::is_error);
-                    faults.extend(errors);
-                    warnings.extend(notes);
-                }
-                prepared.insert(node, ready);
-            }
-            Err(diagnostic) => faults.push(*diagnostic),
-        }
-    }
-    (prepared, warnings)
-}
-
-/// The exports that write one archive or layout together with others: each with its place among them.
-fn joint_exports(plan: &Plan) -> HashMap<NodeIndex, JointExport> {
-    plan.joint.iter().flat_map(|group| group.iter().copied().zip(joint_group(group.len()))).collect()
-}
-
-/// What is wrong with two exports that write to one place. The plan has reported those whose texts are the same.
-fn linked_conflict(earlier: &Export, later: &Export, cwd: &Path) -> Option<Diagnostic> {
-    if dest::by_text(earlier, cwd) == dest::by_text(later, cwd) {
-        return None;
-    }
-    dest::conflict(earlier, later)
-}
-
 /// The builds of the exports that state something about them, each once.
 fn builds_of<'a>(
     plan: &Plan,
@@ -218,23 +178,4 @@ fn wanted_sboms<'a>(plan: &Plan, exports: &'a HashMap<NodeIndex, PreparedExport>
     // Which of equal vertices comes first is the same in every run.
     wanted.sort_by_key(|(node, options)| (*node, options.id()));
     wanted
-}
-
-/// An export of the plan as `export` wants it.
-fn request(it: &Export, cwd: &Path, env: &BTreeMap<String, String>) -> (export::ExportedOutput, export::Subject) {
-    let output = export::ExportedOutput { item: it.output.clone(), at: it.at };
-    let subject = export::Subject {
-        target: it.wanted_by.first().map(ToString::to_string).unwrap_or_default(),
-        tags: it.tags.clone(),
-        annotations: it.annotations.clone(),
-        multi_platform: it.multi_platform,
-        attestations: it.attestations.clone(),
-        cwd: cwd.to_owned(),
-        metadata_provenance: match env.get("BUILDX_METADATA_PROVENANCE").map(String::as_str) {
-            Some("max") => Some(ProvenanceMode::Max),
-            Some("disabled" | "false" | "0") => None,
-            _ => Some(ProvenanceMode::Min),
-        },
-    };
-    (output, subject)
 }

@@ -1,0 +1,133 @@
+//! Which node builds what: pure.
+//!
+//! Nodes that the builder names for a platform go before those that are of it, and these before those that emulate it. Builds of
+//! the same content go to the same node in every run, by rendezvous hashing, as long as no node gets more than a quarter over
+//! its share.
+
+use crate::oci::{Digest, Platform};
+
+/// What is known of a node before work is given to it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct PlaceNode {
+    pub(super) name: String,
+    /// Platforms that the builder names for it.
+    pub(super) named: Vec<Platform>,
+    /// Platforms that its daemon builds for; the first is its own.
+    pub(super) platforms: Vec<Platform>,
+    /// Builds that run on it already, of whomever.
+    pub(super) load: usize,
+}
+
+/// What is to be placed.
+#[derive(Clone, Debug)]
+pub(super) struct PlaceBuild {
+    /// Its platform, and those of the builds whose results it reads.
+    pub(super) platforms: Vec<Platform>,
+    /// Equal for builds that share their cache.
+    pub(super) affinity: String,
+}
+
+/// How well a node fits a platform; smaller is better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Fit {
+    Named,
+    Native,
+    Emulated,
+}
+
+/// The nodes that can do each build, the one that is to do it first. Empty if there is none.
+pub(super) fn place(nodes: &[PlaceNode], builds: &[PlaceBuild]) -> Vec<Vec<usize>> {
+    let mut given: Vec<usize> = nodes.iter().map(|node| node.load).collect();
+    let mut placed = Vec::with_capacity(builds.len());
+    for build in builds {
+        let mut fitting: Vec<(Fit, usize)> =
+            nodes.iter().enumerate().filter_map(|(ix, node)| Some((fit_all(node, build)?, ix))).collect();
+        fitting.sort_by_key(|(fit, ix)| (*fit, std::cmp::Reverse(weight(&nodes[*ix], build))));
+        let Some((best, _)) = fitting.first().copied() else {
+            placed.push(Vec::new());
+            continue;
+        };
+        // Those that fit as well as the best share the builds.
+        let equal: Vec<usize> = fitting.iter().filter(|(fit, _)| *fit == best).map(|(_, ix)| *ix).collect();
+        let all: usize = equal.iter().map(|ix| given[*ix]).sum::<usize>() + 1;
+        // A quarter over the mean, rounded up.
+        let most = (all * 5).div_ceil(equal.len() * 4);
+        let chosen = equal.iter().copied().find(|ix| given[*ix] < most).unwrap_or(equal[0]);
+        given[chosen] += 1;
+        let others = fitting.into_iter().map(|(_, ix)| ix).filter(|ix| *ix != chosen);
+        placed.push([chosen].into_iter().chain(others).collect());
+    }
+    placed
+}
+
+/// How well a node fits the worst of a build's platforms.
+fn fit_all(node: &PlaceNode, build: &PlaceBuild) -> Option<Fit> {
+    build.platforms.iter().map(|platform| fit(node, platform)).collect::<Option<Vec<_>>>()?.into_iter().max()
+}
+
+fn fit(node: &PlaceNode, platform: &Platform) -> Option<Fit> {
+    if node.named.contains(platform) {
+        return Some(Fit::Named);
+    }
+    match node.platforms.iter().position(|it| it == platform)? {
+        0 => Some(Fit::Native),
+        _ => Some(Fit::Emulated),
+    }
+}
+
+fn weight(node: &PlaceNode, build: &PlaceBuild) -> Digest {
+    Digest::of(format!("{}\n{}", node.name, build.affinity).as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn platform(text: &str) -> Platform {
+        Platform::parse(text).expect("a platform")
+    }
+
+    fn node(name: &str, named: &[&str], platforms: &[&str]) -> PlaceNode {
+        let all = |texts: &[&str]| texts.iter().map(|it| platform(it)).collect();
+        PlaceNode { name: name.to_owned(), named: all(named), platforms: all(platforms), load: 0 }
+    }
+
+    fn builds(n: usize, of: &str) -> Vec<PlaceBuild> {
+        (0..n).map(|ix| PlaceBuild { platforms: vec![platform(of)], affinity: ix.to_string() }).collect()
+    }
+
+    #[test]
+    fn named_goes_before_native_before_emulated() {
+        let nodes = [
+            node("emulates", &[], &["linux/amd64", "linux/arm64"]),
+            node("native", &[], &["linux/arm64"]),
+            node("named", &["linux/arm64"], &["linux/amd64"]),
+        ];
+        assert_eq!(place(&nodes, &builds(1, "linux/arm64")), [[2, 1, 0]]);
+        assert!(place(&nodes, &builds(1, "linux/riscv64"))[0].is_empty());
+    }
+
+    #[test]
+    fn equal_nodes_get_their_share_and_keep_what_they_had() {
+        let nodes = [node("a", &[], &["linux/amd64"]), node("b", &[], &["linux/amd64"])];
+        let placed = place(&nodes, &builds(20, "linux/amd64"));
+        let first = placed.iter().filter(|it| it[0] == 0).count();
+        assert!((8..=12).contains(&first), "{first}");
+        assert_eq!(placed, place(&nodes, &builds(20, "linux/amd64")));
+    }
+
+    #[test]
+    fn one_folder_for_all_targets_does_not_put_them_on_one_node() {
+        let nodes = [node("a", &[], &["linux/amd64"]), node("b", &[], &["linux/amd64"])];
+        let same = vec![PlaceBuild { platforms: vec![platform("linux/amd64")], affinity: String::new() }; 20];
+        let first = place(&nodes, &same).iter().filter(|it| it[0] == 0).count();
+        assert!((8..=12).contains(&first), "{first}");
+    }
+
+    #[test]
+    fn a_busy_node_gets_less() {
+        let busy = PlaceNode { load: 30, ..node("a", &[], &["linux/amd64"]) };
+        let placed = place(&[busy, node("b", &[], &["linux/amd64"])], &builds(10, "linux/amd64"));
+        assert!(placed.iter().filter(|it| it[0] == 1).count() >= 9);
+    }
+}

@@ -1,0 +1,270 @@
+//! What daemons tell of their steps, as events of the run: a step that several builds of one node share is shown once.
+//!
+//! Times are those between two moments on one daemon's clock. What output hides is decided by the sensitive values and secrets of
+//! the run.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use bollard_buildkit_proto::{
+    google::protobuf::Timestamp,
+    moby::buildkit::v1::{StatusResponse, Vertex, VertexLog, VertexStatus},
+};
+
+use crate::{
+    oci::Digest,
+    report::{
+        Diagnostic, Hidden,
+        event::{Event, OutputStream, Sink, StepEnd, StepId},
+    },
+};
+
+/// How many lines of a step's output an error shows, and how many bytes of them are kept.
+const TAIL_LINES: usize = 10;
+const TAIL_BYTES: usize = 16 << 10;
+
+/// The steps of a run on all nodes.
+pub(super) struct FleetProgress {
+    sink: Sink,
+    /// Names of nodes; empty where there is one.
+    nodes: Vec<String>,
+    hidden: Mutex<Hidden>,
+    steps: Mutex<StepTable>,
+}
+
+#[derive(Default)]
+struct StepTable {
+    known: HashMap<(usize, String), FleetStep>,
+    next: u32,
+}
+
+/// What is known of one step.
+struct FleetStep {
+    id: StepId,
+    name: Arc<str>,
+    is_started: bool,
+    has_ended: bool,
+    took: Duration,
+    ran: bool,
+    /// The last output.
+    tail: VecDeque<u8>,
+    /// The job that told of it first, which alone passes its output on.
+    job: String,
+}
+
+/// The steps of one job.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct JobSteps {
+    pub(super) n_ran: usize,
+    pub(super) took: Duration,
+}
+
+impl FleetProgress {
+    /// `nodes` are the names of the nodes.
+    pub(super) fn new(sink: Sink, nodes: &[String], hidden: Hidden) -> Self {
+        let nodes = if nodes.len() > 1 { nodes.to_vec() } else { Vec::new() };
+        Self { sink, nodes, hidden: Mutex::new(hidden), steps: Mutex::default() }
+    }
+
+    /// The sink of the run.
+    pub(super) const fn sink(&self) -> &Sink {
+        &self.sink
+    }
+
+    /// Hides a value in all output that comes after it.
+    pub(super) fn hide(&self, value: &[u8]) {
+        let text = String::from_utf8_lossy(value);
+        let mut hidden = self.hidden.lock().unwrap_or_else(PoisonError::into_inner);
+        text.lines().map(str::trim).filter(|line| !line.is_empty()).for_each(|line| hidden.insert(&line.into()));
+    }
+
+    /// A text without hidden values.
+    pub(super) fn mask(&self, text: &str) -> String {
+        self.hidden.lock().unwrap_or_else(PoisonError::into_inner).mask(text).into_owned()
+    }
+
+    /// The number of a step that no daemon tells of, such as an export.
+    pub(super) fn own_step(&self) -> StepId {
+        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        steps.next += 1;
+        StepId(steps.next - 1)
+    }
+
+    /// Passes on what a daemon tells of a job. `label` is the target that the job builds.
+    pub(super) fn told(&self, node: usize, job: &str, label: &str, told: StatusResponse) {
+        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        for vertex in told.vertexes {
+            self.vertex(&mut steps, node, job, label, &vertex);
+        }
+        for status in &told.statuses {
+            self.status(&steps, node, status);
+        }
+        for log in told.logs {
+            self.log(&mut steps, node, job, log);
+        }
+    }
+
+    fn vertex(&self, steps: &mut StepTable, node: usize, job: &str, label: &str, vertex: &Vertex) {
+        let key = (node, vertex.digest.clone());
+        if !steps.known.contains_key(&key) {
+            let id = StepId(steps.next);
+            steps.next += 1;
+            let name: Arc<str> = self.mask(&named(&vertex.name, label, self.nodes.get(node))).into();
+            let digest = vertex.digest.parse::<Digest>().ok();
+            (self.sink)(Event::Step { id, name: name.clone(), digest });
+            let step = FleetStep {
+                id,
+                name,
+                is_started: false,
+                has_ended: false,
+                took: Duration::ZERO,
+                ran: false,
+                tail: VecDeque::new(),
+                job: job.to_owned(),
+            };
+            steps.known.insert(key.clone(), step);
+        }
+        let step = steps.known.get_mut(&key).expect("it was just added");
+        if step.has_ended {
+            return;
+        }
+        if vertex.started.is_some() && !vertex.cached && !step.is_started {
+            step.is_started = true;
+            (self.sink)(Event::Started { id: step.id, why: None });
+        }
+        let Some(completed) = &vertex.completed else { return };
+        step.has_ended = true;
+        step.took = vertex.started.as_ref().map(|started| between(started, completed)).unwrap_or_default();
+        step.ran = !vertex.cached && !vertex.name.starts_with("[internal]");
+        let how = match vertex.error.as_str() {
+            "" if vertex.cached => StepEnd::Cached,
+            "" => StepEnd::Done,
+            error if error.contains("context canceled") => StepEnd::Cancelled,
+            error => StepEnd::Failed(Arc::new(Diagnostic::error("bake::fleet::step", self.mask(error)))),
+        };
+        (self.sink)(Event::Ended { id: step.id, how, took: step.took });
+    }
+
+    fn status(&self, steps: &StepTable, node: usize, status: &VertexStatus) {
+        let Some(step) = steps.known.get(&(node, status.vertex.clone())) else { return };
+        let number = |n: i64| u64::try_from(n).unwrap_or_default();
+        if number(status.total) == 0 && number(status.current) == 0 {
+            return;
+        }
+        let what = if status.name.is_empty() { &status.id } else { &status.name };
+        let (done, total) = (number(status.current), number(status.total));
+        (self.sink)(Event::Moved { id: step.id, what: what.as_str().into(), done, total });
+    }
+
+    fn log(&self, steps: &mut StepTable, node: usize, job: &str, log: VertexLog) {
+        let Some(step) = steps.known.get_mut(&(node, log.vertex)) else { return };
+        // Each job that shares a step gets its whole output.
+        if step.job != job {
+            return;
+        }
+        let text = self.mask(&String::from_utf8_lossy(&log.msg));
+        step.tail.extend(text.as_bytes());
+        let surplus = step.tail.len().saturating_sub(TAIL_BYTES);
+        drop(step.tail.drain(..surplus));
+        let stream = if log.stream == 1 { OutputStream::Stdout } else { OutputStream::Stderr };
+        (self.sink)(Event::Output { id: step.id, stream, bytes: text.into_bytes().into() });
+    }
+
+    /// The last lines of a step's output.
+    pub(super) fn tail(&self, node: usize, vertex: &str) -> Option<String> {
+        let steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        let step = steps.known.get(&(node, vertex.to_owned()))?;
+        let bytes: Vec<u8> = step.tail.iter().copied().collect();
+        let text = String::from_utf8_lossy(&bytes);
+        let lines: Vec<&str> = text.trim_end().lines().collect();
+        let last = lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n");
+        (!last.trim().is_empty()).then_some(last)
+    }
+
+    /// The steps that ran, of those that a job told of first.
+    pub(super) fn steps_of(&self, job: &str) -> JobSteps {
+        let steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_job = steps.known.values().filter(|step| step.job == job && step.ran);
+        of_job.fold(JobSteps::default(), |sum, step| JobSteps { n_ran: sum.n_ran + 1, took: sum.took + step.took })
+    }
+
+    /// What a node did no longer counts: its steps may run again elsewhere.
+    pub(super) fn node_lost(&self, node: usize) {
+        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        for ((_, _), step) in steps.known.iter_mut().filter(|((of, _), _)| *of == node) {
+            if step.is_started && !step.has_ended {
+                step.has_ended = true;
+                tracing::debug!(step = %step.name, "lost with its node");
+                (self.sink)(Event::Ended { id: step.id, how: StepEnd::Cancelled, took: Duration::ZERO });
+            }
+        }
+    }
+}
+
+/// The name of a step with its target: `[build 2/5] RUN make` is `[web build 2/5] RUN make`.
+fn named(name: &str, label: &str, node: Option<&String>) -> String {
+    let internal = name.starts_with("[internal]") || label.is_empty();
+    let named = match name.strip_prefix('[') {
+        Some(rest) if !internal => format!("[{label} {rest}"),
+        _ => name.to_owned(),
+    };
+    match node {
+        Some(node) => format!("{named} (on {node})"),
+        None => named,
+    }
+}
+
+fn between(from: &Timestamp, to: &Timestamp) -> Duration {
+    let nanos = |it: &Timestamp| i128::from(it.seconds) * 1_000_000_000 + i128::from(it.nanos);
+    Duration::from_nanos(u64::try_from(nanos(to) - nanos(from)).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vertex(digest: &str, name: &str, seconds: Option<(i64, i64)>) -> Vertex {
+        let at = |seconds| Timestamp { seconds, nanos: 0 };
+        Vertex {
+            digest: digest.to_owned(),
+            name: name.to_owned(),
+            started: seconds.map(|(from, _)| at(from)),
+            completed: seconds.map(|(_, to)| at(to)),
+            ..Vertex::default()
+        }
+    }
+
+    #[test]
+    fn shared_steps_are_shown_once_and_secrets_never() {
+        let seen: Arc<Mutex<Vec<Event>>> = Arc::default();
+        let into = seen.clone();
+        let sink: Sink = Arc::new(move |event| into.lock().expect("no panic").push(event));
+        let progress = FleetProgress::new(sink, &["a".to_owned(), "b".to_owned()], Hidden::default());
+        progress.hide(b"hunter2\n");
+        let status = |vertex: Vertex| StatusResponse { vertexes: vec![vertex], ..StatusResponse::default() };
+        progress.told(0, "j1", "web", status(vertex("sha256:1", "[2/3] RUN make", None)));
+        let log = VertexLog { vertex: "sha256:1".into(), stream: 1, msg: b"x hunter2\n".to_vec(), ..Default::default() };
+        let logs = StatusResponse { logs: vec![log], ..StatusResponse::default() };
+        progress.told(0, "j1", "web", logs.clone());
+        progress.told(0, "j2", "api", logs);
+        progress.told(0, "j1", "web", status(vertex("sha256:1", "[2/3] RUN make", Some((5, 7)))));
+        progress.told(0, "j2", "api", status(vertex("sha256:1", "[2/3] RUN make", Some((5, 7)))));
+        let seen = seen.lock().expect("no panic");
+        let texts: Vec<String> = seen
+            .iter()
+            .map(|event| match event {
+                Event::Step { name, .. } => name.to_string(),
+                Event::Started { .. } => "started".to_owned(),
+                Event::Output { bytes, .. } => String::from_utf8_lossy(bytes).into_owned(),
+                Event::Ended { took, .. } => format!("ended {}", took.as_secs()),
+                other => format!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(texts, ["[web 2/3] RUN make (on a)", "x ***\n", "started", "ended 2"]);
+        assert_eq!(progress.tail(0, "sha256:1").as_deref(), Some("x ***"));
+        assert_eq!(progress.steps_of("j1").n_ran, 1);
+    }
+}
