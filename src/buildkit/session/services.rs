@@ -1,0 +1,42 @@
+//! What a session offers to the daemon. Nothing else of this machine can be reached through it.
+
+use std::{collections::BTreeMap, os::fd::OwnedFd, sync::Arc};
+
+use super::{filesend::FileReceiver, server::Method};
+
+/// What a session offers; by default nothing.
+#[derive(Default)]
+pub(crate) struct SessionServices {
+    /// Folders that the daemon may read.
+    pub(crate) folders: Vec<SyncedFolder>,
+    /// Where results go, by the index of their exporter.
+    pub(crate) receivers: BTreeMap<u32, Receiver>,
+}
+
+/// A folder that the daemon may read: what it asks for, and nothing outside of it.
+#[derive(Clone)]
+pub(crate) struct SyncedFolder {
+    /// The name by which the daemon asks for it.
+    pub(crate) name: String,
+    /// The folder, open for reading; no symbolic link is followed from here.
+    pub(crate) root: Arc<OwnedFd>,
+    /// The folder as the user knows it, for messages.
+    pub(crate) shown: String,
+}
+
+/// Where the result of an exporter goes.
+#[derive(Clone)]
+pub(crate) enum Receiver {
+    File(Arc<FileReceiver>),
+}
+
+impl SessionServices {
+    /// Whether this session has something for a method.
+    pub(super) fn offer(&self, method: Method) -> bool {
+        match method {
+            Method::HealthCheck => true,
+            Method::SyncFolder => !self.folders.is_empty(),
+            Method::SendResult => !self.receivers.is_empty(),
+        }
+    }
+}
