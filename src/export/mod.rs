@@ -8,6 +8,7 @@
 //!    remember     receipts: known and still there means that nothing is written
 //!    write        archive, layout, registry, load, folder, tar, cache; each also staged for a release
 //! StagedExports ─ release ─► ExportReceipts                             staged outputs become visible together
+//! what another engine made ─ remote ─► StagedExport                     a result that was not built here
 //! cache ─► import                                                       shared caches, read before the build
 //! ```
 //!
@@ -25,6 +26,7 @@ mod pack;
 mod prepare;
 mod release;
 mod remember;
+mod remote;
 mod request;
 mod run;
 mod staged;
@@ -41,6 +43,10 @@ pub(crate) use import::{ImportFault, import_cache};
 pub(crate) use pack::packed_layers;
 pub(crate) use prepare::{PreparedExport, prepare};
 pub(crate) use release::{PendingRelease, pending_releases, publish, recover};
+pub(crate) use remote::{
+    RemoteForm, RemoteRepository, RemoteRoot, RemoteTree, join as join_roots, stage_kept, stage_pushed,
+    stage_remote_folder, stage_remote_image, stage_remote_tar,
+};
 pub(crate) use request::{ExportedOutput, Subject};
 pub(crate) use run::{export, stage};
 pub(crate) use write::{JointExport, StagedExport, engine_answers, export_cache, joint_group};

@@ -8,5 +8,5 @@ mod receipt;
 mod stamp;
 
 pub(crate) use fingerprint::{FileMark, fingerprint, mark};
-pub(crate) use receipt::{DroppedFiles, StoredReceipt, find, keep, keep_marks, keep_pushed, key, marks};
+pub(crate) use receipt::{DroppedFiles, StoredReceipt, find, keep, keep_marks, keep_pushed, key, key_of_root, marks};
 pub(crate) use stamp::FileStamp;

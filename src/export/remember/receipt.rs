@@ -95,6 +95,13 @@ pub(crate) fn key(prepared: &PreparedExport, builds: &[BuiltImage], place: &Path
     hasher.finish()
 }
 
+/// The key of an export of an image that another engine has made, known by its root.
+pub(crate) fn key_of_root(prepared: &PreparedExport, root: &Digest, place: &Path) -> Digest {
+    let mut hasher = FieldHasher::new("receipt-of-root/1");
+    (key(prepared, &[], place), root).add_to(&mut hasher);
+    hasher.finish()
+}
+
 /// Adds what provenance states about a build, but for the times of the build: they change with every run.
 fn add_facts(hasher: &mut FieldHasher, mode: ProvenanceMode, facts: &Provenance) {
     let Provenance {

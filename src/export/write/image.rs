@@ -17,7 +17,7 @@ use crate::{
         assemble::{AssembledImage, BlobContent, assemble},
         built::BuiltImage,
         context::{ExportContext, ExportReceipt, with_causes},
-        options::{ImagePlan, ImageTo},
+        options::{ExportPlan, ImagePlan, ImageTo},
         pack::pack,
         prepare::PreparedExport,
         remember::{self, FileStamp, StoredReceipt},
@@ -82,6 +82,27 @@ pub(crate) async fn stage_image(
     };
     staged.receipt.warnings.extend(job.warnings());
     Ok(staged)
+}
+
+/// As [`stage_image`], for an image that another engine has made; its blobs are in the store. It is not pushed from here.
+pub(crate) async fn stage_received_image(
+    prepared: &PreparedExport,
+    image: AssembledImage,
+    context: &ExportContext,
+) -> Result<StagedExport, Diagnostic> {
+    let ExportPlan::Image(plan, to) = &prepared.plan else { unreachable!("the export of an image") };
+    let job = ImageJob { prepared, plan, builds: &[], context };
+    let place = prepared.place.as_ref();
+    let key = place.map(|place| remember::key_of_root(prepared, &image.root.digest, place.path()));
+    if let Some(done) = job.is_written_already(key.as_ref(), to).await {
+        return Ok(StagedExport::nothing(done));
+    }
+    match to {
+        ImageTo::Store | ImageTo::Registry { .. } => Ok(StagedExport::nothing(job.receipt(&image))),
+        ImageTo::Archive { docker, .. } => job.stage_archive(image, *docker, key).await,
+        ImageTo::Layout { .. } => job.stage_layout(image, place.expect("a layout has a destination"), key).await,
+        ImageTo::Daemon { context: name } => load::stage(&job, image, name.as_deref()).await,
+    }
 }
 
 pub(super) fn still_there(found: &StoredReceipt, place: &GrantedWrite, is_layout: bool) -> bool {

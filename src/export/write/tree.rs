@@ -176,10 +176,10 @@ fn write_folder(
 }
 
 /// What was staged, the receipt without what recognises the destination, and how that will be recognised.
-type StagedTrees = (StagedParts, StoredReceipt, Option<Stamped>);
+pub(super) type StagedTrees = (StagedParts, StoredReceipt, Option<Stamped>);
 
 /// Makes the tree of a folder beside or in it.
-fn stage_folder(
+pub(super) fn stage_folder(
     parts: &[TreePart],
     dest: &GrantedWrite,
     options: &FolderOptions,
@@ -230,7 +230,7 @@ fn stage_tar(
     Ok((staged, receipt(bytes), file.map(Stamped::File)))
 }
 
-fn at_file(dest: Option<&GrantedWrite>, error: io::Error) -> WriteFault {
+pub(super) fn at_file(dest: Option<&GrantedWrite>, error: io::Error) -> WriteFault {
     (dest.map_or_else(|| PathBuf::from("stdout"), |dest| dest.path().to_owned()), error)
 }
 
@@ -246,7 +246,7 @@ fn receipt(bytes: u64) -> StoredReceipt {
 }
 
 /// The warnings of an export, with one about files that were made harmless.
-fn warnings(prepared: &PreparedExport, dropped: Option<&DroppedFiles>) -> Vec<Diagnostic> {
+pub(super) fn warnings(prepared: &PreparedExport, dropped: Option<&DroppedFiles>) -> Vec<Diagnostic> {
     let Some(DroppedFiles { count, first }) = dropped else { return Vec::new() };
     let (what, them) = if *count == 1 { ("file", "it") } else { ("files", "them") };
     let first = first.display();

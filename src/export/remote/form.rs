@@ -1,0 +1,138 @@
+//! What an export asks of another engine: in which form the result is to come, and the options of its exporter.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    export::{
+        options::{ExportPlan, ImageTo, TreeTo},
+        prepare::PreparedExport,
+    },
+    spec::annotation::{Annotation, AnnotationLevel},
+};
+
+/// The form in which another engine hands over a result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum RemoteForm {
+    /// It builds, and that is all.
+    Nothing,
+    /// An image that stays there, under these names.
+    Kept { names: Vec<String> },
+    /// An image that it pushes without a tag; tags are set here.
+    Pushed { repositories: Vec<RemoteRepository>, insecure: bool },
+    /// An image, blob by blob, of which only what is not here travels.
+    Image { docker: bool },
+    /// An image for a container engine, which is that of the other engine itself if it has none named.
+    Loaded { names: Vec<String>, context: Option<String> },
+    /// A tree of files.
+    Folder,
+    /// A tree of files as one archive.
+    Tar,
+}
+
+/// A repository of a registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RemoteRepository {
+    pub(crate) domain: String,
+    pub(crate) path: String,
+    /// The tags that the image gets in it; none if it is known by its digest.
+    pub(crate) tags: Vec<String>,
+}
+
+/// Options of outputs that are ours to carry out, whoever builds.
+const OURS: [&str; 17] = [
+    "type",
+    "dest",
+    "tar",
+    "push",
+    "push-by-digest",
+    "name",
+    "tag",
+    "context",
+    "append",
+    "source",
+    "registry.insecure",
+    "special",
+    "chown",
+    "chmod",
+    "buildinfo",
+    "buildinfo-attrs",
+    "mode",
+];
+
+impl PreparedExport {
+    /// The form in which the result is wanted.
+    pub(crate) fn remote_form(&self) -> RemoteForm {
+        match &self.plan {
+            ExportPlan::Nothing => RemoteForm::Nothing,
+            ExportPlan::Tree(_, TreeTo::Folder { .. }) => RemoteForm::Folder,
+            ExportPlan::Tree(_, TreeTo::Archive { .. }) => RemoteForm::Tar,
+            ExportPlan::Image(_, ImageTo::Archive { docker, .. } | ImageTo::Layout { docker, .. }) => {
+                RemoteForm::Image { docker: *docker }
+            }
+            ExportPlan::Image(_, ImageTo::Store) => RemoteForm::Kept { names: self.full_names() },
+            ExportPlan::Image(_, ImageTo::Daemon { context }) => {
+                RemoteForm::Loaded { names: self.full_names(), context: context.clone() }
+            }
+            ExportPlan::Image(plan, ImageTo::Registry { by_digest, insecure }) => {
+                let mut repositories: Vec<RemoteRepository> = Vec::new();
+                for name in &plan.names {
+                    let tag = name.tag_or_latest().filter(|_| !by_digest).map(str::to_owned);
+                    match repositories.iter_mut().find(|known| known.domain == name.domain && known.path == name.path) {
+                        Some(known) => known.tags.extend(tag),
+                        None => repositories.push(RemoteRepository {
+                            domain: name.domain.clone(),
+                            path: name.path.clone(),
+                            tags: tag.into_iter().collect(),
+                        }),
+                    }
+                }
+                RemoteForm::Pushed { repositories, insecure: *insecure }
+            }
+        }
+    }
+
+    /// The options of the exporter as the user wrote them, without those that are carried out here, and the annotations of the
+    /// target under the names that the exporter has for them.
+    pub(crate) fn remote_options(&self) -> BTreeMap<String, String> {
+        let texts = self.output.item.texts().iter();
+        let mut options: BTreeMap<String, String> = texts
+            .filter(|(name, _)| !OURS.contains(&name.as_str()))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        if matches!(self.plan, ExportPlan::Image(..)) {
+            for annotation in &self.subject.annotations {
+                // Those of the output overrule those of the target.
+                options.entry(annotation_option(annotation)).or_insert_with(|| annotation.value.clone());
+            }
+        }
+        if let ExportPlan::Tree(plan, TreeTo::Archive { .. }) = &self.plan
+            && plan.several
+        {
+            options.remove("platform-split");
+        }
+        options
+    }
+
+    fn full_names(&self) -> Vec<String> {
+        self.names().iter().map(ToString::to_string).collect()
+    }
+}
+
+impl RemoteRepository {
+    /// The name without a tag.
+    pub(crate) fn name(&self) -> String {
+        format!("{}/{}", self.domain, self.path)
+    }
+}
+
+/// `annotation[-LEVEL][[PLATFORM]].KEY`.
+fn annotation_option(it: &Annotation) -> String {
+    let level = match it.level {
+        AnnotationLevel::Manifest => "",
+        AnnotationLevel::ManifestDescriptor => "-manifest-descriptor",
+        AnnotationLevel::Index => "-index",
+        AnnotationLevel::IndexDescriptor => "-index-descriptor",
+    };
+    let platform = it.platform.as_ref().map(|platform| format!("[{platform}]")).unwrap_or_default();
+    format!("annotation{level}{platform}.{}", it.key)
+}

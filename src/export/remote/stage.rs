@@ -1,0 +1,137 @@
+//! What has arrived of another engine's results, made ready as an output: it becomes visible with the release.
+
+use std::{fs::File, path::PathBuf};
+
+use super::{
+    form::RemoteRepository,
+    image::{self, metadata},
+};
+use crate::{
+    export::{
+        assemble::AssembledImage,
+        context::{ExportContext, ExportReceipt},
+        prepare::PreparedExport,
+        staged::{ReleaseItem, StagedName},
+        write::{StagedExport, stage_received_folder, stage_received_image, stage_received_tar},
+    },
+    oci::Platform,
+    registry::Document,
+    report::Diagnostic,
+};
+
+/// The tree of one or several platforms, as another engine sent it into a folder of ours.
+#[derive(Clone, Debug)]
+pub(crate) struct RemoteTree {
+    pub(crate) folder: PathBuf,
+    /// Of the only platform, or the first.
+    pub(crate) platform: Platform,
+}
+
+/// An image whose blobs are in the store: as archive, as layout, or for a container engine.
+///
+/// # Errors
+/// The destination cannot be written.
+pub(crate) async fn stage_remote_image(
+    prepared: &PreparedExport,
+    image: AssembledImage,
+    context: &ExportContext,
+) -> Result<StagedExport, Diagnostic> {
+    stage_received_image(prepared, image, context).await
+}
+
+/// Trees that arrived in folders, for a folder.
+///
+/// # Errors
+/// The destination cannot be written.
+pub(crate) async fn stage_remote_folder(
+    prepared: &PreparedExport,
+    trees: Vec<RemoteTree>,
+    context: &ExportContext,
+) -> Result<StagedExport, Diagnostic> {
+    let trees = trees.into_iter().map(|tree| (tree.folder, tree.platform.to_string())).collect();
+    stage_received_folder(prepared, trees, context).await
+}
+
+/// Archives that arrived as files, as one archive.
+///
+/// # Errors
+/// The destination cannot be written, or a file is no archive.
+pub(crate) async fn stage_remote_tar(
+    prepared: &PreparedExport,
+    files: Vec<File>,
+    context: &ExportContext,
+) -> Result<StagedExport, Diagnostic> {
+    stage_received_tar(prepared, files, context).await
+}
+
+/// An image that lies in its repositories without a tag. `is_joined`: its root is not there yet.
+pub(crate) fn stage_pushed(
+    prepared: &PreparedExport,
+    repositories: &[RemoteRepository],
+    insecure: bool,
+    root: &Document,
+    is_joined: bool,
+) -> Result<StagedExport, Diagnostic> {
+    let document = String::from_utf8(root.bytes.clone())
+        .map_err(|_| prepared.fault("bake::export::push", "the registry has an image whose document is no text"))?;
+    let (mut items, mut wrote) = (Vec::new(), Vec::new());
+    for RemoteRepository { domain, path, tags } in repositories {
+        let named = tags.iter().cloned().map(Some);
+        let names = match (tags.is_empty(), is_joined) {
+            (true, true) => vec![None],
+            (true, false) => Vec::new(),
+            (false, _) => named.collect(),
+        };
+        items.extend(names.into_iter().map(|tag| {
+            ReleaseItem::Name(StagedName {
+                domain: domain.clone(),
+                path: path.clone(),
+                tag,
+                insecure,
+                digest: root.digest,
+                media_type: root.media_type.clone(),
+                document: document.clone(),
+                before: None,
+            })
+        }));
+        let at = if tags.is_empty() { format!("@{}", root.digest) } else { format!(":{}", tags.join(",")) };
+        wrote.push((format!("{domain}/{path}{at}"), size(root)));
+    }
+    let names: Vec<String> = prepared.names().iter().map(ToString::to_string).collect();
+    let receipt = ExportReceipt { metadata: metadata(root, &names.join(",")), bytes: size(root), ..Default::default() };
+    let mut staged = StagedExport::nothing(receipt);
+    staged.parts.items = items;
+    staged.wrote = wrote;
+    Ok(staged)
+}
+
+/// An image that stays with the other engine.
+pub(crate) fn stage_kept(answer: impl IntoIterator<Item = (String, String)>, what: Vec<(String, u64)>) -> StagedExport {
+    let metadata = answer.into_iter().map(|(key, value)| {
+        let json = serde_json::from_str(&value).ok().filter(|it: &serde_json::Value| it.is_object());
+        (key, json.unwrap_or_else(|| value.into()))
+    });
+    let mut staged = StagedExport::nothing(ExportReceipt { metadata: metadata.collect(), ..Default::default() });
+    staged.wrote = what;
+    staged
+}
+
+fn size(root: &Document) -> u64 {
+    root.bytes.len() as u64
+}
+
+/// The image that roots in the store make together, or the fault of the export.
+impl PreparedExport {
+    /// The image that these roots make; their documents and blobs are in the store.
+    ///
+    /// # Errors
+    /// Something of it did not arrive.
+    pub(crate) fn remote_image(
+        &self,
+        roots: &[image::RemoteRoot],
+        context: &ExportContext,
+    ) -> Result<AssembledImage, Diagnostic> {
+        image::of_store(roots, &context.store)
+            .map_err(|error| self.fault("bake::export::remote", format_args!("the image is not whole: {error}")))
+    }
+}
