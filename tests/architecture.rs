@@ -41,7 +41,7 @@ const MAP: &[(&str, bool, &[&str])] = &[
     // A whole store as one archive.
     ("store", false, &["oci", "archive"]),
     // Files that a daemon asks for, blobs that it sends, tokens for its registries.
-    ("buildkit", false, &["spec", "layer"]),
+    ("buildkit", false, &["oci", "report", "spec", "grant", "layer"]),
     (
         "solve",
         false,
@@ -50,7 +50,15 @@ const MAP: &[(&str, bool, &[&str])] = &[
             "sandbox", "store",
         ],
     ),
-    ("export", false, &["oci", "report", "spec", "grant", "archive", "layer", "registry", "objects", "store"]),
+    (
+        "export",
+        false,
+        &[
+            "oci", "report", "spec", "grant", "archive", "layer", "registry", "objects", "store",
+            // Images are loaded into the Docker daemon that the user chose, wherever it is.
+            "buildkit",
+        ],
+    ),
     (
         "engine",
         false,

@@ -2,13 +2,32 @@
 //! its gateway. Knows no plan: `engine::fleet` does.
 //!
 //! ```text
+//! address ─► connect ─┬─ unix, tcp ─► tls
+//!                     ├─ docker_host ─► docker_transport ─► stream
+//!                     └─ process (ssh, kubectl)
+//!
 //! session: what the daemon may read and write here
 //! daemon:  builds, their steps, the gateway ─ message: what stays bytes there, llb: definitions that are made here
 //! fault:   an error of a daemon, taken apart
 //! ```
 
+#![expect(dead_code, unused_imports, reason = "used by the fleet engine, which is being written")]
+
+mod address;
+mod connect;
+mod connect_fault;
 pub(crate) mod daemon;
+mod docker_host;
+mod docker_transport;
 pub(crate) mod fault;
 pub(crate) mod llb;
 pub(crate) mod message;
+mod process;
 pub(crate) mod session;
+mod stream;
+mod tls;
+
+pub(crate) use address::{NodeAddress, PlacedAddress, SshPlace, TlsFiles};
+pub(crate) use connect::{ConnectSetup, Connection};
+pub(crate) use connect_fault::{ConnectCause, ConnectFault};
+pub(crate) use docker_host::{DockerHost, DockerTls, DockerWorld, USUAL_SOCKET};

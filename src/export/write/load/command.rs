@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{endpoint::EngineEndpoint, http::clean};
-use crate::registry::ClientOptions;
+use crate::{buildkit::SshPlace, registry::ClientOptions};
 
 /// A command line that loads an archive.
 pub(super) struct EngineCommand {
@@ -28,7 +28,7 @@ impl EngineCommand {
                 env.extend(host.iter().map(|host| ("DOCKER_HOST".into(), host.into())));
                 (*program, Vec::new())
             }
-            EngineEndpoint::Ssh { user, host, port, socket } => {
+            EngineEndpoint::Ssh(SshPlace { user, host, port, socket }) => {
                 let mut args: Vec<String> = ["-o", "ConnectTimeout=30", "-T"].map(str::to_owned).into();
                 args.extend(user.iter().flat_map(|user| ["-l".to_owned(), user.clone()]));
                 args.extend(port.iter().flat_map(|port| ["-p".to_owned(), port.to_string()]));
@@ -38,7 +38,7 @@ impl EngineCommand {
             }
             EngineEndpoint::Unix(_) | EngineEndpoint::Web { .. } | EngineEndpoint::Containerd(_) => return None,
         };
-        let is_remote = matches!(endpoint, EngineEndpoint::Ssh { .. });
+        let is_remote = matches!(endpoint, EngineEndpoint::Ssh(_));
         Some(Self { make: options.command, env, program, args, is_remote })
     }
 

@@ -1,13 +1,14 @@
 //! Where container engines may answer: what the user named, else the usual sockets and programs.
 //!
-//! Addresses follow Docker's rules: `DOCKER_HOST`, then `DOCKER_CONTEXT` or the current context. containerd's are named as its
+//! A Docker daemon that the user chose is found as `buildkit` finds it. containerd's are named as its
 //! own tools have them: `CONTAINERD_ADDRESS`, `CONTAINERD_NAMESPACE`, `CONTAINERD_SNAPSHOTTER`.
 
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
-
-use crate::{oci::Digest, registry::ClientOptions};
+use crate::{
+    buildkit::{DockerHost, DockerTls, DockerWorld, SshPlace, USUAL_SOCKET},
+    registry::ClientOptions,
+};
 
 /// Where an engine may answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,16 +17,10 @@ pub(super) enum EngineEndpoint {
     /// `http://host:port`, or `https://host:port`.
     Web {
         url: String,
-        tls: Option<EngineTls>,
+        tls: Option<DockerTls>,
     },
     /// The engine of another machine, whose `docker load` is run there.
-    Ssh {
-        user: Option<String>,
-        host: String,
-        port: Option<u16>,
-        /// A socket that is not the usual one there.
-        socket: Option<String>,
-    },
+    Ssh(SshPlace),
     /// A command line of this machine that loads a file.
     Command {
         program: &'static str,
@@ -44,20 +39,12 @@ pub(super) struct ContainerdEndpoint {
     pub(super) snapshotter: String,
 }
 
-/// How an engine that speaks TLS is trusted: `ca.pem`, `cert.pem` and `key.pem` of a folder, as far as they exist
-/// (<https://docs.docker.com/engine/security/protect-access/>).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct EngineTls {
-    pub(super) folder: PathBuf,
-    pub(super) verify: bool,
-}
-
 impl std::fmt::Display for EngineEndpoint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Unix(path) => write!(f, "unix://{}", path.display()),
             Self::Web { url, .. } => write!(f, "{url}"),
-            Self::Ssh { host, .. } => write!(f, "`docker load` at ssh://{host}"),
+            Self::Ssh(place) => write!(f, "`docker load` at ssh://{}", place.host),
             Self::Command { program, host: None } => write!(f, "`{program} load`"),
             Self::Command { program, host: Some(host) } => write!(f, "`{program} load` at {host}"),
             Self::Containerd(ContainerdEndpoint { socket, namespace, .. }) => {
@@ -76,19 +63,9 @@ pub(super) fn endpoints(options: &ClientOptions, context: Option<&str>) -> Resul
         let found = options.env.iter().find(|(key, _)| key == name).map(|(_, value)| value.to_string_lossy());
         found.filter(|it| !it.is_empty()).map(|it| it.into_owned())
     };
-    let folder = options.docker_config.as_deref();
-    if let Some(name) = context {
-        return context_endpoint(folder, name).map(|endpoint| vec![endpoint]);
-    }
-    if let Some(host) = variable("DOCKER_HOST") {
-        let verify = variable("DOCKER_TLS_VERIFY").is_some();
-        let folder = || variable("DOCKER_CERT_PATH").map(PathBuf::from).or_else(|| folder.map(Path::to_owned));
-        let wants_tls = verify || variable("DOCKER_TLS").is_some();
-        let tls = wants_tls.then(folder).flatten().map(|folder| EngineTls { folder, verify });
-        return parse(&host, tls).map(|endpoint| vec![endpoint]);
-    }
-    if let Some(name) = variable("DOCKER_CONTEXT").or_else(|| current_context(folder)).filter(|it| it != "default") {
-        return context_endpoint(folder, &name).map(|endpoint| vec![endpoint]);
+    let docker = DockerWorld { variable: &variable, config: options.docker_config.as_deref() };
+    if let Some(host) = docker.host(context)? {
+        return Ok(vec![host.into()]);
     }
     let containerd = |socket: &str| {
         EngineEndpoint::Containerd(ContainerdEndpoint {
@@ -100,7 +77,7 @@ pub(super) fn endpoints(options: &ClientOptions, context: Option<&str>) -> Resul
     if let Some(socket) = variable("CONTAINERD_ADDRESS") {
         return Ok(vec![containerd(&socket)]);
     }
-    let mut all = vec![EngineEndpoint::Unix("/var/run/docker.sock".into())];
+    let mut all = vec![EngineEndpoint::Unix(USUAL_SOCKET.into())];
     if let Some(runtime) = variable("XDG_RUNTIME_DIR") {
         all.push(EngineEndpoint::Unix(Path::new(&runtime).join("docker.sock")));
         all.push(EngineEndpoint::Unix(Path::new(&runtime).join("podman/podman.sock")));
@@ -112,65 +89,24 @@ pub(super) fn endpoints(options: &ClientOptions, context: Option<&str>) -> Resul
     Ok(all)
 }
 
-fn parse(host: &str, tls: Option<EngineTls>) -> Result<EngineEndpoint, String> {
-    match host.split_once("://") {
-        Some(("unix", path)) => Ok(EngineEndpoint::Unix(path.into())),
-        Some(("tcp" | "http", rest)) => {
-            let scheme = if tls.is_some() { "https" } else { "http" };
-            Ok(EngineEndpoint::Web { url: format!("{scheme}://{rest}"), tls })
+impl From<DockerHost> for EngineEndpoint {
+    fn from(host: DockerHost) -> Self {
+        match host {
+            DockerHost::Unix(path) => Self::Unix(path),
+            DockerHost::Tcp { place, tls } => {
+                let scheme = if tls.is_some() { "https" } else { "http" };
+                Self::Web { url: format!("{scheme}://{place}"), tls }
+            }
+            DockerHost::Ssh(place) => Self::Ssh(place),
+            DockerHost::Foreign(host) => Self::Command { program: "docker", host: Some(host) },
         }
-        Some(("ssh", _)) => parse_ssh(host),
-        Some(("https" | "npipe" | "fd", _)) => {
-            Ok(EngineEndpoint::Command { program: "docker", host: Some(host.to_owned()) })
-        }
-        _ => Err(format!("not the address of a container engine: {host}")),
     }
-}
-
-/// `ssh://[USER@]HOST[:PORT][/SOCKET]`.
-fn parse_ssh(text: &str) -> Result<EngineEndpoint, String> {
-    let fault = || format!("not the address of a container engine: {text}");
-    let url = url::Url::parse(text).map_err(|_| fault())?;
-    let host = url.host_str().filter(|host| !host.is_empty()).ok_or_else(fault)?;
-    // What begins with a dash would be taken for an option of ssh.
-    if host.starts_with('-') || url.username().starts_with('-') || url.password().is_some() {
-        return Err(fault());
-    }
-    Ok(EngineEndpoint::Ssh {
-        user: Some(url.username().to_owned()).filter(|user| !user.is_empty()),
-        host: host.to_owned(),
-        port: url.port(),
-        socket: Some(url.path().to_owned()).filter(|path| path.len() > 1),
-    })
-}
-
-/// `currentContext` of Docker's configuration.
-fn current_context(folder: Option<&Path>) -> Option<String> {
-    let config: Value = serde_json::from_slice(&std::fs::read(folder?.join("config.json")).ok()?).ok()?;
-    config.get("currentContext")?.as_str().map(str::to_owned)
-}
-
-/// The engine that a Docker context stands for, with the certificates that are kept for it.
-fn context_endpoint(folder: Option<&Path>, name: &str) -> Result<EngineEndpoint, String> {
-    if name == "default" {
-        return Ok(EngineEndpoint::Unix("/var/run/docker.sock".into()));
-    }
-    let missing = || format!("no such Docker context: {name}");
-    let (contexts, hex) = (folder.ok_or_else(missing)?.join("contexts"), Digest::of(name.as_bytes()).hex());
-    let path = contexts.join("meta").join(&hex).join("meta.json");
-    let text = std::fs::read(&path).map_err(|_| missing())?;
-    let meta: Value = serde_json::from_slice(&text).map_err(|e| format!("`{}`: {e}", path.display()))?;
-    let endpoint = meta.pointer("/Endpoints/docker").unwrap_or(&Value::Null);
-    let host = endpoint.get("Host").and_then(Value::as_str);
-    let host = host.ok_or_else(|| format!("`{}` names no address", path.display()))?;
-    let verify = endpoint.get("SkipTLSVerify").and_then(Value::as_bool) != Some(true);
-    let folder = contexts.join("tls").join(&hex).join("docker");
-    parse(host, folder.is_dir().then_some(EngineTls { folder, verify }))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::oci::Digest;
 
     #[expect(clippy::disallowed_methods, reason = "the sandbox is not reachable from here")]
     fn program(name: &std::ffi::OsStr) -> std::process::Command {

@@ -4,8 +4,8 @@ use std::{path::Path, time::Duration};
 
 use serde_json::Value;
 
-use super::endpoint::EngineTls;
 use crate::{
+    buildkit::DockerTls,
     grant::read_file,
     oci::{Digest, Reference},
 };
@@ -36,9 +36,9 @@ impl EngineApi {
     ///
     /// # Errors
     /// Certificates that cannot be used.
-    pub(super) fn web(url: &str, tls: Option<&EngineTls>) -> Result<Self, String> {
+    pub(super) fn web(url: &str, tls: Option<&DockerTls>) -> Result<Self, String> {
         let builder = match tls {
-            Some(tls) => tls.apply(client())?,
+            Some(tls) => trusting(tls, client())?,
             None => client(),
         };
         Self::with(builder, url.trim_end_matches('/'))
@@ -118,30 +118,29 @@ impl EngineApi {
     }
 }
 
-impl EngineTls {
-    fn apply(&self, mut builder: reqwest::ClientBuilder) -> Result<reqwest::ClientBuilder, String> {
-        let file = |name: &str| match read_file(&self.folder.join(name), LONGEST_PEM) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(fault) if fault.is_missing() => Ok(None),
-            Err(fault) => Err(format!("`{}`: {fault}", self.folder.join(name).display())),
-        };
-        let bad = |name: &str, error: &reqwest::Error| {
-            format!("`{}` is not usable: {}", self.folder.join(name).display(), words(error))
-        };
-        if !self.verify {
-            builder = builder.tls_danger_accept_invalid_certs(true);
-        } else if let Some(ca) = file("ca.pem")? {
-            let ca = reqwest::Certificate::from_pem_bundle(&ca).map_err(|error| bad("ca.pem", &error))?;
-            builder = builder.tls_certs_only(ca);
-        }
-        if let (Some(mut pem), Some(key)) = (file("cert.pem")?, file("key.pem")?) {
-            pem.push(b'\n');
-            pem.extend(key);
-            let identity = reqwest::Identity::from_pem(&pem).map_err(|error| bad("cert.pem", &error))?;
-            builder = builder.identity(identity);
-        }
-        Ok(builder)
+/// A client that trusts what the files say.
+fn trusting(tls: &DockerTls, mut builder: reqwest::ClientBuilder) -> Result<reqwest::ClientBuilder, String> {
+    let file = |name: &str| match read_file(&tls.folder.join(name), LONGEST_PEM) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(fault) if fault.is_missing() => Ok(None),
+        Err(fault) => Err(format!("`{}`: {fault}", tls.folder.join(name).display())),
+    };
+    let bad = |name: &str, error: &reqwest::Error| {
+        format!("`{}` is not usable: {}", tls.folder.join(name).display(), words(error))
+    };
+    if !tls.verify {
+        builder = builder.tls_danger_accept_invalid_certs(true);
+    } else if let Some(ca) = file("ca.pem")? {
+        let ca = reqwest::Certificate::from_pem_bundle(&ca).map_err(|error| bad("ca.pem", &error))?;
+        builder = builder.tls_certs_only(ca);
     }
+    if let (Some(mut pem), Some(key)) = (file("cert.pem")?, file("key.pem")?) {
+        pem.push(b'\n');
+        pem.extend(key);
+        let identity = reqwest::Identity::from_pem(&pem).map_err(|error| bad("cert.pem", &error))?;
+        builder = builder.identity(identity);
+    }
+    Ok(builder)
 }
 
 fn client() -> reqwest::ClientBuilder {
