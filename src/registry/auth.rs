@@ -103,21 +103,24 @@ impl RegistryAuth {
         security: HostSecurity,
         scopes: &str,
     ) -> Result<Option<AuthHeader>, Refused> {
+        Ok(self.token(connections, registry, security, scopes).await?.map(|(header, _)| header))
+    }
+
+    /// The same, with the time for which the header may be used from now on.
+    pub(super) async fn token(
+        &self,
+        connections: &Connections,
+        registry: &str,
+        security: HostSecurity,
+        scopes: &str,
+    ) -> Result<Option<(AuthHeader, Duration)>, Refused> {
         let mut state = self.state.lock().await;
         let Some(challenge) = state.challenge.clone() else { return Ok(None) };
-        if let Some(token) = state.tokens.get(scopes).filter(|it| it.until > Instant::now()) {
-            return Ok(Some(token.header.clone()));
+        let now = Instant::now();
+        if let Some(token) = state.tokens.get(scopes).filter(|token| token.until > now) {
+            return Ok(Some((token.header.clone(), token.until - now)));
         }
-        let credentials = match &state.credentials {
-            Some(known) => known.clone(),
-            None => {
-                let (options, host) = (connections.options.clone(), registry.to_owned());
-                let found = tokio::task::spawn_blocking(move || credentials::find(&options, &host)).await;
-                let found = found.expect("looking up credentials does not panic").map_err(Refused::Credentials)?;
-                state.credentials = Some(found.clone());
-                found
-            }
-        };
+        let credentials = state.credentials(connections, registry).await.map_err(Refused::Credentials)?;
         let far = Duration::from_secs(24 * 3600);
         let (header, life) = match (&challenge, credentials) {
             (_, Credentials::Bearer { token }) => (AuthHeader(format!("Bearer {token}")), far),
@@ -134,9 +137,24 @@ impl RegistryAuth {
                 (AuthHeader(format!("Bearer {token}")), life)
             }
         };
-        let until = Instant::now() + life.mul_f32(0.9);
+        let life = life.mul_f32(0.9);
+        let until = Instant::now() + life;
         state.tokens.insert(scopes.to_owned(), BearerToken { header: header.clone(), until });
-        Ok(Some(header))
+        Ok(Some((header, life)))
+    }
+
+    /// What the registry asked for, if it has.
+    pub(super) async fn challenge(&self) -> Option<Challenge> {
+        self.state.lock().await.challenge.clone()
+    }
+
+    /// The credentials for the registry, looked up when first asked for.
+    pub(super) async fn credentials(
+        &self,
+        connections: &Connections,
+        registry: &str,
+    ) -> Result<Credentials, RegistryError> {
+        self.state.lock().await.credentials(connections, registry).await
     }
 
     /// Notes a 401 answer: its challenge, and that the header `shown` is not to be sent for `scopes` again.
@@ -146,6 +164,19 @@ impl RegistryAuth {
             state.tokens.remove(scopes);
         }
         state.challenge = Some(challenge);
+    }
+}
+
+impl AuthState {
+    async fn credentials(&mut self, connections: &Connections, registry: &str) -> Result<Credentials, RegistryError> {
+        if let Some(known) = &self.credentials {
+            return Ok(known.clone());
+        }
+        let (options, host) = (connections.options.clone(), registry.to_owned());
+        let found = tokio::task::spawn_blocking(move || credentials::find(&options, &host)).await;
+        let found = found.expect("looking up credentials does not panic")?;
+        self.credentials = Some(found.clone());
+        Ok(found)
     }
 }
 

@@ -135,6 +135,16 @@ impl Host {
         Ok(url)
     }
 
+    /// The URL at which a registry says what authentication it asks for (`/v2/`).
+    ///
+    /// # Errors
+    /// As [`url`](Self::url).
+    pub(super) fn root_url(&self) -> Result<Url, String> {
+        let mut url = self.url("-", "-")?;
+        url.set_path(&format!("{}/", self.base));
+        Ok(url)
+    }
+
     /// Whether requests to this host go over plain HTTP now.
     pub(super) fn is_plain(&self) -> bool {
         match self.secure {

@@ -8,6 +8,7 @@
 //!   host.rs         one registry, one mirror ◄─────┤
 //!   auth.rs         challenges, tokens ◄───────────┘
 //!   credentials.rs  config.json, helpers
+//!   delegate.rs     tokens for a program that must not have the password
 //!   settings        files ─► how a host is reached; connections.rs certificates ─► http.rs HTTP clients by security
 //! layout.rs  the same answers from a folder
 //! image.rs   choice of a platform, reading of manifests: shared by pull and layout
@@ -22,6 +23,7 @@ mod client;
 mod connections;
 mod copy;
 mod credentials;
+mod delegate;
 mod error;
 #[cfg(feature = "fuzzing")]
 mod fuzz;

@@ -10,20 +10,30 @@
 //! Everything that a daemon sends is untrusted: names, patterns, contents. What it may read is what `services` lists.
 //! Services: <https://github.com/moby/buildkit/tree/master/session>.
 
+mod auth;
 mod filesend;
 mod filesync;
 mod follow;
 mod open;
 mod packet;
+#[cfg(test)]
+mod real;
+mod secrets;
 mod server;
 mod services;
+mod ssh;
 #[cfg(test)]
 mod tests;
 mod traffic;
 mod tunnel;
+mod upload;
 mod walk;
 
+pub(crate) use auth::RegistryAccess;
 pub(crate) use filesend::{FileReceiver, ReceivedFile};
 pub(crate) use open::{Session, SessionIdentity};
+pub(crate) use secrets::SecretSource;
 pub(crate) use services::{Receiver, SessionServices, SyncedFolder};
+pub(crate) use ssh::{SshSource, SshStream};
 pub(crate) use traffic::SentBytes;
+pub(crate) use upload::SessionUpload;

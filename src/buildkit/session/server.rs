@@ -23,7 +23,7 @@ use tonic::{
     server::{Grpc, StreamingService},
 };
 
-use super::{filesend, filesync, open::Served};
+use super::{auth, filesend, filesync, open::Served, secrets, ssh, upload};
 
 /// Longest message that is taken from a daemon.
 pub(super) const LONGEST_MESSAGE: usize = 32 << 20;
@@ -40,6 +40,14 @@ pub(super) enum Method {
     HealthCheck,
     SyncFolder,
     SendResult,
+    GetSecret,
+    CheckAgent,
+    ForwardAgent,
+    Pull,
+    Credentials,
+    FetchToken,
+    TokenAuthority,
+    VerifyTokenAuthority,
 }
 
 /// All methods with their paths.
@@ -47,6 +55,14 @@ pub(super) const METHODS: &[(Method, &str)] = &[
     (Method::HealthCheck, "/grpc.health.v1.Health/Check"),
     (Method::SyncFolder, "/moby.filesync.v1.FileSync/DiffCopy"),
     (Method::SendResult, "/moby.filesync.v1.FileSend/DiffCopy"),
+    (Method::GetSecret, "/moby.buildkit.secrets.v1.Secrets/GetSecret"),
+    (Method::CheckAgent, "/moby.sshforward.v1.SSH/CheckAgent"),
+    (Method::ForwardAgent, "/moby.sshforward.v1.SSH/ForwardAgent"),
+    (Method::Pull, "/moby.upload.v1.Upload/Pull"),
+    (Method::Credentials, "/moby.filesync.v1.Auth/Credentials"),
+    (Method::FetchToken, "/moby.filesync.v1.Auth/FetchToken"),
+    (Method::TokenAuthority, "/moby.filesync.v1.Auth/GetTokenAuthority"),
+    (Method::VerifyTokenAuthority, "/moby.filesync.v1.Auth/VerifyTokenAuthority"),
 ];
 
 /// The answers to a call, encoded.
@@ -133,6 +149,14 @@ async fn answer(served: Arc<Served>, method: Method, call: Call) -> Result<Answe
         }
         Method::SyncFolder => filesync::sync(&served, call),
         Method::SendResult => filesend::receive(&served, call).await,
+        Method::GetSecret => secrets::get(&served, call).await,
+        Method::CheckAgent => ssh::check(&served, call).await,
+        Method::ForwardAgent => ssh::forward(&served, call).await,
+        Method::Pull => upload::pull(&served, &call),
+        Method::Credentials => auth::credentials(&served, call).await,
+        Method::FetchToken => auth::fetch_token(&served, call).await,
+        Method::TokenAuthority => auth::token_authority(&served, call).await,
+        Method::VerifyTokenAuthority => auth::verify_token_authority(&served, call).await,
     }
 }
 

@@ -2,13 +2,22 @@
 
 use std::{collections::BTreeMap, os::fd::OwnedFd, sync::Arc};
 
-use super::{filesend::FileReceiver, server::Method};
+use super::{
+    auth::RegistryAccess, filesend::FileReceiver, secrets::SecretSource, server::Method, ssh::SshSource,
+    upload::SessionUpload,
+};
 
 /// What a session offers; by default nothing.
 #[derive(Default)]
 pub(crate) struct SessionServices {
     /// Folders that the daemon may read.
     pub(crate) folders: Vec<SyncedFolder>,
+    pub(crate) secrets: Option<Arc<dyn SecretSource>>,
+    pub(crate) ssh: Option<Arc<dyn SshSource>>,
+    /// Access to registries, with the user's credentials.
+    pub(crate) registry: Option<RegistryAccess>,
+    /// What the daemon may download, by the last part of its address.
+    pub(crate) uploads: BTreeMap<String, SessionUpload>,
     /// Where results go, by the index of their exporter.
     pub(crate) receivers: BTreeMap<u32, Receiver>,
 }
@@ -37,6 +46,12 @@ impl SessionServices {
             Method::HealthCheck => true,
             Method::SyncFolder => !self.folders.is_empty(),
             Method::SendResult => !self.receivers.is_empty(),
+            Method::GetSecret => self.secrets.is_some(),
+            Method::CheckAgent | Method::ForwardAgent => self.ssh.is_some(),
+            Method::Pull => !self.uploads.is_empty(),
+            Method::Credentials | Method::FetchToken | Method::TokenAuthority | Method::VerifyTokenAuthority => {
+                self.registry.is_some()
+            }
         }
     }
 }
