@@ -75,6 +75,8 @@ pub(crate) struct PodPlace {
     pub(crate) context: Option<String>,
     pub(crate) namespace: Option<String>,
     pub(crate) container: Option<String>,
+    /// The file that says where the cluster is; `None` is kubectl's choice.
+    pub(crate) kubeconfig: Option<String>,
 }
 
 /// An address, and the platforms that its text names.
@@ -100,7 +102,7 @@ impl PlacedAddress {
             "unix" => unix(text, place)?,
             "tcp" => tcp(text, place, &mut options)?,
             "docker-container" => NodeAddress::DockerContainer {
-                name: named(text, "a container", place)?,
+                name: named(text, "container", place)?,
                 context: options.take("context"),
             },
             "docker" => NodeAddress::Docker {
@@ -108,14 +110,22 @@ impl PlacedAddress {
             },
             "ssh" => NodeAddress::Ssh(SshPlace::parse(text)?),
             "kube-pod" => NodeAddress::KubePod(PodPlace {
-                pod: named(text, "a pod", place)?,
+                pod: named(text, "pod", place)?,
                 context: options.take("context"),
                 namespace: options.take("namespace"),
                 container: options.take("container"),
+                kubeconfig: None,
             }),
             _ => return Err(unknown_scheme(text, scheme)),
         };
         Ok(Self { address, platforms: options.platforms })
+    }
+}
+
+impl NodeAddress {
+    /// A container of a Docker daemon; `None` if no container can have this name.
+    pub(crate) fn container(name: &str, context: Option<String>) -> Option<Self> {
+        is_name(name).then(|| Self::DockerContainer { name: name.to_owned(), context })
     }
 }
 
@@ -157,7 +167,7 @@ impl fmt::Display for NodeAddress {
             }
             Self::Docker { context } => write!(f, "docker://{}", context.as_deref().unwrap_or_default()),
             Self::Ssh(place) => write!(f, "{place}"),
-            Self::KubePod(PodPlace { pod, context, namespace, container }) => {
+            Self::KubePod(PodPlace { pod, context, namespace, container, kubeconfig: _ }) => {
                 write!(f, "kube-pod://{pod}")?;
                 let options = [("context", context), ("namespace", namespace), ("container", container)];
                 let given = options.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?)));
@@ -267,13 +277,16 @@ fn tcp(text: &str, place: &str, options: &mut AddressOptions) -> Result<NodeAddr
     Ok(NodeAddress::Tcp { host, port, tls })
 }
 
-/// The name of a container or a pod: it becomes a part of a path or an argument, so it is what such names are made of.
+/// The name of a container or a pod.
 fn named(text: &str, what: &str, place: &str) -> Result<String, OptionFault> {
     let name = place.trim_end_matches('/');
-    let is_name = name.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/'));
-    let is_name = is_name && !name.split('/').any(|part| part == "..");
-    if is_name { Ok(name.to_owned()) } else { Err(OptionFault::new(format!("this names no {}: {text}", &what[2..]))) }
+    if is_name(name) { Ok(name.to_owned()) } else { Err(OptionFault::new(format!("this names no {what}: {text}"))) }
+}
+
+/// Whether a text can be the name of a container or a pod: it becomes a part of a path, or an argument.
+fn is_name(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
 }
 
 fn unknown_scheme(text: &str, scheme: &str) -> OptionFault {

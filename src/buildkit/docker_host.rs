@@ -122,7 +122,8 @@ impl DockerWorld<'_> {
     /// The daemon that a context stands for, with the certificates that are kept for it.
     fn of_context(&self, name: &str) -> Result<DockerHost, String> {
         if name == "default" {
-            return Ok(DockerHost::Unix(USUAL_SOCKET.into()));
+            let host = (self.variable)("DOCKER_HOST");
+            return host.map_or_else(|| Ok(DockerHost::Unix(USUAL_SOCKET.into())), |host| self.at(&host));
         }
         let missing = || format!("no such Docker context: {name}");
         let (contexts, hex) = (self.config.ok_or_else(missing)?.join("contexts"), Digest::of(name.as_bytes()).hex());

@@ -2,6 +2,7 @@
 //! its gateway. Knows no plan: `engine::fleet` does.
 //!
 //! ```text
+//! builder: names ─► nodes, and what each is
 //! address ─► connect ─┬─ unix, tcp ─► tls
 //!                     ├─ docker_host ─► docker_transport ─► stream
 //!                     └─ process (ssh, kubectl)
@@ -14,6 +15,7 @@
 #![expect(dead_code, unused_imports, reason = "used by the fleet engine, which is being written")]
 
 mod address;
+pub(crate) mod builder;
 mod connect;
 mod connect_fault;
 pub(crate) mod daemon;

@@ -49,7 +49,7 @@ impl Program {
 
     /// `buildctl dial-stdio` in a pod.
     pub(super) fn of_pod(place: &PodPlace) -> Self {
-        let mut args = kubectl_args(place.context.as_deref(), place.namespace.as_deref());
+        let mut args = kubectl_args(place.kubeconfig.as_deref(), place.context.as_deref(), place.namespace.as_deref());
         args.extend(["exec".to_owned(), "-i".to_owned(), place.pod.clone()]);
         args.extend(place.container.iter().map(|container| format!("--container={container}")));
         args.extend(["--", "buildctl", "dial-stdio"].map(str::to_owned));
@@ -117,9 +117,9 @@ fn not_started(name: &str, error: &io::Error) -> ConnectCause {
 }
 
 /// The options that choose a cluster and a namespace.
-pub(super) fn kubectl_args(context: Option<&str>, namespace: Option<&str>) -> Vec<String> {
-    let context = context.map(|context| format!("--context={context}"));
-    context.into_iter().chain(namespace.map(|namespace| format!("--namespace={namespace}"))).collect()
+pub(super) fn kubectl_args(kubeconfig: Option<&str>, context: Option<&str>, namespace: Option<&str>) -> Vec<String> {
+    let options = [("kubeconfig", kubeconfig), ("context", context), ("namespace", namespace)];
+    options.into_iter().filter_map(|(name, value)| Some(format!("--{name}={}", value?))).collect()
 }
 
 /// A word that a shell leaves as it is.
