@@ -116,6 +116,11 @@ impl Contexts {
         Ok(parsed)
     }
 
+    /// Adds a text that somebody else has read, and returns its id.
+    pub(crate) fn add_fetched(&self, name: &str, text: &str) -> SourceId {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner).add(name, text)
+    }
+
     /// The text of a source of this run.
     pub(crate) fn text_of(&self, source: SourceId) -> Arc<str> {
         self.sources.lock().unwrap_or_else(PoisonError::into_inner).get(source).text.clone()

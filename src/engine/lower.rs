@@ -102,7 +102,7 @@ pub(super) struct PendingLower {
     pub(super) options: LowerOptions,
     /// Builds whose results are named contexts of this one, by the name of the context.
     pub(super) linked: Vec<(String, NodeIndex)>,
-    scope: Arc<SolveScope>,
+    pub(super) scope: Arc<SolveScope>,
     warnings: Vec<LoweringDiagnostic>,
 }
 
@@ -478,7 +478,7 @@ impl Lowering<'_> {
         }
     }
 
-    fn scope(&self, build: &Build) -> Arc<SolveScope> {
+    pub(super) fn scope(&self, build: &Build) -> Arc<SolveScope> {
         let mut scope = SolveScope { concurrency: build.concurrency.clone(), ..SolveScope::default() };
         for secret in &build.secrets {
             let spec::Secret { id, src, env, .. } = secret;

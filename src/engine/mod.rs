@@ -16,6 +16,7 @@ pub(crate) mod context;
 pub(crate) mod embedded;
 mod epoch;
 pub(crate) mod explain;
+pub(crate) mod fleet;
 mod host_gateway;
 pub(crate) mod image;
 pub(crate) mod lower;

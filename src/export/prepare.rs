@@ -103,7 +103,7 @@ impl PreparedExport {
     }
 
     /// An error about this export, at the place of its output.
-    pub(super) fn fault(&self, code: &'static str, text: impl std::fmt::Display) -> Diagnostic {
+    pub(crate) fn fault(&self, code: &'static str, text: impl std::fmt::Display) -> Diagnostic {
         Diagnostic::error(code, self.about(&text.to_string())).at(self.output.at, "this output")
     }
 }

@@ -22,6 +22,7 @@ use crate::{
         self, CheckFinding, HeldSlot, Runner, SharedCaches, SolveCancel,
         context::Contexts,
         embedded::{self, EngineSetup},
+        fleet::{self, FleetSetup},
     },
     grant::Allowed,
     report::{
@@ -29,6 +30,7 @@ use crate::{
         event::{Event, Sink},
     },
     sandbox,
+    spec::ExecutionMode,
     store::Store,
     ui::{
         output,
@@ -89,7 +91,19 @@ async fn build(settings: &Settings, planned: Planned, interrupts: &mut Interrupt
         Ok(prepared)
     };
     ui_report::planned(|| dispatch::outcome::unstarted(&plan));
-    let outcome = dispatch::run(&plan, mode, prepare, interrupts, view.sink()).await;
+    let outcome = match builders(settings) {
+        None => dispatch::run(&plan, mode, prepare, interrupts, view.sink()).await,
+        Some(builders) => {
+            let on_nodes = async |sink: Sink| {
+                let setup = setup(settings, writable.clone(), &secret_env, sink).map_err(|fault| vec![*fault])?;
+                let engine = EngineSetup { hidden: hidden.clone(), ..setup };
+                drop(store.set(engine.store.clone()));
+                let (jobs, connect) = (settings.jobs, connect_setup(&settings.env));
+                fleet::prepare(&plan, FleetSetup { engine, builders: builders.clone(), connect, jobs }, &contexts).await
+            };
+            dispatch::run(&plan, on_nodes_mode(mode), on_nodes, interrupts, view.sink()).await
+        }
+    };
     if outcome.end == RunEnd::Abandoned {
         view.abandon();
     } else {
@@ -111,6 +125,27 @@ async fn build(settings: &Settings, planned: Planned, interrupts: &mut Interrupt
         keep_within_limits(settings, store);
     }
     code
+}
+
+/// A run on nodes shows its results when all of them are there.
+const fn on_nodes_mode(mode: ExecutionMode) -> ExecutionMode {
+    match mode {
+        ExecutionMode::FailFast | ExecutionMode::DeferOutput => ExecutionMode::DeferOutput,
+        ExecutionMode::DeferError => ExecutionMode::DeferError,
+    }
+}
+
+fn builders(settings: &Settings) -> Option<Vec<crate::buildkit::builder::BuilderName>> {
+    let texts = settings.env.get("BAKE_BUILDER")?;
+    Some(texts.split(' ').map(|it| crate::buildkit::builder::BuilderName::parse(it).unwrap()).collect())
+}
+
+fn connect_setup(env: &BTreeMap<String, String>) -> crate::buildkit::ConnectSetup {
+    crate::buildkit::ConnectSetup {
+        docker_config: None,
+        env: Arc::new(env.clone()),
+        command: |program| sandbox::command(program),
+    }
 }
 
 /// Removes what was not used for the longest time if the state directory takes more room than it may. That is told; a fault

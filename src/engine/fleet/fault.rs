@@ -35,7 +35,13 @@ impl JobFault {
     }
 
     /// The fault as the user reads it.
-    pub(super) fn failure(self, world: &FleetWorld, contexts: &Contexts, plan: &Plan, job: &JobPlace<'_>) -> NodeFailure {
+    pub(super) fn failure(
+        self,
+        world: &FleetWorld,
+        contexts: &Contexts,
+        plan: &Plan,
+        job: &JobPlace<'_>,
+    ) -> NodeFailure {
         let fault = match self {
             Self::Here(fault) => *fault,
             Self::NodeLost(why) => lost(job.node, &why),

@@ -15,6 +15,8 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(super) struct SentFolder {
     pub(super) local: Local,
+    /// Its path as it stands in the plan: by it the right to read it is known.
+    pub(super) path: String,
     /// What is read of it.
     follow: Follow,
 }
@@ -33,11 +35,15 @@ pub(super) struct Folders {
 }
 
 impl Folders {
-    /// The number of a folder. Folders with other patterns are others.
-    pub(super) fn add(&mut self, local: &Local) -> usize {
+    /// The number of a folder, which stands in the plan as `path`. Folders with other patterns are others.
+    pub(super) fn add(&mut self, local: &Local, path: &str) -> usize {
         let same = |it: &SentFolder| it.local.folder == local.folder && it.local.ignore == local.ignore;
         self.all.iter().position(same).unwrap_or_else(|| {
-            self.all.push(SentFolder { local: local.clone(), follow: Follow::Paths(BTreeSet::new()) });
+            self.all.push(SentFolder {
+                local: local.clone(),
+                path: path.to_owned(),
+                follow: Follow::Paths(BTreeSet::new()),
+            });
             self.all.len() - 1
         })
     }
@@ -114,7 +120,10 @@ mod tests {
     #[test]
     fn all_targets_share_one_list_of_paths() {
         let mut folders = Folders::default();
-        assert_eq!((folders.add(&local("/a")), folders.add(&local("/b")), folders.add(&local("/a"))), (0, 1, 0));
+        assert_eq!(
+            (folders.add(&local("/a"), "a"), folders.add(&local("/b"), "b"), folders.add(&local("/a"), "a")),
+            (0, 1, 0)
+        );
         folders.read(Some(&[read("/a", "/src/"), read("/a", "./go.mod")]));
         folders.read(Some(&[read("/a", "src"), read("/b", ".")]));
         assert_eq!(folders.get(0).follow(false), ["go.mod", "src"]);

@@ -120,7 +120,8 @@ async fn hold_with(
         let daemon = daemon.clone();
         Task(tokio::spawn(async move { daemon.solve(request).await }))
     };
-    let mut status = Task(tokio::spawn(follow(world.clone(), daemon.clone(), node.index, id.clone(), job.label.clone())));
+    let mut status =
+        Task(tokio::spawn(follow(world.clone(), daemon.clone(), node.index, id.clone(), job.label.clone())));
     let gateway = daemon.gateway(&id);
     let build = async {
         gateway.ping().await?;
@@ -364,7 +365,7 @@ fn definition_of(world: &FleetWorld, node: &FleetNode, folder: usize, title: &st
 }
 
 /// A name that nobody can guess.
-fn random_id() -> String {
+pub(super) fn random_id() -> String {
     let mut bytes = [0; 16];
     // Without the source of random numbers of the system nothing else here works either.
     getrandom::fill(&mut bytes).expect("the system has random numbers");

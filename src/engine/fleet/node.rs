@@ -6,7 +6,7 @@ use tokio::sync::{Semaphore, watch};
 use tonic::{Status, transport::Channel};
 
 use super::place::PlaceNode;
-use crate::buildkit::{connect::Connection, session::Session};
+use crate::buildkit::{Connection, session::Session};
 
 /// Builds on one connection: a daemon of Docker serves 250 streams on each, of which a build has up to five.
 const BUILDS_A_CONNECTION: usize = 40;

@@ -12,8 +12,10 @@ pub(super) struct PlaceNode {
     pub(super) name: String,
     /// Platforms that the builder names for it.
     pub(super) named: Vec<Platform>,
-    /// Platforms that its daemon builds for; the first is its own.
-    pub(super) platforms: Vec<Platform>,
+    /// Platforms of its processors.
+    pub(super) native: Vec<Platform>,
+    /// Platforms that it has an emulator for.
+    pub(super) emulated: Vec<Platform>,
     /// Builds that run on it already, of whomever.
     pub(super) load: usize,
 }
@@ -69,10 +71,10 @@ fn fit(node: &PlaceNode, platform: &Platform) -> Option<Fit> {
     if node.named.contains(platform) {
         return Some(Fit::Named);
     }
-    match node.platforms.iter().position(|it| it == platform)? {
-        0 => Some(Fit::Native),
-        _ => Some(Fit::Emulated),
+    if node.native.contains(platform) {
+        return Some(Fit::Native);
     }
+    node.emulated.contains(platform).then_some(Fit::Emulated)
 }
 
 fn weight(node: &PlaceNode, build: &PlaceBuild) -> Digest {
@@ -87,9 +89,11 @@ mod tests {
         Platform::parse(text).expect("a platform")
     }
 
+    /// The first of its platforms is native.
     fn node(name: &str, named: &[&str], platforms: &[&str]) -> PlaceNode {
         let all = |texts: &[&str]| texts.iter().map(|it| platform(it)).collect();
-        PlaceNode { name: name.to_owned(), named: all(named), platforms: all(platforms), load: 0 }
+        let (native, emulated) = (all(&platforms[..1]), all(&platforms[1..]));
+        PlaceNode { name: name.to_owned(), named: all(named), native, emulated, load: 0 }
     }
 
     fn builds(n: usize, of: &str) -> Vec<PlaceBuild> {

@@ -246,7 +246,8 @@ mod tests {
         progress.hide(b"hunter2\n");
         let status = |vertex: Vertex| StatusResponse { vertexes: vec![vertex], ..StatusResponse::default() };
         progress.told(0, "j1", "web", status(vertex("sha256:1", "[2/3] RUN make", None)));
-        let log = VertexLog { vertex: "sha256:1".into(), stream: 1, msg: b"x hunter2\n".to_vec(), ..Default::default() };
+        let log =
+            VertexLog { vertex: "sha256:1".into(), stream: 1, msg: b"x hunter2\n".to_vec(), ..Default::default() };
         let logs = StatusResponse { logs: vec![log], ..StatusResponse::default() };
         progress.told(0, "j1", "web", logs.clone());
         progress.told(0, "j2", "api", logs);

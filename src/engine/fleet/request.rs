@@ -122,8 +122,8 @@ pub(super) async fn request(
     request.options.insert("filename".to_owned(), filename.clone());
     let text = lowering.contexts.text_of(file.source);
     request.dockerfile = Some(SentDockerfile { filename, text, source: file.source });
-    if let NamedContext::Local(local) = &options.main {
-        request.main = MainContext::Folder(folders.add(local));
+    if let (NamedContext::Local(local), ContextSource::Local(path)) = (&options.main, &build.context) {
+        request.main = MainContext::Folder(folders.add(local, path));
     } else if let ContextSource::Git(url) | ContextSource::Http(url) = &build.context {
         request.options.insert(CONTEXT.to_owned(), url.clone());
     }
@@ -144,8 +144,8 @@ impl BuildRequest {
         for (name, context) in contexts {
             let key = format!("{CONTEXT}:{name}");
             match (context, build.contexts.get(name)) {
-                (NamedContext::Local(local), _) => {
-                    let folder = folders.add(local);
+                (NamedContext::Local(local), Some(ContextSource::Local(path))) => {
+                    let folder = folders.add(local, path);
                     self.options.insert(key, format!("input:{}", folder_input(folder)));
                     self.folders.push((name.clone(), folder));
                 }
@@ -159,13 +159,23 @@ impl BuildRequest {
                 (NamedContext::Image { reference, .. }, _) => {
                     self.options.insert(key, format!("docker-image://{reference}"));
                 }
-                (NamedContext::Git(_) | NamedContext::Http(_), Some(ContextSource::Git(url) | ContextSource::Http(url))) => {
+                (
+                    NamedContext::Git(_) | NamedContext::Http(_),
+                    Some(ContextSource::Git(url) | ContextSource::Http(url)),
+                ) => {
                     self.options.insert(key, url.clone());
                 }
                 // A linked build is added by the job that it is solved in.
-                (NamedContext::Built(_) | NamedContext::Git(_) | NamedContext::Http(_), _) => (),
+                (NamedContext::Built(_) | NamedContext::Git(_) | NamedContext::Http(_) | NamedContext::Local(_), _) => {
+                    ()
+                }
             }
         }
+    }
+
+    /// Whether the daemon fetches the main context while the Dockerfile comes from here.
+    pub(super) fn has_remote_context(&self) -> bool {
+        self.dockerfile.is_some() && self.options.contains_key(CONTEXT)
     }
 
     /// What tells this build from others where nodes are chosen: builds that share context and Dockerfile share their cache.

@@ -15,7 +15,9 @@ use tokio::{
 
 use super::{cache::JobCaches, job::JobSpec, output::JobOutput, world::FleetWorld};
 use crate::{
-    buildkit::session::{RegistryAccess, SecretSource as SecretService, SessionServices, SshSource, SshStream, SyncedFolder},
+    buildkit::session::{
+        RegistryAccess, SecretSource as SecretService, SessionServices, SshSource, SshStream, SyncedFolder,
+    },
     grant::{self, GrantedRead},
     report::Diagnostic,
     solve::{

@@ -7,7 +7,12 @@ use std::{
 
 use petgraph::graph::NodeIndex;
 
-use super::{folder::Folders, job::JobSpec, progress::FleetProgress, request::{BuildRequest, MainContext}};
+use super::{
+    folder::Folders,
+    job::JobSpec,
+    progress::FleetProgress,
+    request::{BuildRequest, MainContext},
+};
 use crate::{
     buildkit::session::SentBytes,
     export::PreparedExport,

@@ -5,9 +5,10 @@ use std::{path::PathBuf, sync::Arc};
 use crate::{
     grant::{GrantedRead, ReadFault, SpecialFile},
     report::Diagnostic,
-    sandbox::StepAgent,
     ssh::KeyRing,
 };
+
+pub(crate) use crate::sandbox::StepAgent;
 
 /// A larger file is no key.
 const LONGEST_KEY: u64 = 100 << 10;
@@ -16,7 +17,7 @@ const LONGEST_KEY: u64 = 100 << 10;
 ///
 /// # Errors
 /// When a file is neither a key that can be used nor, alone, the socket of an agent.
-pub(super) fn of(id: &str, paths: &[GrantedRead], socket: Option<&str>) -> Result<Option<StepAgent>, Diagnostic> {
+pub(crate) fn of(id: &str, paths: &[GrantedRead], socket: Option<&str>) -> Result<Option<StepAgent>, Diagnostic> {
     if paths.is_empty() {
         return Ok(socket.map(|socket| StepAgent::Socket(PathBuf::from(socket))));
     }

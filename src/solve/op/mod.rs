@@ -8,7 +8,7 @@
 //!
 //! Whether an op runs at all is decided in `solve::lookup`; what it reads is found in `solve::content`.
 
-mod agent;
+pub(crate) mod agent;
 mod archive;
 mod copy;
 mod copy_into;

@@ -1,0 +1,239 @@
+//! The output of a job: which exporter the daemon runs, where its result arrives, and what becomes of it.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs::File,
+    path::PathBuf,
+    sync::Arc,
+};
+
+use petgraph::graph::NodeIndex;
+
+use super::{
+    job::{JobSpec, ReleasedJob},
+    node::FleetNode,
+    world::FleetWorld,
+};
+use crate::{
+    buildkit::session::{FileReceiver, ReceivedFile, Receiver},
+    export::{self, ExportContext, PreparedExport, RemoteForm, RemoteRepository, RemoteRoot, RemoteTree, StagedExport},
+    oci::{Digest, Platform, Reference},
+    registry::{Document, NoDocuments},
+    report::Diagnostic,
+};
+
+/// What a daemon's exporters say the root of an image is.
+const DIGEST: &str = "containerimage.digest";
+const DESCRIPTOR: &str = "containerimage.descriptor";
+
+/// The output of one job.
+pub(super) struct JobOutput {
+    exporter: Option<(String, HashMap<String, String>)>,
+    arrival: Arrival,
+    /// The platform of the only, or the first, build.
+    platform: Platform,
+}
+
+/// Where a result arrives.
+enum Arrival {
+    /// Nowhere: it stays there, or is pushed.
+    Elsewhere,
+    File(File, Arc<FileReceiver>),
+}
+
+impl JobOutput {
+    /// Chooses the exporter, and makes the place where its result arrives.
+    ///
+    /// # Errors
+    /// The node cannot make such an output, or a file cannot be made.
+    pub(super) fn prepare(world: &FleetWorld, node: &FleetNode, job: &JobSpec) -> Result<Self, Box<Diagnostic>> {
+        let platform = world.requests[&job.builds[0]].platform.clone();
+        let mut output = Self { exporter: None, arrival: Arrival::Elsewhere, platform };
+        let Some(prepared) = job.export.map(|export| &world.exports[&export]) else { return Ok(output) };
+        let mut attrs: HashMap<String, String> = prepared.remote_options().into_iter().collect();
+        let mut set = |name: &str, value: String| drop(attrs.insert(name.to_owned(), value));
+        let kind = match prepared.remote_form() {
+            RemoteForm::Nothing => return Ok(output),
+            RemoteForm::Kept { names } => {
+                if !names.is_empty() {
+                    set("name", names.join(","));
+                }
+                if node.abilities.is_docker { "moby" } else { "image" }
+            }
+            RemoteForm::Loaded { names, context: None } if node.abilities.is_docker => {
+                if !names.is_empty() {
+                    set("name", names.join(","));
+                }
+                "moby"
+            }
+            RemoteForm::Pushed { repositories, insecure } => {
+                needs_images(node, prepared)?;
+                set("name", repositories.iter().map(RemoteRepository::name).collect::<Vec<_>>().join(","));
+                set("push", "true".to_owned());
+                set("push-by-digest", "true".to_owned());
+                if insecure {
+                    set("registry.insecure", "true".to_owned());
+                }
+                "image"
+            }
+            RemoteForm::Image { docker } => {
+                needs_images(node, prepared)?;
+                set("tar", "false".to_owned());
+                if docker { "docker" } else { "oci" }
+            }
+            RemoteForm::Loaded { .. } => {
+                needs_images(node, prepared)?;
+                set("tar", "false".to_owned());
+                "docker"
+            }
+            RemoteForm::Tar => {
+                let (file, receiver) = file_receiver(world).map_err(|error| fault(prepared, &error))?;
+                output.arrival = Arrival::File(file, receiver);
+                "tar"
+            }
+            RemoteForm::Folder => "local",
+        };
+        output.exporter = Some((kind.to_owned(), attrs));
+        Ok(output)
+    }
+
+    /// Type and options of the exporter.
+    pub(super) fn exporter(&self) -> Option<(String, HashMap<String, String>)> {
+        self.exporter.clone()
+    }
+
+    /// Where results go, for the session.
+    pub(super) fn receivers(&self) -> BTreeMap<u32, Receiver> {
+        match &self.arrival {
+            Arrival::Elsewhere => BTreeMap::new(),
+            Arrival::File(_, receiver) => BTreeMap::from([(0, Receiver::File(receiver.clone()))]),
+        }
+    }
+}
+
+fn file_receiver(world: &FleetWorld) -> std::io::Result<(File, Arc<FileReceiver>)> {
+    let folder: PathBuf = world.store.tmp_dir().map_err(std::io::Error::other)?;
+    let path = folder.join("result");
+    let file = File::options().read(true).write(true).create_new(true).open(path)?;
+    let receiver = FileReceiver::new(file.try_clone()?, Box::new(|_| false));
+    Ok((file, receiver))
+}
+
+fn fault(prepared: &PreparedExport, error: &std::io::Error) -> Box<Diagnostic> {
+    Box::new(prepared.fault("bake::export::remote", format_args!("no place for the result: {error}")))
+}
+
+/// Refuses an output that a daemon of Docker with its old image store cannot make.
+fn needs_images(node: &FleetNode, prepared: &PreparedExport) -> Result<(), Box<Diagnostic>> {
+    if node.abilities.has_images {
+        return Ok(());
+    }
+    let text = format!("the Docker daemon of `{}` cannot make this output from a build", node.name);
+    let help = "turn its containerd image store on (`\"features\": {\"containerd-snapshotter\": true}` in daemon.json), or name \
+                a builder of another driver; `type=local`, `type=tar` and `--load` work with both";
+    Err(Box::new(prepared.fault("bake::fleet::no_images", text).help(help)))
+}
+
+/// Makes a staged output of what the jobs of an export have left, in the order of their platforms.
+///
+/// # Errors
+/// Something did not arrive, or the destination cannot be written.
+pub(super) async fn stage(
+    world: &FleetWorld,
+    export: NodeIndex,
+    jobs: Vec<ReleasedJob>,
+    context: &ExportContext,
+) -> Result<StagedExport, Diagnostic> {
+    let prepared = &world.exports[&export];
+    match prepared.remote_form() {
+        RemoteForm::Nothing => Ok(export::stage_kept([], Vec::new())),
+        RemoteForm::Kept { names } => Ok(kept(jobs, &names)),
+        RemoteForm::Loaded { names, .. } if jobs.iter().all(ReleasedJob::is_loaded) => Ok(kept(jobs, &names)),
+        RemoteForm::Image { .. } | RemoteForm::Loaded { .. } => {
+            let roots = jobs.iter().map(|job| stored_root(world, prepared, job)).collect::<Result<Vec<_>, _>>()?;
+            let image = prepared.remote_image(&roots, context)?;
+            export::stage_remote_image(prepared, image, context).await
+        }
+        RemoteForm::Pushed { repositories, insecure } => {
+            let mut roots = Vec::new();
+            for job in &jobs {
+                roots.push(pushed_root(world, prepared, &repositories[0], job).await?);
+            }
+            let root = export::join_roots(&roots).map_err(|why| prepared.fault("bake::export::remote", why))?;
+            export::stage_pushed(prepared, &repositories, insecure, &root, roots.len() > 1)
+        }
+        RemoteForm::Tar => {
+            let mut files = Vec::new();
+            for job in jobs {
+                match job.output.arrival {
+                    Arrival::File(file, receiver) if matches!(receiver.received(), ReceivedFile::Whole(_)) => {
+                        files.push(file);
+                    }
+                    _ => return Err(prepared.fault("bake::export::remote", "the archive did not arrive")),
+                }
+            }
+            export::stage_remote_tar(prepared, files, context).await
+        }
+        RemoteForm::Folder => {
+            let trees = jobs.into_iter().filter_map(|job| job.output.tree()).collect();
+            export::stage_remote_folder(prepared, trees, context).await
+        }
+    }
+}
+
+impl JobOutput {
+    fn tree(self) -> Option<RemoteTree> {
+        None
+    }
+}
+
+impl ReleasedJob {
+    /// Whether the image went into the store of the daemon that built it.
+    fn is_loaded(&self) -> bool {
+        self.output.exporter.as_ref().is_some_and(|(kind, _)| kind == "moby")
+    }
+
+    /// What the exporter says that the root of the image is.
+    fn digest(&self, prepared: &PreparedExport) -> Result<Digest, Diagnostic> {
+        let text = self.answer.get(DIGEST).map(String::as_str).unwrap_or_default();
+        text.parse().map_err(|_| {
+            prepared.fault("bake::export::remote", format_args!("the builder does not say what it made: {text:?}"))
+        })
+    }
+}
+
+fn kept(jobs: Vec<ReleasedJob>, names: &[String]) -> StagedExport {
+    let what = names.iter().map(|name| (name.clone(), 0)).collect();
+    let answer: BTreeMap<String, String> = jobs.into_iter().flat_map(|job| job.answer).collect();
+    export::stage_kept(answer, what)
+}
+
+/// The root of an image whose documents and blobs have arrived in the store.
+fn stored_root(world: &FleetWorld, prepared: &PreparedExport, job: &ReleasedJob) -> Result<RemoteRoot, Diagnostic> {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    let digest = job.digest(prepared)?;
+    let gone = |why: String| prepared.fault("bake::export::remote", format_args!("the image did not arrive: {why}"));
+    let bytes = world.store.blob_bytes(&digest).map_err(|error| gone(error.to_string()))?;
+    let descriptor = job.answer.get(DESCRIPTOR).and_then(|text| STANDARD.decode(text).ok());
+    let descriptor: Option<serde_json::Value> = descriptor.and_then(|json| serde_json::from_slice(&json).ok());
+    let media_type = descriptor.and_then(|it| it.get("mediaType")?.as_str().map(str::to_owned));
+    let media_type = media_type.ok_or_else(|| gone("the builder does not say of which type it is".to_owned()))?;
+    Ok(RemoteRoot { document: Document { digest, media_type, bytes }, platform: job.output.platform.clone() })
+}
+
+/// The root of an image that was pushed by its digest.
+async fn pushed_root(
+    world: &FleetWorld,
+    prepared: &PreparedExport,
+    repository: &RemoteRepository,
+    job: &ReleasedJob,
+) -> Result<RemoteRoot, Diagnostic> {
+    let digest = job.digest(prepared)?;
+    let reference =
+        Reference { domain: repository.domain.clone(), path: repository.path.clone(), tag: None, digest: Some(digest) };
+    let document = world.client.document(&reference, &digest, &NoDocuments).await.map_err(|error| {
+        let text = format_args!("what the builder pushed cannot be read: {}", repository.name());
+        prepared.fault("bake::export::push", text).cause(&error)
+    })?;
+    Ok(RemoteRoot { document, platform: job.output.platform.clone() })
+}

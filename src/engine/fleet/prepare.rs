@@ -1,0 +1,435 @@
+//! Preparing a fleet: outputs, Dockerfiles and contexts are checked, nodes connected, builds placed. Nothing is sent before all of
+//! it is right.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex},
+};
+
+use futures_util::future::join_all;
+use petgraph::{Direction, graph::NodeIndex};
+use tokio::sync::watch;
+
+use super::{
+    engine::{FleetEngine, FleetJob},
+    folder::Folders,
+    job::JobSpec,
+    node::{FleetNode, NodeAbilities},
+    place::{PlaceBuild, PlaceNode, place},
+    progress::FleetProgress,
+    request::{self, BuildRequest, folder_input},
+    world::{BuildCaches, FleetWorld},
+};
+use crate::{
+    buildkit::{
+        ConnectSetup, Connection, NodeAddress,
+        builder::{Builder, BuilderName, BuilderNode, NodeFacts},
+        session::{Session, SessionIdentity, SessionServices, SyncedFolder},
+    },
+    engine::{
+        boundary::PreparedEngine,
+        check,
+        context::Contexts,
+        embedded::EngineSetup,
+        lower::Lowering,
+        lowering_diagnostic::LoweringDiagnostic,
+        outputs::{OutputWorld, prepare_exports},
+        reading::read_builds,
+    },
+    export::{self, PreparedExport, ReleaseContext},
+    graph::Graph,
+    objects::ObjectStores,
+    oci::{Digest, Platform},
+    plan::{Plan, PlanNode},
+    report::Diagnostic,
+};
+
+/// How many builds run on a node at a time, unless the user says.
+const JOBS: usize = 8;
+
+/// What a fleet needs beside what every engine needs.
+pub(crate) struct FleetSetup {
+    pub(crate) engine: EngineSetup,
+    /// The builders that the user named, all of whose nodes are used.
+    pub(crate) builders: Vec<BuilderName>,
+    pub(crate) connect: ConnectSetup,
+    /// How many builds run on each node at a time.
+    pub(crate) jobs: Option<usize>,
+}
+
+/// Prepares a fleet for a plan.
+///
+/// # Errors
+/// Every fault that was found; `contexts` has the Dockerfiles that their places point into.
+pub(crate) async fn prepare<'a>(
+    plan: &'a Plan,
+    setup: FleetSetup,
+    contexts: &'a Contexts,
+) -> Result<PreparedEngine<FleetEngine<'a>>, Vec<Diagnostic>> {
+    let EngineSetup { client, store, sink, .. } = &setup.engine;
+    let release = ReleaseContext { client: client.clone(), store: store.clone(), sink: sink.clone() };
+    let told = export::recover(&release).await;
+    match prepare_plan(plan, setup, contexts).await {
+        Ok(mut prepared) => {
+            prepared.warnings.splice(0..0, told);
+            Ok(prepared)
+        }
+        Err(faults) => Err(told.into_iter().chain(faults).collect()),
+    }
+}
+
+async fn prepare_plan<'a>(
+    plan: &'a Plan,
+    setup: FleetSetup,
+    contexts: &'a Contexts,
+) -> Result<PreparedEngine<FleetEngine<'a>>, Vec<Diagnostic>> {
+    let FleetSetup { engine: setup, builders, connect, jobs } = setup;
+    let mut faults = Vec::new();
+    let here = OutputWorld { cwd: &setup.cwd, env: &setup.env, writable: &setup.writable };
+    let (exports, mut warnings) = prepare_exports(plan, &here, &mut faults);
+    faults.extend(joined(plan));
+    let looked = check::check(plan, contexts).await;
+    let (errors, notes): (Vec<_>, Vec<_>) = looked.findings.into_iter().partition(Diagnostic::is_error);
+    faults.extend(errors);
+    warnings.extend(notes);
+    let read = requests(plan, contexts, &setup).await;
+    let (requests, folders) = match read {
+        Ok(read) if faults.is_empty() => read,
+        Ok(_) => return Err(faults),
+        // The check has found most of them.
+        Err(found) => {
+            faults.extend(found.into_iter().map(LoweringDiagnostic::into_diagnostic));
+            dedup(&mut faults);
+            return Err(faults);
+        }
+    };
+    let builder = Builder::fleet(&builders, &connect).await?;
+    let (nodes, missing) = connected(&builder, &connect, jobs.unwrap_or(JOBS)).await?;
+    warnings.extend(missing);
+    let names: Vec<String> = nodes.iter().map(|node| node.name.clone()).collect();
+    let client_id = client_id(&setup);
+    let world = FleetWorld {
+        attestations: attestations(plan, &nodes),
+        caches: caches(plan),
+        requests,
+        folders,
+        exports,
+        progress: FleetProgress::new(setup.sink.clone(), &names, (*setup.hidden).clone()),
+        store: setup.store.clone(),
+        client: setup.client.clone(),
+        env: setup.env.clone(),
+        secret_env: setup.secret_env.clone(),
+        cwd: setup.cwd.clone(),
+        client_id,
+        seed: seed(),
+        sent: Mutex::default(),
+    };
+    serve_folders(&world, &nodes, contexts).await?;
+    let (jobs, of_build, of_export) = jobs_of(plan, &world, &nodes)?;
+    let engine = FleetEngine {
+        plan,
+        contexts,
+        world: Arc::new(world),
+        nodes,
+        jobs,
+        of_build,
+        of_export,
+        cancelled: watch::channel(None).0,
+        objects: ObjectStores::new(setup.env.clone()),
+        writable: setup.writable,
+        now: setup.epoch_now,
+    };
+    Ok(PreparedEngine { engine, warnings, findings: Vec::new() })
+}
+
+/// Refuses several outputs in one archive: each job of a daemon makes one.
+fn joined(plan: &Plan) -> Option<Diagnostic> {
+    let group = plan.joint.iter().find(|group| group.len() > 1)?;
+    let export = plan.export(group[0]);
+    let message = "a builder does not write several images into one archive";
+    let fault = Diagnostic::error("bake::fleet::append", message).at(export.at, "this output");
+    Some(fault.help("give each its own `dest`, or build with `--builder embedded`"))
+}
+
+/// The builds as a daemon is asked for them, and the folders that they read.
+async fn requests(
+    plan: &Plan,
+    contexts: &Contexts,
+    setup: &EngineSetup,
+) -> Result<(HashMap<NodeIndex, BuildRequest>, Folders), Vec<LoweringDiagnostic>> {
+    let env = setup.secret_env.clone();
+    let is_env_set = move |name: &str| env.contains_key(name);
+    let lowering = Lowering { contexts, outside: None, is_env_set: &is_env_set, all_stages: false };
+    let (mut found, mut faults, mut folders) = (HashMap::new(), Vec::new(), Folders::default());
+    for (node, build) in plan.builds_in_order() {
+        match request::request(plan, node, &lowering, &mut folders).await {
+            Ok(mut request) => {
+                for (name, value) in setup.proxies.iter() {
+                    if !build.args.keys().any(|given| given.eq_ignore_ascii_case(name)) {
+                        request.options.insert(format!("build-arg:{name}"), value.clone());
+                    }
+                }
+                found.insert(node, request);
+            }
+            Err(all) => faults.extend(all),
+        }
+    }
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    let reads = read_builds(plan, contexts, &mut Graph::default()).await;
+    for (node, build) in plan.builds_in_order() {
+        if request::is_remote(build) {
+            continue;
+        }
+        let read = reads.get(&node).and_then(|read| read.as_ref().ok());
+        folders.read(read.map(|read| read.reads.as_slice()));
+    }
+    Ok((found, folders))
+}
+
+fn dedup(faults: &mut Vec<Diagnostic>) {
+    let mut seen: Vec<(&'static str, String)> = Vec::new();
+    faults.retain(|fault| {
+        let key = (fault.code, fault.message.clone());
+        let is_new = !seen.contains(&key);
+        if is_new {
+            seen.push(key);
+        }
+        is_new
+    });
+}
+
+/// Connects the nodes of a builder. Those that do not answer are told of, if others do.
+async fn connected(
+    builder: &Builder,
+    connect: &ConnectSetup,
+    jobs: usize,
+) -> Result<(Vec<Arc<FleetNode>>, Vec<Diagnostic>), Vec<Diagnostic>> {
+    let opened = join_all(builder.nodes.iter().map(|node| open(node, connect))).await;
+    let (mut nodes, mut missing) = (Vec::new(), Vec::new());
+    for (node, opened) in builder.nodes.iter().zip(opened) {
+        match opened {
+            Ok((connection, facts)) => {
+                let place = PlaceNode {
+                    name: node.name.clone(),
+                    named: node.platforms.clone(),
+                    native: facts.native.clone(),
+                    emulated: facts.emulated.clone(),
+                    load: facts.active_builds.unwrap_or(0),
+                };
+                let abilities = abilities(&node.address, &facts);
+                let address = node.address.to_string();
+                nodes.push(Arc::new(FleetNode::new(nodes.len(), address, place, abilities, jobs, connection)));
+            }
+            Err(fault) => missing.push(fault),
+        }
+    }
+    if nodes.is_empty() {
+        return Err(missing);
+    }
+    let told = missing.into_iter().map(|fault| Diagnostic { severity: crate::report::Severity::Warning, ..fault });
+    Ok((nodes, told.collect()))
+}
+
+async fn open(node: &BuilderNode, connect: &ConnectSetup) -> Result<(Connection, NodeFacts), Diagnostic> {
+    let connection = Connection::open(&node.address, connect).await.map_err(|fault| fault.diagnostic())?;
+    let facts = NodeFacts::ask(&connection).await?;
+    Ok((connection, facts))
+}
+
+fn abilities(address: &NodeAddress, facts: &NodeFacts) -> NodeAbilities {
+    tracing::debug!(?facts, "a node");
+    let is_docker = matches!(address, NodeAddress::Docker { .. });
+    NodeAbilities { is_docker, has_images: true, has_attestations: true }
+}
+
+/// What tells this machine and user from others.
+fn client_id(setup: &EngineSetup) -> String {
+    let machine = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
+    let user = rustix::process::getuid().as_raw();
+    let home = setup.env.get("HOME").map(String::as_str).unwrap_or_default();
+    Digest::of(format!("{machine}\n{user}\n{home}").as_bytes()).hex().to_string()
+}
+
+fn seed() -> [u8; 32] {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).expect("the system has random numbers");
+    seed
+}
+
+/// Opens the session of each node by which it reads folders.
+async fn serve_folders(
+    world: &FleetWorld,
+    nodes: &[Arc<FleetNode>],
+    contexts: &Contexts,
+) -> Result<(), Vec<Diagnostic>> {
+    let mut folders = Vec::new();
+    for (number, folder) in world.folders.iter() {
+        let shown = contexts.shown(&folder.path);
+        let root = contexts.path(&folder.path).open_dir().map_err(|error| {
+            let message = format!("the context cannot be read: {shown}");
+            vec![Diagnostic::error("bake::engine::context_missing", message).cause(&error)]
+        })?;
+        folders.push(SyncedFolder { name: folder_input(number), root: Arc::new(root), shown });
+    }
+    for node in nodes {
+        let identity = SessionIdentity {
+            uuid: super::job::random_id(),
+            name: "bake".to_owned(),
+            shared_key: world.client_id.clone(),
+        };
+        let services = SessionServices { folders: folders.clone(), ..SessionServices::default() };
+        let channel = node.connection().await.map_err(|status| vec![unopened(node, status.message())])?.channel;
+        let session = Session::open(channel, identity, services).await;
+        let session = session.map_err(|status| vec![unopened(node, status.message())])?;
+        drop(node.shared.set(session));
+    }
+    Ok(())
+}
+
+fn unopened(node: &FleetNode, why: &str) -> Diagnostic {
+    let message = format!("the node `{}` refuses a session: {}", node.name, node.address);
+    let mut fault = Diagnostic::error("bake::fleet::session", message);
+    fault.causes.push(why.to_owned());
+    fault
+}
+
+fn attestations(plan: &Plan, nodes: &[Arc<FleetNode>]) -> HashMap<NodeIndex, crate::spec::attest::Attestations> {
+    let can = nodes.iter().all(|node| node.abilities.has_attestations);
+    let exports = plan.graph.node_indices().filter_map(|node| match &plan.graph[node] {
+        PlanNode::Export(export) => Some((node, export)),
+        PlanNode::Build(_) => None,
+    });
+    let wanted = exports.map(|(node, export)| {
+        let mut attestations = export.attestations.clone();
+        if !can {
+            attestations.provenance = attestations.provenance.filter(|it| !it.by_default);
+        }
+        (node, attestations)
+    });
+    wanted.collect()
+}
+
+fn caches(plan: &Plan) -> HashMap<NodeIndex, BuildCaches> {
+    let builds = plan.builds_in_order();
+    builds
+        .map(|(node, build)| (node, BuildCaches { from: build.cache_from.clone(), to: build.cache_to.clone() }))
+        .collect()
+}
+
+/// Jobs, and which of them each build and each export has.
+type PlacedJobs = (Vec<FleetJob>, HashMap<NodeIndex, Vec<usize>>, HashMap<NodeIndex, Vec<usize>>);
+
+/// Divides the plan into jobs: for each export those builds that one node does, and for builds that nothing exports one each.
+fn jobs_of(plan: &Plan, world: &FleetWorld, nodes: &[Arc<FleetNode>]) -> Result<PlacedJobs, Vec<Diagnostic>> {
+    let wanted: Vec<NodeIndex> =
+        plan.builds_in_order().map(|(node, _)| node).filter(|node| is_wanted(plan, *node)).collect();
+    let builds: Vec<PlaceBuild> = wanted
+        .iter()
+        .map(|build| PlaceBuild { platforms: platforms(world, *build), affinity: world.requests[build].affinity() })
+        .collect();
+    let places: Vec<PlaceNode> = nodes.iter().map(|node| node.place.clone()).collect();
+    let placed: BTreeMap<NodeIndex, Vec<usize>> = wanted.iter().copied().zip(place(&places, &builds)).collect();
+    let faults: Vec<Diagnostic> = placed
+        .iter()
+        .filter(|(_, candidates)| candidates.is_empty())
+        .map(|(build, _)| no_platform(plan, *build, &platforms(world, *build), &places))
+        .collect();
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    let (mut jobs, mut of_build, mut of_export) = (Vec::new(), HashMap::new(), HashMap::new());
+    let mut add = |builds: Vec<NodeIndex>, export: Option<NodeIndex>, candidates: Vec<usize>| {
+        let first = plan.build(builds[0]);
+        let writes_caches = !builds.iter().any(|build| of_build.contains_key(build));
+        builds.iter().for_each(|build| of_build.entry(*build).or_insert_with(Vec::new).push(jobs.len()));
+        of_export.entry(export).or_insert_with(Vec::new).push(jobs.len());
+        let spec = JobSpec {
+            export,
+            label: first.wanted_by.first().map(ToString::to_string).unwrap_or_default(),
+            multi_platform: export.map_or(first.multi_platform, |export| plan.export(export).multi_platform),
+            writes_caches,
+            builds,
+        };
+        jobs.push(FleetJob::new(spec, candidates));
+    };
+    let mut exported = Vec::new();
+    for node in plan.graph.node_indices() {
+        let PlanNode::Export(_) = &plan.graph[node] else { continue };
+        for (candidates, builds) in by_node(builds_of(plan, node), &placed) {
+            exported.extend(builds.iter().copied());
+            add(builds, Some(node), candidates);
+        }
+    }
+    for build in &wanted {
+        if !exported.contains(build) {
+            add(vec![*build], None, placed[build].clone());
+        }
+    }
+    let of_export = of_export.into_iter().filter_map(|(export, jobs)| Some((export?, jobs))).collect();
+    Ok((jobs, of_build, of_export))
+}
+
+/// The builds of an export, in the order of its platforms.
+fn builds_of(plan: &Plan, export: NodeIndex) -> Vec<NodeIndex> {
+    use petgraph::visit::EdgeRef as _;
+    let mut builds: Vec<(usize, NodeIndex)> = plan
+        .graph
+        .edges_directed(export, Direction::Incoming)
+        .filter_map(|edge| match edge.weight() {
+            crate::plan::PlanLink::Result { platform } => Some((*platform, edge.source())),
+            crate::plan::PlanLink::Context { .. } => None,
+        })
+        .collect();
+    builds.sort_unstable();
+    builds.into_iter().map(|(_, build)| build).collect()
+}
+
+/// Builds with the same first node together, in the order of the first of each.
+fn by_node(builds: Vec<NodeIndex>, placed: &BTreeMap<NodeIndex, Vec<usize>>) -> Vec<(Vec<usize>, Vec<NodeIndex>)> {
+    let mut groups: Vec<(Vec<usize>, Vec<NodeIndex>)> = Vec::new();
+    for build in builds {
+        let candidates = &placed[&build];
+        match groups.iter_mut().find(|(known, _)| known[0] == candidates[0]) {
+            Some((known, group)) => {
+                // All of them have to be possible where it goes if its node is lost.
+                known.retain(|node| candidates.contains(node));
+                group.push(build);
+            }
+            None => groups.push((candidates.clone(), vec![build])),
+        }
+    }
+    groups
+}
+
+/// Whether a build is asked for itself, and not only read by others.
+fn is_wanted(plan: &Plan, build: NodeIndex) -> bool {
+    let is_exported = plan.graph.neighbors(build).any(|to| matches!(plan.graph[to], PlanNode::Export(_)));
+    is_exported || plan.targets.values().any(|target| !target.is_linked && target.builds.contains(&build))
+}
+
+/// The platforms that a node needs for a build: its own, and those of what it reads.
+fn platforms(world: &FleetWorld, build: NodeIndex) -> Vec<Platform> {
+    let request = &world.requests[&build];
+    let mut all = vec![request.platform.clone()];
+    for (_, from) in &request.linked {
+        let more = platforms(world, *from).into_iter().filter(|it| !all.contains(it)).collect::<Vec<_>>();
+        all.extend(more);
+    }
+    all
+}
+
+fn no_platform(plan: &Plan, build: NodeIndex, platforms: &[Platform], nodes: &[PlaceNode]) -> Diagnostic {
+    let texts = |all: &[Platform]| all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let message = format!("no node of the builder builds for {}", texts(platforms));
+    let fault = Diagnostic::error("bake::fleet::no_platform", message);
+    let known = nodes.iter().map(|node| {
+        let all: Vec<Platform> = node.named.iter().chain(&node.native).chain(&node.emulated).cloned().collect();
+        format!("`{}`: {}", node.name, texts(&all))
+    });
+    let help =
+        format!("add a node of this platform, or emulators to one; there are {}", known.collect::<Vec<_>>().join("; "));
+    let at = plan.build(build).at("platforms");
+    fault.at(at, "for this target").help(help).of(request::targets(plan, &[build]))
+}
