@@ -11,6 +11,8 @@
 //! Services: <https://github.com/moby/buildkit/tree/master/session>.
 
 mod auth;
+mod blobs;
+mod content;
 mod filesend;
 mod filesync;
 mod follow;
@@ -30,6 +32,7 @@ mod upload;
 mod walk;
 
 pub(crate) use auth::RegistryAccess;
+pub(crate) use blobs::{ContentPlace, ReceivedBlob, ReceivedBlobs};
 pub(crate) use filesend::{FileReceiver, ReceivedFile};
 pub(crate) use open::{Session, SessionIdentity};
 pub(crate) use secrets::SecretSource;
