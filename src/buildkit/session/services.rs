@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, os::fd::OwnedFd, sync::Arc};
 
 use super::{
-    auth::RegistryAccess, blobs::ContentPlace, filesend::FileReceiver, secrets::SecretSource, server::Method,
-    ssh::SshSource, upload::SessionUpload,
+    auth::RegistryAccess, blobs::ContentPlace, filesend::FileReceiver, receive::FolderReceiver, secrets::SecretSource,
+    server::Method, ssh::SshSource, upload::SessionUpload,
 };
 
 /// What a session offers; by default nothing.
@@ -39,6 +39,7 @@ pub(crate) struct SyncedFolder {
 #[derive(Clone)]
 pub(crate) enum Receiver {
     File(Arc<FileReceiver>),
+    Folder(Arc<FolderReceiver>),
 }
 
 impl SessionServices {
