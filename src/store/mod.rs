@@ -85,6 +85,7 @@ mod verify;
 
 pub(crate) use self::{
     archive::ImportedStore,
+    blob::BlobWriter,
     boot::{SYNC_COMMAND, sync_main},
     cachemount::{CacheDir, MountSharing},
     entries::UsageKind,

@@ -14,6 +14,7 @@ use tonic::{Status, metadata::KeyAndValueRef};
 
 use super::{
     open::Served,
+    receive,
     server::{Answers, Call},
     services::Receiver,
     tunnel::BytesMessage,
@@ -71,6 +72,7 @@ pub(super) async fn receive(served: &Arc<Served>, call: Call) -> Result<Answers,
     let unexpected = || Status::not_found(format!("no result of exporter {index} is expected"));
     match served.services.receivers.get(&index).ok_or_else(unexpected)? {
         Receiver::File(receiver) => receive_file(served, receiver.clone(), call).await,
+        Receiver::Folder(receiver) => Ok(receive::receive(served, receiver.clone(), call)),
     }
 }
 

@@ -11,15 +11,22 @@
 //! Services: <https://github.com/moby/buildkit/tree/master/session>.
 
 mod auth;
+mod blobs;
+mod content;
 mod filesend;
 mod filesync;
+mod folder;
+#[cfg(test)]
+mod folder_tests;
 mod follow;
 mod open;
 mod packet;
-#[cfg(test)]
-mod real;
+mod receive;
 mod secrets;
+mod sent_path;
 mod server;
+#[cfg(test)]
+mod service_tests;
 mod services;
 mod ssh;
 #[cfg(test)]
@@ -30,8 +37,12 @@ mod upload;
 mod walk;
 
 pub(crate) use auth::RegistryAccess;
+pub(crate) use blobs::{ContentPlace, ReceivedBlob, ReceivedBlobs};
 pub(crate) use filesend::{FileReceiver, ReceivedFile};
+pub(crate) use folder::{FolderTarget, WrittenFolder};
 pub(crate) use open::{Session, SessionIdentity};
+pub(crate) use packet::FileStat;
+pub(crate) use receive::FolderReceiver;
 pub(crate) use secrets::SecretSource;
 pub(crate) use services::{Receiver, SessionServices, SyncedFolder};
 pub(crate) use ssh::{SshSource, SshStream};

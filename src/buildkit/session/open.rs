@@ -123,13 +123,6 @@ impl Session {
     }
 }
 
-#[cfg(test)]
-impl Session {
-    pub(super) fn health(&self) -> Option<std::time::Duration> {
-        self.served.last_health_check.borrow().map(|i| i.elapsed())
-    }
-}
-
 impl Drop for Session {
     fn drop(&mut self) {
         self.serving.abort();

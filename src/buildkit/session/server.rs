@@ -23,7 +23,7 @@ use tonic::{
     server::{Grpc, StreamingService},
 };
 
-use super::{auth, filesend, filesync, open::Served, secrets, ssh, upload};
+use super::{auth, content, filesend, filesync, open::Served, secrets, ssh, upload};
 
 /// Longest message that is taken from a daemon.
 pub(super) const LONGEST_MESSAGE: usize = 32 << 20;
@@ -48,6 +48,15 @@ pub(super) enum Method {
     FetchToken,
     TokenAuthority,
     VerifyTokenAuthority,
+    BlobInfo,
+    UpdateBlob,
+    ReadBlob,
+    WriteBlob,
+    ListBlobs,
+    BlobStatus,
+    BlobStatuses,
+    AbortBlob,
+    DeleteBlob,
 }
 
 /// All methods with their paths.
@@ -63,6 +72,15 @@ pub(super) const METHODS: &[(Method, &str)] = &[
     (Method::FetchToken, "/moby.filesync.v1.Auth/FetchToken"),
     (Method::TokenAuthority, "/moby.filesync.v1.Auth/GetTokenAuthority"),
     (Method::VerifyTokenAuthority, "/moby.filesync.v1.Auth/VerifyTokenAuthority"),
+    (Method::BlobInfo, "/containerd.services.content.v1.Content/Info"),
+    (Method::UpdateBlob, "/containerd.services.content.v1.Content/Update"),
+    (Method::ReadBlob, "/containerd.services.content.v1.Content/Read"),
+    (Method::WriteBlob, "/containerd.services.content.v1.Content/Write"),
+    (Method::ListBlobs, "/containerd.services.content.v1.Content/List"),
+    (Method::BlobStatus, "/containerd.services.content.v1.Content/Status"),
+    (Method::BlobStatuses, "/containerd.services.content.v1.Content/ListStatuses"),
+    (Method::AbortBlob, "/containerd.services.content.v1.Content/Abort"),
+    (Method::DeleteBlob, "/containerd.services.content.v1.Content/Delete"),
 ];
 
 /// The answers to a call, encoded.
@@ -157,6 +175,14 @@ async fn answer(served: Arc<Served>, method: Method, call: Call) -> Result<Answe
         Method::FetchToken => auth::fetch_token(&served, call).await,
         Method::TokenAuthority => auth::token_authority(&served, call).await,
         Method::VerifyTokenAuthority => auth::verify_token_authority(&served, call).await,
+        Method::BlobInfo => content::info(&served, call).await,
+        Method::UpdateBlob => content::update(&served, call).await,
+        Method::ReadBlob => content::read(&served, call).await,
+        Method::WriteBlob => content::write(&served, call).await,
+        // What is here beyond what it asks for by digest is not the daemon's business; an upload lives as long as its call.
+        Method::ListBlobs | Method::BlobStatuses | Method::AbortBlob => Ok(one(&())),
+        Method::BlobStatus => Err(Status::not_found("there is no such upload")),
+        Method::DeleteBlob => Err(Status::permission_denied("the daemon does not delete blobs here")),
     }
 }
 

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, os::fd::OwnedFd, sync::Arc};
 
 use super::{
-    auth::RegistryAccess, filesend::FileReceiver, secrets::SecretSource, server::Method, ssh::SshSource,
-    upload::SessionUpload,
+    auth::RegistryAccess, blobs::ContentPlace, filesend::FileReceiver, receive::FolderReceiver, secrets::SecretSource,
+    server::Method, ssh::SshSource, upload::SessionUpload,
 };
 
 /// What a session offers; by default nothing.
@@ -18,6 +18,8 @@ pub(crate) struct SessionServices {
     pub(crate) registry: Option<RegistryAccess>,
     /// What the daemon may download, by the last part of its address.
     pub(crate) uploads: BTreeMap<String, SessionUpload>,
+    /// Places of blobs, by the id that requests have for them: `export`, `oci:ID`, `local:DIR`.
+    pub(crate) content: BTreeMap<String, ContentPlace>,
     /// Where results go, by the index of their exporter.
     pub(crate) receivers: BTreeMap<u32, Receiver>,
 }
@@ -37,6 +39,7 @@ pub(crate) struct SyncedFolder {
 #[derive(Clone)]
 pub(crate) enum Receiver {
     File(Arc<FileReceiver>),
+    Folder(Arc<FolderReceiver>),
 }
 
 impl SessionServices {
@@ -52,6 +55,15 @@ impl SessionServices {
             Method::Credentials | Method::FetchToken | Method::TokenAuthority | Method::VerifyTokenAuthority => {
                 self.registry.is_some()
             }
+            Method::BlobInfo
+            | Method::UpdateBlob
+            | Method::ReadBlob
+            | Method::WriteBlob
+            | Method::ListBlobs
+            | Method::BlobStatus
+            | Method::BlobStatuses
+            | Method::AbortBlob
+            | Method::DeleteBlob => !self.content.is_empty(),
         }
     }
 }

@@ -65,14 +65,14 @@ impl Daemon {
         Self { channel, served }
     }
 
-    /// Starts a call with headers; messages may follow.
-    pub(super) async fn call(
+    /// A call with headers and the messages that arrive in a channel.
+    pub(super) async fn stream(
         &self,
         path: &'static str,
         headers: &[(&'static str, &str)],
-    ) -> (mpsc::UnboundedSender<Bytes>, Result<Streaming<Bytes>, Status>) {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        let messages = stream::unfold(receiver, |mut it| async { it.recv().await.map(|message| (message, it)) });
+        messages: mpsc::UnboundedReceiver<Bytes>,
+    ) -> Result<Streaming<Bytes>, Status> {
+        let messages = stream::unfold(messages, |mut it| async { it.recv().await.map(|message| (message, it)) });
         let mut request = Request::new(messages);
         for (name, value) in headers {
             request.metadata_mut().append(*name, value.parse().expect("a header"));
@@ -80,7 +80,17 @@ impl Daemon {
         let mut grpc = Grpc::new(self.channel.clone()).max_decoding_message_size(32 << 20);
         grpc.ready().await.expect("it is served");
         let answers = grpc.streaming(request, http::uri::PathAndQuery::from_static(path), RawCodec).await;
-        (sender, answers.map(tonic::Response::into_inner))
+        answers.map(tonic::Response::into_inner)
+    }
+
+    /// The same, with the sender of the channel.
+    async fn call(
+        &self,
+        path: &'static str,
+        headers: &[(&'static str, &str)],
+    ) -> (mpsc::UnboundedSender<Bytes>, Result<Streaming<Bytes>, Status>) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        (sender, self.stream(path, headers, receiver).await)
     }
 
     /// A call with one message and one answer.
@@ -90,15 +100,10 @@ impl Daemon {
         headers: &[(&'static str, &str)],
         message: &impl Message,
     ) -> Result<A, Status> {
-        let bytes = Bytes::from(message.encode_to_vec());
-        let mut request = Request::new(stream::once(async { bytes }));
-        for (name, value) in headers {
-            request.metadata_mut().append(*name, value.parse().expect("a header"));
-        }
-        let mut grpc = Grpc::new(self.channel.clone());
-        grpc.ready().await.expect("it is served");
-        let answers = grpc.streaming(request, http::uri::PathAndQuery::from_static(path), RawCodec).await;
-        let answer = answers?.into_inner().message().await?.expect("an answer");
+        let (sender, receiver) = mpsc::unbounded_channel();
+        sender.send(message.encode_to_vec().into()).expect("open");
+        drop(sender);
+        let answer = self.stream(path, headers, receiver).await?.message().await?.expect("an answer");
         Ok(A::decode(answer).expect("well formed"))
     }
 }
@@ -160,19 +165,18 @@ fn paths(stats: &[FileStat]) -> String {
 #[tokio::test]
 async fn health_is_checked_and_other_methods_are_refused() {
     let daemon = Daemon::with(SessionServices::default()).await;
-    let health: BytesMessage = BytesMessage::default();
     // The answer SERVING is the number 1 in its first field.
     let (sender, answers) = daemon.call("/grpc.health.v1.Health/Check", &[]).await;
     drop(sender);
     assert_eq!(answers.expect("served").message().await.expect("an answer").expect("one"), &b"\x08\x01"[..]);
-    let refused = daemon.ask::<BytesMessage>(SYNC, &[], &health).await.expect_err("not offered");
+    let refused = daemon.ask::<BytesMessage>(SYNC, &[], &()).await.expect_err("not offered");
     assert_eq!(refused.code(), Code::Unimplemented);
 }
 
 #[tokio::test]
 async fn a_folder_travels_in_order_and_filtered() {
-    let folder_ = tempfile::tempdir().expect("a folder");
-    let at = |name: &str| folder_.path().join(name);
+    let files = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| files.path().join(name);
     for dir in ["a", "a/deep", "b", "node_modules/x"] {
         std::fs::create_dir_all(at(dir)).expect("writable");
     }
@@ -182,7 +186,7 @@ async fn a_folder_travels_in_order_and_filtered() {
     std::fs::hard_link(at("a/1"), at("z-link")).expect("writable");
     symlink("a/deep/2", at("link")).expect("writable");
     let _socket = std::os::unix::net::UnixListener::bind(at("socket")).expect("a socket");
-    let daemon = Daemon::with(folder(folder_.path())).await;
+    let daemon = Daemon::with(folder(files.path())).await;
     let (stats, contents) = take(&daemon, &[]).await.expect("sent");
     let all = "a a/1 a/deep a/deep/2 a-b a.txt b b/3.md link node_modules node_modules/x node_modules/x/4 z-link";
     assert_eq!(paths(&stats), all);
@@ -213,10 +217,10 @@ async fn a_folder_travels_in_order_and_filtered() {
 
 #[tokio::test]
 async fn headers_may_be_long_and_names_need_not_be_text() {
-    let folder_ = tempfile::tempdir().expect("a folder");
+    let files = tempfile::tempdir().expect("a folder");
     let odd = std::os::unix::ffi::OsStringExt::from_vec(b"odd-\xff".to_vec());
-    std::fs::write(folder_.path().join::<std::ffi::OsString>(odd), vec![7; 3 << 20]).expect("writable");
-    let daemon = Daemon::with(folder(folder_.path())).await;
+    std::fs::write(files.path().join::<std::ffi::OsString>(odd), vec![7; 3 << 20]).expect("writable");
+    let daemon = Daemon::with(folder(files.path())).await;
     let long = "x".repeat(1000);
     let headers: Vec<(&str, &str)> = (0..8000).map(|_| ("exclude-patterns", long.as_str())).collect();
     let (stats, contents) = take(&daemon, &headers).await.expect("8 MB of headers are taken");
@@ -240,18 +244,13 @@ async fn a_result_arrives_once_and_a_known_one_does_not_travel() {
     assert_eq!(receiver.received(), ReceivedFile::Known);
     assert_eq!(daemon.call(SEND, &[]).await.1.expect_err("not expected").code(), Code::NotFound);
     let messages = [&b"one"[..], b"two"].map(|data| BytesMessage { data: Bytes::copy_from_slice(data) });
-    let (sender, receiver_) = mpsc::unbounded_channel();
+    let (sender, inbox) = mpsc::unbounded_channel();
     for message in messages {
         sender.send(Bytes::from(message.encode_to_vec())).expect("open");
     }
     drop(sender);
-    let stream = stream::unfold(receiver_, |mut it| async { it.recv().await.map(|message| (message, it)) });
-    let mut request = Request::new(stream);
-    request.metadata_mut().append(id.0, id.1.parse().expect("a header"));
-    let mut grpc = Grpc::new(daemon.channel.clone());
-    grpc.ready().await.expect("served");
-    let answers = grpc.streaming(request, http::uri::PathAndQuery::from_static(SEND), RawCodec).await;
-    assert!(answers.expect("taken").into_inner().message().await.expect("no error").is_none());
+    let mut answers = daemon.stream(SEND, &[id], inbox).await.expect("taken");
+    assert!(answers.message().await.expect("no error").is_none());
     assert_eq!(receiver.received(), ReceivedFile::Whole(6));
     assert_eq!(
         std::io::read_to_string(std::io::Seek::rewind(&mut &file).map(|()| &file).expect("a file")).expect("text"),

@@ -36,6 +36,14 @@ impl Traffic {
         self.syncs.fetch_add(1, Relaxed);
     }
 
+    pub(super) fn add_blob_sent(&self, n: usize) {
+        self.blobs_sent.fetch_add(n as u64, Relaxed);
+    }
+
+    pub(super) fn add_blob_received(&self, n: usize) {
+        self.blobs_received.fetch_add(n as u64, Relaxed);
+    }
+
     pub(super) fn add_result_bytes(&self, n: usize) {
         self.results_received.fetch_add(n as u64, Relaxed);
     }
