@@ -48,6 +48,9 @@ pub(crate) struct FolderTarget {
     /// An empty folder on the same file system, in which files are made. The caller removes it, with what a transfer that
     /// failed has left there.
     pub(crate) temporary: OwnedFd,
+    /// A folder in which files lie that do not travel if they are unchanged: these are missing in `root` then. Without one,
+    /// unchanged files are those of `root`.
+    pub(crate) kept: Option<OwnedFd>,
     pub(crate) access: LocalAccess,
 }
 
@@ -201,6 +204,7 @@ impl<'a> FolderWriter<'a> {
     /// Makes hard links, and sets modes and times of folders.
     pub(super) fn finish(mut self) -> Result<WrittenFolder, Status> {
         for (path, first) in std::mem::take(&mut self.links) {
+            self.bring(&first).map_err(|error| cannot_write(&first, &error))?;
             self.make_link(&path, &first).map_err(|error| cannot_write(&path, &error))?;
         }
         for stat in std::mem::take(&mut self.folders).iter().rev() {
@@ -216,6 +220,23 @@ impl<'a> FolderWriter<'a> {
         Ok(self.written)
     }
 
+    /// Copies a file that did not travel from where it is kept, for the links that lead to it.
+    fn bring(&self, path: &Path) -> io::Result<()> {
+        let Some(kept) = &self.target.kept else { return Ok(()) };
+        if at::stat_beneath(self.target.root.as_fd(), path)?.is_some() {
+            return Ok(());
+        }
+        let mut from = crate::grant::open_beneath(kept, path)?;
+        let (parent, name) = self.parent(path)?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let stat = rustix::fs::fstat(&from)?;
+        let to = rustix::fs::openat(&parent, name, flags, Mode::from_raw_mode(0o600))?;
+        let mut to = File::from(to);
+        io::copy(&mut from, &mut to)?;
+        rustix::fs::fchmod(&to, Mode::from_raw_mode(stat.st_mode))?;
+        to.set_modified(from.metadata()?.modified()?)
+    }
+
     /// The folder of a path, open, and the name there.
     fn parent<'p>(&self, path: &'p Path) -> io::Result<(OwnedFd, &'p OsStr)> {
         let name = path.file_name().ok_or(Errno::INVAL)?;
@@ -223,14 +244,16 @@ impl<'a> FolderWriter<'a> {
         Ok((at::dir(self.target.root.as_fd(), parent)?, name))
     }
 
-    /// Whether a regular file of this size and time is at a path.
+    /// Whether a regular file of this size, mode and time is at a path.
     #[expect(clippy::unnecessary_cast, reason = "the fields differ between architectures")]
     fn has_file(&self, path: &Path, stat: &FileStat) -> io::Result<bool> {
-        let found = at::stat_beneath(self.target.root.as_fd(), path)?;
+        let place = self.target.kept.as_ref().unwrap_or(&self.target.root);
+        let found = at::stat_beneath(place.as_fd(), path)?;
         Ok(found.is_some_and(|found| {
             let modified = (found.st_mtime as i64, found.st_mtime_nsec as i64);
             FileType::from_raw_mode(found.st_mode) == FileType::RegularFile
                 && found.st_size == stat.size
+                && Mode::from_raw_mode(found.st_mode) == self.mode(stat)
                 && modified == (stat.modified.div_euclid(1_000_000_000), stat.modified.rem_euclid(1_000_000_000))
         }))
     }

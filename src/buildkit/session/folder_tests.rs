@@ -48,7 +48,7 @@ impl Rig {
     fn receiver(&self, known: Vec<FileStat>) -> Arc<FolderReceiver> {
         let open = |name: &str| at::host_dir(&self.folder.path().join(name)).expect("there");
         let access = LocalAccess { special: SpecialFiles::Drop, chmod: None, chown: None };
-        let target = FolderTarget { root: open("out"), temporary: open("tmp"), access };
+        let target = FolderTarget { root: open("out"), temporary: open("tmp"), kept: None, access };
         FolderReceiver::new(target, Box::new(move |_: &Path, stat: &FileStat| known.contains(stat)))
     }
 }

@@ -3,13 +3,20 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    path::PathBuf,
+    fs::File,
+    io::{self, Read as _, Write as _},
+    os::fd::OwnedFd,
+    path::Path,
+    sync::Arc,
 };
 
+use rustix::fs::{Mode, OFlags};
 use serde_json::{Value, json};
 
 use super::{job::JobSpec, world::FleetWorld};
 use crate::{
+    buildkit::session::{ContentPlace, ReceivedBlobs},
+    grant,
     oci::media,
     report::Diagnostic,
     spec::{CacheImport, cache::CacheTarget, options::OptionTexts},
@@ -18,14 +25,18 @@ use crate::{
 /// The annotation of an entry in the index of a layout that names it.
 const REFERENCE: &str = "org.opencontainers.image.ref.name";
 
+/// The index of a layout, and how much of one is read, in bytes.
+const INDEX: &str = "index.json";
+const LONGEST_INDEX: u64 = 8 << 20;
+
 /// The shared caches of one job.
 pub(super) struct JobCaches {
     from: Vec<(String, BTreeMap<String, String>)>,
     to: Vec<(String, HashMap<String, String>)>,
-    /// Folders by the name of their store in the session; whether they are written.
-    pub(super) folders: BTreeMap<String, (PathBuf, bool)>,
-    /// Where the index of a written folder is made, and under which tag.
-    written: Vec<(PathBuf, String)>,
+    /// Open folders by the name of their store in the session; whether they are written.
+    folders: BTreeMap<String, (Arc<OwnedFd>, bool)>,
+    /// Where the index of a written folder is made, under which tag, and what the user calls the folder.
+    written: Vec<(Arc<OwnedFd>, String, String)>,
 }
 
 impl JobCaches {
@@ -39,11 +50,11 @@ impl JobCaches {
         for item in &of_build.from {
             let (kind, mut attrs) = split(item.texts(), world);
             if let CacheImport::Local(local) = &item.value {
-                let folder = world.cwd.join(&local.src);
+                // One that is not written yet is none.
+                let Ok(folder) = grant::open_real_dir(&world.cwd.join(&local.src)) else { continue };
                 let digest = local.digest.map(|it| it.to_string()).or_else(|| entry(&folder, &local.tag));
-                // As one that is not written yet.
                 let Some(digest) = digest else { continue };
-                let name = caches.folder(folder, false);
+                let name = caches.folder(Arc::new(folder), false);
                 attrs = BTreeMap::from([("src".to_owned(), name), ("digest".to_owned(), digest)]);
             }
             if !caches.from.contains(&(kind.clone(), attrs.clone())) {
@@ -53,12 +64,8 @@ impl JobCaches {
         for item in of_build.to.iter().filter(|_| job.writes_caches) {
             let (kind, mut attrs) = split(item.texts(), world);
             if let CacheTarget::Local(local, _) = &item.value.to {
-                let folder = world.cwd.join(&local.dest);
-                std::fs::create_dir_all(&folder).map_err(|error| {
-                    let message = format!("the folder of a cache cannot be made: {}", folder.display());
-                    Box::new(Diagnostic::error("bake::engine::cache_export", message).cause(&error))
-                })?;
-                caches.written.push((folder.clone(), local.tag.clone()));
+                let folder = Arc::new(open_written(world, &local.dest)?);
+                caches.written.push((folder.clone(), local.tag.clone(), local.dest.clone()));
                 attrs.remove("tag");
                 attrs.remove("reset");
                 attrs.insert("dest".to_owned(), caches.folder(folder, true));
@@ -68,10 +75,19 @@ impl JobCaches {
         Ok(caches)
     }
 
-    fn folder(&mut self, path: PathBuf, is_written: bool) -> String {
+    fn folder(&mut self, folder: Arc<OwnedFd>, is_written: bool) -> String {
         let name = format!("cache-{}", self.folders.len());
-        self.folders.insert(name.clone(), (path, is_written));
+        self.folders.insert(name.clone(), (folder, is_written));
         name
+    }
+
+    /// The folders as the session serves them.
+    pub(super) fn places(&self) -> impl Iterator<Item = (String, ContentPlace)> {
+        self.folders.iter().map(|(name, (folder, writable))| {
+            let received = ReceivedBlobs::default();
+            let place = ContentPlace::Layout { folder: folder.clone(), writable: *writable, received };
+            (format!("local:{name}"), place)
+        })
     }
 
     /// The caches that the daemon writes: type and options.
@@ -94,9 +110,9 @@ impl JobCaches {
         else {
             return Ok(());
         };
-        for (folder, tag) in &self.written {
+        for (folder, tag, shown) in &self.written {
             write_index(folder, tag, &descriptor).map_err(|error| {
-                let message = format!("the index of a cache cannot be written: {}", folder.display());
+                let message = format!("the index of a cache cannot be written: {shown}");
                 Box::new(Diagnostic::error("bake::engine::cache_export", message).cause(&error))
             })?;
         }
@@ -130,27 +146,54 @@ fn split(texts: &OptionTexts, world: &FleetWorld) -> (String, BTreeMap<String, S
     (kind, attrs)
 }
 
+/// Opens the folder of a cache that is written, if it may be.
+fn open_written(world: &FleetWorld, dest: &str) -> Result<OwnedFd, Box<Diagnostic>> {
+    let fault = |why: String| {
+        let message = format!("a cache cannot be written: {why}");
+        Box::new(Diagnostic::error("bake::engine::cache_export", message))
+    };
+    let found = grant::resolve(Path::new(dest), &world.cwd).map_err(|error| fault(format!("`{dest}`: {error}")))?;
+    let place = world.writable.write(found).map_err(|grant::Denied(path)| {
+        let path = path.display();
+        fault(format!("`{dest}` leads to `{path}`, where it may not write"))
+            .help(format!("if that is right, allow it: --allow=fs.write={path}"))
+    });
+    let place = place.map_err(Box::new)?;
+    place.make_dir(0o755).map_err(|error| fault(format!("`{dest}`: {error}")))
+}
+
 /// The digest of the entry with this tag in the index of a layout.
-fn entry(folder: &std::path::Path, tag: &str) -> Option<String> {
-    let index: Value = serde_json::from_slice(&std::fs::read(folder.join("index.json")).ok()?).ok()?;
+fn entry(folder: &OwnedFd, tag: &str) -> Option<String> {
+    let index = read_index(folder)?;
     let entries = index.get("manifests")?.as_array()?;
     let tagged = entries.iter().find(|entry| entry["annotations"][REFERENCE].as_str() == Some(tag));
     tagged.or(entries.first().filter(|_| entries.len() == 1))?["digest"].as_str().map(str::to_owned)
 }
 
+fn read_index(folder: &OwnedFd) -> Option<Value> {
+    let file = grant::open_beneath(folder, Path::new(INDEX)).ok()?;
+    let mut bytes = Vec::new();
+    file.take(LONGEST_INDEX).read_to_end(&mut bytes).ok()?;
+    serde_json::from_slice(&bytes).ok()
+}
+
 /// Puts an entry into the index of a layout, in place of the one with the same tag.
-fn write_index(folder: &std::path::Path, tag: &str, descriptor: &Value) -> std::io::Result<()> {
-    let path = folder.join("index.json");
-    let there: Option<Value> = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    let others = there.and_then(|it| it.get("manifests")?.as_array().cloned()).unwrap_or_default();
+fn write_index(folder: &OwnedFd, tag: &str, descriptor: &Value) -> io::Result<()> {
+    let others = read_index(folder).and_then(|it| it.get("manifests")?.as_array().cloned()).unwrap_or_default();
     let mut entries: Vec<Value> =
         others.into_iter().filter(|entry| entry["annotations"][REFERENCE].as_str() != Some(tag)).collect();
     let mut mine = descriptor.clone();
     mine["annotations"][REFERENCE] = tag.into();
     entries.push(mine);
     let index = json!({"schemaVersion": 2, "mediaType": media::OCI_INDEX, "manifests": entries});
-    std::fs::write(folder.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#)?;
-    let aside = folder.join(format!(".index.json.{}", std::process::id()));
-    std::fs::write(&aside, index.to_string())?;
-    std::fs::rename(aside, path)
+    write_file(folder, "oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+    write_file(folder, INDEX, index.to_string().as_bytes())
+}
+
+/// Writes a file beside its name and renames it.
+fn write_file(folder: &OwnedFd, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let aside = format!(".{name}.bake-{}", std::process::id());
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    File::from(rustix::fs::openat(folder, &aside, flags, Mode::from_raw_mode(0o644))?).write_all(bytes)?;
+    Ok(rustix::fs::renameat(folder, &aside, folder, name)?)
 }

@@ -25,7 +25,6 @@ use crate::{
         context::Contexts,
     },
     export::{self, BaseLayers, ExportContext, ExportFuture, ExportReceipt, LayerRef, ReleaseContext, StagedExport},
-    grant::Allowed,
     objects::ObjectStores,
     oci::BaseLayer,
     plan::Plan,
@@ -48,7 +47,6 @@ pub(crate) struct FleetEngine<'a> {
     pub(super) of_export: HashMap<NodeIndex, Vec<usize>>,
     pub(super) cancelled: watch::Sender<Option<CancelMode>>,
     pub(super) objects: ObjectStores,
-    pub(super) writable: Allowed,
     /// Seconds from 1970 to the start of the run.
     pub(super) now: i64,
 }
@@ -172,7 +170,7 @@ impl FleetEngine<'_> {
             sink: self.world.progress.sink().clone(),
             step: self.world.progress.own_step(),
             now: self.now,
-            writable: self.writable.clone(),
+            writable: self.world.writable.clone(),
         }
     }
 }

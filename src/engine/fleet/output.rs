@@ -3,7 +3,8 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fs::File,
-    path::PathBuf,
+    io,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -15,11 +16,15 @@ use super::{
     world::FleetWorld,
 };
 use crate::{
-    buildkit::session::{FileReceiver, ReceivedFile, Receiver},
+    buildkit::session::{
+        ContentPlace, FileReceiver, FileStat, FolderReceiver, FolderTarget, ReceivedBlobs, ReceivedFile, Receiver,
+    },
     export::{self, ExportContext, PreparedExport, RemoteForm, RemoteRepository, RemoteRoot, RemoteTree, StagedExport},
+    grant,
     oci::{Digest, Platform, Reference},
     registry::{Document, NoDocuments},
     report::Diagnostic,
+    spec::local::LocalAccess,
 };
 
 /// What a daemon's exporters say the root of an image is.
@@ -39,6 +44,9 @@ enum Arrival {
     /// Nowhere: it stays there, or is pushed.
     Elsewhere,
     File(File, Arc<FileReceiver>),
+    /// Blob by blob, in the store.
+    Store,
+    Folder(PathBuf, Arc<FolderReceiver>),
 }
 
 impl JobOutput {
@@ -79,11 +87,13 @@ impl JobOutput {
             RemoteForm::Image { docker } => {
                 needs_images(node, prepared)?;
                 set("tar", "false".to_owned());
+                output.arrival = Arrival::Store;
                 if docker { "docker" } else { "oci" }
             }
             RemoteForm::Loaded { .. } => {
                 needs_images(node, prepared)?;
                 set("tar", "false".to_owned());
+                output.arrival = Arrival::Store;
                 "docker"
             }
             RemoteForm::Tar => {
@@ -91,7 +101,12 @@ impl JobOutput {
                 output.arrival = Arrival::File(file, receiver);
                 "tar"
             }
-            RemoteForm::Folder => "local",
+            RemoteForm::Folder { access, is_incremental } => {
+                let made = folder_receiver(world, prepared, access, is_incremental);
+                let (folder, receiver) = made.map_err(|error| fault(prepared, &error))?;
+                output.arrival = Arrival::Folder(folder, receiver);
+                "local"
+            }
         };
         output.exporter = Some((kind.to_owned(), attrs));
         Ok(output)
@@ -105,21 +120,60 @@ impl JobOutput {
     /// Where results go, for the session.
     pub(super) fn receivers(&self) -> BTreeMap<u32, Receiver> {
         match &self.arrival {
-            Arrival::Elsewhere => BTreeMap::new(),
+            Arrival::Elsewhere | Arrival::Store => BTreeMap::new(),
             Arrival::File(_, receiver) => BTreeMap::from([(0, Receiver::File(receiver.clone()))]),
+            Arrival::Folder(_, receiver) => BTreeMap::from([(0, Receiver::Folder(receiver.clone()))]),
+        }
+    }
+
+    /// Where blobs go, for the session.
+    pub(super) fn content(&self, world: &FleetWorld) -> BTreeMap<String, ContentPlace> {
+        match self.arrival {
+            Arrival::Store => {
+                let place = ContentPlace::Store { store: world.store.clone(), received: ReceivedBlobs::default() };
+                BTreeMap::from([("export".to_owned(), place)])
+            }
+            Arrival::Elsewhere | Arrival::File(..) | Arrival::Folder(..) => BTreeMap::new(),
         }
     }
 }
 
-fn file_receiver(world: &FleetWorld) -> std::io::Result<(File, Arc<FileReceiver>)> {
-    let folder: PathBuf = world.store.tmp_dir().map_err(std::io::Error::other)?;
+fn file_receiver(world: &FleetWorld) -> io::Result<(File, Arc<FileReceiver>)> {
+    let folder: PathBuf = world.store.tmp_dir().map_err(io::Error::other)?;
     let path = folder.join("result");
     let file = File::options().read(true).write(true).create_new(true).open(path)?;
     let receiver = FileReceiver::new(file.try_clone()?, Box::new(|_| false));
     Ok((file, receiver))
 }
 
-fn fault(prepared: &PreparedExport, error: &std::io::Error) -> Box<Diagnostic> {
+/// A folder of ours beside which files are made. Files that the destination has, unchanged, do not travel if `is_incremental`.
+fn folder_receiver(
+    world: &FleetWorld,
+    prepared: &PreparedExport,
+    access: LocalAccess,
+    is_incremental: bool,
+) -> io::Result<(PathBuf, Arc<FolderReceiver>)> {
+    let make = |name: &str| {
+        let folder = world.store.tmp_dir().map_err(io::Error::other)?.join(name);
+        std::fs::create_dir(&folder)?;
+        Ok::<_, io::Error>(folder)
+    };
+    let (folder, temporary) = (make("tree")?, make("files")?);
+    let kept = prepared.written_path().filter(|_| is_incremental).and_then(|path| grant::open_real_dir(path).ok());
+    // A time that has no fraction was set by hand, or came out of an archive: it tells no two contents apart.
+    let has_fraction = kept.is_some();
+    let is_unchanged = move |_: &Path, stat: &FileStat| has_fraction && stat.modified % 1_000_000_000 != 0;
+    let target = FolderTarget {
+        root: grant::open_real_dir(&folder)?,
+        temporary: grant::open_real_dir(&temporary)?,
+        kept,
+        // The owner is set where the tree is written.
+        access: LocalAccess { chown: None, chmod: None, ..access },
+    };
+    Ok((folder, FolderReceiver::new(target, Box::new(is_unchanged))))
+}
+
+fn fault(prepared: &PreparedExport, error: &io::Error) -> Box<Diagnostic> {
     Box::new(prepared.fault("bake::export::remote", format_args!("no place for the result: {error}")))
 }
 
@@ -174,16 +228,22 @@ pub(super) async fn stage(
             }
             export::stage_remote_tar(prepared, files, context).await
         }
-        RemoteForm::Folder => {
-            let trees = jobs.into_iter().filter_map(|job| job.output.tree()).collect();
+        RemoteForm::Folder { .. } => {
+            let trees = jobs.into_iter().map(|job| job.output.tree());
+            let trees = trees.collect::<Option<Vec<_>>>();
+            let missing = || prepared.fault("bake::export::remote", "the folder did not arrive");
+            let trees = trees.ok_or_else(missing)?;
             export::stage_remote_folder(prepared, trees, context).await
         }
     }
 }
 
 impl JobOutput {
+    /// The tree that has arrived, if it is whole.
     fn tree(self) -> Option<RemoteTree> {
-        None
+        let Arrival::Folder(folder, receiver) = self.arrival else { return None };
+        let written = receiver.take_written()?;
+        Some(RemoteTree { folder, platform: self.platform, dropped: written.dropped })
     }
 }
 

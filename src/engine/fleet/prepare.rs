@@ -47,6 +47,9 @@ use crate::{
 /// How many builds run on a node at a time, unless the user says.
 const JOBS: usize = 8;
 
+/// A label of workers that keep images in a store of containerd.
+const IMAGE_STORE: &str = "org.mobyproject.buildkit.worker.containerd.namespace";
+
 /// What a fleet needs beside what every engine needs.
 pub(crate) struct FleetSetup {
     pub(crate) engine: EngineSetup,
@@ -120,6 +123,7 @@ async fn prepare_plan<'a>(
         env: setup.env.clone(),
         secret_env: setup.secret_env.clone(),
         cwd: setup.cwd.clone(),
+        writable: setup.writable.clone(),
         client_id,
         seed: seed(),
         sent: Mutex::default(),
@@ -136,7 +140,6 @@ async fn prepare_plan<'a>(
         of_export,
         cancelled: watch::channel(None).0,
         objects: ObjectStores::new(setup.env.clone()),
-        writable: setup.writable,
         now: setup.epoch_now,
     };
     Ok(PreparedEngine { engine, warnings, findings: Vec::new() })
@@ -241,7 +244,9 @@ async fn open(node: &BuilderNode, connect: &ConnectSetup) -> Result<(Connection,
 fn abilities(address: &NodeAddress, facts: &NodeFacts) -> NodeAbilities {
     tracing::debug!(?facts, "a node");
     let is_docker = matches!(address, NodeAddress::Docker { .. });
-    NodeAbilities { is_docker, has_images: true, has_attestations: true }
+    // With its old image store it keeps images as layers of its own, and hands them over as trees alone.
+    let has_images = !is_docker || facts.labels.contains_key(IMAGE_STORE);
+    NodeAbilities { is_docker, has_images, has_attestations: has_images }
 }
 
 /// What tells this machine and user from others.

@@ -58,6 +58,7 @@ pub(super) fn of_job(
         session: SessionServices {
             registry: Some(RegistryAccess { client: world.client.clone(), seed: world.seed }),
             receivers: output.receivers(),
+            content: output.content(world).into_iter().chain(caches.places()).collect(),
             ..SessionServices::default()
         },
         options: BTreeMap::new(),

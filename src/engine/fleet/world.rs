@@ -41,6 +41,8 @@ pub(super) struct FleetWorld {
     /// What secrets take of variables.
     pub(super) secret_env: Arc<BTreeMap<String, String>>,
     pub(super) cwd: std::path::PathBuf,
+    /// What the plan may write on this machine.
+    pub(super) writable: crate::grant::Allowed,
     /// What tells this machine and user from others, for a daemon that keeps folders of them.
     pub(super) client_id: String,
     /// The secret by which sessions of this run prove to be ours.

@@ -7,7 +7,10 @@ use crate::{
         options::{ExportPlan, ImageTo, TreeTo},
         prepare::PreparedExport,
     },
-    spec::annotation::{Annotation, AnnotationLevel},
+    spec::{
+        annotation::{Annotation, AnnotationLevel},
+        local::LocalAccess,
+    },
 };
 
 /// The form in which another engine hands over a result.
@@ -23,8 +26,8 @@ pub(crate) enum RemoteForm {
     Image { docker: bool },
     /// An image for a container engine, which is that of the other engine itself if it has none named.
     Loaded { names: Vec<String>, context: Option<String> },
-    /// A tree of files.
-    Folder,
+    /// A tree of files, with what is kept of their modes. `is_incremental`: what the folder has already need not come.
+    Folder { access: LocalAccess, is_incremental: bool },
     /// A tree of files as one archive.
     Tar,
 }
@@ -64,7 +67,10 @@ impl PreparedExport {
     pub(crate) fn remote_form(&self) -> RemoteForm {
         match &self.plan {
             ExportPlan::Nothing => RemoteForm::Nothing,
-            ExportPlan::Tree(_, TreeTo::Folder { .. }) => RemoteForm::Folder,
+            ExportPlan::Tree(_, TreeTo::Folder { delete, access, folder: _ }) => {
+                let is_incremental = !delete && access.chmod.is_none() && access.chown.is_none();
+                RemoteForm::Folder { access: access.clone(), is_incremental }
+            }
             ExportPlan::Tree(_, TreeTo::Archive { .. }) => RemoteForm::Tar,
             ExportPlan::Image(_, ImageTo::Archive { docker, .. } | ImageTo::Layout { docker, .. }) => {
                 RemoteForm::Image { docker: *docker }

@@ -1,6 +1,6 @@
 //! What has arrived of another engine's results, made ready as an output: it becomes visible with the release.
 
-use std::{fs::File, path::PathBuf};
+use std::{collections::BTreeSet, fs::File, path::PathBuf};
 
 use super::{
     form::RemoteRepository,
@@ -25,6 +25,8 @@ pub(crate) struct RemoteTree {
     pub(crate) folder: PathBuf,
     /// Of the only platform, or the first.
     pub(crate) platform: Platform,
+    /// Paths that were left out or made harmless when they arrived.
+    pub(crate) dropped: BTreeSet<PathBuf>,
 }
 
 /// An image whose blobs are in the store: as archive, as layout, or for a container engine.
@@ -48,8 +50,9 @@ pub(crate) async fn stage_remote_folder(
     trees: Vec<RemoteTree>,
     context: &ExportContext,
 ) -> Result<StagedExport, Diagnostic> {
+    let dropped: BTreeSet<PathBuf> = trees.iter().flat_map(|tree| tree.dropped.iter().cloned()).collect();
     let trees = trees.into_iter().map(|tree| (tree.folder, tree.platform.to_string())).collect();
-    stage_received_folder(prepared, trees, context).await
+    stage_received_folder(prepared, trees, &dropped, context).await
 }
 
 /// Archives that arrived as files, as one archive.

@@ -1,6 +1,7 @@
 //! Trees that another engine has sent: folders and archives that lie aside become staged outputs.
 
 use std::{
+    collections::BTreeSet,
     fs::File,
     io::{self, Read, Seek as _, SeekFrom},
     path::PathBuf,
@@ -20,6 +21,7 @@ use crate::{
         context::{ExportContext, ExportReceipt},
         options::{ExportPlan, TreeTo},
         prepare::PreparedExport,
+        remember::DroppedFiles,
     },
     layer::view::LayerView,
     report::{Diagnostic, event::Event},
@@ -32,6 +34,7 @@ use crate::{
 pub(crate) async fn stage_received_folder(
     prepared: &PreparedExport,
     trees: Vec<(PathBuf, String)>,
+    dropped: &BTreeSet<PathBuf>,
     context: &ExportContext,
 ) -> Result<StagedExport, Diagnostic> {
     let ExportPlan::Tree(_, to @ TreeTo::Folder { .. }) = &prepared.plan else {
@@ -50,8 +53,9 @@ pub(crate) async fn stage_received_folder(
         stage_folder(&parts, &dest, &options, &*moved)
     });
     let (parts, written, _) = staged.await?;
+    let dropped = dropped.first().map(|first| DroppedFiles { count: dropped.len() as u64, first: first.clone() });
     let receipt = ExportReceipt {
-        warnings: super::tree::warnings(prepared, written.dropped.as_ref()),
+        warnings: super::tree::warnings(prepared, written.dropped.as_ref().or(dropped.as_ref())),
         bytes: written.bytes,
         ..ExportReceipt::default()
     };
