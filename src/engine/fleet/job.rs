@@ -19,7 +19,7 @@ use super::{
     fault::JobFault,
     node::{FleetNode, UsedConnection},
     output::JobOutput,
-    request::{BuildRequest, MainContext, folder_input},
+    request::{BuildRequest, MainContext, context_option, folder_input},
     services,
     world::FleetWorld,
 };
@@ -323,6 +323,10 @@ fn request_of(
         let definition = llb::dockerfile(&dockerfile.filename, dockerfile.text.as_bytes(), &title);
         request.inputs.insert("dockerfile".to_owned(), definition);
     }
+    for layout in world.layouts.iter().filter(|layout| first.layouts.contains(&layout.sent)) {
+        let image = format!("oci-layout://{}@{}", layout.store, layout.digest);
+        request.options.insert(context_option(&layout.sent.context), image);
+    }
     for build in &job.builds {
         let of_platform = &world.requests[build];
         for (name, from) in &of_platform.linked {
@@ -343,7 +347,7 @@ fn add_linked(
     let Some(LinkedResult { definition, config }) = linked else { return };
     let platform = if job.builds.len() > 1 { format!("::{}", of_platform.platform) } else { String::new() };
     let input = format!("{name}{platform}");
-    request.options.insert(format!("context:{name}{platform}"), format!("input:{input}"));
+    request.options.insert(format!("{}{platform}", context_option(name)), format!("input:{input}"));
     if let Some(config) = config {
         use base64::{Engine as _, engine::general_purpose::STANDARD};
         let metadata = serde_json::json!({"containerimage.config": STANDARD.encode(config)});

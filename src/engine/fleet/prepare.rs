@@ -17,8 +17,8 @@ use super::{
     node::{FleetNode, NodeAbilities},
     place::{PlaceBuild, PlaceNode, place},
     progress::FleetProgress,
-    request::{self, BuildRequest, folder_input},
-    world::{BuildCaches, FleetWorld},
+    request::{self, BuildRequest, SentLayout, folder_input},
+    world::{BuildCaches, FleetWorld, OpenLayout},
 };
 use crate::{
     buildkit::{
@@ -41,6 +41,7 @@ use crate::{
     objects::ObjectStores,
     oci::{Digest, Platform},
     plan::{Plan, PlanNode},
+    registry::Layout,
     report::Diagnostic,
 };
 
@@ -109,6 +110,7 @@ async fn prepare_plan<'a>(
     let builder = Builder::fleet(&builders, &connect).await?;
     let (nodes, missing) = connected(&builder, &connect, jobs.unwrap_or(JOBS)).await?;
     warnings.extend(missing);
+    let layouts = layouts(plan, &requests, contexts)?;
     let names: Vec<String> = nodes.iter().map(|node| node.name.clone()).collect();
     let client_id = client_id(&setup);
     let world = FleetWorld {
@@ -116,6 +118,7 @@ async fn prepare_plan<'a>(
         caches: caches(plan),
         requests,
         folders,
+        layouts,
         exports,
         progress: FleetProgress::new(setup.sink.clone(), &names, (*setup.hidden).clone()),
         store: setup.store.clone(),
@@ -261,6 +264,47 @@ fn seed() -> [u8; 32] {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).expect("the system has random numbers");
     seed
+}
+
+/// Opens the OCI layouts that builds read, and finds their images.
+fn layouts(
+    plan: &Plan,
+    requests: &HashMap<NodeIndex, BuildRequest>,
+    contexts: &Contexts,
+) -> Result<Vec<OpenLayout>, Vec<Diagnostic>> {
+    let (mut found, mut faults): (Vec<OpenLayout>, Vec<Diagnostic>) = (Vec::new(), Vec::new());
+    for (node, build) in plan.builds_in_order() {
+        for sent in &requests[&node].layouts {
+            if found.iter().any(|it| it.sent == *sent) {
+                continue;
+            }
+            match open_layout(sent, found.len(), contexts) {
+                Ok(open) => found.push(open),
+                Err(why) => {
+                    let message = format!("the context `{}` cannot be read: oci-layout://{}", sent.context, sent.path);
+                    let mut fault = Diagnostic::error("bake::engine::image_unreadable", message);
+                    fault.causes.push(why);
+                    faults.push(fault.at(build.at("contexts"), "this context").of(request::targets(plan, &[node])));
+                }
+            }
+        }
+    }
+    if faults.is_empty() { Ok(found) } else { Err(faults) }
+}
+
+fn open_layout(sent: &SentLayout, number: usize, contexts: &Contexts) -> Result<OpenLayout, String> {
+    let granted = contexts.path(&sent.path);
+    let folder = granted.open_dir().map_err(|error| error.to_string())?;
+    let layout = Layout::open(granted.path()).map_err(|error| error.to_string())?;
+    let digest = sent.digest.as_ref().map(|text| text.parse::<Digest>()).transpose();
+    let digest = digest.map_err(|_| "its digest is none".to_owned())?;
+    let root = layout.resolve(sent.tag.as_deref(), digest.as_ref()).map_err(|error| error.to_string())?;
+    Ok(OpenLayout {
+        sent: sent.clone(),
+        store: format!("layout{number}"),
+        folder: Arc::new(folder),
+        digest: root.digest,
+    })
 }
 
 /// Opens the session of each node by which it reads folders.

@@ -45,6 +45,8 @@ struct StepTable {
 struct FleetStep {
     id: StepId,
     name: Arc<str>,
+    /// A step of the Dockerfile: what a daemon does beside is told by the bytes that it moves alone.
+    is_shown: bool,
     is_started: bool,
     has_ended: bool,
     took: Duration,
@@ -114,10 +116,14 @@ impl FleetProgress {
             steps.next += 1;
             let name: Arc<str> = self.mask(&named(&vertex.name, label, self.nodes.get(node))).into();
             let digest = vertex.digest.parse::<Digest>().ok();
-            (self.sink)(Event::Step { id, name: name.clone(), digest });
+            let is_shown = is_step(&vertex.name);
+            if is_shown {
+                (self.sink)(Event::Step { id, name: name.clone(), digest });
+            }
             let step = FleetStep {
                 id,
                 name,
+                is_shown,
                 is_started: false,
                 has_ended: false,
                 took: Duration::ZERO,
@@ -128,7 +134,7 @@ impl FleetProgress {
             steps.known.insert(key.clone(), step);
         }
         let step = steps.known.get_mut(&key).expect("it was just added");
-        if step.has_ended {
+        if step.has_ended || !step.is_shown {
             return;
         }
         if vertex.started.is_some() && !vertex.cached && !step.is_started {
@@ -138,7 +144,7 @@ impl FleetProgress {
         let Some(completed) = &vertex.completed else { return };
         step.has_ended = true;
         step.took = vertex.started.as_ref().map(|started| between(started, completed)).unwrap_or_default();
-        step.ran = !vertex.cached && !vertex.name.starts_with("[internal]");
+        step.ran = !vertex.cached;
         let how = match vertex.error.as_str() {
             "" if vertex.cached => StepEnd::Cached,
             "" => StepEnd::Done,
@@ -154,9 +160,9 @@ impl FleetProgress {
         if number(status.total) == 0 && number(status.current) == 0 {
             return;
         }
-        let what = if status.name.is_empty() { &status.id } else { &status.name };
-        let (done, total) = (number(status.current), number(status.total));
-        (self.sink)(Event::Moved { id: step.id, what: what.as_str().into(), done, total });
+        let part = if status.name.is_empty() { &status.id } else { &status.name };
+        let what: Arc<str> = if step.is_shown { part.as_str().into() } else { format!("{}: {part}", step.name).into() };
+        (self.sink)(Event::Moved { id: step.id, what, done: number(status.current), total: number(status.total) });
     }
 
     fn log(&self, steps: &mut StepTable, node: usize, job: &str, log: VertexLog) {
@@ -202,6 +208,12 @@ impl FleetProgress {
             }
         }
     }
+}
+
+/// Whether a name is that of a step of a Dockerfile, `[build 2/5] RUN make`, and not of what a daemon does beside.
+fn is_step(name: &str) -> bool {
+    let Some((place, _)) = name.strip_prefix('[').and_then(|rest| rest.split_once(']')) else { return false };
+    place.rsplit(' ').next().is_some_and(|it| it.split_once('/').is_some())
 }
 
 /// The name of a step with its target: `[build 2/5] RUN make` is `[web build 2/5] RUN make`.

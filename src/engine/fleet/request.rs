@@ -19,7 +19,7 @@ use crate::{
         lower::{Lowering, PendingLower},
         lowering_diagnostic::{LoweringDiagnostic, surroundings},
     },
-    oci::Platform,
+    oci::{Platform, Reference},
     plan::{Build, Plan},
     report::{Diagnostic, SourceId},
     solve::world::SolveScope,
@@ -69,10 +69,12 @@ pub(super) enum MainContext {
 /// An image of an OCI layout of this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SentLayout {
-    /// By which the daemon asks for it.
-    pub(super) store: String,
+    /// The name of the context.
+    pub(super) context: String,
     /// As it stands in the plan.
     pub(super) path: String,
+    pub(super) tag: Option<String>,
+    pub(super) digest: Option<String>,
 }
 
 /// Makes the request of a build. `folders` gets the folders of this machine that it reads.
@@ -142,7 +144,7 @@ impl BuildRequest {
         folders: &mut Folders,
     ) {
         for (name, context) in contexts {
-            let key = format!("{CONTEXT}:{name}");
+            let key = context_option(name);
             match (context, build.contexts.get(name)) {
                 (NamedContext::Local(local), Some(ContextSource::Local(path))) => {
                     let folder = folders.add(local, path);
@@ -150,11 +152,10 @@ impl BuildRequest {
                     self.folders.push((name.clone(), folder));
                 }
                 (NamedContext::Scratch, _) => drop(self.options.insert(key, "docker-image://scratch".to_owned())),
-                (NamedContext::Image { layout: Some(path), .. }, Some(ContextSource::OciLayout { .. })) => {
-                    // Its digest is found when the layout is read.
-                    let store = format!("layout-{}", self.layouts.len());
-                    self.options.insert(key, format!("oci-layout://{store}"));
-                    self.layouts.push(SentLayout { store, path: path.clone() });
+                (NamedContext::Image { layout: Some(_), .. }, Some(ContextSource::OciLayout { path, tag, digest })) => {
+                    // Its digest, which the option needs, is found when the layout is read.
+                    let (path, tag, digest) = (path.clone(), tag.clone(), digest.clone());
+                    self.layouts.push(SentLayout { context: name.clone(), path, tag, digest });
                 }
                 (NamedContext::Image { reference, .. }, _) => {
                     self.options.insert(key, format!("docker-image://{reference}"));
@@ -188,6 +189,12 @@ impl BuildRequest {
         let dockerfile = self.dockerfile.as_ref().map_or("", |file| &*file.text);
         format!("{context}\n{folder}\n{dockerfile}")
     }
+}
+
+/// The option that names a context. Names of images are looked up as users write them, without the usual tag.
+pub(super) fn context_option(name: &str) -> String {
+    let familiar = Reference::parse(name).map_or_else(|_| name.to_owned(), |reference| reference.familiar());
+    format!("{CONTEXT}:{}", familiar.strip_suffix(":latest").unwrap_or(&familiar))
 }
 
 /// The key of the definition of a folder.

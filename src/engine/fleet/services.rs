@@ -16,7 +16,8 @@ use tokio::{
 use super::{cache::JobCaches, job::JobSpec, output::JobOutput, world::FleetWorld};
 use crate::{
     buildkit::session::{
-        RegistryAccess, SecretSource as SecretService, SessionServices, SshSource, SshStream, SyncedFolder,
+        ContentPlace, ReceivedBlobs, RegistryAccess, SecretSource as SecretService, SessionServices, SshSource,
+        SshStream, SyncedFolder,
     },
     grant::{self, GrantedRead},
     report::Diagnostic,
@@ -64,13 +65,18 @@ pub(super) fn of_job(
         options: BTreeMap::new(),
         kept: KeptFiles::default(),
     };
-    if !request.scope.secrets.is_empty() {
-        let secrets = JobSecrets { world: world.clone(), sources: request.scope.secrets.clone() };
-        services.session.secrets = Some(Arc::new(secrets));
+    // Of one id the build's own counts, before that of a build that it reads.
+    let (mut secrets, mut agents) = (HashMap::new(), HashMap::new());
+    for build in world.with_linked(&job.builds) {
+        let scope = &world.requests[&build].scope;
+        scope.secrets.iter().for_each(|(id, source)| drop(secrets.entry(id.clone()).or_insert_with(|| source.clone())));
+        scope.ssh.iter().for_each(|(id, paths)| drop(agents.entry(id.clone()).or_insert_with(|| paths.clone())));
     }
-    if !request.scope.ssh.is_empty() {
-        let agents = JobAgents { world: world.clone(), paths: request.scope.ssh.clone() };
-        services.session.ssh = Some(Arc::new(agents));
+    if !secrets.is_empty() {
+        services.session.secrets = Some(Arc::new(JobSecrets { world: world.clone(), sources: secrets }));
+    }
+    if !agents.is_empty() {
+        services.session.ssh = Some(Arc::new(JobAgents { world: world.clone(), paths: agents }));
     }
     if let Some(option) = caches.option() {
         services.options.insert("cache-imports".to_owned(), option);
@@ -89,6 +95,11 @@ pub(super) fn of_job(
         });
         services.options.insert("dockerfilekey".to_owned(), DOCKERFILE.to_owned());
         services.kept.0.push(folder);
+    }
+    for layout in &world.layouts {
+        let place =
+            ContentPlace::Layout { folder: layout.folder.clone(), writable: false, received: ReceivedBlobs::default() };
+        services.session.content.insert(format!("oci:{}", layout.store), place);
     }
     Ok(services)
 }

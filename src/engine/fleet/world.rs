@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    os::fd::OwnedFd,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -11,11 +12,12 @@ use super::{
     folder::Folders,
     job::JobSpec,
     progress::FleetProgress,
-    request::{BuildRequest, MainContext},
+    request::{BuildRequest, MainContext, SentLayout},
 };
 use crate::{
     buildkit::session::SentBytes,
     export::PreparedExport,
+    oci::Digest,
     registry,
     spec::{
         CacheExport, CacheImport, OptionItem,
@@ -34,6 +36,8 @@ pub(super) struct FleetWorld {
     pub(super) attestations: HashMap<NodeIndex, Attestations>,
     /// The shared caches of each build.
     pub(super) caches: HashMap<NodeIndex, BuildCaches>,
+    /// OCI layouts that builds read, open.
+    pub(super) layouts: Vec<OpenLayout>,
     pub(super) progress: FleetProgress,
     pub(super) store: Store,
     pub(super) client: registry::Client,
@@ -51,6 +55,16 @@ pub(super) struct FleetWorld {
     pub(super) sent: Mutex<SentBytes>,
 }
 
+/// An OCI layout of this machine that builds read an image of.
+pub(super) struct OpenLayout {
+    pub(super) sent: SentLayout,
+    /// By which daemons ask for it.
+    pub(super) store: String,
+    pub(super) folder: Arc<OwnedFd>,
+    /// Of the image.
+    pub(super) digest: Digest,
+}
+
 /// The shared caches of a build.
 #[derive(Clone, Debug, Default)]
 pub(super) struct BuildCaches {
@@ -59,9 +73,24 @@ pub(super) struct BuildCaches {
 }
 
 impl FleetWorld {
+    /// Builds, and all those whose results they read, each once.
+    pub(super) fn with_linked(&self, builds: &[NodeIndex]) -> Vec<NodeIndex> {
+        let mut all = builds.to_vec();
+        let mut at = 0;
+        while let Some(build) = all.get(at).copied() {
+            for (_, from) in &self.requests[&build].linked {
+                if !all.contains(from) {
+                    all.push(*from);
+                }
+            }
+            at += 1;
+        }
+        all
+    }
+
     /// Whether a job sends only parts of a folder.
     pub(super) fn sends_parts(&self, job: &JobSpec) -> bool {
-        job.builds.iter().any(|build| {
+        self.with_linked(&job.builds).iter().any(|build| {
             let request = &self.requests[build];
             let main = match request.main {
                 MainContext::Folder(folder) => Some(folder),
