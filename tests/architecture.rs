@@ -41,7 +41,7 @@ const MAP: &[(&str, bool, &[&str])] = &[
     // A whole store as one archive.
     ("store", false, &["oci", "archive"]),
     // Files that a daemon asks for, blobs that it sends, tokens for its registries.
-("buildkit", false, &["oci", "report", "spec", "grant", "layer", "registry", "store"]),
+    ("buildkit", false, &["oci", "report", "spec", "grant", "layer", "registry", "store"]),
     (
         "solve",
         false,
