@@ -140,6 +140,10 @@ impl<'a> FolderWriter<'a> {
             }
             FileType::RegularFile => {
                 self.files.insert(path.clone());
+                let is_special = unix_mode(stat.mode).1 & SPECIAL_BITS != 0 || stat.xattrs.contains_key(CAPABILITIES);
+                if is_special && self.target.access.special == SpecialFiles::Drop {
+                    self.written.dropped.insert(path.clone());
+                }
                 if (self.is_unchanged)(&path, &stat) && self.has_file(&path, &stat).map_err(fault)? {
                     return Ok(None);
                 }
@@ -253,7 +257,7 @@ impl<'a> FolderWriter<'a> {
             let modified = (found.st_mtime as i64, found.st_mtime_nsec as i64);
             FileType::from_raw_mode(found.st_mode) == FileType::RegularFile
                 && found.st_size == stat.size
-                && Mode::from_raw_mode(found.st_mode) == self.mode(stat)
+                && found.st_mode & 0o7777 == self.mode(stat).bits()
                 && modified == (stat.modified.div_euclid(1_000_000_000), stat.modified.rem_euclid(1_000_000_000))
         }))
     }
@@ -265,11 +269,7 @@ impl<'a> FolderWriter<'a> {
         Ok(OpenFile { file: file.into(), name, size: 0 })
     }
 
-    fn complete(&mut self, path: &Path, stat: &FileStat, open: &OpenFile) -> io::Result<()> {
-        let is_special = unix_mode(stat.mode).1 & SPECIAL_BITS != 0 || stat.xattrs.contains_key(CAPABILITIES);
-        if is_special && self.target.access.special == SpecialFiles::Drop {
-            self.written.dropped.insert(path.to_owned());
-        }
+    fn complete(&self, path: &Path, stat: &FileStat, open: &OpenFile) -> io::Result<()> {
         for (name, value) in stat.xattrs.iter().filter(|(name, _)| at::is_content_xattr(name.as_bytes())) {
             if name != CAPABILITIES || self.target.access.special == SpecialFiles::Keep {
                 // Kept where the file system and our rights allow.

@@ -20,6 +20,8 @@ mod folder;
 mod folder_tests;
 mod follow;
 mod open;
+#[cfg(test)]
+mod open_tests;
 mod packet;
 mod receive;
 mod secrets;

@@ -1,6 +1,9 @@
 //! A session: opened on a daemon, watched, closed when dropped.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use tokio::{
     sync::watch,
@@ -8,7 +11,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 use tonic::{
-    Status,
+    Code, Status,
     metadata::{Ascii, MetadataMap, MetadataValue},
     transport::Channel,
 };
@@ -22,6 +25,9 @@ use super::{
 
 /// A daemon asks for our health every 5 seconds; one that is silent for so long is lost.
 const SILENCE: Duration = Duration::from_secs(30);
+
+/// How many faults are kept.
+const MOST_FAULTS: usize = 100;
 
 /// How a session is known to the daemon.
 #[derive(Clone, Debug)]
@@ -47,12 +53,23 @@ pub(super) struct Served {
     pub(super) services: SessionServices,
     pub(super) traffic: Traffic,
     last_health_check: watch::Sender<Option<Instant>>,
+    faults: Mutex<Vec<String>>,
 }
 
 impl Served {
     pub(super) fn new(services: SessionServices) -> Arc<Self> {
         let (last_health_check, _) = watch::channel(None);
-        Arc::new(Self { services, traffic: Traffic::default(), last_health_check })
+        Arc::new(Self { services, traffic: Traffic::default(), last_health_check, faults: Mutex::default() })
+    }
+
+    /// Notes an answer that says that something here failed, such as reading a file.
+    pub(super) fn note_fault(&self, status: &Status) {
+        if matches!(status.code(), Code::FailedPrecondition | Code::DataLoss) {
+            let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+            if faults.len() < MOST_FAULTS {
+                faults.push(status.message().to_owned());
+            }
+        }
     }
 
     pub(super) fn note_health_check(&self) {
@@ -95,14 +112,18 @@ impl Session {
     ///
     /// It is lost when its connection breaks, or when no health check came for 30 seconds after there was one.
     pub(crate) async fn lost(&self) -> String {
+        self.lost_after(SILENCE).await
+    }
+
+    pub(super) async fn lost_after(&self, silence: Duration) -> String {
         let mut ended = self.ended.clone();
         let mut checks = self.served.last_health_check.subscribe();
-        let silence = async {
+        let silent = async {
             loop {
                 let last = *checks.borrow_and_update();
                 match last {
-                    Some(last) if last + SILENCE <= Instant::now() => break,
-                    Some(last) => sleep_until(last + SILENCE).await,
+                    Some(last) if last + silence <= Instant::now() => break,
+                    Some(last) => sleep_until(last + silence).await,
                     // The sender lives as long as the session.
                     None => drop(checks.changed().await),
                 }
@@ -113,8 +134,14 @@ impl Session {
                 let reason = ended.ok().and_then(|reason| reason.clone());
                 reason.unwrap_or_else(|| "the session was closed".to_owned())
             }
-            () = silence => format!("the daemon was silent for {} seconds", SILENCE.as_secs()),
+            () = silent => format!("the daemon was silent for {} seconds", silence.as_secs()),
         }
+    }
+
+    /// What failed on this side so far, as sentences without a full stop: a file that cannot be read or written, a blob that
+    /// is not what its digest says. The daemon was told, and tells it again in words of its own.
+    pub(crate) fn faults(&self) -> Vec<String> {
+        self.served.faults.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What the session has carried so far.

@@ -87,7 +87,7 @@ mod tests {
         };
         assert_eq!(check(&[("a", true), ("a/b", false), ("a-b", false), ("b", true), ("b/\u{e4}", false)]), [true; 5]);
         for path in ["", "/", "/etc", "../x", "a/../b", "a/", "./a", "a//b", "..", "a\0", ".bake-tmp-1", "x/y"] {
-            assert_eq!(check(&[("a", true), (path, false)])[1], false, "{path}");
+            assert!(!check(&[("a", true), (path, false)])[1], "{path}");
         }
         assert_eq!(check(&[("a", false), ("a/b", false)]), [true, false], "below a file");
         assert_eq!(check(&[("b", false), ("a", false)]), [true, false], "out of order");

@@ -6,7 +6,7 @@
 use std::{convert::Infallible, pin::Pin, sync::Arc};
 
 use bytes::{Buf as _, BufMut as _, Bytes};
-use futures_util::stream::{Stream, unfold};
+use futures_util::stream::{Stream, TryStreamExt as _, unfold};
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message;
@@ -206,7 +206,10 @@ impl StreamingService<Bytes> for MethodService {
         let (served, method) = (self.served.clone(), self.method);
         Box::pin(async move {
             let (metadata, _, messages) = request.into_parts();
-            answer(served, method, Call { metadata, messages }).await.map(Response::new)
+            let result = answer(served.clone(), method, Call { metadata, messages }).await;
+            let answers = result.inspect_err(|status| served.note_fault(status))?;
+            let answers = answers.inspect_err(move |status| served.note_fault(status));
+            Ok(Response::new(Box::pin(answers) as Answers))
         })
     }
 }

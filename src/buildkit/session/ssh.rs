@@ -111,5 +111,5 @@ async fn to(mut call: Call, mut agent: WriteHalf<Box<dyn SshStream>>) {
             Err(_) => return,
         }
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }

@@ -32,7 +32,7 @@ use super::{
 use crate::layer::view::at;
 
 /// Connects once, to a stream that is there.
-struct Once(Option<DuplexStream>);
+pub(super) struct Once(pub(super) Option<DuplexStream>);
 
 impl Service<http::Uri> for Once {
     type Response = TokioIo<DuplexStream>;
@@ -52,7 +52,7 @@ impl Service<http::Uri> for Once {
 /// A daemon that has a session.
 pub(super) struct Daemon {
     channel: Channel,
-    pub(super) served: Arc<Served>,
+    served: Option<Arc<Served>>,
 }
 
 impl Daemon {
@@ -60,9 +60,18 @@ impl Daemon {
         let (ours, theirs) = tokio::io::duplex(64 << 10);
         let served = Served::new(services);
         tokio::spawn(serve(ours, served.clone()));
+        Self::on(theirs, Some(served)).await
+    }
+
+    /// A daemon that has the session at the other end of a stream.
+    pub(super) async fn on(stream: DuplexStream, served: Option<Arc<Served>>) -> Self {
         let endpoint = Endpoint::from_static("http://session").http2_max_header_list_size(16 << 20);
-        let channel = endpoint.connect_with_connector(Once(Some(theirs))).await.expect("it is served");
+        let channel = endpoint.connect_with_connector(Once(Some(stream))).await.expect("it is served");
         Self { channel, served }
+    }
+
+    pub(super) fn served(&self) -> &Served {
+        self.served.as_ref().expect("a session of this test")
     }
 
     /// A call with headers and the messages that arrive in a channel.
@@ -210,7 +219,7 @@ async fn a_folder_travels_in_order_and_filtered() {
         // The first name of a file that is sent has its content.
         assert!(!wanted.contains("z-link") || !contents["z-link"].is_empty() || wanted.contains("a/1"));
     }
-    assert_eq!(daemon.served.traffic.now().syncs, 8);
+    assert_eq!(daemon.served().traffic.now().syncs, 8);
     let unknown = daemon.call(SYNC, &[("dir-name", "/etc")]).await.1.expect_err("not offered");
     assert_eq!(unknown.code(), Code::NotFound);
 }
@@ -226,7 +235,7 @@ async fn headers_may_be_long_and_names_need_not_be_text() {
     let (stats, contents) = take(&daemon, &headers).await.expect("8 MB of headers are taken");
     assert_eq!(stats[0].path, b"odd-\xff");
     assert_eq!(contents.values().next().expect("one").len(), 3 << 20);
-    assert_eq!(daemon.served.traffic.now().files, 3 << 20);
+    assert_eq!(daemon.served().traffic.now().files, 3 << 20);
 }
 
 #[tokio::test]

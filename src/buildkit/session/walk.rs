@@ -176,7 +176,6 @@ fn list(
     Ok(entries)
 }
 
-#[expect(clippy::unnecessary_cast, reason = "the fields differ between architectures")]
 fn describe(
     dir: &OwnedFd,
     name: &OsStr,
