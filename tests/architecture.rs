@@ -112,6 +112,8 @@ const MAP: &[(&str, bool, &[&str])] = &[
             "sandbox",
             "registry",
             "store",
+            // Builders are chosen, and listed.
+            "buildkit",
             "engine",
             "dispatch",
             "ui",

@@ -61,6 +61,8 @@ pub(crate) struct ConnectSetup {
     pub(crate) docker_config: Option<PathBuf>,
     /// Makes the command of a program, as `sandbox::command` does.
     pub(crate) command: fn(&std::ffi::OsStr) -> std::process::Command,
+    /// A container that does not run is started; else it is not reached.
+    pub(crate) starts_containers: bool,
 }
 
 impl ConnectSetup {
@@ -70,7 +72,7 @@ impl ConnectSetup {
     }
 
     /// Asks where Docker daemons are.
-    pub(super) fn docker<T>(&self, ask: impl FnOnce(&DockerWorld<'_>) -> T) -> T {
+    pub(crate) fn docker<T>(&self, ask: impl FnOnce(&DockerWorld<'_>) -> T) -> T {
         let variable = |name: &str| self.variable(name).map(str::to_owned);
         ask(&DockerWorld { variable: &variable, config: self.docker_config.as_deref() })
     }

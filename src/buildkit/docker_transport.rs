@@ -80,6 +80,10 @@ impl<'a> DockerApi<'a> {
         if is("/State/Running") {
             return Ok(ContainerState::Ran);
         }
+        if !self.setup.starts_containers {
+            let cause = ConnectCause::new(format!("the container is stopped: {name}"));
+            return Err(cause.help("a build starts it"));
+        }
         let (status, said) = self.ask(Method::POST, &format!("/containers/{name}/start"), None).await?;
         if status.is_success() || status == StatusCode::NOT_MODIFIED {
             return Ok(ContainerState::Started);

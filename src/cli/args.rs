@@ -5,6 +5,7 @@ use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand, ValueEnum, 
 use super::{
     affected_args::AffectedArgs,
     build_args::BuildArgs,
+    builder_args::{BuilderArgs, BuildersArgs},
     headings::{CHANGE, COMPARE, FILES, RUN, SHOW},
     matrix_args::{MatrixArgs, MergeArgs},
     shard::ShardChoice,
@@ -26,6 +27,7 @@ Commands (first argument; a target of this name comes first, and `bake -- NAME` 
   debug        Open a shell in front of a RUN step
   affected     Tell which targets can have another result since a revision of git
   matrix       Write the jobs of a CI pipeline that build a plan, one for each target, platform or part
+  builders     List builders: nodes, platforms, versions, load, and what is wrong with them
   merge        Make one image of what runners have pushed for one platform each
   check        Tell what is wrong with the definition and all Dockerfiles
   fmt          Lay out bake files: indentation, blanks, aligned `=`
@@ -230,9 +232,8 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) reports: ReportArgs,
 
-    /// Accepted for compatibility; there is one builder, in this process
-    #[arg(long, value_name = "NAME", help_heading = RUN)]
-    pub(crate) builder: Option<String>,
+    #[command(flatten)]
+    pub(crate) builder: BuilderArgs,
 
     /// Log what is done inside, for developers; as BAKE_LOG=debug
     #[arg(short = 'D', long, action = ArgAction::SetTrue, help_heading = RUN)]
@@ -360,6 +361,8 @@ pub(crate) enum CliCommand {
         #[command(flatten)]
         args: MergeArgs,
     },
+    /// List the builders that `--builder` can name, and what their nodes say now
+    Builders(BuildersArgs),
     /// Tell what is wrong with the definition and the Dockerfiles of all targets; build nothing
     #[command(
         mut_arg("targets", |it| it.help("Targets, groups or patterns; all targets if none is named")),
@@ -603,7 +606,7 @@ pub(crate) fn whole() -> clap::Command {
 }
 
 /// First arguments that are commands, each in a form that cannot be taken for a target.
-pub(crate) const COMMANDS: [(&str, &str); 17] = [
+pub(crate) const COMMANDS: [(&str, &str); 18] = [
     ("build", "bake build ."),
     ("convert", "bake convert FILE"),
     ("plan", "bake plan --format=text"),
@@ -612,6 +615,7 @@ pub(crate) const COMMANDS: [(&str, &str); 17] = [
     ("debug", "bake debug --step=STEP TARGET"),
     ("affected", "bake affected --since=REV"),
     ("matrix", "bake matrix --by=target"),
+    ("builders", "bake builders --json"),
     ("merge", "bake merge --metadata=FILE"),
     ("check", "bake check --format=text"),
     ("fmt", "bake fmt FILE"),

@@ -15,6 +15,8 @@
 //! | `BUILDKIT_PROGRESS` | `--progress` when it is not given |
 //! | `BUILDKIT_STEP_LOG_MAX_SIZE`, `BUILDKIT_STEP_LOG_MAX_SPEED` | how much output of a step is shown, in bytes and in bytes a second: 2 MiB and no limit if not set, `-1` for no limit |
 //! | `BAKE_STEP_LOG_MAX_SIZE`, `BAKE_STEP_LOG_RUNS` | how much output of a step is kept for `bake log`, in bytes, and of how many runs: 100 MiB and 20 if not set, `-1` for no limit, 0 runs for none |
+//! | `BAKE_BUILDER`, `BUILDX_BUILDER` | `--builder` when it is not given: one name or address |
+//! | `BUILDX_CONFIG`, `DOCKER_CONFIG`, `DOCKER_CONTEXT`, `DOCKER_HOST`, `DOCKER_TLS`, `DOCKER_TLS_VERIFY`, `DOCKER_CERT_PATH` | builders of buildx, and where Docker is, as for those |
 //! | `BAKE_EXECUTION` | `--execution` when it is not given |
 //! | `BAKE_CACHE_FROM_DIR` | state directories that are read and never changed, with `:` between them: a warm cache in an image of a CI |
 //! | `BAKE_HOME` | state directory; `$XDG_CACHE_HOME/bake` or `~/.cache/bake` without it |

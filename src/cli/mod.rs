@@ -11,6 +11,8 @@ mod affected_args;
 mod answer_file;
 pub(crate) mod args;
 mod build_args;
+mod builder_args;
+pub(crate) mod builder_choice;
 mod command_line;
 pub(crate) mod commands;
 #[cfg(test)]
@@ -117,17 +119,30 @@ fn run_words(arguments: Vec<OsString>, env: Environment, invocation: Invocation)
 /// Runs a command of `docker buildx`.
 fn run_buildx(buildx: Buildx, env: Environment) -> u8 {
     let color = settings::color(&env);
+    // An option in front of the command counts where the command has none.
+    let ahead = buildx.builder.name.clone();
+    let or_ahead = |run: &mut RunArgs| {
+        if run.builder.builders.is_empty() {
+            run.builder.builders.extend(ahead.clone());
+        }
+    };
     match buildx.command {
-        BuildxCommand::Bake(bake) => run_bake(*bake, env, Invocation::Plugin),
-        BuildxCommand::Build(args) => run_build(*args, env, Invocation::Plugin),
+        BuildxCommand::Bake(mut bake) => {
+            or_ahead(&mut bake.run);
+            run_bake(*bake, env, Invocation::Plugin)
+        }
+        BuildxCommand::Build(mut args) => {
+            or_ahead(&mut args.run);
+            run_build(*args, env, Invocation::Plugin)
+        }
         BuildxCommand::Du(args) => match args.du() {
             Ok(args) => on_state(&env, |home, color| commands::du::run(home, &args, color)),
             Err(fault) => bad_usage(&[*fault], color),
         },
         BuildxCommand::Prune(args) => on_state(&env, |home, color| commands::prune::run(home, &args.into(), color)),
         BuildxCommand::Version => write(&plugin::version()),
-        BuildxCommand::Inspect(args) => commands::builders::inspect(&args, buildx.builder.name.as_deref(), color),
-        BuildxCommand::Ls(args) => commands::builders::ls(&args, color),
+        BuildxCommand::Inspect(args) => commands::builders::inspect(&args, buildx.builder.name.as_deref(), &env),
+        BuildxCommand::Ls(args) => commands::builders::ls(&args, &env),
         BuildxCommand::Create(args) => commands::builders::create(&args),
         BuildxCommand::Use(_) => commands::builders::prepared("use"),
         BuildxCommand::Rm(_) => commands::builders::prepared("rm"),
@@ -204,6 +219,7 @@ fn build_or_show(bake: Bake, env: Environment, invocation: Invocation) -> u8 {
         Ok(settings) => settings,
         Err(faults) => return bad_usage(&faults, color),
     };
+    settings.choose_builder_of(invocation);
     if let Some(since) = bake.since {
         let wanted = WantedRevisions { since, until: None, is_direct: bake.direct };
         settings = match restricted(settings, move |settings| commands::affected::restrict(settings, &wanted)) {
@@ -287,6 +303,7 @@ fn build_command_line(args: BuildArgs, env: Environment, invocation: Invocation)
         Ok(settings) => settings,
         Err(faults) => return bad_usage(&faults, color),
     };
+    settings.choose_builder_of(invocation);
     if let Some(format) = args.print {
         return on_large_stack(move || match commands::command_line::add_target(&mut settings, &args) {
             Ok(_) => commands::print::run(&settings, format),
@@ -416,6 +433,7 @@ fn run_command(command: CliCommand, env: Environment, invocation: Invocation) ->
                 Err(faults) => bad_usage(&faults, color),
             })
         }
+        CliCommand::Builders(args) => commands::builder_list::run(&args, &env),
         CliCommand::Fmt(args) => on_large_stack(move || commands::fmt::run(&args, color)),
         CliCommand::Debug(args) => run_debug(args, env),
         CliCommand::Log(args) => on_state(&env, |home, color| commands::log::run(home, &args, color)),

@@ -54,7 +54,7 @@ impl Buildx {
 
 #[derive(Debug, Args)]
 pub(crate) struct BuilderArg {
-    /// Accepted for compatibility; there is one builder, in this process
+    /// The builder that a command is about; one that is not known here is this process
     #[arg(long = "builder", value_name = "NAME")]
     pub(crate) name: Option<String>,
 }
@@ -73,13 +73,13 @@ pub(crate) enum BuildxCommand {
     Prune(BuildxPruneArgs),
     /// Show the version
     Version,
-    /// Show the builder
+    /// Show a builder and its nodes
     Inspect(InspectArgs),
-    /// List the builder
+    /// List builders and their nodes
     Ls(LsArgs),
     /// Succeed: there is nothing to create
     Create(CreateArgs),
-    /// Succeed: there is one builder, which is used
+    /// Succeed: a builder is named where it is used, with --builder
     Use(UseArgs),
     /// Succeed: there is nothing to remove
     Rm(RmArgs),

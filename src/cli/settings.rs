@@ -10,9 +10,11 @@ use std::{
 
 use super::{
     args::{OnErrorArg, PlanArgs, ProgressArg, RunArgs},
+    builder_choice::{BuilderChoice, connect_setup},
     command_line::CommandLineTarget,
     commands::image_id::ImageIdWanted,
     environment,
+    plugin::Invocation,
 };
 use crate::{
     grant::PastTree,
@@ -73,6 +75,8 @@ pub(crate) struct Settings {
     pub(crate) jobs: Option<usize>,
     /// When results become visible; `None` leaves it to the groups of the definition.
     pub(crate) execution: Option<ExecutionMode>,
+    /// Where the plan is built.
+    pub(crate) builder: BuilderChoice,
     pub(crate) metadata_file: Option<PathBuf>,
     /// What becomes of a step that fails.
     pub(crate) on_error: OnErrorArg,
@@ -145,7 +149,7 @@ impl Settings {
         let vars = variables(&plan.vars, &mut faults);
         let (overrides, call) = overrides(&plan, &mut faults);
         let grants: Vec<Grant> = plan.allows.iter().filter_map(|text| grant(text, &mut faults)).collect();
-        warnings.extend(without_effect(&grants, run.as_ref()));
+        warnings.extend(without_effect(&grants));
         let cwd = working_directory(&mut faults);
         let progress =
             run.as_ref().and_then(|it| it.progress).unwrap_or_else(|| environment::progress(&env, &mut faults));
@@ -156,6 +160,8 @@ impl Settings {
         let random = random(&mut faults);
         let execution =
             environment::execution(run.as_ref().and_then(|run| run.execution.as_deref()), &env, &mut faults);
+        let flags = run.as_ref().map(|run| run.builder.builders.as_slice());
+        let builder = flags.map(|flags| BuilderChoice::new(flags, &env, &mut faults)).unwrap_or_default();
         if !faults.is_empty() {
             return Err(faults);
         }
@@ -198,6 +204,7 @@ impl Settings {
             space,
             jobs: run.as_ref().and_then(|it| it.jobs).map(std::num::NonZero::get),
             execution,
+            builder,
             metadata_file: run.as_ref().and_then(|it| it.metadata_file.clone()).map(PathBuf::from),
             on_error: run.as_ref().map(|it| it.on_error).unwrap_or_default(),
             loads_by_default: false,
@@ -208,6 +215,17 @@ impl Settings {
             has_warned: false,
             warnings,
         })
+    }
+}
+
+impl Settings {
+    /// Takes into account how the program was called.
+    pub(super) fn choose_builder_of(&mut self, invocation: Invocation) {
+        if invocation == Invocation::Plugin && self.builder != BuilderChoice::Embedded {
+            let (builder, warning) = std::mem::take(&mut self.builder).of_plugin(&connect_setup(&self.env));
+            self.builder = builder;
+            self.warnings.extend(warning);
+        }
     }
 }
 
@@ -285,17 +303,13 @@ fn variables(arguments: &[String], faults: &mut Vec<Diagnostic>) -> BTreeMap<Str
 }
 
 /// Warnings of flags that mean nothing to this engine.
-fn without_effect(grants: &[Grant], run: Option<&RunArgs>) -> Vec<Diagnostic> {
+fn without_effect(grants: &[Grant]) -> Vec<Diagnostic> {
     let is_device = |grant: &Grant| matches!(grant, Grant::Need(spec::Entitlement::Device(_)));
     let device = grants.iter().any(is_device).then(|| {
         let message = "`--allow device` has no effect: no step can use a device here";
         Diagnostic::warning("bake::cli::no_effect", message)
     });
-    let builder = run.and_then(|it| it.builder.as_ref()).map(|builder| {
-        let message = format!("there are no builders to choose from, everything is built in this process: {builder}");
-        Diagnostic::warning("bake::cli::no_builders", message)
-    });
-    device.into_iter().chain(builder).collect()
+    device.into_iter().collect()
 }
 
 fn grant(text: &str, faults: &mut Vec<Diagnostic>) -> Option<Grant> {

@@ -7,7 +7,7 @@ use bollard_buildkit_proto::moby::buildkit::v1::{
     types::{BuildkitVersion, WorkerRecord},
 };
 use tokio::time::timeout;
-use tonic::{Request, Status, codegen::http::uri::PathAndQuery};
+use tonic::{Code, Request, Status, codegen::http::uri::PathAndQuery};
 use tonic_prost::ProstCodec;
 
 use crate::{
@@ -52,6 +52,10 @@ impl NodeFacts {
         let listed = timeout(ANSWER, connection.unary(WORKERS, ListWorkersRequest::default())).await;
         let ListWorkersResponse { record } = match listed {
             Ok(Ok(listed)) => listed,
+            Ok(Err(status)) if status.code() == Code::Unimplemented => {
+                let fault = unreachable("what answers there is no BuildKit daemon".to_owned());
+                return Err(fault.help("correct the address"));
+            }
             Ok(Err(status)) => return Err(unreachable(clean(status.message()))),
             Err(_) => return Err(unreachable(format!("no answer within {} seconds", ANSWER.as_secs()))),
         };

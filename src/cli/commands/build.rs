@@ -11,6 +11,7 @@ use super::{du, metadata, shell};
 use crate::{
     cli::{
         args::{OnErrorArg, ProgressArg},
+        builder_choice::BuilderChoice,
         definition::{self, Planned},
         exit::{FAILED, INTERRUPTED, OK},
         proxies, registries,
@@ -63,6 +64,11 @@ pub(super) fn on_runtime(settings: &Settings, work: impl Future<Output = u8>) ->
 }
 
 async fn build(settings: &Settings, planned: Planned, interrupts: &mut Interrupts) -> u8 {
+    if let BuilderChoice::Nodes(_) = &settings.builder {
+        let fault = Diagnostic::error("bake::builder::unfinished", "plans are not built on other builders yet");
+        output::diagnostics(&[fault.help("leave out --builder")], &SourceMap::default(), settings.color);
+        return FAILED;
+    }
     let mode = match settings.execution.map_or_else(|| planned.evaluated.release(), |mode| Ok(Some(mode))) {
         Ok(mode) => mode.unwrap_or_default(),
         Err(fault) => {

@@ -2,6 +2,7 @@
 
 pub(crate) mod affected;
 pub(crate) mod build;
+pub(crate) mod builder_list;
 pub(crate) mod builders;
 pub(crate) mod call;
 pub(crate) mod check;

@@ -372,7 +372,7 @@ impl ScriptConverter<'_> {
         let flags = [
             ("--progress", run.progress.is_some()),
             ("--metadata-file", run.metadata_file.is_some()),
-            ("--builder", run.builder.is_some()),
+            ("--builder", !run.builder.builders.is_empty()),
             ("--debug", run.debug),
             ("--jobs", run.jobs.is_some()),
             ("--quiet", args.quiet.is_some()),
