@@ -79,23 +79,21 @@ pub(super) fn receive(served: &Arc<Served>, receiver: Arc<FolderReceiver>, mut c
             result = async { tokio::try_join!(feeding, written) } => result,
         };
         match result {
-            Ok(((), Some(written))) => {
-                *receiver.written.lock().unwrap_or_else(PoisonError::into_inner) = Some(written);
-            }
-            Ok(((), None)) => drop(answers.send(Err(Status::cancelled("the daemon ended the transfer early")))),
+            Ok(((), true)) => (),
+            Ok(((), false)) => drop(answers.send(Err(Status::cancelled("the daemon ended the transfer early")))),
             Err(status) => drop(answers.send(Err(status))),
         }
     });
     Box::pin(unfold(answered, |mut it| async { it.recv().await.map(|answer| (answer, it)) }))
 }
 
-/// Writes what arrives until it is all there; `None` if it ended before.
+/// Writes what arrives until it is all there; `false` if it ended before.
 fn write(
     receiver: &FolderReceiver,
     mut inbox: mpsc::Receiver<Packet>,
     answers: &mpsc::UnboundedSender<Result<Bytes, Status>>,
     served: &Served,
-) -> Result<Option<WrittenFolder>, Status> {
+) -> Result<bool, Status> {
     let send = |packet: &Packet| drop(answers.send(Ok(packet.encode_to_vec().into())));
     let mut writer = FolderWriter::new(&receiver.target, &receiver.is_unchanged);
     while let Some(packet) = inbox.blocking_recv() {
@@ -113,10 +111,11 @@ fn write(
             _ => return Err(Status::invalid_argument("a packet that a sender does not send")),
         }
         if writer.is_complete() {
-            let written = writer.finish()?;
+            // All of it is here; what the daemon says after that changes nothing about it.
+            *receiver.written.lock().unwrap_or_else(PoisonError::into_inner) = Some(writer.finish()?);
             send(&Packet::finish());
-            return Ok(Some(written));
+            return Ok(true);
         }
     }
-    Ok(None)
+    Ok(false)
 }

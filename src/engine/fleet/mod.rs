@@ -25,5 +25,4 @@ mod request;
 mod services;
 mod world;
 
-pub(crate) use engine::FleetEngine;
 pub(crate) use prepare::{FleetSetup, prepare};

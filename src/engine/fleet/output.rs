@@ -210,11 +210,15 @@ pub(super) async fn stage(
         }
         RemoteForm::Pushed { repositories, insecure } => {
             let mut roots = Vec::new();
+            if insecure {
+                let allow = |it: &RemoteRepository| world.client.allow_insecure(&it.domain, &it.path);
+                repositories.iter().for_each(allow);
+            }
             for job in &jobs {
                 roots.push(pushed_root(world, prepared, &repositories[0], job).await?);
             }
             let root = export::join_roots(&roots).map_err(|why| prepared.fault("bake::export::remote", why))?;
-            export::stage_pushed(prepared, &repositories, insecure, &root, roots.len() > 1)
+            export::stage_pushed(prepared, &repositories, insecure, &root, roots.len() > 1, context).await
         }
         RemoteForm::Tar => {
             let mut files = Vec::new();

@@ -36,7 +36,7 @@ use crate::{
         outputs::{OutputWorld, prepare_exports},
         reading::read_builds,
     },
-    export::{self, PreparedExport, ReleaseContext},
+    export::{self, ReleaseContext},
     graph::Graph,
     objects::ObjectStores,
     oci::{Digest, Platform},

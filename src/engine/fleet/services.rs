@@ -69,8 +69,12 @@ pub(super) fn of_job(
     let (mut secrets, mut agents) = (HashMap::new(), HashMap::new());
     for build in world.with_linked(&job.builds) {
         let scope = &world.requests[&build].scope;
-        scope.secrets.iter().for_each(|(id, source)| drop(secrets.entry(id.clone()).or_insert_with(|| source.clone())));
-        scope.ssh.iter().for_each(|(id, paths)| drop(agents.entry(id.clone()).or_insert_with(|| paths.clone())));
+        for (id, source) in &scope.secrets {
+            secrets.entry(id.clone()).or_insert_with(|| source.clone());
+        }
+        for (id, paths) in &scope.ssh {
+            agents.entry(id.clone()).or_insert_with(|| paths.clone());
+        }
     }
     if !secrets.is_empty() {
         services.session.secrets = Some(Arc::new(JobSecrets { world: world.clone(), sources: secrets }));

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     export::assemble::{AssembledImage, BlobContent, ImageBlob, descriptor},
-    oci::{Digest, Platform, media},
+    oci::{Digest, Platform, digest::FieldHasher, media},
     registry::Document,
     store::Store,
 };
@@ -138,6 +138,22 @@ pub(crate) fn join(roots: &[RemoteRoot]) -> Result<Document, String> {
     }
     let bytes = serde_json::to_vec_pretty(&content).expect("an index is plain data");
     Ok(Document { digest: Digest::of(&bytes), media_type: media_type.to_owned(), bytes })
+}
+
+/// What an image is, apart from what is attested about it: provenance has the times of its build, and differs each time.
+pub(super) fn identity(root: &Document) -> Digest {
+    const KIND: &str = "vnd.docker.reference.type";
+    let content = parsed(root).ok();
+    let Some(entries) = content.as_ref().and_then(|it| it.get("manifests")?.as_array()) else { return root.digest };
+    let mut hasher = FieldHasher::new("remote-image/1");
+    for entry in entries {
+        match entry.get("annotations").and_then(|it| it.get(KIND)) {
+            Some(kind) => hasher.text(&kind.to_string()),
+            None => hasher.text(&entry.to_string()),
+        };
+    }
+    hasher.text(&content.as_ref().and_then(|it| it.get("annotations")).map(Value::to_string).unwrap_or_default());
+    hasher.finish()
 }
 
 fn parsed(document: &Document) -> Result<Value, String> {

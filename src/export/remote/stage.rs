@@ -12,7 +12,10 @@ use crate::{
         context::{ExportContext, ExportReceipt},
         prepare::PreparedExport,
         staged::{ReleaseItem, StagedName},
-        write::{StagedExport, stage_received_folder, stage_received_image, stage_received_tar},
+        write::{
+            StagedExport, pushed_record, received_is_pushed, stage_received_folder, stage_received_image,
+            stage_received_tar,
+        },
     },
     oci::Platform,
     registry::Document,
@@ -38,7 +41,8 @@ pub(crate) async fn stage_remote_image(
     image: AssembledImage,
     context: &ExportContext,
 ) -> Result<StagedExport, Diagnostic> {
-    stage_received_image(prepared, image, context).await
+    let root = image.documents.last().map(image::identity).unwrap_or(image.root.digest);
+    stage_received_image(prepared, image, &root, context).await
 }
 
 /// Trees that arrived in folders, for a folder.
@@ -67,14 +71,23 @@ pub(crate) async fn stage_remote_tar(
     stage_received_tar(prepared, files, context).await
 }
 
-/// An image that lies in its repositories without a tag. `is_joined`: its root is not there yet.
-pub(crate) fn stage_pushed(
+/// An image that lies in its repositories without a tag. `is_joined`: its root is not there yet. Names that stand for the same
+/// image already, but for what was attested of its build, stay.
+///
+/// # Errors
+/// The root is no text.
+pub(crate) async fn stage_pushed(
     prepared: &PreparedExport,
     repositories: &[RemoteRepository],
     insecure: bool,
     root: &Document,
     is_joined: bool,
+    context: &ExportContext,
 ) -> Result<StagedExport, Diagnostic> {
+    let identity = image::identity(root);
+    if let Some(done) = received_is_pushed(prepared, &identity, context).await {
+        return Ok(StagedExport::nothing(done));
+    }
     let document = String::from_utf8(root.bytes.clone())
         .map_err(|_| prepared.fault("bake::export::push", "the registry has an image whose document is no text"))?;
     let (mut items, mut wrote) = (Vec::new(), Vec::new());
@@ -102,9 +115,11 @@ pub(crate) fn stage_pushed(
     }
     let names: Vec<String> = prepared.names().iter().map(ToString::to_string).collect();
     let receipt = ExportReceipt { metadata: metadata(root, &names.join(",")), bytes: size(root), ..Default::default() };
+    let record = pushed_record(prepared, &identity, root, &receipt);
     let mut staged = StagedExport::nothing(receipt);
     staged.parts.items = items;
     staged.wrote = wrote;
+    staged.record = Some(record);
     Ok(staged)
 }
 

@@ -25,6 +25,7 @@ use crate::{
     },
     grant::GrantedWrite,
     oci::Digest,
+    registry::Document,
     report::Diagnostic,
     store::Store,
 };
@@ -85,15 +86,17 @@ pub(crate) async fn stage_image(
 }
 
 /// As [`stage_image`], for an image that another engine has made; its blobs are in the store. It is not pushed from here.
+/// `identity` is what the image is, for receipts.
 pub(crate) async fn stage_received_image(
     prepared: &PreparedExport,
     image: AssembledImage,
+    identity: &Digest,
     context: &ExportContext,
 ) -> Result<StagedExport, Diagnostic> {
     let ExportPlan::Image(plan, to) = &prepared.plan else { unreachable!("the export of an image") };
     let job = ImageJob { prepared, plan, builds: &[], context };
     let place = prepared.place.as_ref();
-    let key = place.map(|place| remember::key_of_root(prepared, &image.root.digest, place.path()));
+    let key = place.map(|place| remember::key_of_root(prepared, identity, place.path()));
     if let Some(done) = job.is_written_already(key.as_ref(), to).await {
         return Ok(StagedExport::nothing(done));
     }
@@ -103,6 +106,36 @@ pub(crate) async fn stage_received_image(
         ImageTo::Layout { .. } => job.stage_layout(image, place.expect("a layout has a destination"), key).await,
         ImageTo::Daemon { context: name } => load::stage(&job, image, name.as_deref()).await,
     }
+}
+
+/// The receipt of an earlier push of an image that another engine has made, if all names still stand for it.
+pub(crate) async fn received_is_pushed(
+    prepared: &PreparedExport,
+    identity: &Digest,
+    context: &ExportContext,
+) -> Option<ExportReceipt> {
+    let ExportPlan::Image(plan, to) = &prepared.plan else { return None };
+    let job = ImageJob { prepared, plan, builds: &[], context };
+    let key = remember::key_of_root(prepared, identity, Path::new(""));
+    job.is_written_already(Some(&key), to).await
+}
+
+/// What is remembered of the push of an image that another engine has made.
+pub(crate) fn pushed_record(
+    prepared: &PreparedExport,
+    identity: &Digest,
+    root: &Document,
+    done: &ExportReceipt,
+) -> ReleaseRecord {
+    let receipt = StoredReceipt {
+        stamp: None,
+        fingerprint: None,
+        blobs: vec![(root.digest, root.bytes.len() as u64)],
+        bytes: done.bytes,
+        metadata: done.metadata.clone(),
+        dropped: None,
+    };
+    ReleaseRecord { key: remember::key_of_root(prepared, identity, Path::new("")), receipt, place: None }
 }
 
 pub(super) fn still_there(found: &StoredReceipt, place: &GrantedWrite, is_layout: bool) -> bool {

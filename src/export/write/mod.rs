@@ -32,7 +32,7 @@ mod tree_tar;
 
 pub(crate) use cache::export_cache;
 pub(super) use folder::{TEMPORARY, finish_folders, remove};
-pub(super) use image::{export_image, stage_image, stage_received_image};
+pub(super) use image::{export_image, pushed_record, received_is_pushed, stage_image, stage_received_image};
 pub(super) use joint::JointMember;
 pub(crate) use joint::{JointExport, joint_group};
 pub(super) use layout::{INDEX_FILE, merge_layout};
