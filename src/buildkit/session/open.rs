@@ -62,6 +62,10 @@ impl Served {
         Arc::new(Self { services, traffic: Traffic::default(), last_health_check, faults: Mutex::default() })
     }
 
+    pub(super) fn faults(&self) -> Vec<String> {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Notes an answer that says that something here failed, such as reading a file.
     pub(super) fn note_fault(&self, status: &Status) {
         if matches!(status.code(), Code::FailedPrecondition | Code::DataLoss) {
@@ -141,7 +145,7 @@ impl Session {
     /// What failed on this side so far, as sentences without a full stop: a file that cannot be read or written, a blob that
     /// is not what its digest says. The daemon was told, and tells it again in words of its own.
     pub(crate) fn faults(&self) -> Vec<String> {
-        self.served.faults.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.served.faults()
     }
 
     /// What the session has carried so far.

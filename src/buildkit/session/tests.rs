@@ -225,6 +225,30 @@ async fn a_folder_travels_in_order_and_filtered() {
 }
 
 #[tokio::test]
+async fn what_became_a_link_is_not_sent_and_only_files_are_requested() {
+    let files = tempfile::tempdir().expect("a folder");
+    std::fs::create_dir(files.path().join("dir")).expect("writable");
+    std::fs::write(files.path().join("file"), "mine").expect("writable");
+    let daemon = Daemon::with(folder(files.path())).await;
+    for (id, code) in [(0, Code::InvalidArgument), (7, Code::InvalidArgument), (1, Code::FailedPrecondition)] {
+        let (sender, answers) = daemon.call(SYNC, &[("dir-name", "context")]).await;
+        let mut answers = answers.expect("offered");
+        for _ in 0..3 {
+            answers.message().await.expect("no error").expect("a description");
+        }
+        if id == 1 {
+            std::fs::remove_file(files.path().join("file")).expect("ours");
+            symlink("/etc/passwd", files.path().join("file")).expect("writable");
+        }
+        sender.send(Packet::request(id).encode_to_vec().into()).expect("open");
+        let refused = answers.message().await.expect_err("refused");
+        assert_eq!(refused.code(), code, "{refused}");
+    }
+    let faults = daemon.served().faults();
+    assert!(faults.len() == 1 && faults[0].starts_with("cannot read ctx/file: "), "{faults:?}");
+}
+
+#[tokio::test]
 async fn headers_may_be_long_and_names_need_not_be_text() {
     let files = tempfile::tempdir().expect("a folder");
     let odd = std::os::unix::ffi::OsStringExt::from_vec(b"odd-\xff".to_vec());
