@@ -11,7 +11,7 @@ use super::{du, metadata, shell};
 use crate::{
     cli::{
         args::{OnErrorArg, ProgressArg},
-        builder_choice::BuilderChoice,
+        builder_choice::{BuilderChoice, connect_setup},
         definition::{self, Planned},
         exit::{FAILED, INTERRUPTED, OK},
         proxies, registries,
@@ -64,11 +64,6 @@ pub(super) fn on_runtime(settings: &Settings, work: impl Future<Output = u8>) ->
 }
 
 async fn build(settings: &Settings, planned: Planned, interrupts: &mut Interrupts) -> u8 {
-    if let BuilderChoice::Nodes(_) = &settings.builder {
-        let fault = Diagnostic::error("bake::builder::unfinished", "plans are not built on other builders yet");
-        output::diagnostics(&[fault.help("leave out --builder")], &SourceMap::default(), settings.color);
-        return FAILED;
-    }
     let mode = match settings.execution.map_or_else(|| planned.evaluated.release(), |mode| Ok(Some(mode))) {
         Ok(mode) => mode.unwrap_or_default(),
         Err(fault) => {
@@ -97,9 +92,9 @@ async fn build(settings: &Settings, planned: Planned, interrupts: &mut Interrupt
         Ok(prepared)
     };
     ui_report::planned(|| dispatch::outcome::unstarted(&plan));
-    let outcome = match builders(settings) {
-        None => dispatch::run(&plan, mode, prepare, interrupts, view.sink()).await,
-        Some(builders) => {
+    let outcome = match &settings.builder {
+        BuilderChoice::Embedded => dispatch::run(&plan, mode, prepare, interrupts, view.sink()).await,
+        BuilderChoice::Nodes(builders) => {
             let on_nodes = async |sink: Sink| {
                 let setup = setup(settings, writable.clone(), &secret_env, sink).map_err(|fault| vec![*fault])?;
                 let engine = EngineSetup { hidden: hidden.clone(), ..setup };
@@ -138,19 +133,6 @@ const fn on_nodes_mode(mode: ExecutionMode) -> ExecutionMode {
     match mode {
         ExecutionMode::FailFast | ExecutionMode::DeferOutput => ExecutionMode::DeferOutput,
         ExecutionMode::DeferError => ExecutionMode::DeferError,
-    }
-}
-
-fn builders(settings: &Settings) -> Option<Vec<crate::buildkit::builder::BuilderName>> {
-    let texts = settings.env.get("BAKE_BUILDER")?;
-    Some(texts.split(' ').map(|it| crate::buildkit::builder::BuilderName::parse(it).unwrap()).collect())
-}
-
-fn connect_setup(env: &BTreeMap<String, String>) -> crate::buildkit::ConnectSetup {
-    crate::buildkit::ConnectSetup {
-        docker_config: None,
-        env: Arc::new(env.clone()),
-        command: |program| sandbox::command(program),
     }
 }
 
