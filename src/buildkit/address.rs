@@ -185,9 +185,9 @@ impl fmt::Display for SshPlace {
         write!(f, "ssh://")?;
         user.iter().try_for_each(|user| write!(f, "{user}@"))?;
         if host.contains(':') {
-            write!(f, "[{host}]")?
+            write!(f, "[{host}]")?;
         } else {
-            write!(f, "{host}")?
+            write!(f, "{host}")?;
         }
         port.iter().try_for_each(|port| write!(f, ":{port}"))?;
         socket.iter().try_for_each(|socket| write!(f, "{socket}"))

@@ -84,7 +84,6 @@ pub(crate) struct Connection {
     channel: Channel,
     address: Arc<NodeAddress>,
     setup: ConnectSetup,
-    words: LastWords,
     info: Option<Arc<InfoResponse>>,
 }
 
@@ -108,12 +107,12 @@ impl Connection {
         loop {
             let words = LastWords::default();
             let opened = timeout_at(begun + limit, Self::try_open(address, setup, &words)).await;
-            let opened = opened.unwrap_or_else(|_| Err(words.text().map_or_else(|| silent(limit), ConnectCause::new)));
+            let opened = opened.unwrap_or_else(|_| Err(silent(limit)));
             match opened {
                 Ok(connection) => return Ok(connection),
                 // The daemon in it does not listen at once.
                 Err(_) if limit == START && begun.elapsed() + TICK < limit => sleep(TICK).await,
-                Err(cause) => return Err(fault(cause)),
+                Err(cause) => return Err(fault(words.after(address).await.map_or(cause, ConnectCause::new))),
             }
         }
     }
@@ -124,14 +123,16 @@ impl Connection {
             .map_err(|error| ConnectCause::of(&error))?
             .http2_max_header_list_size(LONGEST_HEADERS);
         let channel = endpoint.connect_with_connector(OneStream(Some(stream))).await;
-        let channel = channel.map_err(|error| closed(address, words, &error))?;
-        let (address, setup, words) = (Arc::new(address.clone()), setup.clone(), words.clone());
-        let mut connection = Self { channel, address, setup, words, info: None };
+        let channel = channel.map_err(|error| closed(address, &error))?;
+        let mut connection = Self { channel, address: Arc::new(address.clone()), setup: setup.clone(), info: None };
         match connection.unary(INFO, InfoRequest {}).await {
             Ok(info) => connection.info = Some(Arc::new(info)),
             // Whoever refuses has answered.
             Err(status) if status.code() == Code::Unimplemented => (),
-            Err(status) => return Err(connection.cause_of(&status).await),
+            Err(status) => {
+                let cause = status.source().map(|error| closed(address, error));
+                return Err(cause.unwrap_or_else(|| ConnectCause::new(clean(status.message()))));
+            }
         }
         Ok(connection)
     }
@@ -176,17 +177,6 @@ impl Connection {
         let codec: ProstCodec<Q, A> = ProstCodec::default();
         Ok(grpc.unary(Request::new(question), path, codec).await?.into_inner())
     }
-
-    /// Why a first question failed. A program says why it ended a little later than it ends.
-    async fn cause_of(&self, status: &Status) -> ConnectCause {
-        if self.words.text().is_none() && matches!(*self.address, NodeAddress::Ssh(_) | NodeAddress::KubePod(_)) {
-            sleep(TICK).await;
-        }
-        match status.source() {
-            Some(error) => closed(&self.address, &self.words, error),
-            None => ConnectCause::new(clean(status.message())),
-        }
-    }
 }
 
 /// The stream that a node is reached by.
@@ -224,10 +214,7 @@ fn authority(address: &NodeAddress) -> String {
 }
 
 /// Why a connection ended before its first answer.
-fn closed(address: &NodeAddress, words: &LastWords, error: &(dyn Error + 'static)) -> ConnectCause {
-    if let Some(words) = words.text() {
-        return ConnectCause::new(words);
-    }
+fn closed(address: &NodeAddress, error: &(dyn Error + 'static)) -> ConnectCause {
     let cause = ConnectCause::of(error);
     match address {
         _ if cause.help.is_some() => cause,
@@ -242,6 +229,17 @@ fn closed(address: &NodeAddress, words: &LastWords, error: &(dyn Error + 'static
 fn silent(limit: Duration) -> ConnectCause {
     let cause = ConnectCause::new(format!("no answer within {} seconds", limit.as_secs()));
     cause.help("see whether the machine is up and a BuildKit daemon listens there")
+}
+
+impl LastWords {
+    /// What was said where a connection has failed. A program says why it ended a little later than it ends.
+    async fn after(&self, address: &NodeAddress) -> Option<String> {
+        let may_say = !matches!(address, NodeAddress::Unix(_) | NodeAddress::Tcp { .. });
+        if may_say && self.text().is_none() {
+            sleep(TICK).await;
+        }
+        self.text()
+    }
 }
 
 /// Gives a stream that is there already, once.

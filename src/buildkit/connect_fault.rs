@@ -52,9 +52,12 @@ impl ConnectCause {
             Some(io::ErrorKind::PermissionDenied) => {
                 Self::new("permission denied").help("join the group that owns the socket, or run as root")
             }
-            Some(io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => {
-                Self::new("the connection was closed")
-            }
+            Some(
+                io::ErrorKind::UnexpectedEof
+                | io::ErrorKind::ConnectionReset
+                | io::ErrorKind::ConnectionAborted
+                | io::ErrorKind::BrokenPipe,
+            ) => Self::new("the connection was closed"),
             _ => Self::new(clean(&innermost(error).to_string())),
         }
     }

@@ -42,6 +42,47 @@ impl LastWords {
     }
 }
 
+/// A stream of which something was read already.
+pub(super) struct BegunStream<S> {
+    inner: S,
+    /// What was read, the next byte last.
+    begun: Vec<u8>,
+}
+
+impl<S> BegunStream<S> {
+    pub(super) fn new(inner: S, mut begun: Vec<u8>) -> Self {
+        begun.reverse();
+        Self { inner, begun }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for BegunStream<S> {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.begun.is_empty() {
+            return Pin::new(&mut this.inner).poll_read(context, buffer);
+        }
+        let left = this.begun.len().saturating_sub(buffer.remaining());
+        let piece: Vec<u8> = this.begun.drain(left..).rev().collect();
+        buffer.put_slice(&piece);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for BegunStream<S> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().inner).poll_write(context, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_shutdown(context)
+    }
+}
+
 /// A stream of Docker that carries standard output and standard error in frames: one byte that says which, three of
 /// zeros, four of the length (<https://docs.docker.com/reference/api/engine/>, "Stream format" of attaching).
 pub(super) struct FramedStream<S> {

@@ -1,6 +1,6 @@
 //! TLS to a daemon: whom to trust, who we are. By rustls with ring; what went wrong is told by `connect_fault`.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use rustls::{
     ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
@@ -8,13 +8,21 @@ use rustls::{
     crypto::CryptoProvider,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject as _},
 };
+use tokio::{io::AsyncReadExt as _, time::timeout};
 use tokio_rustls::TlsConnector;
 
-use super::{address::TlsFiles, connect_fault::ConnectCause, stream::BoxedStream};
+use super::{
+    address::TlsFiles,
+    connect_fault::ConnectCause,
+    stream::{BegunStream, BoxedStream},
+};
 use crate::grant::read_file;
 
 /// Longest file with certificates or a key that is read, in bytes.
 const LONGEST_PEM: u64 = 1 << 20;
+
+/// Time for a daemon to begin.
+const FIRST: Duration = Duration::from_secs(1);
 
 /// What is spoken inside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,8 +50,23 @@ pub(super) async fn encrypt(
         Spoken::Http2 => vec![b"h2".to_vec()],
         Spoken::Http1 => Vec::new(),
     };
-    let connected = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
-    Ok(Box::new(connected.map_err(|error| ConnectCause::of(&error))?))
+    let failed = |error| ConnectCause::of(&error);
+    let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(failed)?;
+    if spoken == Spoken::Http1 {
+        return Ok(Box::new(stream));
+    }
+    // What the daemon thinks of our certificate comes after the handshake. It is read before anything is sent: a connection
+    // that is closed with something unread is reset, and the reason is lost. Servers of HTTP/2 send their settings first.
+    let mut begun = vec![0; 4096];
+    match timeout(FIRST, stream.read(&mut begun)).await {
+        Ok(Ok(0)) => Err(ConnectCause::new("the connection was closed")),
+        Ok(Ok(count)) => {
+            begun.truncate(count);
+            Ok(Box::new(BegunStream::new(stream, begun)))
+        }
+        Ok(Err(error)) => Err(failed(error)),
+        Err(_) => Ok(Box::new(stream)),
+    }
 }
 
 fn config(files: &TlsFiles) -> Result<ClientConfig, ConnectCause> {

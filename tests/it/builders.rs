@@ -284,8 +284,9 @@ fn certificates_that_do_not_fit_are_told_apart() {
 fn a_container_is_a_node_and_started_by_a_build() {
     let Some(daemon) = Dockerd::shared(ImageStore::Overlay2) else { return };
     let bake = Bake::new();
-    let relay = Relay::unix(&daemon, &bake.path("run/b.sock"));
+    bake.write("run/.keep", "");
     bake.write("root/bin/.keep", "");
+    let relay = Relay::unix(&daemon, &bake.path("run/b.sock"));
     bake.write("buildctl.c", BUILDCTL);
     let built = std::process::Command::new("gcc")
         .args(["-static", "-O1", "-o", "root/bin/buildctl", "buildctl.c"])

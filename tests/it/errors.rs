@@ -16,6 +16,7 @@ const SECTIONS: &[(&str, &str)] = &[
     ("plan", "The plan of builds and exports"),
     ("affected", "Comparing with a revision: `bake affected`"),
     ("cli", "The command line and the environment"),
+    ("builder", "Builders: `--builder`, `bake builders`"),
     ("dockerfile", "Dockerfiles"),
     ("check", "Checks of Dockerfiles (`bake --check`)"),
     ("engine", "Contexts, base images, caches"),

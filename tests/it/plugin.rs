@@ -90,8 +90,8 @@ fn builders_are_shown_as_templates_say() {
     let run = |args: &[&str]| call(&bake, "docker-buildx", &[&["buildx"], args].concat(), &[]);
     let all: serde_json::Value =
         serde_json::from_str(&run(&["ls", "--format", "{{json .}}"]).ok().stdout).expect("one JSON object");
-    assert_eq!((&all["Name"], &all["Nodes"][0]["Status"]), (&"default".into(), &"running".into()));
-    assert_eq!(run(&["ls", "--format", "{{.Name}}\\t{{.DriverEndpoint}}"]).ok().stdout, "default\tbake\n");
+    assert_eq!((&all["Name"], &all["Nodes"][0]["Status"]), (&"embedded".into(), &"running".into()));
+    assert_eq!(run(&["ls", "--format", "{{.Name}}\\t{{.DriverEndpoint}}"]).ok().stdout, "embedded\tbake\n");
     assert_eq!(run(&["inspect", "ci", "--format", "{{.Name}} {{json .Current}}"]).ok().stdout, "ci true\n");
     let failed = run(&["ls", "--format", "{{range .Nodes}}x{{end}}"]);
     assert!(failed.code == Some(1) && failed.stderr.contains("`range` is not known here"), "{failed:?}");

@@ -236,6 +236,9 @@ pub(crate) fn installable(program: &str) -> Option<String> {
     if program == "moto_server" {
         return text.contains("moto[s3]").then(|| "`.ci/run` installs moto, which has moto_server".to_owned());
     }
+    if program == "dockerd" {
+        return text.contains("test-tools/docker").then(|| "`.ci/run` unpacks docker.io, which has dockerd".to_owned());
+    }
     let package = match program {
         "busybox" => "busybox-static",
         "xz" => "xz-utils",

@@ -168,7 +168,7 @@ fn table(asked: &[AskedBuilder], has_embedded: bool) -> String {
     }
     for builder in asked {
         let status = if builder.faults.is_empty() { "" } else { "error" };
-        rows.push([&builder.name, &builder.driver, status, "", "", ""].map(|text| harmless(text)));
+        rows.push([&builder.name, &builder.driver, status, "", "", ""].map(harmless));
         for asked in &builder.nodes {
             let facts = asked.said.as_ref().ok();
             let builds = facts.and_then(|facts| facts.active_builds).map(|count| count.to_string()).unwrap_or_default();
