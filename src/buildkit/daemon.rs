@@ -38,19 +38,6 @@ pub(crate) struct Daemon {
     channel: Channel,
 }
 
-/// What a daemon can do, by the names of its capabilities.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct DaemonCaps {
-    gateway: Vec<String>,
-}
-
-impl DaemonCaps {
-    /// Whether the gateway has this capability.
-    pub(crate) fn has(&self, name: &str) -> bool {
-        self.gateway.iter().any(|it| it == name)
-    }
-}
-
 /// What a frontend is asked to build.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct FrontendRequest {
@@ -123,14 +110,12 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
-    /// What the daemon can do. Answers when the build has begun.
+    /// Waits until the build has begun.
     ///
     /// # Errors
     /// The daemon knows no such build within its time, or is too old.
-    pub(crate) async fn ping(&self) -> Result<DaemonCaps, Status> {
-        let answer: PongResponse = self.call("/moby.buildkit.v1.frontend.LLBBridge/Ping", PingRequest {}).await?;
-        let enabled = answer.frontend_api_caps.into_iter().filter(|cap| cap.enabled);
-        Ok(DaemonCaps { gateway: enabled.map(|cap| cap.id).collect() })
+    pub(crate) async fn ping(&self) -> Result<(), Status> {
+        self.call("/moby.buildkit.v1.frontend.LLBBridge/Ping", PingRequest {}).await.map(|_: PongResponse| ())
     }
 
     /// Runs the Dockerfile frontend; its steps run when the result is evaluated.

@@ -12,8 +12,6 @@
 //! fault:   an error of a daemon, taken apart
 //! ```
 
-#![expect(dead_code, unused_imports, reason = "used by the fleet engine, which is being written")]
-
 mod address;
 pub(crate) mod builder;
 mod connect;

@@ -16,8 +16,8 @@ use tonic::Status;
 /// Why a job has no result.
 #[derive(Debug)]
 pub(super) enum JobFault {
-    /// The build, or what it asks for, is at fault: it would fail on any node.
-    Build(Box<DaemonFault>),
+    /// The build, or what it asks for, is at fault: it would fail on any node. With what failed on this side meanwhile.
+    Build(Box<DaemonFault>, Vec<String>),
     /// The node is gone; another one can do the job.
     NodeLost(String),
     /// Something of this machine is at fault.
@@ -25,8 +25,9 @@ pub(super) enum JobFault {
 }
 
 impl JobFault {
-    pub(super) fn of(fault: DaemonFault) -> Self {
-        if fault.is_of_node() { Self::NodeLost(fault.message) } else { Self::Build(Box::new(fault)) }
+    /// An error of a daemon; `here` is what failed on this side meanwhile.
+    pub(super) fn of(fault: DaemonFault, here: Vec<String>) -> Self {
+        if fault.is_of_node() { Self::NodeLost(fault.message) } else { Self::Build(Box::new(fault), here) }
     }
 
     /// An error before anything was built.
@@ -45,7 +46,13 @@ impl JobFault {
         let fault = match self {
             Self::Here(fault) => *fault,
             Self::NodeLost(why) => lost(job.node, &why),
-            Self::Build(fault) => of_build(*fault, world, contexts, job),
+            Self::Build(fault, here) => {
+                let mut diagnostic = of_build(*fault, world, contexts, job);
+                let new = here.into_iter().filter(|text| !diagnostic.message.contains(text.as_str()));
+                let new: Vec<String> = new.map(|text| world.progress.mask(&text)).collect();
+                diagnostic.causes.extend(new);
+                diagnostic
+            }
         };
         let fault = if fault.targets.is_empty() { fault.of(targets(plan, job.builds)) } else { fault };
         NodeFailure::Failed(Arc::new(fault))

@@ -88,7 +88,7 @@ pub(super) async fn hold(world: &Arc<FleetWorld>, node: &Arc<FleetNode>, job: &J
     let _slot = node.slots.acquire().await.map_err(|_| JobFault::NodeLost("its slots are closed".to_owned()))?;
     match hold_with(world, node, job, false).await {
         // A trigger of a base image may read what no Dockerfile names.
-        Err(JobFault::Build(fault)) if fault.exit_code.is_none() && world.sends_parts(job) => {
+        Err(JobFault::Build(fault, _)) if fault.exit_code.is_none() && world.sends_parts(job) => {
             tracing::debug!(job = job.label, "again, with whole folders");
             hold_with(world, node, job, true).await
         }
@@ -169,7 +169,7 @@ async fn hold_with(
                 timeout(LAST_WORDS, gateway.give_up("the build failed")).await.ok();
                 timeout(LAST_WORDS, &mut status.0).await.ok();
             }
-            Err(JobFault::of(fault))
+            Err(JobFault::of(fault, session.faults()))
         }
     }
 }
@@ -221,7 +221,7 @@ impl HeldJob {
             why = self.session.lost() => return Err(JobFault::NodeLost(why)),
             why = self.node.when_lost() => return Err(JobFault::NodeLost(why)),
         };
-        let answer = answer.map_err(|status| JobFault::of(DaemonFault::of(&status)))?;
+        let answer = answer.map_err(|status| JobFault::of(DaemonFault::of(&status), self.session.faults()))?;
         timeout(LAST_WORDS, &mut self.status.0).await.ok();
         world.count(self.session.sent());
         self.caches.finish(&answer).map_err(JobFault::Here)?;

@@ -31,7 +31,8 @@ use crate::{
         check,
         context::Contexts,
         embedded::EngineSetup,
-        lower::Lowering,
+        image::Images,
+        lower::{Lowering, Outside},
         lowering_diagnostic::LoweringDiagnostic,
         outputs::{OutputWorld, prepare_exports},
         reading::read_builds,
@@ -43,6 +44,7 @@ use crate::{
     plan::{Plan, PlanNode},
     registry::Layout,
     report::Diagnostic,
+    spec::dockerfile::DockerfileInput,
 };
 
 /// How many builds run on a node at a time, unless the user says.
@@ -165,9 +167,14 @@ async fn requests(
 ) -> Result<(HashMap<NodeIndex, BuildRequest>, Folders), Vec<LoweringDiagnostic>> {
     let env = setup.secret_env.clone();
     let is_env_set = move |name: &str| env.contains_key(name);
-    let lowering = Lowering { contexts, outside: None, is_env_set: &is_env_set, all_stages: false };
     let (mut found, mut faults, mut folders) = (HashMap::new(), Vec::new(), Folders::default());
     for (node, build) in plan.builds_in_order() {
+        // A Dockerfile at an address is downloaded here, as everywhere.
+        let downloads = matches!(build.dockerfile, DockerfileInput::Http(_));
+        let fetching =
+            downloads.then(|| (Images::new(Arc::new(setup.client.clone()), setup.store.clone()), setup.world()));
+        let outside = fetching.as_ref().map(|(images, world)| Outside { images, world });
+        let lowering = Lowering { contexts, outside, is_env_set: &is_env_set, all_stages: false };
         match request::request(plan, node, &lowering, &mut folders).await {
             Ok(mut request) => {
                 for (name, value) in setup.proxies.iter() {
@@ -188,6 +195,7 @@ async fn requests(
         if request::is_remote(build) {
             continue;
         }
+        // Of one that is not read here everything may be wanted.
         let read = reads.get(&node).and_then(|read| read.as_ref().ok());
         folders.read(read.map(|read| read.reads.as_slice()));
     }

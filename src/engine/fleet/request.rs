@@ -19,7 +19,7 @@ use crate::{
         lower::{Lowering, PendingLower},
         lowering_diagnostic::{LoweringDiagnostic, surroundings},
     },
-    oci::{Platform, Reference},
+    oci::{Digest, Platform, Reference},
     plan::{Build, Plan},
     report::{Diagnostic, SourceId},
     solve::world::SolveScope,
@@ -43,6 +43,8 @@ pub(super) struct BuildRequest {
     /// Named contexts that are results of other builds of the plan.
     pub(super) linked: Vec<(String, NodeIndex)>,
     pub(super) layouts: Vec<SentLayout>,
+    /// An archive in the store that is its main context.
+    pub(super) archive: Option<Digest>,
     pub(super) entitlements: Vec<String>,
     /// Where its secrets and agents are.
     pub(super) scope: Arc<SolveScope>,
@@ -97,19 +99,17 @@ pub(super) async fn request(
         folders: Vec::new(),
         linked: Vec::new(),
         layouts: Vec::new(),
+        archive: None,
         entitlements: build.entitlements.iter().map(entitlement).collect(),
         scope: Arc::default(),
     };
     limits(build, &mut request.options).map_err(|fault| refused(fault, "resources"))?;
     if is_remote(build) {
-        let address = match &build.context {
-            ContextSource::Git(url) | ContextSource::Http(url) => url,
-            _ => {
-                let message = "a builder cannot have this context";
-                return Err(refused(Diagnostic::error("bake::fleet::context", message), CONTEXT));
-            }
+        let Some(address) = request.remote_context(build) else {
+            let fault = Diagnostic::error("bake::fleet::context", "a builder cannot have this context");
+            return Err(refused(fault.help("build it with `--builder embedded`"), CONTEXT));
         };
-        request.options.insert(CONTEXT.to_owned(), address.clone());
+        request.options.insert(CONTEXT.to_owned(), address);
         if let DockerfileInput::InContext(name) = &build.dockerfile {
             request.options.insert("filename".to_owned(), name.clone());
         }
@@ -126,8 +126,8 @@ pub(super) async fn request(
     request.dockerfile = Some(SentDockerfile { filename, text, source: file.source });
     if let (NamedContext::Local(local), ContextSource::Local(path)) = (&options.main, &build.context) {
         request.main = MainContext::Folder(folders.add(local, path));
-    } else if let ContextSource::Git(url) | ContextSource::Http(url) = &build.context {
-        request.options.insert(CONTEXT.to_owned(), url.clone());
+    } else if let Some(address) = request.remote_context(build) {
+        request.options.insert(CONTEXT.to_owned(), address);
     }
     request.linked = linked;
     request.scope = scope;
@@ -168,9 +168,21 @@ impl BuildRequest {
                 }
                 // A linked build is added by the job that it is solved in.
                 (NamedContext::Built(_) | NamedContext::Git(_) | NamedContext::Http(_) | NamedContext::Local(_), _) => {
-                    ()
                 }
             }
+        }
+    }
+
+    /// The address of a main context that is no folder: the daemon fetches it, an archive of ours from the session.
+    fn remote_context(&mut self, build: &Build) -> Option<String> {
+        match &build.context {
+            ContextSource::Git(url) | ContextSource::Http(url) => Some(url.clone()),
+            ContextSource::Archive(digest) => {
+                let digest: Digest = digest.parse().ok()?;
+                self.archive = Some(digest);
+                Some(format!("http://buildkit-session/{}", digest.hex()))
+            }
+            _ => None,
         }
     }
 
@@ -204,11 +216,8 @@ pub(super) fn folder_input(folder: usize) -> String {
 
 /// Whether the Dockerfile lies in a context that the daemon fetches.
 pub(super) fn is_remote(build: &Build) -> bool {
-    match (&build.dockerfile, &build.context) {
-        (DockerfileInput::Http(_), _) => true,
-        (DockerfileInput::InContext(_), context) => !matches!(context, ContextSource::Local(_)),
-        (DockerfileInput::Inline(_) | DockerfileInput::Local(_), _) => false,
-    }
+    let is_folder = matches!(build.context, ContextSource::Local(_));
+    matches!(build.dockerfile, DockerfileInput::InContext(_)) && !is_folder
 }
 
 fn linked(plan: &Plan, node: NodeIndex) -> Vec<(String, NodeIndex)> {

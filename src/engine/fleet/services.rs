@@ -16,8 +16,8 @@ use tokio::{
 use super::{cache::JobCaches, job::JobSpec, output::JobOutput, world::FleetWorld};
 use crate::{
     buildkit::session::{
-        ContentPlace, ReceivedBlobs, RegistryAccess, SecretSource as SecretService, SessionServices, SshSource,
-        SshStream, SyncedFolder,
+        ContentPlace, ReceivedBlobs, RegistryAccess, SecretSource as SecretService, SessionServices, SessionUpload,
+        SshSource, SshStream, SyncedFolder,
     },
     grant::{self, GrantedRead},
     report::Diagnostic,
@@ -81,6 +81,12 @@ pub(super) fn of_job(
     }
     if !agents.is_empty() {
         services.session.ssh = Some(Arc::new(JobAgents { world: world.clone(), paths: agents }));
+    }
+    for digest in world.with_linked(&job.builds).iter().filter_map(|build| world.requests[build].archive) {
+        let file = world.store.open_blob(&digest).map_err(|error| {
+            Box::new(Diagnostic::error("bake::fleet::context", "the archive that is the context is gone").cause(&error))
+        })?;
+        services.session.uploads.insert(digest.hex().to_string(), SessionUpload::File(Arc::new(file)));
     }
     if let Some(option) = caches.option() {
         services.options.insert("cache-imports".to_owned(), option);
