@@ -236,7 +236,7 @@ fn the_program_takes_what_the_script_gives_it() {
         ("INPUT_SET", "app.args.X=1"),
         ("INPUT_PROVENANCE", "mode=min"),
         ("INPUT_NO_CACHE", "true"),
-        ("INPUT_BUILDER", "any"),
+        ("INPUT_BUILDER", "embedded"),
         ("INPUT_REPORT", "summary=s.md"),
         ("GITHUB_ACTIONS", "true"),
     ];
