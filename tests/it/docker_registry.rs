@@ -21,6 +21,11 @@ impl Registry {
         Self::with(bake, "127.0.0.1", "", "")
     }
 
+    /// Plain HTTP, at an address of this machine.
+    pub(crate) fn at(bake: &Bake, host: &str) -> Self {
+        Self::with(bake, host, "", "")
+    }
+
     /// TLS by the certificate of [`certificates`], a client certificate asked for, and the user `me` with the password
     /// `secret`.
     pub(crate) fn secured(bake: &Bake) -> Self {

@@ -119,6 +119,21 @@ impl Dockerd {
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
+    /// Connects its network with ours; returns our address there, which it reaches. `None` where that cannot be done.
+    /// `number` tells networks apart that there are at one time.
+    pub(crate) fn connect(&self, number: u8) -> Option<String> {
+        let pid = self.process.lock().expect("no other user fails").id();
+        let [ours, theirs] = ["h", "d"].map(|side| format!("bake{side}{number}-{}", pid % 10_000));
+        let run = |line: String| Command::new("sh").args(["-c", &line]).output().is_ok_and(|it| it.status.success());
+        let inside = format!("nsenter -t {pid} -n ip");
+        let is_up = run(format!(
+            "ip link add {ours} type veth peer name {theirs} netns {pid} && ip addr add 10.{number}.77.1/24 dev {ours} && \
+             ip link set {ours} up && {inside} addr add 10.{number}.77.2/24 dev {theirs} && {inside} link set {theirs} up && \
+             {inside} route replace default via 10.{number}.77.1"
+        ));
+        is_up.then(|| format!("10.{number}.77.1"))
+    }
+
     /// Ends it at once, as a machine that loses power.
     pub(crate) fn kill(&self) {
         let mut process = self.process.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

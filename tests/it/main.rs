@@ -36,6 +36,7 @@ mod errors;
 mod examples;
 mod explain;
 mod export;
+mod fleet;
 mod fmt;
 mod grants;
 mod interrupt;
