@@ -10,6 +10,7 @@
 //! Everything that a daemon sends is untrusted: names, patterns, contents. What it may read is what `services` lists.
 //! Services: <https://github.com/moby/buildkit/tree/master/session>.
 
+mod agent;
 mod auth;
 mod blobs;
 mod content;
@@ -38,6 +39,7 @@ mod tunnel;
 mod upload;
 mod walk;
 
+pub(crate) use agent::only_signing;
 pub(crate) use auth::RegistryAccess;
 pub(crate) use blobs::{ContentPlace, ReceivedBlob, ReceivedBlobs};
 pub(crate) use filesend::{FileReceiver, ReceivedFile};

@@ -31,7 +31,8 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> SshStream for T {}
 pub(crate) trait SshSource: Send + Sync {
     /// Whether there is an agent of this id.
     fn knows(&self, id: &str) -> bool;
-    /// A new connection to the agent of this id. What it must not be asked for, such as to take keys, the source refuses.
+    /// A new connection to the agent of this id: one of the user through [`only_signing`](super::only_signing), since the
+    /// daemon may ask it for anything.
     async fn connect(&self, id: &str) -> io::Result<Box<dyn SshStream>>;
 }
 
