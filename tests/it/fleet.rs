@@ -414,7 +414,7 @@ fn an_interrupted_run_leaves_no_step_running_and_writes_nothing() {
         &with_base(
             r#"target "default" {
                  inherits = ["_base"]
-                 dockerfile-inline = "FROM base\nRUN echo begun; exec -a sleeps-long sleep 4321\n"
+                 dockerfile-inline = "FROM base\nRUN echo begun; sleep 4321\n"
                  output = ["type=local,dest=out"]
                }"#,
         ),
@@ -538,10 +538,9 @@ fn two_nodes_push_one_image_and_tags_move_last() {
         ),
     );
     let tags = || {
-        let found =
-            std::process::Command::new("curl").args(["-s", &format!("http://{}/v2/app/tags/list", registry.address)]);
-        let mut found = found;
-        let answer: Value = serde_json::from_slice(&found.output().expect("curl").stdout).unwrap_or_default();
+        let url = format!("http://{}/v2/app/tags/list", registry.address);
+        let found = std::process::Command::new("curl").args(["-s", &url]).output().expect("curl");
+        let answer: Value = serde_json::from_slice(&found.stdout).unwrap_or_default();
         let mut tags: Vec<String> =
             answer["tags"].as_array().into_iter().flatten().filter_map(|it| it.as_str().map(str::to_owned)).collect();
         tags.sort();

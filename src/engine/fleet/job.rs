@@ -49,7 +49,7 @@ pub(super) struct JobSpec {
     pub(super) writes_caches: bool,
 }
 
-/// A result that is held. Dropped, it is given up: no step of it goes on, and no exporter runs.
+/// A result that is held. Dropped, its connection is cut: no step of it goes on, and no exporter runs.
 pub(super) struct HeldJob {
     pub(super) node: Arc<FleetNode>,
     pub(super) id: String,
@@ -206,6 +206,15 @@ async fn follow(world: Arc<FleetWorld>, daemon: Daemon, node: usize, id: String,
 }
 
 impl HeldJob {
+    /// Gives the result up and waits until the daemon has ended the build: then it keeps what was built in its cache.
+    pub(super) async fn give_up(mut self) {
+        let ended = async {
+            self.gateway.give_up("not wanted any more").await.ok();
+            (&mut self.solve.0).await.ok();
+        };
+        timeout(LAST_WORDS, ended).await.ok();
+    }
+
     /// Returns the result: the daemon runs its exporters and writes its caches.
     ///
     /// # Errors
