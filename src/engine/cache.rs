@@ -25,7 +25,7 @@ use crate::{
         event::{Event, Sink},
     },
     solve::{shared::SharedCaches, tree::LayerTree},
-    spec::{CacheExport, OptionItem, boolean, cache::CacheMode, options::OptionTexts},
+    spec::{CacheExport, OptionItem, cache::CacheMode, options::OptionTexts},
 };
 
 /// How long a run waits for the records of a shared cache. Their layers have the patience of all transfers.
@@ -125,7 +125,7 @@ impl Caches {
             };
             wanted.push(WantedCache { export, to, at: build.at("cache-to") });
         }
-        if build.args.get("BUILDKIT_INLINE_CACHE").is_some_and(|it| boolean(it).unwrap_or(false)) {
+        if build.wants_inline_cache() {
             let export = OptionItem::<CacheExport>::inline().value;
             wanted.push(WantedCache { export, to: None, at: build.at("args") });
         }

@@ -44,8 +44,8 @@ pub(crate) use pack::packed_layers;
 pub(crate) use prepare::{PreparedExport, prepare};
 pub(crate) use release::{PendingRelease, pending_releases, publish, recover};
 pub(crate) use remote::{
-    RemoteForm, RemoteRepository, RemoteRoot, RemoteTree, join as join_roots, stage_kept, stage_pushed,
-    stage_remote_folder, stage_remote_image, stage_remote_tar,
+    RemoteForm, RemoteRepository, RemoteRoot, RemoteTree, stage_kept, stage_pushed, stage_remote_folder,
+    stage_remote_image, stage_remote_tar,
 };
 pub(crate) use request::{ExportedOutput, Subject};
 pub(crate) use run::{export, stage};

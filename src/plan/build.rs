@@ -13,7 +13,7 @@ use crate::{
     oci::{Digest, Platform},
     report::Span,
     spec::{
-        CacheExport, CacheImport, CallMethod, Entitlement, OptionItem, ResourceLimits, Secret, Ssh, Ulimit,
+        CacheExport, CacheImport, CallMethod, Entitlement, OptionItem, ResourceLimits, Secret, Ssh, Ulimit, boolean,
         context::ContextSource,
         hosts::ExtraHost,
         policy::{UnnamedPolicies, policy_of},
@@ -101,6 +101,11 @@ impl Build {
     /// Where `dockerfile-inline` was set, if it was.
     pub(crate) fn inline_place(&self) -> Option<Span> {
         self.places.get("dockerfile-inline").copied()
+    }
+
+    /// Whether its build arguments ask for the inline cache.
+    pub(crate) fn wants_inline_cache(&self) -> bool {
+        self.args.get("BUILDKIT_INLINE_CACHE").is_some_and(|it| boolean(it).unwrap_or(false))
     }
 
     /// The path of the build's Dockerfile on this machine, if it has one: cleaned as text, relative to the working

@@ -61,8 +61,17 @@ impl JobCaches {
                 caches.from.push((kind, attrs));
             }
         }
-        for item in of_build.to.iter().filter(|_| job.writes_caches) {
+        for item in &of_build.to {
+            // That one is part of each image; the others are written once.
+            if !job.writes_caches && !matches!(item.value.to, CacheTarget::Inline) {
+                continue;
+            }
             let (kind, mut attrs) = split(item.texts(), world);
+            if let CacheTarget::Registry(_, document) | CacheTarget::Local(_, document) = &item.value.to {
+                // Daemons of different age have different defaults.
+                attrs.insert("image-manifest".to_owned(), document.image_manifest.to_string());
+                attrs.insert("oci-mediatypes".to_owned(), document.oci_mediatypes.to_string());
+            }
             if let CacheTarget::Local(local, _) = &item.value.to {
                 let folder = Arc::new(open_written(world, &local.dest)?);
                 caches.written.push((folder.clone(), local.tag.clone(), local.dest.clone()));
@@ -71,6 +80,9 @@ impl JobCaches {
                 attrs.insert("dest".to_owned(), caches.folder(folder, true));
             }
             caches.to.push((kind, attrs.into_iter().collect()));
+        }
+        if of_build.is_inline && !caches.to.iter().any(|(kind, _)| kind == "inline") {
+            caches.to.push(("inline".to_owned(), HashMap::new()));
         }
         Ok(caches)
     }

@@ -83,6 +83,11 @@ fn of_build(fault: DaemonFault, world: &FleetWorld, contexts: &Contexts, job: &J
     if exit_code == Some(127) {
         diagnostic.help = Some("127 means that a command was not found: install it in an earlier step".to_owned());
     }
+    let foreign = foreign_platforms(world, job);
+    if exit_code.is_some() && !foreign.is_empty() {
+        let why = format!("the node `{}` runs no programs for {}", job.node.name, foreign.join(", "));
+        diagnostic.help = Some(format!("{why}: add a node of this platform, or an emulator to this one"));
+    }
     if let Some(vertex) = vertex {
         diagnostic.output = world.progress.tail(job.node.index, &vertex);
     }
@@ -90,6 +95,12 @@ fn of_build(fault: DaemonFault, world: &FleetWorld, contexts: &Contexts, job: &J
         Some(span) => diagnostic.at(span, "this instruction"),
         None => diagnostic,
     }
+}
+
+/// The platforms of a job that its node runs no programs of.
+fn foreign_platforms(world: &FleetWorld, job: &JobPlace<'_>) -> Vec<String> {
+    let platforms = job.builds.iter().filter_map(|build| world.requests.get(build).map(|request| &request.platform));
+    platforms.filter(|platform| !job.node.place.runs(platform)).map(ToString::to_string).collect()
 }
 
 /// As the embedded engine says it.

@@ -332,7 +332,10 @@ fn request_of(
     let first = &world.requests[&job.builds[0]];
     let mut request = FrontendRequest { options: first.options.clone(), ..FrontendRequest::default() };
     let platforms: Vec<String> = job.builds.iter().map(|build| world.requests[build].platform.to_string()).collect();
-    request.options.insert("platform".to_owned(), platforms.join(","));
+    // A node of another platform than this machine does not get to choose.
+    if first.explicit_platform || !node.place.runs_at_first(&first.platform) {
+        request.options.insert("platform".to_owned(), platforms.join(","));
+    }
     if job.multi_platform {
         request.options.insert("multi-platform".to_owned(), "true".to_owned());
     }

@@ -30,6 +30,8 @@ use crate::{
 /// What a daemon's exporters say the root of an image is.
 const DIGEST: &str = "containerimage.digest";
 const DESCRIPTOR: &str = "containerimage.descriptor";
+/// An annotation of that for readers of the answer alone.
+const CONFIG_DIGEST: &str = "config.digest";
 
 /// The output of one job.
 pub(super) struct JobOutput {
@@ -217,8 +219,7 @@ pub(super) async fn stage(
             for job in &jobs {
                 roots.push(pushed_root(world, prepared, &repositories[0], job).await?);
             }
-            let root = export::join_roots(&roots).map_err(|why| prepared.fault("bake::export::remote", why))?;
-            export::stage_pushed(prepared, &repositories, insecure, &root, roots.len() > 1, context).await
+            export::stage_pushed(prepared, &repositories, insecure, &roots, context).await
         }
         RemoteForm::Tar => {
             let mut files = Vec::new();
@@ -257,7 +258,22 @@ impl ReleasedJob {
         self.output.exporter.as_ref().is_some_and(|(kind, _)| kind == "moby")
     }
 
-    /// What the exporter says that the root of the image is.
+    /// What the exporter says of the root of the image.
+    fn descriptor(&self) -> Option<serde_json::Value> {
+        use base64::{Engine as _, engine::general_purpose::STANDARD};
+        serde_json::from_slice(&STANDARD.decode(self.answer.get(DESCRIPTOR)?).ok()?).ok()
+    }
+
+    /// The root of the image, with the annotations of its descriptor.
+    fn root(&self, document: Document) -> RemoteRoot {
+        let descriptor = self.descriptor().unwrap_or_default();
+        let annotations = descriptor.get("annotations").and_then(serde_json::Value::as_object);
+        let annotations = annotations.into_iter().flatten().filter(|(key, _)| *key != CONFIG_DIGEST);
+        let annotations = annotations.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())));
+        RemoteRoot { document, platform: self.output.platform.clone(), annotations: annotations.collect() }
+    }
+
+    /// The digest of the root of the image.
     fn digest(&self, prepared: &PreparedExport) -> Result<Digest, Diagnostic> {
         let text = self.answer.get(DIGEST).map(String::as_str).unwrap_or_default();
         text.parse().map_err(|_| {
@@ -274,15 +290,12 @@ fn kept(jobs: Vec<ReleasedJob>, names: &[String]) -> StagedExport {
 
 /// The root of an image whose documents and blobs have arrived in the store.
 fn stored_root(world: &FleetWorld, prepared: &PreparedExport, job: &ReleasedJob) -> Result<RemoteRoot, Diagnostic> {
-    use base64::{Engine as _, engine::general_purpose::STANDARD};
     let digest = job.digest(prepared)?;
     let gone = |why: String| prepared.fault("bake::export::remote", format_args!("the image did not arrive: {why}"));
     let bytes = world.store.blob_bytes(&digest).map_err(|error| gone(error.to_string()))?;
-    let descriptor = job.answer.get(DESCRIPTOR).and_then(|text| STANDARD.decode(text).ok());
-    let descriptor: Option<serde_json::Value> = descriptor.and_then(|json| serde_json::from_slice(&json).ok());
-    let media_type = descriptor.and_then(|it| it.get("mediaType")?.as_str().map(str::to_owned));
+    let media_type = job.descriptor().and_then(|it| it.get("mediaType")?.as_str().map(str::to_owned));
     let media_type = media_type.ok_or_else(|| gone("the builder does not say of which type it is".to_owned()))?;
-    Ok(RemoteRoot { document: Document { digest, media_type, bytes }, platform: job.output.platform.clone() })
+    Ok(job.root(Document { digest, media_type, bytes }))
 }
 
 /// The root of an image that was pushed by its digest.
@@ -299,5 +312,5 @@ async fn pushed_root(
         let text = format_args!("what the builder pushed cannot be read: {}", repository.name());
         prepared.fault("bake::export::push", text).cause(&error)
     })?;
-    Ok(RemoteRoot { document, platform: job.output.platform.clone() })
+    Ok(job.root(document))
 }

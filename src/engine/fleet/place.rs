@@ -1,6 +1,7 @@
 //! Which node builds what: pure.
 //!
-//! Nodes that the builder names for a platform go before those that are of it, and these before those that emulate it. Builds of
+//! Nodes that the builder names for a platform go before those that are of it, and these before those that emulate it. A platform
+//! that no node runs goes to any: what copies files, or compiles for another platform on its own, needs no program of it. Builds of
 //! the same content go to the same node in every run, by rendezvous hashing, as long as no node gets more than a quarter over
 //! its share.
 
@@ -35,15 +36,21 @@ enum Fit {
     Named,
     Native,
     Emulated,
+    /// It runs no program of the platform.
+    Foreign,
 }
 
-/// The nodes that can do each build, the one that is to do it first. Empty if there is none.
+/// The nodes that can do each build, the one that is to do it first. Empty only without nodes.
 pub(super) fn place(nodes: &[PlaceNode], builds: &[PlaceBuild]) -> Vec<Vec<usize>> {
     let mut given: Vec<usize> = nodes.iter().map(|node| node.load).collect();
     let mut placed = Vec::with_capacity(builds.len());
     for build in builds {
         let mut fitting: Vec<(Fit, usize)> =
-            nodes.iter().enumerate().filter_map(|(ix, node)| Some((fit_all(node, build)?, ix))).collect();
+            nodes.iter().enumerate().map(|(ix, node)| (fit_all(node, build), ix)).collect();
+        // One that runs its programs may not lose a build to one that does not.
+        if fitting.iter().any(|(fit, _)| *fit != Fit::Foreign) {
+            fitting.retain(|(fit, _)| *fit != Fit::Foreign);
+        }
         fitting.sort_by_key(|(fit, ix)| (*fit, std::cmp::Reverse(weight(&nodes[*ix], build))));
         let Some((best, _)) = fitting.first().copied() else {
             placed.push(Vec::new());
@@ -63,18 +70,25 @@ pub(super) fn place(nodes: &[PlaceNode], builds: &[PlaceBuild]) -> Vec<Vec<usize
 }
 
 /// How well a node fits the worst of a build's platforms.
-fn fit_all(node: &PlaceNode, build: &PlaceBuild) -> Option<Fit> {
-    build.platforms.iter().map(|platform| fit(node, platform)).collect::<Option<Vec<_>>>()?.into_iter().max()
+fn fit_all(node: &PlaceNode, build: &PlaceBuild) -> Fit {
+    build.platforms.iter().map(|platform| fit(node, platform)).max().unwrap_or(Fit::Native)
 }
 
-fn fit(node: &PlaceNode, platform: &Platform) -> Option<Fit> {
-    if node.named.contains(platform) {
-        return Some(Fit::Named);
+fn fit(node: &PlaceNode, platform: &Platform) -> Fit {
+    let fits = [(&node.named, Fit::Named), (&node.native, Fit::Native), (&node.emulated, Fit::Emulated)];
+    fits.into_iter().find(|(platforms, _)| platforms.contains(platform)).map_or(Fit::Foreign, |(_, fit)| fit)
+}
+
+impl PlaceNode {
+    /// Whether it builds for a platform when it is told none.
+    pub(super) fn runs_at_first(&self, platform: &Platform) -> bool {
+        self.native.first() == Some(platform)
     }
-    if node.native.contains(platform) {
-        return Some(Fit::Native);
+
+    /// Whether it runs programs of a platform.
+    pub(super) fn runs(&self, platform: &Platform) -> bool {
+        fit(self, platform) != Fit::Foreign
     }
-    node.emulated.contains(platform).then_some(Fit::Emulated)
 }
 
 fn weight(node: &PlaceNode, build: &PlaceBuild) -> Digest {
@@ -108,7 +122,15 @@ mod tests {
             node("named", &["linux/arm64"], &["linux/amd64"]),
         ];
         assert_eq!(place(&nodes, &builds(1, "linux/arm64")), [[2, 1, 0]]);
-        assert!(place(&nodes, &builds(1, "linux/riscv64"))[0].is_empty());
+    }
+
+    #[test]
+    fn what_no_node_runs_goes_to_any() {
+        let nodes = [node("a", &[], &["linux/amd64"]), node("b", &[], &["linux/amd64"])];
+        let placed = place(&nodes, &builds(8, "linux/riscv64"));
+        assert!(placed.iter().all(|it| it.len() == 2) && placed.iter().any(|it| it[0] == 0), "{placed:?}");
+        assert!(placed.iter().any(|it| it[0] == 1) && !nodes[0].runs(&platform("linux/riscv64")), "{placed:?}");
+        assert!(place(&[], &builds(1, "linux/amd64"))[0].is_empty());
     }
 
     #[test]

@@ -41,7 +41,7 @@ use crate::{
     graph::Graph,
     objects::ObjectStores,
     oci::{Digest, Platform},
-    plan::{Plan, PlanNode},
+    plan::{Build, Plan, PlanNode},
     registry::Layout,
     report::Diagnostic,
     spec::dockerfile::DockerfileInput,
@@ -134,7 +134,7 @@ async fn prepare_plan<'a>(
         sent: Mutex::default(),
     };
     serve_folders(&world, &nodes, contexts).await?;
-    let (jobs, of_build, of_export) = jobs_of(plan, &world, &nodes)?;
+    let (jobs, of_build, of_export) = jobs_of(plan, &world, &nodes);
     let engine = FleetEngine {
         plan,
         contexts,
@@ -369,17 +369,19 @@ fn attestations(plan: &Plan, nodes: &[Arc<FleetNode>]) -> HashMap<NodeIndex, cra
 }
 
 fn caches(plan: &Plan) -> HashMap<NodeIndex, BuildCaches> {
-    let builds = plan.builds_in_order();
-    builds
-        .map(|(node, build)| (node, BuildCaches { from: build.cache_from.clone(), to: build.cache_to.clone() }))
-        .collect()
+    let of = |build: &Build| BuildCaches {
+        from: build.cache_from.clone(),
+        to: build.cache_to.clone(),
+        is_inline: build.wants_inline_cache(),
+    };
+    plan.builds_in_order().map(|(node, build)| (node, of(build))).collect()
 }
 
 /// Jobs, and which of them each build and each export has.
 type PlacedJobs = (Vec<FleetJob>, HashMap<NodeIndex, Vec<usize>>, HashMap<NodeIndex, Vec<usize>>);
 
 /// Divides the plan into jobs: for each export those builds that one node does, and for builds that nothing exports one each.
-fn jobs_of(plan: &Plan, world: &FleetWorld, nodes: &[Arc<FleetNode>]) -> Result<PlacedJobs, Vec<Diagnostic>> {
+fn jobs_of(plan: &Plan, world: &FleetWorld, nodes: &[Arc<FleetNode>]) -> PlacedJobs {
     let wanted: Vec<NodeIndex> =
         plan.builds_in_order().map(|(node, _)| node).filter(|node| is_wanted(plan, *node)).collect();
     let builds: Vec<PlaceBuild> = wanted
@@ -388,14 +390,6 @@ fn jobs_of(plan: &Plan, world: &FleetWorld, nodes: &[Arc<FleetNode>]) -> Result<
         .collect();
     let places: Vec<PlaceNode> = nodes.iter().map(|node| node.place.clone()).collect();
     let placed: BTreeMap<NodeIndex, Vec<usize>> = wanted.iter().copied().zip(place(&places, &builds)).collect();
-    let faults: Vec<Diagnostic> = placed
-        .iter()
-        .filter(|(_, candidates)| candidates.is_empty())
-        .map(|(build, _)| no_platform(plan, *build, &platforms(world, *build), &places))
-        .collect();
-    if !faults.is_empty() {
-        return Err(faults);
-    }
     let (mut jobs, mut of_build, mut of_export) = (Vec::new(), HashMap::new(), HashMap::new());
     let mut add = |builds: Vec<NodeIndex>, export: Option<NodeIndex>, candidates: Vec<usize>| {
         let first = plan.build(builds[0]);
@@ -425,7 +419,7 @@ fn jobs_of(plan: &Plan, world: &FleetWorld, nodes: &[Arc<FleetNode>]) -> Result<
         }
     }
     let of_export = of_export.into_iter().filter_map(|(export, jobs)| Some((export?, jobs))).collect();
-    Ok((jobs, of_build, of_export))
+    (jobs, of_build, of_export)
 }
 
 /// The builds of an export, in the order of its platforms.
@@ -475,18 +469,4 @@ fn platforms(world: &FleetWorld, build: NodeIndex) -> Vec<Platform> {
         all.extend(more);
     }
     all
-}
-
-fn no_platform(plan: &Plan, build: NodeIndex, platforms: &[Platform], nodes: &[PlaceNode]) -> Diagnostic {
-    let texts = |all: &[Platform]| all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let message = format!("no node of the builder builds for {}", texts(platforms));
-    let fault = Diagnostic::error("bake::fleet::no_platform", message);
-    let known = nodes.iter().map(|node| {
-        let all: Vec<Platform> = node.named.iter().chain(&node.native).chain(&node.emulated).cloned().collect();
-        format!("`{}`: {}", node.name, texts(&all))
-    });
-    let help =
-        format!("add a node of this platform, or emulators to one; there are {}", known.collect::<Vec<_>>().join("; "));
-    let at = plan.build(build).at("platforms");
-    fault.at(at, "for this target").help(help).of(request::targets(plan, &[build]))
 }

@@ -33,6 +33,8 @@ const CONTEXT: &str = "context";
 #[derive(Clone, Debug)]
 pub(super) struct BuildRequest {
     pub(super) platform: Platform,
+    /// The user names it. A result of a base of another platform is of that one otherwise.
+    pub(super) explicit_platform: bool,
     /// Options of the frontend, without those of platforms and inputs.
     pub(super) options: BTreeMap<String, String>,
     /// `None` if it lies in a remote context.
@@ -93,6 +95,7 @@ pub(super) async fn request(
     let refused = |fault: Diagnostic, attribute: &'static str| vec![surroundings(fault, build, attribute)];
     let mut request = BuildRequest {
         platform: build.platform.clone(),
+        explicit_platform: build.explicit_platform,
         options: options(build),
         dockerfile: None,
         main: MainContext::Elsewhere,

@@ -70,6 +70,8 @@ pub(super) struct OpenLayout {
 pub(super) struct BuildCaches {
     pub(super) from: Vec<Arc<OptionItem<CacheImport>>>,
     pub(super) to: Vec<Arc<OptionItem<CacheExport>>>,
+    /// A build argument asks for the inline cache.
+    pub(super) is_inline: bool,
 }
 
 impl FleetWorld {

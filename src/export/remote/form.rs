@@ -105,7 +105,9 @@ impl PreparedExport {
             .filter(|(name, _)| !OURS.contains(&name.as_str()))
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect();
-        if matches!(self.plan, ExportPlan::Image(..)) {
+        if let ExportPlan::Image(plan, _) = &self.plan {
+            // Daemons of different age have different defaults.
+            options.insert("oci-mediatypes".to_owned(), (!plan.is_docker()).to_string());
             for annotation in &self.subject.annotations {
                 // Those of the output overrule those of the target.
                 options.entry(annotation_option(annotation)).or_insert_with(|| annotation.value.clone());

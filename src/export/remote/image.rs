@@ -8,7 +8,7 @@ use std::{
 use serde_json::{Map, Value, json};
 
 use crate::{
-    export::assemble::{AssembledImage, BlobContent, ImageBlob, descriptor},
+    export::assemble::{AssembledImage, BlobContent, DocumentDescriptor, ImageBlob, descriptor},
     oci::{Digest, Platform, digest::FieldHasher, media},
     registry::Document,
     store::Store,
@@ -24,6 +24,8 @@ pub(crate) struct RemoteRoot {
     pub(crate) document: Document,
     /// The platform of the image, if the root is no index.
     pub(crate) platform: Platform,
+    /// Those of its descriptor.
+    pub(crate) annotations: BTreeMap<String, String>,
 }
 
 /// The image that roots in the store make together: that of the only one, else an index over all.
@@ -46,8 +48,18 @@ pub(crate) fn of_store(roots: &[RemoteRoot], store: &Store) -> io::Result<Assemb
         image.documents.push(root.clone());
         image.single = None;
     }
-    image.root = descriptor(&root.media_type, root.digest, root.bytes.len() as u64);
+    image.root = root_descriptor(&root, roots);
     Ok(image)
+}
+
+/// The descriptor of what `roots` make together: that of a single image tells its platform.
+pub(crate) fn root_descriptor(root: &Document, roots: &[RemoteRoot]) -> DocumentDescriptor {
+    let mut found = descriptor(&root.media_type, root.digest, root.bytes.len() as u64);
+    if let [only] = roots {
+        found.platform = (!media::is_index(&root.media_type)).then(|| only.platform.clone());
+        found.annotations.clone_from(&only.annotations);
+    }
+    found
 }
 
 /// Adds a document and what it names, itself last.
@@ -109,7 +121,7 @@ pub(crate) fn join(roots: &[RemoteRoot]) -> Result<Document, String> {
         return Ok(only.document.clone());
     }
     let (mut entries, mut annotations, mut seen) = (Vec::new(), Map::new(), HashSet::new());
-    for RemoteRoot { document, platform } in roots {
+    for RemoteRoot { document, platform, annotations: _ } in roots {
         let content = parsed(document)?;
         let found = match content.get("manifests").and_then(Value::as_array) {
             Some(all) => all.clone(),
@@ -169,12 +181,12 @@ fn named(entry: &Value) -> Result<(Digest, u64, String), String> {
     Ok((digest, size, text("mediaType").to_owned()))
 }
 
-/// The entries of an image in the metadata file, from its root.
-pub(super) fn metadata(root: &Document, names: &str) -> Map<String, Value> {
+/// The entries of an image in the metadata file, from its root and what names it.
+pub(super) fn metadata(root: &Document, descriptor: DocumentDescriptor, names: &str) -> Map<String, Value> {
     let image = AssembledImage {
         blobs: Vec::new(),
         documents: Vec::new(),
-        root: descriptor(&root.media_type, root.digest, root.bytes.len() as u64),
+        root: descriptor,
         single: parsed(root).ok().and_then(|it| Some((named(it.get("config")?).ok()?.0, Vec::new()))),
     };
     image.metadata(names, &BTreeMap::new())
@@ -189,7 +201,11 @@ mod tests {
         let bytes = json!({"schemaVersion": 2, "mediaType": media::OCI_INDEX, "manifests": [entry]}).to_string();
         let bytes = bytes.into_bytes();
         let document = Document { digest: Digest::of(&bytes), media_type: media::OCI_INDEX.to_owned(), bytes };
-        RemoteRoot { document, platform: Platform::parse(platform).expect("a platform") }
+        RemoteRoot {
+            document,
+            platform: Platform::parse(platform).expect("a platform"),
+            annotations: BTreeMap::from([("a".to_owned(), platform.to_owned())]),
+        }
     }
 
     #[test]
@@ -201,6 +217,7 @@ mod tests {
         let digests: Vec<&str> =
             content["manifests"].as_array().expect("a list").iter().filter_map(|it| it["digest"].as_str()).collect();
         assert_eq!(digests, [Digest::of(b"a").to_string(), Digest::of(b"b").to_string()]);
+        assert!(root_descriptor(&joined, &[]).annotations.is_empty());
         assert!(joined.bytes.starts_with(b"{\n  \"schemaVersion\": 2,\n  \"mediaType\""));
     }
 
@@ -208,7 +225,7 @@ mod tests {
     fn what_is_no_document_is_refused() {
         let bytes = b"nope".to_vec();
         let document = Document { digest: Digest::of(&bytes), media_type: media::OCI_INDEX.to_owned(), bytes };
-        let bad = RemoteRoot { document, platform: Platform::host() };
+        let bad = RemoteRoot { document, platform: Platform::host(), annotations: BTreeMap::new() };
         assert!(join(&[bad.clone(), bad]).is_err());
     }
 }

@@ -71,19 +71,20 @@ pub(crate) async fn stage_remote_tar(
     stage_received_tar(prepared, files, context).await
 }
 
-/// An image that lies in its repositories without a tag. `is_joined`: its root is not there yet. Names that stand for the same
+/// An image whose parts lie in their repositories without a tag; the index over several is not there yet. Names that stand for the same
 /// image already, but for what was attested of its build, stay.
 ///
 /// # Errors
-/// The root is no text.
+/// A root cannot be read.
 pub(crate) async fn stage_pushed(
     prepared: &PreparedExport,
     repositories: &[RemoteRepository],
     insecure: bool,
-    root: &Document,
-    is_joined: bool,
+    roots: &[image::RemoteRoot],
     context: &ExportContext,
 ) -> Result<StagedExport, Diagnostic> {
+    let joined = image::join(roots).map_err(|why| prepared.fault("bake::export::remote", why))?;
+    let (root, is_joined) = (&joined, roots.len() > 1);
     let identity = image::identity(root);
     if let Some(done) = received_is_pushed(prepared, &identity, context).await {
         return Ok(StagedExport::nothing(done));
@@ -114,7 +115,11 @@ pub(crate) async fn stage_pushed(
         wrote.push((format!("{domain}/{path}{at}"), size(root)));
     }
     let names: Vec<String> = prepared.names().iter().map(ToString::to_string).collect();
-    let receipt = ExportReceipt { metadata: metadata(root, &names.join(",")), bytes: size(root), ..Default::default() };
+    let receipt = ExportReceipt {
+        metadata: metadata(root, image::root_descriptor(root, roots), &names.join(",")),
+        bytes: size(root),
+        ..Default::default()
+    };
     let record = pushed_record(prepared, &identity, root, &receipt);
     let mut staged = StagedExport::nothing(receipt);
     staged.parts.items = items;

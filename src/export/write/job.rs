@@ -21,6 +21,9 @@ use crate::{
     store::Store,
 };
 
+/// The annotation with the time of an image.
+const CREATED: &str = "org.opencontainers.image.created";
+
 /// One export of an image: its plan, the builds that it is made of, and what exporters work with.
 pub(super) struct ImageJob<'a> {
     pub(super) prepared: &'a PreparedExport,
@@ -70,7 +73,7 @@ impl ImageJob<'_> {
     /// The descriptors in `index.json`, one per name.
     pub(super) fn named(&self, image: &AssembledImage) -> Vec<DocumentDescriptor> {
         let mut root = image.root.clone();
-        root.annotations.extend(self.created());
+        root.annotations.extend(self.created(image));
         if self.plan.names.is_empty() {
             return vec![root];
         }
@@ -84,16 +87,20 @@ impl ImageJob<'_> {
         self.plan.names.iter().map(one).collect()
     }
 
-    fn created(&self) -> BTreeMap<String, String> {
+    /// When it was made; nothing if another engine has said so.
+    fn created(&self, image: &AssembledImage) -> BTreeMap<String, String> {
+        if image.root.annotations.contains_key(CREATED) {
+            return BTreeMap::new();
+        }
         let epoch = self.builds.iter().find_map(|it| self.plan.options.epoch.of(it.epoch));
         let created = rfc3339(epoch.unwrap_or(self.context.now));
-        BTreeMap::from([("org.opencontainers.image.created".to_owned(), created)])
+        BTreeMap::from([(CREATED.to_owned(), created)])
     }
 
     /// The receipt of this export: the entries of the image in the metadata file; no warnings yet.
     pub(super) fn receipt(&self, image: &AssembledImage) -> ExportReceipt {
         ExportReceipt {
-            metadata: image.metadata(&self.names(), &self.created()),
+            metadata: image.metadata(&self.names(), &self.created(image)),
             warnings: Vec::new(),
             bytes: pushed_bytes(image),
         }
