@@ -72,7 +72,7 @@ struct VertexDetail {
 
 #[derive(Deserialize)]
 struct ExitDetail {
-    #[serde(default)]
+    #[serde(default, alias = "Code")]
     code: u32,
 }
 
@@ -171,7 +171,7 @@ mod tests {
         let fault = DaemonFault::of(&status(&[
             ("github.com/moby/buildkit/errdefs.Source+json", source),
             ("github.com/moby/buildkit/errdefs.Vertex+json", r#"{"digest":"sha256:1"}"#),
-            ("github.com/moby/buildkit/frontend/gateway/pb.ExitMessage+json", r#"{"Code":0,"code":7}"#),
+            ("github.com/moby/buildkit/frontend/gateway/pb.ExitMessage+json", r#"{"Code":7}"#),
         ]));
         let place = fault.place.as_ref().expect("a place");
         assert_eq!((place.text.as_slice(), place.lines), (b"FROM a".as_slice(), Some((3, 4))));

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use petgraph::{Direction, graph::NodeIndex, visit::EdgeRef as _};
 
 use crate::{
-    engine::{CancelMode, ExportReceipt, NodeFailure, PublishedExport},
+    engine::{CancelMode, ExportGate, ExportReceipt, NodeFailure, PublishedExport},
     plan::{Plan, PlanLink, PlanNode},
     spec::ExecutionMode,
 };
@@ -79,7 +79,7 @@ enum StopState {
 pub(super) struct Dispatcher<'a, B, S> {
     plan: &'a Plan,
     mode: ExecutionMode,
-    publishes: &'a dyn Fn(NodeIndex) -> bool,
+    gate: &'a dyn Fn(NodeIndex) -> ExportGate,
     built: HashMap<NodeIndex, B>,
     /// Exports that start together, and for how many builds they wait.
     groups: Vec<(Vec<NodeIndex>, usize)>,
@@ -109,13 +109,12 @@ pub(super) struct DispatchResult {
 }
 
 impl<'a, B: Clone, S> Dispatcher<'a, B, S> {
-    /// A run in which nothing has started; `publishes` says of an export whether it waits for all builds when the run
-    /// fails fast.
-    pub(super) fn new(plan: &'a Plan, mode: ExecutionMode, publishes: &'a dyn Fn(NodeIndex) -> bool) -> Self {
+    /// A run in which nothing has started; `gate` says of an export whether it waits for all builds.
+    pub(super) fn new(plan: &'a Plan, mode: ExecutionMode, gate: &'a dyn Fn(NodeIndex) -> ExportGate) -> Self {
         Self {
             plan,
             mode,
-            publishes,
+            gate,
             built: HashMap::new(),
             groups: Vec::new(),
             waiting: HashMap::new(),
@@ -238,20 +237,33 @@ impl<'a, B: Clone, S> Dispatcher<'a, B, S> {
                 continue;
             }
             for export in std::mem::take(exports) {
-                match self.mode {
-                    ExecutionMode::FailFast if (self.publishes)(export) => self.gated.push(export),
-                    ExecutionMode::FailFast | ExecutionMode::DeferError => answers.push(self.start_export(export)),
-                    ExecutionMode::DeferOutput => {
-                        let builds = self.results_for(export);
-                        answers.push(DispatchAnswer::Start(DispatchUnit::Stage { node: export, builds }));
-                    }
+                let waits = match (self.gate)(export) {
+                    ExportGate::None => false,
+                    ExportGate::BeforeExport => self.mode == ExecutionMode::FailFast,
+                    ExportGate::Always => self.mode != ExecutionMode::DeferError,
+                };
+                if waits {
+                    self.gated.push(export);
+                } else {
+                    answers.push(self.start_output(export));
                 }
             }
         }
         if self.n_open_builds == 0 {
             self.gated.sort_unstable();
             for export in std::mem::take(&mut self.gated) {
-                answers.push(self.start_export(export));
+                answers.push(self.start_output(export));
+            }
+        }
+    }
+
+    /// Starts an output as the mode has it: it is written, or only made ready.
+    fn start_output(&mut self, node: NodeIndex) -> DispatchAnswer<B, S> {
+        match self.mode {
+            ExecutionMode::FailFast | ExecutionMode::DeferError => self.start_export(node),
+            ExecutionMode::DeferOutput => {
+                let builds = self.results_for(node);
+                DispatchAnswer::Start(DispatchUnit::Stage { node, builds })
             }
         }
     }

@@ -94,8 +94,8 @@ async fn run_units<E: Engine>(
     engine: &E,
     interrupts: &mut Interrupts,
 ) -> DispatchResult {
-    let publishes = |export| engine.publishes(export);
-    let mut dispatcher = Dispatcher::new(plan, mode, &publishes);
+    let gate = |export| engine.gate(export);
+    let mut dispatcher = Dispatcher::new(plan, mode, &gate);
     let mut units = FuturesUnordered::new();
     let mut grace: Option<Pin<Box<Sleep>>> = None;
     let mut answers = dispatcher.start();

@@ -16,7 +16,7 @@ use super::{
     run::run,
 };
 use crate::{
-    engine::{BuildWork, CancelMode, Engine, ExportReceipt, NodeFailure, PreparedEngine, PublishedExport},
+    engine::{BuildWork, CancelMode, Engine, ExportGate, ExportReceipt, NodeFailure, PreparedEngine, PublishedExport},
     plan::{Plan, PlanNode, TargetName, make::tests::plan_of},
     report::{
         Diagnostic,
@@ -65,12 +65,12 @@ struct Script<'a> {
 }
 
 impl<'a> Script<'a> {
-    fn new(plan: &'a Plan, publishes: &'a dyn Fn(NodeIndex) -> bool) -> (Self, Vec<String>) {
-        Self::in_mode(ExecutionMode::FailFast, plan, publishes)
+    fn new(plan: &'a Plan, gate: &'a dyn Fn(NodeIndex) -> ExportGate) -> (Self, Vec<String>) {
+        Self::in_mode(ExecutionMode::FailFast, plan, gate)
     }
 
-    fn in_mode(mode: ExecutionMode, plan: &'a Plan, publishes: &'a dyn Fn(NodeIndex) -> bool) -> (Self, Vec<String>) {
-        let mut dispatcher = Dispatcher::new(plan, mode, publishes);
+    fn in_mode(mode: ExecutionMode, plan: &'a Plan, gate: &'a dyn Fn(NodeIndex) -> ExportGate) -> (Self, Vec<String>) {
+        let mut dispatcher = Dispatcher::new(plan, mode, gate);
         let first = dispatcher.start();
         let script = Self { plan, dispatcher };
         let first = script.texts(first);
@@ -127,7 +127,7 @@ impl<'a> Script<'a> {
 #[test]
 fn an_export_starts_when_its_builds_are_done() {
     let plan = two();
-    let (mut script, first) = Script::new(&plan, &|_| false);
+    let (mut script, first) = Script::new(&plan, &|_| ExportGate::None);
     assert_eq!(first, ["build a", "build b"]);
     assert_eq!(script.built("b"), ["export b of result of b"]);
     assert!(script.export_ends("b", Ok(ExportReceipt::default())).is_empty());
@@ -143,8 +143,8 @@ fn an_export_starts_when_its_builds_are_done() {
 fn what_others_see_is_published_after_the_last_build() {
     let plan = two();
     let push = node(&plan, "b", false);
-    let publishes = move |export| export == push;
-    let (mut script, _) = Script::new(&plan, &publishes);
+    let gate = move |export| if export == push { ExportGate::BeforeExport } else { ExportGate::None };
+    let (mut script, _) = Script::new(&plan, &gate);
     assert!(script.built("b").is_empty());
     assert_eq!(script.built("a"), ["export a of result of a", "export b of result of b"]);
 }
@@ -153,8 +153,8 @@ fn what_others_see_is_published_after_the_last_build() {
 fn nothing_is_published_when_another_build_fails() {
     let plan = two();
     let push = node(&plan, "b", false);
-    let publishes = move |export| export == push;
-    let (mut script, _) = Script::new(&plan, &publishes);
+    let gate = move |export| if export == push { ExportGate::BeforeExport } else { ExportGate::None };
+    let (mut script, _) = Script::new(&plan, &gate);
     assert!(script.built("b").is_empty());
     assert_eq!(script.build_ends("a", Err(failure("exit code 1"))), ["kill"]);
     assert!(script.dispatcher.is_finished());
@@ -162,11 +162,19 @@ fn nothing_is_published_when_another_build_fails() {
 }
 
 #[test]
+fn what_is_gated_always_is_not_even_staged_before_the_last_build() {
+    let plan = two();
+    let (mut script, _) = Script::in_mode(ExecutionMode::DeferOutput, &plan, &|_| ExportGate::Always);
+    assert!(script.built("b").is_empty());
+    assert_eq!(script.built("a"), ["stage a of result of a", "stage b of result of b"]);
+}
+
+#[test]
 fn exports_that_append_to_one_archive_start_together_or_not_at_all() {
     let text =
         FILE_AND_PUSH.replace("a.tar", "x.tar,append=true").replace("type=registry", "type=oci,dest=x.tar,append=true");
     let plan = plan_of(&text, &["a", "b"]);
-    let nothing = |_| false;
+    let nothing = |_| ExportGate::None;
     for mode in [ExecutionMode::FailFast, ExecutionMode::DeferError] {
         let (mut script, _) = Script::in_mode(mode, &plan, &nothing);
         assert_eq!(script.built("a"), Vec::<String>::new());
@@ -184,7 +192,7 @@ fn exports_that_append_to_one_archive_start_together_or_not_at_all() {
 
 /// A run of two targets with deferred outputs, both built; `a` is staged.
 fn deferred(plan: &Plan) -> Script<'_> {
-    let (mut script, first) = Script::in_mode(ExecutionMode::DeferOutput, plan, &|_| true);
+    let (mut script, first) = Script::in_mode(ExecutionMode::DeferOutput, plan, &|_| ExportGate::BeforeExport);
     assert_eq!(first, ["build a", "build b"]);
     assert_eq!(script.built("a"), ["stage a of result of a"]);
     assert!(script.stage_ends("a", Ok("a.tar")).is_empty(), "b is not built yet");
@@ -208,7 +216,7 @@ fn deferred_outputs_are_published_together_when_all_are_staged() {
 #[test]
 fn a_deferred_run_publishes_nothing_when_a_build_or_a_stage_fails() {
     let plan = two();
-    let (mut script, _) = Script::in_mode(ExecutionMode::DeferOutput, &plan, &|_| false);
+    let (mut script, _) = Script::in_mode(ExecutionMode::DeferOutput, &plan, &|_| ExportGate::None);
     script.built("a");
     assert_eq!(script.build_ends("b", Err(failure("exit code 1"))), ["kill"]);
     assert!(!script.dispatcher.is_finished(), "a is being staged");
@@ -242,7 +250,7 @@ fn an_interrupt_keeps_a_deferred_run_from_publishing_and_is_too_late_afterwards(
 #[test]
 fn a_deferred_error_stops_only_what_needs_it() {
     let plan = two();
-    let (mut script, _) = Script::in_mode(ExecutionMode::DeferError, &plan, &|_| true);
+    let (mut script, _) = Script::in_mode(ExecutionMode::DeferError, &plan, &|_| ExportGate::BeforeExport);
     assert!(script.build_ends("a", Err(failure("exit code 1"))).is_empty());
     assert_eq!(script.built("b"), ["export b of result of b"]);
     assert!(script.export_ends("b", Err(failure("no such registry"))).is_empty());
@@ -253,7 +261,7 @@ fn a_deferred_error_stops_only_what_needs_it() {
 #[test]
 fn the_first_failure_stops_what_runs_and_is_waited_for() {
     let plan = two();
-    let (mut script, _) = Script::new(&plan, &|_| false);
+    let (mut script, _) = Script::new(&plan, &|_| ExportGate::None);
     assert_eq!(script.build_ends("a", Err(failure("exit code 1"))), ["kill"]);
     assert!(!script.dispatcher.is_finished(), "b still runs");
     // Too late to be exported, and no second order to kill.
@@ -266,7 +274,7 @@ fn the_first_failure_stops_what_runs_and_is_waited_for() {
 #[test]
 fn the_first_interrupt_asks_and_the_grace_period_ends_in_a_kill() {
     let plan = two();
-    let (mut script, _) = Script::new(&plan, &|_| false);
+    let (mut script, _) = Script::new(&plan, &|_| ExportGate::None);
     assert_eq!(script.handle(DispatchEvent::Interrupted), ["ask steps to end", "grace"]);
     // One step ends in order, the other one does not react.
     assert!(script.build_ends("a", Err(NodeFailure::Cancelled)).is_empty());
@@ -282,7 +290,7 @@ fn the_first_interrupt_asks_and_the_grace_period_ends_in_a_kill() {
 #[test]
 fn an_interrupted_run_whose_steps_end_is_not_abandoned() {
     let plan = two();
-    let (mut script, _) = Script::new(&plan, &|_| false);
+    let (mut script, _) = Script::new(&plan, &|_| ExportGate::None);
     script.handle(DispatchEvent::Interrupted);
     script.build_ends("a", Err(NodeFailure::Cancelled));
     assert!(script.built("b").is_empty(), "no export starts any more");
@@ -294,7 +302,7 @@ fn an_interrupted_run_whose_steps_end_is_not_abandoned() {
 #[test]
 fn the_second_interrupt_ends_at_once() {
     let plan = two();
-    let (mut script, _) = Script::new(&plan, &|_| false);
+    let (mut script, _) = Script::new(&plan, &|_| ExportGate::None);
     script.handle(DispatchEvent::Interrupted);
     assert_eq!(script.handle(DispatchEvent::Interrupted), ["kill", "abandon"]);
     assert!(script.dispatcher.is_finished());
@@ -303,7 +311,7 @@ fn the_second_interrupt_ends_at_once() {
 #[test]
 fn an_interrupt_after_a_failure_still_ends_the_run() {
     let plan = two();
-    let (mut script, _) = Script::new(&plan, &|_| false);
+    let (mut script, _) = Script::new(&plan, &|_| ExportGate::None);
     assert_eq!(script.build_ends("a", Err(failure("exit code 1"))), ["kill"]);
     assert_eq!(script.handle(DispatchEvent::Interrupted), ["grace"]);
     assert_eq!(script.handle(DispatchEvent::GraceOver), ["abandon"]);
@@ -317,7 +325,7 @@ fn results_come_in_the_order_of_the_platforms() {
     }"#;
     let plan = plan_of(text, &["a"]);
     let builds = plan.targets[&TargetName("a".into())].builds.clone();
-    let (mut script, _) = Script::new(&plan, &|_| false);
+    let (mut script, _) = Script::new(&plan, &|_| ExportGate::None);
     let platform = |node: NodeIndex| plan.build(node).platform.to_string();
     for build in builds.iter().rev() {
         let answers = script.handle(DispatchEvent::Built { node: *build, result: Ok(platform(*build)) });
@@ -361,8 +369,8 @@ impl Engine for ScriptedEngine {
     type Built = NodeIndex;
     type Staged = NodeIndex;
 
-    fn publishes(&self, _export: NodeIndex) -> bool {
-        false
+    fn gate(&self, _export: NodeIndex) -> ExportGate {
+        ExportGate::None
     }
 
     async fn build(&self, build: NodeIndex) -> Result<NodeIndex, NodeFailure> {

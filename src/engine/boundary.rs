@@ -23,9 +23,8 @@ pub(crate) trait Engine {
     /// An output that lies ready and is not visible yet. Dropping it takes away what was made for it.
     type Staged;
 
-    /// Whether an export changes something that others can see (a registry), so that it has to wait until every build of
-    /// the plan has succeeded.
-    fn publishes(&self, export: NodeIndex) -> bool;
+    /// Whether an export has to wait until every build of the plan has succeeded.
+    fn gate(&self, export: NodeIndex) -> ExportGate;
 
     /// Builds one node. Builds that it reads as contexts are waited for inside the engine, so all builds may be asked
     /// for at once.
@@ -63,6 +62,16 @@ pub(crate) trait Engine {
     /// # Errors
     /// A warning: the results of this run are not affected.
     fn finish(&self) -> Result<(), Diagnostic>;
+}
+
+/// What an export waits for, beside its own builds. Where errors are deferred it waits for nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ExportGate {
+    None,
+    /// It changes something that others can see (a registry): all builds, unless it is only made ready.
+    BeforeExport,
+    /// All builds, before anything of it is made.
+    Always,
 }
 
 /// An engine that has checked everything that can be checked before anything runs.

@@ -43,4 +43,4 @@ pub(crate) use crate::{
         shared::SharedCaches,
     },
 };
-pub(crate) use boundary::{BuildWork, CancelMode, Engine, NodeFailure, PreparedEngine, PublishedExport};
+pub(crate) use boundary::{BuildWork, CancelMode, Engine, ExportGate, NodeFailure, PreparedEngine, PublishedExport};

@@ -13,7 +13,7 @@ use petgraph::graph::NodeIndex;
 
 use super::{
     Runner, SharedCaches, SolveCancel,
-    boundary::{CancelMode, Engine as _, NodeFailure, PreparedEngine},
+    boundary::{CancelMode, Engine as _, ExportGate, NodeFailure, PreparedEngine},
     context::{Contexts, WantedContext},
     embedded::{EngineSetup, prepare},
 };
@@ -168,7 +168,7 @@ fn a_build_is_exported_and_the_next_run_finds_it() {
         .map(|_| {
             block_on(async {
                 let engine = place.prepare(&plan).await.expect("nothing is at fault").engine;
-                assert!(!engine.publishes(exports[0]));
+                assert_eq!(engine.gate(exports[0]), ExportGate::None);
                 let built = engine.build(builds[0]).await.expect("it can be built");
                 engine.export(exports[0], std::slice::from_ref(&built)).await.expect("it can be exported");
                 engine.finish().expect("the state directory can be written");
@@ -197,9 +197,9 @@ fn a_push_publishes_and_an_archive_does_not() {
     let place = Place::new();
     let plan = plan_of(text, &["a"]);
     let engine = block_on(place.prepare(&plan)).expect("nothing is at fault").engine;
-    let mut publishes: Vec<bool> = nodes(&plan).1.into_iter().map(|export| engine.publishes(export)).collect();
-    publishes.sort_unstable();
-    assert_eq!(publishes, [false, true]);
+    let gates: Vec<ExportGate> = nodes(&plan).1.into_iter().map(|export| engine.gate(export)).collect();
+    assert_eq!(gates.iter().filter(|gate| **gate == ExportGate::BeforeExport).count(), 1);
+    assert_eq!(gates.iter().filter(|gate| **gate == ExportGate::None).count(), 1);
 }
 
 #[test]

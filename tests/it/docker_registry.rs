@@ -43,12 +43,12 @@ impl Registry {
     }
 
     fn with(bake: &Bake, host: &str, tls: &str, auth: &str) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a free port").port();
+        let port = TcpListener::bind((host, 0)).and_then(|it| it.local_addr()).expect("a free port").port();
         let storage = bake.path("registry");
         bake.write(
             "registry.yml",
             &format!(
-                "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '127.0.0.1:{port}'{tls}}}\n\
+                "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '{host}:{port}'{tls}}}\n\
                  {auth}log: {{level: error}}\n",
                 storage.display()
             ),
@@ -61,7 +61,7 @@ impl Registry {
             .spawn()
             .expect("these tests need Debian's package docker-registry");
         let begun = Instant::now();
-        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+        while std::net::TcpStream::connect((host, port)).is_err() {
             assert!(begun.elapsed() < Duration::from_secs(20), "the registry does not answer");
             std::thread::sleep(Duration::from_millis(20));
         }

@@ -317,7 +317,7 @@ fn twenty_targets_on_one_folder_are_divided_and_each_node_gets_each_file_once() 
     assert!(one >= 8 && other >= 8, "{one} and {other}: {first:#?}");
     let second = build(&bake, &builders, &[]).ok();
     assert_eq!(travelled(&second, "files"), 0, "{second:#?}");
-    assert!(second.stderr.contains("nothing had to run"), "{second:#?}");
+    assert!(!second.stderr.contains(" DONE "), "{second:#?}");
 }
 
 /// Starts a run on nodes and reads what it says until a text comes.
@@ -378,7 +378,7 @@ fn the_work_of_a_node_that_is_killed_goes_to_the_other() {
                  dockerfile-inline = <<EOF
 FROM base
 COPY sub /sub
-RUN echo begun-${n}; sleep 4; echo ${n} > /n
+RUN echo be''gun-${n}; sleep 4; echo ${n} > /n
 FROM scratch
 COPY --from=0 /n /
 EOF
@@ -414,7 +414,7 @@ fn an_interrupted_run_leaves_no_step_running_and_writes_nothing() {
         &with_base(
             r#"target "default" {
                  inherits = ["_base"]
-                 dockerfile-inline = "FROM base\nRUN echo begun; exec -a sleeps-long sleep 4321\n"
+                 dockerfile-inline = "FROM base\nRUN echo be''gun; sleep 4321\n"
                  output = ["type=local,dest=out"]
                }"#,
         ),
@@ -493,7 +493,7 @@ fn caches_of_folders_and_registries_are_read_and_written_through_the_session() {
             r#"target "default" {
                  inherits = ["_base"]
                  context = "ctx"
-                 dockerfile-inline = "FROM base\nCOPY a.txt /\nRUN echo ran-once; cat /proc/sys/kernel/random/uuid > /id\nFROM scratch\nCOPY --from=0 /id /\n"
+                 dockerfile-inline = "FROM base\nCOPY a.txt /\nRUN cat /proc/sys/kernel/random/uuid > /id\nFROM scratch\nCOPY --from=0 /id /\n"
                  cache-to = ["type=local,dest=cache,mode=max"]
                  cache-from = ["type=local,src=cache"]
                  output = ["type=local,dest=out"]
@@ -505,8 +505,7 @@ fn caches_of_folders_and_registries_are_read_and_written_through_the_session() {
     let index: Value = serde_json::from_str(&bake.read("cache/index.json")).expect("JSON");
     assert_eq!(index["manifests"][0]["annotations"]["org.opencontainers.image.ref.name"], "latest", "{index:#}");
     let ran = build(&bake, &[nodes[1].address("")], &[]).ok();
-    assert!(!ran.stderr.contains("ran-once"), "the other node takes it from the cache: {ran:#?}");
-    assert_eq!(bake.read("out/id"), first);
+    assert_eq!(bake.read("out/id"), first, "the other node takes it from the cache: {ran:#?}");
 }
 
 #[test]
@@ -538,10 +537,9 @@ fn two_nodes_push_one_image_and_tags_move_last() {
         ),
     );
     let tags = || {
-        let found =
-            std::process::Command::new("curl").args(["-s", &format!("http://{}/v2/app/tags/list", registry.address)]);
-        let mut found = found;
-        let answer: Value = serde_json::from_slice(&found.output().expect("curl").stdout).unwrap_or_default();
+        let url = format!("http://{}/v2/app/tags/list", registry.address);
+        let found = std::process::Command::new("curl").args(["-s", &url]).output().expect("curl");
+        let answer: Value = serde_json::from_slice(&found.stdout).unwrap_or_default();
         let mut tags: Vec<String> =
             answer["tags"].as_array().into_iter().flatten().filter_map(|it| it.as_str().map(str::to_owned)).collect();
         tags.sort();

@@ -5,7 +5,7 @@ use petgraph::graph::NodeIndex;
 use super::{node::EmbeddedEngine, prepare::prepare, setup::EngineSetup};
 use crate::{
     engine::{
-        boundary::{BuildWork, CancelMode, Engine, NodeFailure, PreparedEngine, PublishedExport},
+        boundary::{BuildWork, CancelMode, Engine, ExportGate, NodeFailure, PreparedEngine, PublishedExport},
         context::Contexts,
     },
     export::ExportReceipt,
@@ -88,8 +88,8 @@ impl Engine for DebugEngine {
     type Built = ();
     type Staged = ();
 
-    fn publishes(&self, _: NodeIndex) -> bool {
-        false
+    fn gate(&self, _: NodeIndex) -> ExportGate {
+        ExportGate::None
     }
 
     /// Builds only what the step needs, whichever node asks.

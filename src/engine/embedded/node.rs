@@ -8,7 +8,7 @@ use super::named::ImageNames;
 use crate::{
     dockerfile::options::Lowered,
     engine::{
-        boundary::{BuildWork, CancelMode, Engine, NodeFailure, PublishedExport},
+        boundary::{BuildWork, CancelMode, Engine, ExportGate, NodeFailure, PublishedExport},
         build_info::PendingBuildInfo,
         cache::Caches,
         provenance::PendingProvenance,
@@ -59,8 +59,8 @@ impl Engine for EmbeddedEngine {
     type Built = BuiltImage;
     type Staged = StagedExport;
 
-    fn publishes(&self, export: NodeIndex) -> bool {
-        self.exports[&export].publishes()
+    fn gate(&self, export: NodeIndex) -> ExportGate {
+        if self.exports[&export].publishes() { ExportGate::BeforeExport } else { ExportGate::None }
     }
 
     async fn build(&self, build: NodeIndex) -> Result<BuiltImage, NodeFailure> {

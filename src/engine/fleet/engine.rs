@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     engine::{
-        boundary::{BuildWork, CancelMode, Engine, NodeFailure, PublishedExport},
+        boundary::{BuildWork, CancelMode, Engine, ExportGate, NodeFailure, PublishedExport},
         context::Contexts,
     },
     export::{self, BaseLayers, ExportContext, ExportFuture, ExportReceipt, LayerRef, ReleaseContext, StagedExport},
@@ -113,6 +113,10 @@ impl FleetEngine<'_> {
         let build = async {
             let held = self.hold(job, &mut 0).await?;
             *job.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(held);
+            // Nothing becomes visible of one without output, and its caches are written when it is returned.
+            if job.spec.export.is_none() {
+                self.released(job).await?;
+            }
             Ok(())
         };
         job.built.get_or_init(|| build).await.clone()
@@ -180,8 +184,8 @@ impl Engine for FleetEngine<'_> {
     type Staged = StagedExport;
 
     /// Every output waits for all builds: nothing is written or shown if one of them fails.
-    fn publishes(&self, _: NodeIndex) -> bool {
-        true
+    fn gate(&self, _: NodeIndex) -> ExportGate {
+        ExportGate::Always
     }
 
     async fn build(&self, build: NodeIndex) -> Result<(), NodeFailure> {
@@ -234,13 +238,15 @@ impl Engine for FleetEngine<'_> {
 
     fn cancel(&self, mode: CancelMode) {
         self.cancelled.send_replace(Some(mode));
-        // What is held is given up: its daemon ends what still runs of it.
-        for job in &self.jobs {
-            drop(job.held.lock().unwrap_or_else(PoisonError::into_inner).take());
-        }
     }
 
     fn finish(&self) -> Result<(), Diagnostic> {
+        let held = self.jobs.iter().filter_map(|job| job.held.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let held: Vec<HeldJob> = held.collect();
+        if !held.is_empty() {
+            let given_up = join_all(held.into_iter().map(HeldJob::give_up));
+            tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(given_up));
+        }
         let mut sent = *self.world.sent.lock().unwrap_or_else(PoisonError::into_inner);
         for session in self.nodes.iter().filter_map(|node| node.shared.get()) {
             let shared = session.sent();

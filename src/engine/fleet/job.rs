@@ -9,7 +9,7 @@ use std::{
 };
 
 use bollard_buildkit_proto::moby::buildkit::v1::{CacheOptions, CacheOptionsEntry, Exporter, SolveRequest};
-use futures_util::future::try_join_all;
+use futures_util::{FutureExt as _, future::try_join_all};
 use petgraph::graph::NodeIndex;
 use tokio::{task::JoinHandle, time::timeout};
 use tonic::Status;
@@ -49,7 +49,7 @@ pub(super) struct JobSpec {
     pub(super) writes_caches: bool,
 }
 
-/// A result that is held. Dropped, it is given up: no step of it goes on, and no exporter runs.
+/// A result that is held. Dropped, its connection is cut: no step of it goes on, and no exporter runs.
 pub(super) struct HeldJob {
     pub(super) node: Arc<FleetNode>,
     pub(super) id: String,
@@ -120,11 +120,12 @@ async fn hold_with(
         let daemon = daemon.clone();
         Task(tokio::spawn(async move { daemon.solve(request).await }))
     };
-    let mut status =
-        Task(tokio::spawn(follow(world.clone(), daemon.clone(), node.index, id.clone(), job.label.clone())));
     let gateway = daemon.gateway(&id);
+    let mut status = None;
     let build = async {
         gateway.ping().await?;
+        // Asked for before anything is solved: of a build that has ended nothing is told any more.
+        status = Some(Task(follow(world, &daemon, node.index, &id, &job.label)));
         let mut linked = HashMap::new();
         for build in &job.builds {
             for (_, from) in &world.requests[build].linked {
@@ -155,7 +156,7 @@ async fn hold_with(
                 gateway,
                 result,
                 solve,
-                status,
+                status: status.expect("it is there since the build began"),
                 session,
                 _kept: kept,
                 _connection: connection,
@@ -167,7 +168,9 @@ async fn hold_with(
             if !fault.is_of_node() {
                 // The daemon closes the stream of what it tells when the build has ended: the last output belongs to the fault.
                 timeout(LAST_WORDS, gateway.give_up("the build failed")).await.ok();
-                timeout(LAST_WORDS, &mut status.0).await.ok();
+                if let Some(status) = &mut status {
+                    timeout(LAST_WORDS, &mut status.0).await.ok();
+                }
             }
             Err(JobFault::of(fault, session.faults()))
         }
@@ -194,18 +197,40 @@ async fn reason(status: Status, solve: &mut Task<Result<HashMap<String, String>,
     }
 }
 
-/// Passes on what the daemon tells of the build until it has ended.
-async fn follow(world: Arc<FleetWorld>, daemon: Daemon, node: usize, id: String, label: String) {
-    let mut stream = match daemon.status(&id).await {
-        Ok(stream) => stream,
-        Err(error) => return tracing::debug!(%error, "no progress of a build"),
+/// Passes on what the daemon tells of the build until it has ended. The daemon is asked before this returns.
+fn follow(world: &Arc<FleetWorld>, daemon: &Daemon, node: usize, id: &str, label: &str) -> JoinHandle<()> {
+    let (world, daemon, id, label) = (world.clone(), daemon.clone(), id.to_owned(), label.to_owned());
+    let asked = {
+        let id = id.clone();
+        async move { daemon.status(&id).await }
     };
-    while let Ok(Some(told)) = stream.message().await {
-        world.progress.told(node, &id, &label, told);
-    }
+    let mut asked = Box::pin(asked);
+    let begun = asked.as_mut().now_or_never();
+    tokio::spawn(async move {
+        let stream = match begun {
+            Some(stream) => stream,
+            None => asked.await,
+        };
+        let mut stream = match stream {
+            Ok(stream) => stream,
+            Err(error) => return tracing::debug!(%error, "no progress of a build"),
+        };
+        while let Ok(Some(told)) = stream.message().await {
+            world.progress.told(node, &id, &label, told);
+        }
+    })
 }
 
 impl HeldJob {
+    /// Gives the result up and waits until the daemon has ended the build: then it keeps what was built in its cache.
+    pub(super) async fn give_up(mut self) {
+        let ended = async {
+            self.gateway.give_up("not wanted any more").await.ok();
+            (&mut self.solve.0).await.ok();
+        };
+        timeout(LAST_WORDS, ended).await.ok();
+    }
+
     /// Returns the result: the daemon runs its exporters and writes its caches.
     ///
     /// # Errors

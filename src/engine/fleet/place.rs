@@ -59,8 +59,8 @@ pub(super) fn place(nodes: &[PlaceNode], builds: &[PlaceBuild]) -> Vec<Vec<usize
         // Those that fit as well as the best share the builds.
         let equal: Vec<usize> = fitting.iter().filter(|(fit, _)| *fit == best).map(|(_, ix)| *ix).collect();
         let all: usize = equal.iter().map(|ix| given[*ix]).sum::<usize>() + 1;
-        // A quarter over the mean, rounded up.
-        let most = (all * 5).div_ceil(equal.len() * 4);
+        // A quarter over the mean, and at least the mean.
+        let most = (all * 5 / (equal.len() * 4)).max(all.div_ceil(equal.len()));
         let chosen = equal.iter().copied().find(|ix| given[*ix] < most).unwrap_or(equal[0]);
         given[chosen] += 1;
         let others = fitting.into_iter().map(|(_, ix)| ix).filter(|ix| *ix != chosen);

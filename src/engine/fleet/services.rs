@@ -17,7 +17,7 @@ use super::{cache::JobCaches, job::JobSpec, output::JobOutput, world::FleetWorld
 use crate::{
     buildkit::session::{
         ContentPlace, ReceivedBlobs, RegistryAccess, SecretSource as SecretService, SessionServices, SessionUpload,
-        SshSource, SshStream, SyncedFolder,
+        SshSource, SshStream, SyncedFolder, only_signing,
     },
     grant::{self, GrantedRead},
     report::Diagnostic,
@@ -159,7 +159,8 @@ impl SshSource for JobAgents {
         let agent = agent::of(id, paths, socket).map_err(|fault| io::Error::other(fault.to_string()))?;
         match agent {
             None => Err(io::Error::new(io::ErrorKind::NotFound, "SSH_AUTH_SOCK is not set")),
-            Some(StepAgent::Socket(path)) => Ok(Box::new(UnixStream::connect::<PathBuf>(path).await?)),
+            // A daemon may ask for signatures, and for nothing else.
+            Some(StepAgent::Socket(path)) => Ok(only_signing(UnixStream::connect::<PathBuf>(path).await?)),
             Some(StepAgent::Keys(keys)) => {
                 let (ours, theirs) = tokio::io::duplex(64 << 10);
                 tokio::spawn(async move {
