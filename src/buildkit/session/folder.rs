@@ -14,6 +14,7 @@ use std::{
         unix::ffi::{OsStrExt as _, OsStringExt as _},
     },
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use rustix::{
@@ -41,6 +42,9 @@ const SPECIAL_BITS: u32 = 0o6000;
 /// The extended attribute that holds file capabilities (`capabilities(7)`).
 const CAPABILITIES: &str = "security.capability";
 
+/// Tells apart what is made in one temporary folder: a daemon sends the trees of several platforms at the same time.
+static MADE: AtomicU64 = AtomicU64::new(0);
+
 /// Where the files of a folder are written.
 pub(crate) struct FolderTarget {
     /// The folder, open for reading.
@@ -64,6 +68,16 @@ pub(crate) struct WrittenFolder {
     pub(crate) bytes: u64,
     /// Paths that were left out (devices) or lost their special bits.
     pub(crate) dropped: BTreeSet<PathBuf>,
+}
+
+impl WrittenFolder {
+    /// Adds what another transfer has written into the same folder.
+    pub(super) fn add(&mut self, more: Self) {
+        self.entries.extend(more.entries);
+        self.files += more.files;
+        self.bytes += more.bytes;
+        self.dropped.extend(more.dropped);
+    }
 }
 
 /// A file whose content was requested.
@@ -179,7 +193,7 @@ impl<'a> FolderWriter<'a> {
             None if self.n_open == MOST_OPEN => return Err(Status::resource_exhausted("too many files at once")),
             None => {
                 self.n_open += 1;
-                self.create(id).map_err(fault)?
+                Self::create(self.target).map_err(fault)?
             }
         };
         open.file.write_all(data).map_err(fault)?;
@@ -262,10 +276,10 @@ impl<'a> FolderWriter<'a> {
         }))
     }
 
-    fn create(&self, id: u32) -> io::Result<OpenFile> {
-        let name = id.to_string();
+    fn create(target: &FolderTarget) -> io::Result<OpenFile> {
+        let name = new_name();
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&self.target.temporary, &name, flags, Mode::from_raw_mode(0o600))?;
+        let file = rustix::fs::openat(&target.temporary, &name, flags, Mode::from_raw_mode(0o600))?;
         Ok(OpenFile { file: file.into(), name, size: 0 })
     }
 
@@ -310,9 +324,10 @@ impl<'a> FolderWriter<'a> {
         if at::read_link(dir.as_fd(), name).is_ok_and(|found| found == text) {
             self.set_owner_of(&dir, name)?;
         } else {
-            rustix::fs::symlinkat(text, &self.target.temporary, "link")?;
-            self.set_owner_of(&self.target.temporary, OsStr::new("link"))?;
-            self.place("link", path)?;
+            let made = new_name();
+            rustix::fs::symlinkat(text, &self.target.temporary, &made)?;
+            self.set_owner_of(&self.target.temporary, OsStr::new(&made))?;
+            self.place(&made, path)?;
         }
         Ok(rustix::fs::utimensat(&dir, name, &times(stat), AtFlags::SYMLINK_NOFOLLOW)?)
     }
@@ -324,12 +339,12 @@ impl<'a> FolderWriter<'a> {
         }
         let number = |number: i64| u32::try_from(number).map_err(|_| io::Error::from(Errno::INVAL));
         let device = rustix::fs::makedev(number(stat.device_major)?, number(stat.device_minor)?);
-        let temporary = &self.target.temporary;
-        rustix::fs::mknodat(temporary, "node", kind, Mode::from_raw_mode(0o600), device)?;
-        self.set_owner_of(temporary, OsStr::new("node"))?;
-        rustix::fs::chmodat(temporary, "node", self.mode(stat), AtFlags::empty())?;
-        rustix::fs::utimensat(temporary, "node", &times(stat), AtFlags::SYMLINK_NOFOLLOW)?;
-        self.place("node", path)
+        let (temporary, made) = (&self.target.temporary, new_name());
+        rustix::fs::mknodat(temporary, &made, kind, Mode::from_raw_mode(0o600), device)?;
+        self.set_owner_of(temporary, OsStr::new(&made))?;
+        rustix::fs::chmodat(temporary, &made, self.mode(stat), AtFlags::empty())?;
+        rustix::fs::utimensat(temporary, &made, &times(stat), AtFlags::SYMLINK_NOFOLLOW)?;
+        self.place(&made, path)
     }
 
     fn make_link(&self, path: &Path, first: &Path) -> io::Result<()> {
@@ -339,8 +354,9 @@ impl<'a> FolderWriter<'a> {
         if first.zip(there).is_some_and(|(first, there)| same(&first, &there)) {
             return Ok(());
         }
-        rustix::fs::linkat(&from, from_name, &self.target.temporary, "hard", AtFlags::empty())?;
-        self.place("hard", path)
+        let made = new_name();
+        rustix::fs::linkat(&from, from_name, &self.target.temporary, &made, AtFlags::empty())?;
+        self.place(&made, path)
     }
 
     /// The permission bits that a path gets.
@@ -366,6 +382,11 @@ impl<'a> FolderWriter<'a> {
         let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
         Ok(rustix::fs::chownat(dir, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?)
     }
+}
+
+/// A name in a temporary folder that no other transfer uses.
+fn new_name() -> String {
+    MADE.fetch_add(1, Ordering::Relaxed).to_string()
 }
 
 fn cannot_write(path: &Path, error: &io::Error) -> Status {

@@ -146,6 +146,29 @@ async fn a_folder_is_written_and_only_what_changed_is_requested() {
 }
 
 #[tokio::test]
+async fn the_trees_of_several_platforms_arrive_at_the_same_time() {
+    let rig = Rig::new();
+    let receiver = rig.receiver(Vec::new());
+    let tree = |platform: &str| -> Vec<FileStat> {
+        let at = |name: &str| format!("{platform}/{name}");
+        let files = (0..200).map(|n| stat(&at(&format!("f{n:03}")), 0o644, "", 2));
+        let links = (0..50).map(|n| stat(&at(&format!("l{n:02}")), SYMLINK | 0o777, "f000", 0));
+        let device = stat(&at("a"), 1 << 26 | 1 << 21 | 0o666, "", 0);
+        [stat(platform, DIR | 0o755, "", 0), device].into_iter().chain(files).chain(links).collect()
+    };
+    let (amd64, arm64) = (tree("linux_amd64"), tree("linux_arm64"));
+    let paths: Vec<String> =
+        amd64.iter().chain(&arm64).map(|it| String::from_utf8_lossy(&it.path).into_owned()).collect();
+    let contents = paths.iter().map(|path| (path.as_str(), &b"ab"[..])).collect();
+    let (one, two) = tokio::join!(send(&receiver, &amd64, &contents), send(&receiver, &arm64, &contents));
+    assert_eq!((one.expect("written").len(), two.expect("written").len()), (200, 200));
+    let written = receiver.take_written().expect("both");
+    assert_eq!((written.entries.len(), written.files, written.dropped.len()), (504, 400, 2));
+    assert_eq!(fs::read(rig.out("linux_arm64/f199")).expect("there"), b"ab");
+    assert_eq!(fs::read_link(rig.out("linux_amd64/l49")).expect("a link"), Path::new("f000"));
+}
+
+#[tokio::test]
 async fn an_evil_sender_gives_an_error_and_writes_nothing_outside() {
     let evil: &[&[FileStat]] = &[
         &[stat("../outside/x", 0o644, "", 1)],

@@ -40,6 +40,15 @@ impl FolderReceiver {
         Arc::new(Self { target, is_unchanged, written: Mutex::new(None) })
     }
 
+    /// Notes what one transfer has written: there is one for each platform.
+    fn add(&self, more: WrittenFolder) {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *written {
+            Some(known) => known.add(more),
+            None => *written = Some(more),
+        }
+    }
+
     /// What the folder got; `None` until the daemon has sent all of it.
     pub(crate) fn take_written(&self) -> Option<WrittenFolder> {
         self.written.lock().unwrap_or_else(PoisonError::into_inner).take()
@@ -112,7 +121,7 @@ fn write(
         }
         if writer.is_complete() {
             // All of it is here; what the daemon says after that changes nothing about it.
-            *receiver.written.lock().unwrap_or_else(PoisonError::into_inner) = Some(writer.finish()?);
+            receiver.add(writer.finish()?);
             send(&Packet::finish());
             return Ok(true);
         }
