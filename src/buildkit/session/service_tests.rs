@@ -21,7 +21,6 @@ use super::{
     ssh::{CheckRequest, SshSource, SshStream},
     tests::Daemon,
     tunnel::BytesMessage,
-    upload::SessionUpload,
 };
 use crate::{
     layer::view::at,
