@@ -41,7 +41,7 @@ const MAP: &[(&str, bool, &[&str])] = &[
     // A whole store as one archive.
     ("store", false, &["oci", "archive"]),
     // Files that a daemon asks for, blobs that it sends, tokens for its registries.
-    ("buildkit", false, &["oci", "report", "spec", "grant", "layer", "registry", "store"]),
+    ("buildkit", false, &["oci", "report", "spec", "grant", "layer", "registry", "ssh", "store"]),
     (
         "solve",
         false,
@@ -80,6 +80,8 @@ const MAP: &[(&str, bool, &[&str])] = &[
             "registry",
             "objects",
             "store",
+            // Plans go to daemons as well.
+            "buildkit",
             "solve",
             "export",
         ],
@@ -124,7 +126,10 @@ const MAP: &[(&str, bool, &[&str])] = &[
 ];
 
 /// Folders whose modules may use less than their row allows: (folder, what it must not use).
-const NARROWER: &[(&str, &[&str])] = &[];
+const NARROWER: &[(&str, &[&str])] = &[
+    // Nothing is built, fetched or unpacked there.
+    ("engine/fleet", &["fetch", "layer", "shard"]),
+];
 
 /// What a pure module must not name: paths, with everything below them.
 const IMPURE: &[&str] = &[

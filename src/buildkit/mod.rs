@@ -27,7 +27,6 @@ pub(crate) mod session;
 mod stream;
 mod tls;
 
-pub(crate) use address::{NodeAddress, PlacedAddress, SshPlace, TlsFiles};
+pub(crate) use address::{NodeAddress, SshPlace};
 pub(crate) use connect::{ConnectSetup, Connection};
-pub(crate) use connect_fault::{ConnectCause, ConnectFault};
 pub(crate) use docker_host::{DockerHost, DockerTls, DockerWorld, USUAL_SOCKET};

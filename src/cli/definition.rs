@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::{
+    builder_choice::BuilderChoice,
     entitlements,
     exit::{FAILED, OK},
     files::Workspace,
@@ -26,6 +27,7 @@ use crate::{
         evaluate::evaluate,
         evaluation::Evaluation,
         input::{CacheVariables, Input},
+        target::typed::UNKNOWN_OPTION,
     },
     grant::{Allowed, HostPaths},
     oci::Platform,
@@ -313,9 +315,21 @@ pub(crate) fn planned(settings: &Settings, purpose: Purpose) -> Result<Planned, 
     let EvaluatedDefinition { evaluated, sources, from_remote, secret_env } = evaluated(settings, purpose)?;
     let (plan, faults) =
         tracing::debug_span!("plan").in_scope(|| make(&evaluated, plan_input(settings, &Platform::host())));
-    check(settings, faults.into_all(), &sources)?;
+    let mut faults = faults.into_all();
+    if settings.builder != BuilderChoice::Embedded {
+        faults.iter_mut().for_each(passed_on);
+    }
+    check(settings, faults, &sources)?;
     let (paths, writable) = (HostPaths::default(), Allowed::default());
     Ok(Planned { evaluated, plan, sources, from_remote, secret_env, paths, writable })
+}
+
+/// What this engine does not know may be known to a builder, which gets it as it is written.
+fn passed_on(fault: &mut Diagnostic) {
+    if fault.code == UNKNOWN_OPTION {
+        fault.severity = Severity::Warning;
+        fault.message.push_str(" (passed on to the builder)");
+    }
 }
 
 /// As [`planned`], and checks that the user allows everything that the plan needs.

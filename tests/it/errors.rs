@@ -17,6 +17,7 @@ const SECTIONS: &[(&str, &str)] = &[
     ("affected", "Comparing with a revision: `bake affected`"),
     ("cli", "The command line and the environment"),
     ("builder", "Builders: `--builder`, `bake builders`"),
+    ("fleet", "Builds on a builder: `--builder`"),
     ("dockerfile", "Dockerfiles"),
     ("check", "Checks of Dockerfiles (`bake --check`)"),
     ("engine", "Contexts, base images, caches"),

@@ -1,13 +1,14 @@
-//! The user's SSH agent as a daemon may use it: keys are listed and sign, nothing else.
+//! The user's SSH agent as a daemon may use it: keys are listed and sign, nothing else. And one that answers with keys of files.
 //!
 //! Without this, a daemon could add, remove or lock keys of the user, or use extensions of the agent. Messages:
 //! <https://datatracker.ietf.org/doc/html/draft-miller-ssh-agent>.
 
-use std::io;
+use std::{io, sync::Arc};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 
 use super::ssh::SshStream;
+use crate::ssh::KeyRing;
 
 const FAILURE: u8 = 5;
 const REQUEST_IDENTITIES: u8 = 11;
@@ -22,6 +23,19 @@ pub(crate) fn only_signing(agent: impl SshStream + 'static) -> Box<dyn SshStream
     tokio::spawn(async move {
         // Either side ends it, at any time.
         relay(ours, agent).await.ok();
+    });
+    Box::new(theirs)
+}
+
+/// A connection to an agent that answers with these keys.
+pub(crate) fn of_keys(keys: Arc<KeyRing>) -> Box<dyn SshStream> {
+    let (mut ours, theirs) = duplex(BUFFER);
+    tokio::spawn(async move {
+        while let Ok(request) = message(&mut ours).await {
+            if send(&mut ours, &keys.answer(&request)).await.is_err() {
+                break;
+            }
+        }
     });
     Box::new(theirs)
 }

@@ -52,6 +52,7 @@ pub(crate) struct ReceivedBlob {
 
 impl ReceivedBlobs {
     /// All so far; each once.
+    #[cfg(test)]
     pub(crate) fn list(&self) -> Vec<ReceivedBlob> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

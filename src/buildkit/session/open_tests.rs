@@ -1,6 +1,6 @@
 //! A session opened on a daemon: what it says of itself, how it ends.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::stream;
@@ -78,7 +78,7 @@ async fn open(services: SessionServices) -> (Session, MetadataMap, DuplexStream)
 
 #[tokio::test]
 async fn a_session_says_what_it_offers_and_answers_through_the_daemon() {
-    let uploads = [("x".to_owned(), super::SessionUpload::Bytes(Bytes::new()))].into();
+    let uploads = [("x".to_owned(), Arc::new(tempfile::tempfile().expect("a file")))].into();
     let (session, metadata, stream) = open(SessionServices { uploads, ..SessionServices::default() }).await;
     assert_eq!(session.id(), "id");
     let of = |name: &str| metadata.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);

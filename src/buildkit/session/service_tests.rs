@@ -21,7 +21,6 @@ use super::{
     ssh::{CheckRequest, SshSource, SshStream},
     tests::Daemon,
     tunnel::BytesMessage,
-    upload::SessionUpload,
 };
 use crate::{
     layer::view::at,
@@ -153,10 +152,7 @@ impl SshSource for Echo {
 async fn secrets_agents_and_uploads_are_served() {
     let file = tempfile::tempfile().expect("a file");
     io::Write::write_all(&mut &file, &[5; 3 << 20]).expect("writable");
-    let uploads = BTreeMap::from([
-        ("bytes".to_owned(), SessionUpload::Bytes(Bytes::from_static(b"archive"))),
-        ("file".to_owned(), SessionUpload::File(Arc::new(file))),
-    ]);
+    let uploads = BTreeMap::from([("file".to_owned(), Arc::new(file))]);
     let (secrets, ssh) = (Some(Arc::new(Secrets) as _), Some(Arc::new(Echo) as _));
     let daemon = Daemon::with(SessionServices { secrets, ssh, uploads, ..SessionServices::default() }).await;
     let secret = async |id: &str| {
@@ -180,7 +176,7 @@ async fn secrets_agents_and_uploads_are_served() {
     assert_eq!(BytesMessage::decode(answer).expect("well formed").data, &b"hello"[..]);
     drop(sender);
     assert!(answers.message().await.expect("no error").is_none(), "the agent ends when it is closed");
-    for (path, size) in [("/x/bytes", 7), ("file", 3 << 20)] {
+    for (path, size) in [("/x/file", 3 << 20), ("file", 3 << 20)] {
         let (_sender, receiver) = tokio::sync::mpsc::unbounded_channel();
         let pull = daemon.stream("/moby.upload.v1.Upload/Pull", &[("urlpath", path)], receiver).await;
         let (mut pull, mut n) = (pull.expect("offered"), 0);

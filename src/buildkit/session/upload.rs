@@ -17,13 +17,8 @@ use super::{
 /// Bytes in one message.
 const PIECE: usize = 1 << 20;
 
-/// Something that the daemon may download, as often as it likes.
-#[derive(Clone)]
-pub(crate) enum SessionUpload {
-    Bytes(Bytes),
-    /// From its start to its end, whatever its position is.
-    File(Arc<File>),
-}
+/// A file that the daemon may download, as often as it likes: from its start to its end, whatever its position is.
+pub(crate) type SessionUpload = Arc<File>;
 
 /// Sends what is behind an address.
 pub(super) fn pull(served: &Arc<Served>, call: &Call) -> Result<Answers, Status> {
@@ -34,22 +29,15 @@ pub(super) fn pull(served: &Arc<Served>, call: &Call) -> Result<Answers, Status>
     let (sender, answers) = answers(4);
     tokio::task::spawn_blocking(move || {
         let send = |data: Bytes| sender.blocking_send(Ok(BytesMessage { data }.encode_to_vec().into())).is_ok();
-        match upload {
-            SessionUpload::Bytes(mut bytes) => {
-                while !bytes.is_empty() && send(bytes.split_to(PIECE.min(bytes.len()))) {}
-            }
-            SessionUpload::File(file) => {
-                let (mut buffer, mut offset) = (vec![0; PIECE], 0);
-                loop {
-                    match file.read_at(&mut buffer, offset) {
-                        Ok(0) => break,
-                        Ok(n) if send(Bytes::copy_from_slice(&buffer[..n])) => offset += n as u64,
-                        Ok(_) => break,
-                        Err(error) => {
-                            drop(sender.blocking_send(Err(Status::data_loss(format!("cannot read it: {error}")))));
-                            break;
-                        }
-                    }
+        let (mut buffer, mut offset) = (vec![0; PIECE], 0);
+        loop {
+            match upload.read_at(&mut buffer, offset) {
+                Ok(0) => break,
+                Ok(n) if send(Bytes::copy_from_slice(&buffer[..n])) => offset += n as u64,
+                Ok(_) => break,
+                Err(error) => {
+                    drop(sender.blocking_send(Err(Status::data_loss(format!("cannot read it: {error}")))));
+                    break;
                 }
             }
         }

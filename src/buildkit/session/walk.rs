@@ -83,7 +83,6 @@ pub(super) enum WalkFault {
 
 /// A folder that is open in the walk.
 struct OpenLevel {
-    path: PathBuf,
     entries: vec::IntoIter<WalkEntry>,
     /// The description of the folder itself, as long as it is not sent: it is sent before the first thing in it.
     unsent: Option<FileStat>,
@@ -108,7 +107,7 @@ pub(super) fn walk(
 ) -> Result<(), WalkFault> {
     let mut links = HashMap::new();
     let top = list(root.as_fd(), Path::new(""), filter, &FilterVerdict::default())?;
-    let mut levels = vec![OpenLevel { path: PathBuf::new(), entries: top.into_iter(), unsent: None }];
+    let mut levels = vec![OpenLevel { entries: top.into_iter(), unsent: None }];
     while let Some(level) = levels.last_mut() {
         let Some(mut entry) = level.entries.next() else {
             levels.pop();
@@ -145,7 +144,7 @@ pub(super) fn walk(
                 return Err(WalkFault::Io(path, why));
             }
             let entries = list(root.as_fd(), &path, filter, &entry.verdict)?.into_iter();
-            levels.push(OpenLevel { path, entries, unsent });
+            levels.push(OpenLevel { entries, unsent });
         }
     }
     Ok(())

@@ -290,7 +290,7 @@ fn layouts(
                 Ok(open) => found.push(open),
                 Err(why) => {
                     let message = format!("the context `{}` cannot be read: oci-layout://{}", sent.context, sent.path);
-                    let mut fault = Diagnostic::error("bake::engine::image_unreadable", message);
+                    let mut fault = Diagnostic::error("bake::engine::image", message);
                     fault.causes.push(why);
                     faults.push(fault.at(build.at("contexts"), "this context").of(request::targets(plan, &[node])));
                 }

@@ -8,16 +8,13 @@ use std::{
 };
 
 use async_trait::async_trait;
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream},
-    net::UnixStream,
-};
+use tokio::net::UnixStream;
 
 use super::{cache::JobCaches, job::JobSpec, output::JobOutput, world::FleetWorld};
 use crate::{
     buildkit::session::{
-        ContentPlace, ReceivedBlobs, RegistryAccess, SecretSource as SecretService, SessionServices, SessionUpload,
-        SshSource, SshStream, SyncedFolder, only_signing,
+        ContentPlace, ReceivedBlobs, RegistryAccess, SecretSource as SecretService, SessionServices, SshSource,
+        SshStream, SyncedFolder, of_keys, only_signing,
     },
     grant::{self, GrantedRead},
     report::Diagnostic,
@@ -86,7 +83,7 @@ pub(super) fn of_job(
         let file = world.store.open_blob(&digest).map_err(|error| {
             Box::new(Diagnostic::error("bake::fleet::context", "the archive that is the context is gone").cause(&error))
         })?;
-        services.session.uploads.insert(digest.hex().to_string(), SessionUpload::File(Arc::new(file)));
+        services.session.uploads.insert(digest.hex().to_string(), Arc::new(file));
     }
     if let Some(option) = caches.option() {
         services.options.insert("cache-imports".to_owned(), option);
@@ -161,29 +158,7 @@ impl SshSource for JobAgents {
             None => Err(io::Error::new(io::ErrorKind::NotFound, "SSH_AUTH_SOCK is not set")),
             // A daemon may ask for signatures, and for nothing else.
             Some(StepAgent::Socket(path)) => Ok(only_signing(UnixStream::connect::<PathBuf>(path).await?)),
-            Some(StepAgent::Keys(keys)) => {
-                let (ours, theirs) = tokio::io::duplex(64 << 10);
-                tokio::spawn(async move {
-                    // The daemon hangs up when the step has ended.
-                    answer(&keys, ours).await.ok();
-                });
-                Ok(Box::new(theirs))
-            }
+            Some(StepAgent::Keys(keys)) => Ok(of_keys(keys)),
         }
-    }
-}
-
-/// Answers requests of the protocol of agents, each with its length before it.
-async fn answer(keys: &crate::ssh::KeyRing, mut stream: DuplexStream) -> io::Result<()> {
-    loop {
-        let length = stream.read_u32().await? as usize;
-        if length > crate::ssh::KeyRing::MAX_REQUEST {
-            return Err(io::ErrorKind::InvalidData.into());
-        }
-        let mut request = vec![0; length];
-        stream.read_exact(&mut request).await?;
-        let answer = keys.answer(&request);
-        stream.write_u32(u32::try_from(answer.len()).unwrap_or(u32::MAX)).await?;
-        stream.write_all(&answer).await?;
     }
 }

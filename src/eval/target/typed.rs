@@ -44,6 +44,9 @@ impl fmt::Display for TargetName {
     }
 }
 
+/// The code of a fault that another engine may not see as one: it gets the option as it is written.
+pub(crate) const UNKNOWN_OPTION: &str = "bake::eval::unknown_option";
+
 /// A name and its text.
 type TextPairs = Vec<(Arc<str>, Arc<str>)>;
 
@@ -373,8 +376,12 @@ impl TargetParser<'_> {
 
     /// What is wrong with the options of an item.
     fn item<T>(&mut self, assigned: &Assigned, ix: usize, item: &OptionItem<T>) {
-        for fault in item.faults.iter().chain(&item.unknown) {
+        for fault in &item.faults {
             self.refuse(assigned, &format!("[{ix}]"), fault.clone());
+        }
+        for fault in &item.unknown {
+            let diagnostic = self.diagnostic(assigned, &format!("[{ix}]"), fault.clone());
+            self.faults.push(Diagnostic { code: UNKNOWN_OPTION, ..diagnostic });
         }
         for note in &item.notes {
             self.warn(assigned, &format!("[{ix}]"), note.clone());

@@ -116,7 +116,7 @@ fn add(
 ///
 /// # Errors
 /// A root cannot be read; the text is for the user.
-pub(crate) fn join(roots: &[RemoteRoot]) -> Result<Document, String> {
+pub(super) fn join(roots: &[RemoteRoot]) -> Result<Document, String> {
     if let [only] = roots {
         return Ok(only.document.clone());
     }
