@@ -23,7 +23,7 @@ fn corpus() -> PathBuf {
 
 /// The verdict of a runner on a case.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Verdict {
+pub(crate) enum Verdict {
     Passed,
     Failed,
     /// It was not run; `lacks` is a program that it needs.
@@ -35,10 +35,23 @@ enum Verdict {
 
 /// The verdicts of a runner on its cases, by name.
 fn judge(runner: &str, cases: &str) -> Vec<(String, Verdict)> {
+    judge_with(Command::new("python3"), runner, cases, env!("CARGO_BIN_EXE_bake"), &["-j", "2"])
+}
+
+/// The verdicts of a runner that `python` runs, on its cases; `bake` is a command as the runners take it.
+pub(crate) fn judge_with(
+    mut python: Command,
+    runner: &str,
+    cases: &str,
+    bake: &str,
+    options: &[&str],
+) -> Vec<(String, Verdict)> {
     let report = tempfile::NamedTempFile::new().expect("a temporary file can be made");
-    let output = Command::new("python3")
+    let output = python
         .arg(corpus().join(runner))
-        .args(["--bake", env!("CARGO_BIN_EXE_bake"), "-j", "2", "--cases"])
+        .args(["--bake", bake])
+        .args(options)
+        .arg("--cases")
         .arg(corpus().join(cases))
         .arg("--json")
         .arg(report.path())
@@ -83,7 +96,7 @@ fn rows(json: &Value) -> Vec<(String, Verdict)> {
 }
 
 /// The names of what failed, and how many cases ran. Those that did not are told, and must not lack what can be installed.
-fn failing(verdicts: &[(String, Verdict)]) -> (BTreeSet<String>, usize) {
+pub(crate) fn failing(verdicts: &[(String, Verdict)]) -> (BTreeSet<String>, usize) {
     let mut n_run = 0;
     let mut failed = BTreeSet::new();
     for (name, verdict) in verdicts {

@@ -106,6 +106,12 @@ impl Dockerd {
         format!("unix://{}", self.socket().display())
     }
 
+    /// Its network, in which programs can be started that it is to reach.
+    pub(crate) fn network(&self) -> PathBuf {
+        let process = self.process.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        PathBuf::from(format!("/proc/{}/ns/net", process.id()))
+    }
+
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }

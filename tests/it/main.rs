@@ -37,6 +37,7 @@ mod examples;
 mod explain;
 mod export;
 mod fleet;
+mod fleet_corpus;
 mod fmt;
 mod grants;
 mod interrupt;

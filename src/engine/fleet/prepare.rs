@@ -37,7 +37,7 @@ use crate::{
         outputs::{OutputWorld, prepare_exports},
         reading::read_builds,
     },
-    export::{self, ReleaseContext},
+    export::{self, PreparedExport, ReleaseContext},
     graph::Graph,
     objects::ObjectStores,
     oci::{Digest, Platform},
@@ -116,7 +116,7 @@ async fn prepare_plan<'a>(
     let names: Vec<String> = nodes.iter().map(|node| node.name.clone()).collect();
     let client_id = client_id(&setup);
     let world = FleetWorld {
-        attestations: attestations(plan, &nodes),
+        attestations: attestations(plan, &nodes, &exports),
         caches: caches(plan),
         requests,
         folders,
@@ -352,7 +352,13 @@ fn unopened(node: &FleetNode, why: &str) -> Diagnostic {
     fault
 }
 
-fn attestations(plan: &Plan, nodes: &[Arc<FleetNode>]) -> HashMap<NodeIndex, crate::spec::attest::Attestations> {
+/// What is attested of each export. By default nothing where the embedded engine writes nothing: a daemon would forget that for
+/// an archive of several platforms.
+fn attestations(
+    plan: &Plan,
+    nodes: &[Arc<FleetNode>],
+    prepared: &HashMap<NodeIndex, PreparedExport>,
+) -> HashMap<NodeIndex, crate::spec::attest::Attestations> {
     let can = nodes.iter().all(|node| node.abilities.has_attestations);
     let exports = plan.graph.node_indices().filter_map(|node| match &plan.graph[node] {
         PlanNode::Export(export) => Some((node, export)),
@@ -360,7 +366,7 @@ fn attestations(plan: &Plan, nodes: &[Arc<FleetNode>]) -> HashMap<NodeIndex, cra
     });
     let wanted = exports.map(|(node, export)| {
         let mut attestations = export.attestations.clone();
-        if !can {
+        if !can || !prepared.get(&node).is_some_and(PreparedExport::has_default_provenance) {
             attestations.provenance = attestations.provenance.filter(|it| !it.by_default);
         }
         (node, attestations)

@@ -121,6 +121,15 @@ impl PreparedExport {
         options
     }
 
+    /// Whether provenance that nobody asked for is part of the result.
+    pub(crate) fn has_default_provenance(&self) -> bool {
+        match &self.plan {
+            ExportPlan::Nothing => false,
+            ExportPlan::Tree(plan, _) => plan.provenance.is_some(),
+            ExportPlan::Image(plan, _) => plan.provenance.is_some(),
+        }
+    }
+
     fn full_names(&self) -> Vec<String> {
         self.names().iter().map(ToString::to_string).collect()
     }
