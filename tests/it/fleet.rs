@@ -406,6 +406,57 @@ EOF
 }
 
 #[test]
+fn a_connection_may_break_at_any_moment() {
+    let bake = Bake::new();
+    let Some(node) = shared(&bake) else { return };
+    let other = Node::new(&bake, "other.sock", node.daemon.clone());
+    context(&bake);
+    bake.write(
+        "docker-bake.hcl",
+        &with_base(
+            r#"target "default" {
+                 matrix = { n = ["1", "2", "3", "4", "5", "6"] }
+                 name = "t${n}"
+                 inherits = ["_base"]
+                 context = "ctx"
+                 args = { ROUND = "${ROUND}" }
+                 dockerfile-inline = <<EOF
+FROM base
+ARG ROUND
+COPY sub /sub
+RUN sleep 0.3; echo ${n} > /n
+FROM scratch
+COPY --from=0 /n /
+COPY sub /sub
+EOF
+                 output = ["type=local,dest=out/${n}", "type=tar,dest=out-${n}.tar", "type=oci,dest=oci-${n}.tar"]
+               }
+               variable "ROUND" { default = "" }"#,
+        ),
+    );
+    // Transfer, steps, hold, export: the run takes one or two seconds.
+    for round in 0..8_u64 {
+        let args = ["--var".to_owned(), format!("ROUND={round}")];
+        let builders = [node.address(""), other.address("")];
+        let running = Running::start(&bake, &builders, &args.each_ref().map(String::as_str));
+        thread::sleep(Duration::from_millis(60 + round * round * 35));
+        node.relay.set_open(false);
+        let (code, said) = running.end();
+        assert_eq!(code, Some(0), "round {round}: {said}");
+        for n in ["1", "2", "3", "4", "5", "6"] {
+            assert_eq!(bake.read(&format!("out/{n}/n")), format!("{n}\n"));
+            assert_eq!(bake.read(&format!("out/{n}/sub/deep/b.txt")).len(), 100_000);
+            assert!(tar_entries(&bake.path(&format!("out-{n}.tar"))).len() >= 2);
+            fs::remove_file(bake.path(&format!("out-{n}.tar"))).expect("it is there");
+            fs::remove_file(bake.path(&format!("oci-{n}.tar"))).expect("it is there");
+        }
+        fs::remove_dir_all(bake.path("out")).expect("it is there");
+        node.relay.set_open(true);
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
 fn an_interrupted_run_leaves_no_step_running_and_writes_nothing() {
     let bake = Bake::new();
     let Some(node) = shared(&bake) else { return };

@@ -151,7 +151,7 @@ impl FleetEngine<'_> {
     }
 
     fn failure(&self, fault: JobFault, job: &FleetJob, node: &FleetNode) -> NodeFailure {
-        let place = JobPlace { node, builds: &job.spec.builds };
+        let place = JobPlace { node, builds: &job.spec.builds, export: job.spec.export };
         fault.failure(&self.world, self.contexts, self.plan, &place)
     }
 

@@ -63,6 +63,7 @@ impl JobFault {
 pub(super) struct JobPlace<'a> {
     pub(super) node: &'a FleetNode,
     pub(super) builds: &'a [NodeIndex],
+    pub(super) export: Option<NodeIndex>,
 }
 
 /// The fault of a node that no other one can stand in for.
@@ -88,12 +89,15 @@ fn of_build(fault: DaemonFault, world: &FleetWorld, contexts: &Contexts, job: &J
         let why = format!("the node `{}` runs no programs for {}", job.node.name, foreign.join(", "));
         diagnostic.help = Some(format!("{why}: add a node of this platform, or an emulator to this one"));
     }
+    let is_of_step = vertex.is_some() || exit_code.is_some();
     if let Some(vertex) = vertex {
         diagnostic.output = world.progress.tail(job.node.index, &vertex);
     }
-    match place.and_then(|place| span(&place, world, contexts, job)) {
-        Some(span) => diagnostic.at(span, "this instruction"),
-        None => diagnostic,
+    match (place.and_then(|place| span(&place, world, contexts, job)), job.export) {
+        (Some(span), _) => diagnostic.at(span, "this instruction"),
+        // What is no fault of a step is one of what was asked for beside: the exporter, its options, caches.
+        (None, Some(export)) if !is_of_step => diagnostic.at(world.exports[&export].output.at, "this output"),
+        (None, _) => diagnostic,
     }
 }
 
