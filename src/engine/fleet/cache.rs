@@ -13,7 +13,7 @@ use std::{
 use rustix::fs::{Mode, OFlags};
 use serde_json::{Value, json};
 
-use super::{job::JobSpec, world::FleetWorld};
+use super::{job_spec::JobSpec, world::FleetWorld};
 use crate::{
     buildkit::session::{ContentPlace, ReceivedBlobs},
     grant,

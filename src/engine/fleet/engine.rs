@@ -14,9 +14,10 @@ use tokio::sync::{OnceCell, watch};
 
 use super::{
     fault::{JobFault, JobPlace},
-    job::{self, HeldJob, JobSpec, ReleasedJob},
+    job::{self, HeldJob},
+    job_spec::JobSpec,
     node::FleetNode,
-    output,
+    output::{self, ReleasedJob},
     world::FleetWorld,
 };
 use crate::{

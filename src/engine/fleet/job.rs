@@ -17,8 +17,9 @@ use tonic::Status;
 use super::{
     cache::JobCaches,
     fault::JobFault,
+    job_spec::JobSpec,
     node::{FleetNode, UsedConnection},
-    output::JobOutput,
+    output::{JobOutput, ReleasedJob},
     request::{BuildRequest, MainContext, context_option, folder_input},
     services,
     world::FleetWorld,
@@ -35,20 +36,6 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 /// How long a daemon that refused a build may take to say why.
 const REASON: Duration = Duration::from_secs(1);
 
-/// What a job builds, and for what.
-#[derive(Clone, Debug)]
-pub(super) struct JobSpec {
-    /// Of one target, in the order of their platforms.
-    pub(super) builds: Vec<NodeIndex>,
-    pub(super) export: Option<NodeIndex>,
-    /// The target, as progress names it.
-    pub(super) label: String,
-    /// The result has a platform in its names, as one of several.
-    pub(super) multi_platform: bool,
-    /// It writes the shared caches of its builds.
-    pub(super) writes_caches: bool,
-}
-
 /// A result that is held. Dropped, its connection is cut: no step of it goes on, and no exporter runs.
 pub(super) struct HeldJob {
     pub(super) node: Arc<FleetNode>,
@@ -62,13 +49,6 @@ pub(super) struct HeldJob {
     session: Session,
     _kept: services::KeptFiles,
     _connection: UsedConnection,
-}
-
-/// What a job has left when its exporters have run.
-pub(super) struct ReleasedJob {
-    pub(super) output: JobOutput,
-    /// What the exporter answered.
-    pub(super) answer: BTreeMap<String, String>,
 }
 
 /// A task that ends when nobody waits for it any more.

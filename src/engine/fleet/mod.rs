@@ -16,6 +16,7 @@ mod engine;
 mod fault;
 mod folder;
 mod job;
+mod job_spec;
 mod node;
 mod output;
 mod place;

@@ -10,11 +10,7 @@ use std::{
 
 use petgraph::graph::NodeIndex;
 
-use super::{
-    job::{JobSpec, ReleasedJob},
-    node::FleetNode,
-    world::FleetWorld,
-};
+use super::{job_spec::JobSpec, node::FleetNode, world::FleetWorld};
 use crate::{
     buildkit::session::{
         ContentPlace, FileReceiver, FileStat, FolderReceiver, FolderTarget, ReceivedBlobs, ReceivedFile, Receiver,
@@ -39,6 +35,13 @@ pub(super) struct JobOutput {
     arrival: Arrival,
     /// The platform of the only, or the first, build.
     platform: Platform,
+}
+
+/// What a job has left when its exporters have run.
+pub(super) struct ReleasedJob {
+    pub(super) output: JobOutput,
+    /// What the exporter answered.
+    pub(super) answer: BTreeMap<String, String>,
 }
 
 /// Where a result arrives.

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use super::{
     engine::{FleetEngine, FleetJob},
     folder::Folders,
-    job::JobSpec,
+    job_spec::JobSpec,
     node::{FleetNode, NodeAbilities},
     place::{PlaceBuild, PlaceNode, place},
     progress::FleetProgress,

@@ -10,7 +10,7 @@ use std::{
 use async_trait::async_trait;
 use tokio::net::UnixStream;
 
-use super::{cache::JobCaches, job::JobSpec, output::JobOutput, world::FleetWorld};
+use super::{cache::JobCaches, job_spec::JobSpec, output::JobOutput, world::FleetWorld};
 use crate::{
     buildkit::session::{
         ContentPlace, ReceivedBlobs, RegistryAccess, SecretSource as SecretService, SessionServices, SshSource,

@@ -10,7 +10,7 @@ use petgraph::graph::NodeIndex;
 
 use super::{
     folder::Folders,
-    job::JobSpec,
+    job_spec::JobSpec,
     progress::FleetProgress,
     request::{BuildRequest, MainContext, SentLayout},
 };
