@@ -22,7 +22,6 @@ const OLD_PROVENANCE: &str = "it writes provenance of SLSA 0.2 alone";
 const NO_ARTIFACT: &str = "its attestations have no artifact type";
 const BASE_TIME: &str = "an image that nothing runs in keeps the time of its base, whatever SOURCE_DATE_EPOCH says";
 const TRAVELS: &str = "files whose times have no fraction travel and are written again";
-const PATIENCE: &str = "it pushes, and does not wait as long as a registry asks for";
 
 /// Build cases.
 const BUILDS: &[(&str, &str)] = &[
@@ -69,8 +68,6 @@ const EXPORTS: &[(&str, &str)] = &[
     ("attest/secret-value", OLD_PROVENANCE),
     ("local/incremental", TRAVELS),
     ("oci/level-matters", "it packs layers once, whatever the level is then"),
-    ("registry/flaky-429-storm", PATIENCE),
-    ("registry/flaky-429-wait", PATIENCE),
     ("registry/mount-from-base", "it asks for no mounts of layers of a base"),
     ("repro/base-untouched", BASE_TIMES),
     ("repro/copy-only", BASE_TIME),
@@ -79,6 +76,9 @@ const EXPORTS: &[(&str, &str)] = &[
     ("repro/oci", BASE_TIMES),
 ];
 
+/// A daemon that pushes does not wait as a registry asks it to: whether it tries often enough is chance.
+const BY_CHANCE: &[&str] = &["registry/flaky-429-storm", "registry/flaky-429-wait"];
+
 /// Runs cases through a daemon. Those that fetch and push do it in the network of the daemon, which has no other.
 fn hold(runner: &str, cases: &str, listed: &[(&str, &str)]) {
     let Some(daemon) = Dockerd::shared(ImageStore::Containerd) else { return };
@@ -86,7 +86,8 @@ fn hold(runner: &str, cases: &str, listed: &[(&str, &str)]) {
     python.arg(format!("--net={}", daemon.network().display())).arg("python3");
     let bake = format!("env BAKE_BUILDER=docker:// DOCKER_HOST={} {}", daemon.host(), env!("CARGO_BIN_EXE_bake"));
     // The daemon waits for its disk most of the time.
-    let verdicts = judge_with(python, runner, cases, &bake, &["-j", "8"]);
+    let mut verdicts = judge_with(python, runner, cases, &bake, &["-j", "8"]);
+    verdicts.retain(|(name, _)| !BY_CHANCE.contains(&name.as_str()));
     let (failing, n_run) = failing(&verdicts);
     assert!(n_run > 100, "only {n_run} cases ran");
     let known: BTreeSet<String> = listed.iter().map(|(name, _)| (*name).to_owned()).collect();

@@ -100,7 +100,10 @@ async fn build(settings: &Settings, planned: Planned, interrupts: &mut Interrupt
                 let engine = EngineSetup { hidden: hidden.clone(), ..setup };
                 drop(store.set(engine.store.clone()));
                 let (jobs, connect) = (settings.jobs, connect_setup(&settings.env));
-                fleet::prepare(&plan, FleetSetup { engine, builders: builders.clone(), connect, jobs }, &contexts).await
+                let setup = FleetSetup { engine, builders: builders.clone(), connect, jobs };
+                let mut prepared = fleet::prepare(&plan, setup, &contexts).await?;
+                prepared.warnings.extend(without_effect(settings));
+                Ok(prepared)
             };
             dispatch::run(&plan, on_nodes_mode(mode), on_nodes, interrupts, view.sink()).await
         }
@@ -126,6 +129,18 @@ async fn build(settings: &Settings, planned: Planned, interrupts: &mut Interrupt
         keep_within_limits(settings, store);
     }
     code
+}
+
+/// A warning of options that a builder knows nothing of.
+fn without_effect(settings: &Settings) -> Option<Diagnostic> {
+    let given = [
+        (settings.on_error != OnErrorArg::Fail, "--on-error"),
+        (settings.sandbox.memory_limit.is_some(), "--max-memory"),
+    ];
+    let names: Vec<&str> = given.into_iter().filter(|(is_given, _)| *is_given).map(|(_, name)| name).collect();
+    let message = format!("a builder knows nothing of it: {}", names.join(", "));
+    let warning = Diagnostic::warning("bake::fleet::no_effect", message);
+    (!names.is_empty()).then(|| warning.help("it works with `--builder embedded`"))
 }
 
 /// A run on nodes shows its results when all of them are there.

@@ -29,6 +29,9 @@ use crate::{
 /// The option that names what the context is made of, and those that name further ones.
 const CONTEXT: &str = "context";
 
+/// The build argument that is part of the ids of cache mounts.
+const MOUNT_NAMESPACE: &str = "BUILDKIT_CACHE_MOUNT_NS";
+
 /// A build as a daemon is asked for it.
 #[derive(Clone, Debug)]
 pub(super) struct BuildRequest {
@@ -255,6 +258,12 @@ fn options(build: &Build) -> BTreeMap<String, String> {
     }
     build.args.iter().for_each(|(name, value)| set(&format!("build-arg:{name}"), value.clone()));
     build.labels.iter().for_each(|(name, value)| set(&format!("label:{name}"), value.clone()));
+    let namespace = build.cache_namespace.text();
+    if !namespace.is_empty() {
+        // What the definition sets is part of the ids as well.
+        let given = build.args.get(MOUNT_NAMESPACE).map(String::as_str).unwrap_or_default();
+        set(&format!("build-arg:{MOUNT_NAMESPACE}"), format!("{namespace} {given}"));
+    }
     match (build.no_cache, build.no_cache_filter.as_slice()) {
         (true, _) => set("no-cache", String::new()),
         (false, []) => (),
