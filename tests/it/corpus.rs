@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use crate::support::skipped;
 
-fn corpus() -> PathBuf {
+pub(crate) fn corpus() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus")
 }
 

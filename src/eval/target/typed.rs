@@ -381,7 +381,10 @@ impl TargetParser<'_> {
         }
         for fault in &item.unknown {
             let diagnostic = self.diagnostic(assigned, &format!("[{ix}]"), fault.clone());
-            self.faults.push(Diagnostic { code: UNKNOWN_OPTION, ..diagnostic });
+            // Where a result goes is decided here, whoever makes it.
+            let is_ours = matches!(fault.key.as_str(), "dest" | "tar" | "push" | "context");
+            let code = if is_ours { diagnostic.code } else { UNKNOWN_OPTION };
+            self.faults.push(Diagnostic { code, ..diagnostic });
         }
         for note in &item.notes {
             self.warn(assigned, &format!("[{ix}]"), note.clone());
