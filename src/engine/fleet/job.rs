@@ -1,12 +1,6 @@
 //! One build on one node: solved and held at the gateway, later returned, so that its exporters run, or given up.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    future::Future,
-    pin::Pin,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use bollard_buildkit_proto::moby::buildkit::v1::{CacheOptions, CacheOptionsEntry, Exporter, SolveRequest};
 use futures_util::{FutureExt as _, future::try_join_all};
