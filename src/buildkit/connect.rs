@@ -4,10 +4,8 @@
 //! builds were bound to it. [`Connection::again`] makes another one.
 
 use std::{
-    collections::BTreeMap,
     error::Error,
     io,
-    path::PathBuf,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -31,9 +29,9 @@ use tonic_prost::ProstCodec;
 use super::{
     address::NodeAddress,
     connect_fault::{ConnectCause, ConnectFault, clean},
-    docker_host::DockerWorld,
     docker_transport::{ContainerState, DockerApi},
     process::Program,
+    setup::ConnectSetup,
     stream::{BoxedStream, LastWords},
     tls::{self, Spoken},
 };
@@ -51,32 +49,6 @@ const LONGEST_HEADERS: u32 = 16 << 20;
 const LONGEST_MESSAGE: usize = 64 << 20;
 /// The first question.
 const INFO: &str = "/moby.buildkit.v1.Control/Info";
-
-/// What of the world connections need.
-#[derive(Clone)]
-pub(crate) struct ConnectSetup {
-    /// The user's environment, which programs get.
-    pub(crate) env: Arc<BTreeMap<String, String>>,
-    /// The folder of Docker's configuration.
-    pub(crate) docker_config: Option<PathBuf>,
-    /// Makes the command of a program, as `sandbox::command` does.
-    pub(crate) command: fn(&std::ffi::OsStr) -> std::process::Command,
-    /// A container that does not run is started; else it is not reached.
-    pub(crate) starts_containers: bool,
-}
-
-impl ConnectSetup {
-    /// A variable of the environment; `None` if it is not set or empty.
-    pub(super) fn variable(&self, name: &str) -> Option<&str> {
-        self.env.get(name).map(String::as_str).filter(|value| !value.is_empty())
-    }
-
-    /// Asks where Docker daemons are.
-    pub(crate) fn docker<T>(&self, ask: impl FnOnce(&DockerWorld<'_>) -> T) -> T {
-        let variable = |name: &str| self.variable(name).map(str::to_owned);
-        ask(&DockerWorld { variable: &variable, config: self.docker_config.as_deref() })
-    }
-}
 
 /// A connection to a node; clones share it.
 #[derive(Clone)]

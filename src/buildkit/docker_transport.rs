@@ -13,10 +13,10 @@ use serde_json::{Value, json};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::{
-    connect::ConnectSetup,
     connect_fault::{ConnectCause, clean},
     docker_host::{DockerHost, USUAL_SOCKET},
     process::Program,
+    setup::ConnectSetup,
     stream::{BoxedStream, FramedStream, LastWords},
     tls::{self, Spoken},
 };

@@ -6,6 +6,7 @@
 //! address ─► connect ─┬─ unix, tcp ─► tls
 //!                     ├─ docker_host ─► docker_transport ─► stream
 //!                     └─ process (ssh, kubectl)
+//! setup: what of the world connections need
 //!
 //! session: what the daemon may read and write here
 //! daemon:  builds, their steps, the gateway ─ message: what stays bytes there, llb: definitions that are made here
@@ -24,9 +25,11 @@ pub(crate) mod llb;
 pub(crate) mod message;
 mod process;
 pub(crate) mod session;
+mod setup;
 mod stream;
 mod tls;
 
 pub(crate) use address::{NodeAddress, SshPlace};
-pub(crate) use connect::{ConnectSetup, Connection};
+pub(crate) use connect::Connection;
 pub(crate) use docker_host::{DockerHost, DockerTls, DockerWorld, USUAL_SOCKET};
+pub(crate) use setup::ConnectSetup;

@@ -16,8 +16,8 @@ use tokio::{
 
 use super::{
     address::{PodPlace, SshPlace},
-    connect::ConnectSetup,
     connect_fault::ConnectCause,
+    setup::ConnectSetup,
     stream::{BoxedStream, LastWords},
 };
 

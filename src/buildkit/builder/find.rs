@@ -11,8 +11,8 @@ use super::{
 use crate::{
     buildkit::{
         address::{NodeAddress, PlacedAddress},
-        connect::ConnectSetup,
         docker_host::USUAL_SOCKET,
+        setup::ConnectSetup,
     },
     grant::read_file,
     oci::{Digest, Platform},

@@ -9,9 +9,9 @@ use super::instance::Deployment;
 use crate::{
     buildkit::{
         address::PodPlace,
-        connect::ConnectSetup,
         connect_fault::ConnectCause,
         process::{Program, kubectl_args},
+        setup::ConnectSetup,
     },
     report::Diagnostic,
 };

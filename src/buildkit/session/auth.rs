@@ -3,18 +3,13 @@
 //! The daemon keeps tokens for clients that prove to be the same: by a key (ed25519) made of a secret of ours and a salt of
 //! the daemon's. Clients without credentials share one key.
 
-use std::sync::Arc;
-
 use ring::{
     hmac,
     signature::{Ed25519KeyPair, KeyPair as _},
 };
 use tonic::Status;
 
-use super::{
-    open::Served,
-    server::{Answers, Call, one},
-};
+use super::call::{Answers, Call, one};
 use crate::registry;
 
 /// How the daemon gets access to registries.
@@ -104,38 +99,39 @@ pub(super) struct VerifyAnswer {
     pub(super) signed: Vec<u8>,
 }
 
-fn access(served: &Served) -> Result<&RegistryAccess, Status> {
-    served.services.registry.as_ref().ok_or_else(|| Status::unimplemented("this session gives no access to registries"))
+/// The access that the session gives.
+fn given(access: Option<&RegistryAccess>) -> Result<&RegistryAccess, Status> {
+    access.ok_or_else(|| Status::unimplemented("this session gives no access to registries"))
 }
 
 /// Gives a token.
-pub(super) async fn fetch_token(served: &Arc<Served>, call: Call) -> Result<Answers, Status> {
+pub(super) async fn fetch_token(access: Option<&RegistryAccess>, call: Call) -> Result<Answers, Status> {
     let TokenRequest { host, realm, scopes } = call.only().await?;
-    let found = access(served)?.client.delegate_token(&host, &realm, &scopes).await;
+    let found = given(access)?.client.delegate_token(&host, &realm, &scopes).await;
     let found = found.map_err(|why| Status::unauthenticated(format!("no token for {host}: {why}")))?;
     let expires_in = i64::try_from(found.life.as_secs()).unwrap_or(0).max(1);
     Ok(one(&TokenAnswer { token: found.token, expires_in }))
 }
 
 /// Gives a password, for registries that have no tokens.
-pub(super) async fn credentials(served: &Arc<Served>, call: Call) -> Result<Answers, Status> {
+pub(super) async fn credentials(access: Option<&RegistryAccess>, call: Call) -> Result<Answers, Status> {
     let CredentialsRequest { host } = call.only().await?;
-    let found = access(served)?.client.delegate_password(&host).await;
+    let found = given(access)?.client.delegate_password(&host).await;
     let found = found.map_err(|error| Status::unauthenticated(error.to_string()))?;
     Ok(one(&CredentialsAnswer { user: found.user, secret: found.secret }))
 }
 
 /// Gives the public half of the key for a registry.
-pub(super) async fn token_authority(served: &Arc<Served>, call: Call) -> Result<Answers, Status> {
+pub(super) async fn token_authority(access: Option<&RegistryAccess>, call: Call) -> Result<Answers, Status> {
     let AuthorityRequest { host, salt } = call.only().await?;
-    let key = key(access(served)?, &host, &salt).await?;
+    let key = key(given(access)?, &host, &salt).await?;
     Ok(one(&AuthorityAnswer { public_key: key.public_key().as_ref().to_vec() }))
 }
 
 /// Proves that the key for a registry is ours.
-pub(super) async fn verify_token_authority(served: &Arc<Served>, call: Call) -> Result<Answers, Status> {
+pub(super) async fn verify_token_authority(access: Option<&RegistryAccess>, call: Call) -> Result<Answers, Status> {
     let VerifyRequest { host, payload, salt } = call.only().await?;
-    let key = key(access(served)?, &host, &salt).await?;
+    let key = key(given(access)?, &host, &salt).await?;
     let mut signed = key.sign(&payload).as_ref().to_vec();
     signed.extend(payload);
     Ok(one(&VerifyAnswer { signed }))

@@ -3,7 +3,10 @@
 //! Which place a call means is in the header `buildkit-attachable-store-id`. Messages are those of
 //! <https://github.com/containerd/containerd/blob/main/api/services/content/v1/content.proto>.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -12,8 +15,8 @@ use tonic::Status;
 
 use super::{
     blobs::{ContentPlace, NewBlob},
-    open::Served,
-    server::{Answers, Call, answers, one},
+    call::{Answers, Call, answers, one},
+    traffic::Traffic,
 };
 use crate::oci::Digest;
 
@@ -24,6 +27,9 @@ const PIECE: usize = 1 << 20;
 const STAT: i32 = 0;
 const WRITE: i32 = 1;
 const COMMIT: i32 = 2;
+
+/// Places of blobs, by the id that calls have for them.
+type ContentPlaces = BTreeMap<String, ContentPlace>;
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct BlobInfo {
@@ -96,10 +102,10 @@ pub(super) struct WriteAnswer {
     pub(super) digest: String,
 }
 
-fn place(served: &Served, call: &Call) -> Result<ContentPlace, Status> {
+fn place(places: &ContentPlaces, call: &Call) -> Result<ContentPlace, Status> {
     let id = call.header("buildkit-attachable-store-id");
     let id = id.ok_or_else(|| Status::invalid_argument("the call names no place of blobs"))?;
-    let place = served.services.content.get(id);
+    let place = places.get(id);
     place.cloned().ok_or_else(|| Status::not_found(format!("this session has no place of blobs {id}")))
 }
 
@@ -119,16 +125,16 @@ async fn size(place: ContentPlace, digest: Digest) -> Result<i64, Status> {
 }
 
 /// Says whether a blob is there, and how long it is.
-pub(super) async fn info(served: &Arc<Served>, call: Call) -> Result<Answers, Status> {
-    let place = place(served, &call)?;
+pub(super) async fn info(places: &ContentPlaces, call: Call) -> Result<Answers, Status> {
+    let place = place(places, &call)?;
     let BlobRequest { digest } = call.only().await?;
     let size = size(place, digest_of(&digest)?).await?;
     Ok(one(&OneInfo { info: Some(BlobInfo { digest, size, ..BlobInfo::default() }) }))
 }
 
 /// Takes labels of a blob and forgets them: they are for garbage collection, which is ours.
-pub(super) async fn update(served: &Arc<Served>, call: Call) -> Result<Answers, Status> {
-    let place = place(served, &call)?;
+pub(super) async fn update(places: &ContentPlaces, call: Call) -> Result<Answers, Status> {
+    let place = place(places, &call)?;
     let OneInfo { info } = call.only().await?;
     let info = info.unwrap_or_default();
     let size = size(place, digest_of(&info.digest)?).await?;
@@ -136,8 +142,8 @@ pub(super) async fn update(served: &Arc<Served>, call: Call) -> Result<Answers, 
 }
 
 /// Sends a part of a blob.
-pub(super) async fn read(served: &Arc<Served>, call: Call) -> Result<Answers, Status> {
-    let place = place(served, &call)?;
+pub(super) async fn read(places: &ContentPlaces, traffic: &Arc<Traffic>, call: Call) -> Result<Answers, Status> {
+    let place = place(places, &call)?;
     let request: ReadRequest = call.only().await?;
     let digest = digest_of(&request.digest)?;
     let blob = blocking(move || place.open(&digest)).await?;
@@ -150,7 +156,7 @@ pub(super) async fn read(served: &Arc<Served>, call: Call) -> Result<Answers, St
         Ok(size) => blob.size.min(start.saturating_add(size)),
     };
     let (sender, answers) = answers(4);
-    let served = served.clone();
+    let traffic = traffic.clone();
     drop(spawn_blocking(move || {
         let (mut buffer, mut at) = (vec![0; PIECE], start);
         while at < end {
@@ -158,7 +164,7 @@ pub(super) async fn read(served: &Arc<Served>, call: Call) -> Result<Answers, St
             let answer = match blob.read_at(&mut buffer[..wanted], at) {
                 Ok(0) => Err(Status::data_loss("the blob has become shorter")),
                 Ok(n) => {
-                    served.traffic.add_blob_sent(n);
+                    traffic.add_blob_sent(n);
                     let data = Bytes::copy_from_slice(&buffer[..n]);
                     let offset = i64::try_from(at - start).unwrap_or(i64::MAX);
                     at += n as u64;
@@ -176,11 +182,11 @@ pub(super) async fn read(served: &Arc<Served>, call: Call) -> Result<Answers, St
 }
 
 /// Takes a blob, unless it is there.
-pub(super) async fn write(served: &Arc<Served>, mut call: Call) -> Result<Answers, Status> {
-    let place = place(served, &call)?;
+pub(super) async fn write(places: &ContentPlaces, traffic: &Arc<Traffic>, mut call: Call) -> Result<Answers, Status> {
+    let place = place(places, &call)?;
     let missing = || Status::invalid_argument("a blob without a reference");
     let first = call.next::<WriteRequest>().await?.filter(|first| !first.reference.is_empty()).ok_or_else(missing)?;
-    let upload = IncomingBlob { place, served: served.clone(), blob: None, offset: 0, total: 0, expected: None };
+    let upload = IncomingBlob { place, traffic: traffic.clone(), blob: None, offset: 0, total: 0, expected: None };
     // A known blob is answered before the call is accepted: the daemon then sends nothing.
     let (upload, answer) = upload.take(first).await?;
     let (sender, answers) = answers(4);
@@ -202,7 +208,7 @@ pub(super) async fn write(served: &Arc<Served>, mut call: Call) -> Result<Answer
 /// A blob that a daemon writes.
 struct IncomingBlob {
     place: ContentPlace,
-    served: Arc<Served>,
+    traffic: Arc<Traffic>,
     blob: Option<NewBlob>,
     offset: i64,
     total: i64,
@@ -252,7 +258,7 @@ impl IncomingBlob {
                 }
                 let mut blob = self.blob.take().map_or_else(|| self.place.create(), Ok)?;
                 blob.write(&request.data)?;
-                self.served.traffic.add_blob_received(request.data.len());
+                self.traffic.add_blob_received(request.data.len());
                 self.offset = self.offset.saturating_add_unsigned(request.data.len() as u64);
                 if request.action == COMMIT {
                     if self.total > 0 && self.total != self.offset {

@@ -13,11 +13,9 @@ use std::{
 use tonic::{Status, metadata::KeyAndValueRef};
 
 use super::{
-    open::Served,
-    receive,
-    server::{Answers, Call},
-    services::Receiver,
-    tunnel::BytesMessage,
+    call::{Answers, BytesMessage, Call},
+    receive::{self, FolderReceiver},
+    traffic::Traffic,
 };
 
 /// What headers of the exporter begin with.
@@ -25,6 +23,13 @@ const EXPORTER_METADATA: &str = "exporter-md-";
 
 /// Whether a result is here, by what the exporter says about it: `containerimage.digest` and the like.
 pub(crate) type IsKnown = Box<dyn Fn(&BTreeMap<String, String>) -> bool + Send + Sync>;
+
+/// Where the result of an exporter goes.
+#[derive(Clone)]
+pub(crate) enum Receiver {
+    File(Arc<FileReceiver>),
+    Folder(Arc<FolderReceiver>),
+}
 
 /// A file that gets the result of an exporter.
 pub(crate) struct FileReceiver {
@@ -64,19 +69,23 @@ impl FileReceiver {
 ///
 /// # Errors
 /// It is known (`AlreadyExists`), not expected, or cannot be written.
-pub(super) async fn receive(served: &Arc<Served>, call: Call) -> Result<Answers, Status> {
+pub(super) async fn receive(
+    receivers: &BTreeMap<u32, Receiver>,
+    traffic: &Arc<Traffic>,
+    call: Call,
+) -> Result<Answers, Status> {
     let index = match call.header("buildkit-attachable-exporter-id") {
         Some(text) => text.parse().map_err(|_| Status::invalid_argument(format!("not an exporter: {text:?}")))?,
         None => 0,
     };
     let unexpected = || Status::not_found(format!("no result of exporter {index} is expected"));
-    match served.services.receivers.get(&index).ok_or_else(unexpected)? {
-        Receiver::File(receiver) => receive_file(served, receiver.clone(), call).await,
-        Receiver::Folder(receiver) => Ok(receive::receive(served, receiver.clone(), call)),
+    match receivers.get(&index).ok_or_else(unexpected)? {
+        Receiver::File(receiver) => receive_file(receiver.clone(), traffic, call).await,
+        Receiver::Folder(receiver) => Ok(receive::receive(receiver.clone(), traffic.clone(), call)),
     }
 }
 
-async fn receive_file(served: &Arc<Served>, receiver: Arc<FileReceiver>, mut call: Call) -> Result<Answers, Status> {
+async fn receive_file(receiver: Arc<FileReceiver>, traffic: &Traffic, mut call: Call) -> Result<Answers, Status> {
     if (receiver.is_known)(&exporter_metadata(&call)) {
         receiver.set(ReceivedFile::Known);
         return Err(Status::already_exists("the result is here"));
@@ -88,7 +97,7 @@ async fn receive_file(served: &Arc<Served>, receiver: Arc<FileReceiver>, mut cal
     let mut size = 0;
     while let Some(BytesMessage { data }) = call.next().await? {
         size += data.len() as u64;
-        served.traffic.add_result_bytes(data.len());
+        traffic.add_result_bytes(data.len());
         let written = tokio::task::spawn_blocking(move || file.write_all(&data).map(|()| file)).await;
         file = written.map_err(|error| Status::internal(error.to_string()))?.map_err(fault)?;
     }

@@ -24,11 +24,9 @@ use tokio::{
 use tonic::{Status, metadata::MetadataMap};
 
 use super::{
+    call::{Answers, Call, answers},
     follow::follow,
-    open::Served,
     packet::{FileStat, Packet, PacketKind, unix_mode},
-    server::{Answers, Call, answers},
-    services::SyncedFolder,
     traffic::Traffic,
     walk::{FolderFilter, WalkFault, walk},
 };
@@ -39,6 +37,17 @@ const PIECE: usize = 256 << 10;
 /// Packets that wait for the daemon.
 const WAITING: usize = 32;
 
+/// A folder that the daemon may read: what it asks for, and nothing outside of it.
+#[derive(Clone)]
+pub(crate) struct SyncedFolder {
+    /// The name by which the daemon asks for it.
+    pub(crate) name: String,
+    /// The folder, open for reading; no symbolic link is followed from here.
+    pub(crate) root: Arc<OwnedFd>,
+    /// The folder as the user knows it, for messages.
+    pub(crate) shown: String,
+}
+
 /// The packets that go to the daemon.
 type Packets = mpsc::Sender<Result<Bytes, Status>>;
 /// Paths of regular files that were described and not requested yet, by the position of the description.
@@ -48,13 +57,13 @@ type Described = Arc<Mutex<HashMap<u32, PathBuf>>>;
 ///
 /// # Errors
 /// The session does not offer the folder that is asked for.
-pub(super) fn sync(served: &Arc<Served>, call: Call) -> Result<Answers, Status> {
+pub(super) fn sync(folders: &[SyncedFolder], traffic: &Arc<Traffic>, call: Call) -> Result<Answers, Status> {
     let name = values(&call.metadata, "dir-name").into_iter().next().unwrap_or_default();
-    let folder = served.services.folders.iter().find(|folder| folder.name == name);
+    let folder = folders.iter().find(|folder| folder.name == name);
     let folder = folder.ok_or_else(|| Status::not_found(format!("this session does not offer the folder {name:?}")))?;
-    served.traffic.add_sync();
+    traffic.add_sync();
     let (packets, answers) = answers(WAITING);
-    let transfer = send_folder(folder.clone(), call, packets.clone(), served.clone());
+    let transfer = send_folder(folder.clone(), call, packets.clone(), traffic.clone());
     tokio::spawn(async move {
         tokio::select! {
             () = packets.closed() => (),
@@ -70,7 +79,7 @@ async fn send_folder(
     folder: SyncedFolder,
     mut call: Call,
     packets: Packets,
-    served: Arc<Served>,
+    traffic: Arc<Traffic>,
 ) -> Result<(), Status> {
     let described = Described::default();
     let walking = {
@@ -82,7 +91,7 @@ async fn send_folder(
     let (requests, queue) = mpsc::unbounded_channel();
     let reading = {
         let packets = packets.clone();
-        spawn_blocking(move || send_files(&folder, queue, &packets, &served.traffic))
+        spawn_blocking(move || send_files(&folder, queue, &packets, &traffic))
     };
     let requesting = async {
         // Dropped at the end, so that `reading` ends.

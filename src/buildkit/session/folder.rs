@@ -25,7 +25,6 @@ use tonic::Status;
 
 use super::{
     packet::{FileStat, unix_mode},
-    receive::IsUnchanged,
     sent_path::SentPaths,
 };
 use crate::{
@@ -44,6 +43,10 @@ const CAPABILITIES: &str = "security.capability";
 
 /// Tells apart what is made in one temporary folder: a daemon sends the trees of several platforms at the same time.
 static MADE: AtomicU64 = AtomicU64::new(0);
+
+/// Whether the file at a path, relative to the folder, is known to have the content that a description stands for. Such a
+/// file is left as it is and does not travel.
+pub(crate) type IsUnchanged = Box<dyn Fn(&Path, &FileStat) -> bool + Send + Sync>;
 
 /// Where the files of a folder are written.
 pub(crate) struct FolderTarget {

@@ -13,10 +13,11 @@ use prost::Message as _;
 use tonic::{Code, Status};
 
 use super::{
+    filesend::Receiver,
     folder::FolderTarget,
     packet::{FileStat, Packet, PacketKind},
     receive::FolderReceiver,
-    services::{Receiver, SessionServices},
+    services::SessionServices,
     tests::Daemon,
 };
 use crate::{

@@ -1,9 +1,6 @@
 //! A session: opened on a daemon, watched, closed when dropped.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::watch,
@@ -11,23 +8,21 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 use tonic::{
-    Code, Status,
+    Status,
     metadata::{Ascii, MetadataMap, MetadataValue},
     transport::Channel,
 };
 
 use super::{
-    server::{METHODS, serve},
+    method::METHODS,
+    server::{Served, serve},
     services::SessionServices,
-    traffic::{SentBytes, Traffic},
+    traffic::SentBytes,
     tunnel,
 };
 
 /// A daemon asks for our health every 5 seconds; one that is silent for so long is lost.
 const SILENCE: Duration = Duration::from_secs(30);
-
-/// How many faults are kept.
-const MOST_FAULTS: usize = 100;
 
 /// How a session is known to the daemon.
 #[derive(Clone, Debug)]
@@ -46,39 +41,6 @@ pub(crate) struct Session {
     served: Arc<Served>,
     ended: watch::Receiver<Option<String>>,
     serving: JoinHandle<()>,
-}
-
-/// What the calls of a session share.
-pub(super) struct Served {
-    pub(super) services: SessionServices,
-    pub(super) traffic: Traffic,
-    last_health_check: watch::Sender<Option<Instant>>,
-    faults: Mutex<Vec<String>>,
-}
-
-impl Served {
-    pub(super) fn new(services: SessionServices) -> Arc<Self> {
-        let (last_health_check, _) = watch::channel(None);
-        Arc::new(Self { services, traffic: Traffic::default(), last_health_check, faults: Mutex::default() })
-    }
-
-    pub(super) fn faults(&self) -> Vec<String> {
-        self.faults.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Notes an answer that says that something here failed, such as reading a file.
-    pub(super) fn note_fault(&self, status: &Status) {
-        if matches!(status.code(), Code::FailedPrecondition | Code::DataLoss) {
-            let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
-            if faults.len() < MOST_FAULTS {
-                faults.push(status.message().to_owned());
-            }
-        }
-    }
-
-    pub(super) fn note_health_check(&self) {
-        self.last_health_check.send_replace(Some(Instant::now()));
-    }
 }
 
 impl Session {
@@ -121,7 +83,7 @@ impl Session {
 
     pub(super) async fn lost_after(&self, silence: Duration) -> String {
         let mut ended = self.ended.clone();
-        let mut checks = self.served.last_health_check.subscribe();
+        let mut checks = self.served.health_checks();
         let silent = async {
             loop {
                 let last = *checks.borrow_and_update();

@@ -21,11 +21,11 @@ use tonic::{
 };
 
 use super::{
+    call::{Answers, BytesMessage},
     open::{Session, SessionIdentity},
-    server::{Answers, RawCodec},
+    server::RawCodec,
     services::SessionServices,
     tests::{Daemon, Once},
-    tunnel::BytesMessage,
 };
 
 /// The method `Control/Session` of a daemon: hands over what was said at the opening, and the stream.

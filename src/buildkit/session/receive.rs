@@ -2,10 +2,7 @@
 //!
 //! The protocol alone; what is written, and where, is decided in `folder`.
 
-use std::{
-    path::Path,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures_util::stream::unfold;
@@ -14,23 +11,19 @@ use tokio::{sync::mpsc, task::spawn_blocking};
 use tonic::Status;
 
 use super::{
-    folder::{FolderTarget, FolderWriter, WrittenFolder},
-    open::Served,
-    packet::{FileStat, Packet, PacketKind},
-    server::{Answers, Call},
+    call::{Answers, Call},
+    folder::{FolderTarget, FolderWriter, IsUnchanged, WrittenFolder},
+    packet::{Packet, PacketKind},
+    traffic::Traffic,
 };
 
 /// Packets that wait to be written.
 const WAITING: usize = 32;
 
-/// Whether the file at a path, relative to the folder, is known to have the content that a description stands for. Such a
-/// file is left as it is and does not travel.
-pub(crate) type IsUnchanged = Box<dyn Fn(&Path, &FileStat) -> bool + Send + Sync>;
-
 /// A folder that gets the result of an exporter.
 pub(crate) struct FolderReceiver {
-    pub(super) target: FolderTarget,
-    pub(super) is_unchanged: IsUnchanged,
+    target: FolderTarget,
+    is_unchanged: IsUnchanged,
     written: Mutex<Option<WrittenFolder>>,
 }
 
@@ -56,14 +49,14 @@ impl FolderReceiver {
 }
 
 /// Receives a folder.
-pub(super) fn receive(served: &Arc<Served>, receiver: Arc<FolderReceiver>, mut call: Call) -> Answers {
+pub(super) fn receive(receiver: Arc<FolderReceiver>, traffic: Arc<Traffic>, mut call: Call) -> Answers {
     // Requests never wait: while one did, the daemon might wait for us to take what it sends. There are no more of them
     // than files were described.
     let (answers, answered) = mpsc::unbounded_channel::<Result<Bytes, Status>>();
     let (packets, inbox) = mpsc::channel::<Packet>(WAITING);
     let writing = {
-        let (answers, served, receiver) = (answers.clone(), served.clone(), receiver.clone());
-        spawn_blocking(move || write(&receiver, inbox, &answers, &served))
+        let answers = answers.clone();
+        spawn_blocking(move || write(&receiver, inbox, &answers, &traffic))
     };
     let feeding = async move {
         loop {
@@ -101,7 +94,7 @@ fn write(
     receiver: &FolderReceiver,
     mut inbox: mpsc::Receiver<Packet>,
     answers: &mpsc::UnboundedSender<Result<Bytes, Status>>,
-    served: &Served,
+    traffic: &Traffic,
 ) -> Result<bool, Status> {
     let send = |packet: &Packet| drop(answers.send(Ok(packet.encode_to_vec().into())));
     let mut writer = FolderWriter::new(&receiver.target, &receiver.is_unchanged);
@@ -114,7 +107,7 @@ fn write(
             }
             (PacketKind::Stat, None) => writer.end_descriptions()?,
             (PacketKind::Data, _) => {
-                served.traffic.add_result_bytes(packet.data.len());
+                traffic.add_result_bytes(packet.data.len());
                 writer.data(packet.id, &packet.data)?;
             }
             _ => return Err(Status::invalid_argument("a packet that a sender does not send")),

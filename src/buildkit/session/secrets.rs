@@ -1,14 +1,9 @@
 //! Secrets for steps: `moby.buildkit.secrets.v1.Secrets`.
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
 use tonic::Status;
 
-use super::{
-    open::Served,
-    server::{Answers, Call, one},
-};
+use super::call::{Answers, Call, one};
 
 /// Where secrets come from.
 #[async_trait]
@@ -40,10 +35,10 @@ impl std::fmt::Debug for SecretAnswer {
 }
 
 /// Gives a secret. One that is missing is `NotFound`: the daemon decides whether the step needs it.
-pub(super) async fn get(served: &Arc<Served>, call: Call) -> Result<Answers, Status> {
+pub(super) async fn get(source: Option<&dyn SecretSource>, call: Call) -> Result<Answers, Status> {
     let SecretRequest { id } = call.only().await?;
     let missing = || Status::not_found(format!("there is no secret {id}"));
-    let source = served.services.secrets.as_ref().ok_or_else(missing)?;
+    let source = source.ok_or_else(missing)?;
     match source.get(&id).await {
         Ok(Some(data)) => Ok(one(&SecretAnswer { data })),
         Ok(None) => Err(missing()),

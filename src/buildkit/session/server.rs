@@ -1,131 +1,88 @@
-//! The gRPC server of a session: HTTP/2 over a byte stream, and the table of its methods.
+//! The gRPC server of a session: HTTP/2 over a byte stream, and which service answers which method. It gives each service
+//! only what that service needs of the session.
 //!
 //! Every method is served as a stream of raw messages in both directions, which a single message also is: one method of
 //! BuildKit (`FileSend/DiffCopy`) carries two types of messages.
 
-use std::{convert::Infallible, pin::Pin, sync::Arc};
+use std::{
+    convert::Infallible,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use bytes::{Buf as _, BufMut as _, Bytes};
-use futures_util::stream::{Stream, TryStreamExt as _, unfold};
+use futures_util::stream::TryStreamExt as _;
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use prost::Message;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::mpsc,
+    sync::watch,
+    time::Instant,
 };
 use tonic::{
-    Request, Response, Status, Streaming,
+    Code, Request, Response, Status, Streaming,
     body::Body,
     codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
     codegen::{BoxFuture, http},
-    metadata::MetadataMap,
     server::{Grpc, StreamingService},
 };
 
-use super::{auth, content, filesend, filesync, open::Served, secrets, ssh, upload};
+use super::{
+    auth,
+    call::{Answers, Call, LONGEST_MESSAGE, one},
+    content, filesend, filesync,
+    method::{METHODS, Method},
+    secrets,
+    services::SessionServices,
+    ssh,
+    traffic::Traffic,
+    upload,
+};
 
-/// Longest message that is taken from a daemon.
-pub(super) const LONGEST_MESSAGE: usize = 32 << 20;
 /// Longest headers of a call: ignore patterns arrive in them.
 const LONGEST_HEADERS: u32 = 16 << 20;
 /// Bytes that the daemon may send ahead, on one call and on all.
 const CALL_WINDOW: u32 = 2 << 20;
 const CONNECTION_WINDOW: u32 = 16 << 20;
 const MOST_CALLS: u32 = 10_000;
+/// How many faults are kept.
+const MOST_FAULTS: usize = 100;
 
-/// A method that a session can serve.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Method {
-    HealthCheck,
-    SyncFolder,
-    SendResult,
-    GetSecret,
-    CheckAgent,
-    ForwardAgent,
-    Pull,
-    Credentials,
-    FetchToken,
-    TokenAuthority,
-    VerifyTokenAuthority,
-    BlobInfo,
-    UpdateBlob,
-    ReadBlob,
-    WriteBlob,
-    ListBlobs,
-    BlobStatus,
-    BlobStatuses,
-    AbortBlob,
-    DeleteBlob,
+/// What the calls of a session share.
+pub(super) struct Served {
+    services: SessionServices,
+    pub(super) traffic: Arc<Traffic>,
+    last_health_check: watch::Sender<Option<Instant>>,
+    faults: Mutex<Vec<String>>,
 }
 
-/// All methods with their paths.
-pub(super) const METHODS: &[(Method, &str)] = &[
-    (Method::HealthCheck, "/grpc.health.v1.Health/Check"),
-    (Method::SyncFolder, "/moby.filesync.v1.FileSync/DiffCopy"),
-    (Method::SendResult, "/moby.filesync.v1.FileSend/DiffCopy"),
-    (Method::GetSecret, "/moby.buildkit.secrets.v1.Secrets/GetSecret"),
-    (Method::CheckAgent, "/moby.sshforward.v1.SSH/CheckAgent"),
-    (Method::ForwardAgent, "/moby.sshforward.v1.SSH/ForwardAgent"),
-    (Method::Pull, "/moby.upload.v1.Upload/Pull"),
-    (Method::Credentials, "/moby.filesync.v1.Auth/Credentials"),
-    (Method::FetchToken, "/moby.filesync.v1.Auth/FetchToken"),
-    (Method::TokenAuthority, "/moby.filesync.v1.Auth/GetTokenAuthority"),
-    (Method::VerifyTokenAuthority, "/moby.filesync.v1.Auth/VerifyTokenAuthority"),
-    (Method::BlobInfo, "/containerd.services.content.v1.Content/Info"),
-    (Method::UpdateBlob, "/containerd.services.content.v1.Content/Update"),
-    (Method::ReadBlob, "/containerd.services.content.v1.Content/Read"),
-    (Method::WriteBlob, "/containerd.services.content.v1.Content/Write"),
-    (Method::ListBlobs, "/containerd.services.content.v1.Content/List"),
-    (Method::BlobStatus, "/containerd.services.content.v1.Content/Status"),
-    (Method::BlobStatuses, "/containerd.services.content.v1.Content/ListStatuses"),
-    (Method::AbortBlob, "/containerd.services.content.v1.Content/Abort"),
-    (Method::DeleteBlob, "/containerd.services.content.v1.Content/Delete"),
-];
-
-/// The answers to a call, encoded.
-pub(super) type Answers = Pin<Box<dyn Stream<Item = Result<Bytes, Status>> + Send>>;
-
-/// A call of the daemon.
-pub(super) struct Call {
-    pub(super) metadata: MetadataMap,
-    messages: Streaming<Bytes>,
-}
-
-impl Call {
-    /// The first value of a header.
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
-        self.metadata.get(name).and_then(|value| value.to_str().ok())
+impl Served {
+    pub(super) fn new(services: SessionServices) -> Arc<Self> {
+        let (last_health_check, _) = watch::channel(None);
+        Arc::new(Self { services, traffic: Arc::default(), last_health_check, faults: Mutex::default() })
     }
 
-    /// The next message; `None` after the last.
-    ///
-    /// # Errors
-    /// The call was broken off, or the message is malformed.
-    pub(super) async fn next<M: Message + Default>(&mut self) -> Result<Option<M>, Status> {
-        let Some(bytes) = self.messages.message().await? else { return Ok(None) };
-        M::decode(bytes).map(Some).map_err(|error| Status::invalid_argument(format!("a malformed message: {error}")))
+    pub(super) fn faults(&self) -> Vec<String> {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The only message.
-    ///
-    /// # Errors
-    /// As [`next`](Self::next), or there is none.
-    pub(super) async fn only<M: Message + Default>(mut self) -> Result<M, Status> {
-        self.next().await?.ok_or_else(|| Status::invalid_argument("a call without a message"))
+    /// Notes an answer that says that something here failed, such as reading a file.
+    fn note_fault(&self, status: &Status) {
+        if matches!(status.code(), Code::FailedPrecondition | Code::DataLoss) {
+            let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+            if faults.len() < MOST_FAULTS {
+                faults.push(status.message().to_owned());
+            }
+        }
     }
-}
 
-/// One answer.
-pub(super) fn one(message: &impl Message) -> Answers {
-    let bytes = Bytes::from(message.encode_to_vec());
-    Box::pin(futures_util::stream::once(async { Ok(bytes) }))
-}
+    /// When the daemon last asked for our health.
+    pub(super) fn health_checks(&self) -> watch::Receiver<Option<Instant>> {
+        self.last_health_check.subscribe()
+    }
 
-/// A channel for answers that are made meanwhile; `n` of them wait for the daemon.
-pub(super) fn answers(n: usize) -> (mpsc::Sender<Result<Bytes, Status>>, Answers) {
-    let (sender, receiver) = mpsc::channel(n);
-    (sender, Box::pin(unfold(receiver, |mut it| async { it.recv().await.map(|answer| (answer, it)) })))
+    fn note_health_check(&self) {
+        self.last_health_check.send_replace(Some(Instant::now()));
+    }
 }
 
 /// Serves calls until the stream ends; returns why it did.
@@ -158,27 +115,28 @@ async fn route(request: http::Request<Incoming>, served: Arc<Served>) -> http::R
     }
 }
 
-async fn answer(served: Arc<Served>, method: Method, call: Call) -> Result<Answers, Status> {
+async fn answer(served: &Served, method: Method, call: Call) -> Result<Answers, Status> {
+    let (services, traffic) = (&served.services, &served.traffic);
     match method {
         Method::HealthCheck => {
             served.note_health_check();
             // SERVING, the field `status`.
             Ok(one(&HealthAnswer { status: 1 }))
         }
-        Method::SyncFolder => filesync::sync(&served, call),
-        Method::SendResult => filesend::receive(&served, call).await,
-        Method::GetSecret => secrets::get(&served, call).await,
-        Method::CheckAgent => ssh::check(&served, call).await,
-        Method::ForwardAgent => ssh::forward(&served, call).await,
-        Method::Pull => upload::pull(&served, &call),
-        Method::Credentials => auth::credentials(&served, call).await,
-        Method::FetchToken => auth::fetch_token(&served, call).await,
-        Method::TokenAuthority => auth::token_authority(&served, call).await,
-        Method::VerifyTokenAuthority => auth::verify_token_authority(&served, call).await,
-        Method::BlobInfo => content::info(&served, call).await,
-        Method::UpdateBlob => content::update(&served, call).await,
-        Method::ReadBlob => content::read(&served, call).await,
-        Method::WriteBlob => content::write(&served, call).await,
+        Method::SyncFolder => filesync::sync(&services.folders, traffic, call),
+        Method::SendResult => filesend::receive(&services.receivers, traffic, call).await,
+        Method::GetSecret => secrets::get(services.secrets.as_deref(), call).await,
+        Method::CheckAgent => ssh::check(services.ssh.as_deref(), call).await,
+        Method::ForwardAgent => ssh::forward(services.ssh.as_deref(), call).await,
+        Method::Pull => upload::pull(&services.uploads, &call),
+        Method::Credentials => auth::credentials(services.registry.as_ref(), call).await,
+        Method::FetchToken => auth::fetch_token(services.registry.as_ref(), call).await,
+        Method::TokenAuthority => auth::token_authority(services.registry.as_ref(), call).await,
+        Method::VerifyTokenAuthority => auth::verify_token_authority(services.registry.as_ref(), call).await,
+        Method::BlobInfo => content::info(&services.content, call).await,
+        Method::UpdateBlob => content::update(&services.content, call).await,
+        Method::ReadBlob => content::read(&services.content, traffic, call).await,
+        Method::WriteBlob => content::write(&services.content, traffic, call).await,
         // What is here beyond what it asks for by digest is not the daemon's business; an upload lives as long as its call.
         Method::ListBlobs | Method::BlobStatuses | Method::AbortBlob => Ok(one(&())),
         Method::BlobStatus => Err(Status::not_found("there is no such upload")),
@@ -205,8 +163,7 @@ impl StreamingService<Bytes> for MethodService {
     fn call(&mut self, request: Request<Streaming<Bytes>>) -> Self::Future {
         let (served, method) = (self.served.clone(), self.method);
         Box::pin(async move {
-            let (metadata, _, messages) = request.into_parts();
-            let result = answer(served.clone(), method, Call { metadata, messages }).await;
+            let result = answer(&served, method, Call::new(request)).await;
             let answers = result.inspect_err(|status| served.note_fault(status))?;
             let answers = answers.inspect_err(move |status| served.note_fault(status));
             Ok(Response::new(Box::pin(answers) as Answers))

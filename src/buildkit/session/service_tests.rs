@@ -15,12 +15,12 @@ use super::{
         TokenRequest, VerifyAnswer, VerifyRequest,
     },
     blobs::{ContentPlace, ReceivedBlobs},
+    call::BytesMessage,
     content::{BlobRequest, OneInfo, ReadAnswer, ReadRequest, WriteAnswer, WriteRequest},
     secrets::{SecretAnswer, SecretRequest, SecretSource},
     services::SessionServices,
     ssh::{CheckRequest, SshSource, SshStream},
     tests::Daemon,
-    tunnel::BytesMessage,
 };
 use crate::{
     layer::view::at,

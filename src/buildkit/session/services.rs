@@ -1,10 +1,10 @@
 //! What a session offers to the daemon. Nothing else of this machine can be reached through it.
 
-use std::{collections::BTreeMap, os::fd::OwnedFd, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    auth::RegistryAccess, blobs::ContentPlace, filesend::FileReceiver, receive::FolderReceiver, secrets::SecretSource,
-    server::Method, ssh::SshSource, upload::SessionUpload,
+    auth::RegistryAccess, blobs::ContentPlace, filesend::Receiver, filesync::SyncedFolder, method::Method,
+    secrets::SecretSource, ssh::SshSource, upload::SessionUpload,
 };
 
 /// What a session offers; by default nothing.
@@ -22,24 +22,6 @@ pub(crate) struct SessionServices {
     pub(crate) content: BTreeMap<String, ContentPlace>,
     /// Where results go, by the index of their exporter.
     pub(crate) receivers: BTreeMap<u32, Receiver>,
-}
-
-/// A folder that the daemon may read: what it asks for, and nothing outside of it.
-#[derive(Clone)]
-pub(crate) struct SyncedFolder {
-    /// The name by which the daemon asks for it.
-    pub(crate) name: String,
-    /// The folder, open for reading; no symbolic link is followed from here.
-    pub(crate) root: Arc<OwnedFd>,
-    /// The folder as the user knows it, for messages.
-    pub(crate) shown: String,
-}
-
-/// Where the result of an exporter goes.
-#[derive(Clone)]
-pub(crate) enum Receiver {
-    File(Arc<FileReceiver>),
-    Folder(Arc<FolderReceiver>),
 }
 
 impl SessionServices {

@@ -1,6 +1,6 @@
 //! Agents and sockets for steps: `moby.sshforward.v1.SSH`. Bytes are carried and not looked at.
 
-use std::{io, sync::Arc};
+use std::io;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
@@ -11,11 +11,7 @@ use tokio::{
 };
 use tonic::Status;
 
-use super::{
-    open::Served,
-    server::{Answers, Call, answers, one},
-    tunnel::BytesMessage,
-};
+use super::call::{Answers, BytesMessage, Call, answers, one};
 
 /// The id of an agent that has none.
 const DEFAULT: &str = "default";
@@ -42,8 +38,9 @@ pub(super) struct CheckRequest {
     pub(super) id: String,
 }
 
-fn source<'a>(served: &'a Served, id: &str) -> Result<&'a Arc<dyn SshSource>, Status> {
-    let source = served.services.ssh.as_ref().filter(|source| source.knows(id));
+/// The source, if it knows an agent of this id.
+fn knowing<'a>(source: Option<&'a dyn SshSource>, id: &str) -> Result<&'a dyn SshSource, Status> {
+    let source = source.filter(|source| source.knows(id));
     source.ok_or_else(|| Status::not_found(format!("there is no ssh agent {id}")))
 }
 
@@ -52,16 +49,16 @@ fn named(id: &str) -> &str {
 }
 
 /// Says whether there is an agent.
-pub(super) async fn check(served: &Arc<Served>, call: Call) -> Result<Answers, Status> {
+pub(super) async fn check(source: Option<&dyn SshSource>, call: Call) -> Result<Answers, Status> {
     let request: CheckRequest = call.only().await?;
-    source(served, named(&request.id))?;
+    knowing(source, named(&request.id))?;
     Ok(one(&()))
 }
 
 /// Connects the daemon with an agent.
-pub(super) async fn forward(served: &Arc<Served>, call: Call) -> Result<Answers, Status> {
+pub(super) async fn forward(source: Option<&dyn SshSource>, call: Call) -> Result<Answers, Status> {
     let id = named(call.header("buildkit.ssh.id").unwrap_or(DEFAULT)).to_owned();
-    let stream = source(served, &id)?.connect(&id).await;
+    let stream = knowing(source, &id)?.connect(&id).await;
     let stream = stream.map_err(|error| Status::unavailable(format!("ssh agent {id}: {error}")))?;
     let (sender, answers) = answers(8);
     let (from_agent, to_agent) = split(stream);

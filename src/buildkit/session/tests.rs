@@ -22,12 +22,12 @@ use tonic::{
 };
 
 use super::{
-    filesend::{FileReceiver, ReceivedFile},
-    open::Served,
+    call::BytesMessage,
+    filesend::{FileReceiver, ReceivedFile, Receiver},
+    filesync::SyncedFolder,
     packet::{FileStat, Packet, PacketKind},
-    server::{RawCodec, serve},
-    services::{Receiver, SessionServices, SyncedFolder},
-    tunnel::BytesMessage,
+    server::{RawCodec, Served, serve},
+    services::SessionServices,
 };
 use crate::layer::view::at;
 

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use futures_util::stream::unfold;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex, split},
@@ -14,17 +14,12 @@ use tonic::{
 };
 use tonic_prost::ProstCodec;
 
+use super::call::{BytesMessage, LONGEST_MESSAGE};
+
 /// Bytes that wait in each direction between the tunnel and the server.
 const BUFFER: usize = 256 << 10;
 /// Bytes in one message that we send.
 const PIECE: usize = 64 << 10;
-
-/// `BytesMessage` of several services: a piece of a stream.
-#[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct BytesMessage {
-    #[prost(bytes = "bytes", tag = "1")]
-    pub(super) data: Bytes,
-}
 
 /// Asks the daemon to use this stream for a session.
 ///
@@ -37,7 +32,7 @@ pub(super) async fn open(
     channel: Channel,
     metadata: MetadataMap,
 ) -> Result<(DuplexStream, impl Future<Output = String> + Send + 'static), Status> {
-    let mut grpc = Grpc::new(channel).max_decoding_message_size(super::server::LONGEST_MESSAGE);
+    let mut grpc = Grpc::new(channel).max_decoding_message_size(LONGEST_MESSAGE);
     grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
     let (sender, receiver) = mpsc::channel::<BytesMessage>(8);
     let messages = unfold(receiver, |mut it| async { it.recv().await.map(|message| (message, it)) });

@@ -2,17 +2,13 @@
 //!
 //! The daemon knows it by the address `http://buildkit-session/NAME`.
 
-use std::{fs::File, os::unix::fs::FileExt as _, sync::Arc};
+use std::{collections::BTreeMap, fs::File, os::unix::fs::FileExt as _, sync::Arc};
 
 use bytes::Bytes;
 use prost::Message as _;
 use tonic::Status;
 
-use super::{
-    open::Served,
-    server::{Answers, Call, answers},
-    tunnel::BytesMessage,
-};
+use super::call::{Answers, BytesMessage, Call, answers};
 
 /// Bytes in one message.
 const PIECE: usize = 1 << 20;
@@ -21,11 +17,11 @@ const PIECE: usize = 1 << 20;
 pub(crate) type SessionUpload = Arc<File>;
 
 /// Sends what is behind an address.
-pub(super) fn pull(served: &Arc<Served>, call: &Call) -> Result<Answers, Status> {
+pub(super) fn pull(uploads: &BTreeMap<String, SessionUpload>, call: &Call) -> Result<Answers, Status> {
     let path = call.header("urlpath").unwrap_or_default();
     let name = path.rsplit('/').next().unwrap_or_default();
     let missing = || Status::not_found(format!("this session does not offer {path}"));
-    let upload = served.services.uploads.get(name).ok_or_else(missing)?.clone();
+    let upload = uploads.get(name).ok_or_else(missing)?.clone();
     let (sender, answers) = answers(4);
     tokio::task::spawn_blocking(move || {
         let send = |data: Bytes| sender.blocking_send(Ok(BytesMessage { data }.encode_to_vec().into())).is_ok();
