@@ -408,8 +408,7 @@ EOF
 #[test]
 fn a_connection_may_break_at_any_moment() {
     let bake = Bake::new();
-    let Some(node) = shared(&bake) else { return };
-    let other = Node::new(&bake, "other.sock", node.daemon.clone());
+    let Some([node, other]) = two(&bake) else { return };
     context(&bake);
     bake.write(
         "docker-bake.hcl",
