@@ -137,14 +137,14 @@ impl DaemonFault {
     }
 }
 
-/// A message without the words that say nothing: each error of a solve begins with `failed to solve`, and refs have random
+/// A message without control characters, and without the words that say nothing: each error of a solve begins with `failed to solve`, and refs have random
 /// names.
 fn cleaned(message: &str) -> String {
     let mut text = message;
     while let Some(rest) = text.strip_prefix("failed to solve: ") {
         text = rest;
     }
-    let mut words = text.to_owned();
+    let mut words: String = text.chars().filter(|c| !c.is_control() || *c == '\n').collect();
     if let Some(rest) = words.strip_prefix("failed to calculate checksum of ref ")
         && let Some((_, rest)) = rest.split_once(": ")
     {

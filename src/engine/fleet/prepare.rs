@@ -4,11 +4,13 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use futures_util::future::join_all;
 use petgraph::{Direction, graph::NodeIndex};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
+use tonic::Status;
 
 use super::{
     engine::{FleetEngine, FleetJob},
@@ -47,6 +49,8 @@ use crate::{
     spec::dockerfile::DockerfileInput,
 };
 
+/// Time for a node to take a session.
+const SESSION: Duration = Duration::from_secs(5);
 /// How many builds run on a node at a time, unless the user says.
 const JOBS: usize = 8;
 
@@ -133,7 +137,7 @@ async fn prepare_plan<'a>(
         seed: seed(),
         sent: Mutex::default(),
     };
-    serve_folders(&world, &nodes, contexts).await?;
+    warnings.extend(serve_folders(&world, &nodes, contexts).await?);
     let (jobs, of_build, of_export) = jobs_of(plan, &world, &nodes);
     let engine = FleetEngine {
         plan,
@@ -315,12 +319,12 @@ fn open_layout(sent: &SentLayout, number: usize, contexts: &Contexts) -> Result<
     })
 }
 
-/// Opens the session of each node by which it reads folders.
+/// Opens the session of each node by which it reads folders. A node that goes away meanwhile is told of, if others are left.
 async fn serve_folders(
     world: &FleetWorld,
     nodes: &[Arc<FleetNode>],
     contexts: &Contexts,
-) -> Result<(), Vec<Diagnostic>> {
+) -> Result<Vec<Diagnostic>, Vec<Diagnostic>> {
     let mut folders = Vec::new();
     for (number, folder) in world.folders.iter() {
         let shown = contexts.shown(&folder.path);
@@ -330,18 +334,30 @@ async fn serve_folders(
         })?;
         folders.push(SyncedFolder { name: folder_input(number), root: Arc::new(root), shown });
     }
-    for node in nodes {
-        let identity = SessionIdentity {
-            uuid: super::job::random_id(),
-            name: "bake".to_owned(),
-            shared_key: world.client_id.clone(),
-        };
-        let services = SessionServices { folders: folders.clone(), ..SessionServices::default() };
-        let channel = node.connection().await.map_err(|status| vec![unopened(node, status.message())])?.channel;
-        let session = Session::open(channel, identity, services).await;
-        let session = session.map_err(|status| vec![unopened(node, status.message())])?;
-        drop(node.shared.set(session));
+    let opened = join_all(nodes.iter().map(|node| serve(world, node, folders.clone()))).await;
+    let lost: Vec<Diagnostic> = opened.into_iter().filter_map(Result::err).collect();
+    if lost.len() == nodes.len() {
+        return Err(lost);
     }
+    let told = lost.into_iter().map(|fault| Diagnostic { severity: crate::report::Severity::Warning, ..fault });
+    Ok(told.collect())
+}
+
+async fn serve(world: &FleetWorld, node: &FleetNode, folders: Vec<SyncedFolder>) -> Result<(), Diagnostic> {
+    let identity =
+        SessionIdentity { uuid: super::job::random_id(), name: "bake".to_owned(), shared_key: world.client_id.clone() };
+    let services = SessionServices { folders, ..SessionServices::default() };
+    let opened = async {
+        let channel = node.connection().await?.channel;
+        Session::open(channel, identity, services).await
+    };
+    let silent = || Status::deadline_exceeded(format!("no answer within {} seconds", SESSION.as_secs()));
+    let opened = timeout(SESSION, opened).await.unwrap_or_else(|_| Err(silent()));
+    let session = opened.map_err(|status| {
+        node.lose(status.message());
+        unopened(node, status.message())
+    })?;
+    drop(node.shared.set(session));
     Ok(())
 }
 

@@ -114,7 +114,8 @@ impl FleetProgress {
         if !steps.known.contains_key(&key) {
             let id = StepId(steps.next);
             steps.next += 1;
-            let name: Arc<str> = self.mask(&named(&vertex.name, label, self.nodes.get(node))).into();
+            let name: String = vertex.name.chars().filter(|c| !c.is_control()).collect();
+            let name: Arc<str> = self.mask(&named(&name, label, self.nodes.get(node))).into();
             let digest = vertex.digest.parse::<Digest>().ok();
             let is_shown = is_step(&vertex.name);
             if is_shown {
@@ -161,7 +162,8 @@ impl FleetProgress {
             return;
         }
         let part = if status.name.is_empty() { &status.id } else { &status.name };
-        let what: Arc<str> = if step.is_shown { part.as_str().into() } else { format!("{}: {part}", step.name).into() };
+        let part: String = part.chars().filter(|c| !c.is_control()).collect();
+        let what: Arc<str> = if step.is_shown { part.into() } else { format!("{}: {part}", step.name).into() };
         (self.sink)(Event::Moved { id: step.id, what, done: number(status.current), total: number(status.total) });
     }
 
