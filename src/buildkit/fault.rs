@@ -145,12 +145,14 @@ fn cleaned(message: &str) -> String {
         text = rest;
     }
     let mut words: String = text.chars().filter(|c| !c.is_control() || *c == '\n').collect();
-    if let Some(rest) = words.strip_prefix("failed to calculate checksum of ref ")
-        && let Some((_, rest)) = rest.split_once(": ")
-    {
-        words = rest.to_owned();
+    for (begin, end) in [("failed to calculate checksum of ref ", ": "), ("rpc error: code = ", " desc = ")] {
+        if let Some((before, rest)) = words.split_once(begin)
+            && let Some((_, rest)) = rest.split_once(end)
+        {
+            words = format!("{before}{rest}");
+        }
     }
-    words
+    words.strip_prefix("failed to compute cache key: ").map_or_else(|| words.clone(), str::to_owned)
 }
 
 #[cfg(test)]

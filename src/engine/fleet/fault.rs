@@ -96,7 +96,9 @@ fn of_build(fault: DaemonFault, world: &FleetWorld, contexts: &Contexts, job: &J
     match (place.and_then(|place| span(&place, world, contexts, job)), job.export) {
         (Some(span), _) => diagnostic.at(span, "this instruction"),
         // What is no fault of a step is one of what was asked for beside: the exporter, its options, caches.
-        (None, Some(export)) if !is_of_step => diagnostic.at(world.exports[&export].output.at, "this output"),
+        (None, Some(export)) if !is_of_step => {
+            diagnostic.at(world.exports[&export].output.at, "while this output and its caches were written")
+        }
         (None, _) => diagnostic,
     }
 }

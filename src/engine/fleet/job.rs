@@ -282,6 +282,7 @@ fn solve_linked<'a>(
             export: None,
             label: String::new(),
             multi_platform: false,
+            is_part: false,
             writes_caches: false,
         };
         let result = gateway.solve(request_of(world, node, &alone, linked, whole)).await?;

@@ -12,6 +12,8 @@ pub(super) struct JobSpec {
     pub(super) label: String,
     /// The result has a platform in its names, as one of several.
     pub(super) multi_platform: bool,
+    /// Other nodes make the other platforms of the output.
+    pub(super) is_part: bool,
     /// It writes the shared caches of its builds.
     pub(super) writes_caches: bool,
 }

@@ -67,13 +67,18 @@ impl JobOutput {
         let mut set = |name: &str, value: String| drop(attrs.insert(name.to_owned(), value));
         let kind = match prepared.remote_form() {
             RemoteForm::Nothing => return Ok(output),
+            RemoteForm::Kept { .. } if job.is_part => {
+                let text = "its platforms are built on several nodes, of which each would keep a part";
+                let help = "push it, write it to a file, or load it";
+                return Err(Box::new(prepared.fault("bake::fleet::parts", text).help(help)));
+            }
             RemoteForm::Kept { names } => {
                 if !names.is_empty() {
                     set("name", names.join(","));
                 }
                 if node.abilities.is_docker { "moby" } else { "image" }
             }
-            RemoteForm::Loaded { names, context: None } if node.abilities.is_docker => {
+            RemoteForm::Loaded { names, context: None } if node.abilities.is_docker && !job.is_part => {
                 if !names.is_empty() {
                     set("name", names.join(","));
                 }
@@ -286,8 +291,13 @@ impl ReleasedJob {
 }
 
 fn kept(jobs: Vec<ReleasedJob>, names: &[String]) -> StagedExport {
-    let what = names.iter().map(|name| (name.clone(), 0)).collect();
-    let answer: BTreeMap<String, String> = jobs.into_iter().flat_map(|job| job.answer).collect();
+    let mut what: Vec<(String, u64)> = names.iter().map(|name| (name.clone(), 0)).collect();
+    let mut answer: BTreeMap<String, String> = jobs.into_iter().flat_map(|job| job.answer).collect();
+    if names.is_empty() {
+        // The daemon makes a name up.
+        answer.remove("image.name");
+        what.push((answer.get(DIGEST).cloned().unwrap_or_else(|| "an image without a name".to_owned()), 0));
+    }
     export::stage_kept(answer, what)
 }
 

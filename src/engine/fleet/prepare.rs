@@ -49,6 +49,8 @@ use crate::{
     spec::dockerfile::DockerfileInput,
 };
 
+/// A Dockerfile that asks for a frontend that is not built in here.
+const FOREIGN_SYNTAX: &str = "bake::dockerfile::foreign_syntax";
 /// Time for a node to take a session.
 const SESSION: Duration = Duration::from_secs(5);
 /// How many builds run on a node at a time, unless the user says.
@@ -99,7 +101,9 @@ async fn prepare_plan<'a>(
     let (exports, mut warnings) = prepare_exports(plan, &here, &mut faults);
     faults.extend(joined(plan));
     let looked = check::check(plan, contexts).await;
-    let (errors, notes): (Vec<_>, Vec<_>) = looked.findings.into_iter().partition(Diagnostic::is_error);
+    // A builder has frontends that this engine has not.
+    let ours = looked.findings.into_iter().filter(|finding| finding.code != FOREIGN_SYNTAX);
+    let (errors, notes): (Vec<_>, Vec<_>) = ours.partition(Diagnostic::is_error);
     faults.extend(errors);
     warnings.extend(notes);
     let read = requests(plan, contexts, &setup).await;
@@ -413,7 +417,7 @@ fn jobs_of(plan: &Plan, world: &FleetWorld, nodes: &[Arc<FleetNode>]) -> PlacedJ
     let places: Vec<PlaceNode> = nodes.iter().map(|node| node.place.clone()).collect();
     let placed: BTreeMap<NodeIndex, Vec<usize>> = wanted.iter().copied().zip(place(&places, &builds)).collect();
     let (mut jobs, mut of_build, mut of_export) = (Vec::new(), HashMap::new(), HashMap::new());
-    let mut add = |builds: Vec<NodeIndex>, export: Option<NodeIndex>, candidates: Vec<usize>| {
+    let mut add = |builds: Vec<NodeIndex>, export: Option<NodeIndex>, candidates: Vec<usize>, is_part: bool| {
         let first = plan.build(builds[0]);
         let writes_caches = !builds.iter().any(|build| of_build.contains_key(build));
         builds.iter().for_each(|build| of_build.entry(*build).or_insert_with(Vec::new).push(jobs.len()));
@@ -422,6 +426,7 @@ fn jobs_of(plan: &Plan, world: &FleetWorld, nodes: &[Arc<FleetNode>]) -> PlacedJ
             export,
             label: first.wanted_by.first().map(ToString::to_string).unwrap_or_default(),
             multi_platform: export.map_or(first.multi_platform, |export| plan.export(export).multi_platform),
+            is_part,
             writes_caches,
             builds,
         };
@@ -430,14 +435,16 @@ fn jobs_of(plan: &Plan, world: &FleetWorld, nodes: &[Arc<FleetNode>]) -> PlacedJ
     let mut exported = Vec::new();
     for node in plan.graph.node_indices() {
         let PlanNode::Export(_) = &plan.graph[node] else { continue };
-        for (candidates, builds) in by_node(builds_of(plan, node), &placed) {
+        let groups = by_node(builds_of(plan, node), &placed);
+        let is_part = groups.len() > 1;
+        for (candidates, builds) in groups {
             exported.extend(builds.iter().copied());
-            add(builds, Some(node), candidates);
+            add(builds, Some(node), candidates, is_part);
         }
     }
     for build in &wanted {
         if !exported.contains(build) {
-            add(vec![*build], None, placed[build].clone());
+            add(vec![*build], None, placed[build].clone(), false);
         }
     }
     let of_export = of_export.into_iter().filter_map(|(export, jobs)| Some((export?, jobs))).collect();

@@ -25,6 +25,8 @@ use crate::{
 /// How many lines of a step's output an error shows, and how many bytes of them are kept.
 const TAIL_LINES: usize = 10;
 const TAIL_BYTES: usize = 16 << 10;
+/// A longer line is passed on in parts.
+const LONGEST_LINE: usize = 64 << 10;
 
 /// The steps of a run on all nodes.
 pub(super) struct FleetProgress {
@@ -51,6 +53,8 @@ struct FleetStep {
     has_ended: bool,
     took: Duration,
     ran: bool,
+    /// Output without its line end so far, for each stream: it is passed on in whole lines, so that no secret comes in pieces.
+    open_lines: [Vec<u8>; 2],
     /// The last output.
     tail: VecDeque<u8>,
     /// The job that told of it first, which alone passes its output on.
@@ -98,14 +102,19 @@ impl FleetProgress {
     /// Passes on what a daemon tells of a job. `label` is the target that the job builds.
     pub(super) fn told(&self, node: usize, job: &str, label: &str, told: StatusResponse) {
         let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
-        for vertex in told.vertexes {
-            self.vertex(&mut steps, node, job, label, &vertex);
+        // A step is known before its output, and has ended after it.
+        for vertex in &told.vertexes {
+            let begun = Vertex { completed: None, ..vertex.clone() };
+            self.vertex(&mut steps, node, job, label, &begun);
         }
         for status in &told.statuses {
             self.status(&steps, node, status);
         }
         for log in told.logs {
             self.log(&mut steps, node, job, log);
+        }
+        for vertex in told.vertexes.iter().filter(|vertex| vertex.completed.is_some()) {
+            self.vertex(&mut steps, node, job, label, vertex);
         }
     }
 
@@ -129,6 +138,7 @@ impl FleetProgress {
                 has_ended: false,
                 took: Duration::ZERO,
                 ran: false,
+                open_lines: [Vec::new(), Vec::new()],
                 tail: VecDeque::new(),
                 job: job.to_owned(),
             };
@@ -143,6 +153,10 @@ impl FleetProgress {
             (self.sink)(Event::Started { id: step.id, why: None });
         }
         let Some(completed) = &vertex.completed else { return };
+        for stream in [OutputStream::Stdout, OutputStream::Stderr] {
+            let rest = std::mem::take(&mut step.open_lines[usize::from(stream == OutputStream::Stderr)]);
+            self.output(step, stream, &rest);
+        }
         step.has_ended = true;
         step.took = vertex.started.as_ref().map(|started| between(started, completed)).unwrap_or_default();
         step.ran = !vertex.cached;
@@ -173,11 +187,24 @@ impl FleetProgress {
         if step.job != job {
             return;
         }
-        let text = self.mask(&String::from_utf8_lossy(&log.msg));
+        let stream = if log.stream == 1 { OutputStream::Stdout } else { OutputStream::Stderr };
+        let open = &mut step.open_lines[usize::from(stream == OutputStream::Stderr)];
+        open.extend(log.msg);
+        let end = open.iter().rposition(|byte| matches!(byte, b'\n' | b'\r')).map_or(0, |at| at + 1);
+        let end = if end == 0 && open.len() > LONGEST_LINE { open.len() } else { end };
+        let lines: Vec<u8> = open.drain(..end).collect();
+        self.output(step, stream, &lines);
+    }
+
+    /// Passes on output of a step, without what is hidden.
+    fn output(&self, step: &mut FleetStep, stream: OutputStream, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        let text = self.mask(&String::from_utf8_lossy(bytes));
         step.tail.extend(text.as_bytes());
         let surplus = step.tail.len().saturating_sub(TAIL_BYTES);
         drop(step.tail.drain(..surplus));
-        let stream = if log.stream == 1 { OutputStream::Stdout } else { OutputStream::Stderr };
         (self.sink)(Event::Output { id: step.id, stream, bytes: text.into_bytes().into() });
     }
 
@@ -260,10 +287,14 @@ mod tests {
         progress.hide(b"hunter2\n");
         let status = |vertex: Vertex| StatusResponse { vertexes: vec![vertex], ..StatusResponse::default() };
         progress.told(0, "j1", "web", status(vertex("sha256:1", "[2/3] RUN make", None)));
-        let log =
-            VertexLog { vertex: "sha256:1".into(), stream: 1, msg: b"x hunter2\n".to_vec(), ..Default::default() };
-        let logs = StatusResponse { logs: vec![log], ..StatusResponse::default() };
-        progress.told(0, "j1", "web", logs.clone());
+        let log = |msg: &[u8]| {
+            let log = VertexLog { vertex: "sha256:1".into(), stream: 1, msg: msg.to_vec(), ..VertexLog::default() };
+            StatusResponse { logs: vec![log], ..StatusResponse::default() }
+        };
+        // In pieces, as a daemon may send it.
+        progress.told(0, "j1", "web", log(b"x hunt"));
+        progress.told(0, "j1", "web", log(b"er2\n"));
+        let logs = log(b"x hunter2\n");
         progress.told(0, "j2", "api", logs);
         progress.told(0, "j1", "web", status(vertex("sha256:1", "[2/3] RUN make", Some((5, 7)))));
         progress.told(0, "j2", "api", status(vertex("sha256:1", "[2/3] RUN make", Some((5, 7)))));

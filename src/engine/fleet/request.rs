@@ -111,6 +111,11 @@ pub(super) async fn request(
     };
     limits(build, &mut request.options).map_err(|fault| refused(fault, "resources"))?;
     if is_remote(build) {
+        if let ContextSource::Built(name) = &build.context {
+            let message =
+                format!("path \"{name}\" not found, and a builder does not export images that were built here");
+            return Err(refused(Diagnostic::error("bake::fleet::context", message), CONTEXT));
+        }
         let Some(address) = request.remote_context(build) else {
             let fault = Diagnostic::error("bake::fleet::context", "a builder cannot have this context");
             return Err(refused(fault.help("build it with `--builder embedded`"), CONTEXT));

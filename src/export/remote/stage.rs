@@ -6,6 +6,8 @@ use super::{
     form::RemoteRepository,
     image::{self, metadata},
 };
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+
 use crate::{
     export::{
         assemble::AssembledImage,
@@ -131,7 +133,10 @@ pub(crate) async fn stage_pushed(
 /// An image that stays with the other engine.
 pub(crate) fn stage_kept(answer: impl IntoIterator<Item = (String, String)>, what: Vec<(String, u64)>) -> StagedExport {
     let metadata = answer.into_iter().map(|(key, value)| {
-        let json = serde_json::from_str(&value).ok().filter(|it: &serde_json::Value| it.is_object());
+        // Descriptors come as JSON in base64.
+        let decoded = STANDARD.decode(&value).ok();
+        let json = decoded.as_deref().unwrap_or(value.as_bytes());
+        let json = serde_json::from_slice(json).ok().filter(|it: &serde_json::Value| it.is_object());
         (key, json.unwrap_or_else(|| value.into()))
     });
     let mut staged = StagedExport::nothing(ExportReceipt { metadata: metadata.collect(), ..Default::default() });
