@@ -114,7 +114,7 @@ fn backticked(message: &str, code: u32) -> String {
     let process = message.strip_prefix("process \"").and_then(|rest| rest.split_once("\" did not complete"));
     match process {
         Some((process, _)) => {
-            let process = process.replace("\\\"", "\"");
+            let process = process.replace("\\\"", "\"").replace("\\\\", "\\");
             let first = process.lines().next().unwrap_or_default();
             format!("process `{first}` did not complete successfully: exit code: {code}")
         }
@@ -170,10 +170,10 @@ mod tests {
 
     #[test]
     fn processes_stand_in_backticks() {
-        let message = "process \"/bin/sh -c echo \\\"a\\\"\" did not complete successfully: exit code: 3";
+        let message = "process \"/bin/sh -c echo \\\"a\\\\n\\\"\" did not complete successfully: exit code: 3";
         assert_eq!(
             backticked(message, 3),
-            "process `/bin/sh -c echo \"a\"` did not complete successfully: exit code: 3"
+            "process `/bin/sh -c echo \"a\\n\"` did not complete successfully: exit code: 3"
         );
     }
 }
