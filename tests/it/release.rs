@@ -221,6 +221,35 @@ fn a_tag_that_somebody_else_sets_meanwhile_stays_and_is_reported() {
 }
 
 #[test]
+fn a_folder_that_became_a_link_or_a_file_is_replaced_with_what_lay_in_it() {
+    let bake = Bake::new();
+    bake.write(
+        "docker-bake.hcl",
+        r#"target "default" {
+             context = "c"
+             dockerfile-inline = "FROM scratch\nCOPY . /\n"
+             output = ["type=local,dest=out,mode=delete"]
+           }"#,
+    );
+    bake.write("c/a", "a");
+    bake.write("c/s/x", "x");
+    let args = ["--progress=plain", "--execution=defer-output", "--allow", "buildx.local.delete"];
+    bake.run(&args).ok();
+    fs::remove_dir_all(bake.path("c/s")).expect("it is there");
+    std::os::unix::fs::symlink("a", bake.path("c/s")).expect("links can be made");
+    bake.run(&args).ok();
+    assert_eq!(fs::read_link(bake.path("out/s")).expect("a link"), Path::new("a"));
+    fs::remove_file(bake.path("c/s")).expect("it is there");
+    bake.write("c/s/y", "y");
+    bake.run(&args).ok();
+    fs::remove_dir_all(bake.path("c/s")).expect("it is there");
+    bake.write("c/s", "file");
+    bake.run(&args).ok();
+    assert_eq!(bake.read("out/s"), "file");
+    assert_eq!(fs::read_dir(bake.path("out")).expect("it is there").count(), 2);
+}
+
+#[test]
 fn groups_and_the_command_line_name_a_mode() {
     let project = Project::new();
     let ran = project.run("1", &["--execution=defer-outptu"]);

@@ -88,13 +88,20 @@ pub(super) fn place_folder(item: &StagedFolder) -> io::Result<ItemOutcome> {
         let (Some(parent), Some(name)) = (path.0.parent(), path.0.file_name()) else { continue };
         match at::dir(root.as_fd(), parent) {
             Ok(dir) => remove(dir.as_fd(), name, 0).map_err(|error| at_path(&path.0, &error))?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => (),
+            // What was a folder is a file or a link now: what lay in it went with it.
+            Err(error) if is_gone(&error) => (),
             Err(error) => return Err(at_path(&path.0, &error)),
         }
     }
     finish(&root)?;
     remove(parent.as_fd(), name.as_os_str(), 0)?;
     Ok(ItemOutcome::Visible)
+}
+
+/// Whether an error says that there is no such folder: nothing of the name, or something else.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+        || error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error())
 }
 
 /// Takes away a file that was staged and is not going to get its name. *Blocks the thread.*
