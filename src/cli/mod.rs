@@ -55,6 +55,7 @@ use crate::{
 use affected_args::WantedRevisions;
 use args::{Bake, COMMANDS, CacheCommand, CliCommand, DebugArgs, PlanArgs, ProgressArg, RunArgs, WithCommand};
 use build_args::BuildArgs;
+use builder_choice::BuilderChoice;
 use exit::{FAILED, INTERRUPTED, USAGE, write, write_styled};
 use first_word::MeantTarget;
 use plugin::{Invocation, Plugin, PluginCall};
@@ -341,9 +342,13 @@ fn run_debug(args: DebugArgs, env: Environment) -> u8 {
     interruptible(move |interrupts| commands::debug::run(settings, step, command, interrupts))
 }
 
-/// Whether targets without an output are loaded; asks the container engine, so it wants to be in the namespace already.
+/// Whether targets without an output are loaded: as the builder is set, else as the container engine answers. That is asked, so
+/// it wants to be in the namespace already.
 fn loads_by_default(settings: &Settings, invocation: Invocation) -> bool {
-    invocation == Invocation::Plugin && commands::build::engine_answers(settings)
+    match &settings.builder {
+        BuilderChoice::Nodes(names) => commands::build::builder_loads(settings, names),
+        BuilderChoice::Embedded => invocation == Invocation::Plugin && commands::build::engine_answers(settings),
+    }
 }
 
 fn build_or_call(settings: &Settings, interrupts: &mut Interrupts) -> u8 {

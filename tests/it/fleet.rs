@@ -520,6 +520,11 @@ fn a_docker_daemon_loads_without_a_byte_and_says_what_its_old_store_cannot_do() 
              dockerfile-inline = "FROM scratch\nCOPY a.txt /\n"
              tags = ["fleet-load:1"]
              output = ["type=docker"]
+           }
+           target "plain" {
+             context = "ctx"
+             dockerfile-inline = "FROM scratch\nCOPY a.txt /plain\n"
+             tags = ["fleet-plain:1"]
            }"#,
     );
     let host = daemon.host();
@@ -528,6 +533,9 @@ fn a_docker_daemon_loads_without_a_byte_and_says_what_its_old_store_cannot_do() 
     let ran = bake.run_with("", &args, &env).ok();
     assert_eq!((travelled(&ran, "blobs_received"), travelled(&ran, "results_received")), (0, 0), "{ran:#?}");
     assert!(daemon.ask(&["/images/json"]).is_some_and(|images| images.contains("fleet-load:1")));
+    // What has no output is loaded where the builder is a Docker context.
+    bake.run_with("", &["--progress=plain", "--builder", "default", "plain"], &env).ok();
+    assert!(daemon.ask(&["/images/json"]).is_some_and(|images| images.contains("fleet-plain:1")));
     let refused = bake.run_with("", &[&args[..], &["--set", "default.output=type=oci,dest=o.tar"]].concat(), &env);
     assert!(refused.code == Some(1) && refused.stderr.contains("containerd-snapshotter"), "{refused:#?}");
 }

@@ -9,6 +9,7 @@ use std::{
 
 use super::{du, metadata, shell};
 use crate::{
+    buildkit::builder::{Builder, BuilderName},
     cli::{
         args::{OnErrorArg, ProgressArg},
         builder_choice::{BuilderChoice, connect_setup},
@@ -279,6 +280,14 @@ pub(super) fn setup(
         epoch_now: i64::try_from(now.as_secs()).unwrap_or(i64::MAX),
         writable,
     })
+}
+
+/// Whether a builder loads what has no output: that of a Docker context, or one with the driver option `default-load`.
+pub(crate) fn builder_loads(settings: &Settings, names: &[BuilderName]) -> bool {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let setup = connect_setup(&settings.env);
+    // What is wrong with it is told by the build that follows.
+    runtime.is_ok_and(|it| it.block_on(Builder::fleet(names, &setup)).is_ok_and(|builder| builder.default_load))
 }
 
 /// Whether the container engine answers into which `type=docker` loads.
