@@ -210,6 +210,8 @@ impl HeldJob {
     /// # Errors
     /// What failed there, or that the node is lost.
     pub(super) async fn release(mut self, world: &FleetWorld) -> Result<ReleasedJob, JobFault> {
+        let node = self.node.clone();
+        let _slot = node.exports.acquire().await.map_err(|_| JobFault::NodeLost("its slots are closed".to_owned()))?;
         let export = async {
             self.gateway.give_back(&self.result).await?;
             (&mut self.solve.0).await.unwrap_or_else(|error| Err(Status::internal(error.to_string())))

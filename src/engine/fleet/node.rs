@@ -11,6 +11,9 @@ use crate::buildkit::{Connection, session::Session};
 /// Builds on one connection: a daemon of Docker serves 250 streams on each, of which a build has up to five.
 const BUILDS_A_CONNECTION: usize = 40;
 
+/// Results that a node hands over at the same time.
+const EXPORTS: usize = 8;
+
 /// A node that has answered.
 pub(super) struct FleetNode {
     /// Its place among the nodes of the run.
@@ -25,6 +28,8 @@ pub(super) struct FleetNode {
     pub(super) shared: OnceLock<Session>,
     /// How many builds run at a time; those that are held do not count.
     pub(super) slots: Semaphore,
+    /// How many results are handed over at a time: a daemon gives each of its exporters five seconds to reach us.
+    pub(super) exports: Semaphore,
     connections: tokio::sync::Mutex<Vec<(Connection, Arc<()>)>>,
     lost: watch::Sender<Option<String>>,
     /// What a lost node was lost for, once.
@@ -65,6 +70,7 @@ impl FleetNode {
             abilities,
             shared: OnceLock::new(),
             slots: Semaphore::new(jobs),
+            exports: Semaphore::new(EXPORTS),
             connections: tokio::sync::Mutex::new(vec![(connection, Arc::new(()))]),
             lost: watch::channel(None).0,
             told: Mutex::new(false),
