@@ -4,16 +4,20 @@
 //! it is returned. Exporters and cache exports run then and not before
 //! (<https://github.com/moby/buildkit/blob/master/frontend/gateway/pb/gateway.proto>).
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use bollard_buildkit_proto::{
     google::rpc,
     moby::buildkit::v1::{
-        SolveRequest, SolveResponse, StatusRequest, StatusResponse,
+        InfoRequest, InfoResponse, SolveRequest, SolveResponse, StatusRequest, StatusResponse,
         frontend::{EvaluateRequest, EvaluateResponse, PingRequest, PongResponse, ReturnResponse},
     },
 };
 use prost::Message;
+use tokio::time::timeout;
 use tonic::{
     Code, Request, Status, Streaming,
     client::Grpc,
@@ -23,6 +27,7 @@ use tonic::{
 };
 use tonic_prost::ProstCodec;
 
+use super::connect_fault::ConnectCause;
 use super::message::{
     CacheEntryMessage, GatewaySolveRequest, GatewaySolveResponse, ResultMessage, ReturnRequestMessage,
 };
@@ -31,6 +36,9 @@ use super::message::{
 const BUILD_ID: &str = "buildkit-controlapi-buildid";
 /// The longest message that is read: a definition of many steps, or an error with its whole Dockerfile.
 const LONGEST_MESSAGE: usize = 128 << 20;
+
+/// Time for a daemon to say that it is there.
+const ANSWER: Duration = Duration::from_secs(3);
 
 /// A connection to a daemon, for calls.
 #[derive(Clone)]
@@ -70,6 +78,13 @@ pub(crate) struct HeldRef {
 impl Daemon {
     pub(crate) const fn new(channel: Channel) -> Self {
         Self { channel }
+    }
+
+    /// Whether the daemon answers within a few seconds.
+    pub(crate) async fn answers(&self) -> bool {
+        let path = PathAndQuery::from_static("/moby.buildkit.v1.Control/Info");
+        let asked = unary::<InfoRequest, InfoResponse>(&self.channel, path, Request::new(InfoRequest {}));
+        timeout(ANSWER, asked).await.is_ok_and(|answer| answer.is_ok())
     }
 
     /// Begins a build and waits for its end: what the exporters answer.
@@ -201,7 +216,7 @@ impl HeldResult {
 
 async fn ready(channel: &Channel) -> Result<Grpc<Channel>, Status> {
     let mut grpc = Grpc::new(channel.clone()).max_decoding_message_size(LONGEST_MESSAGE);
-    grpc.ready().await.map_err(|error| Status::unavailable(with_causes(&error)))?;
+    grpc.ready().await.map_err(|error| Status::unavailable(ConnectCause::of(&error).reason))?;
     Ok(grpc)
 }
 
@@ -212,14 +227,4 @@ where
 {
     let mut grpc = ready(channel).await?;
     Ok(grpc.unary(request, path, ProstCodec::default()).await?.into_inner())
-}
-
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    text
 }

@@ -3,6 +3,8 @@
 //! Details come as a `google.rpc.Status` whose parts are JSON
 //! (<https://github.com/moby/buildkit/blob/master/solver/errdefs/errdefs.proto>).
 
+use std::error::Error as _;
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bollard_buildkit_proto::google::rpc;
 use prost::Message as _;
@@ -22,7 +24,18 @@ pub(crate) struct DaemonFault {
     /// The exit code of the step's process.
     pub(crate) exit_code: Option<u32>,
     /// The daemon says more than a message: it is the build's fault, and not that of a connection.
-    pub(crate) has_details: bool,
+    has_details: bool,
+    /// The connection failed, and no daemon said anything.
+    is_of_transport: bool,
+}
+
+/// Whose fault an error is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Blame {
+    Build,
+    Node,
+    /// The node has to be asked whether it is there.
+    Unknown,
 }
 
 /// Lines of a Dockerfile.
@@ -91,6 +104,7 @@ impl DaemonFault {
             vertex: None,
             exit_code: None,
             has_details: false,
+            is_of_transport: status.source().is_some(),
         };
         let Ok(details) = rpc::Status::decode(status.details()) else { return fault };
         for detail in details.details {
@@ -123,16 +137,15 @@ impl DaemonFault {
         }
     }
 
-    /// Whether the node is at fault and not the build: the connection is gone, or the daemon is ending.
-    pub(crate) fn is_of_node(&self) -> bool {
+    /// Who is at fault, as far as the error itself says.
+    pub(crate) const fn blames(&self) -> Blame {
         match self.code {
-            Code::Unavailable => !self.has_details,
-            // A daemon that ends cancels its builds. What we cancel ourselves is told apart before this is asked.
-            Code::Cancelled | Code::Unknown => {
-                const ENDING: [&str; 5] = ["canceled", "cancelled", "transport", "broken pipe", "h2 protocol error"];
-                !self.has_details && ENDING.iter().any(|it| self.message.contains(it))
-            }
-            _ => false,
+            _ if self.has_details => Blame::Build,
+            // It was made on this side: no answer came.
+            _ if self.is_of_transport => Blame::Node,
+            // A daemon that ends cancels its builds; but what it passes on of a registry can have the same codes.
+            Code::Unavailable | Code::Cancelled => Blame::Unknown,
+            _ => Blame::Build,
         }
     }
 }
@@ -179,14 +192,17 @@ mod tests {
         assert_eq!((place.text.as_slice(), place.lines), (b"FROM a".as_slice(), Some((3, 4))));
         assert_eq!((fault.vertex.as_deref(), fault.exit_code), (Some("sha256:1"), Some(7)));
         assert_eq!(fault.message, "process failed");
-        assert!(!fault.is_of_node());
+        assert_eq!(fault.blames(), Blame::Build);
     }
 
     #[test]
     fn details_that_are_no_json_leave_the_message() {
         let fault = DaemonFault::of(&status(&[("x/errdefs.Source+json", "{{"), ("y", "")]));
         assert!(fault.place.is_none() && fault.message == "process failed");
-        let lost = DaemonFault::of(&Status::unavailable("transport error"));
-        assert!(lost.is_of_node());
+        let registry = Status::unknown("failed to push: net/http: request canceled while waiting for connection");
+        assert_eq!(DaemonFault::of(&registry).blames(), Blame::Build);
+        assert_eq!(DaemonFault::of(&Status::cancelled("operation was canceled")).blames(), Blame::Unknown);
+        let broken = Status::from_error(Box::new(std::io::Error::other("transport error")));
+        assert_eq!(DaemonFault::of(&broken).blames(), Blame::Node);
     }
 }

@@ -6,7 +6,10 @@ use petgraph::graph::NodeIndex;
 
 use super::{node::FleetNode, request::targets, world::FleetWorld};
 use crate::{
-    buildkit::fault::{DaemonFault, FaultPlace},
+    buildkit::{
+        daemon::Daemon,
+        fault::{Blame, DaemonFault, FaultPlace},
+    },
     engine::{boundary::NodeFailure, context::Contexts},
     plan::Plan,
     report::{Diagnostic, SourceId, Span},
@@ -25,9 +28,15 @@ pub(super) enum JobFault {
 }
 
 impl JobFault {
-    /// An error of a daemon; `here` is what failed on this side meanwhile.
-    pub(super) fn of(fault: DaemonFault, here: Vec<String>) -> Self {
-        if fault.is_of_node() { Self::NodeLost(fault.message) } else { Self::Build(Box::new(fault), here) }
+    /// An error of a daemon, which is asked whether it is still there where the error leaves that open. `here` is what failed on
+    /// this side meanwhile.
+    pub(super) async fn of(fault: DaemonFault, daemon: &Daemon, here: Vec<String>) -> Self {
+        let is_lost = match fault.blames() {
+            Blame::Build => false,
+            Blame::Node => true,
+            Blame::Unknown => !daemon.answers().await,
+        };
+        if is_lost { Self::NodeLost(fault.message) } else { Self::Build(Box::new(fault), here) }
     }
 
     /// An error before anything was built.
@@ -75,7 +84,7 @@ fn lost(node: &FleetNode, why: &str) -> Diagnostic {
 }
 
 fn of_build(fault: DaemonFault, world: &FleetWorld, contexts: &Contexts, job: &JobPlace<'_>) -> Diagnostic {
-    let DaemonFault { code: _, message, place, vertex, exit_code, has_details: _ } = fault;
+    let DaemonFault { message, place, vertex, exit_code, .. } = fault;
     let message = world.progress.mask(&message);
     let mut diagnostic = match exit_code {
         Some(code) => Diagnostic::error("bake::solve::exit_code", backticked(&message, code)),

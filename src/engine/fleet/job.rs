@@ -20,7 +20,7 @@ use super::{
 };
 use crate::buildkit::{
     daemon::{Daemon, FrontendRequest, Gateway, HeldResult},
-    fault::DaemonFault,
+    fault::{Blame, DaemonFault},
     llb::{self, ServedFolder},
     session::{Session, SessionIdentity},
 };
@@ -42,7 +42,7 @@ pub(super) struct HeldJob {
     status: Task<()>,
     session: Session,
     _kept: services::KeptFiles,
-    _connection: UsedConnection,
+    connection: UsedConnection,
 }
 
 /// A task that ends when nobody waits for it any more.
@@ -133,20 +133,20 @@ async fn hold_with(
                 status: status.expect("it is there since the build began"),
                 session,
                 _kept: kept,
-                _connection: connection,
+                connection,
             };
             Ok(held)
         }
         Err(status_of_build) => {
             let fault = DaemonFault::of(&reason(status_of_build, &mut solve).await);
-            if !fault.is_of_node() {
+            if fault.blames() == Blame::Build {
                 // The daemon closes the stream of what it tells when the build has ended: the last output belongs to the fault.
                 timeout(LAST_WORDS, gateway.give_up("the build failed")).await.ok();
                 if let Some(status) = &mut status {
                     timeout(LAST_WORDS, &mut status.0).await.ok();
                 }
             }
-            Err(JobFault::of(fault, session.faults()))
+            Err(JobFault::of(fault, &daemon, session.faults()).await)
         }
     }
 }
@@ -222,7 +222,13 @@ impl HeldJob {
             why = self.session.lost() => return Err(JobFault::NodeLost(why)),
             why = self.node.when_lost() => return Err(JobFault::NodeLost(why)),
         };
-        let answer = answer.map_err(|status| JobFault::of(DaemonFault::of(&status), self.session.faults()))?;
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(status) => {
+                let daemon = Daemon::new(self.connection.channel.clone());
+                return Err(JobFault::of(DaemonFault::of(&status), &daemon, self.session.faults()).await);
+            }
+        };
         timeout(LAST_WORDS, &mut self.status.0).await.ok();
         world.count(self.session.sent());
         self.caches.finish(&answer).map_err(JobFault::Here)?;
