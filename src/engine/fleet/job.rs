@@ -381,8 +381,5 @@ fn definition_of(world: &FleetWorld, node: &FleetNode, folder: usize, title: &st
 
 /// A name that nobody can guess.
 pub(super) fn random_id() -> String {
-    let mut bytes = [0; 16];
-    // Without the source of random numbers of the system nothing else here works either.
-    getrandom::fill(&mut bytes).expect("the system has random numbers");
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    uuid::Uuid::new_v4().simple().to_string()
 }

@@ -60,6 +60,8 @@ impl JobOutput {
     /// # Errors
     /// The node cannot make such an output, or a file cannot be made.
     pub(super) fn prepare(world: &FleetWorld, node: &FleetNode, job: &JobSpec) -> Result<Self, Box<Diagnostic>> {
+        // A job that was moved has another node than the one that was checked before.
+        Self::check(world, node, job)?;
         let platform = world.requests[&job.builds[0]].platform.clone();
         let mut output = Self { exporter: None, arrival: Arrival::Elsewhere, platform };
         let Some(prepared) = job.export.map(|export| &world.exports[&export]) else { return Ok(output) };
@@ -67,11 +69,6 @@ impl JobOutput {
         let mut set = |name: &str, value: String| drop(attrs.insert(name.to_owned(), value));
         let kind = match prepared.remote_form() {
             RemoteForm::Nothing => return Ok(output),
-            RemoteForm::Kept { .. } if job.is_part => {
-                let text = "its platforms are built on several nodes, of which each would keep a part";
-                let help = "push it, write it to a file, or load it";
-                return Err(Box::new(prepared.fault("bake::fleet::parts", text).help(help)));
-            }
             RemoteForm::Kept { names } => {
                 if !names.is_empty() {
                     set("name", names.join(","));
@@ -85,7 +82,6 @@ impl JobOutput {
                 "moby"
             }
             RemoteForm::Pushed { repositories, insecure } => {
-                needs_images(node, prepared)?;
                 set("name", repositories.iter().map(RemoteRepository::name).collect::<Vec<_>>().join(","));
                 set("push", "true".to_owned());
                 set("push-by-digest", "true".to_owned());
@@ -95,13 +91,11 @@ impl JobOutput {
                 "image"
             }
             RemoteForm::Image { docker } => {
-                needs_images(node, prepared)?;
                 set("tar", "false".to_owned());
                 output.arrival = Arrival::Store;
                 if docker { "docker" } else { "oci" }
             }
             RemoteForm::Loaded { .. } => {
-                needs_images(node, prepared)?;
                 set("tar", "false".to_owned());
                 output.arrival = Arrival::Store;
                 "docker"
@@ -120,6 +114,26 @@ impl JobOutput {
         };
         output.exporter = Some((kind.to_owned(), attrs));
         Ok(output)
+    }
+
+    /// Whether a node can make the output of a job at all.
+    ///
+    /// # Errors
+    /// It cannot, and what to write instead.
+    pub(super) fn check(world: &FleetWorld, node: &FleetNode, job: &JobSpec) -> Result<(), Box<Diagnostic>> {
+        let Some(prepared) = job.export.map(|export| &world.exports[&export]) else { return Ok(()) };
+        match prepared.remote_form() {
+            RemoteForm::Kept { .. } if job.is_part => {
+                let text = "its platforms are built on several nodes, of which each would keep a part";
+                let help = "push it, write it to a file, or load it";
+                Err(Box::new(prepared.fault("bake::fleet::parts", text).help(help)))
+            }
+            RemoteForm::Loaded { context: None, .. } if node.abilities.is_docker && !job.is_part => Ok(()),
+            RemoteForm::Pushed { .. } | RemoteForm::Image { .. } | RemoteForm::Loaded { .. } => {
+                needs_images(node, prepared)
+            }
+            RemoteForm::Nothing | RemoteForm::Kept { .. } | RemoteForm::Folder { .. } | RemoteForm::Tar => Ok(()),
+        }
     }
 
     /// Type and options of the exporter.

@@ -17,6 +17,7 @@ use super::{
     folder::Folders,
     job_spec::JobSpec,
     node::{FleetNode, NodeAbilities},
+    output::JobOutput,
     place::{PlaceBuild, PlaceNode, place},
     progress::FleetProgress,
     request::{self, BuildRequest, SentLayout, folder_input},
@@ -142,7 +143,7 @@ async fn prepare_plan<'a>(
         sent: Mutex::default(),
     };
     warnings.extend(serve_folders(&world, &nodes, contexts).await?);
-    let (jobs, of_build, of_export) = jobs_of(plan, &world, &nodes);
+    let (jobs, of_build, of_export) = jobs_of(plan, &world, &nodes)?;
     let engine = FleetEngine {
         plan,
         contexts,
@@ -406,8 +407,8 @@ fn caches(plan: &Plan) -> HashMap<NodeIndex, BuildCaches> {
 /// Jobs, and which of them each build and each export has.
 type PlacedJobs = (Vec<FleetJob>, HashMap<NodeIndex, Vec<usize>>, HashMap<NodeIndex, Vec<usize>>);
 
-/// Divides the plan into jobs: for each export those builds that one node does, and for builds that nothing exports one each.
-fn jobs_of(plan: &Plan, world: &FleetWorld, nodes: &[Arc<FleetNode>]) -> PlacedJobs {
+/// Divides the plan into jobs, each of which its node can do: for each export those builds that one node does, and for builds that nothing exports one each.
+fn jobs_of(plan: &Plan, world: &FleetWorld, nodes: &[Arc<FleetNode>]) -> Result<PlacedJobs, Vec<Diagnostic>> {
     let wanted: Vec<NodeIndex> =
         plan.builds_in_order().map(|(node, _)| node).filter(|node| is_wanted(plan, *node)).collect();
     let builds: Vec<PlaceBuild> = wanted
@@ -417,6 +418,7 @@ fn jobs_of(plan: &Plan, world: &FleetWorld, nodes: &[Arc<FleetNode>]) -> PlacedJ
     let places: Vec<PlaceNode> = nodes.iter().map(|node| node.place.clone()).collect();
     let placed: BTreeMap<NodeIndex, Vec<usize>> = wanted.iter().copied().zip(place(&places, &builds)).collect();
     let (mut jobs, mut of_build, mut of_export) = (Vec::new(), HashMap::new(), HashMap::new());
+    let mut faults = Vec::new();
     let mut add = |builds: Vec<NodeIndex>, export: Option<NodeIndex>, candidates: Vec<usize>, is_part: bool| {
         let first = plan.build(builds[0]);
         let writes_caches = !builds.iter().any(|build| of_build.contains_key(build));
@@ -430,6 +432,7 @@ fn jobs_of(plan: &Plan, world: &FleetWorld, nodes: &[Arc<FleetNode>]) -> PlacedJ
             writes_caches,
             builds,
         };
+        faults.extend(JobOutput::check(world, &nodes[candidates[0]], &spec).err().map(|fault| *fault));
         jobs.push(FleetJob::new(spec, candidates));
     };
     let mut exported = Vec::new();
@@ -448,7 +451,7 @@ fn jobs_of(plan: &Plan, world: &FleetWorld, nodes: &[Arc<FleetNode>]) -> PlacedJ
         }
     }
     let of_export = of_export.into_iter().filter_map(|(export, jobs)| Some((export?, jobs))).collect();
-    (jobs, of_build, of_export)
+    if faults.is_empty() { Ok((jobs, of_build, of_export)) } else { Err(faults) }
 }
 
 /// The builds of an export, in the order of its platforms.

@@ -109,7 +109,7 @@ pub(super) async fn request(
         entitlements: build.entitlements.iter().map(entitlement).collect(),
         scope: Arc::default(),
     };
-    limits(build, &mut request.options).map_err(|fault| refused(fault, "resources"))?;
+    limits(build).map_err(|fault| refused(fault, "resources"))?;
     if is_remote(build) {
         if let ContextSource::Built(name) = &build.context {
             let message =
@@ -294,7 +294,7 @@ fn options(build: &Build) -> BTreeMap<String, String> {
 }
 
 /// Limits of processes: BuildKit has none for a build.
-fn limits(build: &Build, _: &mut BTreeMap<String, String>) -> Result<(), Diagnostic> {
+fn limits(build: &Build) -> Result<(), Diagnostic> {
     let given: Vec<&str> = build.resources.given().collect();
     if given.is_empty() {
         return Ok(());
