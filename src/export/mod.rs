@@ -27,6 +27,7 @@ mod prepare;
 mod release;
 mod remember;
 mod remote;
+mod repository;
 mod request;
 mod run;
 mod staged;
@@ -44,9 +45,10 @@ pub(crate) use pack::packed_layers;
 pub(crate) use prepare::{PreparedExport, prepare};
 pub(crate) use release::{PendingRelease, pending_releases, publish, recover};
 pub(crate) use remote::{
-    RemoteForm, RemoteRepository, RemoteRoot, RemoteTree, stage_kept, stage_pushed, stage_remote_folder,
-    stage_remote_image, stage_remote_tar,
+    RemoteForm, RemoteRoot, RemoteTree, stage_kept, stage_pushed, stage_remote_folder, stage_remote_image,
+    stage_remote_tar,
 };
+pub(crate) use repository::ImageRepository;
 pub(crate) use request::{ExportedOutput, Subject};
 pub(crate) use run::{export, stage};
 pub(crate) use write::{JointExport, StagedExport, engine_answers, export_cache, joint_group};

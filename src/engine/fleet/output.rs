@@ -15,7 +15,7 @@ use crate::{
     buildkit::session::{
         ContentPlace, FileReceiver, FileStat, FolderReceiver, FolderTarget, ReceivedBlobs, ReceivedFile, Receiver,
     },
-    export::{self, ExportContext, PreparedExport, RemoteForm, RemoteRepository, RemoteRoot, RemoteTree, StagedExport},
+    export::{self, ExportContext, ImageRepository, PreparedExport, RemoteForm, RemoteRoot, RemoteTree, StagedExport},
     grant,
     oci::{Digest, Platform, Reference},
     registry::{Document, NoDocuments},
@@ -82,7 +82,7 @@ impl JobOutput {
                 "moby"
             }
             RemoteForm::Pushed { repositories, insecure } => {
-                set("name", repositories.iter().map(RemoteRepository::name).collect::<Vec<_>>().join(","));
+                set("name", repositories.iter().map(ImageRepository::name).collect::<Vec<_>>().join(","));
                 set("push", "true".to_owned());
                 set("push-by-digest", "true".to_owned());
                 if insecure {
@@ -235,7 +235,7 @@ pub(super) async fn stage(
         RemoteForm::Pushed { repositories, insecure } => {
             let mut roots = Vec::new();
             if insecure {
-                let allow = |it: &RemoteRepository| world.client.allow_insecure(&it.domain, &it.path);
+                let allow = |it: &ImageRepository| world.client.allow_insecure(&it.domain, &it.path);
                 repositories.iter().for_each(allow);
             }
             for job in &jobs {
@@ -329,7 +329,7 @@ fn stored_root(world: &FleetWorld, prepared: &PreparedExport, job: &ReleasedJob)
 async fn pushed_root(
     world: &FleetWorld,
     prepared: &PreparedExport,
-    repository: &RemoteRepository,
+    repository: &ImageRepository,
     job: &ReleasedJob,
 ) -> Result<RemoteRoot, Diagnostic> {
     let digest = job.digest(prepared)?;

@@ -6,6 +6,7 @@ use crate::{
     export::{
         options::{ExportPlan, ImageTo, TreeTo},
         prepare::PreparedExport,
+        repository::ImageRepository,
     },
     spec::{
         annotation::{Annotation, AnnotationLevel},
@@ -21,7 +22,7 @@ pub(crate) enum RemoteForm {
     /// An image that stays there, under these names.
     Kept { names: Vec<String> },
     /// An image that it pushes without a tag; tags are set here.
-    Pushed { repositories: Vec<RemoteRepository>, insecure: bool },
+    Pushed { repositories: Vec<ImageRepository>, insecure: bool },
     /// An image, blob by blob, of which only what is not here travels.
     Image { docker: bool },
     /// An image for a container engine, which is that of the other engine itself if it has none named.
@@ -30,15 +31,6 @@ pub(crate) enum RemoteForm {
     Folder { access: LocalAccess, is_incremental: bool },
     /// A tree of files as one archive.
     Tar,
-}
-
-/// A repository of a registry.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct RemoteRepository {
-    pub(crate) domain: String,
-    pub(crate) path: String,
-    /// The tags that the image gets in it; none if it is known by its digest.
-    pub(crate) tags: Vec<String>,
 }
 
 /// Options of outputs that are ours to carry out, whoever builds.
@@ -80,18 +72,7 @@ impl PreparedExport {
                 RemoteForm::Loaded { names: self.full_names(), context: context.clone() }
             }
             ExportPlan::Image(plan, ImageTo::Registry { by_digest, insecure }) => {
-                let mut repositories: Vec<RemoteRepository> = Vec::new();
-                for name in &plan.names {
-                    let tag = name.tag_or_latest().filter(|_| !by_digest).map(str::to_owned);
-                    match repositories.iter_mut().find(|known| known.domain == name.domain && known.path == name.path) {
-                        Some(known) => known.tags.extend(tag),
-                        None => repositories.push(RemoteRepository {
-                            domain: name.domain.clone(),
-                            path: name.path.clone(),
-                            tags: tag.into_iter().collect(),
-                        }),
-                    }
-                }
+                let repositories = ImageRepository::of_names(&plan.names, *by_digest);
                 RemoteForm::Pushed { repositories, insecure: *insecure }
             }
         }
@@ -132,13 +113,6 @@ impl PreparedExport {
 
     fn full_names(&self) -> Vec<String> {
         self.names().iter().map(ToString::to_string).collect()
-    }
-}
-
-impl RemoteRepository {
-    /// The name without a tag.
-    pub(crate) fn name(&self) -> String {
-        format!("{}/{}", self.domain, self.path)
     }
 }
 

@@ -10,7 +10,7 @@ mod form;
 mod image;
 mod stage;
 
-pub(crate) use form::{RemoteForm, RemoteRepository};
+pub(crate) use form::RemoteForm;
 pub(crate) use image::RemoteRoot;
 pub(crate) use stage::{
     RemoteTree, stage_kept, stage_pushed, stage_remote_folder, stage_remote_image, stage_remote_tar,

@@ -2,18 +2,15 @@
 
 use std::{collections::BTreeSet, fs::File, path::PathBuf};
 
-use super::{
-    form::RemoteRepository,
-    image::{self, metadata},
-};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
+use super::image::{self, metadata};
 use crate::{
     export::{
         assemble::AssembledImage,
         context::{ExportContext, ExportReceipt},
         prepare::PreparedExport,
-        staged::{ReleaseItem, StagedName},
+        repository::ImageRepository,
         write::{
             StagedExport, pushed_record, received_is_pushed, stage_received_folder, stage_received_image,
             stage_received_tar,
@@ -80,7 +77,7 @@ pub(crate) async fn stage_remote_tar(
 /// A root cannot be read.
 pub(crate) async fn stage_pushed(
     prepared: &PreparedExport,
-    repositories: &[RemoteRepository],
+    repositories: &[ImageRepository],
     insecure: bool,
     roots: &[image::RemoteRoot],
     context: &ExportContext,
@@ -93,29 +90,11 @@ pub(crate) async fn stage_pushed(
     }
     let document = String::from_utf8(root.bytes.clone())
         .map_err(|_| prepared.fault("bake::export::push", "the registry has an image whose document is no text"))?;
-    let (mut items, mut wrote) = (Vec::new(), Vec::new());
-    for RemoteRepository { domain, path, tags } in repositories {
-        let named = tags.iter().cloned().map(Some);
-        let names = match (tags.is_empty(), is_joined) {
-            (true, true) => vec![None],
-            (true, false) => Vec::new(),
-            (false, _) => named.collect(),
-        };
-        items.extend(names.into_iter().map(|tag| {
-            ReleaseItem::Name(StagedName {
-                domain: domain.clone(),
-                path: path.clone(),
-                tag,
-                insecure,
-                digest: root.digest,
-                media_type: root.media_type.clone(),
-                document: document.clone(),
-                before: None,
-            })
-        }));
-        let at = if tags.is_empty() { format!("@{}", root.digest) } else { format!(":{}", tags.join(",")) };
-        wrote.push((format!("{domain}/{path}{at}"), size(root)));
-    }
+    // What is known by its digest alone was pushed by it, unless the root is new.
+    let is_open = |it: &&ImageRepository| is_joined || !it.tags.is_empty();
+    let open = repositories.iter().filter(is_open);
+    let items = open.flat_map(|repository| repository.names_to_set(root, &document, insecure)).collect();
+    let wrote = repositories.iter().map(|repository| (repository.shown(&root.digest), size(root))).collect();
     let names: Vec<String> = prepared.names().iter().map(ToString::to_string).collect();
     let receipt = ExportReceipt {
         metadata: metadata(root, image::root_descriptor(root, roots), &names.join(",")),

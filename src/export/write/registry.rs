@@ -11,20 +11,12 @@ use crate::{
         assemble::AssembledImage,
         context::{ExportReceipt, with_causes},
         remember::{self, StoredReceipt},
-        staged::{ReleaseItem, StagedName},
+        repository::ImageRepository,
     },
     oci::Digest,
     registry::{Document, NameTarget, Push},
     report::{Diagnostic, event::Event},
 };
-
-/// The names that an image gets in one repository.
-struct RepositoryTags<'a> {
-    domain: &'a str,
-    path: &'a str,
-    /// None if it is pushed by its digest alone.
-    tags: Vec<String>,
-}
 
 impl ImageJob<'_> {
     /// Pushes an image under all its names, and returns its receipt.
@@ -41,10 +33,10 @@ impl ImageJob<'_> {
         insecure: bool,
         key: Option<Digest>,
     ) -> Result<ExportReceipt, Diagnostic> {
-        let repositories = self.repositories(by_digest);
+        let repositories = ImageRepository::of_names(&self.plan.names, by_digest);
         self.push_all(&repositories, image, &image.documents, |repository| &repository.tags, insecure).await?;
         for repository in &repositories {
-            self.wrote(&pushed_name(repository, &image.root.digest), pushed_bytes(image), false);
+            self.wrote(&repository.shown(&image.root.digest), pushed_bytes(image), false);
         }
         let done = self.receipt(image);
         if let Some(key) = key {
@@ -57,17 +49,17 @@ impl ImageJob<'_> {
     /// event for each repository. A registry that gives no answer is pushed to, and then says why.
     pub(super) async fn is_pushed_already(&self, found: &StoredReceipt, by_digest: bool, insecure: bool) -> bool {
         let [(root, _)] = found.blobs.as_slice() else { return false };
-        let repositories = self.repositories(by_digest);
+        let repositories = ImageRepository::of_names(&self.plan.names, by_digest);
         let digest = root.to_string();
         let names = repositories.iter().flat_map(|repository| {
-            let RepositoryTags { domain, path, tags } = repository;
+            let ImageRepository { domain, path, tags } = repository;
             let tags = if tags.is_empty() { std::slice::from_ref(&digest) } else { tags.as_slice() };
             tags.iter().map(|tag| NameTarget { domain, path, tag: Some(tag), insecure })
         });
         let asked = names.map(|name| async move { self.context.client.meaning(&name).await.ok().flatten() });
         let is_there = futures_util::future::join_all(asked).await.iter().all(|it| *it == Some(*root));
         if is_there {
-            repositories.iter().for_each(|repository| self.wrote(&pushed_name(repository, root), found.bytes, true));
+            repositories.iter().for_each(|repository| self.wrote(&repository.shown(root), found.bytes, true));
         }
         is_there
     }
@@ -81,31 +73,15 @@ impl ImageJob<'_> {
         insecure: bool,
         key: Option<Digest>,
     ) -> Result<StagedExport, Diagnostic> {
-        let repositories = self.repositories(by_digest);
+        let repositories = ImageRepository::of_names(&self.plan.names, by_digest);
         let root = image.documents.last().expect("an image has a root document");
         // A root that gets a tag is pushed by its digest now: then the registry has accepted all of it.
         let n_now = image.documents.len() - usize::from(by_digest);
         self.push_all(&repositories, image, &image.documents[..n_now], |_| &[], insecure).await?;
         let document = String::from_utf8(root.bytes.clone()).expect("documents are JSON");
-        let mut items = Vec::new();
-        for repository in &repositories {
-            let tags = repository.tags.iter().cloned().map(Some);
-            let names = if repository.tags.is_empty() { vec![None] } else { tags.collect() };
-            items.extend(names.into_iter().map(|tag| {
-                ReleaseItem::Name(StagedName {
-                    domain: repository.domain.to_owned(),
-                    path: repository.path.to_owned(),
-                    tag,
-                    insecure,
-                    digest: root.digest,
-                    media_type: root.media_type.clone(),
-                    document: document.clone(),
-                    before: None,
-                })
-            }));
-        }
-        let wrote =
-            repositories.iter().map(|repository| (pushed_name(repository, &image.root.digest), pushed_bytes(image)));
+        let items =
+            repositories.iter().flat_map(|repository| repository.names_to_set(root, &document, insecure)).collect();
+        let wrote = repositories.iter().map(|repository| (repository.shown(&image.root.digest), pushed_bytes(image)));
         let receipt = self.receipt(image);
         Ok(StagedExport {
             wrote: wrote.collect(),
@@ -115,36 +91,19 @@ impl ImageJob<'_> {
         })
     }
 
-    /// The names of the image by repository, in their order.
-    fn repositories(&self, by_digest: bool) -> Vec<RepositoryTags<'_>> {
-        let mut repositories: Vec<RepositoryTags<'_>> = Vec::new();
-        for name in &self.plan.names {
-            let tag = name.tag_or_latest().filter(|_| !by_digest).map(str::to_owned);
-            match repositories.iter_mut().find(|known| known.domain == name.domain && known.path == name.path) {
-                Some(known) => known.tags.extend(tag),
-                None => repositories.push(RepositoryTags {
-                    domain: &name.domain,
-                    path: &name.path,
-                    tags: tag.into_iter().collect(),
-                }),
-            }
-        }
-        repositories
-    }
-
     /// Pushes to registries at the same time; to repositories of one registry one after the other, so that the second
     /// mounts from the first.
     async fn push_all<'a>(
         &self,
-        repositories: &'a [RepositoryTags<'_>],
+        repositories: &'a [ImageRepository],
         image: &AssembledImage,
         documents: &[Document],
-        tags: impl Fn(&'a RepositoryTags<'_>) -> &'a [String],
+        tags: impl Fn(&'a ImageRepository) -> &'a [String],
         insecure: bool,
     ) -> Result<(), Diagnostic> {
         let mut registries: BTreeMap<&str, Vec<(&str, &[String])>> = BTreeMap::new();
         for repository in repositories {
-            registries.entry(repository.domain).or_default().push((repository.path, tags(repository)));
+            registries.entry(&repository.domain).or_default().push((&repository.path, tags(repository)));
         }
         let pushes = registries.into_iter().map(|(domain, repositories)| async move {
             for (path, tags) in repositories {
@@ -191,10 +150,4 @@ fn pushed(image: &AssembledImage, done: &ExportReceipt) -> StoredReceipt {
 /// The size of all blobs that are pushed.
 pub(super) fn pushed_bytes(image: &AssembledImage) -> u64 {
     image.blobs.iter().filter(|blob| !blob.nondist).map(|blob| blob.size).sum()
-}
-
-/// The image with its tags, or its digest, in one repository.
-fn pushed_name(RepositoryTags { domain, path, tags }: &RepositoryTags<'_>, root: &Digest) -> String {
-    let at = if tags.is_empty() { format!("@{root}") } else { format!(":{}", tags.join(",")) };
-    format!("{domain}/{path}{at}")
 }
