@@ -46,8 +46,10 @@ pub(super) struct ReleasedJob {
 
 /// Where a result arrives.
 enum Arrival {
-    /// Nowhere: it stays there, or is pushed.
+    /// Nowhere: it is pushed, or there is none.
     Elsewhere,
+    /// In the image store of the daemon that built it.
+    Daemon,
     File(File, Arc<FileReceiver>),
     /// Blob by blob, in the store.
     Store,
@@ -73,12 +75,14 @@ impl JobOutput {
                 if !names.is_empty() {
                     set("name", names.join(","));
                 }
+                output.arrival = Arrival::Daemon;
                 if node.abilities.is_docker { "moby" } else { "image" }
             }
             RemoteForm::Loaded { names, context: None } if node.abilities.is_docker && !job.is_part => {
                 if !names.is_empty() {
                     set("name", names.join(","));
                 }
+                output.arrival = Arrival::Daemon;
                 "moby"
             }
             RemoteForm::Pushed { repositories, insecure } => {
@@ -144,7 +148,7 @@ impl JobOutput {
     /// Where results go, for the session.
     pub(super) fn receivers(&self) -> BTreeMap<u32, Receiver> {
         match &self.arrival {
-            Arrival::Elsewhere | Arrival::Store => BTreeMap::new(),
+            Arrival::Elsewhere | Arrival::Daemon | Arrival::Store => BTreeMap::new(),
             Arrival::File(_, receiver) => BTreeMap::from([(0, Receiver::File(receiver.clone()))]),
             Arrival::Folder(_, receiver) => BTreeMap::from([(0, Receiver::Folder(receiver.clone()))]),
         }
@@ -157,7 +161,7 @@ impl JobOutput {
                 let place = ContentPlace::Store { store: world.store.clone(), received: ReceivedBlobs::default() };
                 BTreeMap::from([("export".to_owned(), place)])
             }
-            Arrival::Elsewhere | Arrival::File(..) | Arrival::Folder(..) => BTreeMap::new(),
+            Arrival::Elsewhere | Arrival::Daemon | Arrival::File(..) | Arrival::Folder(..) => BTreeMap::new(),
         }
     }
 }
@@ -276,8 +280,8 @@ impl JobOutput {
 
 impl ReleasedJob {
     /// Whether the image went into the store of the daemon that built it.
-    fn is_loaded(&self) -> bool {
-        self.output.exporter.as_ref().is_some_and(|(kind, _)| kind == "moby")
+    const fn is_loaded(&self) -> bool {
+        matches!(self.output.arrival, Arrival::Daemon)
     }
 
     /// What the exporter says of the root of the image.

@@ -111,10 +111,9 @@ async fn prepare_plan<'a>(
     let (requests, folders) = match read {
         Ok(read) if faults.is_empty() => read,
         Ok(_) => return Err(faults),
-        // The check has found most of them.
+        // Those that the check has found as well are told once.
         Err(found) => {
             faults.extend(found.into_iter().map(LoweringDiagnostic::into_diagnostic));
-            dedup(&mut faults);
             return Err(faults);
         }
     };
@@ -209,18 +208,6 @@ async fn requests(
         folders.read(read.map(|read| read.reads.as_slice()));
     }
     Ok((found, folders))
-}
-
-fn dedup(faults: &mut Vec<Diagnostic>) {
-    let mut seen: Vec<(&'static str, String)> = Vec::new();
-    faults.retain(|fault| {
-        let key = (fault.code, fault.message.clone());
-        let is_new = !seen.contains(&key);
-        if is_new {
-            seen.push(key);
-        }
-        is_new
-    });
 }
 
 /// Connects the nodes of a builder. Those that do not answer are told of, if others do.
