@@ -51,4 +51,4 @@ pub(crate) use remote::{
 pub(crate) use repository::ImageRepository;
 pub(crate) use request::{ExportedOutput, Subject};
 pub(crate) use run::{export, stage};
-pub(crate) use write::{JointExport, StagedExport, engine_answers, export_cache, joint_group};
+pub(crate) use write::{JointExport, StagedExport, engine_answers, export_cache, joint_group, set_tag, tagged};

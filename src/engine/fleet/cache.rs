@@ -3,31 +3,20 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fs::File,
-    io::{self, Read as _, Write as _},
     os::fd::OwnedFd,
     path::Path,
     sync::Arc,
 };
 
-use rustix::fs::{Mode, OFlags};
 use serde_json::{Value, json};
 
 use super::{job_spec::JobSpec, world::FleetWorld};
 use crate::{
     buildkit::session::{ContentPlace, ReceivedBlobs},
-    grant,
-    oci::media,
+    export, grant,
     report::Diagnostic,
     spec::{CacheImport, cache::CacheTarget, options::OptionTexts},
 };
-
-/// The annotation of an entry in the index of a layout that names it.
-const REFERENCE: &str = "org.opencontainers.image.ref.name";
-
-/// The index of a layout, and how much of one is read, in bytes.
-const INDEX: &str = "index.json";
-const LONGEST_INDEX: u64 = 8 << 20;
 
 /// The shared caches of one job.
 pub(super) struct JobCaches {
@@ -52,7 +41,10 @@ impl JobCaches {
             if let CacheImport::Local(local) = &item.value {
                 // One that is not written yet is none.
                 let Ok(folder) = grant::open_real_dir(&world.cwd.join(&local.src)) else { continue };
-                let digest = local.digest.map(|it| it.to_string()).or_else(|| entry(&folder, &local.tag));
+                let digest = local
+                    .digest
+                    .map(|it| it.to_string())
+                    .or_else(|| Some(export::tagged(&folder, &local.tag)?.get("digest")?.as_str()?.to_owned()));
                 let Some(digest) = digest else { continue };
                 let name = caches.folder(Arc::new(folder), false);
                 attrs = BTreeMap::from([("src".to_owned(), name), ("digest".to_owned(), digest)]);
@@ -123,7 +115,7 @@ impl JobCaches {
             return Ok(());
         };
         for (folder, tag, shown) in &self.written {
-            write_index(folder, tag, &descriptor).map_err(|error| {
+            export::set_tag(folder, tag, descriptor.clone()).map_err(|error| {
                 let message = format!("the index of a cache cannot be written: {shown}");
                 Box::new(Diagnostic::error("bake::engine::cache_export", message).cause(&error))
             })?;
@@ -172,40 +164,4 @@ fn open_written(world: &FleetWorld, dest: &str) -> Result<OwnedFd, Box<Diagnosti
     });
     let place = place.map_err(Box::new)?;
     place.make_dir(0o755).map_err(|error| fault(format!("`{dest}`: {error}")))
-}
-
-/// The digest of the entry with this tag in the index of a layout.
-fn entry(folder: &OwnedFd, tag: &str) -> Option<String> {
-    let index = read_index(folder)?;
-    let entries = index.get("manifests")?.as_array()?;
-    let tagged = entries.iter().find(|entry| entry["annotations"][REFERENCE].as_str() == Some(tag));
-    tagged.or(entries.first().filter(|_| entries.len() == 1))?["digest"].as_str().map(str::to_owned)
-}
-
-fn read_index(folder: &OwnedFd) -> Option<Value> {
-    let file = grant::open_beneath(folder, Path::new(INDEX)).ok()?;
-    let mut bytes = Vec::new();
-    file.take(LONGEST_INDEX).read_to_end(&mut bytes).ok()?;
-    serde_json::from_slice(&bytes).ok()
-}
-
-/// Puts an entry into the index of a layout, in place of the one with the same tag.
-fn write_index(folder: &OwnedFd, tag: &str, descriptor: &Value) -> io::Result<()> {
-    let others = read_index(folder).and_then(|it| it.get("manifests")?.as_array().cloned()).unwrap_or_default();
-    let mut entries: Vec<Value> =
-        others.into_iter().filter(|entry| entry["annotations"][REFERENCE].as_str() != Some(tag)).collect();
-    let mut mine = descriptor.clone();
-    mine["annotations"][REFERENCE] = tag.into();
-    entries.push(mine);
-    let index = json!({"schemaVersion": 2, "mediaType": media::OCI_INDEX, "manifests": entries});
-    write_file(folder, "oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
-    write_file(folder, INDEX, index.to_string().as_bytes())
-}
-
-/// Writes a file beside its name and renames it.
-fn write_file(folder: &OwnedFd, name: &str, bytes: &[u8]) -> io::Result<()> {
-    let aside = format!(".{name}.bake-{}", std::process::id());
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    File::from(rustix::fs::openat(folder, &aside, flags, Mode::from_raw_mode(0o644))?).write_all(bytes)?;
-    Ok(rustix::fs::renameat(folder, &aside, folder, name)?)
 }

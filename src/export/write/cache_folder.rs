@@ -20,7 +20,7 @@ use super::{
     cache::{CacheWrite, content_of, told},
     dest::WriteFault,
     job,
-    layout::{self, IMAGE_NAME, INDEX_FILE, IndexLock, LOCK_FILE},
+    layout::{self, IMAGE_NAME, INDEX_FILE, IndexLock, LOCK_FILE, REF_NAME},
     member::MemberContent,
 };
 use crate::{
@@ -36,7 +36,6 @@ use crate::{
     store::Store,
 };
 
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// How old a blob that nothing names must be before `reset` removes it: another export may be about to name it.
 const LEFT_BEHIND: Duration = Duration::from_secs(60 * 60);
 /// How deep documents may name each other.

@@ -32,6 +32,8 @@ use crate::{
 pub(super) const VERSION: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 const VERSION_FILE: &str = "oci-layout";
 pub(crate) const INDEX_FILE: &str = "index.json";
+/// The annotation of an entry that is its tag (OCI image spec, annotations.md).
+pub(super) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 pub(super) const LOCK_FILE: &str = "index.json.lock";
 /// The annotation of an image with its full name.
 pub(super) const IMAGE_NAME: &str = "io.containerd.image.name";
@@ -309,6 +311,28 @@ fn merged(mut manifests: Vec<Value>, descriptors: Vec<Value>) -> Value {
 
 fn index_of(manifests: &[Value]) -> Value {
     json!({"schemaVersion": 2, "mediaType": media::OCI_INDEX, "manifests": manifests})
+}
+
+/// The descriptor that has this tag in the index of a layout; of an index with one entry that one.
+pub(crate) fn tagged(root: &OwnedFd, tag: &str) -> Option<Value> {
+    let mut all = manifests(root).ok()?;
+    let found = all.iter().rposition(|entry| entry["annotations"][REF_NAME].as_str() == Some(tag));
+    found.or((all.len() == 1).then_some(0)).map(|at| all.swap_remove(at))
+}
+
+/// Gives a tag in the index of a layout to a descriptor, whose blobs are there.
+///
+/// # Errors
+/// Those of the system.
+pub(crate) fn set_tag(root: &OwnedFd, tag: &str, descriptor: Value) -> io::Result<()> {
+    let _lock = IndexLock::take(root)?;
+    write_file(root, VERSION_FILE, VERSION)?;
+    let mut all = manifests(root)?;
+    all.retain(|entry| entry["annotations"][REF_NAME].as_str() != Some(tag));
+    let mut tagged = descriptor;
+    tagged["annotations"][REF_NAME] = tag.into();
+    all.push(tagged);
+    write_index(root, &all)
 }
 
 /// Replaces the index. The caller has its lock.

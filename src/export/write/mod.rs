@@ -36,6 +36,7 @@ pub(super) use image::{export_image, pushed_record, received_is_pushed, stage_im
 pub(super) use joint::JointMember;
 pub(crate) use joint::{JointExport, joint_group};
 pub(super) use layout::{INDEX_FILE, merge_layout};
+pub(crate) use layout::{set_tag, tagged};
 pub(crate) use load::engine_answers;
 pub(super) use load::{ready as engine_is_ready, send as send_to_engine};
 pub(super) use received::{stage_received_folder, stage_received_tar};
